@@ -1,0 +1,77 @@
+"""The exceptions of this package, and the one way to ask for an optional module."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class DeepregionsError(Exception):
+    """An error that its user can act on: commands print it as one line, and exit non-zero.
+
+    Args:
+        message: What is wrong, naming the file or the value.
+        hint: What to do about it.
+        exit_code: What a command exits with: 2 for wrong usage, 1 otherwise.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return f"{message} ({self.hint})" if self.hint else message
+
+    def __reduce__(self) -> tuple[type[DeepregionsError], tuple[str, str]]:
+        return type(self), (str(self.args[0]), self.hint)  # the hint survives worker processes
+
+
+class UsageError(DeepregionsError):
+    """An argument that makes no sense: a misspelt name, a path that is not there."""
+
+    exit_code = 2
+
+
+class UnreadableError(DeepregionsError):
+    """A file that is there but cannot be read as what it should be."""
+
+
+class UnsupportedError(DeepregionsError):
+    """A file of a kind that this package does not open."""
+
+
+class AssetError(DeepregionsError):
+    """A model file that is missing and cannot be fetched, or is not the file it should be."""
+
+
+class BundleError(DeepregionsError):
+    """A bundle that is missing, incomplete, of an unknown schema, or altered."""
+
+
+class StoreError(DeepregionsError):
+    """A face store that is missing, incomplete or of an unknown schema."""
+
+
+class MissingExtraError(DeepregionsError):
+    """An optional package that is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Imports an optional module.
+
+    Args:
+        module: Its import name, such as ``"skimage.data"``.
+        extra: The extra of this package that brings it.
+
+    Raises:
+        MissingExtraError: It is not installed; the hint is the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{module.partition('.')[0]} is not installed", f"pip install 'deepregions[{extra}]'"
+        ) from error

@@ -1,0 +1,109 @@
+"""The words that every layer shares: classes, regions, statuses, and batches of faces.
+
+Convention (everywhere in this package):
+    Images are RGB. Tensors of images are (..., 3, H, W). Points are (x, y) in pixels, x to the
+    right, y down; the centre of the top left pixel is (0, 0). 68 landmarks are in iBUG order:
+    0-16 is the jaw from the image's left to its right, 36-41 the eye on the image's left (the
+    person's right), 48-67 the mouth. 1 is fake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+BONA_FIDE = 0
+FAKE = 1
+
+NUM_LANDMARKS = 68
+
+
+class Region(StrEnum):
+    """A part of the face, in the paper's names and order (section 3.1)."""
+
+    ENTIRE = "entire"
+    EYES = "eyes"
+    NOSE = "nose"
+    MOUTH = "mouth"
+    REST = "rest"
+
+
+REGIONS: tuple[Region, ...] = tuple(Region)
+
+
+class Status(StrEnum):
+    """What came of an input, a track or a face. Only ``OK`` has a score."""
+
+    OK = "ok"
+    NO_FACE = "no_face"
+    TOO_SMALL = "too_small"
+    LOW_QUALITY = "low_quality"
+    UNREADABLE = "unreadable"
+    UNSUPPORTED = "unsupported"
+    ERROR = "error"
+
+
+class _Batch:
+    """Moves every tensor field; what is no tensor stays as it is."""
+
+    def _map(self, method: str, *args: Any, **kwargs: Any) -> Self:
+        def moved(value: Any) -> Any:
+            return getattr(value, method)(*args, **kwargs) if isinstance(value, Tensor) else value
+
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return type(self)(**{name: moved(getattr(self, name)) for name in names})
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Returns the batch on a device (Lightning calls this)."""
+        return self._map("to", device, non_blocking=non_blocking)
+
+    def pin_memory(self) -> Self:
+        """Returns the batch in page-locked memory (DataLoader calls this)."""
+        return self._map("pin_memory")
+
+
+@dataclass
+class FaceBatch(_Batch):
+    """Faces as they come from a store or a frame, before any cropping.
+
+    Attributes:
+        image: (B, 3, H, W) uint8 RGB; smaller faces are padded with black right and below.
+        landmarks: (B, 68, 2) float32 pixels of ``image``.
+        label: (B,) int64, 1 is fake.
+        video: (B,) int64, equal for faces of one photo or video.
+        index: (B,) int64, the face's row in its store: unique, so that a sampler that pads an
+            epoch (as distributed ones do) cannot make a face count twice.
+        key: B names, unique within a database.
+    """
+
+    image: Tensor
+    landmarks: Tensor
+    label: Tensor
+    video: Tensor
+    index: Tensor
+    key: tuple[str, ...]
+
+
+@dataclass
+class RegionBatch(_Batch):
+    """What detectors see.
+
+    Attributes:
+        crops: (B, R, 3, S, S) float32 in [0, 1], black outside the region.
+        valid: (B, R) bool, whether the region is there to be judged.
+        label: (B,) int64, 1 is fake.
+        video: (B,) int64, as in :class:`FaceBatch`.
+        index: (B,) int64, as in :class:`FaceBatch`.
+        key: B names.
+    """
+
+    crops: Tensor
+    valid: Tensor
+    label: Tensor
+    video: Tensor
+    index: Tensor
+    key: tuple[str, ...]
