@@ -1,0 +1,86 @@
+"""The architecture: a layer imports only from those above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import deepregions
+
+PACKAGE = Path(deepregions.__file__).parent
+
+# From the ground up. A name with a dot is one module of a package that spans two layers.
+LAYERS = (
+    ("types", "errors", "files"),
+    ("assets",),
+    ("media",),
+    ("faces",),
+    ("metrics",),
+    ("data",),
+    ("detectors",),
+    ("fusion",),
+    ("system",),
+    ("weights",),
+    ("analysis",),
+    ("fit",),
+    ("commands",),
+    ("__main__",),
+)
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+
+# What a layer may not know of, although it lies above.
+FORBIDDEN = {
+    "media": {"faces"},
+    "metrics": {"media", "faces"},
+    "data": {"detectors"},
+    "detectors": {"media", "faces", "data"},
+    "fusion": {"media", "faces", "data", "detectors"},
+    "weights": {"media", "data"},
+    "analysis": {"data"},
+}
+# fit.py hands over to the command line when it is run as a module; nothing else looks down.
+EXCEPTIONS = {("fit", "commands")}
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def imports(path: Path) -> set[str]:
+    """The names inside this package that a file imports, at any depth of its code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    prefix = "deepregions."
+    names = {name.removeprefix(prefix) for name in found if name.startswith(prefix)}
+    return {layer_of(name) for name in names} & HEIGHT.keys()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downwards_only(path: Path) -> None:
+    own = layer_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+    assert own in HEIGHT, f"{own} is in no layer: place it in LAYERS"
+    for other in imports(path):
+        if other == own or (own, other) in EXCEPTIONS:
+            continue
+        assert HEIGHT[other] <= HEIGHT[own], f"{own} imports {other}, which is built on it"
+        assert other not in FORBIDDEN.get(own, ()), f"{own} should not know {other}"
+
+
+def test_an_upward_import_would_be_seen(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text("def f():\n    from deepregions.commands import cli\n")
+    assert imports(file) == {"commands"}
+
+
+def test_modules_stay_readable() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in modules()}
+    assert not {str(path): n for path, n in lengths.items() if n > 450}
