@@ -112,7 +112,7 @@ class StoreInfo:
         database: The database's name, such as ``"ffpp"``.
         detector: The landmark backend's name, such as ``"dlib68+yunet"``.
         detector_version: Its version.
-        margin: What surrounds the face box on each side, as a share of the box's longer side.
+        margin: What surrounds the face on each side, as a share of its width or height.
         frames_per_video: How many frames were asked for.
         tracks: ``"main"`` or ``"all"``: which people of a video were kept.
         max_size: Faces with margin were made smaller to this many pixels at most.

@@ -1,0 +1,385 @@
+"""From a database to a face store: in parallel, resumable, one broken file never in the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from itertools import chain, islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import torch
+
+from deepregions.data.databases import Clip, Database, assert_identity_disjoint
+from deepregions.data.extract import ClipReport, Extraction, extract
+from deepregions.data.store import (
+    FaceRecord,
+    StoreInfo,
+    finish_store,
+    read_shard,
+    shard_name,
+    write_shard,
+)
+from deepregions.errors import StoreError, UsageError
+from deepregions.faces.landmarks import LandmarkDetector, landmark_detector
+from deepregions.files import atomic_file
+from deepregions.media import is_video
+
+Progress = Callable[[int, int, int], None]
+Stream = Generator[tuple[list[FaceRecord], ClipReport], None, None]
+Results = Callable[[Sequence[Clip]], Stream]
+
+_PLAN = "plan.json"
+_REPORT = "report.json"
+_FACES_PER_SHARD = 512  # what a killed run loses at most; some 20 MB
+_CLIPS_AHEAD = 4  # per process: enough that none waits, few enough to hold in memory
+
+
+@dataclass(frozen=True)
+class Group:
+    """What came of the clips of one split and label.
+
+    Attributes:
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        label: 1 is fake.
+        clips: How many there are.
+        clips_kept: How many gave at least one face.
+        frames: How many frames were looked at.
+        faces: How many faces were kept.
+        dropped: How many frames and faces were not kept, by reason.
+    """
+
+    split: str
+    label: int
+    clips: int
+    clips_kept: int
+    frames: int
+    faces: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was kept, what was not, and why.
+
+    Attributes:
+        database: Its name.
+        detector: The landmark backend's name and version.
+        clips: How many photos and videos there are.
+        frames: How many frames were looked at.
+        faces: How many faces were kept.
+        groups: The same by split and label.
+        failures: The key of each clip that gave no face, and why.
+        left_out: How many files of the database were not used at all, by reason.
+    """
+
+    database: str
+    detector: str
+    clips: int
+    frames: int
+    faces: int
+    groups: tuple[Group, ...]
+    failures: tuple[tuple[str, str], ...]
+    left_out: dict[str, int]
+
+
+def prepare(
+    database: Database,
+    out: Path,
+    *,
+    detector: str | LandmarkDetector = "auto",
+    device: str = "auto",
+    frames_per_video: int = 32,
+    margin: float = 0.5,
+    tracks: Literal["main", "all"] = "main",
+    max_size: int = 512,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Writes the faces of a database to a store; a run that was stopped goes on where it was.
+
+    The store is the same, byte by byte, whatever the number of processes and however often it was
+    stopped, as long as the landmark backend's results are.
+
+    Args:
+        database: What to prepare.
+        out: The store's folder: new, empty, or from a stopped run with the same options.
+        detector: A name for :func:`deepregions.faces.landmarks.landmark_detector`, or a detector
+            (which must pickle if ``workers`` is above 1).
+        device: Where the landmark backend runs.
+        frames_per_video: See :class:`deepregions.data.extract.Extraction`.
+        margin: As above.
+        tracks: As above.
+        max_size: As above.
+        workers: How many processes; 0 or 1 is this one.
+        progress: Called with clips done, all clips, and faces kept so far.
+
+    Raises:
+        UsageError: An option makes no sense, or the database's splits share a person.
+        StoreError: ``out`` holds something else, cannot be written, or no clip gave a face.
+        AssetError: The landmark backend's model files are not to be had.
+    """
+    options = Extraction(frames_per_video, margin, tracks, max_size)
+    _check_options(options, workers)
+    clips = database.clips()
+    _check_clips(clips)
+    finder = landmark_detector(detector, device) if isinstance(detector, str) else detector
+    info = StoreInfo(
+        database.name, finder.name, finder.version, margin, frames_per_video, tracks, max_size
+    )
+    plan = _plan(info, clips)
+    groups = _groups(clips, frames_per_video)
+    job = _Job(detector if workers > 1 else finder, device, finder.name, options)
+    try:
+        _open_folder(out, plan)
+        reports = _write(out, plan, groups, partial(_results, job, workers), progress)
+        report = _summary(info, reports, database.left_out)
+        if not report.faces:
+            _remove(out, len(groups))
+            raise StoreError(
+                f"no face was found in any of the {len(clips)} photos and videos",
+                "; ".join(sorted({why for _, why in report.failures})[:3]),
+            )
+        with atomic_file(out / _REPORT) as temporary:
+            temporary.write_text(json.dumps(asdict(report), indent=1) + "\n")
+        finish_store(out, info, [shard_name(number) for number in range(len(groups))])
+    except OSError as error:
+        hint = "mend that, then run prepare again with the same options: it goes on where it was"
+        raise StoreError(f"cannot write the store {out}: {error}", hint) from error
+    return report
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs to know besides the clip."""
+
+    detector: str | LandmarkDetector
+    device: str
+    name: str
+    options: Extraction
+
+    def __call__(self, clip: Clip) -> tuple[list[FaceRecord], ClipReport]:
+        finder = self.detector
+        if isinstance(finder, str):
+            finder = _loaded(finder, self.device)
+        if finder.name != self.name:
+            raise StoreError(f"the landmark backend is {self.name} here, {finder.name} there")
+        return extract(clip, finder, self.options)
+
+
+@cache
+def _loaded(name: str, device: str) -> LandmarkDetector:
+    """Loads a backend once in each worker process."""
+    return landmark_detector(name, device)
+
+
+def _one_thread() -> None:
+    """Processes are the parallelism; threads on top of them would fight for the cores."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _earlier(
+    out: Path, plan: dict[str, Any], groups: Sequence[Sequence[Clip]]
+) -> dict[int, list[ClipReport]]:
+    """Returns what came of the clips of each shard that an earlier run of this plan wrote."""
+    found: dict[int, list[ClipReport]] = {}
+    for number in range(len(groups)):
+        try:
+            metadata = read_shard(out / shard_name(number)).schema.metadata
+        except StoreError:
+            continue  # not there, or truncated by whatever happened to it: made (again)
+        if metadata.get(b"deepregions.plan", b"").decode() == _digest(plan):
+            reports = json.loads(metadata[b"deepregions.clips"])
+            found[number] = [ClipReport(**report) for report in reports]
+    return found
+
+
+def _write(
+    out: Path,
+    plan: dict[str, Any],
+    groups: Sequence[Sequence[Clip]],
+    results: Results,
+    progress: Progress | None,
+) -> list[ClipReport]:
+    """Writes the shards that are not there yet; returns the reports of all clips, in order."""
+    reports = _earlier(out, plan, groups)
+    missing = [number for number in range(len(groups)) if number not in reports]
+    total = sum(map(len, groups))
+    done = sum(map(len, reports.values()))
+    faces = sum(report.faces for report in chain.from_iterable(reports.values()))
+    with closing(results([clip for number in missing for clip in groups[number]])) as stream:
+        for number in missing:
+            records: list[FaceRecord] = []
+            reports[number] = []
+            for found, report in islice(stream, len(groups[number])):
+                records += found
+                reports[number].append(report)
+                done, faces = done + 1, faces + len(found)
+                if progress is not None:
+                    progress(done, total, faces)
+            told = json.dumps([asdict(report) for report in reports[number]])
+            metadata = {"deepregions.plan": _digest(plan), "deepregions.clips": told}
+            write_shard(out / shard_name(number), records, metadata)
+    return [report for number in sorted(reports) for report in reports[number]]
+
+
+def _results(job: _Job, workers: int, clips: Sequence[Clip]) -> Stream:
+    """Yields the result of each clip, in their order."""
+    if workers <= 1:
+        yield from map(job, clips)
+        return
+    waiting = deque(clips)
+    while waiting:
+        running: deque[Any] = deque()
+        pool = _pool(workers)
+        try:
+            while waiting:
+                while len(running) < min(len(waiting), _CLIPS_AHEAD * workers):
+                    running.append(pool.submit(job, waiting[len(running)]))
+                result = running.popleft().result()
+                waiting.popleft()
+                yield result
+        except BrokenProcessPool:
+            # Some clip took its process down, and the pool with it: find out which, one by one.
+            for _ in range(min(len(waiting), _CLIPS_AHEAD * workers)):
+                yield _alone(job, waiting.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(job: _Job, clip: Clip) -> tuple[list[FaceRecord], ClipReport]:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(job, clip).result()
+        except BrokenProcessPool:
+            failure = "the process that read it died (a broken file, or too little memory)"
+            return [], ClipReport(clip.key, clip.split, clip.label, failure=failure)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Not "fork": threads of torch, OpenCV and Arrow do not survive it.
+    return ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+
+
+def _check_options(options: Extraction, workers: int) -> None:
+    if options.frames_per_video < 1:
+        raise UsageError(f"frames per video must be at least 1, not {options.frames_per_video}")
+    if not 0 <= options.margin <= 4:
+        raise UsageError(f"margin must be from 0 to 4, not {options.margin}")
+    if options.max_size < 64:
+        raise UsageError(f"max size must be at least 64 pixels, not {options.max_size}")
+    if options.tracks not in ("main", "all"):
+        raise UsageError(f"tracks must be 'main' or 'all', not {options.tracks!r}")
+    if workers < 0:
+        raise UsageError(f"workers must be 0 or more, not {workers}")
+
+
+def _check_clips(clips: Sequence[Clip]) -> None:
+    if not clips:
+        raise UsageError("the database has no photos or videos that belong to a split")
+    key, count = Counter(clip.key for clip in clips).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"the database has {count} files named {key}")
+    assert_identity_disjoint(clips)
+
+
+def _plan(info: StoreInfo, clips: Sequence[Clip]) -> dict[str, Any]:
+    """What must be the same for a stopped run to go on; where the files lie may change."""
+    listing = [{**asdict(clip), "path": ""} for clip in clips]
+    plan = asdict(info) | {"clips": len(clips), "listing": _digest(listing)}
+    del plan["package"]
+    return plan
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _groups(clips: Sequence[Clip], frames_per_video: int) -> list[list[Clip]]:
+    """The clips of each shard: a matter of the plan only, not of processes or of what is found."""
+    groups: list[list[Clip]] = []
+    room = 0
+    for clip in clips:
+        if room <= 0:
+            groups.append([])
+            room = _FACES_PER_SHARD
+        groups[-1].append(clip)
+        room -= frames_per_video if is_video(clip.path) else 1
+    return groups
+
+
+def _open_folder(out: Path, plan: dict[str, Any]) -> None:
+    """Makes the folder, or makes sure that it is one of this very plan."""
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"{out} is a file", "choose another folder")
+    for leftover in out.glob(".*.arrow.*"):  # half-written by a run that was killed
+        leftover.unlink()
+    if (out / _PLAN).is_file():
+        try:
+            there = json.loads((out / _PLAN).read_text())
+        except ValueError as error:
+            raise StoreError(f"{out / _PLAN} cannot be read", "delete the folder") from error
+        if there != plan:
+            raise StoreError(
+                f"{out} was begun with other options: {_difference(there, plan)}",
+                "use these again, delete the folder, or choose another one",
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise StoreError(f"{out} is not empty and not from prepare", "choose another folder")
+    else:
+        with atomic_file(out / _PLAN) as temporary:
+            temporary.write_text(json.dumps(plan, indent=1) + "\n")
+
+
+def _difference(there: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    words = [
+        f"{name} was {there.get(name)}, is {plan[name]}"
+        for name in plan
+        if name != "listing" and there.get(name) != plan[name]
+    ]
+    return ", ".join(words) or "the database's files or splits have changed"
+
+
+def _remove(out: Path, shards: int) -> None:
+    for name in [_PLAN, *map(shard_name, range(shards))]:
+        (out / name).unlink(missing_ok=True)
+    if not any(out.iterdir()):
+        out.rmdir()
+
+
+def _summary(info: StoreInfo, reports: Sequence[ClipReport], left_out: Mapping[str, int]) -> Report:
+    rows: dict[tuple[str, int], list[ClipReport]] = {}
+    for report in reports:
+        rows.setdefault((report.split, report.label), []).append(report)
+    groups = tuple(
+        Group(
+            split,
+            label,
+            clips=len(row),
+            clips_kept=sum(report.faces > 0 for report in row),
+            frames=sum(report.frames for report in row),
+            faces=sum(report.faces for report in row),
+            dropped=dict(sum((Counter(report.dropped) for report in row), Counter())),
+        )
+        for (split, label), row in rows.items()
+    )
+    return Report(
+        database=info.database,
+        detector=f"{info.detector} {info.detector_version}",
+        clips=len(reports),
+        frames=sum(group.frames for group in groups),
+        faces=sum(group.faces for group in groups),
+        groups=groups,
+        failures=tuple((report.key, report.failure) for report in reports if report.failure),
+        left_out=dict(left_out),
+    )
