@@ -142,10 +142,7 @@ class RegionDataModule(LightningDataModule):
         faces_per_epoch: How many faces an epoch draws if balanced; as many as there are by default.
         seed: Of the order of training faces.
 
-    Attributes:
-        region: As given.
-        size: As given.
-        layout: As given.
+    ``region``, ``size`` and ``layout`` are attributes too.
 
     Raises:
         UsageError: A misspelt region or layout, or a number that makes no sense.

@@ -1,0 +1,224 @@
+"""The face store: what goes in comes out, a row at a time, and broken ones are told."""
+
+import json
+import pickle
+import shutil
+from dataclasses import asdict, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+import torch
+from data_helpers import INFO, record, small_store
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from deepregions.data.store import (
+    FaceRecord,
+    FaceStore,
+    create_store,
+    decode_image,
+    encode_image,
+    finish_store,
+    read_shard,
+    shard_name,
+    write_shard,
+)
+from deepregions.errors import StoreError
+
+text = st.text(st.characters(codec="utf-8"), max_size=12)
+records = st.builds(
+    FaceRecord,
+    image=st.binary(min_size=1, max_size=50),
+    landmarks=st.integers(0, 2**32 - 1).map(
+        lambda seed: np.random.default_rng(seed).normal(0, 300, (68, 2)).astype(np.float32)
+    ),
+    key=text,
+    video=text,
+    label=st.sampled_from([0, 1]),
+    split=st.sampled_from(["train", "val", "test"]),
+    frame=st.integers(0, 2**31 - 1),
+    time=st.floats(0, 1e6),
+    track=st.integers(0, 2**31 - 1),
+    method=text,
+    compression=text,
+    identities=st.lists(text, max_size=3).map(tuple),
+    scale=st.floats(0, 1, width=32),
+    frame_size=st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)),
+    score=st.floats(-10, 10, width=32),
+)
+
+
+def same(one: FaceRecord, two: FaceRecord) -> bool:
+    left, right = asdict(one), asdict(two)
+    return np.array_equal(left.pop("landmarks"), right.pop("landmarks")) and left == right
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(faces=st.lists(records, min_size=1, max_size=8))
+def test_round_trip(faces: list[FaceRecord], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    store = create_store(tmp_path / "store", INFO, faces)
+    assert store.info == INFO
+    assert len(store) == len(faces)
+    assert all(same(one, two) for one, two in zip(store, faces, strict=True))
+    assert store.labels.tolist() == [face.label for face in faces]
+    assert store.splits.tolist() == [face.split for face in faces]
+    assert store.column("key").tolist() == [face.key for face in faces]
+    numbers = dict(zip(store.videos.tolist(), [face.video for face in faces], strict=True))
+    assert [numbers[n] for n in store.videos.tolist()] == [face.video for face in faces]
+    assert len(numbers) == len({face.video for face in faces})
+
+
+def test_many_shards_and_rows_from_both_ends(tmp_path: Path) -> None:
+    store = create_store(tmp_path / "store", INFO, (record(i, size=8) for i in range(2100)))
+    names = sorted(path.name for path in store.path.iterdir())
+    assert names == ["shard-00000.arrow", "shard-00001.arrow", "shard-00002.arrow", "store.json"]
+    for row in (0, 127, 128, 1023, 1024, 2099):
+        assert store[row].key == f"k{row}"
+        assert store[row - len(store)].key == f"k{row}"
+    for row in (2100, -2101):
+        with pytest.raises(IndexError):
+            store[row]
+    assert store.column("key").tolist() == [f"k{i}" for i in range(2100)]
+
+
+def test_reads_with_plain_pyarrow(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "store", ["train", "val"])
+    with pa.ipc.open_file(store.path / shard_name(0)) as reader:
+        rows = reader.read_all().to_pylist()
+    assert [row["label"] for row in rows] == [0, 1]
+    assert np.array_equal(np.float32(rows[1]["landmarks"]).reshape(68, 2), store[1].landmarks)
+    assert Image.open(BytesIO(rows[0]["image"])).size == (64, 64)
+
+
+def test_maps_and_does_not_load(tmp_path: Path) -> None:
+    create_store(tmp_path / "store", INFO, (record(i, size=256) for i in range(600)))
+    before = pa.total_allocated_bytes()
+    handles = psutil.Process().num_fds()
+    store = FaceStore(tmp_path / "store")
+    faces = [store[row] for row in range(0, 600, 50)]
+    assert pa.total_allocated_bytes() - before < 100_000 < sum(len(f.image) for f in store)
+    # Thousands of shards must not run into the limit of open files.
+    assert psutil.Process().num_fds() == handles
+    assert len(faces) == 12
+
+
+def test_pickles_by_path(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "store", ["train"] * 20)
+    assert store[3].key == "k3"
+    pickled = pickle.dumps(store)
+    assert len(pickled) < 300
+    assert same(pickle.loads(pickled)[3], store[3])
+
+
+def test_same_faces_same_bytes(tmp_path: Path) -> None:
+    one = small_store(tmp_path / "one", ["train", "val", "test"])
+    two = small_store(tmp_path / "two", ["train", "val", "test"])
+    other = small_store(tmp_path / "other", ["train", "val", "val"])
+    assert one.fingerprint == two.fingerprint != other.fingerprint
+    for path in one.path.iterdir():
+        assert path.read_bytes() == (two.path / path.name).read_bytes()
+
+
+def test_image_bytes_keep_channels_and_detail() -> None:
+    image = torch.zeros(3, 16, 24, dtype=torch.uint8)
+    image[0, :, ::2] = 255  # red stripes of one pixel: chroma subsampling would smear them
+    data = encode_image(image)
+    back = decode_image(data)
+    assert back.shape == (3, 16, 24)
+    assert (back.int() - image.int()).abs().max() < 30
+    pillow = np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+    assert np.array_equal(back.permute(1, 2, 0).numpy(), pillow)
+    for broken in (b"", b"text", data[:3]):
+        with pytest.raises(StoreError, match="not a JPEG"):
+            decode_image(broken)
+
+
+def test_records_are_checked() -> None:
+    face = record()
+    for values in (
+        {"landmarks": face.landmarks[:5]},
+        {"landmarks": face.landmarks * np.float32(np.nan)},
+        {"label": 2},
+        {"split": "dev"},
+    ):
+        with pytest.raises(ValueError, match="k0"):
+            replace(face, **values)
+
+
+def test_missing_empty_unfinished(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no store at .*deepregions prepare"):
+        FaceStore(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="is not a face store"):
+        FaceStore(tmp_path)
+    write_shard(tmp_path / shard_name(0), [])
+    with pytest.raises(StoreError, match=r"unfinished.*prepare again with the same options"):
+        FaceStore(tmp_path)
+    finish_store(tmp_path, INFO, [shard_name(0)])
+    with pytest.raises(StoreError, match="has no faces"):
+        FaceStore(tmp_path)
+
+
+def test_broken_shards(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "store", ["train"] * 9)
+    shard = store.path / shard_name(0)
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-100])
+    with pytest.raises(StoreError, match=rf"shard-00000.*truncated.*{len(data)} bytes"):
+        FaceStore(store.path)
+    with pytest.raises(StoreError, match="not a readable shard"):
+        read_shard(shard)
+    shard.write_bytes(bytes(len(data)))
+    with pytest.raises(StoreError, match="not a readable shard"):
+        FaceStore(store.path)[0]
+    shard.unlink()
+    with pytest.raises(StoreError, match=r"shard-00000\.arrow is missing"):
+        FaceStore(store.path)
+
+
+def test_foreign_arrow_file_is_no_shard(tmp_path: Path) -> None:
+    table = pa.table({"a": [1]})
+    for metadata in ({}, {"deepregions.schema": "1"}):
+        with pa.ipc.new_file(tmp_path / "x.arrow", table.schema.with_metadata(metadata)) as writer:
+            writer.write_table(table.replace_schema_metadata(metadata))
+        with pytest.raises(StoreError, match=r"has schema none|does not have the columns"):
+            read_shard(tmp_path / "x.arrow")
+
+
+def test_broken_manifest(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "store", ["train"])
+    manifest = store.path / "store.json"
+    good = json.loads(manifest.read_text())
+    for text, message in (
+        ("{", "cannot be read"),
+        ("[]", "is not a store's"),
+        ("{}", "has schema none"),
+        (json.dumps(good | {"schema": 2}), r"has schema 2; this version reads 1.*upgrade"),
+        (json.dumps(good | {"info": {}}), "is not a store's"),
+        (json.dumps(good | {"shards": [{}]}), "is not a store's"),
+    ):
+        manifest.write_text(text)
+        with pytest.raises(StoreError, match=message):
+            FaceStore(store.path)
+
+
+def test_create_is_whole_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with pytest.raises(StoreError, match="no faces"):
+        create_store(path, INFO, [])
+
+    def failing():
+        yield record(0)
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        create_store(path, INFO, failing())
+    assert not any(tmp_path.iterdir())
+    small_store(path, ["train"])
+    with pytest.raises(StoreError, match="is there already"):
+        small_store(path, ["train"])
