@@ -1,0 +1,412 @@
+"""From clips to a store: what is kept, what is told, and the same bytes however it went."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from data_helpers import face_points
+from deepregions.faces.landmarks import Face
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from deepregions.data import prepare as prepare_module
+from deepregions.data.databases import FaceForensics, Folder
+from deepregions.data.extract import crop_face
+from deepregions.data.prepare import prepare
+from deepregions.data.store import FaceStore, shard_name
+from deepregions.errors import StoreError, UsageError
+
+RED, GREEN = (220, 20, 20), (20, 220, 20)
+
+
+@dataclass
+class PaintedDetector:
+    """Takes every red or green square of a frame for a face; as quick as it is stupid."""
+
+    name: str = "painted"
+    version: str = "1"
+
+    def __call__(self, frames: Tensor) -> list[list[Face]]:
+        return [self._faces(frame.int()) for frame in frames]
+
+    def _faces(self, frame: Tensor) -> list[Face]:
+        faces = []
+        for channel in (0, 1):
+            mask = (frame[channel] > 150) & (frame[1 - channel] < 100)
+            if mask.sum() < 50:
+                continue
+            rows, columns = mask.nonzero(as_tuple=True)
+            low = torch.stack([columns.min(), rows.min()]).float()
+            high = torch.stack([columns.max(), rows.max()]).float()
+            points = torch.from_numpy(face_points()) * (high - low) + low
+            faces.append(Face(torch.cat([low, high]), points, 0.9))
+        return sorted(faces, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
+
+
+@dataclass
+class DyingDetector(PaintedDetector):
+    """Takes its process down where something is blue, as a bad decoder might."""
+
+    def _faces(self, frame: Tensor) -> list[Face]:
+        if ((frame[2] > 150) & (frame[0] < 100)).sum() > 50:
+            os._exit(139)
+        return super()._faces(frame)
+
+
+@dataclass
+class SlowDetector(PaintedDetector):
+    """Leaves time to be killed."""
+
+    def _faces(self, frame: Tensor) -> list[Face]:
+        time.sleep(0.05)
+        return super()._faces(frame)
+
+
+def paint(*boxes: tuple[tuple[int, int, int], int, int, int], size: int = 96) -> np.ndarray:
+    """A grey picture (size, size, 3) with squares of (colour, x, y, side)."""
+    picture = np.full((size, size, 3), 90, np.uint8)
+    for colour, x, y, side in boxes:
+        picture[y : y + side, x : x + side] = colour
+    return picture
+
+
+def write_video(path: Path, pictures: Iterable[np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 2_000_000
+        for picture in pictures:
+            stream.height, stream.width = picture.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_photo(path: Path, picture: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+
+
+@pytest.fixture
+def ffpp(tmp_path: Path) -> Path:
+    """FaceForensics++ with a pair of people per split; a red face that moves, 8 frames."""
+    root = tmp_path / "ffpp"
+    (root / "splits").mkdir(parents=True)
+    for number, split in enumerate(("train", "val", "test")):
+        one, two = f"{number}00", f"{number}01"
+        (root / f"splits/{split}.json").write_text(json.dumps([[one, two]]))
+        for place in (
+            f"original_sequences/youtube/c23/videos/{one}.mp4",
+            f"original_sequences/youtube/c23/videos/{two}.mp4",
+            f"manipulated_sequences/Deepfakes/c23/videos/{one}_{two}.mp4",
+        ):
+            write_video(root / place, [paint((RED, 20 + i, 24, 40)) for i in range(8)])
+    return root
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for person in range(6):
+        write_photo(root / f"real/{person:03d}_a.png", paint((RED, 30, 30 + person, 40)))
+        write_photo(root / f"fake/{person:03d}_b.png", paint((RED, 30, 28 - person, 40)))
+    return root
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_prepared_faces(ffpp: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, int]] = []
+    report = prepare(
+        FaceForensics(ffpp),
+        tmp_path / "store",
+        detector=PaintedDetector(),
+        frames_per_video=4,
+        progress=lambda *numbers: seen.append(numbers),
+    )
+    store = FaceStore(tmp_path / "store")
+    assert (report.clips, report.frames, report.faces) == (9, 36, 36)
+    assert (report.failures, report.left_out) == ((), {})
+    assert [(g.split, g.label, g.clips, g.faces) for g in report.groups] == [
+        ("train", 0, 2, 8),
+        ("val", 0, 2, 8),
+        ("test", 0, 2, 8),
+        ("train", 1, 1, 4),
+        ("val", 1, 1, 4),
+        ("test", 1, 1, 4),
+    ]
+    assert json.loads((store.path / "report.json").read_text())["faces"] == 36
+    assert seen[0] == (1, 9, 4)
+    assert seen[-1] == (9, 9, 36)
+    assert len(store) == 36
+    assert (store.info.database, store.info.detector) == ("ffpp", "painted")
+    assert len(set(store.column("key"))) == 36
+    face = store[-1]
+    assert (face.label, face.split, face.method) == (1, "test", "Deepfakes")
+    assert (face.compression, face.identities) == ("c23", ("200", "201"))
+    assert (face.video, face.frame_size) == ("Deepfakes/c23/200_201", (96, 96))
+    assert face.track == 0
+    times = [store[row].time for row in range(-4, 0)]
+    assert times == sorted(times)
+    assert 0 <= times[0] < times[-1] <= 1
+
+
+def test_stored_landmarks_lie_on_the_stored_face(ffpp: Path, tmp_path: Path) -> None:
+    prepare(FaceForensics(ffpp), tmp_path / "s", detector=PaintedDetector(), frames_per_video=2)
+    for face in FaceStore(tmp_path / "s"):
+        picture = np.asarray(Image.open(BytesIO(face.image))).astype(int)
+        red = (picture[..., 0] > 150) & (picture[..., 1] < 100)
+        rows, columns = red.nonzero()
+        box = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
+        low, high = face.landmarks.min(0), face.landmarks.max(0)
+        drawn = np.array([*low[:1], rows.min(), *high])  # the brows are below the box's top
+        assert np.abs(drawn - box).max() <= 2
+        # A margin of half a face on each side, less where the frame ends.
+        assert abs(box[0] - min(20, (high - low)[0] / 2)) <= 3 + 8
+
+
+def test_same_bytes_by_any_number_of_processes(ffpp: Path, tmp_path: Path) -> None:
+    options = {"detector": PaintedDetector(), "frames_per_video": 3}
+    one = prepare(FaceForensics(ffpp), tmp_path / "one", **options)
+    two = prepare(FaceForensics(ffpp), tmp_path / "two", **options, workers=2)
+    assert one == two
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_stopped_and_resumed_gives_the_same_store(
+    ffpp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "_FACES_PER_SHARD", 8)  # two clips a shard: five shards
+    options = {"detector": PaintedDetector(), "frames_per_video": 4}
+    whole = prepare(FaceForensics(ffpp), tmp_path / "whole", **options)
+    expected = files(tmp_path / "whole")
+    assert len(expected) == 8
+
+    def stop(done: int, total: int, faces: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(FaceForensics(ffpp), out, **options, progress=stop)
+    assert set(files(out)) == {"plan.json", shard_name(0), shard_name(1)}
+    with pytest.raises(StoreError, match="unfinished"):
+        FaceStore(out)
+
+    (out / shard_name(0)).write_bytes(expected[shard_name(0)][:-9])  # the disk lost its end
+    (out / f".{shard_name(2)}.abc").write_bytes(b"half")  # what SIGKILL leaves behind
+    begun: list[int] = []
+    resumed = prepare(
+        FaceForensics(ffpp), out, **options, progress=lambda done, *_: begun.append(done)
+    )
+    assert begun[0] == 3  # the two clips of the shard that was whole are not done again
+    assert resumed == whole
+    assert files(out) == expected
+
+    again = prepare(FaceForensics(ffpp), out, **options, progress=lambda *_: pytest.fail("work"))
+    assert again == whole
+    assert files(out) == expected
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_gives_the_same_store(photos: Path, tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from deepregions.data import prepare
+        from deepregions.data.databases import Folder
+        from test_prepare import SlowDetector
+        prepare._FACES_PER_SHARD = 2
+        root, out = map(Path, sys.argv[1:])
+        prepare.prepare(Folder(root), out, detector=SlowDetector())
+        """
+    )
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        return subprocess.Popen(
+            [sys.executable, "-c", script, str(photos), str(out)], env=environment
+        )
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed, victim = start(whole), start(killed)
+    while victim.poll() is None and not (killed / shard_name(1)).exists():
+        time.sleep(0.005)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert not (killed / "store.json").exists()
+    assert start(killed).wait() == undisturbed.wait() == 0
+    assert files(killed) == files(whole)
+
+
+def test_folder_of_another_plan_is_refused(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    prepare(Folder(photos), out, detector=PaintedDetector())
+    with pytest.raises(StoreError, match=r"other options: margin was 0\.5, is 0\.3"):
+        prepare(Folder(photos), out, detector=PaintedDetector(), margin=0.3)
+    with pytest.raises(StoreError, match=r"detector was painted, is other"):
+        prepare(Folder(photos), out, detector=PaintedDetector("other"))
+    with pytest.raises(StoreError, match=r"files or splits have changed"):
+        prepare(Folder(photos, seed=5), out, detector=PaintedDetector())
+    write_photo(photos / "real/100.png", paint())
+    with pytest.raises(StoreError, match=r"clips was 12, is 13"):
+        prepare(Folder(photos), out, detector=PaintedDetector())
+    with pytest.raises(StoreError, match=r"not empty and not from prepare"):
+        prepare(Folder(photos), photos, detector=PaintedDetector())
+    with pytest.raises(StoreError, match="is a file"):
+        prepare(Folder(photos), photos / "real/100.png", detector=PaintedDetector())
+
+
+def test_broken_and_faceless_files_cost_a_line_each(ffpp: Path, tmp_path: Path) -> None:
+    videos = ffpp / "original_sequences/youtube/c23/videos"
+    (videos / "000.mp4").write_bytes(b"this is no video")
+    write_video(videos / "100.mp4", [paint()] * 8)
+    half = [paint((RED, 20, 24, 40))] * 4 + [paint()] * 4
+    write_video(videos / "200.mp4", half)
+    report = prepare(
+        FaceForensics(ffpp), tmp_path / "store", detector=PaintedDetector(), frames_per_video=4
+    )
+    failures = dict(report.failures)
+    assert set(failures) == {"original/c23/000", "original/c23/100"}
+    assert "000.mp4" in failures["original/c23/000"]
+    assert failures["original/c23/100"] == "no face"
+    groups = {(group.split, group.label): group for group in report.groups}
+    assert groups["train", 0].clips_kept == 1
+    assert groups["val", 0].dropped == {"frames without a face": 4}
+    assert groups["test", 0].dropped == {"frames without a face": 2}
+    assert report.faces == len(FaceStore(tmp_path / "store")) == 9 * 4 - 4 - 4 - 2
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_a_line(photos: Path, tmp_path: Path) -> None:
+    write_photo(photos / "real/003_a.png", paint(((20, 20, 220), 10, 10, 30)))
+    report = prepare(Folder(photos), tmp_path / "store", detector=DyingDetector(), workers=2)
+    assert report.failures == (
+        ("real/003_a.png", "the process that read it died (a broken file, or too little memory)"),
+    )
+    assert report.faces == 11
+
+
+def test_no_face_at_all(tmp_path: Path) -> None:
+    for name in ("real/a.png", "fake/b.png"):
+        write_photo(tmp_path / "photos" / name, paint())
+    with pytest.raises(StoreError, match=r"no face was found in any of the 2"):
+        prepare(Folder(tmp_path / "photos"), tmp_path / "store", detector=PaintedDetector())
+    assert not (tmp_path / "store").exists()
+
+
+def test_main_track_is_the_largest_and_longest(ffpp: Path, tmp_path: Path) -> None:
+    target = ffpp / "original_sequences/youtube/c23/videos/000.mp4"
+    brief = [paint((RED, 4, 10, 36), *[(GREEN, 44, 4, 48)] * (i < 3)) for i in range(8)]
+    write_video(target, brief)  # the green face is larger, but seldom there
+    options = {"detector": PaintedDetector(), "frames_per_video": 8}
+    report = prepare(FaceForensics(ffpp), tmp_path / "main", **options)
+    assert report.groups[0].dropped == {"faces of other people": 3}
+    main = [face for face in FaceStore(tmp_path / "main") if face.video == "original/c23/000"]
+    assert len(main) == 8
+    centres = [
+        Image.open(BytesIO(f.image)).getpixel(tuple(map(int, f.landmarks.mean(0)))) for f in main
+    ]
+    assert all(r > 150 and g < 100 for r, g, _ in centres)
+    everybody = prepare(FaceForensics(ffpp), tmp_path / "all", **options, tracks="all")
+    assert everybody.faces == report.faces + 3
+    tracks = FaceStore(tmp_path / "all").column("track")
+    assert sorted(np.unique(tracks)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"frames_per_video": 0}, "at least 1"),
+        ({"margin": -0.1}, "from 0 to 4"),
+        ({"max_size": 10}, "at least 64"),
+        ({"tracks": "some"}, "'main' or 'all'"),
+        ({"workers": -1}, "0 or more"),
+    ],
+)
+def test_bad_options(option: dict[str, int], message: str, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        prepare(Folder(photos), tmp_path / "store", detector=PaintedDetector(), **option)
+    assert not (tmp_path / "store").exists()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.floats(-20, 100),
+    st.floats(-20, 80),
+    st.floats(8, 90),
+    st.floats(0, 2),
+    st.sampled_from([64, 100, 512]),
+)
+def test_crop_keeps_landmarks_on_their_pixels(
+    x: float, y: float, side: float, margin: float, max_size: int
+) -> None:
+    # A picture that says where it was: red is the column, green the row.
+    rows, columns = torch.meshgrid(torch.arange(100.0), torch.arange(120.0), indexing="ij")
+    image = torch.stack([columns, rows, columns * 0]).to(torch.uint8)
+    low = torch.tensor([x, y])
+    points = torch.from_numpy(face_points()) * side + low
+    face = Face(torch.cat([low + side * 0.1, low + side * 0.9]), points, 1.0)
+    cut = crop_face(image, face, margin, max_size)
+    on_picture = (points[:, 0] > -0.5) & (points[:, 0] < 119.5) & (points[:, 1] > -0.5)
+    on_picture &= points[:, 1] < 99.5
+    if cut is None:
+        assert not on_picture.any()
+        return
+    crop, landmarks, scale = cut
+    assert max(crop.shape[1:]) <= max_size
+    assert scale == 1 or max(crop.shape[1:]) == max_size
+    height, width = crop.shape[1:]
+    for (column, row), (was_x, was_y) in zip(
+        landmarks[on_picture].tolist(), points[on_picture].tolist(), strict=True
+    ):
+        assert -0.5 <= column <= width - 0.5
+        assert -0.5 <= row <= height - 0.5
+        pixel = crop[:, min(max(round(row), 0), height - 1), min(max(round(column), 0), width - 1)]
+        tolerance = 1.5 / scale + 1
+        assert abs(float(pixel[0]) - was_x) <= tolerance
+        assert abs(float(pixel[1]) - was_y) <= tolerance
+
+
+def test_faceforensics_with_dlib(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
+    report = prepare(
+        FaceForensics(shared / "videos/ffpp"),
+        tmp_path / "store",
+        detector="dlib",
+        frames_per_video=2,
+    )
+    store = FaceStore(tmp_path / "store")
+    assert (report.clips, report.frames, report.faces) == (4, 8, 8)
+    assert store.info.detector.startswith("dlib68+")
+    assert {(f.video, f.label, f.split) for f in store} == {
+        ("original/c23/519", 0, "train"),
+        ("Deepfakes/c23/519_515", 1, "train"),
+        ("original/c23/004", 0, "val"),
+        ("NeuralTextures/c23/004_982", 1, "val"),
+    }
+    for face in store:
+        width, height = Image.open(BytesIO(face.image)).size
+        assert (face.landmarks >= 0).all()
+        assert (face.landmarks < [width, height]).all()
+        assert face.landmarks[36, 0] < face.landmarks[45, 0]  # the image's left eye comes first
+        assert face.landmarks[8, 1] > face.landmarks[27, 1]  # the chin is below the nose
