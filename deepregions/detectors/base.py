@@ -1,0 +1,217 @@
+"""What all detectors share: from crops to log-odds, training, and the figures of an epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deepregions.errors import UsageError
+from deepregions.metrics import VerificationMetrics
+from deepregions.types import RegionBatch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class RegionDetector(LightningModule, ABC):
+    """A network that judges one region of a face.
+
+    A subclass builds its network, names its last part as :attr:`head`, and defines
+    :meth:`network`. If its scores are not one pair per crop, it also overrides :meth:`log_odds`
+    and :meth:`score_losses`.
+
+    Everything that scores a crop goes through :meth:`forward`, or for training through the
+    :meth:`scores` that it is made of, so that training, evaluation and an exported graph agree.
+
+    Args:
+        size: Height and width of the crops.
+        mean: Mean of each colour, R, G, B, in [0, 1], that the network expects subtracted.
+        std: What it then expects each colour to be divided by.
+        optimizer: Makes the optimizer of the parameters that it is given.
+        lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
+        settings: The subclass's own arguments that shape the network.
+
+    Attributes:
+        mean: (1, 3, 1, 1) buffer.
+        std: (1, 3, 1, 1) buffer.
+
+    Raises:
+        UsageError: The size is below :attr:`minimum_size`.
+    """
+
+    minimum_size: ClassVar[int] = 1
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None,
+        **settings: bool | float | str,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if size < self.minimum_size:
+            raise UsageError(
+                f"{name} cannot judge crops of {size} pixels",
+                f"it needs at least {self.minimum_size}",
+            )
+        # Only what rebuilds the network: a checkpoint then holds primitives only, and neither
+        # loading nor resuming fetches ImageNet weights. The class is what LightningCLI asks for.
+        kind = f"{type(self).__module__}.{type(self).__qualname__}"
+        self.save_hyperparameters({"_class_path": kind, "size": size, **settings})
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self._optimizer = optimizer
+        self._lr_scheduler = lr_scheduler
+        self._metrics = VerificationMetrics()
+
+    @property
+    @abstractmethod
+    def head(self) -> nn.Module:
+        """The last part, a direct child, that is trained first when the rest is pretrained."""
+
+    @abstractmethod
+    def network(self, x: Tensor) -> Tensor:
+        """Returns the class scores of normalised crops.
+
+        Args:
+            x: (N, 3, S, S).
+
+        Returns:
+            (N, ..., 2) before any softmax; the second is fake.
+        """
+
+    def log_odds(self, scores: Tensor) -> Tensor:
+        """Returns the fake log-odds (N,) of class scores."""
+        return scores[:, 1] - scores[:, 0]
+
+    def score_losses(self, scores: Tensor, label: Tensor) -> Tensor:
+        """Returns the loss (N,) of class scores; here the cross entropy."""
+        logits = self.log_odds(scores)
+        target = label.to(logits.dtype)
+        return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Returns what training may change, whether or not it is frozen at the moment."""
+        return list(self.parameters())
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Returns the class scores of crops.
+
+        Args:
+            x: (N, 3, S, S) RGB in [0, 1].
+
+        Returns:
+            (N, ..., 2) float32, the second is fake.
+
+        Raises:
+            UsageError: The crops are of another size than the detector was made for.
+        """
+        if tuple(x.shape[-2:]) != (self.size, self.size):
+            raise UsageError(
+                f"crops of {x.shape[-1]}x{x.shape[-2]} pixels for a detector of {self.size}",
+                "give the data and the detector the same size",
+            )
+        return self.network((x - self.mean) / self.std).float()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Returns the fake log-odds (N,) float32 of crops (N, 3, S, S) in [0, 1]."""
+        return self.log_odds(self.scores(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns :meth:`logits`. This is the graph that is exported."""
+        return self.logits(x)
+
+    def losses(self, x: Tensor, label: Tensor) -> Tensor:
+        """Returns the loss (N,) of crops (N, 3, S, S) in [0, 1] with labels (N,), 1 is fake."""
+        return self.score_losses(self.scores(x), label)
+
+    def settings(self) -> dict[str, bool | float | str]:
+        """Returns the arguments with which the class makes this network again, untrained."""
+        return {key: value for key, value in self.hparams.items() if key != "_class_path"}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Makes the optimizer, and the scheduler if there is one."""
+        optimizer = self._optimizer(self.trainable_parameters())
+        if self._lr_scheduler is None:
+            return optimizer
+        scheduler = self._lr_scheduler(optimizer)
+        return {  # the monitor is for ReduceLROnPlateau; others do not look at it
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"},
+        }
+
+    def training_step(self, batch: RegionBatch) -> Tensor:
+        """Returns the mean loss of a batch's valid regions, 0 where there are none."""
+        loss, _ = self._judge(batch)
+        self._log_loss("train", loss, batch)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets what an interrupted epoch, or the trial one before training, has left."""
+        self._metrics.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets what an interrupted epoch has left."""
+        self._metrics.reset()
+
+    def validation_step(self, batch: RegionBatch) -> None:
+        """Scores a batch for the figures of the epoch."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: RegionBatch) -> None:
+        """Scores a batch for the figures of the epoch."""
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/frame_auc`` and its like."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test/frame_auc`` and its like."""
+        self._log_metrics("test")
+
+    def predict_step(self, batch: RegionBatch) -> Tensor:
+        """Returns the fake log-odds (B, R), NaN where a region is not valid."""
+        logits = self(batch.crops.flatten(0, 1)).view_as(batch.valid)
+        return torch.where(batch.valid, logits, torch.nan)
+
+    def _judge(self, batch: RegionBatch) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss of the valid regions, and the log-odds (B, R)."""
+        scores = self.scores(batch.crops.flatten(0, 1))
+        label = batch.label[:, None].expand_as(batch.valid)
+        losses = self.score_losses(scores, label.flatten()).view_as(batch.valid)
+        total = torch.where(batch.valid, losses, 0.0).sum()
+        return total / batch.valid.sum().clamp(min=1), self.log_odds(scores).view_as(batch.valid)
+
+    def _evaluate(self, stage: str, batch: RegionBatch) -> None:
+        loss, logits = self._judge(batch)
+        self._log_loss(stage, loss, batch)
+        regions = torch.arange(logits.shape[1], device=logits.device)
+        # A face that is seen in several regions is several samples; one not valid is none.
+        index = torch.where(batch.valid, batch.index[:, None] * len(regions) + regions, -1)
+        label, video = (x[:, None].expand_as(index) for x in (batch.label, batch.video))
+        self._metrics.update(*(x.flatten() for x in (logits, label, video, index)))
+
+    def _log_loss(self, stage: str, loss: Tensor, batch: RegionBatch) -> None:
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        count = len(batch.label)
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=count, **options)
+
+    def _log_metrics(self, stage: str) -> None:
+        values = {f"{stage}/{name}": value for name, value in self._metrics.compute().items()}
+        self._metrics.reset()
+        self.log_dict(values, sync_dist=True)

@@ -1,0 +1,91 @@
+"""Xception (Chollet 2017, arXiv 1610.02357), as Keras computes it."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deepregions.detectors.base import RegionDetector
+from deepregions.detectors.pretrained import load_backbone
+
+
+class SamePool(nn.Module):
+    """Max-pooling 3x3 with stride 2 and TensorFlow's "SAME" padding.
+
+    An odd side is padded by one pixel at both ends, an even side at its far end only, which is
+    what rounding the output's size up amounts to.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (N, C, ceil(H/2), ceil(W/2)) of (N, C, H, W)."""
+        height, width = x.shape[-2:]
+        return functional.max_pool2d(x, 3, 2, padding=(height % 2, width % 2), ceil_mode=True)
+
+
+class Xception(RegionDetector):
+    """Xception with two classes, on crops in [0, 1] as they are (the paper, section 3.2).
+
+    Batch normalisation has the epsilon and momentum of Keras, and pooling pads as TensorFlow, so
+    that a model trained in Keras gives the same scores here, at any size.
+
+    Args:
+        size: Height and width of the crops, at least 7.
+        bn_momentum: Weight of the newest batch in batch normalisation's running statistics;
+            Keras writes 0.01 as ``momentum=0.99``. Short trainings from scratch need more.
+        pretrained: Start from timm's ``legacy_xception.tf_in1k``, trained on ImageNet.
+        backbone_file: Start from this file (safetensors or torch) of those weights instead.
+        optimizer: Makes the optimizer of the parameters that it is given.
+        lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
+
+    Raises:
+        UsageError: The size is too small, or the file is not there.
+        UnreadableError: The file does not hold the weights of this network.
+        AssetError: The pretrained weights cannot be fetched.
+    """
+
+    minimum_size = 7
+
+    def __init__(
+        self,
+        size: int = 200,
+        *,
+        bn_momentum: float = 0.01,
+        pretrained: bool = False,
+        backbone_file: str | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(
+            size=size,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            bn_momentum=bn_momentum,
+        )
+        self.backbone: nn.Module = timm.create_model("legacy_xception", num_classes=0)
+        for name, module in list(self.backbone.named_modules()):
+            if isinstance(module, nn.MaxPool2d):
+                self.backbone.set_submodule(name, SamePool())
+            elif isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = 1e-3, bn_momentum
+            elif isinstance(module, nn.Conv2d):
+                # timm's start makes maps so faint that, from scratch, the running statistics
+                # need thousands of steps to come down to them.
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        self.classifier = nn.Linear(2048, 2)
+        if pretrained or backbone_file:
+            load_backbone(self.backbone, "legacy_xception.tf_in1k", backbone_file)
+
+    @property
+    def head(self) -> nn.Module:
+        """The fully connected layer."""
+        return self.classifier
+
+    def network(self, x: Tensor) -> Tensor:
+        """Returns the class scores (N, 2) of (N, 3, S, S)."""
+        scores: Tensor = self.classifier(self.backbone(x))
+        return scores

@@ -1,0 +1,174 @@
+"""How well scores tell fake from genuine: AUC, EER and accuracy, per frame and per video.
+
+Convention: a score is higher for fakes; a label is 1 for fakes; a face is called fake where its
+score is at or above a threshold. Frame-level figures take each face by itself; video-level
+figures take the mean log-odds of a video's faces.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+NAN = math.nan
+
+
+def area_under_curve(scores: Tensor, labels: Tensor) -> float:
+    """Returns the area under the ROC curve: how often a fake scores above a genuine face.
+
+    Ties count half, as in Hanley and McNeil 1982 and scikit-learn.
+
+    Args:
+        scores: (N,) any finite numbers, higher is more fake.
+        labels: (N,) 1 is fake, 0 is genuine.
+
+    Returns:
+        A number in [0, 1]; NaN where a class is absent or a score is NaN.
+    """
+    counts = _counts(scores, labels)
+    if counts is None:
+        return NAN
+    _, fake, genuine = counts
+    below = genuine.sum() - genuine.cumsum(0)
+    doubled = (fake * (2 * below + genuine)).sum()  # exact in int64 up to 10^9 scores
+    return float(doubled) / (2.0 * float(fake.sum()) * float(genuine.sum()))
+
+
+def equal_error_rate(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Returns the error rate where as many fakes are missed as genuine faces are accused.
+
+    The ROC curve is taken as the straight lines between its operating points, so the rate is
+    where that curve meets the diagonal on which both errors are equal.
+
+    Args:
+        scores: (N,) any finite numbers, higher is more fake.
+        labels: (N,) 1 is fake, 0 is genuine.
+
+    Returns:
+        The rate in [0, 1] and the threshold: that score at which the two errors differ least.
+        Both are NaN where a class is absent or a score is NaN.
+    """
+    counts = _counts(scores, labels)
+    if counts is None:
+        return NAN, NAN
+    values, fake, genuine = counts
+    accused = genuine.cumsum(0).double() / genuine.sum()
+    missed = 1.0 - fake.cumsum(0).double() / fake.sum()
+    gap = accused - missed  # rises from above -1 at the strictest threshold to 1
+    after = int((gap >= 0).nonzero()[0])
+    if after == 0:  # the curve starts at (0, 1), where the threshold is beyond every score
+        left_accused, left_gap, nearest = 0.0, -1.0, 0
+    else:
+        left_accused, left_gap = float(accused[after - 1]), float(gap[after - 1])
+        nearest = after if float(gap[after]) <= -left_gap else after - 1
+    share = -left_gap / (float(gap[after]) - left_gap)
+    rate = left_accused + share * (float(accused[after]) - left_accused)
+    return rate, float(values[nearest])
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Returns the share of right verdicts at even odds.
+
+    Args:
+        logits: (N,) fake log-odds; at or above 0 means fake.
+        labels: (N,) 1 is fake, 0 is genuine.
+
+    Returns:
+        A number in [0, 1]; NaN where there is nothing to judge or a log-odds is NaN.
+    """
+    if len(logits) == 0 or bool(logits.isnan().any()):
+        return NAN
+    return float(((logits >= 0) == (labels == 1)).double().mean())
+
+
+def _counts(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Returns the distinct scores, highest first, with the fakes and genuine faces at each."""
+    scores, fake = scores.detach().cpu().double(), (labels.detach().cpu() == 1).long()
+    genuine = 1 - fake
+    if bool(scores.isnan().any()) or not bool(fake.any()) or not bool(genuine.any()):
+        return None
+    values, place = torch.unique(scores, return_inverse=True)
+    at = torch.zeros(2, len(values), dtype=torch.int64)
+    at.index_add_(1, place, torch.stack([fake, genuine]))
+    at = at.flip(1)
+    return values.flip(0), at[0], at[1]
+
+
+class VerificationMetrics(Metric):
+    """AUC, EER and accuracy over an epoch, at frame and at video level.
+
+    Correct when several processes share an epoch: every process then sees all scores, and a face
+    that a sampler handed out twice, to fill the last batch, counts once.
+    """
+
+    higher_is_better = None
+    is_differentiable = False
+    full_state_update = False
+
+    logits: list[Tensor]
+    label: list[Tensor]
+    video: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("logits", "label", "video", "index"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, label: Tensor, video: Tensor, index: Tensor) -> None:
+        """Takes the scores of a batch; nothing is read back from the device.
+
+        Args:
+            logits: (N,) fake log-odds.
+            label: (N,) 1 is fake.
+            video: (N,) equal for the faces of one video.
+            index: (N,) equal for one and the same face; faces with a negative one do not count.
+        """
+        self.logits.append(logits.detach().float())
+        self.label.append(label.detach().long())
+        self.video.append(video.detach().long())
+        self.index.append(index.detach().long())
+
+    def compute(self) -> dict[str, Tensor]:
+        """Returns ``{frame,video}_{auc,eer,accuracy}`` as float32 scalars.
+
+        AUC and EER are NaN where a class is absent, and everything is NaN where a score is or
+        where no face counts. A video is fake if any of its faces is.
+        """
+        logits, label, video, index = (
+            _joined(state).cpu() for state in (self.logits, self.label, self.video, self.index)
+        )
+        logits, label, video = (x[_first_of_each(index)] for x in (logits, label, video))
+        _, owner = torch.unique(video, return_inverse=True)
+        count = owner.bincount()
+        video_logits = torch.zeros(len(count), dtype=torch.float64)
+        video_logits.index_add_(0, owner, logits.double())
+        video_label = torch.zeros(len(count), dtype=torch.int64)
+        video_label.scatter_reduce_(0, owner, label, "amax")
+        levels = {"frame": (logits, label), "video": (video_logits / count, video_label)}
+        values = {}
+        for level, (x, y) in levels.items():
+            values[f"{level}_auc"] = area_under_curve(x, y)
+            values[f"{level}_eer"] = equal_error_rate(x, y)[0]
+            values[f"{level}_accuracy"] = accuracy(x, y)
+        return {name: torch.tensor(x, device=self.device) for name, x in values.items()}
+
+
+def _joined(state: list[Tensor] | Tensor) -> Tensor:
+    """Returns a state as one tensor; it is one already after processes exchanged theirs."""
+    if isinstance(state, Tensor):
+        return state
+    return torch.cat(state) if state else torch.empty(0, dtype=torch.int64)
+
+
+def _first_of_each(index: Tensor) -> Tensor:
+    """Returns the place of the first occurrence of each index that is not negative."""
+    order = index.argsort(stable=True)
+    ranked = index[order]
+    fresh = torch.ones_like(ranked, dtype=torch.bool)
+    fresh[1:] = ranked[1:] != ranked[:-1]
+    return order[fresh & (ranked >= 0)]

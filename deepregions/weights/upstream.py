@@ -1,0 +1,104 @@
+"""State dicts of the paper's own program (BiDAlab/DeepFakes_FacialRegions), renamed to ours.
+
+Its classes are folders in alphabetical order, so ``fake`` is 0 there; here it is 1. Arrays are
+renamed, put side by side and reordered, never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from deepregions.errors import UnreadableError
+
+CAPSULES = 10
+_CAPSULE_LAYERS = {  # place in the original's nn.Sequential: our name
+    0: "conv1",
+    1: "bn1",
+    3: "conv2",
+    4: "bn2",
+    7: "conv3",
+    8: "bn3",
+    9: "conv4",
+    10: "bn4",
+}
+
+
+def capsule_state_dict(
+    upstream: Mapping[str, Tensor], vgg: Mapping[str, Tensor], *, fake_index: int = 0
+) -> dict[str, Tensor]:
+    """Returns the state dict of :class:`~deepregions.detectors.Capsule`.
+
+    Args:
+        upstream: That of a Capsule of BiDA or of Capsule-Forensics-v2 with two classes, 281
+            arrays, with or without ``module.`` before their names.
+        vgg: That of a VGG-19 in torchvision's or timm's names, which the original does not save.
+        fake_index: Which of the original's classes is fake.
+
+    Raises:
+        UnreadableError: An array is missing.
+    """
+    arrays = _Arrays(upstream, "a Capsule checkpoint")
+    trunk = _Arrays(vgg, "a VGG-19 checkpoint")
+    state = {}
+    for layer in (0, 2, 5, 7, 10, 12, 14, 16):
+        for kind in ("weight", "bias"):
+            state[f"trunk.{layer}.{kind}"] = trunk[f"features.{layer}.{kind}"]
+    for place, name in _CAPSULE_LAYERS.items():
+        kinds = ["weight", "bias"]
+        if name.startswith("bn"):
+            kinds += ["running_mean", "running_var"]
+            counter = arrays[f"fea_ext.capsules.0.{place}.num_batches_tracked"]
+            state[f"capsules.0.{name}.num_batches_tracked"] = counter
+        for kind in kinds:
+            parts = [arrays[f"fea_ext.capsules.{i}.{place}.{kind}"] for i in range(CAPSULES)]
+            state[f"capsules.0.{name}.{kind}"] = torch.cat(parts)
+    routes = arrays["routing_stats.route_weights"]
+    state["capsules.1.weight"] = _fake_last(routes, fake_index)
+    return state
+
+
+def dsp_fwa_state_dict(upstream: Mapping[str, Tensor], *, fake_index: int = 0) -> dict[str, Tensor]:
+    """Returns the state dict of :class:`~deepregions.detectors.DSPFWA`.
+
+    Args:
+        upstream: That of the original's SPPNet on ResNet-50, with or without ``module.`` before
+            the names; its two unused classifiers are left out.
+        fake_index: Which of the original's classes is fake.
+
+    Raises:
+        UnreadableError: An array is missing.
+    """
+    arrays = _Arrays(upstream, "a DSP-FWA checkpoint")
+    prefix = "resnet.resnet."
+    state = {
+        f"backbone.{key.removeprefix(prefix)}": value
+        for key, value in arrays.items()
+        if key.startswith(prefix) and not key.startswith(f"{prefix}fc.")
+    }
+    for kind in ("weight", "bias"):
+        state[f"classifier.{kind}"] = _fake_last(arrays[f"classifier.{kind}"], fake_index)
+    return state
+
+
+class _Arrays(dict[str, Tensor]):
+    """Arrays by name, without ``module.``; a missing one is named."""
+
+    def __init__(self, state: Mapping[str, Tensor], kind: str) -> None:
+        super().__init__({key.removeprefix("module."): value for key, value in state.items()})
+        self.kind = kind
+
+    def __missing__(self, key: str) -> Tensor:
+        raise UnreadableError(f"this is not {self.kind}: it has no array {key}")
+
+
+def _fake_last(classes: Tensor, fake_index: int) -> Tensor:
+    """Returns (2, ...) with the fake class second."""
+    if fake_index not in (0, 1) or classes.shape[0] != 2:
+        raise UnreadableError(
+            f"class {fake_index} of {classes.shape[0]} cannot be the fake one",
+            "two classes are wanted",
+        )
+    return classes.flip(0) if fake_index == 0 else classes
