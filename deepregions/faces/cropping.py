@@ -1,0 +1,252 @@
+"""From a face image and its landmarks to the five region crops that detectors see.
+
+As the original does it (README of the paper's repository; measured in its published images): a
+region is not cut out, the rest of the face's canvas is blacked out, and the canvas is stretched
+to a square with Pillow's antialiased bilinear filter. Everything here is plain torch: the same
+code runs on any device, without a loop over faces and without waiting for the device.
+
+Convention:
+    Images are RGB uint8, (B, 3, H, W); landmarks (B, 68, 2) float32 xy pixels of the image, the
+    centre of its top left pixel at (0, 0). Crops are float32 in [0, 1], black outside the region
+    and outside the image. A canvas that reaches out of the image is black there, and not moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deepregions.errors import UsageError
+from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
+from deepregions.faces.regions import Outlines, canvas, outlines, region_boxes
+from deepregions.faces.resampling import box_taps, resample
+from deepregions.types import NUM_LANDMARKS, REGIONS, Region
+
+Layout = Literal["masked", "tight"]
+
+MIN_AREA = 100.0
+"""Pixels of the image that a region must cover to be valid: less is 10 x 10, no detail left."""
+MIN_INSIDE = 0.75
+"""Share of a region that must lie inside the image to be valid."""
+
+_FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflows
+_GRID = 64  # areas are counted on this many points per side of the canvas
+_CHUNK_BYTES = {"cpu": 32 << 20}  # near the caches; elsewhere few and large kernels are better
+_CHUNK_BYTES_ELSEWHERE = 1 << 30
+
+
+class RegionCropper(nn.Module):
+    """Crops of the regions of a batch of faces, all of one size.
+
+    Args:
+        size: Side of the square crops in pixels.
+        regions: Which regions, in which order.
+        layout: ``"masked"``: every region in its place on the face's canvas, the canvas stretched
+            to the crop, as the original. ``"tight"``: each region's own box stretched to the crop.
+
+    Raises:
+        UsageError: An unknown region or layout, no region, or a size below 1.
+    """
+
+    def __init__(
+        self, size: int = 200, regions: Sequence[Region] = REGIONS, layout: Layout = "masked"
+    ) -> None:
+        super().__init__()
+        unknown = [str(region) for region in regions if region not in tuple(REGIONS)]
+        if unknown or not regions:
+            what = f"unknown region {unknown[0]!r}" if unknown else "no region given"
+            raise UsageError(what, f"one or more of {', '.join(REGIONS)}")
+        if layout not in get_args(Layout):
+            raise UsageError(f"unknown layout {layout!r}", "masked or tight")
+        if size < 1:
+            raise UsageError(f"crops cannot have size {size}", "1 pixel or more")
+        self.size = size
+        self.regions = tuple(Region(region) for region in regions)
+        self.layout = layout
+        # Resizing is linear: on one canvas, the entire face is the sum of its parts.
+        self._summed = layout == "masked" and set(PARTS) < set(self.regions)
+        self._resized = PARTS if self._summed else self.regions
+
+    def extra_repr(self) -> str:
+        """Shows the settings in ``repr``."""
+        return f"size={self.size}, regions={[*map(str, self.regions)]}, layout={self.layout!r}"
+
+    def forward(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        """Crops every region of every face.
+
+        Landmarks may be anything: where they are not finite or not a face, the region is not valid
+        and its crop finite.
+
+        Args:
+            image: (B, 3, H, W) uint8 RGB, one face each.
+            landmarks: (B, 68, 2) float32 pixels of ``image``.
+
+        Returns:
+            Crops (B, R, 3, size, size) float32 in [0, 1], black outside the region; and valid
+            (B, R) bool: landmarks are finite, at least ``MIN_AREA`` pixels of the region and
+            ``MIN_INSIDE`` of it lie inside the image. An area is what the region covers on the
+            canvas, in pixels of the image.
+
+        Raises:
+            ValueError: Shapes or types are not these.
+        """
+        _check(image, landmarks)
+        batch, _, height, width = image.shape
+        points, finite = _tame(landmarks)
+        shape, whole = outlines(points), canvas(points)
+        tight = self.layout == "tight"
+        boxes = _pick(region_boxes(points), self._resized) if tight else whole[:, None]
+        crops = image.new_empty(
+            (batch, len(self.regions), 3, self.size, self.size), dtype=torch.float32
+        )
+        starts, step = self._chunks(image)
+        # Allocated once: on a CPU, fresh pages cost more than what is computed in them.
+        images, groups = boxes.shape[1], len(self._resized) // boxes.shape[1]
+        table = image.new_empty((step * images, width, 3 * groups, height), dtype=torch.float32)
+        for start in starts:
+            part = slice(start, start + step)
+            lines = Outlines(*(line[part] for line in shape))
+            self._crop(image[part], lines, boxes[part], table, crops[part])
+        area, inside = _areas(shape, whole, width, height)
+        valid = (area >= MIN_AREA) & (inside >= MIN_INSIDE) & finite[:, None]
+        return crops, _pick(valid, self.regions)
+
+    def _chunks(self, image: Tensor) -> tuple[range | tuple[int], int]:
+        """Starts and size of chunks of the batch whose largest temporary is within a budget."""
+        batch, _, height, width = image.shape
+        if torch.compiler.is_exporting():  # the batch size is not a number yet
+            return (0,), batch
+        budget = _CHUNK_BYTES.get(image.device.type, _CHUNK_BYTES_ELSEWHERE)
+        step = max(1, min(batch, budget // (4 * 3 * len(self._resized) * height * width)))
+        return range(0, batch, step), step
+
+    def _crop(
+        self, image: Tensor, shape: Outlines, boxes: Tensor, table: Tensor, out: Tensor
+    ) -> None:
+        """Fills ``out``, (B, R, 3, S, S), through ``table``, which has room for B or more.
+
+        One box for all regions puts them into one image of many channels; else each has its own.
+        """
+        batch, _, height, width = image.shape
+        parts = part_masks(shape, width, height)
+        masks = parts
+        if self._resized != PARTS:
+            masks = torch.cat([_mask(parts, region) for region in self._resized], dim=2)
+        axis = 2 if boxes.shape[1] == 1 else 1
+        picture = image.permute(0, 3, 1, 2).contiguous().unsqueeze(axis)
+        masks = masks.unsqueeze(3).movedim(2, axis)
+        table = table[: batch * boxes.shape[1]]
+        table.copy_((picture * masks).view(table.shape))
+        start, length = (side.flatten(0, 1) for side in (boxes[..., :2], boxes[..., 2:]))
+        length = length - start
+        taps_x = box_taps(start[:, 0], length[:, 0], width, self.size)
+        index, weight = box_taps(start[:, 1], length[:, 1], height, self.size)
+        crops = resample(table, taps_x, (index, weight / 255))
+        crops = crops.view(batch, len(self._resized), *out.shape[2:])
+        for number, region in enumerate(self.regions):
+            if region in self._resized:
+                out[:, number] = crops[:, self._resized.index(region)]
+            else:
+                out[:, number] = crops.sum(dim=1)
+        out.clamp_(0, 1)
+
+
+def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
+    """The region images of one face at native size, as the original publishes them.
+
+    Args:
+        image: (3, H, W) uint8 RGB.
+        landmarks: (68, 2) float32 pixels of ``image``.
+
+    Returns:
+        For each region (3, h, w) uint8: the face's canvas (:func:`canvas`), black outside the
+        region and outside the image.
+
+    Raises:
+        UsageError: The landmarks are not finite, or the canvas is so far out of the image that
+            there is nothing to see.
+        ValueError: Shapes or types are not these.
+    """
+    _check(image[None], landmarks[None])
+    points, finite = _tame(landmarks[None])
+    height, width = image.shape[1:]
+    x0, y0, x1, y1 = (int(value) for value in canvas(points)[0])
+    if not finite or min(x1, width) <= max(x0, 0) or min(y1, height) <= max(y0, 0):
+        raise UsageError(
+            f"no face at these landmarks: they span x {x0} to {x1}, y {y0} to {y1} "
+            f"of an image of {width} x {height}",
+            "landmarks are 68 points in pixels of this image",
+        )
+    masks = part_masks(outlines(points), width, height)
+    edges = (-x0, x1 - width, -y0, y1 - height)  # negative padding crops
+    return {
+        region: functional.pad(image * _mask(masks, region)[0, :, 0].T, edges) for region in REGIONS
+    }
+
+
+def resize(image: Tensor, size: int) -> Tensor:
+    """Stretches whole images to squares, as :class:`RegionCropper` stretches a canvas.
+
+    For images that are already a region's canvas. The same filter as Pillow's ``BILINEAR``.
+
+    Args:
+        image: (B, 3, H, W) uint8, or floating point in [0, 1].
+        size: Side of the result in pixels.
+
+    Returns:
+        (B, 3, size, size) float32 in [0, 1].
+    """
+    scaled = image.float() if image.is_floating_point() else image.float() / 255
+    resized = functional.interpolate(scaled, (size, size), mode="bilinear", antialias=True)
+    return resized.clamp(0, 1)
+
+
+def _check(image: Tensor, landmarks: Tensor) -> None:
+    if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"image must be (B, 3, H, W) uint8, not {[*image.shape]} {image.dtype}")
+    if landmarks.shape[1:] != (NUM_LANDMARKS, 2) or len(landmarks) != len(image):
+        raise ValueError(f"landmarks must be ({len(image)}, 68, 2), not {[*landmarks.shape]}")
+
+
+def _tame(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Landmarks that no arithmetic can make infinite, and which faces needed no change, (B,)."""
+    landmarks = landmarks.detach().float()
+    tame = landmarks.nan_to_num(0.0).clamp(-_FAR, _FAR)
+    return tame, (tame == landmarks).flatten(1).all(dim=1)
+
+
+def _pick(values: Tensor, regions: Sequence[Region]) -> Tensor:
+    """(B, 5, ...) of ``REGIONS`` -> (B, R, ...); indexing with a list would wait for the device."""
+    return torch.stack([values[:, REGIONS.index(region)] for region in regions], dim=1)
+
+
+def _mask(parts: Tensor, region: Region) -> Tensor:
+    """(B, W, 4, H) of ``PARTS`` -> (B, W, 1, H)."""
+    if region is Region.ENTIRE:
+        return whole_mask(parts)
+    index = PARTS.index(region)
+    return parts[:, :, index : index + 1]
+
+
+def _areas(outline: Outlines, whole: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Area inside the image in pixels, and share of the area inside, both (B, R) of REGIONS.
+
+    Counted on a grid of points over the canvas, because its size in pixels is not known to the
+    host, and the part outside the image has no pixels.
+    """
+    origin, side = whole[:, None, :2].float(), (whole[:, None, 2:] - whole[:, None, :2]).float()
+    scaled = Outlines(*((part - origin + 0.5) * (_GRID / side) - 0.5 for part in outline))
+    parts = part_masks(scaled, _GRID, _GRID)
+    masks = torch.cat([_mask(parts, region) for region in REGIONS], dim=2)  # (B, G, R, G)
+    step = torch.arange(_GRID, device=whole.device)[:, None] + 0.5
+    point = origin + step * (side / _GRID) - 0.5  # (B, G, 2)
+    inside_x = (point[..., 0] >= -0.5) & (point[..., 0] < width - 0.5)
+    inside_y = (point[..., 1] >= -0.5) & (point[..., 1] < height - 0.5)
+    seen = masks * (inside_x[:, :, None] & inside_y[:, None, :])[:, :, None]
+    total, visible = masks.sum(dim=(1, 3)), seen.sum(dim=(1, 3))
+    pixel = side.prod(dim=-1) / _GRID**2
+    return visible * pixel, visible / total.clamp(min=1)

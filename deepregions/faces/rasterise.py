@@ -1,0 +1,75 @@
+"""Outlines to masks, for whole batches: which region each pixel belongs to.
+
+Convention:
+    A pixel is inside an outline if the outline winds around the pixel's centre, in either
+    direction, any number of times. A centre that lies on an edge is inside if the outline's
+    interior is to its right or below (half-open, so that areas sharing an edge share no pixel).
+    Masks are uint8, 0 or 1, and transposed, (B, W, P, H): the cropper resizes along x first.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from deepregions.faces.regions import Outlines
+from deepregions.types import Region
+
+PARTS: tuple[Region, ...] = (Region.EYES, Region.NOSE, Region.MOUTH, Region.REST)
+"""The regions that partition the face, in the order of :func:`part_masks`."""
+
+_BITS = 8  # of a winding number; an outline of 21 points winds at most 10 times
+_BIAS = 64  # keeps each field of the packed winding numbers positive
+
+
+def part_masks(shape: Outlines, width: int, height: int) -> Tensor:
+    """Masks of the parts of faces on images of (width x height) pixels.
+
+    Crossings of outlines with pixel columns are scattered and summed down the columns; the four
+    winding numbers travel as fields of one integer. The work is a few passes over the pixels,
+    however many points the outlines have, and does not depend on the data.
+
+    Args:
+        shape: Outlines of B faces, finite, in pixels of the image; they may reach out of it.
+        width: Columns of the image.
+        height: Rows of the image.
+
+    Returns:
+        (B, width, 4, height) uint8, transposed, in the order of ``PARTS``; no pixel is in two.
+    """
+    winding = _winding(shape, width, height)
+    # Arithmetic on bytes: comparisons and booleans take several times as long on a CPU.
+    face, eyes, nose, mouth = (
+        ((winding >> (_BITS * field)).to(torch.uint8) ^ _BIAS).clamp(max=1) for field in range(4)
+    )
+    mouth = mouth & (nose ^ 1)
+    features = mouth | nose
+    eyes = eyes & (features ^ 1)
+    rest = face & ((features | eyes) ^ 1)
+    return torch.stack((eyes, nose, mouth, rest), dim=2)
+
+
+def whole_mask(parts: Tensor) -> Tensor:
+    """The entire face, (B, W, 1, H), from :func:`part_masks`."""
+    eyes, nose, mouth, rest = parts.split_with_sizes([1, 1, 1, 1], dim=2)
+    return eyes | nose | mouth | rest
+
+
+def _winding(shape: Outlines, width: int, height: int) -> Tensor:
+    """Packed winding numbers, (B, width, height) int32, each field biased by ``_BIAS``."""
+    column = torch.arange(width, dtype=shape.face.dtype, device=shape.face.device)[:, None]
+    rows, steps = [], []
+    for field, outline in enumerate(shape):
+        (x0, y0), (x1, y1) = outline.unbind(-1), outline.roll(-1, dims=1).unbind(-1)
+        x0, y0, x1, y1 = (t[:, None] for t in (x0, y0, x1, y1))  # (B, 1, V)
+        step = (x0 <= column).int() - (x1 <= column).int()
+        run = torch.where(x0 == x1, 1.0, x1 - x0)
+        y = y0 + (column - x0) * ((y1 - y0) / run)
+        row = torch.ceil(y)
+        rows.append(row.clamp(0, height - 1))
+        steps.append((step * (row < height)) << (_BITS * field))
+    # Vertical edges have step 0 and change nothing, and so do crossings below the image.
+    index, value = torch.cat(rows, dim=-1).long(), torch.cat(steps, dim=-1)
+    count = value.new_zeros(len(value), width, height)
+    count[..., 0] = sum(_BIAS << (_BITS * field) for field in range(4))
+    return count.scatter_add_(-1, index, value).cumsum(-1, dtype=torch.int32)

@@ -1,0 +1,88 @@
+"""Pillow's antialiased bilinear resize of a box, a different box for each image of a batch.
+
+Convention:
+    A box is a range of whole pixels along one axis, [start, start + length); it may reach out of
+    the image, where everything is black. An output of ``size`` samples covers it exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MAX_BOX = 1.5
+"""Boxes up to this many times the image's side are resized exactly; see :func:`box_taps`."""
+
+
+def box_taps(start: Tensor, length: Tensor, limit: int, size: int) -> tuple[Tensor, Tensor]:
+    """Which input samples make each output sample of a box, and their weights.
+
+    The filter is Pillow's for ``BILINEAR``: a triangle, as wide as the box is reduced, normalised
+    over the box. The number of taps is fixed by ``limit`` and ``size`` alone, so it suits the
+    largest box that matters: of a box longer than ``MAX_BOX * limit``, which is mostly outside the
+    image, only every n-th sample is used.
+
+    Args:
+        start: (N,) int64, first sample of the box.
+        length: (N,) int64, samples of the box, at least 1.
+        limit: Samples that the image has along this axis.
+        size: Output samples.
+
+    Returns:
+        Index (N, size, K) int64 within [0, limit), and weight (N, size, K) float32; weights of
+        samples outside the image are 0.
+    """
+    count = max(int(2 * MAX_BOX) * limit // size, 2) + 1
+    output, tap = (torch.arange(n, device=start.device) for n in (size, count))
+    length = length.float()[:, None]
+    scale = length / size
+    support = scale.clamp(min=1)
+    centre = (output + 0.5) * scale
+    stride = (2 * support / count).clamp(min=1)
+    first = torch.floor(centre - support + 0.5)
+    position = first[..., None] + torch.floor(tap * stride[..., None])
+    weight = (1 - (position + 0.5 - centre[..., None]).abs() / support[..., None]).clamp(min=0)
+    weight = weight * ((position >= 0) & (position < length[..., None]))
+    weight = weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+    index = position.long() + start[:, None, None]
+    weight = weight * ((index >= 0) & (index < limit))
+    return index.clamp(0, limit - 1), weight
+
+
+def resample(table: Tensor, taps_x: tuple[Tensor, Tensor], taps_y: tuple[Tensor, Tensor]) -> Tensor:
+    """Resizes along both axes.
+
+    Args:
+        table: (N, W, C, H) float32, contiguous; x first because whole rows are summed.
+        taps_x: From :func:`box_taps`, for x.
+        taps_y: From :func:`box_taps`, for y.
+
+    Returns:
+        (N, C, S, S) float32, contiguous, y before x.
+    """
+    channels, height = table.shape[2:]
+    narrow = _weighted_rows(table.flatten(2), *taps_x)  # (N, S, C * H)
+    narrow = narrow.transpose(1, 2).contiguous()
+    index, weight = taps_y
+    channel = torch.arange(channels, device=index.device)[:, None, None]
+    index = (index[:, None] + channel * height).flatten(1, 2)  # (N, C * S, K)
+    weight = weight[:, None].expand(-1, channels, -1, -1).flatten(1, 2)
+    rows = _weighted_rows(narrow, index, weight)
+    return rows.view(len(rows), channels, -1, rows.shape[-1])
+
+
+def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """(N, L, D), (N, S, K) twice -> (N, S, D): each output row a weighted sum of K rows."""
+    items, rows, depth = table.shape
+    if torch.compiler.is_exporting():  # ONNX has no weighted bags; a matrix product is the same
+        matrix = weight.new_zeros(items, index.shape[1], rows).scatter_add(-1, index, weight)
+        return matrix @ table
+    first = torch.arange(items, device=index.device)[:, None, None] * rows
+    bags = functional.embedding_bag(
+        (index + first).flatten(0, 1),
+        table.view(items * rows, depth),
+        mode="sum",
+        per_sample_weights=weight.flatten(0, 1),
+    )
+    return bags.view(items, -1, depth)
