@@ -1,0 +1,219 @@
+"""The detectors against what other people's code computed."""
+
+import io
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deepregions.detectors import DSPFWA, Capsule, Xception
+from deepregions.errors import UnreadableError
+from deepregions.weights.upstream import capsule_state_dict, dsp_fwa_state_dict
+
+
+def unpacked(path: Path) -> io.BytesIO:
+    return io.BytesIO(lzma.decompress(path.read_bytes()))
+
+
+def state_dict(path: Path) -> dict[str, Tensor]:
+    return torch.load(unpacked(path), weights_only=True)
+
+
+def from_uint8(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    with torch.inference_mode():
+        return torch.cat([function(part) for part in x.split(size)])
+
+
+def assert_close(ours: Tensor, theirs: np.ndarray, tolerance: float) -> None:
+    """Relative to the largest; single numbers near zero are no better in the reference itself."""
+    expected = torch.from_numpy(theirs).double()
+    difference = (ours.double() - expected).abs().max() / expected.abs().max()
+    assert difference <= tolerance
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_capsule_computes_what_the_original_does(shared, batch):
+    folder = shared / "golden"
+    theirs = np.load(folder / "torch_outputs.npz")
+    upstream = state_dict(folder / "Capsule_UADFV_eyes.pt.xz")
+    vgg = state_dict(folder / "vgg19_features.pth.xz")
+    state = capsule_state_dict(upstream, vgg)
+    for double, expected in (
+        (False, theirs["capsule_class"][:, 0]),
+        (True, theirs["capsule_score"]),
+    ):
+        detector = Capsule(double_softmax=double).eval()
+        detector.load_state_dict(state)
+        images = from_uint8(theirs["images"])
+        scores = in_batches(detector.scores, images, batch)
+        assert_close(scores.flip(-1), theirs["capsule_z"], 1e-5)  # theirs has fake first
+        assert_close(detector.log_odds(scores).sigmoid(), expected, 1e-5)
+        logits = in_batches(detector, images, batch)
+        torch.testing.assert_close(logits, detector.log_odds(scores))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("pyramid", ["legacy", "adaptive"])
+def test_dsp_fwa_computes_what_the_original_does(shared, batch, pyramid):
+    folder = shared / "golden"
+    theirs = np.load(folder / "torch_outputs.npz")
+    detector = DSPFWA(pyramid=pyramid).eval()
+    detector.load_state_dict(dsp_fwa_state_dict(state_dict(folder / "DSP-FWA_UADFV_eyes.pt.xz")))
+    images = from_uint8(theirs["images"])
+    assert_close(in_batches(detector.scores, images, batch).flip(-1), theirs["dsp_logits"], 1e-5)
+    assert_close(in_batches(detector, images, batch).sigmoid(), theirs["dsp_score"], 1e-5)
+
+
+def keras_state_dict(layers: dict[str, list[np.ndarray]], head: str) -> dict[str, Tensor]:
+    """Renames the layers of a Keras Xception, given in the order of the model."""
+    state: dict[str, Tensor] = {}
+
+    def convolution(ours: str, kernel: np.ndarray) -> None:
+        state[f"{ours}.weight"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
+
+    def separable(ours: str, theirs: str) -> None:
+        depthwise, pointwise = layers[theirs]
+        convolution(f"{ours}.pointwise", pointwise)
+        height, width, channels, _ = depthwise.shape
+        kernel = depthwise.transpose(2, 3, 0, 1).reshape(channels, 1, height, width)
+        state[f"{ours}.conv1.weight"] = torch.from_numpy(kernel.copy())
+
+    def normalisation(ours: str, theirs: str) -> None:
+        kinds = ("weight", "bias", "running_mean", "running_var")
+        for kind, array in zip(kinds, layers[theirs], strict=True):
+            state[f"{ours}.{kind}"] = torch.from_numpy(array.copy())
+
+    for i in (1, 2):
+        convolution(f"backbone.conv{i}", layers[f"block1_conv{i}"][0])
+        normalisation(f"backbone.bn{i}", f"block1_conv{i}_bn")
+        separable(f"backbone.conv{i + 2}", f"block14_sepconv{i}")
+        normalisation(f"backbone.bn{i + 2}", f"block14_sepconv{i}_bn")
+    for block in range(1, 13):
+        first = 0 if block == 1 else 1  # all other blocks begin with a ReLU
+        for i in range(3 if 4 <= block <= 11 else 2):
+            ours = f"backbone.block{block}.rep.{first + 3 * i}"
+            separable(ours, f"block{block + 1}_sepconv{i + 1}")
+            ours = f"backbone.block{block}.rep.{first + 3 * i + 1}"
+            normalisation(ours, f"block{block + 1}_sepconv{i + 1}_bn")
+    residual = [name for name in layers if name.startswith("conv2d")]
+    residual_bn = [name for name in layers if name.startswith("batch_normalization")]
+    for block, conv, bn in zip((1, 2, 3, 12), residual, residual_bn, strict=True):
+        convolution(f"backbone.block{block}.skip", layers[conv][0])
+        normalisation(f"backbone.block{block}.skipbn", bn)
+    state["classifier.weight"] = torch.from_numpy(layers[head][0].T.copy())
+    state["classifier.bias"] = torch.from_numpy(layers[head][1].copy())
+    return state
+
+
+def load_keras(detector: Xception, layers: dict[str, list[np.ndarray]], head: str) -> None:
+    result = detector.load_state_dict(keras_state_dict(layers, head), strict=False)
+    assert not result.unexpected_keys
+    assert all(key.endswith("num_batches_tracked") for key in result.missing_keys)
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+def test_xception_computes_what_keras_in_tensorflow_does(shared, batch):
+    h5py = pytest.importorskip("h5py")
+    folder = shared / "golden"
+    theirs = np.load(folder / "bida_tf110_flat.npz")
+    with h5py.File(unpacked(folder / "bida_tf110_flat.hdf5.xz")) as file:
+        group = file["model_weights"]
+        layers = {
+            layer.decode(): [group[layer][name][()] for name in group[layer].attrs["weight_names"]]
+            for layer in group.attrs["layer_names"]
+        }
+    detector = Xception().eval()
+    load_keras(detector, {name: arrays for name, arrays in layers.items() if arrays}, "dense")
+    scores = in_batches(detector.scores, from_uint8(theirs["x"]), batch)
+    assert_close(scores.softmax(-1), theirs["y"], 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [200, 224])
+def test_xception_computes_what_keras_does_at_even_maps_too(monkeypatch, size):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    options = {"weights": None, "classes": 2, "classifier_activation": None}
+    model = keras.applications.Xception(input_shape=(size, size, 3), **options)
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            values = [random.uniform(0.5, 1.5, gamma.shape), random.normal(0, 0.2, beta.shape)]
+            values += [
+                random.normal(0, 0.02, mean.shape),
+                random.uniform(0.02, 0.2, variance.shape),
+            ]
+            layer.set_weights(values)
+    images = random.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    expected = keras.ops.convert_to_numpy(model(images.astype(np.float32) / 255, training=False))
+    detector = Xception(size).eval()
+    layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    load_keras(detector, layers, "predictions")
+    assert_close(in_batches(detector.scores, from_uint8(images), 2), expected, 1e-5)
+
+
+def loop_of_capsules() -> nn.ModuleList:
+    """The ten primary capsules up to and after their statistics, each a module of its own."""
+    return nn.ModuleList(
+        nn.ModuleDict(
+            {
+                "0": nn.Conv2d(256, 64, 3, padding=1),
+                "1": nn.BatchNorm2d(64),
+                "3": nn.Conv2d(64, 16, 3, padding=1),
+                "4": nn.BatchNorm2d(16),
+                "7": nn.Conv1d(2, 8, 5, stride=2, padding=2),
+                "8": nn.BatchNorm1d(8),
+                "9": nn.Conv1d(8, 1, 3, padding=1),
+                "10": nn.BatchNorm1d(1),
+            }
+        )
+        for _ in range(10)
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_grouped_capsules_are_a_loop_over_capsules(training):
+    torch.manual_seed(0)
+    loop = loop_of_capsules().train(training)
+    for module in loop.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.2)
+            nn.init.normal_(module.running_mean, 0.0, 0.1)
+    upstream = {f"module.fea_ext.capsules.{key}": value for key, value in loop.state_dict().items()}
+    upstream["module.routing_stats.route_weights"] = torch.randn(2, 10, 4, 8)
+    detector = Capsule()
+    vgg = {f"features.{key}": value for key, value in detector.trunk.state_dict().items()}
+    state = capsule_state_dict(upstream, vgg, fake_index=1)
+    detector.load_state_dict({key: value.clone() for key, value in state.items()})
+    features = torch.rand(4, 256, 6, 6)
+    outputs = []
+    for part in loop:
+        x = part["1"](part["0"](features)).relu()
+        x = part["4"](part["3"](x)).relu().flatten(2)
+        x = torch.stack([x.mean(2), x.std(2)], dim=1)
+        outputs.append(part["10"](part["9"](part["8"](part["7"](x)))).flatten(1))
+    stacked = torch.stack(outputs, dim=1)
+    squared = stacked.square().sum(1, keepdim=True)
+    expected = squared / (1 + squared) * stacked / squared.sqrt()
+    primary = detector.capsules[0].train(training)
+    torch.testing.assert_close(primary(features), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_missing_or_ambiguous_in_a_checkpoint_is_named():
+    with pytest.raises(UnreadableError, match=r"features\.0\.weight"):
+        capsule_state_dict({}, {})
+    with pytest.raises(UnreadableError, match=r"classifier\.weight"):
+        dsp_fwa_state_dict({"resnet.resnet.conv1.weight": torch.zeros(1)})
+    three = {"classifier.weight": torch.zeros(3, 2), "classifier.bias": torch.zeros(3)}
+    with pytest.raises(UnreadableError, match="of 3 cannot be the fake one"):
+        dsp_fwa_state_dict(three)
