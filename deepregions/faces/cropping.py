@@ -140,7 +140,7 @@ class RegionCropper(nn.Module):
         picture = image.permute(0, 3, 1, 2).contiguous().unsqueeze(axis)
         masks = masks.unsqueeze(3).movedim(2, axis)
         table = table[: batch * boxes.shape[1]]
-        table.copy_((picture * masks).view(table.shape))
+        table.copy_((picture * masks).reshape(table.shape))
         start, length = (side.flatten(0, 1) for side in (boxes[..., :2], boxes[..., 2:]))
         length = length - start
         taps_x = box_taps(start[:, 0], length[:, 0], width, self.size)
@@ -208,8 +208,8 @@ def resize(image: Tensor, size: int) -> Tensor:
 def _check(image: Tensor, landmarks: Tensor) -> None:
     if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image must be (B, 3, H, W) uint8, not {[*image.shape]} {image.dtype}")
-    if landmarks.shape[1:] != (NUM_LANDMARKS, 2) or len(landmarks) != len(image):
-        raise ValueError(f"landmarks must be ({len(image)}, 68, 2), not {[*landmarks.shape]}")
+    if landmarks.shape[1:] != (NUM_LANDMARKS, 2) or landmarks.shape[0] != image.shape[0]:
+        raise ValueError(f"landmarks must be ({image.shape[0]}, 68, 2), not {[*landmarks.shape]}")
 
 
 def _tame(landmarks: Tensor) -> tuple[Tensor, Tensor]:

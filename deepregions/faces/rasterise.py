@@ -70,6 +70,6 @@ def _winding(shape: Outlines, width: int, height: int) -> Tensor:
         steps.append((step * (row < height)) << (_BITS * field))
     # Vertical edges have step 0 and change nothing, and so do crossings below the image.
     index, value = torch.cat(rows, dim=-1).long(), torch.cat(steps, dim=-1)
-    count = value.new_zeros(len(value), width, height)
+    count = value.new_zeros(value.shape[0], width, height)
     count[..., 0] = sum(_BIAS << (_BITS * field) for field in range(4))
     return count.scatter_add_(-1, index, value).cumsum(-1, dtype=torch.int32)

@@ -69,7 +69,7 @@ def resample(table: Tensor, taps_x: tuple[Tensor, Tensor], taps_y: tuple[Tensor,
     index = (index[:, None] + channel * height).flatten(1, 2)  # (N, C * S, K)
     weight = weight[:, None].expand(-1, channels, -1, -1).flatten(1, 2)
     rows = _weighted_rows(narrow, index, weight)
-    return rows.view(len(rows), channels, -1, rows.shape[-1])
+    return rows.view(rows.shape[0], channels, -1, rows.shape[-1])
 
 
 def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,300 @@
+"""The cropper against Pillow, against its own native masks, and against bad landmarks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import face_points
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+
+from deepregions.errors import UsageError
+from deepregions.faces import cropping
+from deepregions.faces.cropping import RegionCropper, resize, segment
+from deepregions.faces.regions import canvas, mirror, region_boxes
+from deepregions.types import REGIONS, Region
+
+PARTS = REGIONS[1:]
+FACE = torch.from_numpy(face_points())
+
+
+def picture(width: int, height: int, seed: int = 0) -> Tensor:
+    """A smooth photograph-like image with fine noise, (3, height, width) uint8."""
+    g = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 9, 9, generator=g) * 200
+    smooth = functional.interpolate(coarse, (height, width), mode="bicubic")[0]
+    noise = torch.rand(3, height, width, generator=g) * 60 - 30
+    return (smooth + 30 + noise).clamp(0, 255).to(torch.uint8)
+
+
+def points(width: float, x: float, y: float, aspect: float = 1.3, turn: float = 0.0) -> Tensor:
+    """Landmarks of a face whose jaw is ``width`` wide, around (x, y), (68, 2)."""
+    p = (FACE - 0.5) * torch.tensor([width, width * aspect])
+    c, s = np.cos(turn), np.sin(turn)
+    return p @ torch.tensor([[c, s], [-s, c]], dtype=torch.float32) + torch.tensor([x, y])
+
+
+def as_pillow(image: Tensor, size: int) -> Tensor:
+    """(3, h, w) uint8 -> (3, size, size) in [0, 1], by Pillow."""
+    resized = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
+        (size, size), Image.Resampling.BILINEAR
+    )
+    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1) / 255
+
+
+def assert_like_pillow(crop: Tensor, image: Tensor) -> None:
+    error = (crop - as_pillow(image, crop.shape[-1])).abs()
+    assert error.mean() <= 1 / 255
+    assert error.max() <= 3 / 255
+
+
+@pytest.mark.parametrize("size", [64, 200, 224])
+@pytest.mark.parametrize(
+    ("width", "aspect", "turn"),
+    [(60, 1.3, 0.0), (131, 0.9, 0.3), (215, 1.3, -0.2), (640, 1.6, 0.1), (1500, 1.2, 0.0)],
+)
+def test_equals_pillow_at_every_size(width: int, aspect: float, turn: float, size: int) -> None:
+    if size != 200 and width > 700:
+        pytest.skip("large faces once")
+    image = picture(int(width * 1.37) + 7, int(width * 1.9) + 3)
+    landmarks = points(width, 0.5 * image.shape[2] + 0.3, 0.55 * image.shape[1] - 0.4, aspect, turn)
+    crops, valid = RegionCropper(size)(image[None], landmarks[None])
+    assert valid.all()
+    for crop, native in zip(crops[0], segment(image, landmarks).values(), strict=True):
+        assert_like_pillow(crop, native)
+
+
+def test_equals_pillow_on_photographs(shared: Path) -> None:
+    cropper = RegionCropper()
+    for folder in sorted((shared / "seed-regions").iterdir()):
+        image = torch.from_numpy(np.array(Image.open(folder / "entire.jpg"))).permute(2, 0, 1)
+        text = (folder / "landmarks68.json").read_text()
+        landmarks = torch.tensor(json.loads(text)["points"])
+        crops, _ = cropper(image[None], landmarks[None])
+        for crop, native in zip(crops[0], segment(image, landmarks).values(), strict=True):
+            assert_like_pillow(crop, native)
+
+
+def test_regions_are_black_outside_and_add_up() -> None:
+    image = torch.full((1, 3, 300, 280), 255, dtype=torch.uint8)
+    landmarks = points(200, 140, 160)[None]
+    crops, _ = RegionCropper()(image, landmarks)
+    assert crops.amin() == 0 and crops.amax() == 1
+    assert torch.allclose(crops[:, 0], crops[:, 1:].sum(dim=1), atol=1e-5)
+    native = segment(image[0], landmarks[0])
+    count = sum((native[region] > 0).int() for region in PARTS)
+    assert torch.equal(count, (native[Region.ENTIRE] > 0).int())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    jitter=st.sampled_from([0.0, 0.5, 3.0, 20.0, 200.0]),
+    turn=st.floats(-3.2, 3.2),
+    scale=st.floats(5, 250),
+    x=st.floats(-100, 200),
+    y=st.floats(-100, 200),
+)
+def test_partition_whatever_the_landmarks(
+    seed: int, jitter: float, turn: float, scale: float, x: float, y: float
+) -> None:
+    noise = torch.randn(68, 2, generator=torch.Generator().manual_seed(seed)) * jitter
+    landmarks = points(scale, x, y, turn=turn) + noise
+    image = torch.full((3, 90, 110), 255, dtype=torch.uint8)
+    crops, valid = RegionCropper(40)(image[None], landmarks[None])
+    assert crops.isfinite().all() and crops.amin() >= 0 and crops.amax() <= 1
+    assert torch.allclose(crops[:, 0], crops[:, 1:].sum(dim=1), atol=1e-5)
+    try:
+        native = segment(image, landmarks)
+    except UsageError:
+        assert not valid.any()
+        return
+    count = sum((native[region] > 0).int() for region in PARTS)
+    assert torch.equal(count, (native[Region.ENTIRE] > 0).int())
+
+
+def test_native_masks_are_those_of_forward() -> None:
+    # A canvas as large as the crop is copied pixel by pixel.
+    landmarks = points(160, 128.2, 130.7, turn=0.15)
+    x0, y0, x1, y1 = canvas(landmarks[None])[0].tolist()
+    size = max(x1 - x0, y1 - y0)
+    landmarks = torch.cat((landmarks[:16], landmarks[16:]))
+    landmarks[0, 0] = x1 - size + 0.1 if x1 - x0 < size else landmarks[0, 0]
+    box = canvas(landmarks[None])[0]
+    assert (box[2:] - box[:2]).tolist() == [size, size]
+    image = picture(260, 280)
+    crops, _ = RegionCropper(size)(image[None], landmarks[None])
+    native = torch.stack(list(segment(image, landmarks).values()))
+    assert torch.allclose(crops[0], native / 255, atol=1e-6)
+
+
+def test_outside_the_image_is_black_and_the_canvas_stays() -> None:
+    image = picture(300, 320)
+    padded = functional.pad(image, (70, 50, 90, 60))
+    shift = torch.tensor([70.0, 90.0])
+    for x, y in ((60, 150), (290, 170), (150, 20), (140, 330)):
+        landmarks = points(180, x, y)
+        inside = RegionCropper()(image[None], landmarks[None])[0]
+        moved = RegionCropper()(padded[None], (landmarks + shift)[None])[0]
+        assert torch.allclose(inside, moved, atol=2e-5)
+        for region, native in segment(image, landmarks).items():
+            assert torch.equal(native, segment(padded, landmarks + shift)[region])
+
+
+def test_mirrored_face_has_mirrored_crops() -> None:
+    image = picture(301, 330)
+    landmarks = points(190, 151.3, 170.2, turn=0.2)
+    crops, _ = RegionCropper()(image[None], landmarks[None])
+    flipped, _ = RegionCropper()(image.flip(-1)[None], mirror(landmarks, 301)[None])
+    difference = (crops - flipped.flip(-1)).abs()
+    assert (difference > 1e-3).float().mean() < 1e-3  # a few borders pass through pixel centres
+
+
+def test_validity_by_area_and_by_frame() -> None:
+    image = picture(200, 200)
+    cropper = RegionCropper(64)
+
+    def valid(landmarks: Tensor) -> list[bool]:
+        return cropper(image[None], landmarks[None])[1][0].tolist()
+
+    assert valid(points(120, 100, 110)) == [True] * 5
+    assert valid(points(16, 100, 110)) == [True, False, False, False, True]
+    assert valid(points(120, 100, 215)) == [False, True, False, False, False]  # chin cut off
+    assert valid(points(120, 400, 110)) == [False] * 5
+
+
+BAD = {
+    "equal": torch.zeros(68, 2) + 40,
+    "nan": torch.full((68, 2), float("nan")),
+    "one nan": points(60, 50, 50).index_fill(0, torch.tensor([30]), float("nan")),
+    "infinite": torch.full((68, 2), float("inf")),
+    "huge": points(60, 50, 50) * 1e30,
+    "off frame": points(60, -5000, 50),
+    "line": points(60, 50, 50) * torch.tensor([1.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("layout", ["masked", "tight"])
+def test_bad_landmarks_are_invalid_and_finite(layout: cropping.Layout) -> None:
+    landmarks = torch.stack([*BAD.values(), points(60, 50, 50)])
+    image = picture(100, 110).expand(len(landmarks), -1, -1, -1)
+    crops, valid = RegionCropper(32, layout=layout)(image, landmarks)
+    assert crops.isfinite().all() and crops.amin() >= 0 and crops.amax() <= 1
+    assert not valid[:-1].any(), dict(zip(BAD, valid.tolist(), strict=False))
+    assert valid[-1].all()
+
+
+@pytest.mark.parametrize("name", ["nan", "infinite", "huge", "off frame"])
+def test_segment_refuses_what_is_no_face(name: str) -> None:
+    with pytest.raises(UsageError, match="no face at these landmarks"):
+        segment(picture(100, 110), BAD[name])
+
+
+def test_any_selection_of_regions_is_the_same_as_all() -> None:
+    image = picture(240, 260)[None]
+    landmarks = points(150, 120, 130)[None]
+    every, valid = RegionCropper(96)(image, landmarks)
+    for chosen in ([Region.ENTIRE], [Region.MOUTH, Region.EYES], [Region.REST, Region.ENTIRE]):
+        crops, ok = RegionCropper(96, chosen)(image, landmarks)
+        rows = [REGIONS.index(region) for region in chosen]
+        assert torch.allclose(crops, every[:, rows], atol=1e-5)
+        assert torch.equal(ok, valid[:, rows])
+
+
+def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.stack([picture(120, 140, seed) for seed in range(5)])
+    landmarks = torch.stack([points(70 + 3 * i, 60 + i, 70 - i) for i in range(5)])
+    for layout in ("masked", "tight"):
+        cropper = RegionCropper(50, layout=layout)  # type: ignore[arg-type]
+        monkeypatch.setattr(cropping, "_CHUNK_BYTES", {"cpu": 1 << 30})
+        whole, valid = cropper(image, landmarks)
+        monkeypatch.setattr(cropping, "_CHUNK_BYTES", {"cpu": 12 * 4 * 2 * 120 * 140})
+        parts, ok = cropper(image, landmarks)
+        assert torch.equal(whole, parts) and torch.equal(valid, ok)
+        single = [cropper(image[i : i + 1], landmarks[i : i + 1])[0] for i in range(5)]
+        assert torch.equal(whole, torch.cat(single))
+
+
+def test_tight_layout_is_the_regions_own_box() -> None:
+    image = picture(260, 280)
+    landmarks = points(170, 130, 140)
+    crops, valid = RegionCropper(80, layout="tight")(image[None], landmarks[None])
+    assert valid.all()
+    x0, y0, _, _ = canvas(landmarks[None])[0].tolist()
+    native = segment(image, landmarks)
+    for row, (region, box) in enumerate(
+        zip(REGIONS, region_boxes(landmarks[None])[0].tolist(), strict=True)
+    ):
+        cut = native[region][:, box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0]
+        assert_like_pillow(crops[0, row], cut)
+        outside = native[region].sum() - cut.sum()
+        assert outside == 0, region
+
+
+def test_sparse_sampling_of_a_canvas_far_larger_than_the_image() -> None:
+    image = torch.full((1, 3, 60, 60), 255, dtype=torch.uint8)
+    crops, _ = RegionCropper(20)(image, points(400, 30, 30)[None])
+    x0, y0, x1, y1 = canvas(points(400, 30, 30)[None])[0].tolist()
+    share = 60 * 60 / ((x1 - x0) * (y1 - y0))
+    assert crops[0, 0].mean().item() == pytest.approx(share, rel=0.15)
+
+
+def test_no_wait_for_the_device_and_no_shapes_from_data() -> None:
+    """Fake tensors have no data: reading a value or a data-dependent shape raises."""
+    for layout in ("masked", "tight"):
+        cropper = RegionCropper(layout=layout)  # type: ignore[arg-type]
+        with FakeTensorMode():
+            crops, valid = cropper(
+                torch.zeros(7, 3, 400, 380, dtype=torch.uint8), torch.zeros(7, 68, 2)
+            )
+        assert crops.shape == (7, 5, 3, 200, 200) and crops.dtype == torch.float32
+        assert valid.shape == (7, 5) and valid.dtype == torch.bool
+
+
+def test_exports_with_dynamic_batch_and_image_size() -> None:
+    batch, height, width = (torch.export.Dim(name, min=2, max=4096) for name in "bhw")
+    image, landmarks = picture(230, 250)[None].repeat(2, 1, 1, 1), points(150, 115, 125)[None]
+    program = torch.export.export(
+        RegionCropper(100),
+        (image, landmarks.repeat(2, 1, 1)),
+        dynamic_shapes=({0: batch, 2: height, 3: width}, {0: batch}),
+    )
+    image = torch.stack([picture(300, 310, seed) for seed in range(3)])
+    landmarks = torch.stack([points(170 + 10 * i, 150, 160, turn=0.1 * i) for i in range(3)])
+    crops, valid = program.module()(image, landmarks)
+    expected = RegionCropper(100)(image, landmarks)
+    assert torch.allclose(crops, expected[0], atol=1e-5)
+    assert torch.equal(valid, expected[1])
+
+
+@pytest.mark.parametrize("shape", [(155, 131), (40, 60), (200, 200), (700, 900)])
+def test_resize_is_pillows(shape: tuple[int, int]) -> None:
+    image = picture(shape[1], shape[0])
+    assert_like_pillow(resize(image[None], 200)[0], image)
+    assert torch.allclose(resize(image[None] / 255, 200), resize(image[None], 200), atol=1e-6)
+
+
+def test_resize_and_cropper_use_the_same_filter() -> None:
+    image, landmarks = picture(400, 420), points(230, 200, 210)
+    crops, _ = RegionCropper(150)(image[None], landmarks[None])
+    native = torch.stack(list(segment(image, landmarks).values()))
+    assert torch.allclose(resize(native, 150), crops[0], atol=1e-5)
+
+
+def test_wrong_use_is_named() -> None:
+    with pytest.raises(UsageError, match=r"unknown region 'ears'.*entire, eyes, nose"):
+        RegionCropper(regions=["ears"])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="unknown layout"):
+        RegionCropper(layout="loose")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="size 0"):
+        RegionCropper(0)
+    with pytest.raises(ValueError, match="uint8"):
+        RegionCropper()(torch.zeros(1, 3, 8, 8), torch.zeros(1, 68, 2))
+    with pytest.raises(ValueError, match="landmarks"):
+        RegionCropper()(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 68, 2))
