@@ -18,8 +18,7 @@ from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.landmarks import Face, LandmarkDetector
 from deepregions.faces.tracks import link
-from deepregions.media import frames
-from deepregions.media.videos import Frame
+from deepregions.media import Frame, frames
 
 NO_FACE = "no face"
 
