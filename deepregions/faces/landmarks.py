@@ -1,0 +1,169 @@
+"""Faces and their 68 landmarks: what a backend must do, which there are, and landmarks from files.
+
+A backend is a class of its own in a module of its own that does what :class:`LandmarkDetector`
+says; :func:`landmark_detector` gives the usual ones by name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepregions.errors import AssetError, UnreadableError, UsageError
+from deepregions.types import NUM_LANDMARKS
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("auto", "dlib", "dlib-hog", "face_alignment")
+FACE_FINDERS = ("sfd", "yunet", "retinaface", "blazeface")  # of the face-alignment package
+
+_MAX_JSON = 16 << 20  # bytes; a face takes about 2 KB
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a frame.
+
+    Attributes:
+        box: (4,) float32 x0, y0, x1, y1 in the frame's pixels; it may reach out of the frame.
+        landmarks: (68, 2) float32 in the frame's pixels, iBUG order; they may lie outside too.
+        score: The finder's confidence, higher is surer, on that finder's own scale.
+    """
+
+    box: Tensor
+    landmarks: Tensor
+    score: float
+
+
+class LandmarkDetector(Protocol):
+    """Finds the faces of frames, and their landmarks."""
+
+    @property
+    def name(self) -> str:
+        """What it is, such as ``"dlib68+yunet"``: landmarks, then the finder of faces."""
+
+    @property
+    def version(self) -> str:
+        """The versions of its parts and models: equal versions give equal landmarks."""
+
+    def __call__(self, frames: Tensor) -> list[list[Face]]:
+        """Returns each frame's faces, largest first; a frame that fails has none.
+
+        Args:
+            frames: (T, 3, H, W) uint8 RGB, on any device.
+        """
+
+
+def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetector:
+    """Makes one of the backends.
+
+    * ``dlib``: dlib's 68 points on the CPU, faces by YuNet; faces by dlib's HOG where YuNet's
+      file is not in the cache and cannot be fetched (a warning says so).
+    * ``dlib-hog``: the same with HOG. Nothing is ever fetched.
+    * ``face_alignment``: FAN, faces by S3FD, or by another finder of the face-alignment package:
+      ``face_alignment:yunet``.
+    * ``auto``: face_alignment where there is a GPU and its weights are cached or can be fetched,
+      else dlib.
+
+    Args:
+        name: One of the above.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``. Only
+            face_alignment heeds it.
+
+    Raises:
+        UsageError: No such backend, face finder or device.
+        AssetError: A model file is missing and cannot be fetched, or is not what it should be.
+    """
+    backend, _, finder = name.partition(":")
+    if backend not in BACKENDS or (finder and backend != "face_alignment"):
+        raise UsageError(f"no landmark backend {name!r}", f"there are {', '.join(BACKENDS)}")
+    if finder and finder not in FACE_FINDERS:
+        raise UsageError(
+            f"face_alignment has no face finder {finder!r}", f"it has {', '.join(FACE_FINDERS)}"
+        )
+    device = _device(device)
+    if backend == "face_alignment":
+        return _fan(device, finder or "sfd")
+    if backend == "auto" and device.startswith("cuda"):
+        try:
+            return _fan(device, "sfd")
+        except AssetError as error:
+            logger.warning("landmarks by dlib, not by face_alignment: %s", error)
+    # Imported here, as dlib takes a second that most commands need not spend.
+    from deepregions.faces.dlib68 import dlib_landmarks  # noqa: PLC0415
+
+    return dlib_landmarks(fetch_yunet=backend != "dlib-hog")
+
+
+def _fan(device: str, finder: str) -> LandmarkDetector:
+    # Imported here, as face_alignment brings numba and scikit-image along: seconds.
+    from deepregions.faces.fan import FanLandmarks  # noqa: PLC0415
+
+    return FanLandmarks(device, finder)
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"no device {device!r}", "auto, cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"no device {device!r}: PyTorch sees no GPU here", "use cpu")
+    return device
+
+
+def read_landmarks(path: Path) -> Tensor:
+    """Reads landmarks from JSON: ``{"points": [[x, y], ... 68 of them]}``, or a list of such.
+
+    Args:
+        path: The file. ``"order"``, if given, must be ``"iBUG-68"``; other fields are ignored.
+
+    Returns:
+        (F, 68, 2) float32, faces in the file's order.
+
+    Raises:
+        UnreadableError: Not there, no JSON, or not 68 finite points a face.
+    """
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_JSON + 1)
+        content = json.loads(text) if len(text) <= _MAX_JSON else None
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror}", "check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"{path}: no JSON: {error}", _EXPECTED) from error
+    if content is None:
+        raise UnreadableError(f"{path}: longer than {_MAX_JSON} bytes, or null", _EXPECTED)
+    faces = content if isinstance(content, list) else [content]
+    if not faces:
+        raise UnreadableError(f"{path}: no face in it", _EXPECTED)
+    return torch.stack([_points(path, index, face) for index, face in enumerate(faces)])
+
+
+_EXPECTED = 'expected {"points": [[x, y], ... 68 of them]}, or a list of such'
+
+
+def _points(path: Path, index: int, face: Any) -> Tensor:
+    where = f"{path}: face {index + 1}"
+    if not isinstance(face, dict) or "points" not in face:
+        raise UnreadableError(f'{where} has no "points"', _EXPECTED)
+    if face.get("order", "iBUG-68") != "iBUG-68":
+        raise UnreadableError(f"{where}: order {face['order']!r}", "only iBUG-68 is read")
+    try:
+        points = np.array(face["points"])
+    except ValueError as error:  # lists of several lengths
+        raise UnreadableError(f"{where}: points of several lengths", _EXPECTED) from error
+    if points.shape != (NUM_LANDMARKS, 2) or points.dtype.kind not in "if":
+        raise UnreadableError(f"{where}: not 68 pairs of numbers", _EXPECTED)
+    if not (np.abs(points) < 1e6).all():  # also refuses NaN
+        raise UnreadableError(f"{where}: points that are no pixels", _EXPECTED)
+    return torch.from_numpy(points.astype(np.float32))
