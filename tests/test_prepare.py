@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import face_points
-from deepregions.faces.landmarks import Face
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,6 +28,7 @@ from deepregions.data.extract import crop_face
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore, shard_name
 from deepregions.errors import StoreError, UsageError
+from deepregions.faces.landmarks import Face
 
 RED, GREEN = (220, 20, 20), (20, 220, 20)
 
@@ -76,9 +76,9 @@ class SlowDetector(PaintedDetector):
         return super()._faces(frame)
 
 
-def paint(*boxes: tuple[tuple[int, int, int], int, int, int], size: int = 96) -> np.ndarray:
-    """A grey picture (size, size, 3) with squares of (colour, x, y, side)."""
-    picture = np.full((size, size, 3), 90, np.uint8)
+def paint(*boxes: tuple[tuple[int, int, int], int, int, int]) -> np.ndarray:
+    """A grey picture (96, 96, 3) with squares of (colour, x, y, side)."""
+    picture = np.full((96, 96, 3), 90, np.uint8)
     for colour, x, y, side in boxes:
         picture[y : y + side, x : x + side] = colour
     return picture
@@ -90,8 +90,8 @@ def write_video(path: Path, pictures: Iterable[np.ndarray]) -> None:
         stream = container.add_stream("mpeg4", rate=8)
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 2_000_000
+        stream.height = stream.width = 96
         for picture in pictures:
-            stream.height, stream.width = picture.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 
@@ -225,7 +225,9 @@ def test_stopped_and_resumed_gives_the_same_store(
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_gives_the_same_store(photos: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_gives_the_same_store(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = textwrap.dedent(
         """
         import sys
@@ -234,25 +236,22 @@ def test_killed_and_resumed_gives_the_same_store(photos: Path, tmp_path: Path) -
         from deepregions.data.databases import Folder
         from test_prepare import SlowDetector
         prepare._FACES_PER_SHARD = 2
-        root, out = map(Path, sys.argv[1:])
-        prepare.prepare(Folder(root), out, detector=SlowDetector())
+        prepare.prepare(Folder(Path(sys.argv[1])), Path(sys.argv[2]), detector=SlowDetector())
         """
     )
-
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-        return subprocess.Popen(
-            [sys.executable, "-c", script, str(photos), str(out)], env=environment
-        )
-
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    undisturbed, victim = start(whole), start(killed)
+    victim = subprocess.Popen(
+        [sys.executable, "-c", script, str(photos), str(killed)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+    )
     while victim.poll() is None and not (killed / shard_name(1)).exists():
         time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
     assert not (killed / "store.json").exists()
-    assert start(killed).wait() == undisturbed.wait() == 0
+    monkeypatch.setattr(prepare_module, "_FACES_PER_SHARD", 2)
+    resumed = prepare(Folder(photos), killed, detector=PaintedDetector())
+    assert resumed == prepare(Folder(photos), whole, detector=PaintedDetector())
     assert files(killed) == files(whole)
 
 

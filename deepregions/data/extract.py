@@ -103,7 +103,7 @@ def extract(
         clip.label,
         len(records),
         len(kept),
-        dict(sorted(+dropped.items())),
+        dict(sorted((+dropped).items())),
         "" if kept else NO_FACE,
     )
     return kept, report

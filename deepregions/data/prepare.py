@@ -250,20 +250,27 @@ def _results(job: _Job, workers: int, clips: Sequence[Clip]) -> Stream:
                 waiting.popleft()
                 yield result
         except BrokenProcessPool:
-            # Some clip took its process down, and the pool with it: find out which, one by one.
-            for _ in range(min(len(waiting), _CLIPS_AHEAD * workers)):
-                yield _alone(job, waiting.popleft())
+            # Some clip took its process down, and the pool with it: go on one by one past it.
+            suspects = [waiting.popleft() for _ in range(min(len(waiting), _CLIPS_AHEAD * workers))]
+            yield from _one_by_one(job, suspects)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _alone(job: _Job, clip: Clip) -> tuple[list[FaceRecord], ClipReport]:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(job, clip).result()
-        except BrokenProcessPool:
-            failure = "the process that read it died (a broken file, or too little memory)"
-            return [], ClipReport(clip.key, clip.split, clip.label, failure=failure)
+def _one_by_one(job: _Job, clips: Sequence[Clip]) -> Stream:
+    """As above, with one process and one clip in it, so that a death has one clip to blame."""
+    pool = _pool(1)
+    try:
+        for clip in clips:
+            try:
+                yield pool.submit(job, clip).result()
+            except BrokenProcessPool:
+                failure = "the process that read it died (a broken file, or too little memory)"
+                yield [], ClipReport(clip.key, clip.split, clip.label, failure=failure)
+                pool.shutdown()
+                pool = _pool(1)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

