@@ -175,6 +175,7 @@ BAD = {
     "one nan": points(60, 50, 50).index_fill(0, torch.tensor([30]), float("nan")),
     "infinite": torch.full((68, 2), float("inf")),
     "huge": points(60, 50, 50) * 1e30,
+    "of a larger image": points(9000, 50, 50),
     "off frame": points(60, -5000, 50),
     "line": points(60, 50, 50) * torch.tensor([1.0, 0.0]),
 }
@@ -190,7 +191,7 @@ def test_bad_landmarks_are_invalid_and_finite(layout: cropping.Layout) -> None:
     assert valid[-1].all()
 
 
-@pytest.mark.parametrize("name", ["nan", "infinite", "huge", "off frame"])
+@pytest.mark.parametrize("name", ["nan", "infinite", "huge", "of a larger image", "off frame"])
 def test_segment_refuses_what_is_no_face(name: str) -> None:
     with pytest.raises(UsageError, match="no face at these landmarks"):
         segment(picture(100, 110), BAD[name])
@@ -219,6 +220,11 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
         assert torch.equal(whole, parts) and torch.equal(valid, ok)
         single = [cropper(image[i : i + 1], landmarks[i : i + 1])[0] for i in range(5)]
         assert torch.equal(whole, torch.cat(single))
+
+
+def test_an_empty_batch_is_empty() -> None:
+    crops, valid = RegionCropper(20)(torch.zeros(0, 3, 9, 9, dtype=torch.uint8), FACE[None][:0])
+    assert crops.shape == (0, 5, 3, 20, 20) and valid.shape == (0, 5)
 
 
 def test_tight_layout_is_the_regions_own_box() -> None:

@@ -32,10 +32,12 @@ MIN_AREA = 100.0
 """Pixels of the image that a region must cover to be valid: less is 10 x 10, no detail left."""
 MIN_INSIDE = 0.75
 """Share of a region that must lie inside the image to be valid."""
+MIN_SEEN = 0.05
+"""Share of the canvas inside the image below which :func:`segment` refuses."""
 
 _FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflows
 _GRID = 64  # areas are counted on this many points per side of the canvas
-_CHUNK_BYTES = {"cpu": 32 << 20}  # near the caches; elsewhere few and large kernels are better
+_CHUNK_BYTES = {"cpu": 8 << 20}  # near the caches; elsewhere few and large kernels are better
 _CHUNK_BYTES_ELSEWHERE = 1 << 30
 
 
@@ -167,24 +169,28 @@ def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
         region and outside the image.
 
     Raises:
-        UsageError: The landmarks are not finite, or the canvas is so far out of the image that
-            there is nothing to see.
+        UsageError: The landmarks are not finite, or less than ``MIN_SEEN`` of the canvas lies in
+            the image.
         ValueError: Shapes or types are not these.
     """
     _check(image[None], landmarks[None])
     points, finite = _tame(landmarks[None])
     height, width = image.shape[1:]
     x0, y0, x1, y1 = (int(value) for value in canvas(points)[0])
-    if not finite or min(x1, width) <= max(x0, 0) or min(y1, height) <= max(y0, 0):
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    seen = max(right - left, 0) * max(bottom - top, 0)
+    if not finite or seen < MIN_SEEN * (x1 - x0) * (y1 - y0):
         raise UsageError(
             f"no face at these landmarks: they span x {x0} to {x1}, y {y0} to {y1} "
             f"of an image of {width} x {height}",
             "landmarks are 68 points in pixels of this image",
         )
-    masks = part_masks(outlines(points), width, height)
-    edges = (-x0, x1 - width, -y0, y1 - height)  # negative padding crops
+    masks = part_masks(outlines(points), right - left, bottom - top, left, top)
+    picture = image[:, top:bottom, left:right]
+    edges = (left - x0, x1 - right, top - y0, y1 - bottom)
     return {
-        region: functional.pad(image * _mask(masks, region)[0, :, 0].T, edges) for region in REGIONS
+        region: functional.pad(picture * _mask(masks, region)[0, :, 0].T, edges)
+        for region in REGIONS
     }
 
 

@@ -22,8 +22,8 @@ _BITS = 8  # of a winding number; an outline of 21 points winds at most 10 times
 _BIAS = 64  # keeps each field of the packed winding numbers positive
 
 
-def part_masks(shape: Outlines, width: int, height: int) -> Tensor:
-    """Masks of the parts of faces on images of (width x height) pixels.
+def part_masks(shape: Outlines, width: int, height: int, left: int = 0, top: int = 0) -> Tensor:
+    """Masks of the parts of faces on a window of (width x height) pixels.
 
     Crossings of outlines with pixel columns are scattered and summed down the columns; the four
     winding numbers travel as fields of one integer. The work is a few passes over the pixels,
@@ -31,13 +31,15 @@ def part_masks(shape: Outlines, width: int, height: int) -> Tensor:
 
     Args:
         shape: Outlines of B faces, finite, in pixels of the image; they may reach out of it.
-        width: Columns of the image.
-        height: Rows of the image.
+        width: Columns of the window.
+        height: Rows of the window.
+        left: First column of the window, in pixels of the image.
+        top: First row of the window.
 
     Returns:
         (B, width, 4, height) uint8, transposed, in the order of ``PARTS``; no pixel is in two.
     """
-    winding = _winding(shape, width, height)
+    winding = _winding(shape, width, height, left, top)
     # Arithmetic on bytes: comparisons and booleans take several times as long on a CPU.
     face, eyes, nose, mouth = (
         ((winding >> (_BITS * field)).to(torch.uint8) ^ _BIAS).clamp(max=1) for field in range(4)
@@ -55,21 +57,24 @@ def whole_mask(parts: Tensor) -> Tensor:
     return eyes | nose | mouth | rest
 
 
-def _winding(shape: Outlines, width: int, height: int) -> Tensor:
+def _winding(shape: Outlines, width: int, height: int, left: int, top: int) -> Tensor:
     """Packed winding numbers, (B, width, height) int32, each field biased by ``_BIAS``."""
-    column = torch.arange(width, dtype=shape.face.dtype, device=shape.face.device)[:, None]
-    rows, steps = [], []
-    for field, outline in enumerate(shape):
-        (x0, y0), (x1, y1) = outline.unbind(-1), outline.roll(-1, dims=1).unbind(-1)
-        x0, y0, x1, y1 = (t[:, None] for t in (x0, y0, x1, y1))  # (B, 1, V)
-        step = (x0 <= column).int() - (x1 <= column).int()
-        run = torch.where(x0 == x1, 1.0, x1 - x0)
-        y = y0 + (column - x0) * ((y1 - y0) / run)
-        row = torch.ceil(y)
-        rows.append(row.clamp(0, height - 1))
-        steps.append((step * (row < height)) << (_BITS * field))
-    # Vertical edges have step 0 and change nothing, and so do crossings below the image.
-    index, value = torch.cat(rows, dim=-1).long(), torch.cat(steps, dim=-1)
+    start = torch.cat(shape, dim=1)[:, None]  # (B, 1, E, 2), the edges of all outlines
+    end = torch.cat([outline.roll(-1, dims=1) for outline in shape], dim=1)[:, None]
+    unit = torch.cat(
+        [
+            torch.full_like(outline[:, None, :, 0], 1 << (_BITS * field), dtype=torch.int32)
+            for field, outline in enumerate(shape)
+        ],
+        dim=-1,
+    )
+    x0, y0, x1, y1 = start[..., 0], start[..., 1], end[..., 0], end[..., 1]
+    column = torch.arange(left, left + width, dtype=x0.dtype, device=x0.device)[:, None]
+    step = (x0 <= column).int() - (x1 <= column).int()  # 0 where the edge does not cross
+    slope = (y1 - y0) / torch.where(x0 == x1, 1.0, x1 - x0)
+    row = torch.ceil(y0 + (column - x0) * slope) - top  # (B, W, E)
+    value = step * unit * (row < height)
     count = value.new_zeros(value.shape[0], width, height)
     count[..., 0] = sum(_BIAS << (_BITS * field) for field in range(4))
-    return count.scatter_add_(-1, index, value).cumsum(-1, dtype=torch.int32)
+    count.scatter_add_(-1, row.clamp(0, height - 1).long(), value)
+    return count.cumsum(-1, dtype=torch.int32)
