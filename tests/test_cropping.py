@@ -263,6 +263,23 @@ def test_no_wait_for_the_device_and_no_shapes_from_data() -> None:
         assert valid.shape == (7, 5) and valid.dtype == torch.bool
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("layout", ["masked", "tight"])
+def test_the_gpu_gives_the_same_and_never_waits(layout: cropping.Layout) -> None:
+    image = torch.stack([picture(300, 310, seed) for seed in range(3)])
+    landmarks = torch.stack([points(170 + 10 * i, 150, 160, turn=0.1 * i) for i in range(3)])
+    cropper = RegionCropper(layout=layout)
+    expected = cropper(image, landmarks)
+    image, landmarks = image.cuda(), landmarks.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        crops, valid = cropper(image, landmarks)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (crops.cpu() - expected[0]).abs().mean() < 1e-5
+    assert torch.equal(valid.cpu(), expected[1])
+
+
 def test_exports_with_dynamic_batch_and_image_size() -> None:
     batch, height, width = (torch.export.Dim(name, min=2, max=4096) for name in "bhw")
     image, landmarks = picture(230, 250)[None].repeat(2, 1, 1, 1), points(150, 115, 125)[None]

@@ -2,6 +2,7 @@
 
 The geometry was measured on the region images that the authors of the paper publish (three faces,
 dlib's landmarks), and fitted there to round constants; nothing of theirs is used at run time.
+Mean IoU with their masks: entire 0.97, eyes 0.86, nose 0.90, mouth 0.92, rest 0.88.
 :func:`outlines` gives four closed outlines. The regions are made of them in this way, so that
 eyes, nose, mouth and rest share no pixel and together are the entire face:
 
@@ -10,7 +11,8 @@ nose     inside the nose outline
 mouth    inside the mouth outline, not nose
 eyes     inside the eyes outline (which reaches across the nose), not nose or mouth
 rest     inside the face outline, not one of these
-entire   all of these: the face outline, and where eyes, nose or mouth stick out of it
+entire   all of these: the face outline, and what of eyes, nose or mouth sticks out of it (there
+         the original's entire is black, but its eyes are not; at most 0.6 % of a face)
 =======  =======================================================================
 
 All of it lies on the face's :func:`canvas`, and ends there.
