@@ -46,6 +46,7 @@ class Xception(RegionDetector):
         AssetError: The pretrained weights cannot be fetched.
     """
 
+    name = "xception"
     minimum_size = 7
 
     def __init__(
@@ -73,9 +74,12 @@ class Xception(RegionDetector):
             elif isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-3, bn_momentum
             elif isinstance(module, nn.Conv2d):
-                # timm's start makes maps so faint that, from scratch, the running statistics
-                # need thousands of steps to come down to them.
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                # Maps keep their scale. In timm's start they fade, and from scratch the running
+                # statistics need thousands of steps to come down to them.
+                pointwise = module.kernel_size == (1, 1)
+                nn.init.kaiming_normal_(
+                    module.weight, nonlinearity="linear" if pointwise else "relu"
+                )
         self.classifier = nn.Linear(2048, 2)
         if pretrained or backbone_file:
             load_backbone(self.backbone, "legacy_xception.tf_in1k", backbone_file)

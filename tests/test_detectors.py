@@ -1,0 +1,590 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningCLI
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from deepregions.detectors import DSPFWA, Capsule, RegionDetector, Xception
+from deepregions.detectors.base import IMAGENET_MEAN, IMAGENET_STD
+from deepregions.detectors.capsule import squash
+from deepregions.detectors.dsp_fwa import SpatialPyramid
+from deepregions.detectors.pretrained import load_backbone, read_state_dict
+from deepregions.detectors.xception import SamePool
+from deepregions.errors import AssetError, UnreadableError, UsageError
+from deepregions.types import RegionBatch
+
+SIZE = 48
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+MAKERS: dict[str, Callable[..., RegionDetector]] = {
+    "xception": lambda **options: Xception(**{"size": SIZE, **options}),
+    "capsule": lambda **options: Capsule(**{"size": SIZE, **options}),
+    "dsp_fwa": lambda **options: DSPFWA(**{"size": SIZE, "pyramid": "adaptive", **options}),
+}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def make(request) -> Callable[..., RegionDetector]:
+    torch.manual_seed(0)
+    return MAKERS[request.param]
+
+
+def separable(count: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
+    """Noise, with a brighter patch in every second crop: the fakes."""
+    label = torch.arange(count) % 2
+    crops = 0.3 + 0.3 * torch.rand(count, 3, size, size)
+    crops[label == 1, :, size // 3 : size // 2, size // 3 : size // 2] += 0.4
+    return crops, label
+
+
+def region_batch(crops: Tensor, label: Tensor, valid: Tensor | None = None) -> RegionBatch:
+    number = torch.arange(len(crops))
+    crops = crops[:, None] if crops.ndim == 4 else crops
+    valid = torch.ones(crops.shape[:2], dtype=torch.bool) if valid is None else valid
+    return RegionBatch(crops, valid, label, number, number, tuple(map(str, number.tolist())))
+
+
+class Batches(LightningDataModule):
+    """Separable crops as batches of regions.
+
+    Args:
+        size: Height and width of the crops.
+        batch_size: Crops in a batch; four at most.
+        genuine_only: No fakes.
+    """
+
+    def __init__(self, size: int = SIZE, batch_size: int = 4, genuine_only: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        crops, label = separable(8, size)
+        parts = torch.arange(8).split(min(batch_size, 4))
+        label = label * (not genuine_only)
+        self.batches = [region_batch(crops[part], label[part]) for part in parts]
+        for part, batch in zip(parts, self.batches, strict=True):
+            batch.index = batch.video = part
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.batches, batch_size=None)
+
+    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
+
+
+class Tiny(RegionDetector):
+    """The least that is a detector."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        super().__init__(
+            size=size,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            optimizer=lambda p: torch.optim.Adam(p, lr=0.01),
+            lr_scheduler=None,
+        )
+        self.backbone = nn.Conv2d(3, 8, 5)
+        self.classifier = nn.Linear(8, 2)
+
+    @property
+    def head(self) -> nn.Module:
+        return self.classifier
+
+    def network(self, x: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x).relu().mean((2, 3)))
+
+
+def trainer(folder: Path, **options) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Trainer(accelerator="cpu", devices=1, default_root_dir=folder, **{**quiet, **options})
+
+
+# What goes in, and what comes out
+
+
+@pytest.mark.parametrize(
+    ("kind", "red"),
+    [("xception", [1, 0, 0]), ("capsule", None), ("dsp_fwa", None)],
+)
+def test_crops_are_normalised_in_the_order_of_their_colours(kind, red, monkeypatch):
+    detector = MAKERS[kind]()
+    seen = []
+    monkeypatch.setattr(detector, "network", lambda x: seen.append(x) or x.mean((2, 3))[:, :2])
+    crops = torch.zeros(1, 3, SIZE, SIZE)
+    crops[:, 0] = 1.0
+    detector.scores(crops)
+    # ImageNet's constants in RGB: (1 - .485) / .229, -.456 / .224, -.406 / .225
+    expected = torch.tensor(red or [2.24891, -2.03571, -1.80444], dtype=torch.float32)
+    torch.testing.assert_close(seen[0][0, :, 5, 7], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_scores_are_the_same_whichever_way_and_in_whatever_batch(make):
+    detector = make().eval()
+    crops, label = separable(6)
+    with torch.inference_mode():
+        logits = detector(crops)
+        torch.testing.assert_close(detector.logits(crops), logits)
+        torch.testing.assert_close(detector.log_odds(detector.scores(crops)), logits)
+        singles = torch.cat([detector(crop[None]) for crop in crops])
+        torch.testing.assert_close(singles, logits, rtol=1e-4, atol=1e-4)
+        valid = torch.tensor([[True, True], [False, True], [True, True]])
+        batch = region_batch(crops.unflatten(0, (3, 2)), label[:3], valid)
+        predicted = detector.predict_step(batch)
+    assert logits.shape == (6,)
+    assert predicted.isnan().tolist() == (~valid).tolist()
+    torch.testing.assert_close(predicted[valid], logits[valid.flatten()])
+
+
+def test_settings_make_the_same_network_again(make):
+    detector = make(pretrained=False)
+    settings = detector.settings()
+    assert settings["size"] == SIZE
+    assert not {"pretrained", "backbone_file", "optimizer", "lr_scheduler"} & settings.keys()
+    assert all(isinstance(value, bool | int | float | str) for value in settings.values())
+    again = type(detector)(**settings)
+    again.load_state_dict(detector.state_dict())
+    assert again.settings() == settings
+    crops = separable(2)[0]
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(crops), detector.eval()(crops))
+
+
+def test_another_size_of_crops_is_refused(make):
+    with pytest.raises(UsageError, match="32x32 pixels for a detector of 48"):
+        make()(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(("kind", "size"), [("xception", 6), ("capsule", 15), ("dsp_fwa", 0)])
+def test_crops_that_a_network_cannot_take_are_refused(kind, size):
+    with pytest.raises(UsageError, match=f"cannot judge crops of {size} pixels"):
+        MAKERS[kind](size=size)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("xception", 7), ("capsule", 16), ("dsp_fwa", 1)])
+def test_the_least_size_works(kind, size):
+    detector = MAKERS[kind](size=size).eval()
+    logits = detector(torch.rand(2, 3, size, size))
+    assert logits.shape == (2,)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16 mixed", "bfloat16"])
+def test_crops_without_content_have_finite_scores_and_gradients(make, precision, training):
+    detector = make(size=32).train(training)
+    crops = torch.stack([torch.full((3, 32, 32), value) for value in (0.0, 0.0, 0.5, 1.0)])
+    if precision == "bfloat16":
+        detector, crops = detector.bfloat16(), crops.bfloat16()
+    for x in (crops, torch.zeros_like(crops)):
+        x.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16 mixed"):
+            losses = detector.losses(x, torch.tensor([0, 1, 0, 1]))
+        losses.mean().backward()
+        assert losses.isfinite().all()
+        gradients = [p.grad for p in detector.parameters() if p.grad is not None]
+        assert gradients
+        assert all(gradient.isfinite().all() for gradient in [*gradients, x.grad])
+        detector.zero_grad()
+    assert detector(crops).isfinite().all()
+
+
+def test_training_raises_the_scores_of_fakes(make):
+    detector = make(size=32)
+    optimizer = torch.optim.Adam(detector.trainable_parameters(), lr=1e-3)
+    for _ in range(8):
+        crops, label = separable(8, 32)
+        optimizer.zero_grad()
+        loss, _ = detector._judge(region_batch(crops, label))
+        loss.backward()
+        optimizer.step()
+    crops, label = separable(16, 32)
+    with torch.no_grad():
+        logits = detector(crops)
+    assert logits[label == 1].mean() > logits[label == 0].mean()
+
+
+def test_invalid_regions_teach_nothing(make):
+    detector = make().eval()
+    crops, label = separable(4)
+    nothing = torch.zeros(4, 1, dtype=torch.bool)
+    loss, _ = detector._judge(region_batch(crops, label, nothing))
+    loss.backward()
+    assert loss == 0
+    assert all(p.grad is None or not p.grad.any() for p in detector.parameters())
+    some = torch.tensor([[True], [False], [True], [False]])
+    loss, _ = detector._judge(region_batch(crops, label, some))
+    torch.testing.assert_close(loss, detector.losses(crops[::2], label[::2]).mean())
+
+
+def test_the_graph_can_be_exported_for_any_batch(make):
+    detector = make().eval()
+    crops = separable(3)[0]
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(detector, (crops,), dynamic_shapes=({0: batch},))
+    one = crops[:1]
+    torch.testing.assert_close(exported.module()(one), detector(one), rtol=1e-4, atol=1e-4)
+
+
+# Xception
+
+
+@given(st.integers(1, 17), st.integers(1, 17))
+def test_pooling_pads_as_tensorflow(height, width):
+    x = torch.randn(1, 2, height, width, generator=torch.Generator().manual_seed(height * width))
+    pad = []
+    for side in (width, height):
+        total = max((-(-side // 2) - 1) * 2 + 3 - side, 0)
+        pad += [total // 2, total - total // 2]
+    padded = functional.pad(x, pad, value=-torch.inf)
+    torch.testing.assert_close(SamePool()(x), functional.max_pool2d(padded, 3, 2))
+
+
+def test_xception_normalises_as_keras():
+    for momentum, detector in ((0.01, Xception()), (0.1, Xception(bn_momentum=0.1))):
+        layers = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert len(layers) == 40
+        assert {(layer.eps, layer.momentum) for layer in layers} == {(1e-3, momentum)}
+        assert not any(isinstance(m, nn.MaxPool2d) for m in detector.modules())
+
+
+# DSP-FWA
+
+
+@pytest.mark.parametrize("height", range(1, 22))
+def test_the_adaptive_pyramid_is_torch_s_own(height):
+    x = torch.randn(2, 3, height, 7)
+    levels = [functional.adaptive_max_pool2d(x, bins).flatten(1) for bins in (1, 2, 6)]
+    torch.testing.assert_close(SpatialPyramid("adaptive")(x), torch.cat(levels, 1))
+
+
+@pytest.mark.parametrize("side", [6, 7, 12, 13, 14, 18, 19, 20])
+def test_the_legacy_pyramid_is_the_original_s(side):
+    x = torch.randn(2, 3, side, side)
+    levels = [
+        functional.max_pool2d(x, -(-side // bins), stride=side // bins).flatten(1)
+        for bins in (1, 2, 6)
+    ]
+    pooled = SpatialPyramid("legacy")(x)
+    assert pooled.shape == (2, 3 * 41)
+    torch.testing.assert_close(pooled, torch.cat(levels, 1))
+
+
+@pytest.mark.parametrize("size", [96, 160, 225, 352])
+def test_sizes_that_the_legacy_pyramid_does_not_fit_are_refused(size):
+    with pytest.raises(UsageError, match=r"161-224, 353-448, 545-672.* adaptive"):
+        DSPFWA(size)
+
+
+@pytest.mark.parametrize("size", [161, 200, 224, 353])
+def test_sizes_that_the_legacy_pyramid_fits_work(size):
+    assert DSPFWA(size).eval()(torch.rand(1, 3, size, size)).isfinite().all()
+
+
+# Capsule
+
+
+def test_vgg_is_never_trained():
+    detector = Capsule(SIZE)
+    before = {key: value.clone() for key, value in detector.trunk.state_dict().items()}
+    detector.train()
+    assert detector.capsules.training
+    assert not any(module.training for module in detector.trunk.modules())
+    optimizer = detector.configure_optimizers()
+    given = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert given == {id(p) for p in detector.capsules.parameters()}
+    detector.losses(*separable(4)).mean().backward()
+    optimizer.step()
+    assert all(p.grad is None and not p.requires_grad for p in detector.trunk.parameters())
+    assert all(
+        torch.equal(value, before[key]) for key, value in detector.trunk.state_dict().items()
+    )
+
+
+def test_routing_is_noisy_in_training_only():
+    detector = Capsule(SIZE)
+    routing = detector.capsules[1]
+    x = torch.randn(2, 10, 8)
+    assert not torch.equal(routing(x), routing(x))
+    routing.eval()
+    assert torch.equal(routing(x), routing(x))
+
+
+def test_squashing_nothing_gives_nothing_and_a_finite_gradient():
+    x = torch.zeros(2, 4, requires_grad=True)
+    squash(x, dim=1).sum().backward()
+    assert not x.grad.any()
+    y = torch.randn(3, 5)
+    length = y.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(squash(y, dim=1), length**2 / (1 + length**2) * y / length)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_capsules_stay_finite_in_half_precision(training):
+    detector = Capsule(16).train(training)
+    crops = torch.stack([torch.full((3, 16, 16), value) for value in (0.0, 0.5, 1.0)])
+    with torch.autocast("cpu", torch.float16):
+        losses = detector.losses(crops, torch.tensor([0, 1, 1]))
+    losses.sum().backward()
+    assert losses.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in detector.capsules.parameters())
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 100.0])
+def test_capsule_log_odds_are_those_of_the_mean_probability(spread):
+    z = (spread * torch.randn(50, 4, 2)).double()
+    probability = z.softmax(-1).mean(1)
+    logits = Capsule(SIZE).log_odds(z)
+    assert logits.isfinite().all()
+    if spread <= 1.0:
+        torch.testing.assert_close(logits, probability[:, 1].logit())
+    twice = Capsule(SIZE, double_softmax=True).log_odds(z)
+    torch.testing.assert_close(twice.sigmoid(), probability.softmax(-1)[:, 1])
+
+
+def test_capsule_losses_are_four_cross_entropies():
+    z, label = torch.randn(6, 4, 2), torch.arange(6) % 2
+    losses = Capsule(SIZE).score_losses(z, label)
+    expected = sum(functional.cross_entropy(z[:, i], label, reduction="none") for i in range(4))
+    torch.testing.assert_close(losses, expected)
+    best = torch.stack([torch.full((1, 4), -0.5), torch.full((1, 4), 0.5)], dim=-1)
+    assert Capsule(SIZE).score_losses(best, torch.ones(1, dtype=int)).item() == pytest.approx(
+        1.253, abs=1e-3
+    )
+
+
+# Starting from ImageNet
+
+
+def trunk_weights() -> dict[str, Tensor]:
+    """VGG's in torchvision's names, with a classifier that is not wanted."""
+    state = Capsule(SIZE).trunk.state_dict()
+    weights = {f"features.{key}": value for key, value in state.items()}
+    return weights | {"classifier.0.weight": torch.zeros(3, 3)}
+
+
+@pytest.mark.parametrize("name", ["vgg.safetensors", "vgg.pth"])
+def test_a_backbone_comes_from_a_file(tmp_path, name):
+    weights, file = trunk_weights(), tmp_path / name
+    (save_file if file.suffix == ".safetensors" else torch.save)(weights, file)
+    detector = Capsule(SIZE, pretrained=True, backbone_file=str(file))
+    for key, value in detector.trunk.state_dict().items():
+        assert torch.equal(value, weights[f"features.{key}"])
+    assert "backbone_file" not in detector.settings()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("xception", "legacy_xception"), ("dsp_fwa", "resnet50")]
+)
+def test_backbones_take_timm_s_own_files(tmp_path, kind, name):
+    theirs = timm.create_model(name, num_classes=1000)
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    detector = MAKERS[kind](backbone_file=str(tmp_path / "weights.pth"))
+    for key, value in detector.backbone.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[key])
+
+
+def test_what_is_wrong_with_a_file_is_named(tmp_path):
+    file = tmp_path / "vgg.safetensors"
+    with pytest.raises(UsageError, match=r"vgg\.safetensors: no such file"):
+        Capsule(SIZE, backbone_file=str(file))
+    file.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    with pytest.raises(UnreadableError, match=r"lacks 16 of 16 arrays, features\.0\.weight first"):
+        Capsule(SIZE, backbone_file=str(file))
+    weights = trunk_weights()
+    save_file(weights | {"features.5.weight": torch.zeros(2, 3)}, file)
+    with pytest.raises(UnreadableError, match=r"features\.5\.weight is \[2, 3\], not \[128, 64,"):
+        Capsule(SIZE, backbone_file=str(file))
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UnreadableError, match="cannot be read as weights"):
+        Capsule(SIZE, backbone_file=str(file))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no weights at all", b"PK\x03\x04 nor a zip", b"cposix\nsystem\n(S'true'\ntR."],
+)
+def test_files_that_are_no_weights_are_refused(tmp_path, content):
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(UnreadableError, match="cannot be read as weights"):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+def test_files_that_hold_something_else_are_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save(nn.Linear(1, 1), tmp_path / "module.pth")
+    with pytest.raises(UnreadableError, match="no state dict"):
+        read_state_dict(tmp_path / "list.pth")
+    with pytest.raises(UnreadableError, match="cannot be read as weights"):
+        read_state_dict(tmp_path / "module.pth")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """An empty cache of Hugging Face's hub, which is out of reach."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def test_pretrained_weights_come_from_timm_s_cache(hub):
+    repository, commit = hub / "models--timm--vgg19.tv_in1k", "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    weights = trunk_weights()
+    save_file(weights, repository / "snapshots" / commit / "model.safetensors")
+    detector = Capsule(SIZE, pretrained=True)
+    for key, value in detector.trunk.state_dict().items():
+        assert torch.equal(value, weights[f"features.{key}"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("capsule", "vgg19.tv_in1k"), ("dsp_fwa", "resnet50.tv_in1k")]
+)
+def test_without_a_network_the_file_and_the_options_are_named(hub, kind, name):
+    with pytest.raises(AssetError) as error:
+        MAKERS[kind](pretrained=True)
+    message = str(error.value)
+    assert f"timm/{name}/model.safetensors" in message
+    assert "--model.init_args.backbone_file FILE" in message
+    assert "--model.init_args.pretrained false" in message
+    assert "\n" not in message
+
+
+def test_xception_s_weights_come_from_torch_s_cache_or_an_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
+    backbone = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(AssetError, match=r"legacy_xception\.tf_in1k \(https.*xception-43020ad28"):
+        load_backbone(backbone, "legacy_xception.tf_in1k", None)
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True, exist_ok=True)
+    weights = {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(2)}
+    torch.save(weights, cache / "xception-43020ad28.pth")
+    load_backbone(backbone, "legacy_xception.tf_in1k", None)
+    assert torch.equal(backbone[0].weight, torch.ones(2, 2))
+
+
+# Training with Lightning
+
+
+def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
+    data, detector = Batches(), Tiny()
+    counted = []
+    compute = detector._metrics.compute
+
+    def counting() -> dict[str, Tensor]:
+        counted.append(sum(map(len, detector._metrics.logits)))
+        return compute()
+
+    detector._metrics.compute = counting
+    fit = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=1, enable_checkpointing=False)
+    fit.fit(detector, data)
+    assert counted == [4, 8, 8]  # the trial before training saw one batch of four
+    figures = {
+        f"{level}_{name}" for level in ("frame", "video") for name in ("auc", "eer", "accuracy")
+    }
+    assert {f"val/{name}" for name in figures} | {"val/loss", "train/loss"} == set(
+        fit.callback_metrics
+    )
+    tested = fit.test(detector, data, verbose=False)[0]
+    assert set(tested) == {f"test/{name}" for name in figures} | {"test/loss"}
+    predicted = torch.cat(fit.predict(detector, data)).flatten()
+    with torch.inference_mode():
+        crops = torch.cat([batch.crops[:, 0] for batch in data.batches])
+        torch.testing.assert_close(predicted, detector.eval()(crops))
+    label = torch.cat([batch.label for batch in data.batches])
+    correct = ((predicted >= 0) == (label == 1)).float().mean()
+    assert tested["test/frame_accuracy"] == pytest.approx(correct.item())
+
+
+def test_one_class_in_validation_still_leaves_a_checkpoint(tmp_path):
+    best = ModelCheckpoint(tmp_path, monitor="val/frame_accuracy", mode="max")
+    fit = trainer(tmp_path, max_epochs=2, callbacks=[best])
+    fit.fit(Tiny(), Batches(genuine_only=True))
+    assert Path(best.best_model_path).is_file()
+    assert fit.callback_metrics["val/frame_auc"].isnan()
+
+
+def test_a_face_in_several_regions_is_several_samples():
+    detector = Tiny()
+    crops = torch.rand(3, 2, 3, SIZE, SIZE)
+    valid = torch.tensor([[True, True], [True, False], [True, True]])
+    detector.log = lambda *_, **__: None
+    detector.validation_step(region_batch(crops, torch.tensor([0, 1, 0]), valid))
+    index = torch.cat(detector._metrics.index)
+    assert sorted(index[index >= 0].tolist()) == [0, 1, 2, 4, 5]
+
+
+def main(arguments: list[str]) -> LightningCLI:
+    return LightningCLI(
+        RegionDetector,
+        Batches,
+        args=arguments,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        save_config_callback=None,
+        seed_everything_default=0,
+    )
+
+
+RECIPES = {
+    "xception": ("Adam", 1e-3, 23, []),
+    "capsule": ("Adam", 5e-4, 25, []),
+    "dsp_fwa": ("SGD", 1e-3, 20, ["--model.init_args.pyramid", "adaptive"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_train_and_their_checkpoints_hold_only_arrays_and_primitives(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr("sys.argv", ["fit"])
+    optimizer, rate, _, extra = RECIPES[name]
+    options = ["--model.init_args.pretrained", "false", "--model.init_args.size", str(SIZE)]
+    options += ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
+    options += ["--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"]
+    options += ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    recipe = ["fit", "--config", str(CONFIGS / f"{name}.yaml"), *options, *extra]
+    cli = main([*recipe, "--trainer.max_epochs", "1"])
+    assert type(cli.trainer.optimizers[0]).__name__ == optimizer
+    assert cli.trainer.optimizers[0].defaults["lr"] == rate
+    assert cli.config["fit"]["data"]["batch_size"] == (64 if name == "dsp_fwa" else 32)
+    file = Path(cli.trainer.checkpoint_callback.best_model_path)
+    checkpoint = torch.load(file, weights_only=True)
+    settings = checkpoint["hyper_parameters"]
+    assert settings.pop("_class_path") == f"{type(cli.model).__module__}.{type(cli.model).__name__}"
+    assert settings == cli.model.settings()
+    again = type(cli.model).load_from_checkpoint(file, map_location="cpu")
+    crops = separable(2)[0]
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(crops), cli.model.eval()(crops))
+    resumed = main([*recipe, "--trainer.max_epochs", "2", "--ckpt_path", str(file)])
+    assert resumed.trainer.current_epoch == 2
+    assert resumed.trainer.global_step == 2
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_say_how_long_and_write_every_field_of_the_optimizer_out(name):
+    import yaml
+
+    recipe = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    optimizer, _, epochs, _ = RECIPES[name]
+    assert recipe["trainer"]["max_epochs"] == epochs
+    assert recipe["model"]["init_args"]["pretrained"] is True
+    written = recipe["model"]["init_args"]["optimizer"]
+    assert written["class_path"] == f"torch.optim.{optimizer}"
+    switches = {"params", "maximize", "foreach", "capturable", "differentiable", "fused"}
+    kind = getattr(torch.optim, optimizer)
+    defaults = kind([nn.Parameter(torch.zeros(1))], lr=1.0).defaults
+    known = defaults.keys() - switches - {"decoupled_weight_decay"}
+    assert written["init_args"].keys() == known
