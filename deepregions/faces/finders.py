@@ -43,11 +43,14 @@ class Found:
         box: (4,) x0, y0, x1, y1: the finder's own box, in the image's pixels.
         square: (3,) centre x, centre y and side of the box on which dlib's landmarks were
             trained: that of its HOG detector.
+        roll: By how much the line between the eyes is turned, in radians, clockwise on screen;
+            0 where the finder does not know.
         score: The finder's confidence, on its own scale.
     """
 
     box: NDArray[np.float64]
     square: NDArray[np.float64]
+    roll: float
     score: float
 
 
@@ -112,10 +115,12 @@ def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> Found:
     x, y, width, height = row[:4]
     corners = (np.array([[x, y], [x + width, y + height]]) + 0.5) / scale - 0.5
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    spread = np.hypot(*(points[0] - points[1])) + np.hypot(*(eyes - mouth))
+    across = points[1] - points[0]
+    spread = np.hypot(*across) + np.hypot(*(eyes - mouth))
     area = np.prod(np.maximum(corners[1] - corners[0], 0))
     side = (0.929 * np.sqrt(area) + 1.182 * spread) / 2
-    return Found(corners.ravel(), np.array([*(eyes + mouth) / 2, side]), float(row[14]))
+    square = np.array([*(eyes + mouth) / 2, side])
+    return Found(corners.ravel(), square, float(np.arctan2(*across[::-1])), float(row[14]))
 
 
 class HogFinder:
@@ -146,7 +151,7 @@ def _from_hog(box: dlib.rectangle, score: float, scale: NDArray[np.float64]) -> 
     corners = np.array([[box.left(), box.top()], [box.right(), box.bottom()]]) + 0.5
     corners = corners / scale - 0.5
     side = np.sqrt(np.prod(corners[1] - corners[0] + 1))
-    return Found(corners.ravel(), np.array([*corners.mean(axis=0), side]), float(score))
+    return Found(corners.ravel(), np.array([*corners.mean(axis=0), side]), 0.0, float(score))
 
 
 def _reduced(

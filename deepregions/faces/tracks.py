@@ -71,4 +71,5 @@ def iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.f
     ]
     union = areas[0][:, None] + areas[1][None] - common
     overlaps: NDArray[np.float64] = np.zeros_like(common)
-    return np.divide(common, union, out=overlaps, where=union > 0)
+    np.divide(common, union, out=overlaps, where=union > 0)
+    return overlaps

@@ -16,8 +16,9 @@ from deepregions.errors import UnreadableError, UnsupportedError
 
 MAX_PIXELS = 100_000_000  # 300 MB of RGB; the largest phone cameras make 200 MP files, at 12-50 MP
 
-# Formats whose decoders are part of Pillow itself: no EPS (runs Ghostscript), no stubs.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# Formats whose decoders are part of Pillow itself: no EPS (runs Ghostscript), no stubs. AVIF comes
+# with Pillow 11.3. A JPEG of several pictures (MPO, as phones make) is read as JPEG.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 _SUFFIXES = "avif bmp gif jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
@@ -73,7 +74,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=_formats()) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise UnreadableError(
@@ -104,6 +105,11 @@ def check_file(path: Path) -> None:
         raise UnsupportedError(f"{path}: no regular file", "give an image or video file")
     if size == 0:
         raise UnreadableError(f"{path}: the file is empty", "get another copy")
+
+
+def _formats() -> list[str]:
+    Image.init()  # registers all; does nothing the second time
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _oriented(image: Image.Image) -> Image.Image:
@@ -143,5 +149,5 @@ def _unidentified(path: Path) -> UnreadableError | UnsupportedError:
     if b"<svg" in head.lower():
         return UnsupportedError(f"{path}: SVG is a drawing, no photograph", "give a photograph")
     return UnreadableError(
-        f"{path}: no image that is read here", f"the formats are {', '.join(FORMATS)}"
+        f"{path}: no image that is read here", f"the formats are {', '.join(_formats())}"
     )

@@ -64,7 +64,7 @@ class _Packets:
     """What a file's packets say: all in the stream's time base."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
-    keys: list[tuple[int, int]] = field(default_factory=list)  # (pts, dts) of keyframes
+    keys: list[int] = field(default_factory=list)  # display times of keyframes
     last_duration: int = 0
     number: int = 0
     untimed: bool = False
@@ -154,8 +154,9 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
 def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
     try:
         yield from container.demux(stream)
-    except av.FFmpegError as error:  # a file cut short: what came before counts
-        logger.warning("%s: reading stopped early: %s", container.name, error.strerror)
+    except (av.FFmpegError, IndexError) as error:
+        # A file cut short: what came before counts. IndexError: PyAV, of streams that begin late.
+        logger.info("%s: reading stopped early: %s", container.name, error)
 
 
 def _listed(container: InputContainer, stream: VideoStream) -> _Packets:
@@ -168,7 +169,7 @@ def _listed(container: InputContainer, stream: VideoStream) -> _Packets:
             packets.untimed = True
             continue
         if packet.is_keyframe:
-            packets.keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+            packets.keys.append(packet.pts)
         if not packet.is_discard:  # those are decoded for others' sake, never shown
             packets.times.append(packet.pts)
             packets.last_duration = packet.duration or 0
@@ -191,7 +192,7 @@ def _by_time(
 ) -> Iterator[tuple[float, VideoFrame]]:
     times = np.unique(np.array(packets.times, dtype=np.int64))
     wanted = _chosen(times, packets.last_duration, count)
-    keys = [pts for pts, _ in packets.keys] if container.format.name in _INDEXED else []
+    keys = packets.keys if container.format.name in _INDEXED else []
     needed = frozenset(wanted)
     frames = _decoded(container, stream, needed)
     ahead: _Timed | None = None
@@ -202,7 +203,7 @@ def _by_time(
         jump = key >= 0 and np.searchsorted(times, keys[key]) - np.searchsorted(times, position)
         shown = None
         if jump > _NEAR:
-            for landing in (packets.keys[key][1], packets.keys[0][1]):  # else from the start
+            for landing in (keys[key], keys[0]):  # where the index is wrong, from the start
                 frames.close()
                 container.seek(landing, stream=stream)
                 frames = _decoded(container, stream, needed)

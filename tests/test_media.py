@@ -1,0 +1,467 @@
+"""Photographs and videos: what is read, what is refused, and which frames are chosen."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import wave
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, UsageError
+from deepregions.media import Frame, find_media, frames, images, is_video, videos
+from deepregions.media.images import read_image
+from deepregions.media.videos import sample_video
+
+WIDTH, HEIGHT = 64, 48
+
+
+def picture() -> Image.Image:
+    """A picture in which every pixel and every orientation is different."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    return Image.fromarray(np.stack([x * 4, y * 5, 255 - x - y], axis=2).astype(np.uint8))
+
+
+def array(image: torch.Tensor) -> np.ndarray:
+    assert image.dtype == torch.uint8
+    return image.permute(1, 2, 0).numpy()
+
+
+# Photographs
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "ppm"])
+def test_lossless_formats_give_the_pixels(tmp_path: Path, ending: str) -> None:
+    picture().save(path := tmp_path / f"a.{ending}")
+    assert np.array_equal(array(read_image(path)), np.array(picture()))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp", "avif", "jp2"])
+def test_lossy_formats_give_rgb_in_order(tmp_path: Path, ending: str) -> None:
+    Image.new("RGB", (32, 24), (250, 120, 10)).save(path := tmp_path / f"a.{ending}", quality=95)
+    image = array(read_image(path))
+    assert image.shape == (24, 32, 3)
+    assert np.abs(image.astype(int) - (250, 120, 10)).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture().save(path := tmp_path / "a.png", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(path))
+    assert np.array_equal(array(read_image(path)), np.array(expected))
+
+
+def test_broken_exif_does_not_take_the_picture_away(tmp_path: Path) -> None:
+    picture().save(path := tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert np.array_equal(array(read_image(path)), np.array(picture()))
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, WIDTH * HEIGHT).astype(np.uint16).reshape(HEIGHT, WIDTH)
+    for name in ("a.png", "a.tiff"):
+        Image.fromarray(values).save(path := tmp_path / name)
+        image = array(read_image(path))
+        assert np.abs(image[..., 0] - values / 257).max() <= 0.5
+        assert np.array_equal(image[..., 0], image[..., 2])
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "PA", "1", "CMYK", "YCbCr"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    converted = (picture().convert("P") if mode == "PA" else picture()).convert(mode)
+    ending = "tiff" if mode in ("CMYK", "YCbCr", "PA") else "png"
+    converted.save(path := tmp_path / f"a.{ending}")
+    grey = picture().convert("L")
+    read = Image.fromarray(array(read_image(path))).convert("L").reduce(8)  # undoes dithering
+    assert np.abs(np.array(read) - np.array(grey.reduce(8), dtype=float)).mean() < 8
+
+
+def test_transparency_is_dropped_not_blended(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (10, 200, 30, 0)).save(path := tmp_path / "a.png")
+    assert array(read_image(path))[0, 0].tolist() == [10, 200, 30]
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tiff"])
+def test_an_animation_is_its_first_frame(tmp_path: Path, ending: str) -> None:
+    shades = [Image.new("RGB", (16, 16), (shade,) * 3) for shade in (40, 120, 240)]
+    path = tmp_path / f"a.{ending}"
+    shades[0].save(path, save_all=True, append_images=shades[1:], duration=100)
+    assert np.abs(array(read_image(path)).astype(int) - 40).max() <= 3
+
+
+def huge_png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (10_001, 10_000), (2**31 - 1, 1)])
+def test_size_is_checked_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, height: int
+) -> None:
+    (path := tmp_path / "bomb.png").write_bytes(huge_png(width, height))
+
+    def load(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(UnreadableError, match="pixels"):
+        read_image(path)
+
+
+def test_size_limit_is_the_callers(tmp_path: Path) -> None:
+    picture().save(path := tmp_path / "a.png")
+    assert read_image(path, max_pixels=WIDTH * HEIGHT).shape == (3, HEIGHT, WIDTH)
+    with pytest.raises(UnreadableError, match="64 x 48"):
+        read_image(path, max_pixels=WIDTH * HEIGHT - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "reason"),
+    [
+        ("empty.jpg", b"", UnreadableError, "the file is empty"),
+        ("text.jpg", b"dear all, please find attached", UnreadableError, "no image"),
+        ("drawing.png", b"<?xml version='1.0'?>\n<SVG width='9'>", UnsupportedError, "SVG"),
+        ("phone.heic", b"\0\0\0\x18ftypheic" + bytes(40), UnsupportedError, "HEIC"),
+        ("script.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", UnreadableError, "no"),
+        ("cut.png", huge_png(64, 48)[:60], UnreadableError, "damaged"),
+    ],
+)
+def test_what_is_no_photograph(
+    tmp_path: Path, name: str, content: bytes, error: type[DeepregionsError], reason: str
+) -> None:
+    (path := tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=reason) as caught:
+        read_image(path)
+    assert name in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "tiff", "bmp"])
+def test_truncated_files_are_unreadable(tmp_path: Path, ending: str) -> None:
+    picture().save(path := tmp_path / f"a.{ending}")
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(UnreadableError, match=r"damaged"):
+        read_image(path)
+
+
+def test_pipes_devices_and_folders_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero"), tmp_path):
+        for read in (read_image, lambda path: next(sample_video(path, 1))):
+            with pytest.raises(UnsupportedError, match="no regular file"):
+                read(path)
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    for name in ("absent.jpg", "loop.jpg", "nul\0.jpg"):
+        with pytest.raises(UnreadableError):
+            read_image(tmp_path / name)
+
+
+def saved(kind: str) -> bytes:
+    stream = io.BytesIO()
+    image = picture().convert("P" if kind == "GIF" else "RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(stream, kind, **({"exif": exif} if kind in ("JPEG", "PNG", "WEBP") else {}))
+    return stream.getvalue()
+
+
+KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+mutations = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12)
+
+
+def mutated(content: bytes, changes: list[tuple[float, int]], cut: float) -> bytes:
+    changed = bytearray(content)
+    for where, value in changes:
+        changed[int(where * len(changed))] = value
+    return bytes(changed[: max(int(cut * len(changed)), 1)])
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(KINDS), changes=mutations, cut=st.sampled_from([1.0, 1.0, 0.9, 0.3]))
+def test_mutated_photographs_are_read_or_refused(
+    tmp_path: Path, kind: str, changes: list[tuple[float, int]], cut: float
+) -> None:
+    (path := tmp_path / "a").write_bytes(mutated(saved(kind), changes, cut))
+    try:
+        image = read_image(path)
+    except (UnreadableError, UnsupportedError):
+        return
+    assert image.ndim == 3
+    assert image.shape[0] == 3
+
+
+# Folders
+
+
+def test_find_media_walks_sorts_and_leaves_out(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.mp4", "sub/c.png", "sub/.hidden.png", ".git/d.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "sub" / "back").symlink_to(tmp_path)
+    (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
+    expected = [tmp_path / name for name in ("a.mp4", "b.JPG", "sub/c.png")]
+    assert find_media([tmp_path]) == expected
+    odd = tmp_path / "notes.txt"
+    assert find_media([odd, tmp_path / "sub"])[:1] == [odd]
+    assert is_video(expected[0])
+    assert not is_video(expected[1])
+
+
+def test_find_media_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent.jpg: no such"):
+        find_media([tmp_path / "absent.jpg"])
+    with pytest.raises(UsageError, match="no photographs or videos"):
+        find_media([tmp_path])
+
+
+# Videos
+
+
+def make_video(
+    path: Path,
+    count: int = 90,
+    codec: str = "libx264",
+    prepare: Callable[[av.VideoStream], None] = lambda stream: None,
+    times: Callable[[int], int] = lambda index: index,
+    **options: str,
+) -> Path:
+    """Writes frames at 25 a second, with their number in black and white, and a red corner."""
+    settings_ = {"g": "30", "bf": "3", **options} if codec == "libx264" else options
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=settings_)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        prepare(stream)
+        for index in range(count):
+            pixels = np.full((HEIGHT, WIDTH, 3), index, np.uint8)
+            pixels[: HEIGHT // 2, : WIDTH // 4] = (255, 0, 0)
+            for bit in range(8):
+                pixels[-16:, 8 * bit : 8 * bit + 8] = 255 * (index >> bit & 1)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = times(index), Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def numbers(sampled: list[Frame]) -> list[int]:
+    """Reads off which frames these are."""
+    return [
+        sum(1 << bit for bit in range(8) if frame.image[:, -8, 8 * bit + 4].float().mean() > 128)
+        for frame in sampled
+    ]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "avi", "flv"])
+@pytest.mark.parametrize("count", [1, 4, 7, 45])
+def test_frames_on_show_in_the_middle_of_equal_intervals(
+    tmp_path: Path, ending: str, count: int
+) -> None:
+    sampled = list(sample_video(make_video(tmp_path / f"a.{ending}"), count))
+    middles = (np.arange(count) + 0.5) * 90 / count
+    tolerance = 1 if ending == "avi" else 0  # AVI has no display times; decoders guess
+    assert np.abs(np.array(numbers(sampled)) - np.floor(middles + 1e-9)).max() <= tolerance
+    expected = np.floor(middles + 1e-9) / 25
+    assert np.abs([frame.time for frame in sampled] - expected).max() < tolerance / 25 + 2e-3
+    assert sampled[0].image.shape == (3, HEIGHT, WIDTH)
+    red, green, blue = sampled[0].image[:, 4, 4].tolist()
+    assert red > 200 > 60 > max(green, blue)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
+def test_a_video_of_fewer_frames_gives_each_once(tmp_path: Path, ending: str) -> None:
+    codec = "libvpx-vp9" if ending == "webm" else "libx264"
+    path = make_video(tmp_path / f"a.{ending}", count=9, codec=codec)
+    for count in (9, 10, 50):
+        assert numbers(list(sample_video(path, count))) == list(range(9))
+
+
+def test_variable_frame_rate_is_sampled_by_time(tmp_path: Path) -> None:
+    # Frame 0 is on show for 2 s; then nine frames in 0.36 s.
+    path = make_video(tmp_path / "a.mp4", 10, times=lambda index: index and 50 + index)
+    sampled = list(sample_video(path, 4))
+    assert numbers(sampled) == [0, 2]
+    assert sampled[1].time == pytest.approx(52 / 25, abs=1e-3)
+
+
+def decoded_counter(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    counted = [0]
+    decode = videos._frames
+
+    def counting(packet: av.Packet) -> list[av.VideoFrame]:
+        counted[0] += bool(packet.size)
+        return decode(packet)
+
+    monkeypatch.setattr(videos, "_frames", counting)
+    return counted
+
+
+@pytest.mark.parametrize("options", [{}, {"x264-params": "open-gop=1:b-pyramid=normal"}])
+def test_jumping_gives_the_frames_of_decoding_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    path = make_video(tmp_path / "a.mp4", 127, sc_threshold="0", **options)
+    decoded = decoded_counter(monkeypatch)
+    for count in (1, 2, 3, 5, 16):
+        monkeypatch.setattr(videos, "_NEAR", 5)
+        decoded[0] = 0
+        jumped = list(sample_video(path, count))
+        assert decoded[0] < (60 if count == 1 and not options else 128)
+        monkeypatch.setattr(videos, "_NEAR", 10**9)
+        whole = list(sample_video(path, count))
+        assert [frame.time for frame in jumped] == [frame.time for frame in whole]
+        for one, other in zip(jumped, whole, strict=True):
+            assert torch.equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("clip", ["ffpp/original_sequences/youtube/c23/videos/519.mp4"])
+def test_jumping_in_a_real_clip(shared: Path, monkeypatch: pytest.MonkeyPatch, clip: str) -> None:
+    path = shared / "videos" / clip
+    with av.open(str(path)) as container:
+        every = {
+            round(frame.time, 4): frame.to_ndarray(format="rgb24")
+            for index, frame in enumerate(container.decode(video=0))
+            if index in (125, 375, 625)
+        }
+    decoded = decoded_counter(monkeypatch)
+    sampled = list(sample_video(path, 3))
+    assert decoded[0] < 500  # of 751
+    assert [round(frame.time, 4) for frame in sampled] == sorted(every)
+    for frame in sampled:
+        assert np.array_equal(array(frame.image), every[round(frame.time, 4)])
+
+
+@pytest.mark.skipif(
+    not hasattr(av.VideoStream, "set_display_rotation"), reason="this PyAV cannot write rotation"
+)
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize(("hflip", "vflip"), [(False, False), (True, False), (False, True)])
+def test_rotation_and_mirroring_are_applied(
+    tmp_path: Path, degrees: int, hflip: bool, vflip: bool
+) -> None:
+    def turn(stream: av.VideoStream) -> None:
+        stream.set_display_rotation(degrees, hflip=hflip, vflip=vflip)
+
+    upright = next(sample_video(make_video(tmp_path / "a.mp4", 3), 3)).image
+    turned = next(sample_video(make_video(tmp_path / "b.mp4", 3, prepare=turn), 3)).image
+    expected = np.rot90(array(upright), degrees // 90)
+    expected = expected[:, ::-1] if hflip else expected
+    expected = expected[::-1] if vflip else expected
+    assert np.array_equal(array(turned), expected)
+
+
+def test_audio_and_cover_pictures_are_no_videos(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(16000))
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        for frame in av.open(str(tmp_path / "a.wav")).decode(audio=0):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(UnsupportedError, match="no video in it"):
+        next(sample_video(tmp_path / "a.mp4", 3))
+    with pytest.raises(UnreadableError):  # not among the containers
+        next(sample_video(tmp_path / "a.wav", 3))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not a video at all",
+        b"ffconcat version 1.0\nfile {other}\n",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n#EXT-X-ENDLIST\n",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+        b"<?xml version='1.0'?><MPD><BaseURL>{other}</BaseURL></MPD>",
+        bytes(5000),
+    ],
+)
+def test_playlists_and_rubbish_are_refused(tmp_path: Path, content: bytes) -> None:
+    other = make_video(tmp_path / "other.mp4", 3)
+    (path := tmp_path / "a.mp4").write_bytes(content.replace(b"{other}", bytes(other)))
+    with pytest.raises(UnreadableError, match=r"a\.mp4"):
+        next(sample_video(path, 2))
+
+
+def test_cut_videos(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", 90)  # its index is at its end
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableError, match=r"a\.mp4"):
+        list(sample_video(path, 3))
+    path = make_video(tmp_path / "a.mkv", 90)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut = numbers(list(sample_video(path, 3)))  # what is left is a video, sampled evenly
+    assert 0 < cut[0] < cut[1] < cut[2] < 89
+    with pytest.raises(UsageError):
+        next(sample_video(path, 0))
+
+
+def test_frames_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "a.mp4", 3)
+    monkeypatch.setattr(videos, "MAX_PIXELS", WIDTH * HEIGHT - 1)
+    with pytest.raises(UnsupportedError, match="64 x 48"):
+        next(sample_video(path, 2))
+
+
+def test_stopping_early_closes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda *args: opened.append(real(*args)) or opened[-1])
+    sampled = sample_video(make_video(tmp_path / "a.mp4"), 10)
+    next(sampled)
+    assert not opened[-1].closed
+    sampled.close()  # type: ignore[attr-defined]
+    assert all(file.closed for file in opened)
+
+
+@pytest.fixture(scope="module")
+def videos_to_mutate(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("videos")
+    return [make_video(folder / f"a.{e}", 12).read_bytes() for e in ("mp4", "mkv", "avi", "ts")]
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(which=st.integers(0, 3), changes=mutations, cut=st.sampled_from([1.0, 1.0, 0.95, 0.5]))
+def test_mutated_videos_are_read_or_refused(
+    tmp_path: Path,
+    videos_to_mutate: list[bytes],
+    which: int,
+    changes: list[tuple[float, int]],
+    cut: float,
+) -> None:
+    (path := tmp_path / "a").write_bytes(mutated(videos_to_mutate[which], changes, cut))
+    try:
+        sampled = list(sample_video(path, 3))
+    except (UnreadableError, UnsupportedError):
+        return
+    assert 1 <= len(sampled) <= 3
+    assert all(frame.image.ndim == 3 for frame in sampled)
+
+
+def test_frames_of_either_kind(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.png")
+    (still,) = frames(tmp_path / "a.png", 5)
+    assert still.time == 0
+    assert torch.equal(still.image, read_image(tmp_path / "a.png"))
+    assert len(list(frames(make_video(tmp_path / "a.mp4", 20), 5))) == 5
+    assert images.MAX_PIXELS == 100_000_000
