@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines differ in speed: a slow example is not a failure. Speed is measured in benchmarks/.
+settings.register_profile("deepregions", deadline=None)
+settings.load_profile("deepregions")
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ EXCEPTIONS = {("fit", "commands")}
 
 
 def layer_of(module: str) -> str:
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 def modules() -> list[Path]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from deepregions.data import prepare as prepare_module
 from deepregions.data.databases import FaceForensics, Folder
-from deepregions.data.extract import crop_face
+from deepregions.faces.patches import crop_face
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore, shard_name
 from deepregions.errors import StoreError, UsageError

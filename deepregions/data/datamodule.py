@@ -18,6 +18,7 @@ from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper
+from deepregions.faces.patches import stack
 from deepregions.types import BONA_FIDE, FAKE, REGIONS, FaceBatch, Region, RegionBatch
 
 ALL = "all"
@@ -61,13 +62,8 @@ class StoredFaces(Dataset[Face]):
 
 def collate(faces: Sequence[Face]) -> FaceBatch:
     """Returns faces as one batch, smaller ones padded with black right and below."""
-    height = max(face.image.shape[1] for face in faces)
-    width = max(face.image.shape[2] for face in faces)
-    image = torch.zeros(len(faces), 3, height, width, dtype=torch.uint8)
-    for row, face in zip(image, faces, strict=True):
-        row[:, : face.image.shape[1], : face.image.shape[2]] = face.image
     return FaceBatch(
-        image=image,
+        image=stack([face.image for face in faces]),
         landmarks=torch.stack([face.landmarks for face in faces]),
         label=torch.tensor([face.label for face in faces]),
         video=torch.tensor([face.video for face in faces]),

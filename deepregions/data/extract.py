@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from deepregions.data.databases import Clip
 from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.landmarks import Face, LandmarkDetector
+from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
 from deepregions.faces.tracks import link
-from deepregions.media import Frame, frames
+from deepregions.media import Frame, frame_batches
 
 NO_FACE = "no face"
-
-_FRAMES_PER_BATCH = 8  # a batch of 4K frames is 200 MB
 
 
 @dataclass(frozen=True)
@@ -38,9 +32,9 @@ class Extraction:
     """
 
     frames_per_video: int = 32
-    margin: float = 0.5
+    margin: float = MARGIN
     tracks: Literal["main", "all"] = "main"
-    max_size: int = 512
+    max_size: int = MAX_SIZE
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ def extract(
     found: list[list[Face]] = []
     records: list[list[FaceRecord | None]] = []
     try:
-        for batch in _batches(clip.path, options.frames_per_video):
+        for batch in frame_batches(clip.path, options.frames_per_video):
             images = torch.stack([frame.image for frame in batch])
             for frame, faces in zip(batch, detector(images), strict=True):
                 records.append([_record(clip, len(records), frame, f, options) for f in faces])
@@ -107,58 +101,6 @@ def extract(
         "" if kept else NO_FACE,
     )
     return kept, report
-
-
-def crop_face(
-    image: Tensor, face: Face, margin: float, max_size: int
-) -> tuple[Tensor, Tensor, float] | None:
-    """Cuts a face out with its surroundings.
-
-    Args:
-        image: (3, H, W) uint8.
-        face: Its box and landmarks in pixels of ``image``.
-        margin: As in :class:`Extraction`.
-        max_size: As in :class:`Extraction`.
-
-    Returns:
-        The crop (3, h, w) uint8, the landmarks (68, 2) in its pixels, and its pixels per pixel of
-        ``image``; None if no part of the face is on the picture or a landmark is not a number.
-        Landmarks off the picture stay off the crop.
-    """
-    if not (face.landmarks.isfinite().all() and face.box.isfinite().all()):
-        return None
-    low = torch.minimum(face.box[:2], face.landmarks.amin(0))
-    high = torch.maximum(face.box[2:], face.landmarks.amax(0))
-    around = margin * (high - low)
-    left, top = (low - around).floor().int().clamp(min=0).tolist()
-    right, bottom = (high + around).ceil().int().tolist()
-    crop = image[:, top : max(bottom + 1, 0), left : max(right + 1, 0)]
-    if not crop.numel():
-        return None
-    landmarks = face.landmarks - torch.tensor([left, top], dtype=torch.float32)
-    scale = min(1.0, max_size / max(crop.shape[1:]))
-    if scale == 1:
-        return crop, landmarks, 1.0
-    size = [max(1, round(side * scale)) for side in (crop.shape[2], crop.shape[1])]
-    pixels = Image.fromarray(crop.permute(1, 2, 0).contiguous().numpy())
-    smaller = np.array(pixels.resize((size[0], size[1]), Image.Resampling.LANCZOS))
-    ratio = torch.tensor([size[0] / crop.shape[2], size[1] / crop.shape[1]])
-    # Pixel centres are at whole numbers, so the picture's corner, which stays, is at (-0.5, -0.5).
-    landmarks = (landmarks + 0.5) * ratio - 0.5
-    return torch.from_numpy(smaller).permute(2, 0, 1), landmarks, scale
-
-
-def _batches(path: Path, count: int) -> Iterator[list[Frame]]:
-    """Yields consecutive frames of one size together."""
-    batch: list[Frame] = []
-    for frame in frames(path, count):
-        other_size = batch and batch[0].image.shape != frame.image.shape
-        if other_size or len(batch) == _FRAMES_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(frame)
-    if batch:
-        yield batch
 
 
 def _record(

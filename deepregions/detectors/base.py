@@ -39,6 +39,7 @@ class RegionDetector(LightningModule, ABC):
         settings: The subclass's own arguments that shape the network.
 
     Attributes:
+        name: What tables, bundles and file names call the detector.
         mean: (1, 3, 1, 1) buffer.
         std: (1, 3, 1, 1) buffer.
 
@@ -46,6 +47,7 @@ class RegionDetector(LightningModule, ABC):
         UsageError: The size is below :attr:`minimum_size`.
     """
 
+    name: ClassVar[str]
     minimum_size: ClassVar[int] = 1
     mean: Tensor
     std: Tensor

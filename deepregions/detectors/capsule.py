@@ -127,6 +127,7 @@ class Capsule(RegionDetector):
         AssetError: The pretrained weights cannot be fetched.
     """
 
+    name = "capsule"
     minimum_size = 16  # a map of 2x2, the least that has a standard deviation
 
     def __init__(

@@ -85,6 +85,8 @@ class DSPFWA(RegionDetector):
         AssetError: The pretrained weights cannot be fetched.
     """
 
+    name = "dsp-fwa"
+
     def __init__(
         self,
         size: int = 200,

@@ -11,7 +11,7 @@ from deepregions.errors import UnreadableError, UsageError
 from deepregions.media.images import IMAGE_SUFFIXES, read_image
 from deepregions.media.videos import VIDEO_SUFFIXES, Frame, sample_video
 
-__all__ = ["Frame", "find_media", "frames", "is_video"]
+__all__ = ["Frame", "find_media", "frame_batches", "frames", "is_video"]
 
 
 def is_video(path: Path) -> bool:
@@ -31,6 +31,28 @@ def frames(path: Path, count: int) -> Iterator[Frame]:
         yield from sample_video(path, count)
     else:
         yield Frame(0.0, read_image(path))
+
+
+def frame_batches(path: Path, count: int, at_once: int = 8) -> Iterator[list[Frame]]:
+    """Yields the frames of :func:`frames`, consecutive ones of one size together.
+
+    Args:
+        path: A photograph or a video.
+        count: How many frames of a video.
+        at_once: How many in a batch at most; eight of a 4K video are 200 MB.
+
+    Raises:
+        UnreadableError: As :func:`frames`.
+        UnsupportedError: As :func:`frames`.
+    """
+    batch: list[Frame] = []
+    for frame in frames(path, count):
+        if batch and (len(batch) == at_once or batch[0].image.shape != frame.image.shape):
+            yield batch
+            batch = []
+        batch.append(frame)
+    if batch:
+        yield batch
 
 
 def find_media(paths: Iterable[Path]) -> list[Path]:

@@ -1,0 +1,16 @@
+"""``python -m deepregions`` and the console command ``deepregions``."""
+
+from __future__ import annotations
+
+import sys
+
+from deepregions.commands.cli import run
+
+
+def main() -> None:
+    """Runs the command line of this process and exits with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The picture of a verdict: a face, its five regions as the networks see them, their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from deepregions.analysis.analyser import Evidence
+from deepregions.analysis.results import FaceResult, InputResult, probability
+from deepregions.faces.cropping import RegionCropper, resize
+from deepregions.files import atomic_file
+from deepregions.types import REGIONS, Region
+
+_TILE = 200
+_GAP = 12
+_LINE = 26
+_LABELS = 130
+_HEAD = 3 * _LINE
+_INK, _FAINT, _PAPER = (32, 33, 36), (110, 114, 120), (255, 255, 255)
+_GENUINE, _FAKE = (38, 139, 87), (200, 50, 60)
+
+
+def draw_verdict(result: InputResult, evidence: Evidence, title: str) -> Image.Image:
+    """Draws an input's highest-scoring face.
+
+    Args:
+        result: What came of the input.
+        evidence: The picture behind its score.
+        title: A line about what was used, such as the bundles' names.
+
+    Returns:
+        An RGB picture: the face and its regions side by side, and under each region one score
+        per detector, as P(fake).
+    """
+    tiles = _tiles(evidence)
+    rows = list(dict.fromkeys(cell.detector for cell in evidence.face.cells))
+    width = _LABELS + len(tiles) * (_TILE + _GAP) + _GAP
+    height = _HEAD + _TILE + _LINE + (len(rows) + 1) * _LINE + 2 * _GAP
+    picture = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    _draw_head(draw, result, evidence.face, title)
+    for column, (name, tile) in enumerate(tiles):
+        x = _LABELS + column * (_TILE + _GAP)
+        picture.paste(_to_pillow(tile), (x, _HEAD))
+        _centred(draw, x, _HEAD + _TILE + 2, name, _INK, bold=True)
+    _draw_scores(draw, evidence.face, rows, [name for name, _ in tiles])
+    return picture
+
+
+def save_verdict(result: InputResult, evidence: Evidence, title: str, path: Path) -> None:
+    """Draws a verdict into a PNG file, whole or not at all."""
+    with atomic_file(path) as partial:
+        draw_verdict(result, evidence, title).save(partial, format="PNG")
+
+
+def _tiles(evidence: Evidence) -> list[tuple[str, Tensor]]:
+    image = evidence.image[None]
+    if evidence.landmarks is None:
+        region = evidence.face.cells[0].region if evidence.face.cells else Region.ENTIRE
+        scored = [cell.region for cell in evidence.face.cells if cell.log_odds is not None]
+        return [(str(scored[0] if scored else region), resize(image, _TILE)[0])]
+    crops, _ = RegionCropper(_TILE)(image, evidence.landmarks[None])
+    return [(str(region), crop) for region, crop in zip(REGIONS, crops[0], strict=True)]
+
+
+def _to_pillow(tile: Tensor) -> Image.Image:
+    pixels = (tile.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    return Image.fromarray(pixels.cpu().numpy())
+
+
+def _draw_head(
+    draw: ImageDraw.ImageDraw, result: InputResult, face: FaceResult, title: str
+) -> None:
+    score = probability(result.log_odds)
+    where = f"face at {face.time:.1f} s" if result.kind == "video" else "largest score of its faces"
+    verdict = "no score" if score is None else f"P(fake) {score:.3f}"
+    draw.text((_GAP, _GAP // 2), verdict, _colour(score), _font(20))
+    name = Path(result.input).name
+    draw.text((_GAP + 190, _GAP // 2 + 3), f"{name}: {where}", _INK, _font(16))
+    draw.text((_GAP, _LINE + _GAP), title, _FAINT, _font(14))
+
+
+def _draw_scores(
+    draw: ImageDraw.ImageDraw, face: FaceResult, rows: Sequence[str], columns: Sequence[str]
+) -> None:
+    scores = {(cell.detector, str(cell.region)): cell.log_odds for cell in face.cells}
+    top = _HEAD + _TILE + _LINE + _GAP
+    for index, row in enumerate(rows):
+        y = top + index * _LINE
+        draw.text((_GAP, y), row, _INK, _font(16))
+        for column, name in enumerate(columns):
+            x = _LABELS + column * (_TILE + _GAP)
+            if (row, name) in scores:
+                _bar(draw, x, y, probability(scores[row, name]))
+    y = top + len(rows) * _LINE
+    draw.text((_GAP, y), "fused", _INK, _font(16))
+    _bar(draw, _LABELS, y, probability(face.log_odds))
+
+
+def _bar(draw: ImageDraw.ImageDraw, x: int, y: int, score: float | None) -> None:
+    if score is None:
+        _centred(draw, x, y, "no answer", _FAINT)
+        return
+    draw.rectangle((x, y + 18, x + _TILE, y + 21), (225, 227, 230))
+    draw.rectangle((x, y + 18, x + round(_TILE * score), y + 21), _colour(score))
+    _centred(draw, x, y - 2, f"{score:.3f}", _colour(score), bold=True)
+
+
+def _centred(
+    draw: ImageDraw.ImageDraw,
+    x: int,
+    y: int,
+    text: str,
+    colour: tuple[int, int, int],
+    *,
+    bold: bool = False,
+) -> None:
+    font = _font(16)
+    left = x + (_TILE - draw.textlength(text, font)) / 2
+    draw.text((left, y), text, colour, font, stroke_width=0.3 if bold else 0, stroke_fill=colour)
+
+
+def _colour(score: float | None) -> tuple[int, int, int]:
+    if score is None:
+        return _FAINT
+    return _FAKE if score > 0.5 else _GENUINE
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

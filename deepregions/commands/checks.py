@@ -1,0 +1,72 @@
+"""What commands check and show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import Progress, track
+
+from deepregions.errors import UsageError
+from deepregions.types import Region
+
+Item = TypeVar("Item")
+
+
+def positive(**options: int) -> None:
+    """Checks that options are at least 1.
+
+    Raises:
+        UsageError: One is not.
+    """
+    for name, value in options.items():
+        if value < 1:
+            raise UsageError(f"--{name} is {value}", "it must be 1 or more")
+
+
+def region_named(name: str) -> Region:
+    """Returns the region of a name.
+
+    Raises:
+        UsageError: There is none; the hint names them.
+    """
+    try:
+        return Region(name.lower())
+    except ValueError as error:
+        raise UsageError(f"there is no region {name!r}", f"one of {', '.join(Region)}") from error
+
+
+def progress(items: Sequence[Item], what: str) -> Iterable[Item]:
+    """Goes through items with a progress bar on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int, int], None]]:
+    """Yields what shows progress on standard error: of files done, all files, and faces so far."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int, faces: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"{what}: {faces} faces")
+
+        yield show
+
+
+class Names:
+    """Gives each input a name of its own, also where two have the same."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def unused(self, stem: str) -> str:
+        """Returns the stem, or the stem with a number."""
+        name, number = stem, 2
+        while name in self._used:
+            name, number = f"{stem}-{number}", number + 1
+        self._used.add(name)
+        return name

@@ -1,0 +1,138 @@
+"""``deepregions COMMAND``: finds the command, parses its options, turns errors into one line."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from argparse import ArgumentError
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+from docstring_parser import parse
+from jsonargparse import ArgumentParser
+
+from deepregions import __version__
+from deepregions.commands import demo, detect, prepare, segment
+from deepregions.errors import DeepregionsError, UsageError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_COMMANDS: tuple[Callable[..., int], ...] = (
+    detect.detect,
+    segment.segment,
+    prepare.prepare,
+    demo.demo,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: The arguments after the program's name.
+
+    Returns:
+        The exit code: 0 when the work was done, 2 for wrong usage, 1 for any other error that
+        its user can act on, 130 after Ctrl-C.
+    """
+    try:
+        return _dispatch(argv)
+    except DeepregionsError as error:
+        sys.stderr.write(f"deepregions: error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("deepregions: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        sys.stderr.write(f"deepregions: error: {error}\n")
+        return 1
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    if argv[:1] == ["fit"]:
+        from deepregions.fit import fit
+
+        return fit(argv[1:])
+    parser = _parser()
+    if not argv:
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    try:
+        arguments = parser.parse_args(list(argv))
+    except ArgumentError as error:
+        message = " ".join(str(error).split())
+        raise UsageError(message, f"see deepregions {_named(argv)}--help") from error
+    options = arguments[arguments.command].as_dict()
+    options.pop("config", None)
+    command = next(each for each in _COMMANDS if each.__name__ == arguments.command)
+    for name, parameter in _parameters(command).items():
+        if parameter.annotation == list[Path]:
+            options[name] = [Path(item) for item in options[name]]
+    return command(**options)
+
+
+def _parameters(command: Callable[..., int]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(command, eval_str=True).parameters
+
+
+def _named(argv: Sequence[str]) -> str:
+    names = [command.__name__ for command in _COMMANDS]
+    return f"{argv[0]} " if argv[0] in names else ""
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="deepregions",
+        description="Tell manipulated faces from genuine ones, region by region.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"deepregions {__version__}")
+    commands = parser.add_subcommands(dest="command", title="commands", metavar="COMMAND")
+    for command in _COMMANDS:
+        summary = parse(command.__doc__ or "").short_description or ""
+        commands.add_subcommand(command.__name__, _command_parser(command), help=summary)
+    commands.add_subcommand(
+        "fit", ArgumentParser(), help="Trains a detector on a region (LightningCLI; fit --help)."
+    )
+    return parser
+
+
+def _command_parser(command: Callable[..., int]) -> ArgumentParser:
+    """Makes options of a function's parameters.
+
+    Keyword-only parameters are options, others are positional. A list (of strings or paths) takes
+    one value or more; a bool that is False by default is a flag; help comes from the docstring.
+    """
+    documentation = parse(command.__doc__ or "")
+    texts = {entry.arg_name: entry.description or "" for entry in documentation.params}
+    parser = ArgumentParser(
+        description=(documentation.description or "").split("Returns:")[0],
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of these options.")
+    for parameter in _parameters(command).values():
+        _add(parser, parameter, texts.get(parameter.name, ""))
+    return parser
+
+
+def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
+    required = parameter.default is inspect.Parameter.empty
+    options: dict[str, Any] = {"help": text}
+    if get_origin(parameter.annotation) is list:
+        options |= {"nargs": "+", "type": str}
+    elif parameter.default is False:
+        options["action"] = "store_true"
+    else:
+        options["type"] = parameter.annotation
+    if not required:
+        options["default"] = parameter.default
+    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        parser.add_argument(parameter.name, **options)
+    else:
+        parser.add_argument(f"--{parameter.name}", required=required, **options)

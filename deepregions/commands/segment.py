@@ -1,0 +1,92 @@
+"""``deepregions segment``: the five region images of each face."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+NOTHING_FOUND = 5
+
+
+def segment(
+    images: list[Path],
+    *,
+    out: Path,
+    landmarks: Path | None = None,
+    size: int | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+) -> int:
+    """Cuts the five region images of each face in photographs.
+
+    Writes OUT/IMAGE/face-N/{entire,eyes,nose,mouth,rest}.png, each on the face's own canvas and
+    black outside the region, and landmarks.json beside them. Faces are numbered by size, the
+    largest is 0. Prints one folder per line. Exits with 5 if no face was found at all.
+
+    Args:
+        images: Photographs, or folders of them.
+        out: The folder to write to.
+        landmarks: 68 landmarks of the faces in the (one) image, as JSON with "points" in pixels;
+            no face is searched then.
+        size: Stretch each canvas to SIZE x SIZE pixels, as detectors see it; native size if left
+            out.
+        backend: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        device: auto, cpu, cuda or cuda:N, for the landmark backend.
+    """
+    from deepregions.commands import checks
+    from deepregions.errors import UnreadableError, UnsupportedError, UsageError
+    from deepregions.media import find_media, is_video
+
+    if size is not None:
+        checks.positive(size=size)
+    files = [path for path in find_media(images) if not is_video(path)]
+    if not files:
+        raise UsageError("there are no images among the inputs", "segment takes photographs")
+    if landmarks is not None and len(files) != 1:
+        raise UsageError(f"--landmarks is for one image, not {len(files)}")
+    find = _finder(landmarks, backend, device)
+    written = 0
+    names = checks.Names()
+    for path in checks.progress(files, "segmenting"):
+        try:
+            count = _segment_one(path, find, out / names.unused(path.stem), size)
+        except (UnreadableError, UnsupportedError) as error:
+            sys.stderr.write(f"deepregions: {error}\n")
+            continue
+        if not count:
+            sys.stderr.write(f"deepregions: {path}: no face was found\n")
+        written += count
+    return 0 if written else NOTHING_FOUND
+
+
+def _finder(file: Path | None, backend: str, device: str) -> Callable[[Tensor], list[Tensor]]:
+    """Returns what gives the (68, 2) landmarks of each face of a (3, H, W) uint8 image."""
+    from deepregions.analysis.setup import choose_device
+    from deepregions.faces.landmarks import landmark_detector, read_landmarks
+
+    if file is not None:
+        known = list(read_landmarks(file))
+        return lambda _: known
+    detector = landmark_detector(backend, str(choose_device(device)))
+    return lambda image: [face.landmarks for face in detector(image[None])[0]]
+
+
+def _segment_one(
+    path: Path, find: Callable[[Tensor], list[Tensor]], folder: Path, size: int | None
+) -> int:
+    from deepregions.analysis.segmentation import cut_regions, write_regions
+    from deepregions.media.images import read_image
+
+    image = read_image(path)
+    faces = find(image)
+    for number, landmarks in enumerate(faces):
+        target = folder / f"face-{number}"
+        write_regions(cut_regions(image, landmarks, size), landmarks, target)
+        sys.stdout.write(f"{target}\n")
+    return len(faces)

@@ -1,0 +1,72 @@
+"""Faces out of frames: the part of a picture around a face, small enough to keep and to batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deepregions.faces.landmarks import Face
+
+MARGIN = 0.5
+MAX_SIZE = 512
+
+
+def crop_face(
+    image: Tensor, face: Face, margin: float = MARGIN, max_size: int = MAX_SIZE
+) -> tuple[Tensor, Tensor, float] | None:
+    """Cuts a face out with its surroundings, and makes it smaller where it is large.
+
+    Args:
+        image: (3, H, W) uint8 RGB.
+        face: Its box and landmarks in pixels of ``image``.
+        margin: What surrounds the face (its box and all landmarks) on each side, as a share of
+            its width or height; less where the picture ends.
+        max_size: The crop is made smaller if a side is longer than this, in pixels.
+
+    Returns:
+        The crop (3, h, w) uint8, the landmarks (68, 2) in its pixels, and its pixels per pixel of
+        ``image``; None if no part of the face is on the picture or a landmark is not a number.
+        Landmarks off the picture stay off the crop.
+    """
+    if not (face.landmarks.isfinite().all() and face.box.isfinite().all()):
+        return None
+    low = torch.minimum(face.box[:2], face.landmarks.amin(0))
+    high = torch.maximum(face.box[2:], face.landmarks.amax(0))
+    around = margin * (high - low)
+    left, top = (low - around).floor().int().clamp(min=0).tolist()
+    right, bottom = (high + around).ceil().int().tolist()
+    crop = image[:, top : max(bottom + 1, 0), left : max(right + 1, 0)]
+    if not crop.numel():
+        return None
+    landmarks = face.landmarks - torch.tensor([left, top], dtype=torch.float32)
+    scale = min(1.0, max_size / max(crop.shape[1:]))
+    if scale == 1:
+        return crop, landmarks, 1.0
+    size = [max(1, round(side * scale)) for side in (crop.shape[2], crop.shape[1])]
+    pixels = Image.fromarray(crop.permute(1, 2, 0).contiguous().numpy())
+    smaller = np.array(pixels.resize((size[0], size[1]), Image.Resampling.LANCZOS))
+    ratio = torch.tensor([size[0] / crop.shape[2], size[1] / crop.shape[1]])
+    # Pixel centres are at whole numbers, so the picture's corner, which stays, is at (-0.5, -0.5).
+    landmarks = (landmarks + 0.5) * ratio - 0.5
+    return torch.from_numpy(smaller).permute(2, 0, 1), landmarks, scale
+
+
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """Stacks images of any size, padded with black right and below.
+
+    Args:
+        images: B of (3, h, w) uint8.
+
+    Returns:
+        (B, 3, H, W) uint8 with the largest height and width.
+    """
+    height = max(image.shape[1] for image in images)
+    width = max(image.shape[2] for image in images)
+    batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    return batch

@@ -1,0 +1,194 @@
+"""``python -m deepregions.fit``: trains one detector on one region and writes a bundle.
+
+A LightningCLI: one YAML per database and one per detector, composed on the command line, and
+any option of the trainer, the detector or the datamodule on top.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from deepregions.data.datamodule import RegionDataModule
+from deepregions.detectors import RegionDetector
+from deepregions.errors import DeepregionsError, UsageError
+from deepregions.system import Member
+from deepregions.types import Region
+from deepregions.weights.bundle import save_bundle
+
+_RUNS = "runs"
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with this package's defaults, which writes a bundle after fitting."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--bundle``, and gives the datamodule the detector's input size."""
+        parser.add_argument(
+            "--bundle",
+            type=str | None,
+            default=None,
+            help="Folder for the bundle; the run's log folder gets one if left out.",
+        )
+        parser.link_arguments("model.init_args.size", "data.size")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses the arguments that :func:`fit` was given (those of the process may be others).
+
+        Raises:
+            UsageError: They make no sense.
+        """
+        try:
+            self.config = parser.parse_args(args)  # type: ignore[arg-type]  # a list, see fit()
+        except ArgumentError as error:
+            message = _plain(str(error.message))
+            if 'Parser key "model"' in message or "required: fit.model" in message:
+                known = ", ".join(detector.__name__ for detector in RegionDetector.__subclasses__())
+                hint = f"--model is one of {known}, or a class path; or use --config configs/..."
+            else:
+                hint = "see deepregions fit --help"
+            raise UsageError(message, hint) from error
+
+    def instantiate_classes(self) -> None:
+        """Makes trainer, detector and datamodule.
+
+        Raises:
+            DeepregionsError: One of them refuses its arguments, or has no weights to start from.
+            UsageError: The trainer does.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # jsonargparse's, around what went wrong
+            raise _origin(error) from error
+        except MisconfigurationException as error:
+            raise UsageError(_plain(str(error)), "see deepregions fit --help") from error
+
+    def before_fit(self) -> None:
+        """Refuses what can only fail after hours."""
+        if self.datamodule.region == "all":
+            raise UsageError("fit trains one region at a time", f"one of {', '.join(Region)}")
+
+    def after_fit(self) -> None:
+        """Writes the best epoch's network as a bundle, with its validation figures."""
+        checkpoint = self.trainer.checkpoint_callback
+        best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+        if not best:
+            sys.stderr.write("deepregions: no checkpoint was written, so no bundle either\n")
+            return
+        self.trainer.validate(
+            self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True
+        )
+        if self.trainer.is_global_zero:
+            self._write_bundle(Path(best))
+
+    def _write_bundle(self, best: Path) -> None:
+        figures = {
+            name.removeprefix("val/"): None if math.isnan(value) else round(float(value), 6)
+            for name, value in self.trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        store = self.datamodule.store
+        state = torch.load(best, map_location="cpu", weights_only=True)
+        member = Member(
+            detector=self.model.cpu(),
+            region=Region(self.datamodule.region),
+            database=store.info.database,
+            layout=self.datamodule.layout,
+            training={
+                "store": store.fingerprint,
+                "landmarks": {"name": store.info.detector, "version": store.info.detector_version},
+                "epoch": int(state["epoch"]),
+                "validation": figures,
+                "seed": self.config.fit.seed_everything,
+            },
+        )
+        log_dir = self.trainer.log_dir or str(best.parent)
+        path = Path(self.config.fit.bundle or Path(log_dir) / "bundle")
+        save_bundle([member], path)
+        shown = "  ".join(
+            f"{name} {'undefined' if value is None else f'{value:.4f}'}"
+            for name, value in figures.items()
+        )
+        sys.stdout.write(f"validation of epoch {state['epoch']}: {shown}\nbundle: {path}\n")
+
+
+def _plain(message: str) -> str:
+    """Makes one short line of jsonargparse's account of all that it tried."""
+    line = " ".join(message.split()).partition(" Given value type")[0]
+    line = re.sub(r"- Expected a path but \S+ either not accessible or invalid ", "", line)
+    line = line.removesuffix(" - Expected a <class 'NoneType'>")
+    return re.sub(r"-? ?Does not validate against any .*? Errors: ", "", line)
+
+
+def _origin(error: BaseException) -> BaseException:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DeepregionsError):
+        cause = cause.__cause__
+    return cause or error
+
+
+def fit(argv: Sequence[str]) -> int:
+    """Runs a training.
+
+    Args:
+        argv: LightningCLI's options for fit.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        DeepregionsError: A store, a file or an option is not as it should be.
+    """
+    FitCLI(
+        RegionDetector,
+        RegionDataModule,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults=_trainer_defaults(),
+        parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
+        args=["fit", *argv],
+    )
+    return 0
+
+
+def _trainer_defaults() -> dict[str, Any]:
+    return {
+        "logger": [  # the first one's folder also gets the checkpoints, the config and the bundle
+            _logger("CSVLogger", "fit"),
+            _logger("TensorBoardLogger", "tensorboard"),
+        ],
+        "callbacks": [
+            ModelCheckpoint(
+                monitor="val/frame_accuracy",  # the paper's choice of epoch
+                mode="max",
+                save_last=True,
+                filename="{epoch:03d}",
+            ),
+            RichProgressBar(leave=True, console_kwargs={"stderr": True}),
+        ],
+    }
+
+
+def _logger(kind: str, name: str) -> dict[str, Any]:
+    return {
+        "class_path": f"pytorch_lightning.loggers.{kind}",
+        "init_args": {"save_dir": _RUNS, "name": name},
+    }
+
+
+if __name__ == "__main__":
+    from deepregions.commands.cli import run
+
+    sys.exit(run(["fit", *sys.argv[1:]]))

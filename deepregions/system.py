@@ -1,0 +1,161 @@
+"""Detectors and their fusion as one module: face pixels and landmarks in, log-odds out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from deepregions.detectors import RegionDetector
+from deepregions.errors import UsageError
+from deepregions.faces.cropping import Layout, RegionCropper, resize
+from deepregions.fusion import MeanFusion
+from deepregions.types import Region
+
+
+@dataclass
+class Member:
+    """One trained network: a detector for a region.
+
+    Attributes:
+        detector: The network, in eval mode.
+        region: What it was trained on.
+        database: The database it was trained on.
+        layout: How the region was cut, as :class:`RegionCropper` takes it.
+        training: Facts about the training, JSON values only (store, splits, figures).
+        sha256: Of its weights file; empty before it is saved.
+    """
+
+    detector: RegionDetector
+    region: Region
+    database: str
+    layout: Layout
+    training: dict[str, Any]
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """``<detector>_<region>.<database>``."""
+        return f"{self.detector.name}_{self.region}.{self.database}"
+
+
+class SystemOutput(NamedTuple):
+    """Scores of B faces by D detectors on R regions."""
+
+    logits: Tensor
+    """(B, D, R) float32 fake log-odds; 0 where not valid."""
+    valid: Tensor
+    """(B, D, R) bool: the region is there, a network for it exists, and its answer is finite."""
+    present: Tensor
+    """(B, R) bool: the region is there to be judged."""
+    fused: Tensor
+    """(B,) float32 fake log-odds; NaN where nothing is valid."""
+
+
+class System(nn.Module):
+    """All members side by side.
+
+    Attributes:
+        rows: D names: the detector, with the database where a detector was trained on several.
+        regions: R regions, in the paper's order.
+
+    Raises:
+        UsageError: No member, or two for the same detector, region and database.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__()
+        if not members:
+            raise UsageError("there is no network to score with", "pass at least one --bundle")
+        self.members = tuple(members)
+        self.rows = _row_names(members)
+        self.regions = tuple(
+            region for region in Region if any(m.region == region for m in members)
+        )
+        self.cells = _cells(members, self.rows, self.regions)
+        self.detectors = nn.ModuleList(member.detector for member in members)
+        self.layouts = sorted({(member.detector.size, member.layout) for member in members})
+        self.croppers = nn.ModuleList(
+            RegionCropper(size, self.regions, layout) for size, layout in self.layouts
+        )
+        self.fusion = MeanFusion()
+        self.eval()
+
+    def forward(self, image: Tensor, landmarks: Tensor) -> SystemOutput:
+        """Scores faces.
+
+        Args:
+            image: (B, 3, H, W) uint8 RGB.
+            landmarks: (B, 68, 2) float32 pixels of ``image``.
+        """
+        cut = {
+            layout: cropper(image, landmarks)
+            for layout, cropper in zip(self.layouts, self.croppers, strict=True)
+        }
+        crops = {layout: crops for layout, (crops, _) in cut.items()}
+        _, present = next(iter(cut.values()))
+        return self._score(crops, present)
+
+    def forward_segmented(self, canvas: Tensor, region: Region) -> SystemOutput:
+        """Scores images that already are a region's canvas (black outside the region).
+
+        Args:
+            canvas: (B, 3, H, W) uint8 RGB, stretched to each detector's size.
+            region: Which region they show.
+        """
+        column = self.regions.index(region)
+        crops = {}
+        for size, layout in self.layouts:
+            resized = resize(canvas, size)
+            blank = torch.zeros_like(resized)
+            crops[size, layout] = torch.stack(
+                [resized if r == column else blank for r in range(len(self.regions))], 1
+            )
+        present = torch.zeros(
+            len(canvas), len(self.regions), dtype=torch.bool, device=canvas.device
+        )
+        present[:, column] = canvas.flatten(1).amax(1) > 0
+        return self._score(crops, present)
+
+    def _score(self, crops: dict[tuple[int, Layout], Tensor], present: Tensor) -> SystemOutput:
+        batch = len(present)
+        shape = (batch, len(self.rows), len(self.regions))
+        logits = torch.zeros(shape, device=present.device)
+        valid = torch.zeros(shape, dtype=torch.bool, device=present.device)
+        for member, detector, (row, column) in zip(
+            self.members, self.detectors, self.cells, strict=True
+        ):
+            layout = (member.detector.size, member.layout)
+            answer = detector(crops[layout][:, column]).float()
+            fine = present[:, column] & answer.isfinite()
+            logits[:, row, column] = torch.where(fine, answer, 0.0)
+            valid[:, row, column] = fine
+        return SystemOutput(logits, valid, present, self.fusion(logits, valid))
+
+
+def _row_names(members: Iterable[Member]) -> tuple[str, ...]:
+    databases: dict[str, dict[str, None]] = {}
+    for member in members:
+        databases.setdefault(member.detector.name, {})[member.database] = None
+    return tuple(
+        name if len(trained_on) == 1 else f"{name}.{database}"
+        for name, trained_on in databases.items()
+        for database in trained_on
+    )
+
+
+def _cells(
+    members: Sequence[Member], rows: Sequence[str], regions: Sequence[Region]
+) -> list[tuple[int, int]]:
+    cells = []
+    for member in members:
+        name = member.detector.name
+        row = rows.index(name if name in rows else f"{name}.{member.database}")
+        cell = (row, regions.index(member.region))
+        if cell in cells:
+            raise UsageError(f"two bundles hold {member.name}", "pass only one of them")
+        cells.append(cell)
+    return cells

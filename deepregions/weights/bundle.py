@@ -1,0 +1,172 @@
+"""Bundles: a trained system as a folder, ``bundle.json`` beside safetensors files.
+
+Nothing in a bundle is executed: weights are safetensors, checked by SHA-256 before they are
+opened, and a network's class must be one of :mod:`deepregions.detectors`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import deepregions.detectors
+from deepregions import __version__
+from deepregions.detectors import RegionDetector
+from deepregions.errors import BundleError, DeepregionsError, UsageError
+from deepregions.faces.cropping import Layout
+from deepregions.files import atomic_folder, sha256
+from deepregions.system import Member
+from deepregions.types import Region
+
+SCHEMA = "deepregions.bundle"
+VERSION = 1
+_MANIFEST = "bundle.json"
+
+
+def save_bundle(members: Sequence[Member], path: Path) -> None:
+    """Writes members as one bundle: the whole folder, or nothing.
+
+    Args:
+        members: Networks and where they come from.
+        path: The folder; an earlier bundle there is replaced.
+
+    Raises:
+        UsageError: The folder holds something that is no bundle.
+        OSError: It cannot be written.
+    """
+    if (
+        path.exists()
+        and not (path / _MANIFEST).is_file()
+        and (path.is_file() or any(path.iterdir()))
+    ):
+        raise UsageError(f"{path} is there and is not a bundle", "name another folder")
+    with atomic_folder(path) as folder:
+        entries = []
+        for member in members:
+            file = folder / f"{member.name}.safetensors"
+            state = {key: value.contiguous() for key, value in member.detector.state_dict().items()}
+            save_file(state, file)
+            entries.append(_entry(member, file))
+        manifest = {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "deepregions": __version__,
+            "members": entries,
+        }
+        text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+        (folder / _MANIFEST).write_text(text, encoding="utf-8")
+
+
+def load_bundle(path: Path) -> list[Member]:
+    """Reads a bundle.
+
+    Args:
+        path: Its folder.
+
+    Returns:
+        Its members, on the CPU, in eval mode.
+
+    Raises:
+        BundleError: It is not there, not a bundle, incomplete, altered, or of a newer version.
+    """
+    manifest = _read_manifest(path)
+    try:
+        return [_load_member(path, entry) for entry in manifest["members"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(
+            f"{path / _MANIFEST} is not as a bundle's should be: {error}", "write the bundle again"
+        ) from error
+
+
+def _entry(member: Member, file: Path) -> dict[str, Any]:
+    return {
+        "name": member.name,
+        "class": type(member.detector).__name__,
+        "settings": member.detector.settings(),
+        "region": str(member.region),
+        "database": member.database,
+        "layout": member.layout,
+        "file": file.name,
+        "sha256": sha256(file),
+        "training": member.training,
+    }
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / _MANIFEST
+    if not file.is_file():
+        what = "is not there" if not path.exists() else f"holds no {_MANIFEST}"
+        raise BundleError(
+            f"bundle {path} {what}",
+            "a bundle is the folder that `deepregions fit` prints at its end",
+        )
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read: {error}", "write the bundle again") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise BundleError(f"{file} is not a bundle's manifest", f'its "schema" is not "{SCHEMA}"')
+    version = manifest.get("version")
+    if version != VERSION:
+        raise BundleError(
+            f"{file} is of version {version}; this program reads version {VERSION}",
+            "update deepregions" if isinstance(version, int) and version > VERSION else "",
+        )
+    if not isinstance(manifest.get("members"), list) or not manifest["members"]:
+        raise BundleError(f"{file} names no network", "write the bundle again")
+    return manifest
+
+
+def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
+    file = folder / Path(entry["file"]).name  # never outside the bundle
+    if not file.is_file():
+        raise BundleError(f"{file} is missing", "copy the whole bundle folder")
+    if sha256(file) != entry["sha256"]:
+        raise BundleError(
+            f"{file} is not the file that the bundle was written with (SHA-256 differs)",
+            "copy the bundle again",
+        )
+    detector = _build(file, entry["class"], entry["settings"])
+    try:
+        detector.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise BundleError(f"{file} does not fit {entry['class']}: {first_line}") from error
+    detector.eval()
+    return Member(
+        detector=detector,
+        region=Region(entry["region"]),
+        database=str(entry["database"]),
+        layout=_layout(entry["layout"]),
+        training=dict(entry["training"]),
+        sha256=str(entry["sha256"]),
+    )
+
+
+def _layout(name: str) -> Layout:
+    for layout in get_args(Layout):
+        if layout == name:
+            return cast(Layout, layout)
+    raise ValueError(f"there is no layout {name!r}")
+
+
+def _build(file: Path, name: str, settings: dict[str, Any]) -> RegionDetector:
+    detector = getattr(deepregions.detectors, name, None)
+    if not (isinstance(detector, type) and issubclass(detector, RegionDetector)):
+        known = [
+            key
+            for key in deepregions.detectors.__all__
+            if isinstance(value := getattr(deepregions.detectors, key), type)
+            and issubclass(value, RegionDetector)
+            and value is not RegionDetector
+        ]
+        raise BundleError(f"{file} is of an unknown network, {name}", f"known: {', '.join(known)}")
+    try:
+        return detector(**settings)
+    except (TypeError, DeepregionsError) as error:
+        raise BundleError(f"{file}: {name} cannot be built with {settings}: {error}") from error

@@ -1,0 +1,79 @@
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepregions.analysis.results import (
+    Cell,
+    FaceResult,
+    probability,
+    summarise_input,
+    to_json,
+)
+from deepregions.types import Region, Status
+
+
+def face(
+    track: int, log_odds: float | None, *, frame: int = 0, cell: float | None = 0.0
+) -> FaceResult:
+    status = Status.TOO_SMALL if log_odds is None else Status.OK
+    cells = (Cell("xception", Region.EYES, cell),)
+    return FaceResult(frame, frame / 2, track, (0.0, 0.0, 9.0, 9.0), status, log_odds, cells)
+
+
+@given(st.floats(-1e300, 1e300))
+def test_probability_is_the_logistic_function(log_odds: float) -> None:
+    expected = torch.sigmoid(torch.tensor(log_odds, dtype=torch.float64)).item()
+    assert probability(log_odds) == pytest.approx(expected, abs=1e-15)
+
+
+def test_a_track_is_the_mean_of_its_faces_and_the_input_is_its_highest_track() -> None:
+    faces = (face(0, 1.0), face(1, -3.0), face(0, 2.0, frame=1), face(1, None, frame=1))
+    result = summarise_input("x.mp4", "video", 2, faces)
+    assert [track.log_odds for track in result.tracks] == [1.5, -3.0]
+    assert result.log_odds == 1.5
+    assert result.top_track is result.tracks[0]
+    assert (result.tracks[0].start, result.tracks[0].end) == (0.0, 0.5)
+
+
+def test_a_negative_track_is_still_the_highest() -> None:
+    result = summarise_input("x.jpg", "image", 1, (face(0, -5.0), face(1, -2.0)))
+    assert result.log_odds == -2.0
+    assert result.top_track is not None
+    assert result.top_track.track == 1
+
+
+@pytest.mark.parametrize(
+    ("faces", "status"), [((), Status.NO_FACE), ((face(0, None),), Status.TOO_SMALL)]
+)
+def test_without_a_face_to_judge_there_is_no_score(
+    faces: tuple[FaceResult, ...], status: Status
+) -> None:
+    result = summarise_input("x.jpg", "image", 1, faces)
+    assert result.status == status
+    assert result.log_odds is None
+    assert result.message
+    written = to_json(result, {})
+    assert written["score"] is None
+    assert written["log_odds"] is None
+
+
+def test_a_cells_mean_leaves_out_frames_without_an_answer() -> None:
+    faces = (face(0, 1.0, cell=4.0), face(0, 1.0, frame=1, cell=None))
+    (track,) = summarise_input("x.mp4", "video", 2, faces).tracks
+    assert track.cells[0].log_odds == 4.0
+    (track,) = summarise_input("x.mp4", "video", 1, faces[1:]).tracks
+    assert track.cells[0].log_odds is None
+
+
+def test_json_says_one_is_fake_and_survives_a_round_trip() -> None:
+    result = summarise_input("a \n'\"<b>.jpg", "image", 1, (face(0, math.log(9)),))
+    written = json.loads(json.dumps(to_json(result, {"fusion": "mean"}), allow_nan=False))
+    assert written["score"] == 0.9
+    assert written["faces"][0]["score"] == 0.9
+    assert written["input"] == "a \n'\"<b>.jpg"
+    assert written["schema"] == "deepregions.detect"
+    assert written["fusion"] == "mean"

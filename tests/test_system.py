@@ -1,0 +1,79 @@
+import pytest
+import torch
+from networks import SIZE, dsp_fwa, landmarks, member, picture, xception
+
+from deepregions.errors import UsageError
+from deepregions.faces.cropping import RegionCropper, resize
+from deepregions.system import System
+from deepregions.types import Region
+
+
+def test_a_cell_is_what_its_network_says_of_that_regions_crop() -> None:
+    mouth, entire = dsp_fwa(), xception()
+    system = System([member(mouth, Region.MOUTH), member(entire, Region.ENTIRE)])
+    assert system.rows == ("dsp-fwa", "xception")
+    assert system.regions == (Region.ENTIRE, Region.MOUTH)
+    image, points = picture()[None], landmarks()
+    with torch.no_grad():
+        output = system(image, points)
+        crops, _ = RegionCropper(SIZE, [Region.ENTIRE, Region.MOUTH])(image, points)
+        torch.testing.assert_close(output.logits[:, 0, 1], mouth(crops[:, 1]))
+        torch.testing.assert_close(output.logits[:, 1, 0], entire(crops[:, 0]))
+    assert output.valid.tolist() == [[[False, True], [True, False]]]
+    torch.testing.assert_close(output.fused, (output.logits[:, 0, 1] + output.logits[:, 1, 0]) / 2)
+
+
+def test_a_face_scores_the_same_alone_and_in_a_batch() -> None:
+    system = System([member(xception()), member(dsp_fwa(), Region.EYES)])
+    images = torch.stack([picture(seed=seed) for seed in range(3)])
+    points = landmarks(3) + torch.tensor([0.0, 5.0, 9.0]).view(3, 1, 1)
+    with torch.no_grad():
+        together = system(images, points)
+        alone = [system(images[i : i + 1], points[i : i + 1]).logits for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), together.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_answers_nan_gives_no_score() -> None:
+    output = System([member(xception(bias=torch.nan))])(picture()[None], landmarks())
+    assert output.present.all()
+    assert not output.valid.any()
+    assert output.fused.isnan().all()
+
+
+def test_a_face_outside_the_picture_gives_no_score() -> None:
+    output = System([member(xception(bias=1.0))])(picture()[None], landmarks() + 5000)
+    assert not output.valid.any()
+    assert output.fused.isnan().all()
+
+
+def test_a_segmented_image_is_only_stretched() -> None:
+    network = xception()
+    system = System([member(network, Region.NOSE), member(dsp_fwa(), Region.ENTIRE)])
+    canvas = picture(90, 70)[None]
+    with torch.no_grad():
+        output = system.forward_segmented(canvas, Region.NOSE)
+        expected = network(resize(canvas, SIZE))
+    torch.testing.assert_close(output.fused, expected)
+    assert output.valid.sum() == 1
+
+
+def test_a_black_canvas_gives_no_score() -> None:
+    system = System([member(xception(bias=1.0))])
+    black = torch.zeros(1, 3, 50, 50, dtype=torch.uint8)
+    assert not system.forward_segmented(black, Region.ENTIRE).valid.any()
+
+
+def test_rows_say_the_database_only_where_it_is_needed() -> None:
+    members = [
+        member(xception(), database="ffpp"),
+        member(xception(), database="dfdc"),
+        member(dsp_fwa(), database="ffpp"),
+    ]
+    assert System(members).rows == ("xception.ffpp", "xception.dfdc", "dsp-fwa")
+
+
+def test_the_same_network_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"two bundles hold xception_entire\.made"):
+        System([member(xception()), member(xception())])
+    with pytest.raises(UsageError, match="no network"):
+        System([])
