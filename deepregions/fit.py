@@ -74,9 +74,16 @@ class FitCLI(LightningCLI):
             raise UsageError(_plain(str(error)), "see deepregions fit --help") from error
 
     def before_fit(self) -> None:
-        """Refuses what can only fail after hours."""
+        """Refuses what can only fail after hours; lets a resumed run remember its best epoch."""
         if self.datamodule.region == "all":
             raise UsageError("fit trains one region at a time", f"one of {', '.join(Region)}")
+        checkpoint, resumed = self.trainer.checkpoint_callback, self.config.fit.ckpt_path
+        log_dir = self.trainer.log_dir
+        if isinstance(checkpoint, ModelCheckpoint) and not checkpoint.dirpath and log_dir:
+            folder = Path(log_dir) / "checkpoints"
+            if resumed and Path(resumed).is_file():
+                folder = Path(resumed).parent
+            checkpoint.dirpath = str(folder.resolve())  # or Lightning takes it for another folder
 
     def after_fit(self) -> None:
         """Writes the best epoch's network as a bundle, with its validation figures."""
@@ -85,13 +92,15 @@ class FitCLI(LightningCLI):
         if not best:
             sys.stderr.write("deepregions: no checkpoint was written, so no bundle either\n")
             return
+        path = Path(self.config.fit.bundle or Path(self.trainer.log_dir or ".") / "bundle")
+        self.trainer.loggers = []  # the curves end with the training
         self.trainer.validate(
             self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True
         )
         if self.trainer.is_global_zero:
-            self._write_bundle(Path(best))
+            self._write_bundle(Path(best), path)
 
-    def _write_bundle(self, best: Path) -> None:
+    def _write_bundle(self, best: Path, path: Path) -> None:
         figures = {
             name.removeprefix("val/"): None if math.isnan(value) else round(float(value), 6)
             for name, value in self.trainer.callback_metrics.items()
@@ -112,8 +121,6 @@ class FitCLI(LightningCLI):
                 "seed": self.config.fit.seed_everything,
             },
         )
-        log_dir = self.trainer.log_dir or str(best.parent)
-        path = Path(self.config.fit.bundle or Path(log_dir) / "bundle")
         save_bundle([member], path)
         shown = "  ".join(
             f"{name} {'undefined' if value is None else f'{value:.4f}'}"

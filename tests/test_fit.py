@@ -1,0 +1,173 @@
+"""Training through its real entry point, on drawn faces."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepregions.commands.cli import run
+from deepregions.data.store import FaceStore
+from deepregions.data.toy import write_toy_store
+from deepregions.weights.bundle import load_bundle
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "Xception": ["--model", "Xception", "--model.size", "64"],
+    "Capsule": ["--model", "Capsule", "--model.size", "64"],
+    "DSPFWA": ["--model", "DSPFWA", "--model.size", "64", "--model.pyramid", "adaptive"],
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "toy"
+    write_toy_store(path, count=48, size=96)
+    return path
+
+
+def options(store: Path, *more: str, epochs: int = 1) -> list[str]:
+    data = ["--data.store", str(store), "--data.batch_size", "8", "--data.workers", "0"]
+    return [*data, "--trainer.max_epochs", str(epochs), "--trainer.log_every_n_steps", "1", *more]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def run_module(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs ``python -m deepregions.fit`` as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "deepregions.fit", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("detector", "precision"),
+    [("Xception", "bf16-mixed"), ("Capsule", "32"), ("DSPFWA", "16-mixed")],
+)
+def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
+    detector: str,
+    precision: str,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--trainer.precision", precision, "--data.region", "eyes"]
+    assert run(["fit", *SMALL[detector], *options(store, *chosen)]) == 0
+    assert "bundle: runs/fit/version_0/bundle" in capsys.readouterr().out
+    log = tmp_path / "runs" / "fit" / "version_0"
+    (member,) = load_bundle(log / "bundle")
+    assert type(member.detector).__name__ == detector
+    assert (member.region, member.database) == ("eyes", "toy")
+    assert member.training["store"] == FaceStore(store).fingerprint
+    assert {"frame_auc", "frame_eer", "frame_accuracy", "video_auc"} <= set(
+        member.training["validation"]
+    )
+    validated = [row for row in rows(log) if row["val/frame_accuracy"]]
+    assert all(row["val/video_eer"] for row in validated)
+    assert list((tmp_path / "runs" / "tensorboard" / "version_0").glob("events*"))
+    best = torch.load(log / "checkpoints" / "epoch=000.ckpt", weights_only=True)
+    for name, value in member.detector.state_dict().items():
+        torch.testing.assert_close(value, best["state_dict"][name], rtol=0, atol=0)
+
+
+def test_a_stopped_training_goes_on_where_it_was(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", *SMALL["Xception"], *options(store)]) == 0
+    log = tmp_path / "runs" / "fit" / "version_0"
+    last = log / "checkpoints" / "last.ckpt"
+    resumed = options(store, "--ckpt_path", str(last), "--bundle", "mine", epochs=2)
+    assert run(["fit", *SMALL["Xception"], *resumed]) == 0
+    epochs = [row["epoch"] for row in rows(tmp_path / "runs" / "fit" / "version_1")]
+    assert set(epochs) == {"1"}  # the first was not trained again
+    assert load_bundle(tmp_path / "mine")
+    state = torch.load(last, weights_only=True)  # of the second epoch: the same folder went on
+    assert state["epoch"] == 1
+    callbacks = state["callbacks"]
+    (kept,) = [value for name, value in callbacks.items() if name.startswith("ModelCheckpoint")]
+    (before,) = [row for row in rows(log) if row["val/frame_accuracy"]]
+    assert float(kept["best_model_score"]) >= float(before["val/frame_accuracy"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_count_each_face_once(store: Path, tmp_path: Path) -> None:
+    """DDP over gloo, with a validation part that does not divide by two."""
+    chosen = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = run_module([*SMALL["Xception"], *options(store, *chosen)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bundle: ") == 1
+    log = tmp_path / "runs" / "fit" / "version_0"
+    (member,) = load_bundle(log / "bundle")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    again = [*SMALL["Xception"], *options(store, "--ckpt_path", str(log / "checkpoints/last.ckpt"))]
+    done = run_module([*again, "--trainer.devices", "1", "--trainer.accelerator", "cpu"], alone)
+    assert done.returncode == 0, done.stderr
+    (same,) = load_bundle(alone / "runs" / "fit" / "version_0" / "bundle")
+    assert same.training["validation"] == pytest.approx(member.training["validation"], abs=1e-4)
+
+
+@pytest.mark.parametrize("database", ["ffpp", "folder"])
+@pytest.mark.parametrize("detector", ["xception", "capsule", "dsp_fwa"])
+def test_shipped_configs_compose(
+    detector: str, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = [f"--config={ROOT}/configs/{name}.yaml" for name in (database, detector)]
+    with pytest.raises(SystemExit) as stopped:
+        run(["fit", *configs, "--print_config"])
+    assert stopped.value.code in (0, None)
+    printed = capsys.readouterr().out
+    assert f"store: stores/{database}" in printed
+    assert "pretrained: true" in printed
+
+
+def test_without_weights_and_network_the_options_are_named(
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    pretrained = ["--model", "DSPFWA", "--model.pretrained", "true"]
+    assert run(["fit", *pretrained, *options(store)]) == 1
+    error = capsys.readouterr().err
+    assert "resnet50.tv_in1k" in error
+    assert "--model.init_args.backbone_file" in error
+    assert not (tmp_path / "runs" / "fit" / "version_0" / "bundle").exists()
+
+
+def test_one_region_at_a_time(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", *SMALL["Xception"], *options(store, "--data.region", "all")]) == 2
+    assert "one region at a time" in capsys.readouterr().err
+    assert run(["fit", *SMALL["Xception"], *options(store, "--data.region", "ear")]) == 2
+    assert "entire, eyes, nose, mouth, rest" in capsys.readouterr().err
+
+
+def test_the_bundle_says_what_it_was_trained_on(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", *SMALL["DSPFWA"], *options(store, "--bundle", "b")]) == 0
+    (entry,) = json.loads((tmp_path / "b" / "bundle.json").read_text())["members"]
+    assert entry["name"] == "dsp-fwa_entire.toy"
+    assert entry["settings"] == {"size": 64, "pyramid": "adaptive"}
+    assert entry["training"]["landmarks"]["name"] == "drawn"
+    assert entry["training"]["seed"] == 0
