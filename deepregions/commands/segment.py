@@ -40,7 +40,7 @@ def segment(
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
     """
     from deepregions.commands import checks
-    from deepregions.errors import UnreadableError, UnsupportedError, UsageError
+    from deepregions.errors import DeepregionsError, UsageError
     from deepregions.media import find_media, is_video
 
     if size is not None:
@@ -56,7 +56,7 @@ def segment(
     for path in checks.progress(files, "segmenting"):
         try:
             count = _segment_one(path, find, out / names.unused(path.stem), size)
-        except (UnreadableError, UnsupportedError) as error:
+        except DeepregionsError as error:
             sys.stderr.write(f"deepregions: {error}\n")
             continue
         if not count:
