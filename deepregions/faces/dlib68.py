@@ -54,9 +54,9 @@ class DlibLandmarks:
     """Landmarks by dlib's shape predictor, as a :class:`LandmarkDetector` does them.
 
     It sees faces upright, as it was trained: at 40 degrees of tilt its error falls from 0.11 to
-    0.015 of the distance between the outer eye corners (median of 40 shared photographs, turned; against
-    the landmarks of the unturned ones). And it sees small faces enlarged, as it gives whole pixels:
-    they shake by a quarter less between the frames of the shared clips.
+    0.015 of the distance between the outer eye corners (median of 40 shared photographs, turned;
+    against the landmarks of the unturned ones). And it sees small faces enlarged, as it gives
+    whole pixels: they shake by a quarter less between the frames of the shared clips.
 
     Args:
         finder: Finds the faces.

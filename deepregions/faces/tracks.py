@@ -21,7 +21,7 @@ class _Track:
 
 
 def link(
-    faces: Sequence[Sequence[Face]], min_iou: float = 0.3, max_gap: int = 3
+    faces: Sequence[Sequence[Face]], min_iou: float = 0.2, max_gap: int = 3
 ) -> list[list[int]]:
     """Gives each face of each frame the number of its track.
 
@@ -31,6 +31,8 @@ def link(
     Args:
         faces: The faces of successive frames, of one video.
         min_iou: The least intersection over union of a face's box with the last of its track.
+            One person, moving, between frames 0.4 s apart: 0.35 at least on the shared clips with
+            YuNet's boxes, 0.28 with HOG's.
         max_gap: In how many successive frames a track's face may be missing.
 
     Returns:
