@@ -76,11 +76,11 @@ def _draw_head(
     draw: ImageDraw.ImageDraw, result: InputResult, face: FaceResult, title: str
 ) -> None:
     score = probability(result.log_odds)
-    where = f"face at {face.time:.1f} s" if result.kind == "video" else "largest score of its faces"
+    where = f", shown at {face.time:.1f} s" if result.kind == "video" else ""
     verdict = "no score" if score is None else f"P(fake) {score:.3f}"
     draw.text((_GAP, _GAP // 2), verdict, _colour(score), _font(20))
     name = Path(result.input).name
-    draw.text((_GAP + 190, _GAP // 2 + 3), f"{name}: {where}", _INK, _font(16))
+    draw.text((_GAP + 190, _GAP // 2 + 3), f"{name}{where}", _INK, _font(16))
     draw.text((_GAP, _LINE + _GAP), title, _FAINT, _font(14))
 
 
@@ -98,16 +98,19 @@ def _draw_scores(
                 _bar(draw, x, y, probability(scores[row, name]))
     y = top + len(rows) * _LINE
     draw.text((_GAP, y), "fused", _INK, _font(16))
-    _bar(draw, _LABELS, y, probability(face.log_odds))
+    width = len(columns) * (_TILE + _GAP) - _GAP
+    _bar(draw, _LABELS, y, probability(face.log_odds), width)
 
 
-def _bar(draw: ImageDraw.ImageDraw, x: int, y: int, score: float | None) -> None:
+def _bar(
+    draw: ImageDraw.ImageDraw, x: int, y: int, score: float | None, width: int = _TILE
+) -> None:
     if score is None:
-        _centred(draw, x, y, "no answer", _FAINT)
+        _centred(draw, x, y, "no answer", _FAINT, width)
         return
-    draw.rectangle((x, y + 18, x + _TILE, y + 21), (225, 227, 230))
-    draw.rectangle((x, y + 18, x + round(_TILE * score), y + 21), _colour(score))
-    _centred(draw, x, y - 2, f"{score:.3f}", _colour(score), bold=True)
+    draw.rectangle((x, y + 18, x + width, y + 21), (225, 227, 230))
+    draw.rectangle((x, y + 18, x + round(width * score), y + 21), _colour(score))
+    _centred(draw, x, y - 2, f"{score:.3f}", _colour(score), width, bold=True)
 
 
 def _centred(
@@ -116,11 +119,12 @@ def _centred(
     y: int,
     text: str,
     colour: tuple[int, int, int],
+    width: int = _TILE,
     *,
     bold: bool = False,
 ) -> None:
     font = _font(16)
-    left = x + (_TILE - draw.textlength(text, font)) / 2
+    left = x + (width - draw.textlength(text, font)) / 2
     draw.text((left, y), text, colour, font, stroke_width=0.3 if bold else 0, stroke_fill=colour)
 
 

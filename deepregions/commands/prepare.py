@@ -131,10 +131,12 @@ def _print(report: Report, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from deepregions.data.store import SPLITS
+
     table = Table(box=box.SIMPLE)
     for title in ("split", "class", "files", "with a face", "frames", "faces", "not kept"):
         table.add_column(title, justify="left" if title in {"split", "class"} else "right")
-    for group in report.groups:
+    for group in sorted(report.groups, key=lambda group: (SPLITS.index(group.split), group.label)):
         dropped = ", ".join(f"{number} {reason}" for reason, number in group.dropped.items())
         label = "fake" if group.label else "genuine"
         numbers = (group.clips, group.clips_kept, group.frames, group.faces)
