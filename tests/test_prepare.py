@@ -24,11 +24,11 @@ from torch import Tensor
 
 from deepregions.data import prepare as prepare_module
 from deepregions.data.databases import FaceForensics, Folder
-from deepregions.faces.patches import crop_face
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore, shard_name
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.landmarks import Face
+from deepregions.faces.patches import crop_face
 
 RED, GREEN = (220, 20, 20), (20, 220, 20)
 

@@ -106,11 +106,11 @@ def _bar(
     draw: ImageDraw.ImageDraw, x: int, y: int, score: float | None, width: int = _TILE
 ) -> None:
     if score is None:
-        _centred(draw, x, y, "no answer", _FAINT, width)
+        _centred(draw, x, y, "no answer", _FAINT, width=width)
         return
     draw.rectangle((x, y + 18, x + width, y + 21), (225, 227, 230))
     draw.rectangle((x, y + 18, x + round(width * score), y + 21), _colour(score))
-    _centred(draw, x, y - 2, f"{score:.3f}", _colour(score), width, bold=True)
+    _centred(draw, x, y - 2, f"{score:.3f}", _colour(score), width=width, bold=True)
 
 
 def _centred(
@@ -119,8 +119,8 @@ def _centred(
     y: int,
     text: str,
     colour: tuple[int, int, int],
-    width: int = _TILE,
     *,
+    width: int = _TILE,
     bold: bool = False,
 ) -> None:
     font = _font(16)
