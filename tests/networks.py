@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import torch
+from data_helpers import face_points
 from torch import Tensor
 
 from deepregions.detectors import DSPFWA, RegionDetector, Xception
@@ -15,22 +16,9 @@ Detector = TypeVar("Detector", bound=RegionDetector)
 
 
 def landmarks(batch: int = 1, *, centre: float = 100.0, scale: float = 60.0) -> Tensor:
-    """(B, 68, 2) of an upright, symmetric face about 2 * ``scale`` px wide."""
-    jaw = torch.linspace(torch.pi, 0, 17)
-    points = [torch.stack([jaw.cos(), 0.1 + 1.05 * jaw.sin()], 1)]
-
-    def line(x0: float, x1: float, y0: float, y1: float, count: int) -> Tensor:
-        return torch.stack([torch.linspace(x0, x1, count), torch.linspace(y0, y1, count)], 1)
-
-    def ring(x: float, y: float, w: float, h: float, count: int) -> Tensor:
-        angle = torch.pi + torch.arange(count) * 2 * torch.pi / count
-        return torch.stack([x + w * angle.cos(), y + h * angle.sin()], 1)
-
-    points += [line(-0.75, -0.2, -0.4, -0.4, 5), line(0.2, 0.75, -0.4, -0.4, 5)]
-    points += [line(0, 0, -0.2, 0.25, 4), line(-0.2, 0.2, 0.33, 0.33, 5)]
-    points += [ring(-0.45, -0.18, 0.16, 0.07, 6), ring(0.45, -0.18, 0.16, 0.07, 6)]
-    points += [ring(0, 0.65, 0.35, 0.15, 12), ring(0, 0.65, 0.28, 0.06, 8)]
-    return (centre + scale * torch.cat(points)).expand(batch, -1, -1).clone()
+    """(B, 68, 2) of an upright, symmetric face, 2 * ``scale`` px wide."""
+    points = torch.from_numpy(face_points())
+    return (centre + 2 * scale * (points - 0.5)).expand(batch, -1, -1).clone()
 
 
 def picture(height: int = 200, width: int = 200, *, seed: int = 0) -> Tensor:

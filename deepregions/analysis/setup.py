@@ -80,14 +80,13 @@ def make_analyser(
         "models": [
             {
                 "name": member.name,
-                "detector": row,
+                "detector": system.rows[row],
                 "region": str(member.region),
                 "database": member.database,
                 "sha256": member.sha256,
-                "note": member.training.get("note", ""),
+                "landmarks": member.training.get("landmarks"),
             }
-            for member, (row_index, _) in zip(members, system.cells, strict=True)
-            for row in [system.rows[row_index]]
+            for member, (row, _) in zip(members, system.cells, strict=True)
         ],
         "fusion": system.fusion.rule,
         "landmarks": None if find is None else {"name": find.name, "version": find.version},

@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         its user can act on, 130 after Ctrl-C.
     """
     try:
-        return _dispatch(argv)
+        return dispatch(argv)
     except DeepregionsError as error:
         sys.stderr.write(f"deepregions: error: {error}\n")
         return error.exit_code
@@ -52,7 +52,12 @@ def run(argv: Sequence[str]) -> int:
         return 1
 
 
-def _dispatch(argv: Sequence[str]) -> int:
+def dispatch(argv: Sequence[str]) -> int:
+    """Runs one command line, as :func:`run`, but lets errors through.
+
+    Raises:
+        DeepregionsError: An error that its user can act on.
+    """
     if argv[:1] == ["fit"]:
         from deepregions.fit import fit
 
