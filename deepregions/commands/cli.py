@@ -58,7 +58,7 @@ def dispatch(argv: Sequence[str]) -> int:
     Raises:
         DeepregionsError: An error that its user can act on.
     """
-    if argv[:1] == ["fit"]:
+    if argv and argv[0] == "fit":
         from deepregions.fit import fit
 
         return fit(argv[1:])
