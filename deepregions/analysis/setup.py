@@ -6,33 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deepregions import __version__
 from deepregions.analysis.analyser import Analyser
+from deepregions.devices import choose_device
 from deepregions.errors import UsageError
 from deepregions.faces.landmarks import landmark_detector
 from deepregions.system import System
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle
-
-
-def choose_device(name: str) -> torch.device:
-    """Returns the device of a name; "auto" is the GPU where there is one.
-
-    Raises:
-        UsageError: There is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name} cannot be used here", "auto, cpu, cuda or cuda:N"
-        ) from error
-    return device
 
 
 def make_analyser(
@@ -72,7 +53,7 @@ def make_analyser(
                 f"no bundle has a network for {region}", f"they have: {', '.join(held)}"
             )
     system = System(members)
-    find = landmark_detector(landmarks, str(where)) if region is None else None
+    find = landmark_detector(landmarks, device) if region is None else None
     analyser = Analyser(
         system, find, device=where, frames_per_video=frames_per_video, batch_size=batch_size
     )

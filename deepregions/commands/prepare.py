@@ -56,7 +56,6 @@ def prepare(
         count: toy: how many faces.
         seed: folder and toy: another seed makes other splits, or other faces.
     """
-    from deepregions.analysis.setup import choose_device
     from deepregions.commands import checks
     from deepregions.data.prepare import prepare as prepare_store
 
@@ -76,7 +75,7 @@ def prepare(
             source,
             out,
             detector=landmarks,
-            device=str(choose_device(device)),
+            device=device,
             frames_per_video=frames,
             margin=margin,
             tracks=tracks,

@@ -67,13 +67,12 @@ def segment(
 
 def _finder(file: Path | None, backend: str, device: str) -> Callable[[Tensor], list[Tensor]]:
     """Returns what gives the (68, 2) landmarks of each face of a (3, H, W) uint8 image."""
-    from deepregions.analysis.setup import choose_device
     from deepregions.faces.landmarks import landmark_detector, read_landmarks
 
     if file is not None:
         known = list(read_landmarks(file))
         return lambda _: known
-    detector = landmark_detector(backend, str(choose_device(device)))
+    detector = landmark_detector(backend, device)
     return lambda image: [face.landmarks for face in detector(image[None])[0]]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepregions.devices import choose_device
 from deepregions.errors import AssetError, UnreadableError, UsageError
 from deepregions.types import NUM_LANDMARKS
 
@@ -88,12 +89,12 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
         raise UsageError(
             f"face_alignment has no face finder {finder!r}", f"it has {', '.join(FACE_FINDERS)}"
         )
-    device = _device(device)
+    where = choose_device(device)
     if backend == "face_alignment":
-        return _fan(device, finder or "sfd")
-    if backend == "auto" and device.startswith("cuda"):
+        return _fan(where, finder or "sfd")
+    if backend == "auto" and where.type == "cuda":
         try:
-            return _fan(device, "sfd")
+            return _fan(where, "sfd")
         except AssetError as error:
             logger.warning("landmarks by dlib, not by face_alignment: %s", error)
     # Imported here, as dlib takes a second that most commands need not spend.
@@ -102,23 +103,11 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
     return dlib_landmarks(fetch_yunet=backend != "dlib-hog")
 
 
-def _fan(device: str, finder: str) -> LandmarkDetector:
+def _fan(device: torch.device, finder: str) -> LandmarkDetector:
     # Imported here, as face_alignment brings numba and scikit-image along: seconds.
     from deepregions.faces.fan import FanLandmarks  # noqa: PLC0415
 
-    return FanLandmarks(device, finder)
-
-
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UsageError(f"no device {device!r}", "auto, cpu, cuda or cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"no device {device!r}: PyTorch sees no GPU here", "use cpu")
-    return device
+    return FanLandmarks(str(device), finder)
 
 
 def read_landmarks(path: Path) -> Tensor:
