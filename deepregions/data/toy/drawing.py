@@ -120,7 +120,7 @@ def _draw_body(
 
 
 def _hair_in_front(view: View, person: Person, strands: Array) -> Array:
-    """Where hair covers the head, (H, W): above the hairline, with a frayed edge."""
+    """Where hair covers the head, (H, W): above the hairline, frayed, with a few loose strands."""
     middle, half = view.points[[0, 16], 0].mean(), np.ptp(view.points[[0, 16], 0]) / 2
     across = (view.u - middle) / half
     fray = np.log(strands[..., 1] / person.hair[1] + 1e-6)
@@ -128,7 +128,14 @@ def _hair_in_front(view: View, person: Person, strands: Array) -> Array:
     above = np.clip((line - view.v) * view.unit * 0.25 + 0.5, 0, 1) * (view.v < 0.15)
     edge = 1 + person.volume
     radius = np.sqrt((across * half / (half + person.volume)) ** 2 + (view.v / edge) ** 2)
-    return f32(above * np.clip((1 - radius) * view.unit, 0, 1))
+    own = np.random.default_rng(person.seed)
+    loose = []
+    for u in own.uniform(-0.7, 0.7, own.integers(0, 6)):
+        tip = u + own.normal(0, 0.15), own.uniform(-0.4, 0.2)
+        bend = (u + tip[0]) / 2 + own.normal(0, 0.08), (person.hairline + tip[1]) / 2
+        loose.append(curve([(u, person.hairline), bend, tip], closed=False))
+    covered = above * np.clip((1 - radius) * view.unit, 0, 1)
+    return f32(np.maximum(covered, 0.6 * view.stroke(loose, 0.01)))
 
 
 def _draw_head(rng: np.random.Generator, view: View, person: Person) -> tuple[Array, Array]:
@@ -160,18 +167,20 @@ def _draw_head(rng: np.random.Generator, view: View, person: Person) -> tuple[Ar
 
 def _draw_skin(rng: np.random.Generator, view: View, person: Person) -> Array:
     own, points = np.random.default_rng(person.seed), view.points
-    blotches, grain = noise(rng, len(view.u), 1.4), noise(rng, len(view.u), 0.4)
+    blotches, grain = noise(rng, len(view.u), 1.1), noise(rng, len(view.u), 0.4)
     flush = np.zeros_like(grain)
     for place in ((-0.42, 0.4), (0.42, 0.4), points[33]):
         flush += view.bump(place, 0.2, 0.15)
     redness = np.array((0.3, 1.0, 0.9), np.float32)  # blood takes green and blue away
-    red = 0.06 * blotches + 0.3 * own.uniform(0, 0.6) * flush
-    dark = 0.02 * grain
+    red = 0.1 * blotches + 0.3 * own.uniform(0, 0.6) * flush
+    dark = 0.04 * grain
     for lid in (41, 46):
         dark += own.uniform(0, 0.15) * view.bump(_below(points[lid], 0.1), 0.13, 0.04)
-    for _ in range(own.poisson(3)):
-        width = own.uniform(0.008, 0.025)
-        dark += own.uniform(0.2, 1) * view.bump(own.uniform((-0.6, -0.4), (0.6, 1.1)), width, width)
+    spots = own.poisson(3 + 40 * own.uniform() ** 2)  # moles and freckles
+    for place in own.uniform((-0.75, -0.75), (0.75, 1.2), (spots, 2)):
+        near, part = view.around(place, 0.08)
+        width = own.uniform(0.008, 0.022)
+        dark[part] += own.uniform(0.15, 0.8) * near.bump(place, width, width)
     if person.beard:
         chin = np.zeros_like(grain)
         for place in ((-0.45, 0.9), (0.45, 0.9), (0, 1.05)):
@@ -218,7 +227,7 @@ def _draw_relief(rng: np.random.Generator, view: View, person: Person) -> Array:
     ]
     relief -= 0.015 * person.age**2 * view.stroke(wrinkles, 0.015, 0.012)
     pores = noise(rng, len(relief), 0.6, low=12)
-    return f32(relief + 0.002 * rng.uniform(0.2, 1.0) * pores)
+    return f32(relief + 0.003 * rng.uniform(0.3, 1.0) * pores)
 
 
 def _draw_brow(
@@ -336,8 +345,8 @@ def _take_picture(rng: np.random.Generator, image: Array) -> Picture:
     light = np.exp(slope[0] * ramp + slope[1] * ramp[:, None]) * rng.uniform(0.35, 0.75)
     balance = np.exp(rng.normal(0, 0.06, 3)) / np.percentile(image[::4, ::4], 90)
     image = image * light[..., None].astype(np.float32) * balance.astype(np.float32)
-    image = blur(np.minimum(image, 1.2), rng.uniform(0.35, 0.8))
-    strength = np.float32(np.exp(rng.uniform(np.log(0.003), np.log(0.03))))
+    image = blur(np.minimum(image, 1.2), rng.uniform(0.3, 0.65))
+    strength = np.float32(np.exp(rng.uniform(np.log(0.006), np.log(0.03))))
     grain = rng.standard_normal(image.shape, dtype=np.float32)
     grain = 0.6 * grain + blur(grain, 0.7)
     image = image + strength * grain * np.sqrt(np.clip(image, 0.01, 1))

@@ -45,11 +45,10 @@ def forge(
     mask = _mask(image.shape[:2], landmarks, rng, region)
     if donor:
         fake = _match_colours(_warp(*donor, landmarks, image.shape[:2]), image, mask)
-        fake = _soften(fake, landmarks, rng, 28, 60)
-    elif method == "self_blend":
-        fake = _soften(_recolour(_move(image, landmarks, rng), rng), landmarks, rng, 28, 60)
     else:
-        fake = _soften(image.astype(np.float32), landmarks, rng, 20, 44)
+        fake = f32(image) if method == "warp" else _move(image, landmarks, rng)
+    widest = (16, 36) if method == "warp" else (24, 48)
+    fake = _recolour(_soften(fake, landmarks, rng, *widest), rng)
     blended = image + mask[..., None] * np.float32(rng.uniform(0.85, 1)) * (fake - image)
     return np.round(np.clip(blended, 0, 255)).astype(np.uint8), method
 
@@ -64,8 +63,8 @@ def _mask(
 ) -> Array:
     """(H, W) in [0, 1]: the hull of a region's landmarks, its shape varied, its edge feathered."""
     span = _span(landmarks)
-    lift = span * rng.uniform(0.05, 0.3)  # some way up the forehead
-    grow, feather = span * rng.uniform(-0.03, 0.03), span * rng.uniform(0.015, 0.06)
+    lift = span * rng.uniform(0.16, 0.32)  # some way up the forehead
+    grow, feather = span * rng.uniform(-0.06, 0.02), span * rng.uniform(0.01, 0.05)
     wobble = rng.normal(0, 0.015, (68, 2)) * span
 
     def hull(part: Region) -> Array:
@@ -110,7 +109,7 @@ def _move(image: Picture, landmarks: Array, rng: np.random.Generator) -> Array:
 
 
 def _recolour(image: Array, rng: np.random.Generator) -> Array:
-    gain = np.exp(rng.normal(0, 0.06) + rng.normal(0, 0.04, 3)).astype(np.float32)
+    gain = np.exp(rng.normal(0, 0.06) + rng.normal(0, 0.03, 3)).astype(np.float32)
     grey = image.mean(2, keepdims=True)
     image = grey + (image - grey) * np.float32(rng.uniform(0.8, 1.2))
     return f32(np.clip(image * gain + rng.normal(0, 6), 0, 255))

@@ -123,7 +123,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         length=float(rng.choice((-0.2, 0.4, 1.2, 2.0)) + rng.normal(0, 0.1)),
         volume=float(rng.uniform(0.04, 0.22)),
         brow=float(rng.uniform(0.02, 0.045)),
-        beard=float(max(0.0, rng.uniform(-1.2, 1.0))),
+        beard=float(max(0.0, rng.uniform(-0.8, 1.0))),
         age=float(rng.uniform()),
         seed=int(rng.integers(2**31)),
     )
