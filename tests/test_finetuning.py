@@ -187,7 +187,7 @@ class Agreement(Callback):
     def on_fit_end(self, trainer, pl_module) -> None:
         assert trainer.world_size == 2
         assert pl_module.backbone[0].weight.requires_grad
-        flat = nn.utils.parameters_to_vector(pl_module.parameters()).detach()
+        flat = torch.cat([value.detach().flatten() for value in pl_module.parameters()])
         ours, theirs = trainer.strategy.all_gather(flat)
         torch.testing.assert_close(ours, theirs, rtol=0.0, atol=0.0)
         if trainer.is_global_zero:
