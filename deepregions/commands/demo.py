@@ -66,7 +66,7 @@ before you believe a score: README.md says how.
 def demo(*, out: Path = Path("demo-output"), seed: int = 0) -> int:
     """Trains toy networks on drawn faces, then scores a portrait and a manipulated copy of it.
 
-    Runs prepare, fit and detect as you would, and prints each command line. Takes about five
+    Runs prepare, fit and detect as you would, and prints each command line. Takes about four
     minutes on two cores, and fetches nothing.
 
     Args:
