@@ -281,12 +281,13 @@ def test_the_gpu_gives_the_same_and_never_waits(layout: cropping.Layout) -> None
 
 
 def test_exports_with_dynamic_batch_and_image_size() -> None:
-    batch, height, width = (torch.export.Dim(name, min=2, max=4096) for name in "bhw")
+    # Not named dimensions with ranges: torch 2.11 cannot prove min(h, 3h) == h over a range.
+    dynamic = torch.export.Dim.DYNAMIC
     image, landmarks = picture(230, 250)[None].repeat(2, 1, 1, 1), points(150, 115, 125)[None]
     program = torch.export.export(
         RegionCropper(100),
         (image, landmarks.repeat(2, 1, 1)),
-        dynamic_shapes=({0: batch, 2: height, 3: width}, {0: batch}),
+        dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic}, {0: dynamic}),
     )
     image = torch.stack([picture(300, 310, seed) for seed in range(3)])
     landmarks = torch.stack([points(170 + 10 * i, 150, 160, turn=0.1 * i) for i in range(3)])
