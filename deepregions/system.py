@@ -12,8 +12,17 @@ from torch import Tensor, nn
 from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper, resize
+from deepregions.faces.resampling import Resample
 from deepregions.fusion import MeanFusion
 from deepregions.types import Region
+
+
+class Cut(NamedTuple):
+    """How a network wants its crops."""
+
+    size: int
+    layout: Layout
+    resample: Resample
 
 
 @dataclass
@@ -27,6 +36,7 @@ class Member:
         layout: How the region was cut, as :class:`RegionCropper` takes it.
         training: Facts about the training, JSON values only (store, splits, figures).
         sha256: Of its weights file; empty before it is saved.
+        resample: How crops are resized, as :class:`RegionCropper` takes it.
     """
 
     detector: RegionDetector
@@ -35,6 +45,12 @@ class Member:
     layout: Layout
     training: dict[str, Any]
     sha256: str = ""
+    resample: Resample = "bilinear"
+
+    @property
+    def cut(self) -> Cut:
+        """How its crops are made."""
+        return Cut(self.detector.size, self.layout, self.resample)
 
     @property
     def name(self) -> str:
@@ -77,9 +93,15 @@ class System(nn.Module):
         )
         self.cells = _cells(members, self.rows, self.regions)
         self.detectors = nn.ModuleList(member.detector for member in members)
-        self.layouts = sorted({(member.detector.size, member.layout) for member in members})
+        self.cuts = {
+            cut: tuple(
+                r for r in self.regions if any(m.cut == cut and m.region == r for m in members)
+            )
+            for cut in sorted({member.cut for member in members})
+        }
         self.croppers = nn.ModuleList(
-            RegionCropper(size, self.regions, layout) for size, layout in self.layouts
+            RegionCropper(cut.size, regions, cut.layout, cut.resample)
+            for cut, regions in self.cuts.items()
         )
         self.fusion = MeanFusion()
         self.eval()
@@ -91,13 +113,13 @@ class System(nn.Module):
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels of ``image``.
         """
-        cut = {
-            layout: cropper(image, landmarks)
-            for layout, cropper in zip(self.layouts, self.croppers, strict=True)
-        }
-        crops = {layout: crops for layout, (crops, _) in cut.items()}
-        _, present = next(iter(cut.values()))
-        return self._score(crops, present)
+        crops: dict[tuple[Cut, Region], Tensor] = {}
+        present: dict[Region, Tensor] = {}
+        for (cut, regions), cropper in zip(self.cuts.items(), self.croppers, strict=True):
+            pixels, valid = cropper(image, landmarks)
+            crops |= {(cut, region): pixels[:, r] for r, region in enumerate(regions)}
+            present |= {region: valid[:, r] for r, region in enumerate(regions)}
+        return self._score(crops, torch.stack([present[region] for region in self.regions], 1))
 
     def forward_segmented(self, canvas: Tensor, region: Region) -> SystemOutput:
         """Scores images that already are a region's canvas (black outside the region).
@@ -106,21 +128,19 @@ class System(nn.Module):
             canvas: (B, 3, H, W) uint8 RGB, stretched to each detector's size.
             region: Which region they show.
         """
-        column = self.regions.index(region)
-        crops = {}
-        for size, layout in self.layouts:
-            resized = resize(canvas, size)
-            blank = torch.zeros_like(resized)
-            crops[size, layout] = torch.stack(
-                [resized if r == column else blank for r in range(len(self.regions))], 1
-            )
+        crops = {
+            (cut, region): resize(canvas, cut.size, cut.resample)
+            for cut, regions in self.cuts.items()
+            if region in regions
+        }
         present = torch.zeros(
             len(canvas), len(self.regions), dtype=torch.bool, device=canvas.device
         )
-        present[:, column] = canvas.flatten(1).amax(1) > 0
+        present[:, self.regions.index(region)] = canvas.flatten(1).amax(1) > 0
         return self._score(crops, present)
 
-    def _score(self, crops: dict[tuple[int, Layout], Tensor], present: Tensor) -> SystemOutput:
+    def _score(self, crops: dict[tuple[Cut, Region], Tensor], present: Tensor) -> SystemOutput:
+        """Scores the crops that there are; present is (B, R)."""
         batch = len(present)
         shape = (batch, len(self.rows), len(self.regions))
         logits = torch.zeros(shape, device=present.device)
@@ -128,8 +148,9 @@ class System(nn.Module):
         for member, detector, (row, column) in zip(
             self.members, self.detectors, self.cells, strict=True
         ):
-            layout = (member.detector.size, member.layout)
-            answer = detector(crops[layout][:, column]).float()
+            if (member.cut, member.region) not in crops:
+                continue
+            answer = detector(crops[member.cut, member.region]).float()
             fine = present[:, column] & answer.isfinite()
             logits[:, row, column] = torch.where(fine, answer, 0.0)
             valid[:, row, column] = fine

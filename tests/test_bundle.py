@@ -48,6 +48,19 @@ def test_what_is_loaded_scores_as_what_was_saved(tmp_path: Path) -> None:
     assert not loaded.detector.training
 
 
+def test_how_crops_are_made_is_kept_and_version_1_had_one_way(copy: Path, tmp_path: Path) -> None:
+    odd = member(xception())
+    odd.layout, odd.resample = "context", "nearest"
+    save_bundle([odd], tmp_path / "one")
+    (loaded,) = load_bundle(tmp_path / "one")
+    assert loaded.cut == (SIZE, "context", "nearest")
+    manifest = json.loads((copy / "bundle.json").read_text())
+    for entry in manifest["members"]:
+        del entry["resample"]
+    (copy / "bundle.json").write_text(json.dumps(manifest | {"version": 1}))
+    assert {each.cut for each in load_bundle(copy)} == {(SIZE, "masked", "bilinear")}
+
+
 def test_a_bundle_replaces_a_bundle_but_nothing_else(tmp_path: Path) -> None:
     save_bundle([member(xception())], tmp_path / "x")
     save_bundle([member(dsp_fwa())], tmp_path / "x")
@@ -71,7 +84,8 @@ def test_nothing_is_left_of_a_bundle_that_could_not_be_written(tmp_path: Path) -
     ("changes", "message"),
     [
         ({"schema": "other"}, "not a bundle's manifest"),
-        ({"version": 2}, "version 2.*update deepregions"),
+        ({"version": 3}, "version 3.*update deepregions"),
+        ({"version": 0}, "version 0"),
         ({"members": []}, "names no network"),
         ({"members": [{}]}, "not as a bundle's should be"),
         ({"members": ["x"]}, "not as a bundle's should be"),
@@ -95,6 +109,8 @@ def test_a_wrong_manifest_is_one_clear_error(
         ({"settings": {"sise": 64}}, "cannot be built"),
         ({"class": "DSPFWA", "settings": {"size": 64, "pyramid": "adaptive"}}, "does not fit"),
         ({"region": "ear"}, "ear"),
+        ({"resample": "lanczos"}, "'lanczos' is none of bilinear, nearest"),
+        ({"layout": "loose"}, "'loose' is none of masked, tight, context"),
         ({"file": "../../etc/passwd"}, "is missing"),
         ({"sha256": "0" * 64}, "SHA-256"),
     ],

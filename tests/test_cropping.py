@@ -17,7 +17,7 @@ from torch.nn import functional
 from deepregions.errors import UsageError
 from deepregions.faces import cropping
 from deepregions.faces.cropping import RegionCropper, resize, segment
-from deepregions.faces.regions import canvas, mirror, region_boxes
+from deepregions.faces.regions import canvas, context_box, mirror, region_boxes
 from deepregions.types import REGIONS, Region
 
 PARTS = REGIONS[1:]
@@ -40,11 +40,11 @@ def points(width: float, x: float, y: float, aspect: float = 1.3, turn: float = 
     return p @ torch.tensor([[c, s], [-s, c]], dtype=torch.float32) + torch.tensor([x, y])
 
 
-def as_pillow(image: Tensor, size: int) -> Tensor:
+def as_pillow(
+    image: Tensor, size: int, resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> Tensor:
     """(3, h, w) uint8 -> (3, size, size) in [0, 1], by Pillow."""
-    resized = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
-        (size, size), Image.Resampling.BILINEAR
-    )
+    resized = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((size, size), resample)
     return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1) / 255
 
 
@@ -311,11 +311,53 @@ def test_resize_and_cropper_use_the_same_filter() -> None:
     assert torch.allclose(resize(native, 150), crops[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [200, 224, 299])
+def test_nearest_is_pillows_sample_for_sample(size: int) -> None:
+    for side in range(1, 700, 7):
+        image = picture(side, side + 3, side)
+        expected = as_pillow(image, size, Image.Resampling.NEAREST)
+        assert torch.equal(resize(image[None], size, "nearest")[0], expected), side
+
+
+@pytest.mark.parametrize(("width", "size"), [(60, 64), (131, 200), (215, 200), (640, 224)])
+def test_nearest_crops_are_pillows_of_the_native_regions(width: int, size: int) -> None:
+    image = picture(int(width * 1.37) + 7, int(width * 1.9) + 3)
+    landmarks = points(width, 0.5 * image.shape[2] + 0.3, 0.55 * image.shape[1] - 0.4)
+    crops, valid = RegionCropper(size, resample="nearest")(image[None], landmarks[None])
+    assert valid.all()
+    for crop, native in zip(crops[0], segment(image, landmarks).values(), strict=True):
+        expected = as_pillow(native, size, Image.Resampling.NEAREST)
+        torch.testing.assert_close(crop, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "nearest"])
+def test_context_is_the_square_around_the_face_as_it_is(resample: cropping.Resample) -> None:
+    image, landmarks = picture(400, 420), points(170, 200, 210)
+    cropper = RegionCropper(150, [Region.ENTIRE], "context", resample)
+    crops, valid = cropper(image[None], landmarks[None])
+    assert valid.all()
+    low, high = landmarks.amin(0), landmarks.amax(0)
+    side = 1.3 * (high - low).max().item()
+    x0, y0, x1, y1 = context_box(landmarks[None])[0].tolist()
+    for length in (x1 - x0, y1 - y0):  # whole pixels, the first and the last included
+        assert side < length <= side + 2
+    assert (x0 + x1 - 1) / 2 == pytest.approx((low + high)[0].item() / 2, abs=1)
+    assert (y0 + y1 - 1) / 2 == pytest.approx((low + high)[1].item() / 2, abs=1)
+    cut = image[:, y0:y1, x0:x1]
+    filters = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
+    difference = (crops[0, 0] - as_pillow(cut, 150, filters[resample])).abs().max()
+    assert difference <= 3 / 255 if resample == "bilinear" else difference < 1e-6
+
+
 def test_wrong_use_is_named() -> None:
     with pytest.raises(UsageError, match=r"unknown region 'ears'.*entire, eyes, nose"):
         RegionCropper(regions=["ears"])  # type: ignore[list-item]
     with pytest.raises(UsageError, match="unknown layout"):
         RegionCropper(layout="loose")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="unknown filter"):
+        RegionCropper(resample="lanczos")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="entire only"):
+        RegionCropper(layout="context")
     with pytest.raises(UsageError, match="size 0"):
         RegionCropper(0)
     with pytest.raises(ValueError, match="uint8"):

@@ -16,7 +16,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from deepregions.detectors import DSPFWA, Capsule, RegionDetector, Xception
-from deepregions.detectors.base import IMAGENET_MEAN, IMAGENET_STD
 from deepregions.detectors.capsule import squash
 from deepregions.detectors.dsp_fwa import SpatialPyramid
 from deepregions.detectors.pretrained import load_backbone, read_state_dict
@@ -86,8 +85,7 @@ class Tiny(RegionDetector):
     def __init__(self, size: int = SIZE) -> None:
         super().__init__(
             size=size,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            normalisation="imagenet",
             optimizer=lambda p: torch.optim.Adam(p, lr=0.01),
             lr_scheduler=None,
         )
@@ -588,3 +586,38 @@ def test_recipes_say_how_long_and_write_every_field_of_the_optimizer_out(name):
     defaults = kind([nn.Parameter(torch.zeros(1))], lr=1.0).defaults
     known = defaults.keys() - switches - {"decoupled_weight_decay"}
     assert written["init_args"].keys() == known
+
+
+@pytest.mark.parametrize("size", [64, 75])
+def test_a_symmetric_xception_is_timms_with_its_own_epsilon(size):
+    ours = Xception(size, bn_eps=1e-5, padding="symmetric", normalisation="centred").eval()
+    theirs = timm.create_model("legacy_xception", num_classes=2).eval()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 1e-4, 1e-2)  # where epsilon matters
+            module.eps = 1e-5
+    state = theirs.state_dict()
+    backbone = {f"backbone.{k}": v for k, v in state.items() if not k.startswith("fc.")}
+    head = {f"classifier.{kind}": state[f"fc.{kind}"] for kind in ("weight", "bias")}
+    ours.load_state_dict(backbone | head)
+    x = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.scores(x), theirs(2 * x - 1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(x), ours.scores(x)[:, 1] - ours.scores(x)[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "expected"),
+    [("unit", 0.25), ("centred", -0.5), ("imagenet", -1.0262), ("caffe", -59.93)],
+)
+def test_normalisations_are_the_fields(normalisation, expected):
+    detector = Xception(64, normalisation=normalisation)
+    x = (torch.full((1, 3, 64, 64), 0.25) - detector.mean) / detector.std
+    assert x[0, 0, 0, 0].item() == pytest.approx(expected, abs=1e-3)  # of red
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(UsageError, match=r"unknown normalisation 'tanh'.*unit, centred"):
+        Xception(64, normalisation="tanh")
+    with pytest.raises(UsageError, match="unknown padding 'valid'"):
+        Xception(64, padding="valid")

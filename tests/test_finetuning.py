@@ -23,8 +23,7 @@ class Small(RegionDetector):
     def __init__(self, size: int = SIZE, scheduled: bool = False) -> None:
         super().__init__(
             size=size,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
+            normalisation="centred",
             optimizer=partial(torch.optim.Adam, lr=0.01, weight_decay=0.1),
             lr_scheduler=partial(ExponentialLR, gamma=0.5) if scheduled else None,
         )

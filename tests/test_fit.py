@@ -168,6 +168,7 @@ def test_the_bundle_says_what_it_was_trained_on(
     assert run(["fit", *SMALL["DSPFWA"], *options(store, "--bundle", "b")]) == 0
     (entry,) = json.loads((tmp_path / "b" / "bundle.json").read_text())["members"]
     assert entry["name"] == "dsp-fwa_entire.toy"
-    assert entry["settings"] == {"size": 64, "pyramid": "adaptive"}
+    expected = {"size": 64, "pyramid": "adaptive", "normalisation": "imagenet"}
+    assert entry["settings"] == expected
     assert entry["training"]["landmarks"]["name"] == "drawn"
     assert entry["training"]["seed"] == 0

@@ -23,6 +23,26 @@ def test_a_cell_is_what_its_network_says_of_that_regions_crop() -> None:
     torch.testing.assert_close(output.fused, (output.logits[:, 0, 1] + output.logits[:, 1, 0]) / 2)
 
 
+def test_each_network_gets_its_own_kind_of_crop() -> None:
+    near, around, eyes = xception(), dsp_fwa(), xception()
+    members = [member(near), member(around), member(eyes, Region.EYES)]
+    members[0].resample, members[1].layout = "nearest", "context"
+    system = System(members)
+    image, points = picture()[None], landmarks()
+    with torch.no_grad():
+        output = system(image, points)
+        for network, row, column, cropper in (
+            (near, 0, 0, RegionCropper(SIZE, [Region.ENTIRE], resample="nearest")),
+            (eyes, 0, 1, RegionCropper(SIZE, [Region.EYES])),
+            (around, 1, 0, RegionCropper(SIZE, [Region.ENTIRE], "context")),
+        ):
+            crops, _ = cropper(image, points)
+            torch.testing.assert_close(output.logits[:, row, column], network(crops[:, 0]))
+        canvas = system.forward_segmented(image, Region.ENTIRE)
+        torch.testing.assert_close(canvas.logits[:, 0, 0], near(resize(image, SIZE, "nearest")))
+    assert output.valid.sum() == 3 and canvas.valid.sum() == 2
+
+
 def test_a_face_scores_the_same_alone_and_in_a_batch() -> None:
     system = System([member(xception()), member(dsp_fwa(), Region.EYES)])
     images = torch.stack([picture(seed=seed) for seed in range(3)])

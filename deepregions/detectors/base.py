@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from pytorch_lightning import LightningModule
@@ -16,8 +16,16 @@ from deepregions.errors import UsageError
 from deepregions.metrics import VerificationMetrics
 from deepregions.types import RegionBatch
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Normalisation = Literal["unit", "centred", "imagenet", "caffe"]
+"""What a network expects of colours in [0, 1]: as they are; in [-1, 1]; ImageNet's mean and
+deviation, as torchvision's; ImageNet's mean subtracted in [0, 255], as Caffe's."""
+
+_MEAN_AND_STD: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "centred": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
+}
 
 
 class RegionDetector(LightningModule, ABC):
@@ -32,19 +40,18 @@ class RegionDetector(LightningModule, ABC):
 
     Args:
         size: Height and width of the crops.
-        mean: Mean of each colour, R, G, B, in [0, 1], that the network expects subtracted.
-        std: What it then expects each colour to be divided by.
+        normalisation: What the network expects of colours.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
         settings: The subclass's own arguments that shape the network.
 
     Attributes:
         name: What tables, bundles and file names call the detector.
-        mean: (1, 3, 1, 1) buffer.
-        std: (1, 3, 1, 1) buffer.
+        mean: (1, 3, 1, 1) buffer, subtracted from colours R, G, B in [0, 1].
+        std: (1, 3, 1, 1) buffer, by which they are then divided.
 
     Raises:
-        UsageError: The size is below :attr:`minimum_size`.
+        UsageError: The size is below :attr:`minimum_size`, or no such normalisation.
     """
 
     name: ClassVar[str]
@@ -56,8 +63,7 @@ class RegionDetector(LightningModule, ABC):
         self,
         *,
         size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
+        normalisation: Normalisation,
         optimizer: OptimizerCallable,
         lr_scheduler: LRSchedulerCallable | None,
         **settings: bool | float | str,
@@ -69,11 +75,16 @@ class RegionDetector(LightningModule, ABC):
                 f"{name} cannot judge crops of {size} pixels",
                 f"it needs at least {self.minimum_size}",
             )
+        if normalisation not in get_args(Normalisation):
+            known = ", ".join(get_args(Normalisation))
+            raise UsageError(f"unknown normalisation {normalisation!r}", f"one of {known}")
         # Only what rebuilds the network: a checkpoint then holds primitives only, and neither
         # loading nor resuming fetches ImageNet weights. The class is what LightningCLI asks for.
         kind = f"{type(self).__module__}.{type(self).__qualname__}"
-        self.save_hyperparameters({"_class_path": kind, "size": size, **settings})
+        shared = {"_class_path": kind, "size": size, "normalisation": normalisation}
+        self.save_hyperparameters(shared | settings)
         self.size = size
+        mean, std = _MEAN_AND_STD[normalisation]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self._optimizer = optimizer

@@ -8,7 +8,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.detectors.base import IMAGENET_MEAN, IMAGENET_STD, RegionDetector
+from deepregions.detectors.base import Normalisation, RegionDetector
 from deepregions.detectors.pretrained import load_backbone
 
 CAPSULES = 10
@@ -116,6 +116,7 @@ class Capsule(RegionDetector):
         size: Height and width of the crops, at least 16.
         double_softmax: Scores as the paper's program gives them: it takes a softmax of
             probabilities, which keeps their order but squeezes them into [0.387, 0.613].
+        normalisation: What VGG was given in training: ``centred`` in DeepfakeBench.
         pretrained: Take VGG from timm's ``vgg19.tv_in1k``, trained on ImageNet.
         backbone_file: Take it from this file (safetensors or torch) instead.
         optimizer: Makes the optimizer of the parameters that it is given.
@@ -135,6 +136,7 @@ class Capsule(RegionDetector):
         size: int = 200,
         *,
         double_softmax: bool = False,
+        normalisation: Normalisation = "imagenet",
         pretrained: bool = False,
         backbone_file: str | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -142,8 +144,7 @@ class Capsule(RegionDetector):
     ) -> None:
         super().__init__(
             size=size,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            normalisation=normalisation,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             double_softmax=double_softmax,

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from deepregions.detectors.base import IMAGENET_MEAN, IMAGENET_STD, RegionDetector
+from deepregions.detectors.base import Normalisation, RegionDetector
 from deepregions.detectors.pretrained import load_backbone
 from deepregions.errors import UsageError
 
@@ -74,6 +74,7 @@ class DSPFWA(RegionDetector):
         size: Height and width of the crops. The legacy pyramid takes only some.
         pyramid: ``legacy`` for the original's windows, ``adaptive`` for any size. At the
             original's 200 pixels they are the same.
+        normalisation: What the network was given in training: ``caffe`` by DSP-FWA's authors.
         pretrained: Start from timm's ``resnet50.tv_in1k``, trained on ImageNet.
         backbone_file: Start from this file (safetensors or torch) of those weights instead.
         optimizer: Makes the optimizer of the parameters that it is given.
@@ -92,6 +93,7 @@ class DSPFWA(RegionDetector):
         size: int = 200,
         *,
         pyramid: Mode = "legacy",
+        normalisation: Normalisation = "imagenet",
         pretrained: bool = False,
         backbone_file: str | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -99,8 +101,7 @@ class DSPFWA(RegionDetector):
     ) -> None:
         super().__init__(
             size=size,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            normalisation=normalisation,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             pyramid=pyramid,

@@ -1,6 +1,8 @@
-"""Xception (Chollet 2017, arXiv 1610.02357), as Keras computes it."""
+"""Xception (Chollet 2017, arXiv 1610.02357), as Keras computes it, or as Cadene's port does."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import timm
 import torch
@@ -8,8 +10,11 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.detectors.base import RegionDetector
+from deepregions.detectors.base import Normalisation, RegionDetector
 from deepregions.detectors.pretrained import load_backbone
+from deepregions.errors import UsageError
+
+Padding = Literal["same", "symmetric"]
 
 
 class SamePool(nn.Module):
@@ -29,19 +34,25 @@ class Xception(RegionDetector):
     """Xception with two classes, on crops in [0, 1] as they are (the paper, section 3.2).
 
     Batch normalisation has the epsilon and momentum of Keras, and pooling pads as TensorFlow, so
-    that a model trained in Keras gives the same scores here, at any size.
+    that a model trained in Keras gives the same scores here, at any size. Models trained on
+    Cadene's port, as FaceForensics++'s and DeepfakeBench's, need ``bn_eps=1e-5`` and
+    ``padding="symmetric"``.
 
     Args:
         size: Height and width of the crops, at least 7.
         bn_momentum: Weight of the newest batch in batch normalisation's running statistics;
             Keras writes 0.01 as ``momentum=0.99``. Short trainings from scratch need more.
+        bn_eps: Batch normalisation's epsilon.
+        padding: ``same``: pooling pads as TensorFlow; ``symmetric``: by one pixel everywhere, as
+            torch does. At the original's 200 pixels they are the same.
+        normalisation: What the network expects of colours.
         pretrained: Start from timm's ``legacy_xception.tf_in1k``, trained on ImageNet.
         backbone_file: Start from this file (safetensors or torch) of those weights instead.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
 
     Raises:
-        UsageError: The size is too small, or the file is not there.
+        UsageError: The size is too small, no such padding, or the file is not there.
         UnreadableError: The file does not hold the weights of this network.
         AssetError: The pretrained weights cannot be fetched.
     """
@@ -54,6 +65,9 @@ class Xception(RegionDetector):
         size: int = 200,
         *,
         bn_momentum: float = 0.01,
+        bn_eps: float = 1e-3,
+        padding: Padding = "same",
+        normalisation: Normalisation = "unit",
         pretrained: bool = False,
         backbone_file: str | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -61,18 +75,21 @@ class Xception(RegionDetector):
     ) -> None:
         super().__init__(
             size=size,
-            mean=(0.0, 0.0, 0.0),
-            std=(1.0, 1.0, 1.0),
+            normalisation=normalisation,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             bn_momentum=bn_momentum,
+            bn_eps=bn_eps,
+            padding=padding,
         )
+        if padding not in get_args(Padding):
+            raise UsageError(f"unknown padding {padding!r}", "same or symmetric")
         self.backbone: nn.Module = timm.create_model("legacy_xception", num_classes=0)
         for name, module in list(self.backbone.named_modules()):
-            if isinstance(module, nn.MaxPool2d):
+            if isinstance(module, nn.MaxPool2d) and padding == "same":
                 self.backbone.set_submodule(name, SamePool())
             elif isinstance(module, nn.BatchNorm2d):
-                module.eps, module.momentum = 1e-3, bn_momentum
+                module.eps, module.momentum = bn_eps, bn_momentum
             elif isinstance(module, nn.Conv2d):
                 # Maps keep their scale. In timm's start they fade, and from scratch the running
                 # statistics need thousands of steps to come down to them.

@@ -22,11 +22,12 @@ from torch.nn import functional
 
 from deepregions.errors import UsageError
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
-from deepregions.faces.regions import Outlines, canvas, outlines, region_boxes
-from deepregions.faces.resampling import box_taps, resample
+from deepregions.faces.regions import Outlines, canvas, context_box, outlines, region_boxes
+from deepregions.faces.resampling import Resample, box_taps, nearest_taps
+from deepregions.faces.resampling import resample as resample_boxes
 from deepregions.types import NUM_LANDMARKS, REGIONS, Region
 
-Layout = Literal["masked", "tight"]
+Layout = Literal["masked", "tight", "context"]
 
 MIN_AREA = 100.0
 """Pixels of the image that a region must cover to be valid: less is 10 x 10, no detail left."""
@@ -49,13 +50,20 @@ class RegionCropper(nn.Module):
         regions: Which regions, in which order.
         layout: ``"masked"``: every region in its place on the face's canvas, the canvas stretched
             to the crop, as the original. ``"tight"``: each region's own box stretched to the crop.
+            ``"context"``: the entire face with what surrounds it, nothing blacked out; for
+            detectors that other people trained.
+        resample: ``"bilinear"``, antialiased, or ``"nearest"``.
 
     Raises:
         UsageError: An unknown region or layout, no region, or a size below 1.
     """
 
     def __init__(
-        self, size: int = 200, regions: Sequence[Region] = REGIONS, layout: Layout = "masked"
+        self,
+        size: int = 200,
+        regions: Sequence[Region] = REGIONS,
+        layout: Layout = "masked",
+        resample: Resample = "bilinear",
     ) -> None:
         super().__init__()
         unknown = [str(region) for region in regions if region not in tuple(REGIONS)]
@@ -63,19 +71,26 @@ class RegionCropper(nn.Module):
             what = f"unknown region {unknown[0]!r}" if unknown else "no region given"
             raise UsageError(what, f"one or more of {', '.join(REGIONS)}")
         if layout not in get_args(Layout):
-            raise UsageError(f"unknown layout {layout!r}", "masked or tight")
+            raise UsageError(f"unknown layout {layout!r}", "masked, tight or context")
+        if resample not in get_args(Resample):
+            raise UsageError(f"unknown filter {resample!r}", "bilinear or nearest")
+        if layout == "context" and tuple(regions) != (Region.ENTIRE,):
+            raise UsageError("the context layout shows the entire face", "regions: entire only")
         if size < 1:
             raise UsageError(f"crops cannot have size {size}", "1 pixel or more")
         self.size = size
         self.regions = tuple(Region(region) for region in regions)
         self.layout = layout
+        self.resample = resample
         # Resizing is linear: on one canvas, the entire face is the sum of its parts.
         self._summed = layout == "masked" and set(PARTS) < set(self.regions)
         self._resized = PARTS if self._summed else self.regions
 
     def extra_repr(self) -> str:
         """Shows the settings in ``repr``."""
-        return f"size={self.size}, regions={[*map(str, self.regions)]}, layout={self.layout!r}"
+        names = [*map(str, self.regions)]
+        how = f"layout={self.layout!r}, resample={self.resample!r}"
+        return f"size={self.size}, regions={names}, {how}"
 
     def forward(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
         """Crops every region of every face.
@@ -88,10 +103,10 @@ class RegionCropper(nn.Module):
             landmarks: (B, 68, 2) float32 pixels of ``image``.
 
         Returns:
-            Crops (B, R, 3, size, size) float32 in [0, 1], black outside the region; and valid
-            (B, R) bool: landmarks are finite, at least ``MIN_AREA`` pixels of the region and
-            ``MIN_INSIDE`` of it lie inside the image. An area is what the region covers on the
-            canvas, in pixels of the image.
+            Crops (B, R, 3, size, size) float32 in [0, 1], black outside the region unless the
+            layout is ``"context"``; and valid (B, R) bool: landmarks are finite, at least
+            ``MIN_AREA`` pixels of the region and ``MIN_INSIDE`` of it lie inside the image. An
+            area is what the region covers on the canvas, in pixels of the image.
 
         Raises:
             ValueError: Shapes or types are not these.
@@ -100,8 +115,7 @@ class RegionCropper(nn.Module):
         batch, _, height, width = image.shape
         points, finite = _tame(landmarks)
         shape, whole = outlines(points), canvas(points)
-        tight = self.layout == "tight"
-        boxes = _pick(region_boxes(points), self._resized) if tight else whole[:, None]
+        boxes = self._boxes(points, whole)
         crops = image.new_empty(
             (batch, len(self.regions), 3, self.size, self.size), dtype=torch.float32
         )
@@ -116,6 +130,12 @@ class RegionCropper(nn.Module):
         area, inside = _areas(shape, whole, width, height)
         valid = (area >= MIN_AREA) & (inside >= MIN_INSIDE) & finite[:, None]
         return crops, _pick(valid, self.regions)
+
+    def _boxes(self, points: Tensor, whole: Tensor) -> Tensor:
+        """What is stretched to the crop: (B, R, 4), or (B, 1, 4) where all regions share it."""
+        if self.layout == "tight":
+            return _pick(region_boxes(points), self._resized)
+        return (context_box(points) if self.layout == "context" else whole)[:, None]
 
     def _chunks(self, image: Tensor) -> tuple[range | tuple[int], int]:
         """Starts and size of chunks of the batch whose largest temporary is within a budget."""
@@ -136,7 +156,9 @@ class RegionCropper(nn.Module):
         batch, _, height, width = image.shape
         parts = part_masks(shape, width, height)
         masks = parts
-        if self._resized != PARTS:
+        if self.layout == "context":
+            masks = torch.ones_like(parts[:, :, :1])
+        elif self._resized != PARTS:
             masks = torch.cat([_mask(parts, region) for region in self._resized], dim=2)
         axis = 2 if boxes.shape[1] == 1 else 1
         picture = image.permute(0, 3, 1, 2).contiguous().unsqueeze(axis)
@@ -145,9 +167,10 @@ class RegionCropper(nn.Module):
         table.copy_((picture * masks).reshape(table.shape))
         start, length = (side.flatten(0, 1) for side in (boxes[..., :2], boxes[..., 2:]))
         length = length - start
-        taps_x = box_taps(start[:, 0], length[:, 0], width, self.size)
-        index, weight = box_taps(start[:, 1], length[:, 1], height, self.size)
-        crops = resample(table, taps_x, (index, weight / 255))
+        taps = nearest_taps if self.resample == "nearest" else box_taps
+        taps_x = taps(start[:, 0], length[:, 0], width, self.size)
+        index, weight = taps(start[:, 1], length[:, 1], height, self.size)
+        crops = resample_boxes(table, taps_x, (index, weight / 255))
         crops = crops.view(batch, len(self._resized), *out.shape[2:])
         for number, region in enumerate(self.regions):
             if region in self._resized:
@@ -194,19 +217,26 @@ def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
     }
 
 
-def resize(image: Tensor, size: int) -> Tensor:
+def resize(image: Tensor, size: int, resample: Resample = "bilinear") -> Tensor:
     """Stretches whole images to squares, as :class:`RegionCropper` stretches a canvas.
 
-    For images that are already a region's canvas. The same filter as Pillow's ``BILINEAR``.
+    For images that are already a region's canvas. The same filters as Pillow's.
 
     Args:
         image: (B, 3, H, W) uint8, or floating point in [0, 1].
         size: Side of the result in pixels.
+        resample: ``"bilinear"``, antialiased, or ``"nearest"``.
 
     Returns:
         (B, 3, size, size) float32 in [0, 1].
     """
     scaled = image.float() if image.is_floating_point() else image.float() / 255
+    if resample == "nearest":
+        for axis in (-1, -2):
+            side = torch.tensor([scaled.shape[axis]], device=image.device)
+            index, _ = nearest_taps(torch.zeros_like(side), side, scaled.shape[axis], size)
+            scaled = scaled.index_select(axis, index.flatten())
+        return scaled
     resized = functional.interpolate(scaled, (size, size), mode="bilinear", antialias=True)
     return resized.clamp(0, 1)
 

@@ -52,6 +52,7 @@ NOSE_NECK = 0.66  # narrowest place of the nose: from 27 towards the inner corne
 NOSE_WING = 2.1  # widest place: from 33 through 31 and 35
 NOSE_TIP = 0.5  # lower end: from 33 towards 51
 
+CONTEXT = 1.3  # side of the context box by the longer side of the landmarks'
 TIGHT_MARGIN = 0.05  # of the longer side: space around a region in its own box
 
 MIRROR: tuple[int, ...] = (
@@ -117,6 +118,23 @@ def canvas(landmarks: Tensor) -> Tensor:
     _, down, u, _ = _frame(landmarks)
     forehead = landmarks[:, 17:27] - FOREHEAD * u * down
     return _box(torch.cat((landmarks, forehead), dim=1))
+
+
+def context_box(landmarks: Tensor) -> Tensor:
+    """A square around the landmarks, enlarged: what detectors of whole faces are trained on.
+
+    FaceForensics++, Capsule-Forensics and DeepfakeBench enlarge a face detector's box by 1.3.
+
+    Args:
+        landmarks: (B, 68, 2) float32, finite.
+
+    Returns:
+        (B, 4) int64 boxes, at least 1 pixel wide and high. They may reach out of the image.
+    """
+    low, high = landmarks.amin(dim=1), landmarks.amax(dim=1)
+    reach = CONTEXT / 2 * (high - low).amax(dim=-1, keepdim=True)
+    centre = (low + high) / 2
+    return _box(torch.stack((centre - reach, centre + reach), dim=1))
 
 
 def region_boxes(landmarks: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Pillow's antialiased bilinear resize of a box, a different box for each image of a batch.
+"""Pillow's resize of a box, a different box for each image of a batch.
+
+Antialiased bilinear, as nearly everything here, or nearest, as Keras loads images by default.
 
 Convention:
     A box is a range of whole pixels along one axis, [start, start + length); it may reach out of
@@ -7,9 +9,13 @@ Convention:
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Resample = Literal["bilinear", "nearest"]
 
 MAX_BOX = 1.5
 """Boxes up to this many times the image's side are resized exactly; see :func:`box_taps`."""
@@ -48,6 +54,27 @@ def box_taps(start: Tensor, length: Tensor, limit: int, size: int) -> tuple[Tens
     index = position.long() + start[:, None, None]
     weight = weight * ((index >= 0) & (index < limit))
     return index.clamp(0, limit - 1), weight
+
+
+def nearest_taps(start: Tensor, length: Tensor, limit: int, size: int) -> tuple[Tensor, Tensor]:
+    """As :func:`box_taps`, for Pillow's ``NEAREST``: the one input sample of each output sample.
+
+    Args:
+        start: (N,) int64, first sample of the box.
+        length: (N,) int64, samples of the box, at least 1.
+        limit: Samples that the image has along this axis.
+        size: Output samples.
+
+    Returns:
+        Index (N, size, 1) int64 within [0, limit), and weight (N, size, 1) float32, 1 or, for
+        samples outside the image, 0.
+    """
+    step = (length.double() / size)[:, None].repeat(1, size)
+    step[:, 0] /= 2
+    # Pillow adds step to step, whose rounding decides where a centre falls between two samples.
+    index = step.cumsum(1).long().minimum(length[:, None] - 1) + start[:, None]
+    weight = ((index >= 0) & (index < limit)).float()
+    return index.clamp(0, limit - 1)[..., None], weight[..., None]
 
 
 def resample(table: Tensor, taps_x: tuple[Tensor, Tensor], taps_y: tuple[Tensor, Tensor]) -> Tensor:

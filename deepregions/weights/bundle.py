@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,12 +19,13 @@ from deepregions import __version__
 from deepregions.detectors import RegionDetector
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.faces.cropping import Layout
+from deepregions.faces.resampling import Resample
 from deepregions.files import atomic_folder, sha256
 from deepregions.system import Member
 from deepregions.types import Region
 
 SCHEMA = "deepregions.bundle"
-VERSION = 1
+VERSION = 2  # 2 added "resample"
 _MANIFEST = "bundle.json"
 
 
@@ -91,6 +92,7 @@ def _entry(member: Member, file: Path) -> dict[str, Any]:
         "region": str(member.region),
         "database": member.database,
         "layout": member.layout,
+        "resample": member.resample,
         "file": file.name,
         "sha256": sha256(file),
         "training": member.training,
@@ -112,9 +114,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise BundleError(f"{file} is not a bundle's manifest", f'its "schema" is not "{SCHEMA}"')
     version = manifest.get("version")
-    if version != VERSION:
+    if version not in range(1, VERSION + 1):
         raise BundleError(
-            f"{file} is of version {version}; this program reads version {VERSION}",
+            f"{file} is of version {version}; this program reads versions 1 to {VERSION}",
             "update deepregions" if isinstance(version, int) and version > VERSION else "",
         )
     if not isinstance(manifest.get("members"), list) or not manifest["members"]:
@@ -142,17 +144,18 @@ def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
         detector=detector,
         region=Region(entry["region"]),
         database=str(entry["database"]),
-        layout=_layout(entry["layout"]),
+        layout=_one_of(Layout, entry["layout"]),
         training=dict(entry["training"]),
         sha256=str(entry["sha256"]),
+        resample=_one_of(Resample, entry.get("resample", "bilinear")),  # version 1 had no other
     )
 
 
-def _layout(name: str) -> Layout:
-    for layout in get_args(Layout):
-        if layout == name:
-            return cast(Layout, layout)
-    raise ValueError(f"there is no layout {name!r}")
+def _one_of(names: Any, name: object) -> Any:
+    """Returns a name that is one of a Literal's."""
+    if name not in get_args(names):
+        raise ValueError(f"{name!r} is none of {', '.join(get_args(names))}")
+    return name
 
 
 def _build(file: Path, name: str, settings: dict[str, Any]) -> RegionDetector:
