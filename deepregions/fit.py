@@ -77,13 +77,14 @@ class FitCLI(LightningCLI):
         """Refuses what can only fail after hours; lets a resumed run remember its best epoch."""
         if self.datamodule.region == "all":
             raise UsageError("fit trains one region at a time", f"one of {', '.join(Region)}")
-        checkpoint, resumed = self.trainer.checkpoint_callback, self.config.fit.ckpt_path
-        log_dir = self.trainer.log_dir
-        if isinstance(checkpoint, ModelCheckpoint) and not checkpoint.dirpath and log_dir:
-            folder = Path(log_dir) / "checkpoints"
-            if resumed and Path(resumed).is_file():
-                folder = Path(resumed).parent
-            checkpoint.dirpath = str(folder.resolve())  # or Lightning takes it for another folder
+        resumed, log_dir = self.config.fit.ckpt_path, self.trainer.log_dir
+        for checkpoint in self.trainer.checkpoint_callbacks:
+            if isinstance(checkpoint, ModelCheckpoint) and not checkpoint.dirpath and log_dir:
+                folder = Path(log_dir) / "checkpoints"
+                if resumed and Path(resumed).is_file():
+                    folder = Path(resumed).parent
+                # Resolved, or Lightning takes it for another folder.
+                checkpoint.dirpath = str(folder.resolve())
 
     def after_fit(self) -> None:
         """Writes the best epoch's network as a bundle, with its validation figures."""
@@ -180,9 +181,11 @@ def _trainer_defaults() -> dict[str, Any]:
             ModelCheckpoint(
                 monitor="val/frame_accuracy",  # the paper's choice of epoch
                 mode="max",
-                save_last=True,
                 filename="{epoch:03d}",
             ),
+            # Not save_last=True, which skips every epoch that is not among the best (Lightning
+            # 2.6): a training that is stopped would lose them.
+            ModelCheckpoint(filename="last", enable_version_counter=False),
             RichProgressBar(leave=True, console_kwargs={"stderr": True}),
         ],
     }

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,16 +41,27 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def run_module(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs ``python -m deepregions.fit`` as a user would, in a process of its own."""
-    return subprocess.run(
+def epoch_of(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, weights_only=True)["epoch"])
+
+
+def start_module(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Starts ``python -m deepregions.fit`` as a user would, in a process of its own."""
+    return subprocess.Popen(
         [sys.executable, "-m", "deepregions.fit", *arguments],
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+def run_module(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs it to its end."""
+    process = start_module(arguments, folder)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +109,34 @@ def test_a_stopped_training_goes_on_where_it_was(
     assert set(epochs) == {"1"}  # the first was not trained again
     assert load_bundle(tmp_path / "mine")
     state = torch.load(last, weights_only=True)  # of the second epoch: the same folder went on
-    assert state["epoch"] >= 1
-    callbacks = state["callbacks"]
-    (kept,) = [value for name, value in callbacks.items() if name.startswith("ModelCheckpoint")]
+    assert state["epoch"] == 1
+    (kept,) = [value for value in state["callbacks"].values() if value.get("monitor")]
     (before,) = [row for row in rows(log) if row["val/frame_accuracy"]]
     assert float(kept["best_model_score"]) >= float(before["val/frame_accuracy"])
+
+
+@pytest.mark.slow
+def test_no_epoch_is_lost_when_a_training_is_killed(store: Path, tmp_path: Path) -> None:
+    """Also where later epochs are no better, which with a learning rate of 0 is most of them."""
+    still = [*SMALL["DSPFWA"], "--model.optimizer", "SGD", "--model.optimizer.lr", "0"]
+    last = tmp_path / "runs/fit/version_0/checkpoints/last.ckpt"
+    process = start_module([*still, *options(store, epochs=100)], tmp_path)
+    try:
+        while not last.is_file() or epoch_of(last) < 3:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.2)
+    finally:
+        process.kill()
+        process.communicate()
+    reached = epoch_of(last)
+    resumed = options(store, "--ckpt_path", str(last), epochs=reached + 2)
+    done = run_module([*still, *resumed], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {row["epoch"] for row in rows(tmp_path / "runs/fit/version_1")} == {str(reached + 1)}
+    assert epoch_of(last) == reached + 1
+    (member,) = load_bundle(tmp_path / "runs/fit/version_1/bundle")
+    (best,) = last.parent.glob("epoch=*.ckpt")
+    assert best.stem == f"epoch={member.training['epoch']:03d}"
 
 
 @pytest.mark.slow
