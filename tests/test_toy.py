@@ -80,7 +80,7 @@ def test_lips_are_redder_than_cheeks(faces):
         redness = colour[..., 0] / colour[..., 1]
         lips = inside(points[48:60], redness.shape) & ~inside(points[60:68], redness.shape, 2)
         cheeks = inside(points[[2, 31, 48]], redness.shape, -3)
-        assert np.median(redness[lips]) > np.median(redness[cheeks]) + 0.02
+        assert np.median(redness[lips]) > np.median(redness[cheeks]) + 0.03
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not():
@@ -131,12 +131,11 @@ def test_forgery_stays_within_the_face(faces, donor):
     ],
 )
 def test_forgery_can_be_confined_to_a_region(faces, region, touched, spared):
-    image, points = faces[0]
-    fake, _ = forge(image, points, np.random.default_rng(0), region=region)
-    change = np.abs(fake.astype(int) - image).max(2)
-    there = change[inside(points[touched], change.shape)].mean()
-    assert there > 1
-    assert change[inside(points[spared], change.shape)].mean() < min(1, there / 3)  # its soft edge
+    for seed, (image, points) in enumerate(faces):
+        fake, _ = forge(image, points, np.random.default_rng(seed), region=region)
+        change = np.abs(fake.astype(int) - image).max(2)
+        assert change[inside(points[touched], change.shape)].mean() > 1
+        assert change[inside(points[spared], change.shape)].mean() < 0.5  # its soft edge
 
 
 def test_the_same_seed_forges_the_same(faces):

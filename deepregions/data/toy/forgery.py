@@ -67,22 +67,22 @@ def _mask(
     grow, feather = span * rng.uniform(-0.06, 0.02), span * rng.uniform(0.01, 0.05)
     wobble = rng.normal(0, 0.015, (68, 2)) * span
 
-    def hull(part: Region) -> Array:
+    def hull(part: Region, growth: float) -> Array:
         points = landmarks + wobble
         points[17:27, 1] -= lift if part == Region.ENTIRE else 0.4 * lift
         corners = cv2.convexHull(points[_POINTS[part]].astype(np.float32))[:, 0]
         inside = np.zeros(shape, np.uint8)
         cv2.fillConvexPoly(inside, np.round(corners * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
-        radius = max(1, round(abs(grow)))
+        radius = max(1, round(abs(growth)))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-        reshape = cv2.dilate if grow > 0 else cv2.erode
+        reshape = cv2.dilate if growth > 0 else cv2.erode
         return blur(f32(reshape(inside, kernel) / 255.0), feather)
 
     if region != Region.REST:
-        return hull(region)
-    rest = hull(Region.ENTIRE)
+        return hull(region, grow)
+    rest = hull(Region.ENTIRE, grow)
     for part in (Region.EYES, Region.NOSE, Region.MOUTH):
-        rest = rest * (1 - hull(part))
+        rest = rest * (1 - hull(part, abs(grow) + 2 * feather))  # the parts are left whole
     return rest
 
 

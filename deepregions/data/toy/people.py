@@ -113,10 +113,11 @@ def draw_person(rng: np.random.Generator) -> Person:
     irises = np.array(
         ((0.06, 0.03, 0.015), (0.11, 0.07, 0.03), (0.12, 0.18, 0.24), (0.1, 0.13, 0.08))
     )
+    blood = rng.normal((0.85, 0.5, 0.54), 0.03).clip(None, (1, 0.55, 0.6))
     return Person(
         shape=_draw_shape(rng),
         skin=skin.astype(np.float32),
-        lips=(skin * (0.85, 0.52, 0.55) * rng.normal(1, 0.06, 3)).astype(np.float32),
+        lips=(skin * blood).astype(np.float32),
         hair=hair.astype(np.float32),
         iris=irises[rng.choice(4, p=(0.5, 0.2, 0.2, 0.1)) if tone < 0.5 else 0].astype(np.float32),
         hairline=float(rng.uniform(-0.85, -0.5)),
