@@ -116,7 +116,10 @@ class FitCLI(LightningCLI):
             layout=self.datamodule.layout,
             training={
                 "store": store.fingerprint,
-                "landmarks": {"name": store.info.detector, "version": store.info.detector_version},
+                "landmarks": {
+                    "name": store.info.landmarks,
+                    "version": store.info.landmarks_version,
+                },
                 "epoch": int(state["epoch"]),
                 "validation": figures,
                 "seed": self.config.fit.seed_everything,

@@ -155,7 +155,7 @@ def test_prepared_faces(ffpp: Path, tmp_path: Path) -> None:
     assert seen[0] == (1, 9, 4)
     assert seen[-1] == (9, 9, 36)
     assert len(store) == 36
-    assert (store.info.database, store.info.detector) == ("ffpp", "painted")
+    assert (store.info.database, store.info.landmarks) == ("ffpp", "painted")
     assert len(set(store.column("key"))) == 36
     face = store[-1]
     assert (face.label, face.split, face.method) == (1, "test", "Deepfakes")
@@ -261,7 +261,7 @@ def test_folder_of_another_plan_is_refused(photos: Path, tmp_path: Path) -> None
     prepare(Folder(photos), out, detector=PaintedDetector())
     with pytest.raises(StoreError, match=r"other options: margin was 0\.5, is 0\.3"):
         prepare(Folder(photos), out, detector=PaintedDetector(), margin=0.3)
-    with pytest.raises(StoreError, match=r"detector was painted, is other"):
+    with pytest.raises(StoreError, match=r"landmarks was painted, is other"):
         prepare(Folder(photos), out, detector=PaintedDetector("other"))
     with pytest.raises(StoreError, match=r"files or splits have changed"):
         prepare(Folder(photos, seed=5), out, detector=PaintedDetector())
@@ -399,7 +399,7 @@ def test_faceforensics_with_dlib(
     )
     store = FaceStore(tmp_path / "store")
     assert (report.clips, report.frames, report.faces) == (4, 8, 8)
-    assert store.info.detector.startswith("dlib68+")
+    assert store.info.landmarks.startswith("dlib68+")
     assert {(f.video, f.label, f.split) for f in store} == {
         ("original/c23/519", 0, "train"),
         ("Deepfakes/c23/519_515", 1, "train"),

@@ -146,5 +146,5 @@ def _print(report: Report, out: Path) -> None:
         console.print(f"{number} files left out: {reason}", highlight=False)
     for key, reason in report.failures:
         sys.stderr.write(f"deepregions: {key}: {reason}\n")
-    console.print(f"{report.faces} faces by {report.detector}", highlight=False)
+    console.print(f"{report.faces} faces by {report.landmarks}", highlight=False)
     sys.stdout.write(f"store: {out}\n")

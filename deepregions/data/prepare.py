@@ -73,7 +73,7 @@ class Report:
 
     Attributes:
         database: Its name.
-        detector: The landmark backend's name and version.
+        landmarks: The landmark backend's name and version.
         clips: How many photos and videos there are.
         frames: How many frames were looked at.
         faces: How many faces were kept.
@@ -83,7 +83,7 @@ class Report:
     """
 
     database: str
-    detector: str
+    landmarks: str
     clips: int
     frames: int
     faces: int
@@ -382,7 +382,7 @@ def _summary(info: StoreInfo, reports: Sequence[ClipReport], left_out: Mapping[s
     )
     return Report(
         database=info.database,
-        detector=f"{info.detector} {info.detector_version}",
+        landmarks=f"{info.landmarks} {info.landmarks_version}",
         clips=len(reports),
         frames=sum(group.frames for group in groups),
         faces=sum(group.faces for group in groups),

@@ -110,8 +110,8 @@ class StoreInfo:
 
     Attributes:
         database: The database's name, such as ``"ffpp"``.
-        detector: The landmark backend's name, such as ``"dlib68+yunet"``.
-        detector_version: Its version.
+        landmarks: The landmark backend's name, such as ``"dlib68+yunet"``.
+        landmarks_version: Its version.
         margin: What surrounds the face on each side, as a share of its width or height.
         frames_per_video: How many frames were asked for.
         tracks: ``"main"`` or ``"all"``: which people of a video were kept.
@@ -120,8 +120,8 @@ class StoreInfo:
     """
 
     database: str
-    detector: str
-    detector_version: str
+    landmarks: str
+    landmarks_version: str
     margin: float = 0.5
     frames_per_video: int = 1
     tracks: str = "main"
