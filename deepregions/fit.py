@@ -6,6 +6,7 @@ any option of the trainer, the detector or the datamodule on top.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import sys
@@ -77,6 +78,7 @@ class FitCLI(LightningCLI):
         """Refuses what can only fail after hours; lets a resumed run remember its best epoch."""
         if self.datamodule.region == "all":
             raise UsageError("fit trains one region at a time", f"one of {', '.join(Region)}")
+        self.datamodule.setup("fit")  # a store that will not do is refused before logs are begun
         resumed, log_dir = self.config.fit.ckpt_path, self.trainer.log_dir
         for checkpoint in self.trainer.checkpoint_callbacks:
             if isinstance(checkpoint, ModelCheckpoint) and not checkpoint.dirpath and log_dir:
@@ -160,6 +162,7 @@ def fit(argv: Sequence[str]) -> int:
     Raises:
         DeepregionsError: A store, a file or an option is not as it should be.
     """
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
     FitCLI(
         RegionDetector,
         RegionDataModule,
@@ -172,6 +175,11 @@ def fit(argv: Sequence[str]) -> int:
         args=["fit", *argv],
     )
     return 0
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    """Keeps Lightning's recommendations of other products out of the output."""
+    return "Tip:" not in record.getMessage()
 
 
 def _trainer_defaults() -> dict[str, Any]:

@@ -231,6 +231,24 @@ def test_segment_takes_landmarks_as_they_are(portrait: Path, tmp_path: Path) -> 
     assert (first / "eyes.png").read_bytes() == (second / "eyes.png").read_bytes()
 
 
+@pytest.mark.parametrize("command", ["detect", "segment"])
+def test_a_file_is_no_folder_to_write_to(
+    command: str,
+    portrait: Path,
+    bundles: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mine").write_text("precious")
+    options = ["--backend", "dlib-hog"]
+    if command == "detect":
+        options = ["--bundle", bundles[0], "--landmarks", "dlib-hog"]
+    assert run([command, str(portrait), "--out", str(tmp_path / "mine"), *options]) == 1
+    error = capsys.readouterr().err
+    assert "mine: " in error and "(check the path" in error and error.count("\n") == 1
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
 def test_segment_says_where_there_is_no_face(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,6 +189,16 @@ def test_without_weights_and_network_the_options_are_named(
     assert not (tmp_path / "runs" / "fit" / "version_0" / "bundle").exists()
 
 
+def test_a_store_that_will_not_do_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", *SMALL["Xception"], *options(tmp_path / "nowhere")]) == 1
+    said = capsys.readouterr().err
+    assert "there is no store at" in said and "deepregions prepare" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_region_at_a_time(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", *SMALL["Xception"], *options(store, "--data.region", "all")]) == 2
     assert "one region at a time" in capsys.readouterr().err

@@ -48,8 +48,15 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        sys.stderr.write(f"deepregions: error: {error}\n")
+        sys.stderr.write(f"deepregions: error: {_plain(error)}\n")
         return 1
+
+
+def _plain(error: OSError) -> str:
+    """The system's complaint in a reader's order: which file, what about it, what to do."""
+    if error.filename is None or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror} (check the path, its permissions and free space)"
 
 
 def dispatch(argv: Sequence[str]) -> int:
