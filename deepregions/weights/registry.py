@@ -1,0 +1,154 @@
+"""What others have trained and offer: where it is, its digest, licence and citation.
+
+The list is ``checkpoints/registry.json`` of the repository, which an installed package carries
+with it. It holds facts, no weights. Nobody here could fetch the files, so for most of them the
+SHA-256 is not known: then whoever fetches one says which digest it must have.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import deepregions
+from deepregions.assets import Asset
+from deepregions.errors import AssetError, UsageError
+
+SCHEMA = "deepregions.registry"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, or a folder of files, that somebody offers.
+
+    Attributes:
+        name: What commands call it.
+        kind: ``detector``, ``backbone``, ``landmarks``, or ``archive`` of several.
+        title: What it is, in a line.
+        file: Its file name.
+        url: Where it is fetched from; None where it takes a browser.
+        page: Where its makers speak of it.
+        sha256: Its hexadecimal digest; None where it is not known.
+        sha256_prefix: The first digits, if its name has them (PyTorch's custom).
+        size: Its bytes; None where they are not known.
+        project: Whose it is.
+        license: Its licence, and that of its data.
+        citation: The publication.
+        use: What to do with it.
+        read: Where these facts were read.
+        remarks: What else to know.
+    """
+
+    name: str
+    kind: str
+    title: str
+    file: str
+    url: str | None
+    page: str
+    sha256: str | None
+    sha256_prefix: str | None
+    size: int | None
+    project: str
+    license: str
+    citation: str
+    use: str
+    read: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def registry_file() -> Path:
+    """Returns the list's path: in the installed package, or in the repository around it.
+
+    Raises:
+        AssetError: It is in neither.
+    """
+    package = Path(deepregions.__file__).parent
+    for folder in (package, package.parent):
+        path = folder / "checkpoints" / "registry.json"
+        if path.is_file():
+            return path
+    raise AssetError("checkpoints/registry.json is missing", "install deepregions again")
+
+
+def entries() -> tuple[Entry, ...]:
+    """Returns all entries, in the list's order.
+
+    Raises:
+        AssetError: The list cannot be read.
+    """
+    return _read(registry_file())
+
+
+def entry(name: str) -> Entry:
+    """Returns the entry of a name.
+
+    Raises:
+        UsageError: There is none; the hint names those that are like it, or all.
+    """
+    known = {each.name: each for each in entries()}
+    if name not in known:
+        like = difflib.get_close_matches(name, known) or list(known)
+        raise UsageError(f"the registry has no {name!r}", f"one of {', '.join(like)}")
+    return known[name]
+
+
+def asset(entry: Entry, sha256: str | None = None) -> Asset:
+    """Makes an entry something to fetch.
+
+    Args:
+        entry: Which.
+        sha256: The digest that its user knows it to have, where the list has none.
+
+    Raises:
+        UsageError: The digest is none, or is not that of the list.
+        AssetError: It cannot be fetched, or nobody knows its digest. The hint says what to do.
+    """
+    if entry.url is None:
+        raise AssetError(
+            f"{entry.name} cannot be fetched by a program",
+            f"get {entry.file} from {entry.page} with a browser, then: {entry.use}",
+        )
+    digest = (sha256 or entry.sha256 or "").lower()
+    if not digest:
+        begins = f"; it begins with {entry.sha256_prefix}" if entry.sha256_prefix else ""
+        raise AssetError(
+            f"the SHA-256 of {entry.name} is not known here, so it would be fetched unchecked",
+            f"give the one that you trust with --sha256{begins}; or get {entry.url} yourself",
+        )
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise UsageError(f"{sha256} is no SHA-256", "it has 64 hexadecimal digits")
+    known = entry.sha256 or entry.sha256_prefix or ""
+    if not digest.startswith(known):
+        raise UsageError(
+            f"the SHA-256 of {entry.name} is not {digest[:12]}...", f"it begins with {known[:12]}"
+        )
+    return Asset(entry.file, entry.url, digest, entry.license, entry.project, entry.size)
+
+
+@cache
+def _read(path: Path) -> tuple[Entry, ...]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA or content["version"] != VERSION:
+            raise ValueError(f"it is {content['schema']} {content['version']}")
+        return tuple(_entry(values) for values in content["entries"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssetError(
+            f"{path} is not the registry: {type(error).__name__}: {error}",
+            "install deepregions again",
+        ) from error
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    """Makes an entry of JSON values; those of later versions are left out."""
+    known = {field.name: values[field.name] for field in fields(Entry)}
+    known |= {key: tuple(known[key]) for key in ("read", "remarks")}
+    if Path(known["file"]).name != known["file"]:
+        raise ValueError(f"{known['file']} is no file name")
+    return Entry(**known)
