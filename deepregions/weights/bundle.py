@@ -23,6 +23,7 @@ from deepregions.faces.resampling import Resample
 from deepregions.files import atomic_folder, sha256
 from deepregions.system import Member
 from deepregions.types import Region
+from deepregions.weights.card import CARD, model_card
 
 SCHEMA = "deepregions.bundle"
 VERSION = 2  # 2 added "resample"
@@ -61,6 +62,8 @@ def save_bundle(members: Sequence[Member], path: Path) -> None:
         }
         text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
         (folder / _MANIFEST).write_text(text, encoding="utf-8")
+        card = model_card(members, [entry["sha256"] for entry in entries])
+        (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def load_bundle(path: Path) -> list[Member]:
