@@ -13,7 +13,7 @@ from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
 from deepregions import __version__
-from deepregions.commands import demo, detect, prepare, segment
+from deepregions.commands import bundle, demo, detect, prepare, segment
 from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
@@ -24,6 +24,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     segment.segment,
     prepare.prepare,
     demo.demo,
+    bundle.bundle,
 )
 
 

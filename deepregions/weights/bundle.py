@@ -24,6 +24,7 @@ from deepregions.files import atomic_folder, sha256
 from deepregions.system import Member
 from deepregions.types import Region
 from deepregions.weights.card import CARD, model_card
+from deepregions.weights.hub import download, hub_name
 
 SCHEMA = "deepregions.bundle"
 VERSION = 2  # 2 added "resample"
@@ -66,18 +67,21 @@ def save_bundle(members: Sequence[Member], path: Path) -> None:
         (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def load_bundle(path: Path) -> list[Member]:
+def load_bundle(path: Path | str) -> list[Member]:
     """Reads a bundle.
 
     Args:
-        path: Its folder.
+        path: Its folder, or ``hf://owner/name[@revision]`` on the Hugging Face Hub.
 
     Returns:
         Its members, on the CPU, in eval mode.
 
     Raises:
         BundleError: It is not there, not a bundle, incomplete, altered, or of a newer version.
+        AssetError: It cannot be had from the Hub.
     """
+    name = hub_name(path)
+    path = Path(path) if name is None else download(name)
     manifest = _read_manifest(path)
     try:
         return [_load_member(path, entry) for entry in manifest["members"]]
