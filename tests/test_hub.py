@@ -301,6 +301,15 @@ def test_altered_weights_are_refused_wherever_they_come_from(hosted: Hub) -> Non
         load_bundle("hf://someone/capsule")
 
 
+def test_models_shows_and_verifies_it(hosted: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "fetch", "hf://someone/capsule"]) == 0
+    assert capsys.readouterr().out.startswith("path: ")
+    assert run(["models", "show", "hf://someone/capsule"]) == 0
+    assert "members[0].database: made" in capsys.readouterr().out
+    assert run(["models", "verify", "hf://someone/capsule"]) == 0
+    assert "capsule_entire.made.safetensors: ok" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [

@@ -13,7 +13,7 @@ from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
 from deepregions import __version__
-from deepregions.commands import bundle, demo, detect, prepare, segment
+from deepregions.commands import bundle, demo, detect, models, prepare, segment
 from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
@@ -24,6 +24,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     segment.segment,
     prepare.prepare,
     demo.demo,
+    models.models,
     bundle.bundle,
 )
 
@@ -118,8 +119,9 @@ def _parser() -> ArgumentParser:
 def _command_parser(command: Callable[..., int]) -> ArgumentParser:
     """Makes options of a function's parameters.
 
-    Keyword-only parameters are options, others are positional. A list (of strings or paths) takes
-    one value or more; a bool that is False by default is a flag; help comes from the docstring.
+    Keyword-only parameters are options, others are positional; one with a default may be left
+    out. A list (of strings or paths) takes one value or more; a bool that is False by default is
+    a flag; help comes from the docstring.
     """
     documentation = parse(command.__doc__ or "")
     texts = {entry.arg_name: entry.description or "" for entry in documentation.params}
@@ -146,6 +148,8 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> Non
     if not required:
         options["default"] = parameter.default
     if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        if not required:
+            options["nargs"] = "?"
         parser.add_argument(parameter.name, **options)
     else:
         parser.add_argument(f"--{parameter.name}", required=required, **options)

@@ -91,6 +91,40 @@ def load_bundle(path: Path | str) -> list[Member]:
         ) from error
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Returns what a bundle's manifest says, without looking at its networks.
+
+    Raises:
+        BundleError: It is not there, not a bundle's, or of a newer version.
+    """
+    return _read_manifest(path)
+
+
+def check_bundle(path: Path) -> dict[str, str]:
+    """Loads a bundle's networks one by one, going on after those that fail.
+
+    Args:
+        path: Its folder.
+
+    Returns:
+        For each file, what is wrong with it; empty if it has its digest and loads.
+
+    Raises:
+        BundleError: Its manifest cannot be read.
+    """
+    problems = {}
+    for number, entry in enumerate(_read_manifest(path)["members"]):
+        file = str(entry.get("file", number)) if isinstance(entry, dict) else str(number)
+        problems[file] = ""
+        try:
+            _load_member(path, entry)
+        except BundleError as error:
+            problems[file] = str(error)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problems[file] = f"it is not as a network of a bundle should be: {error}"
+    return problems
+
+
 def _entry(member: Member, file: Path) -> dict[str, Any]:
     return {
         "name": member.name,

@@ -1,0 +1,267 @@
+"""``deepregions models``: what is here, what others offer, and whether it is what it should be."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from deepregions.weights.collection import Found
+    from deepregions.weights.registry import Entry
+
+_PATIENCE = 2.0  # seconds without a progress bar
+
+
+def models(
+    action: Literal["list", "show", "verify", "fetch"],
+    target: str | None = None,
+    *,
+    dir: Path | None = None,
+    sha256: str | None = None,
+    json: bool = False,
+) -> int:
+    """Lists, shows, verifies and fetches models.
+
+    list: the bundles that are here, and what the registry offers. show NAME: what a bundle was
+    trained on, what it is given, its licence, digests and source; or what the registry says of
+    something that others offer. verify [NAME or DIR]: whether every network has its SHA-256 and
+    loads; exits with 1 if one does not. fetch NAME: downloads something of the registry, or a
+    bundle hf://owner/name.
+
+    Args:
+        action: list, show, verify or fetch.
+        target: A bundle's path, its name, the name of a network in it, hf://owner/name, or a
+            name in the registry; for verify also a folder of bundles.
+        dir: The folder of the bundles; without, it is $DEEPREGIONS_MODELS, or else models and
+            bundles. For fetch, where the file goes; without, to the cache folder.
+        sha256: For fetch, the digest that the file must have, where the registry does not know.
+        json: Print JSON instead of tables.
+    """
+    from deepregions.errors import UsageError
+
+    if target is None and action in {"show", "fetch"}:
+        raise UsageError(f"models {action} needs a name", "deepregions models list has them")
+    if action == "list":
+        return _list(dir, json)
+    if action == "verify":
+        return _verify(target, dir, json)
+    show = _show if action == "show" else _fetch
+    return show(str(target), dir, sha256, json)
+
+
+def _list(folder: Path | None, as_json: bool) -> int:
+    from deepregions.weights.collection import find_bundles, models_folders
+    from deepregions.weights.registry import entries
+
+    folders = models_folders(folder)
+    found = find_bundles(folders)
+    if as_json:
+        bundles = [_bundle_facts(each) for each in found]
+        _print_json({"bundles": bundles, "registry": [_entry_facts(each) for each in entries()]})
+        return 0
+    if found:
+        _print_table(_bundle_table(found))
+    else:
+        where = ", ".join(map(str, folders)) or "./models or ./bundles"
+        sys.stdout.write(f"There are no bundles in {where} (--dir DIR names another folder).\n")
+    for each in found:
+        if each.problem:
+            sys.stderr.write(f"deepregions: {_plain(each.problem)}\n")
+    _print_table(_registry_table(entries()))
+    return 0
+
+
+def _show(target: str, folder: Path | None, _sha256: str | None, as_json: bool) -> int:
+    from deepregions.errors import BundleError
+    from deepregions.weights import registry
+    from deepregions.weights.collection import find_bundle, models_folders
+    from deepregions.weights.hub import download, hub_name
+
+    name = hub_name(target)
+    offered = {each.name: each for each in registry.entries()}
+    if target in offered:
+        facts = _entry_facts(offered[target])
+    else:
+        path = target if name is None else str(download(name))
+        found = find_bundle(path, models_folders(folder))
+        if found.problem:
+            raise BundleError(found.problem)
+        facts = _bundle_facts(found)
+    if as_json:
+        _print_json(facts)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
+    return 0
+
+
+def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
+    from deepregions.commands.checks import progress
+    from deepregions.errors import UsageError
+    from deepregions.weights.bundle import check_bundle
+    from deepregions.weights.collection import find_bundle, find_bundles, models_folders
+    from deepregions.weights.hub import download, hub_name
+
+    if target is not None and (name := hub_name(target)) is not None:
+        target = str(download(name))
+    if target is None:
+        found = find_bundles(models_folders(folder))
+    elif Path(target).is_dir():
+        found = find_bundles([Path(target)])
+    else:
+        found = [find_bundle(target, models_folders(folder))]
+    if not found:
+        raise UsageError("there is no bundle to verify", "name one, or a folder that holds some")
+    results = []
+    for each in progress(found, "verifying"):
+        files = {"bundle.json": each.problem} if each.problem else check_bundle(each.path)
+        for file, problem in files.items():
+            results.append({"file": str(each.path / file), "ok": not problem, "problem": problem})
+            if not as_json:
+                line = f"{each.path / file}: {problem or 'ok'}"
+                sys.stdout.write(f"{_plain(line)}\n")
+    if as_json:
+        _print_json(results)
+    return 0 if all(result["ok"] for result in results) else 1
+
+
+def _fetch(target: str, folder: Path | None, sha256: str | None, as_json: bool) -> int:
+    from deepregions.assets import fetch
+    from deepregions.weights import registry
+    from deepregions.weights.hub import download, hub_name
+
+    name = hub_name(target)
+    if name is not None:
+        path = download(name)
+        facts: dict[str, Any] = {"path": str(path)}
+    else:
+        entry = registry.entry(target)
+        asset = registry.asset(entry, sha256)
+        with _downloading(asset.name) as progress:
+            path = fetch(asset, folder=folder, progress=progress)
+        facts = {"path": str(path), "sha256": asset.sha256, "license": entry.license}
+        facts |= {"citation": entry.citation, "use": entry.use}
+    if as_json:
+        _print_json(facts)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
+    return 0
+
+
+@contextmanager
+def _downloading(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yields what shows a download on standard error once it has taken two seconds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    begun = time.monotonic()
+    console = Console(stderr=True)
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task(what, total=None)
+
+    def show(done: int, total: int | None) -> None:
+        if not bar.live.is_started and time.monotonic() - begun > _PATIENCE:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+def _bundle_facts(found: Found) -> dict[str, Any]:
+    """What a bundle says of itself, as JSON values."""
+    return {
+        "bundle": found.name,
+        "path": str(found.path),
+        "problem": found.problem,
+        "written_by": f"deepregions {found.manifest.get('deepregions', '')}".strip(),
+        "version": found.manifest.get("version"),
+        "members": found.members,
+    }
+
+
+def _entry_facts(entry: Entry) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from deepregions.assets import cache_dir
+
+    path = cache_dir() / entry.file
+    return asdict(entry) | {"cached": str(path) if path.is_file() else None}
+
+
+def _bundle_table(found: Sequence[Found]) -> Table:
+    table = _table("bundle", "networks", "detectors", "regions", "trained on", "MB")
+    for each in found:
+        size = sum(file.stat().st_size for file in each.path.glob("*.safetensors")) / 1e6
+        values = [_distinct(each, key) for key in ("class", "region", "database")]
+        count = "broken" if each.problem else str(len(each.members))
+        table.add_row(*map(_cell, (each.name, count, *values, f"{size:.0f}")))
+    return table
+
+
+def _registry_table(offered: Sequence[Entry]) -> Table:
+    table = _table("offered by others", "kind", "what", "to fetch")
+    for entry in offered:
+        how = "takes a browser" if entry.url is None else "yes"
+        if entry.url is not None and entry.sha256 is None:
+            how = "with --sha256"
+        if _entry_facts(entry)["cached"]:
+            how = "is here"
+        table.add_row(*map(_cell, (entry.name, entry.kind, entry.title, how)))
+    return table
+
+
+def _distinct(found: Found, key: str) -> str:
+    return ", ".join(dict.fromkeys(str(member.get(key, "?")) for member in found.members))
+
+
+def _table(*heads: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for head in heads:
+        table.add_column(head, justify="right" if head in {"networks", "MB"} else "left")
+    return table
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=True).print(table)
+
+
+def _cell(value: str) -> str:
+    from rich.markup import escape
+
+    return escape(_plain(value))
+
+
+def _lines(value: Any, name: str = "") -> Iterator[str]:
+    """Writes nested JSON values as ``a.b: value`` lines; what is empty is left out."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _lines(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _lines(inner, f"{name}[{number}]")
+    elif value not in (None, ""):
+        yield _plain(f"{name}: {value}")
+
+
+def _plain(text: str) -> str:
+    """Returns text that does nothing to a terminal: bundles and names may be strangers'."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(f"{json_module.dumps(value, indent=2, allow_nan=False)}\n")

@@ -1,0 +1,280 @@
+"""``deepregions models`` through the real command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from networks import xception
+
+from deepregions.commands import models
+from deepregions.commands.cli import run
+from deepregions.detectors import Capsule
+from deepregions.errors import UsageError
+from deepregions.faces.finders import YUNET
+from deepregions.files import sha256
+from deepregions.system import Member
+from deepregions.types import Region
+from deepregions.weights import registry
+from deepregions.weights.bundle import save_bundle
+from deepregions.weights.collection import find_bundle, find_bundles, models_folders
+
+CONTENT = bytes(range(256)) * 4000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+SOURCE = {"file": "Capsule_UADFV_eyes.pt", "project": "BiDA", "licence": "not stated"}
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle of two networks, and one of one a folder further down."""
+    folder = tmp_path_factory.mktemp("bundles")
+    capsule, validation = Capsule(size=64).eval(), {"frame_auc": 0.75}
+    pair = [
+        Member(capsule, Region.EYES, "uadfv", "masked", {"source": SOURCE}),
+        Member(capsule, Region.NOSE, "uadfv", "tight", {"validation": validation}),
+    ]
+    save_bundle(pair, folder / "pair")
+    save_bundle([Member(xception(), Region.EYES, "ffpp", "masked", {})], folder / "more" / "one")
+    (folder / "notes").mkdir()
+    return folder
+
+
+@pytest.fixture
+def folder(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
+    monkeypatch.delenv("DEEPREGIONS_OFFLINE", raising=False)
+    monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(master, tmp_path / "mine"))
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert run(["models", *arguments]) == code
+    return capsys.readouterr().out
+
+
+def test_list_shows_what_is_here_and_what_others_offer(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    printed = output(capsys, "list", "--dir", "mine")
+    (row,) = [line.split() for line in printed.splitlines() if line.split()[:1] == ["pair"]]
+    assert row[1:6] == ["2", "Capsule", "eyes,", "nose", "uadfv"]
+    assert "more/one" in printed
+    for entry in registry.entries():
+        assert entry.name in printed
+    listed = json.loads(output(capsys, "list", "--dir", "mine", "--json"))
+    assert [each["bundle"] for each in listed["bundles"]] == ["more/one", "pair"]
+    assert [each["name"] for each in listed["registry"]] == [e.name for e in registry.entries()]
+    assert {each["cached"] for each in listed["registry"]} == {None}
+
+
+def test_where_bundles_are_looked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no bundles in ./models or ./bundles" in output(capsys, "list")
+    shutil.copytree("mine/pair", "bundles/here")
+    assert [each.name for each in find_bundles(models_folders())] == ["here"]
+    monkeypatch.setenv("DEEPREGIONS_MODELS", "mine")
+    assert [each.name for each in find_bundles(models_folders())] == ["more/one", "pair"]
+    assert [each.name for each in find_bundles(models_folders(Path("bundles/here")))] == ["here"]
+    with pytest.raises(UsageError, match="nowhere is not a folder"):
+        models_folders(Path("nowhere"))
+
+
+@pytest.mark.parametrize("name", ["pair", "mine/pair", "capsule_nose.uadfv"])
+def test_show_says_what_a_bundle_is(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    printed = output(capsys, "show", name, "--dir", "mine")
+    file = folder / "pair" / "capsule_eyes.uadfv.safetensors"
+    for line in (
+        f"members[0].sha256: {sha256(file)}",
+        "members[0].region: eyes",
+        "members[0].database: uadfv",
+        "members[0].settings.size: 64",
+        "members[0].training.source.licence: not stated",
+        "members[1].layout: tight",
+        "members[1].training.validation.frame_auc: 0.75",
+    ):
+        assert line in printed.splitlines()
+    shown = json.loads(output(capsys, "show", name, "--dir", "mine", "--json"))
+    assert shown["members"] == json.loads((folder / "pair" / "bundle.json").read_text())["members"]
+
+
+def test_show_says_what_the_registry_knows(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = output(capsys, "show", "dsp-fwa")
+    assert "license: CC-BY-NC-SA-4.0" in printed
+    assert "citation: Y. Li, S. Lyu." in printed
+
+
+def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(["models", "--help"])
+    assert caught.value.code == 0
+    usage = " ".join(capsys.readouterr().out.split())
+    assert "{list,show,verify,fetch} [target]" in usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show"], "models show needs a name"),
+        (["fetch"], "models fetch needs a name"),
+        (["show", "pear", "--dir", "mine"], "no bundle pear (bundles: more/one, pair)"),
+        (["show", "pear"], "none in models or bundles"),
+        (["list", "--dir", "nowhere"], "nowhere is not a folder"),
+        (["verify", "--dir", "mine/notes"], "no bundle to verify"),
+        (["fetch", "pear"], "the registry has no 'pear'"),
+        (["fetch", "bida"], "cannot be fetched by a program"),
+        (["fetch", "vgg19-imagenet"], "begins with dcbb9e9d"),
+        (["lst"], "list"),
+        (["show", "hf://a"], "is no name on the Hub"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["models", *arguments]) != 0
+    printed = capsys.readouterr()
+    assert not printed.out
+    (line,) = printed.err.splitlines()
+    assert message in line
+
+
+def test_two_bundles_of_one_name_are_told_apart_by_path(folder: Path) -> None:
+    shutil.copytree(folder / "pair", folder / "copies" / "pair")
+    with pytest.raises(UsageError, match=r"2 bundles pair.*mine/copies/pair, .*mine/pair"):
+        find_bundle("pair", [folder])
+    assert find_bundle(str(folder / "pair"), [folder]).path == folder / "pair"
+
+
+def test_verify_finds_every_file_right(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = output(capsys, "verify", "mine").splitlines()
+    assert sorted(lines) == [
+        "mine/more/one/xception_eyes.ffpp.safetensors: ok",
+        "mine/pair/capsule_eyes.uadfv.safetensors: ok",
+        "mine/pair/capsule_nose.uadfv.safetensors: ok",
+    ]
+    assert output(capsys, "verify", "pair", "--dir", "mine").count(": ok") == 2
+
+
+def test_verify_names_every_file_that_is_wrong_and_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "pair" / "capsule_eyes.uadfv.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    manifest = json.loads((folder / "more" / "one" / "bundle.json").read_text())
+    manifest["members"][0]["class"] = "Capsule"  # right digest, wrong network
+    manifest["members"] += [7, {"file": "gone.safetensors"}]
+    (folder / "more" / "one" / "bundle.json").write_text(json.dumps(manifest))
+    (folder / "broken").mkdir()
+    (folder / "broken" / "bundle.json").write_text("{")
+    results = json.loads(output(capsys, "verify", "mine", "--json", code=1))
+    problems = {Path(each["file"]).name: each["problem"] for each in results}
+    assert "SHA-256 differs" in problems["capsule_eyes.uadfv.safetensors"]
+    assert problems["capsule_nose.uadfv.safetensors"] == ""
+    assert "cannot be built" in problems["xception_eyes.ffpp.safetensors"]
+    assert "is missing" in problems["gone.safetensors"]
+    assert "not as a network" in problems["1"]
+    assert "cannot be read" in problems["bundle.json"]
+    assert [each["ok"] for each in results] == [not each["problem"] for each in results]
+    assert "SHA-256 differs" in output(capsys, "verify", "mine/pair", code=1)
+    listed = output(capsys, "list", "--dir", "mine")
+    assert "broken" in listed
+
+
+def test_a_strangers_bundle_cannot_write_to_the_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "pair" / "bundle.json").read_text()
+    (folder / "pair" / "bundle.json").write_text(text.replace("uadfv", "\\u001b[31m[bold]x"))
+    printed = output(capsys, "list", "--dir", "mine") + output(capsys, "show", "pair", "--dir=mine")
+    assert "\x1b" not in printed
+    assert "?[31m[bold]x" in "".join(printed.split())
+
+
+class Server(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A registry with one entry, whose digest is not known, on a server of this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        values = json.loads(registry.registry_file().read_text())
+        (entry,) = [each for each in values["entries"] if each["name"] == "yunet"]
+        entry |= {"name": "thing", "file": "thing.bin", "sha256": None, "size": len(CONTENT)}
+        entry["url"] = f"http://127.0.0.1:{running.server_port}/thing.bin"
+        values["entries"] = [entry]
+        (tmp_path / "registry.json").write_text(json.dumps(values))
+        monkeypatch.setattr(registry, "registry_file", lambda: tmp_path / "registry.json")
+        yield
+        running.shutdown()
+
+
+def test_fetch_puts_a_verified_file_into_the_cache_or_a_folder(
+    folder: Path, offered: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = output(capsys, "fetch", "thing", "--sha256", DIGEST)
+    assert f"path: {tmp_path / 'cache' / 'thing.bin'}" in printed.splitlines()
+    assert (tmp_path / "cache" / "thing.bin").read_bytes() == CONTENT
+    assert "license: Apache-2.0" in printed
+    assert "is here" in output(capsys, "list")
+    fetched = output(capsys, "fetch", "thing", "--sha256", DIGEST, "--dir", "other", "--json")
+    assert json.loads(fetched)["path"] == "other/thing.bin"
+    assert Path("other/thing.bin").read_bytes() == CONTENT
+
+
+def test_fetch_refuses_what_has_another_digest(
+    folder: Path, offered: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["models", "fetch", "thing", "--sha256", "0" * 64]) == 1
+    assert f"its SHA-256 is {DIGEST[:12]}" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_fetch_offline_finds_what_is_cached(
+    folder: Path,
+    shared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DEEPREGIONS_OFFLINE", "1")
+    assert run(["models", "fetch", "yunet"]) == 1
+    assert "DEEPREGIONS_OFFLINE" in capsys.readouterr().err
+    monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
+    assert str(shared / "weights" / YUNET.name) in output(capsys, "fetch", "yunet")
+
+
+def test_a_bar_is_shown_on_a_terminal_and_only_after_two_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard error for a terminal
+    with models._downloading("thing.bin") as show:
+        show(1000, 2000)
+    assert "thing.bin" not in capsys.readouterr().err
+    now = time.monotonic()
+    with models._downloading("thing.bin") as show:
+        monkeypatch.setattr(time, "monotonic", lambda: now + 5)
+        show(1000, 2000)
+    printed = capsys.readouterr()
+    assert "thing.bin" in printed.err
+    assert not printed.out
