@@ -140,7 +140,7 @@ def _inputs(members: Sequence[Member]) -> str:
             (
                 _text(member.name),
                 f"{detector.size} x {detector.size}",
-                _text(getattr(member, "resample", "bilinear")),
+                _text(member.resample),
                 _text(member.layout),
                 _channels(detector.mean),
                 _channels(detector.std),

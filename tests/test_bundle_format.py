@@ -1,0 +1,183 @@
+"""The bundle format: what is promised to those who wrote bundles before, or will later."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from networks import SIZE, member
+from safetensors.torch import save_file
+
+from deepregions import detectors
+from deepregions.detectors import Capsule, RegionDetector, Xception
+from deepregions.errors import BundleError
+from deepregions.faces.cropping import Layout
+from deepregions.faces.resampling import Resample
+from deepregions.files import sha256
+from deepregions.system import Member
+from deepregions.types import Region
+from deepregions.weights.bundle import VERSION, load_bundle, read_manifest, save_bundle
+from deepregions.weights.card import model_card
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    save_bundle([member(Capsule(size=64).eval(), Region.EYES)], tmp_path / "one")
+    return tmp_path / "one"
+
+
+def edited(bundle: Path, manifest: dict[str, Any]) -> Path:
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    return bundle
+
+
+def test_keys_of_later_programs_are_ignored(bundle: Path) -> None:
+    (expected,) = load_bundle(bundle)
+    manifest = read_manifest(bundle)
+    manifest |= {"signature": {"by": "someone"}, "created": "2030-01-01"}
+    manifest["members"][0] |= {"threshold": 0.5, "notes": ["x", None]}
+    manifest["members"][0]["training"]["hardware"] = {"gpus": 8}
+    (loaded,) = load_bundle(edited(bundle, manifest))
+    assert (loaded.name, loaded.sha256) == (expected.name, expected.sha256)
+    crops = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.detector(crops), expected.detector(crops), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("version", [VERSION + 1, 1000])
+def test_a_newer_version_is_refused_with_a_hint(bundle: Path, version: int) -> None:
+    with pytest.raises(BundleError, match=rf"version {version};.*\(update deepregions\)"):
+        load_bundle(edited(bundle, read_manifest(bundle) | {"version": version}))
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", None, 1.5, [1]])
+def test_what_is_no_version_is_refused(bundle: Path, version: object) -> None:
+    with pytest.raises(BundleError, match="is of version"):
+        load_bundle(edited(bundle, read_manifest(bundle) | {"version": version}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"layout": "spherical"}, {"settings": {"size": 64, "colours": "yuv"}}]
+)
+def test_a_value_of_later_programs_is_not_guessed_at(
+    bundle: Path, change: dict[str, object]
+) -> None:
+    manifest = read_manifest(bundle)
+    manifest["members"][0] |= change
+    with pytest.raises(BundleError, match=r"spherical|colours"):
+        load_bundle(edited(bundle, manifest))
+
+
+def test_a_bundle_of_version_1_still_loads(tmp_path: Path) -> None:
+    """As deepregions 0.1.0 wrote it; the digest is that of weights made here."""
+    torch.manual_seed(0)
+    network = Xception(SIZE).eval()
+    file = tmp_path / "xception_mouth.ffpp.safetensors"
+    save_file(network.state_dict(), file)
+    manifest = """\
+{
+  "schema": "deepregions.bundle",
+  "version": 1,
+  "deepregions": "0.1.0",
+  "members": [
+    {
+      "name": "xception_mouth.ffpp",
+      "class": "Xception",
+      "settings": {
+        "size": 64,
+        "bn_momentum": 0.01
+      },
+      "region": "mouth",
+      "database": "ffpp",
+      "layout": "tight",
+      "file": "xception_mouth.ffpp.safetensors",
+      "sha256": "DIGEST",
+      "training": {
+        "store": "0123456789abcdef",
+        "landmarks": {
+          "name": "dlib68+yunet",
+          "version": "dlib 19.24"
+        },
+        "epoch": 2,
+        "validation": {
+          "frame_auc": 0.98,
+          "frame_eer": null
+        },
+        "seed": 0
+      }
+    }
+  ]
+}
+"""
+    (tmp_path / "bundle.json").write_text(manifest.replace("DIGEST", sha256(file)))
+    (loaded,) = load_bundle(tmp_path)
+    assert (loaded.name, loaded.layout, loaded.resample) == (
+        "xception_mouth.ffpp",
+        "tight",
+        "bilinear",
+    )
+    assert loaded.training["validation"] == {"frame_auc": 0.98, "frame_eer": None}
+    crops = torch.rand(1, 3, SIZE, SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.detector(crops), network(crops), rtol=0, atol=0)
+
+
+def section(title: str) -> str:
+    return DOCUMENT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def documented(table: int) -> set[str]:
+    """The keys in the first column of a table of the section on bundle.json."""
+    tables = re.findall(r"\| key \| value \|\n\|---\|---\|\n((?:\|.*\n)+)", section("bundle.json"))
+    rows = tables[table].splitlines()
+    return {key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+
+def test_the_document_names_every_key_and_no_other(bundle: Path) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    assert documented(0) == set(manifest)
+    assert documented(1) == set(manifest["members"][0])
+
+
+def test_what_the_document_says_of_training_is_in_the_card() -> None:
+    (row,) = [line for line in section("bundle.json").splitlines() if line.startswith("| `source`")]
+    sources = set(re.findall(r"`(\w+)`", row)) - {"source"}
+    training: dict[str, Any] = {key: f"said {key}" for key in documented(2)}
+    training["landmarks"] = {"name": "said landmarks"}
+    training["validation"] = {"figure": "said validation"}
+    source = {key: f"said {key}" for key in sources} | {"remarks": ["said remarks"]}
+    network = Capsule(size=64).eval()
+    for facts, expected in (
+        ({**training, "source": None}, documented(2) - {"source"}),
+        ({"source": source}, sources),
+    ):
+        card = model_card([Member(network, Region.EYES, "x", "masked", facts)])
+        said = set(re.findall(r"said (\w+)", card.replace("\\", "")))
+        assert said - {"above"} == expected  # the card's own words have one "said above"
+
+
+def test_the_document_is_of_this_version_and_lists_all() -> None:
+    assert f"This page is about version {VERSION}." in DOCUMENT
+    listed = [int(row) for row in re.findall(r"^\| (\d+) \|", section("Versions"), re.MULTILINE)]
+    assert listed == list(range(1, VERSION + 1))
+
+
+def test_the_document_names_every_class_layout_and_setting() -> None:
+    classes = [
+        each
+        for name in detectors.__all__
+        if isinstance(each := getattr(detectors, name), type)
+        and issubclass(each, RegionDetector)
+        and each is not RegionDetector
+    ]
+    words = set(re.findall(r"`(\w+)`", section("bundle.json")))
+    assert words >= {each.__name__ for each in classes}
+    assert words >= {*map(str, Region), *get_args(Layout), *get_args(Resample)}
+    settings = {key for each in classes for key in each(size=224).settings()}
+    assert words >= settings - {"bn_momentum"}  # of training only
