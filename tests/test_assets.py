@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -81,6 +84,12 @@ class Server(BaseHTTPRequestHandler):
         self.give(CONTENT, Content_Length=None)
         while not self.server.released.is_set():  # type: ignore[attr-defined]
             self.wfile.write(CONTENT)
+
+    def stalls(self, start: int, count: int) -> None:
+        self.give(CONTENT, start, cut=300_000)
+        if not start:
+            self.wfile.flush()
+            self.server.released.wait(60)  # type: ignore[attr-defined]
 
     def drops(self, start: int, count: int) -> None:
         self.give(CONTENT, start, cut=100_000, ETag='"one"')
@@ -244,6 +253,60 @@ def test_what_was_cut_off_is_resumed_or_begun_again(
     assert len(Server.asked) == requests
 
 
+@pytest.mark.parametrize("page", ["drops_and_misses", "changes_and_says_so"])
+def test_what_does_not_fit_is_seen_before_it_is_fetched(
+    server: str, cache: Path, page: str
+) -> None:
+    told: list[int] = []
+    fetch(asset(f"{server}/{page}"), pauses=NONE, progress=lambda done, _: told.append(done))
+    assert [done for done in told if done >= len(CONTENT)] == [len(CONTENT)]
+
+
+def test_attempts_are_counted_anew_once_more_has_arrived(server: str, cache: Path) -> None:
+    assert fetch(asset(f"{server}/drops"), pauses=[0, 0, 0]).is_file()  # it drops five times
+    with pytest.raises(AssetError, match="500000 bytes are kept"):
+        fetch(replace(asset(f"{server}/drops"), name="again"), pauses=[0, 0])
+
+
+def test_a_server_is_asked_again_only_if_it_has_answered(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaves(Server):
+        def leaves(self, start: int, count: int) -> None:
+            self.give(CONTENT, cut=1000)
+            self.server.server_close()  # nobody listens from now on
+
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Leaves) as running:
+        running.daemon_threads = True
+        running.block_on_close = False
+        threading.Thread(target=running.handle_request, daemon=True).start()
+        wanted = asset(f"http://127.0.0.1:{running.server_port}/leaves")
+        with pytest.raises(AssetError, match=r"refused.*1000 bytes are kept"):
+            fetch(wanted, pauses=[1, 2])
+        assert pauses == [1, 2]
+        with pytest.raises(AssetError, match=r"refused.*1000 bytes are kept"):
+            fetch(wanted, pauses=[1, 2])
+        assert pauses == [1, 2]
+
+
+def test_a_process_that_was_killed_leaves_what_it_had(server: str, cache: Path) -> None:
+    wanted = asset(f"{server}/stalls")
+    code = f"from deepregions.assets import *; fetch(Asset(**{asdict(wanted)}))"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        for _ in range(600):
+            parts = [path.stat().st_size for path in cache.glob(".model.bin.*.part")]
+            if parts == [300_000]:
+                break
+            time.sleep(0.05)
+        process.kill()
+    assert parts == [300_000]
+    assert fetch(wanted).read_bytes() == CONTENT
+    assert Server.asked[-1][1] == "bytes=300000-"
+    assert [path.name for path in cache.iterdir()] == ["model.bin"]
+
+
 def test_only_what_is_missing_is_asked_for(server: str, cache: Path) -> None:
     fetch(asset(f"{server}/drops"), pauses=NONE)
     assert Server.asked[0][1:] == (None, None)
@@ -299,6 +362,10 @@ def test_a_declared_size_is_where_it_stops(server: str, cache: Path) -> None:
     with pytest.raises(AssetError, match="more than 1000 bytes"):
         fetch(replace(asset(f"{server}/endless"), size=1000))
     assert list(cache.iterdir()) == []
+
+
+def test_a_server_that_promises_too_much_is_not_waited_for(server: str, cache: Path) -> None:
+    assert fetch(asset(f"{server}/says_too_much"), pauses=[]).read_bytes() == CONTENT
 
 
 def test_progress_is_told(server: str, cache: Path) -> None:
