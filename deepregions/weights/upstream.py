@@ -52,8 +52,8 @@ def capsule_state_dict(
         kinds = ["weight", "bias"]
         if name.startswith("bn"):
             kinds += ["running_mean", "running_var"]
-            counter = arrays[f"fea_ext.capsules.0.{place}.num_batches_tracked"]
-            state[f"capsules.0.{name}.num_batches_tracked"] = counter
+            counter = f"fea_ext.capsules.0.{place}.num_batches_tracked"  # unused; not in old files
+            state[f"capsules.0.{name}.num_batches_tracked"] = arrays.get(counter, torch.tensor(0))
         for kind in kinds:
             parts = [arrays[f"fea_ext.capsules.{i}.{place}.{kind}"] for i in range(CAPSULES)]
             state[f"capsules.0.{name}.{kind}"] = torch.cat(parts)
