@@ -60,20 +60,35 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UsageError: There is no such file.
         UnreadableError: It is broken, is neither, holds no arrays, or asks for code to be run.
     """
+    arrays = read_safetensors(path)
+    if arrays is not None:
+        return arrays
+    tree = read_checkpoint(path)
+    try:
+        return state_dict_of(tree)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor] | None:
+    """Returns the arrays of a safetensors file, or None if it is no such file.
+
+    Raises:
+        UsageError: There is no such file.
+        UnreadableError: It is broken, or holds no arrays.
+    """
     with _opened(path) as stream:
         head = stream.read(9)
-    if len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UnreadableError(f"{path} cannot be read as safetensors: {reason}") from error
+    if len(head) < 9 or head[8:] != b"{":
+        return None
     try:
-        return state_dict_of(read_checkpoint(path))
-    except UnreadableError as error:
-        if str(path) in str(error):
-            raise
-        raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
+        arrays = load_file(path)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UnreadableError(f"{path} cannot be read as safetensors: {reason}") from error
+    if not arrays:
+        raise UnreadableError(f"{path} holds no arrays")
+    return arrays
 
 
 def read_checkpoint(path: Path) -> Any:
