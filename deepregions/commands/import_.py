@@ -119,20 +119,19 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE)
-    for column in ("file", "becomes", "crop", "fake class", "of"):
+    for column in ("file", "becomes", "crop", "fake class"):
         table.add_column(column, overflow="fold")
     for row in rows:
         name = escape(Path(row["source"]).name)
         if row["error"] is not None:
-            table.add_row(name, "[red]refused[/]", "", "", "")
+            table.add_row(name, "[red]refused[/]", "", "")
             continue
         origin = row["origin"]
         crop = "-"
         if row["kind"] == "bundle":
-            crop = f"{row['layout']}, {row['settings']['size']} px, {row['resample']}"
+            crop = f"{row['layout']} {row['settings']['size']} {row['resample']}"
         fake = "-" if origin["fake_index"] is None else str(origin["fake_index"])
-        becomes = Path(row["bundle"]).name
-        table.add_row(name, escape(becomes), crop, fake, escape(origin["project"]))
+        table.add_row(name, escape(Path(row["bundle"]).name), crop, fake)
     console = Console(soft_wrap=True)
     console.print(table)
     done = [row for row in rows if row["error"] is None]
@@ -148,7 +147,9 @@ def _remarks(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Returns each remark once, with the first it is about and how many others there are."""
     about: dict[str, list[str]] = {}
     for row in rows:
-        for remark in row["origin"]["remarks"]:
+        origin = row["origin"]
+        licence = f"of {origin['project']}, licence: {origin['licence']}"
+        for remark in (licence, *origin["remarks"]):
             about.setdefault(remark, []).append(Path(row["bundle"]).name)
     return [
         (names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", remark)

@@ -124,7 +124,7 @@ def identify(path: Path, content: Content, project: str | None = None) -> Recogn
     """
     if project is not None and project not in PROJECTS:
         raise UsageError(f"there is no project {project!r}", f"one of {', '.join(PROJECTS)}")
-    name = _BIDA_NAME.fullmatch(path.stem)
+    name = _bida_match(path)
     whose = project or content.project or _project_of_name(path, content, named=name is not None)
     if whose == CADENE:
         return Recognised(CADENE, content.detector, None, None, content.classes, content.format)
@@ -163,7 +163,7 @@ def database_of(name: str) -> str:
     Raises:
         UsageError: It cannot be part of a file name.
     """
-    known = DATABASES.get(re.sub(r"[-_+ ]", "", name.lower()))
+    known = DATABASES.get(_plain_label(name))
     if known is None and not _LABEL.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be a database's name", "letters, digits, - and _ are what names take"
@@ -216,6 +216,20 @@ def _examine(path: Path, arrays: Mapping[str, Tensor], form: str, *, wrapped: bo
         f"{next(iter(arrays))[:80]!r})",
         "Capsule, DSP-FWA and Xception are",
     )
+
+
+def _bida_match(path: Path) -> re.Match[str] | None:
+    """Takes a name apart that is as BiDA's, with a database or a region that is known."""
+    name = _BIDA_NAME.fullmatch(path.stem)
+    if name is None:
+        return None
+    _, database, region = (part.lower() for part in name.groups())
+    known = _plain_label(database) in DATABASES or region in {*Region, *REGION_ALIASES}
+    return name if known else None
+
+
+def _plain_label(name: str) -> str:
+    return re.sub(r"[-_+ ]", "", name.lower())
 
 
 def _project_of_name(path: Path, content: Content, *, named: bool) -> str:

@@ -56,9 +56,11 @@ def capsule_state_dict(
             state[f"capsules.0.{name}.num_batches_tracked"] = arrays.get(counter, torch.tensor(0))
         for kind in kinds:
             parts = [arrays[f"fea_ext.capsules.{i}.{place}.{kind}"] for i in range(CAPSULES)]
+            if any(not part.dim() or part.shape != parts[0].shape for part in parts):
+                raise UnreadableError(f"the capsules' arrays {place}.{kind} differ in shape")
             state[f"capsules.0.{name}.{kind}"] = torch.cat(parts)
     routes = arrays["routing_stats.route_weights"]
-    several = len(routes) > 2 and fake_index == 1  # already genuine first
+    several = routes.dim() and len(routes) > 2 and fake_index == 1  # already genuine first
     state["capsules.1.weight"] = routes if several else fake_last(routes, fake_index)
     return state
 
@@ -102,8 +104,15 @@ def dsp_fwa_state_dict(
     for kind in ("weight", "bias"):
         state[f"classifier.{kind}"] = fake_last(arrays[f"classifier.{kind}"], fake_index)
     if bgr:
-        state["backbone.conv1.weight"] = arrays[f"{prefix}conv1.weight"].flip(1)
+        state["backbone.conv1.weight"] = _turned(arrays[f"{prefix}conv1.weight"])
     return state
+
+
+def _turned(kernels: Tensor) -> Tensor:
+    """Returns kernels (O, 3, H, W) for the colours in the opposite order."""
+    if kernels.dim() != 4:
+        raise UnreadableError(f"the first layer's kernels are {list(kernels.shape)}")
+    return kernels.flip(1)
 
 
 class Arrays(dict[str, Tensor]):
@@ -118,10 +127,15 @@ class Arrays(dict[str, Tensor]):
 
 
 def fake_last(classes: Tensor, fake_index: int) -> Tensor:
-    """Returns (2, ...) with the fake class second."""
-    if fake_index not in (0, 1) or classes.shape[0] != 2:
+    """Returns (2, ...) with the fake class second.
+
+    Raises:
+        UnreadableError: There are not two classes.
+    """
+    count = len(classes) if classes.dim() else 0
+    if fake_index not in (0, 1) or count != 2:
         raise UnreadableError(
-            f"class {fake_index} of {classes.shape[0]} cannot be the fake one",
+            f"class {fake_index} of {count} cannot be the fake one",
             "two classes are wanted",
         )
     return classes.flip(0) if fake_index == 0 else classes

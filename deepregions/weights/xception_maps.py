@@ -34,7 +34,7 @@ def xception_classes(upstream: Mapping[str, Tensor], prefix: str) -> int:
         UnreadableError: It has no last layer.
     """
     weight, _ = _head(_arrays(upstream), prefix)
-    return int(weight.shape[0])
+    return len(weight) if weight.dim() else 0
 
 
 def xception_state_dict(
