@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.weights.inert import Shell, StorageKind, unpickle
+from deepregions.weights.inert import MAX_DIMENSIONS, Shell, StorageKind, unpickle
 
 MAX_ENTRIES = 100_000
 MAX_ARRAYS = 20_000
@@ -172,7 +172,12 @@ def _mapping(module: Shell, kind: str) -> dict[Any, Any]:
 
 def _plain(name: str, value: Tensor) -> Tensor:
     """Checks that an array is an ordinary one, of no more numbers than are stored."""
-    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+    if (
+        value.layout != torch.strided
+        or value.is_quantized
+        or value.device.type != "cpu"
+        or value.dim() > MAX_DIMENSIONS
+    ):
         raise UnreadableError(f"the array {name} is not a plain one")
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         raise UnreadableError(f"the array {name} has more numbers than are stored")
