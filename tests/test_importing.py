@@ -247,13 +247,16 @@ def keras_standing_in(monkeypatch: pytest.MonkeyPatch) -> Xception:
     """Takes the place of the Keras reader, which has tests of its own."""
     detector = settle(Xception(64, bn_eps=2e-3))
 
-    def convert_keras(path: Path, *, fake_index: int) -> SimpleNamespace:
+    def convert_keras(path: Path, *, fake_index: int | None) -> SimpleNamespace:
         assert path.suffix == ".hdf5"
         state = detector.state_dict()
-        if fake_index == 0:
+        if not fake_index:
             state |= {key: state[key].flip(0) for key in state if key.startswith("classifier")}
         return SimpleNamespace(
-            state_dict=state, size=64, bn_eps=2e-3, head="Dense(2, softmax)", remarks=["noted"]
+            state=state,
+            settings={"size": 64, "bn_eps": 2e-3, "normalisation": "unit"},
+            fake_index=None if "backbone" in path.stem else fake_index or 0,
+            report=SimpleNamespace(head="Dense(2, softmax)", notes=("noted",)),
         )
 
     module = ModuleType("deepregions.weights.keras")
@@ -276,6 +279,20 @@ def test_bidas_xception_keeps_what_the_keras_file_says(monkeypatch, tmp_path):
     assert (member.name, member.resample) == ("xception_rest.celebdf", "nearest")
     assert member.layout == "masked"
     assert "noted" in member.training["source"]["remarks"]
+    bare = path.rename(tmp_path / "backbone.hdf5")
+    with pytest.raises(UnsupportedError, match=r"Dense\(2, softmax\).*convert_keras"):
+        import_file(bare, project="bida", region="eyes", database="dfdc")
+
+
+def test_bidas_own_keras_file_gives_the_scores_of_keras(shared, tmp_path):
+    pytest.importorskip("deepregions.weights.keras")
+    theirs = np.load(shared / "golden" / "bida_tf110_flat.npz")
+    packed = (shared / "golden" / "bida_tf110_flat.hdf5.xz").read_bytes()
+    path = tmp_path / "Xception_UADFV_eyes.hdf5"
+    path.write_bytes(lzma.decompress(packed))
+    images = torch.from_numpy(theirs["x"]).permute(0, 3, 1, 2).float() / 255
+    member = assert_scores(path, images, torch.from_numpy(theirs["y"][:, 0]))
+    assert (member.name, member.resample) == ("xception_eyes.uadfv", "nearest")
 
 
 DETECTORS = {"Capsule": "pt", "DSP-FWA": "pt", "Xception": "hdf5"}

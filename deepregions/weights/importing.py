@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from deepregions.system import Member
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.pickles import read_state_dict
 from deepregions.weights.profiles import CADENE as CADENE_PROJECT
-from deepregions.weights.profiles import PROFILES, PROJECTS, Profile
+from deepregions.weights.profiles import PROFILES, PROJECTS
 from deepregions.weights.recognition import (
     CADENE,
     SUFFIXES,
@@ -57,6 +57,15 @@ class Backbone:
 
 
 Imported = Member | Backbone
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Weights in our names, settings beside the profile's, and what is to be said of them."""
+
+    state: Mapping[str, Tensor]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 class Importer:
@@ -142,46 +151,59 @@ class Importer:
         fake_index = self._fake_index
         if fake_index is None:
             fake_index = PROJECTS[found.project].fake_index
-        detector, remarks = self._detector(path, content, found, profile, fake_index)
-        source = self._source(path, found, [*remarks, *profile.remarks], fake_index)
+        network = self._network(path, content, found, fake_index)
+        settings: dict[str, Any] = {**profile.settings, **network.settings}
+        detector = profile.detector(**settings)
+        _load(detector, network.state)
+        source = self._source(path, found, [*network.remarks, *profile.remarks], fake_index)
         return Member(
-            detector, region, database, profile.layout, {"source": source}, "", profile.resample
+            detector=detector.eval(),
+            region=region,
+            database=database,
+            layout=profile.layout,
+            training={"source": source},
+            resample=profile.resample,
         )
 
-    def _detector(
-        self, path: Path, content: Content, found: Recognised, profile: Profile, fake_index: int
-    ) -> tuple[RegionDetector, Sequence[str]]:
-        """Returns the network with its weights, and what is to be said of them."""
-        settings = dict(profile.settings)
-        remarks: list[str] = []
-        arrays = content.arrays
+    def _network(
+        self, path: Path, content: Content, found: Recognised, fake_index: int
+    ) -> _Network:
         if content.format == "keras":
-            keras = importlib.import_module("deepregions.weights.keras").convert_keras(
-                path, fake_index=fake_index
+            return self._keras(path)
+        if found.detector == "capsule":
+            return self._capsule(content, fake_index)
+        if found.detector == "dsp-fwa":
+            bgr = found.project == "dsp-fwa"
+            return _Network(dsp_fwa_state_dict(content.arrays, fake_index=fake_index, bgr=bgr))
+        return _Network(
+            xception_state_dict(content.arrays, prefix=content.prefix, fake_index=fake_index)
+        )
+
+    def _keras(self, path: Path) -> _Network:
+        module = importlib.import_module("deepregions.weights.keras")  # it needs h5py
+        converted = module.convert_keras(path, fake_index=self._fake_index)
+        if converted.fake_index is None:
+            raise UnsupportedError(
+                f"{path} has no class for fakes: its head is {converted.report.head}",
+                "tools/convert_keras.py makes a backbone of it",
             )
-            state = dict(keras.state_dict)
-            settings |= {"size": keras.size, "bn_eps": keras.bn_eps}
-            remarks += [f"its last layer is {keras.head}", *keras.remarks]
-        elif found.detector == "capsule":
-            stored = stored_vgg(arrays)
-            state = capsule_state_dict(arrays, stored or self._vgg(), fake_index=fake_index)
-            settings["classes"] = found.classes
-            if not stored:
-                file = self._vgg_file
-                remarks.append(f"VGG-19 is that of {file.name if file else f'timm, {VGG}'}")
-            if found.classes > 2:
-                remarks.append(
-                    f"{found.classes} classes: genuine, and kinds of fakes, whose probabilities "
-                    "are added; the program itself only names the most probable class"
-                )
-        elif found.detector == "dsp-fwa":
-            bgr = settings.get("normalisation") == "caffe"
-            state = dsp_fwa_state_dict(arrays, fake_index=fake_index, bgr=bgr)
-        else:
-            state = xception_state_dict(arrays, prefix=content.prefix, fake_index=fake_index)
-        detector = profile.detector(**settings)  # type: ignore[arg-type]
-        _load(detector, state)
-        return detector.eval(), remarks
+        remarks = (f"its last layer is {converted.report.head}", *converted.report.notes)
+        return _Network(converted.state, converted.settings, remarks)
+
+    def _capsule(self, content: Content, fake_index: int) -> _Network:
+        vgg = stored_vgg(content.arrays)
+        remarks = []
+        if not vgg:
+            vgg = self._vgg()
+            file = self._vgg_file
+            remarks.append(f"VGG-19 is that of {file.name if file else f'timm, {VGG}'}")
+        if content.classes > 2:
+            remarks.append(
+                f"{content.classes} classes: genuine, and kinds of fakes, whose probabilities are "
+                "added; the program itself only names the most probable class"
+            )
+        state = capsule_state_dict(content.arrays, vgg, fake_index=fake_index)
+        return _Network(state, {"classes": content.classes}, remarks)
 
     def _source(
         self, path: Path, found: Recognised, remarks: Sequence[str], fake_index: int | None
