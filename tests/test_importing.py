@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from foreign import CadeneXception, ForeignCapsule, ForeignSPPNet, TransferModel, pictures, settle
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepregions.commands.cli import run
-from deepregions.detectors import Xception
+from deepregions.detectors import Capsule, Xception
 from deepregions.errors import (
     AssetError,
     DeepregionsError,
@@ -160,6 +162,7 @@ def transfer_scores(transfer_model: TransferModel) -> tuple[Tensor, Tensor]:
         return images, transfer_model((images - 0.5) / 0.5).softmax(1)[:, 1]
 
 
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 @pytest.mark.parametrize("form", ["module", "legacy module", "state dict", "safetensors"])
 def test_faceforensics_xception(transfer_model, transfer_scores, tmp_path, form):
     path = tmp_path / "all_c23.p"
@@ -454,6 +457,50 @@ def test_files_that_are_nearly_right_are_refused(capsule, vgg, tmp_path):
     refused({}, "no arrays by name")
 
 
+ODD = {
+    "a number": torch.tensor(1.0),
+    "nothing": torch.zeros(0),
+    "one": torch.zeros(1),
+    "whole numbers": torch.zeros(2, 10, 4, 8, dtype=torch.int64),
+    "complex": torch.zeros(2, 10, 4, 8, dtype=torch.complex64),
+    "five sides": torch.zeros(2, 1, 1, 1, 1),
+    "infinite": torch.full((2, 10, 4, 8), torch.inf),
+}
+
+
+@pytest.fixture(scope="module")
+def every_state(capsule: ForeignCapsule) -> dict[str, dict[str, Tensor]]:
+    """The names of every project's arrays."""
+    xception = CadeneXception().state_dict()
+    return {
+        "Capsule_DFDC_nose.pt": capsule.saved(),
+        "capsule_net_best.pth": capsule.saved(vgg="vgg_ext.vgg_1."),
+        "SPP-res50.pth": ForeignSPPNet().saved(),
+        "all_c23.p": {f"model.{key}": value for key, value in xception.items()},
+        "xception_best.pth": {f"backbone.{key}": value for key, value in xception.items()},
+    }
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_arrays_of_odd_shapes_and_types_are_refused(every_state, vgg, tmp_path, odd):
+    for name, state in every_state.items():
+        save(dict.fromkeys(state, ODD[odd]), tmp_path / name)
+        with pytest.raises(DeepregionsError, match=name) as caught:
+            import_file(tmp_path / name, vgg=vgg)
+        assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_one_odd_array_among_good_ones_is_refused(every_state, vgg, tmp_path, data):
+    good = every_state["Capsule_DFDC_nose.pt"]
+    key = data.draw(st.sampled_from([each for each in good if "tracked" not in each]))
+    odd = data.draw(st.sampled_from(sorted(ODD)))
+    path = save(good | {key: ODD[odd]}, tmp_path / "Capsule_DFDC_nose.pt")
+    with pytest.raises(DeepregionsError, match=path.name):
+        import_file(path, vgg=vgg)
+
+
 def test_whole_frame_models_of_faceforensics_are_refused(tmp_path):
     state = {f"model.{k}": x for k, x in CadeneXception().state_dict().items()}
     path = save(state, tmp_path / "full_c23.p")
@@ -474,6 +521,34 @@ def test_whole_frame_models_of_faceforensics_are_refused(tmp_path):
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(UsageError, match=message):
         Importer(**options)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_log_odds_of_several_classes_are_those_of_any_fake(double):
+    scores = torch.randn(5, 4, 3).double()
+    detector = Capsule(32, classes=3, double_softmax=double)
+    probability = scores.softmax(-1).mean(1)
+    if double:
+        probability = probability.softmax(-1)
+    fake = detector.log_odds(scores).sigmoid()
+    torch.testing.assert_close(fake, probability[:, 1:].sum(1))
+    label = torch.tensor([0, 1, 1, 0, 1])
+    any_fake = scores.softmax(-1)[..., 1:].sum(-1)
+    right = torch.where(label[:, None] == 1, any_fake, 1 - any_fake)
+    torch.testing.assert_close(detector.score_losses(scores, label), -right.log().sum(1))
+
+
+def test_a_capsule_of_one_class_tells_nothing():
+    with pytest.raises(UsageError, match="2 or more"):
+        Capsule(32, classes=1)
+
+
+def test_the_command_explains_itself(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run(["import", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "usage: deepregions [options] import" in printed
+    assert "Nothing in a file is executed" in printed
 
 
 def test_wrong_usage_of_the_command_is_one_line(tmp_path, capsys):

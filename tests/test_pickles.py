@@ -363,6 +363,33 @@ def test_a_network_that_contains_itself_ends():
         read_state_dict(Path("x.pt"))
 
 
+def test_networks_of_old_versions_of_torch_are_read():
+    """As of torch 1.0: a backend in every module, devices, sets and dicts as Python 2 had them."""
+    weight = Call(
+        torch._utils._rebuild_parameter,
+        tensor(Storage(4), 0, (2, 2), (2, 1)),
+        True,
+        OrderedDict(),
+    )
+    data = forged(weight, legacy=True)[2:-1]  # without PROTO and STOP
+    backend = b"ctorch.nn.backends.thnn\n_get_thnn_function_backend\n)R"
+    device = b"ctorch\ndevice\n(S'cuda'\nI0\ntR"
+    network = (
+        b"\x80\x02cnetwork.models\nTransferModel\n)\x81}("
+        + b"S'_backend'\n" + backend
+        + b"S'device'\n" + device
+        + b"S'seen'\nc__builtin__\nset\n((lI3\natR"
+        + b"S'_parameters'\nccollections\nOrderedDict\n((lS'weight'\n" + data + b"\x86atR"
+        + b"ub."
+    )  # fmt: skip
+    stored = struct.pack("<q", 4) + struct.pack("<4f", 0, 1, 2, 3)
+    Path("x.p").write_bytes(as_legacy(network, {"0": stored}))
+    tree = read_checkpoint(Path("x.p"))
+    assert tree.state["device"] == "cuda:0"
+    assert tree.state["seen"] == {3}
+    assert state_dict_of(tree)["weight"].tolist() == [[0, 1], [2, 3]]
+
+
 def test_a_missing_file_is_wrong_usage():
     with pytest.raises(UsageError, match="no such file"):
         read_state_dict(Path("nowhere.pt"))

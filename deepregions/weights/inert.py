@@ -392,6 +392,14 @@ def _size(arguments: Sequence[Any]) -> tuple[int, ...]:
     return _numbers(entries)
 
 
+def _device(arguments: Sequence[Any]) -> str:
+    return ":".join(str(part) for part in arguments if type(part) in (str, int))
+
+
+def _nothing(_: Sequence[Any]) -> None:
+    return None
+
+
 _FUNCTIONS = {
     name: _Function(name, call)
     for name, call in (
@@ -399,6 +407,8 @@ _FUNCTIONS = {
         ("__builtin__.set", _set),
         ("builtins.set", _set),
         ("torch.Size", _size),
+        ("torch.device", _device),  # in networks that ran on several
+        ("torch.nn.backends.thnn._get_thnn_function_backend", _nothing),  # in all until torch 1.3
         ("torch._utils._rebuild_tensor", _tensor),
         ("torch._utils._rebuild_tensor_v2", _tensor),
         ("torch._utils._rebuild_parameter", _parameter),
