@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.weights.inert import MAX_DIMENSIONS, Shell, StorageKind, unpickle
+from deepregions.weights.inert import unpickle
+from deepregions.weights.shells import MAX_DIMENSIONS, Shell, StorageKind
 
 MAX_ENTRIES = 100_000
 MAX_ARRAYS = 20_000
@@ -95,7 +96,7 @@ def read_checkpoint(path: Path) -> Any:
     """Returns what a torch checkpoint holds: tensors on the CPU in plain containers.
 
     Nothing in the file is executed. Objects of known networks' classes come as
-    :class:`~deepregions.weights.inert.Shell`.
+    :class:`~deepregions.weights.shells.Shell`.
 
     Args:
         path: A file of ``torch.save``, of today's format or of the one before torch 1.6.
