@@ -52,9 +52,12 @@ def imagenet(x: Tensor) -> Tensor:
 
 def assert_scores(path: Path, images: Tensor, expected: Tensor, **options) -> Member:
     """Imports, saves and loads, and compares P(fake)."""
+    assert ((expected > 0.01) & (expected < 0.99)).all(), "saturated scores would hide differences"
     member = import_file(path, **options)
     (loaded,) = load_bundle(save_imported(member, path.parent / "out"))
     with torch.inference_mode():
+        turned = loaded.detector(images.flip(1)).sigmoid()
+        assert (turned - expected).abs().max() > 1e-4, "scores do not depend on the colours"
         torch.testing.assert_close(
             loaded.detector(images).sigmoid(), expected.float(), rtol=0, atol=1e-5
         )
@@ -193,6 +196,18 @@ def test_faceforensics_xception(transfer_model, transfer_scores, tmp_path, form)
     assert member.detector.settings()["padding"] == "symmetric"
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"bn_eps": 1e-3}, {"padding": "same"}, {"normalisation": "unit"}]
+)
+def test_every_setting_of_the_profile_counts(transfer_model, transfer_scores, tmp_path, wrong):
+    images, expected = transfer_scores
+    member = import_file(save(transfer_model.state_dict(), tmp_path / "all_c23.p"))
+    detector = Xception(**(member.detector.settings() | wrong)).eval()
+    detector.load_state_dict(member.detector.state_dict())
+    with torch.inference_mode():
+        assert (detector(images).sigmoid() - expected).abs() > 1e-4
+
+
 def assert_same_weights(member: Member, network: CadeneXception) -> None:
     ours = {key.partition(".")[2]: value for key, value in member.detector.state_dict().items()}
     for key, value in network.state_dict().items():
@@ -249,6 +264,9 @@ def test_cadenes_imagenet_xception_starts_a_training(tmp_path, flat):
 def keras_standing_in(monkeypatch: pytest.MonkeyPatch) -> Xception:
     """Takes the place of the Keras reader, which has tests of its own."""
     detector = settle(Xception(64, bn_eps=2e-3))
+    with torch.inference_mode():
+        scale = detector(pictures(64)).abs().item()
+    detector.classifier.weight.data.div_(scale)  # else every score is 0 or 1
 
     def convert_keras(path: Path, *, fake_index: int | None) -> SimpleNamespace:
         assert path.suffix == ".hdf5"
