@@ -13,7 +13,7 @@ from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
 from deepregions import __version__
-from deepregions.commands import bundle, demo, detect, models, prepare, segment
+from deepregions.commands import bundle, demo, detect, import_, models, prepare, segment
 from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
@@ -23,9 +23,10 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
     segment.segment,
     prepare.prepare,
-    demo.demo,
+    import_.import_,
     models.models,
     bundle.bundle,
+    demo.demo,
 )
 
 
@@ -82,7 +83,7 @@ def dispatch(argv: Sequence[str]) -> int:
         raise UsageError(message, f"see deepregions {_named(argv)}--help") from error
     options = arguments[arguments.command].as_dict()
     options.pop("config", None)
-    command = next(each for each in _COMMANDS if each.__name__ == arguments.command)
+    command = next(each for each in _COMMANDS if _name(each) == arguments.command)
     for name, parameter in _parameters(command).items():
         if parameter.annotation == list[Path]:
             options[name] = [Path(item) for item in options[name]]
@@ -93,8 +94,12 @@ def _parameters(command: Callable[..., int]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(command, eval_str=True).parameters
 
 
+def _name(command: Callable[..., int]) -> str:
+    return command.__name__.rstrip("_")  # import_ is "import", which is Python's own word
+
+
 def _named(argv: Sequence[str]) -> str:
-    names = [command.__name__ for command in _COMMANDS]
+    names = [_name(command) for command in _COMMANDS]
     return f"{argv[0]} " if argv[0] in names else ""
 
 
@@ -109,7 +114,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subcommands(dest="command", title="commands", metavar="COMMAND")
     for command in _COMMANDS:
         summary = parse(command.__doc__ or "").short_description or ""
-        commands.add_subcommand(command.__name__, _command_parser(command), help=summary)
+        commands.add_subcommand(_name(command), _command_parser(command), help=summary)
     commands.add_subcommand(
         "fit", ArgumentParser(), help="Trains a detector on a region (LightningCLI; fit --help)."
     )

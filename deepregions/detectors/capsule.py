@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from deepregions.detectors.base import Normalisation, RegionDetector
 from deepregions.detectors.pretrained import load_backbone
+from deepregions.errors import UsageError
 
 CAPSULES = 10
 WIDTH = 8  # numbers in a primary capsule's output
@@ -83,14 +84,18 @@ class Routing(nn.Module):
     Agreement is weighed for each of the 4 components of an output by itself, as in the original.
     Everything here is small and stays float32: products are written as sums, which mixed
     precision leaves alone.
+
+    Args:
+        classes: How many there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(2, CAPSULES, 4, WIDTH))  # class, from, to, number
+        weight = torch.randn(classes, CAPSULES, 4, WIDTH)  # class, from, to, number
+        self.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the output capsules (N, 4, 2), the second is fake, of (N, capsules, 8)."""
+        """Returns the output capsules (N, 4, classes) of (N, capsules, 8)."""
         weight = self.weight.float()
         if self.training:
             weight = weight + NOISE * torch.randn_like(weight)
@@ -117,13 +122,15 @@ class Capsule(RegionDetector):
         double_softmax: Scores as the paper's program gives them: it takes a softmax of
             probabilities, which keeps their order but squeezes them into [0.387, 0.613].
         normalisation: What VGG was given in training: ``centred`` in DeepfakeBench.
+        classes: The first is genuine, all others are kinds of fakes; log-odds are those of any
+            fake. More than 2 is for checkpoints of the original's multi-class training.
         pretrained: Take VGG from timm's ``vgg19.tv_in1k``, trained on ImageNet.
         backbone_file: Take it from this file (safetensors or torch) instead.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
 
     Raises:
-        UsageError: The size is too small, or the file is not there.
+        UsageError: The size or the number of classes is too small, or the file is not there.
         UnreadableError: The file does not hold the weights of this network.
         AssetError: The pretrained weights cannot be fetched.
     """
@@ -137,6 +144,7 @@ class Capsule(RegionDetector):
         *,
         double_softmax: bool = False,
         normalisation: Normalisation = "imagenet",
+        classes: int = 2,
         pretrained: bool = False,
         backbone_file: str | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -148,10 +156,13 @@ class Capsule(RegionDetector):
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             double_softmax=double_softmax,
+            classes=classes,
         )
+        if classes < 2:
+            raise UsageError(f"Capsule cannot tell {classes} class from others", "give 2 or more")
         self.double_softmax = double_softmax
         self.trunk = vgg_trunk()
-        self.capsules = nn.Sequential(PrimaryCapsules(), Routing())
+        self.capsules = nn.Sequential(PrimaryCapsules(), Routing(classes))
         if pretrained or backbone_file:
             load_backbone(self.trunk, "vgg19.tv_in1k", backbone_file, prefix="features.")
         self.train(self.training)
@@ -172,22 +183,36 @@ class Capsule(RegionDetector):
         return self
 
     def network(self, x: Tensor) -> Tensor:
-        """Returns the output capsules (N, 4, 2), the second is fake, of (N, 3, S, S)."""
+        """Returns the output capsules (N, 4, classes), the first genuine, of (N, 3, S, S)."""
         scores: Tensor = self.capsules(self.trunk(x))
         return scores
 
     def log_odds(self, scores: Tensor) -> Tensor:
-        """Returns the log-odds (N,) of the mean, over 4 components, of the fake probability."""
-        margin = scores[..., 1] - scores[..., 0]
-        if self.double_softmax:  # the difference of the two mean probabilities
-            return torch.tanh(margin / 2).mean(1)
+        """Returns the log-odds (N,) of any fake against genuine.
+
+        The original's probability of a class is the mean, over 4 components, of its softmax; that
+        of any fake is the sum over the kinds. With ``double_softmax`` these probabilities go
+        through a softmax again before they are added.
+        """
+        if self.double_softmax:
+            probability = scores.softmax(-1).mean(1)
+            return probability[:, 1:].logsumexp(1) - probability[:, 0]
+        margin = _margin(scores)
         fake, genuine = functional.logsigmoid(margin), functional.logsigmoid(-margin)
         return fake.logsumexp(1) - genuine.logsumexp(1)
 
     def score_losses(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Returns the sum (N,) over 4 components of their cross entropies.
+        """Returns the sum (N,) over 4 components of the cross entropies of any fake.
 
-        As output capsules are shorter than 1, it cannot go below 4 ln(1 + 1/e) = 1.253.
+        As output capsules are shorter than 1, with two classes it cannot go below
+        4 ln(1 + 1/e) = 1.253.
         """
-        target = label[:, None].expand(-1, scores.shape[1])
-        return functional.cross_entropy(scores.transpose(1, 2), target, reduction="none").sum(1)
+        margin = _margin(scores)
+        target = label[:, None].to(margin.dtype).expand_as(margin)
+        losses = functional.binary_cross_entropy_with_logits(margin, target, reduction="none")
+        return losses.sum(1)
+
+
+def _margin(scores: Tensor) -> Tensor:
+    """Returns the log-odds (N, 4) of any fake, by component, of scores (N, 4, classes)."""
+    return scores[..., 1:].logsumexp(-1) - scores[..., 0]

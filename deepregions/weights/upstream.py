@@ -1,7 +1,8 @@
-"""State dicts of the paper's own program (BiDAlab/DeepFakes_FacialRegions), renamed to ours.
+"""Capsule and DSP-FWA networks of other programs, renamed to ours.
 
-Its classes are folders in alphabetical order, so ``fake`` is 0 there; here it is 1. Arrays are
-renamed, put side by side and reordered, never changed.
+Where classes are folders in alphabetical order ``fake`` is 0, as in the paper's own program
+(BiDAlab/DeepFakes_FacialRegions); here it is 1. Arrays are renamed, put side by side and
+reordered, never changed.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ def capsule_state_dict(
     """Returns the state dict of :class:`~deepregions.detectors.Capsule`.
 
     Args:
-        upstream: That of a Capsule of BiDA or of Capsule-Forensics-v2 with two classes, 281
-            arrays, with or without ``module.`` before their names.
-        vgg: That of a VGG-19 in torchvision's or timm's names, which the original does not save.
-        fake_index: Which of the original's classes is fake.
+        upstream: That of a Capsule of BiDA, Capsule-Forensics-v2 or DeepfakeBench, with or without
+            ``module.`` before the names of its arrays.
+        vgg: That of a VGG-19 in torchvision's or timm's names, which most originals do not save.
+        fake_index: Which of the original's two classes is fake. Of more than two the first must be
+            genuine and all others fake, which is written as 1.
 
     Raises:
-        UnreadableError: An array is missing.
+        UnreadableError: An array is missing, or the classes are others.
     """
-    arrays = _Arrays(upstream, "a Capsule checkpoint")
-    trunk = _Arrays(vgg, "a VGG-19 checkpoint")
+    arrays = Arrays(upstream, "a Capsule checkpoint")
+    trunk = Arrays(vgg, "a VGG-19 checkpoint")
     state = {}
     for layer in (0, 2, 5, 7, 10, 12, 14, 16):
         for kind in ("weight", "bias"):
@@ -50,28 +52,49 @@ def capsule_state_dict(
         kinds = ["weight", "bias"]
         if name.startswith("bn"):
             kinds += ["running_mean", "running_var"]
-            counter = arrays[f"fea_ext.capsules.0.{place}.num_batches_tracked"]
-            state[f"capsules.0.{name}.num_batches_tracked"] = counter
+            counter = f"fea_ext.capsules.0.{place}.num_batches_tracked"  # unused; not in old files
+            state[f"capsules.0.{name}.num_batches_tracked"] = arrays.get(counter, torch.tensor(0))
         for kind in kinds:
             parts = [arrays[f"fea_ext.capsules.{i}.{place}.{kind}"] for i in range(CAPSULES)]
+            if any(not part.dim() or part.shape != parts[0].shape for part in parts):
+                raise UnreadableError(f"the capsules' arrays {place}.{kind} differ in shape")
             state[f"capsules.0.{name}.{kind}"] = torch.cat(parts)
     routes = arrays["routing_stats.route_weights"]
-    state["capsules.1.weight"] = _fake_last(routes, fake_index)
+    several = routes.dim() and len(routes) > 2 and fake_index == 1  # already genuine first
+    state["capsules.1.weight"] = routes if several else fake_last(routes, fake_index)
     return state
 
 
-def dsp_fwa_state_dict(upstream: Mapping[str, Tensor], *, fake_index: int = 0) -> dict[str, Tensor]:
+def stored_vgg(upstream: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the VGG-19 that DeepfakeBench stores with its Capsule, in torchvision's names.
+
+    Empty where there is none.
+    """
+    prefix = "vgg_ext.vgg_1."
+    arrays = Arrays(upstream, "a Capsule checkpoint")
+    return {
+        f"features.{key.removeprefix(prefix)}": value
+        for key, value in arrays.items()
+        if key.startswith(prefix)
+    }
+
+
+def dsp_fwa_state_dict(
+    upstream: Mapping[str, Tensor], *, fake_index: int = 0, bgr: bool = False
+) -> dict[str, Tensor]:
     """Returns the state dict of :class:`~deepregions.detectors.DSPFWA`.
 
     Args:
         upstream: That of the original's SPPNet on ResNet-50, with or without ``module.`` before
             the names; its two unused classifiers are left out.
         fake_index: Which of the original's classes is fake.
+        bgr: The original takes blue, green and red in this order, so that the first layer's input
+            channels are turned round for RGB.
 
     Raises:
         UnreadableError: An array is missing.
     """
-    arrays = _Arrays(upstream, "a DSP-FWA checkpoint")
+    arrays = Arrays(upstream, "a DSP-FWA checkpoint")
     prefix = "resnet.resnet."
     state = {
         f"backbone.{key.removeprefix(prefix)}": value
@@ -79,11 +102,20 @@ def dsp_fwa_state_dict(upstream: Mapping[str, Tensor], *, fake_index: int = 0) -
         if key.startswith(prefix) and not key.startswith(f"{prefix}fc.")
     }
     for kind in ("weight", "bias"):
-        state[f"classifier.{kind}"] = _fake_last(arrays[f"classifier.{kind}"], fake_index)
+        state[f"classifier.{kind}"] = fake_last(arrays[f"classifier.{kind}"], fake_index)
+    if bgr:
+        state["backbone.conv1.weight"] = _turned(arrays[f"{prefix}conv1.weight"])
     return state
 
 
-class _Arrays(dict[str, Tensor]):
+def _turned(kernels: Tensor) -> Tensor:
+    """Returns kernels (O, 3, H, W) for the colours in the opposite order."""
+    if kernels.dim() != 4:
+        raise UnreadableError(f"the first layer's kernels are {list(kernels.shape)}")
+    return kernels.flip(1)
+
+
+class Arrays(dict[str, Tensor]):
     """Arrays by name, without ``module.``; a missing one is named."""
 
     def __init__(self, state: Mapping[str, Tensor], kind: str) -> None:
@@ -94,11 +126,16 @@ class _Arrays(dict[str, Tensor]):
         raise UnreadableError(f"this is not {self.kind}: it has no array {key}")
 
 
-def _fake_last(classes: Tensor, fake_index: int) -> Tensor:
-    """Returns (2, ...) with the fake class second."""
-    if fake_index not in (0, 1) or classes.shape[0] != 2:
+def fake_last(classes: Tensor, fake_index: int) -> Tensor:
+    """Returns (2, ...) with the fake class second.
+
+    Raises:
+        UnreadableError: There are not two classes.
+    """
+    count = len(classes) if classes.dim() else 0
+    if fake_index not in (0, 1) or count != 2:
         raise UnreadableError(
-            f"class {fake_index} of {classes.shape[0]} cannot be the fake one",
+            f"class {fake_index} of {count} cannot be the fake one",
             "two classes are wanted",
         )
     return classes.flip(0) if fake_index == 0 else classes

@@ -1,0 +1,157 @@
+"""``deepregions import``: other people's checkpoints as bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepregions.weights.importing import Imported, Importer
+
+
+def import_(
+    source: list[Path],
+    *,
+    out: Path,
+    vgg: Path | None = None,
+    fake_index: int | None = None,
+    region: str | None = None,
+    database: str | None = None,
+    project: str | None = None,
+    json: bool = False,
+) -> int:
+    """Makes bundles of other people's checkpoints, with the scores of the programs they are of.
+
+    Takes the networks of the paper (BiDAlab/DeepFakes_FacialRegions: Capsule, DSP-FWA and
+    Xception, also the whole models folder), Capsule-Forensics-v2, DSP-FWA, FaceForensics++ and
+    DeepfakeBench, under the names that they were published with; of Cadene's ImageNet Xception it
+    makes a file for --model.init_args.backbone_file. Nothing in a file is executed. A file that
+    cannot be imported does not stop the others. Exits with 0 when all were imported, else with 1.
+
+    Args:
+        source: Checkpoint files, or folders of them.
+        out: The folder to write bundles to, as OUT/DETECTOR_REGION.DATABASE.
+        vgg: VGG-19 weights for Capsule files, which mostly come without: torchvision's or timm's,
+            as a file. Left out, timm's vgg19.tv_in1k is fetched.
+        fake_index: Which of a network's two classes is fake, 0 or 1, if not the program's own.
+        region: What was trained on, if the file's name does not say it.
+        database: What was trained on, if the file's name does not say it.
+        project: Whose the files are, if neither content nor name says it: bida, capsule-v2,
+            dsp-fwa, faceforensics or deepfakebench.
+        json: Print one JSON object per file, one per line, instead of a table.
+    """
+    import sys
+    from json import dumps
+
+    from deepregions.commands import checks
+    from deepregions.weights.importing import Importer, find_checkpoints
+
+    importer = Importer(
+        vgg=vgg, fake_index=fake_index, region=region, database=database, project=project
+    )
+    files = [path for path in find_checkpoints(source) if vgg is None or not path.samefile(vgg)]
+    written: dict[Path, Path] = {}
+    rows = []
+    for path in checks.progress(files, "importing"):
+        row = _import_one(path, importer, out, written)
+        rows.append(row)
+        if json:
+            if row["error"] is not None:
+                sys.stderr.write(f"deepregions: {row['error']}\n")
+            sys.stdout.write(f"{dumps(row, allow_nan=False)}\n")
+            sys.stdout.flush()
+    if not json:
+        _show(rows)
+    return 0 if all(row["error"] is None for row in rows) else 1
+
+
+def _import_one(
+    path: Path, importer: Importer, out: Path, written: dict[Path, Path]
+) -> dict[str, Any]:
+    """Imports a file; returns what is to be told of it.
+
+    Args:
+        path: The file.
+        importer: What imports it.
+        out: Where bundles go.
+        written: What this run has written, and of which file; added to.
+    """
+    from deepregions.errors import DeepregionsError, UsageError
+    from deepregions.weights.importing import save_imported, target_of
+
+    row: dict[str, Any] = {"source": str(path), "bundle": None, "error": None}
+    try:
+        imported = importer(path)
+        target = target_of(imported, out)
+        if target in written:
+            raise UsageError(
+                f"{path} would become {target}, as {written[target]} did",
+                "import it to another folder, or give it another --database",
+            )
+        save_imported(imported, out)
+    except (DeepregionsError, OSError) as error:
+        return row | {"error": str(error)}
+    written[target] = path
+    return row | {"bundle": str(target)} | _facts(imported)
+
+
+def _facts(imported: Imported) -> dict[str, Any]:
+    from deepregions.system import Member
+
+    if not isinstance(imported, Member):
+        return {"kind": "backbone", "origin": dict(imported.source)}
+    return {
+        "kind": "bundle",
+        "detector": imported.detector.name,
+        "region": str(imported.region),
+        "database": imported.database,
+        "settings": imported.detector.settings(),
+        "layout": imported.layout,
+        "resample": imported.resample,
+        "origin": imported.training["source"],
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in ("file", "becomes", "crop", "fake class"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        name = escape(Path(row["source"]).name)
+        if row["error"] is not None:
+            table.add_row(name, "[red]refused[/]", "", "")
+            continue
+        origin = row["origin"]
+        crop = "-"
+        if row["kind"] == "bundle":
+            crop = f"{row['layout']} {row['settings']['size']} {row['resample']}"
+        fake = "-" if origin["fake_index"] is None else str(origin["fake_index"])
+        table.add_row(name, escape(Path(row["bundle"]).name), crop, fake)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    done = [row for row in rows if row["error"] is None]
+    console.print(f"{len(done)} of {len(rows)} imported", highlight=False)
+    for row in rows:
+        if row["error"] is not None:
+            console.print(f"refused: {escape(row['error'])}", highlight=False)
+    for names, remark in _remarks(done):
+        console.print(f"note: {escape(names)}: {escape(remark)}", highlight=False)
+
+
+def _remarks(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Returns each remark once, with the first it is about and how many others there are."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        origin = row["origin"]
+        licence = f"of {origin['project']}, licence: {origin['licence']}"
+        for remark in (licence, *origin["remarks"]):
+            about.setdefault(remark, []).append(Path(row["bundle"]).name)
+    return [
+        (names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", remark)
+        for remark, names in about.items()
+    ]

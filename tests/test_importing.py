@@ -1,0 +1,577 @@
+"""Checkpoints of other programs: each becomes a member whose score is that of its program."""
+
+import json
+import lzma
+from itertools import product
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import foreign
+import numpy as np
+import pytest
+import torch
+from foreign import CadeneXception, ForeignCapsule, ForeignSPPNet, TransferModel, pictures, settle
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from deepregions.commands.cli import run
+from deepregions.detectors import Capsule, Xception
+from deepregions.errors import (
+    AssetError,
+    DeepregionsError,
+    UnreadableError,
+    UnsupportedError,
+    UsageError,
+)
+from deepregions.system import Member
+from deepregions.types import Region
+from deepregions.weights.bundle import load_bundle
+from deepregions.weights.importing import Backbone, Importer, import_file, save_imported
+from deepregions.weights.pickles import read_state_dict
+from deepregions.weights.recognition import Content, identify, recognise
+
+
+@pytest.fixture(scope="module")
+def capsule() -> ForeignCapsule:
+    return ForeignCapsule()
+
+
+@pytest.fixture
+def vgg(capsule: ForeignCapsule, tmp_path: Path) -> Path:
+    path = tmp_path / "vgg19-dcbb9e9d.pth"
+    torch.save(capsule.saved_vgg(), path)
+    return path
+
+
+def imagenet(x: Tensor) -> Tensor:
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (x - mean[:, None, None]) / std[:, None, None]
+
+
+def assert_scores(path: Path, images: Tensor, expected: Tensor, **options) -> Member:
+    """Imports, saves and loads, and compares P(fake)."""
+    assert ((expected > 0.01) & (expected < 0.99)).all(), "saturated scores would hide differences"
+    member = import_file(path, **options)
+    (loaded,) = load_bundle(save_imported(member, path.parent / "out"))
+    with torch.inference_mode():
+        turned = loaded.detector(images.flip(1)).sigmoid()
+        assert (turned - expected).abs().max() > 1e-4, "scores do not depend on the colours"
+        torch.testing.assert_close(
+            loaded.detector(images).sigmoid(), expected.float(), rtol=0, atol=1e-5
+        )
+    assert (loaded.layout, loaded.resample) == (member.layout, member.resample)
+    return loaded
+
+
+def unpacked(shared: Path, name: str, folder: Path) -> Path:
+    path = folder / name
+    path.write_bytes(lzma.decompress((shared / "golden" / f"{name}.xz").read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("detector", ["Capsule", "DSP-FWA"])
+def test_bidas_own_files_give_the_scores_of_its_own_code(shared, tmp_path, detector):
+    theirs = np.load(shared / "golden" / "torch_outputs.npz")
+    images = torch.from_numpy(theirs["images"]).permute(0, 3, 1, 2).float() / 255
+    path = unpacked(shared, f"{detector}_UADFV_eyes.pt", tmp_path)
+    options = {}
+    if detector == "Capsule":
+        options["vgg"] = unpacked(shared, "vgg19_features.pth", tmp_path)
+    expected = theirs["capsule_score" if detector == "Capsule" else "dsp_score"]
+    member = assert_scores(path, images, torch.from_numpy(expected), **options)
+    assert (member.region, member.database, member.layout) == (Region.EYES, "uadfv", "masked")
+    source = member.training["source"]
+    assert (source["file"], source["fake_index"]) == (path.name, 0)
+    assert source["project"] == "BiDAlab/DeepFakes_FacialRegions"
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_capsule_forensics_v2(capsule, vgg, tmp_path, parallel):
+    path = tmp_path / "capsule_21.pt"
+    torch.save(capsule.saved(prefix="module." if parallel else ""), path)
+    images = pictures(300)
+    with torch.inference_mode():
+        expected = capsule(imagenet(images)).softmax(1)[:, 1]
+    member = assert_scores(path, images, expected, vgg=vgg)
+    assert (member.layout, member.database, member.detector.size) == ("context", "ffpp", 300)
+    assert any("vgg19-dcbb9e9d.pth" in each for each in member.training["source"]["remarks"])
+
+
+def test_capsule_forensics_v2_of_four_classes_is_any_fake(tmp_path):
+    network = ForeignCapsule(classes=4, seed=1)
+    torch.save(network.saved(), tmp_path / "capsule_13.pt")
+    torch.save(network.saved_vgg(), tmp_path / "vgg.pth")
+    images = pictures(300)
+    with torch.inference_mode():
+        expected = network(imagenet(images)).softmax(1)[:, 1:].sum(1)
+    path, vgg = tmp_path / "capsule_13.pt", tmp_path / "vgg.pth"
+    member = assert_scores(path, images, expected, vgg=vgg)
+    assert member.detector.settings()["classes"] == 4
+    with pytest.raises(UnreadableError, match="class 0 of 4 cannot be the fake one"):
+        import_file(path, vgg=vgg, fake_index=0)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_deepfakebench_capsule_brings_its_own_vgg(tmp_path, parallel):
+    network = ForeignCapsule(seed=2)
+    prefix = "module." if parallel else ""
+    path = tmp_path / "capsule_net_best.pth"
+    torch.save(network.saved(vgg="vgg_ext.vgg_1.", prefix=prefix), path)
+    images = pictures(256)
+    with torch.inference_mode():
+        expected = network((images - 0.5) / 0.5).softmax(1)[:, 1]
+    member = assert_scores(path, images, expected)
+    assert member.training["source"]["licence"] == "CC-BY-NC-4.0"
+
+
+def test_dsp_fwa_of_its_authors_takes_blue_first(tmp_path):
+    network = ForeignSPPNet()
+    path = tmp_path / "SPP-res50.pth"
+    torch.save({"epoch": 19, "net": network.saved()}, path)
+    images = pictures(224)
+    blue_first = images.flip(1) * 255 - torch.tensor([103.939, 116.779, 123.68])[:, None, None]
+    with torch.inference_mode():
+        expected = network(blue_first).softmax(1)[:, 0]
+    member = assert_scores(path, images, expected)
+    assert (member.name, member.layout) == ("dsp-fwa_entire.warped", "context")
+
+
+@pytest.mark.parametrize(
+    ("name", "project", "wrapped"),
+    [("SPP-res50.pth", "dsp-fwa", False), ("x.pth", "dsp-fwa", True), ("x.pth", None, False)],
+)
+def test_a_wrapped_sppnet_or_one_of_its_authors_name_is_theirs(tmp_path, name, project, wrapped):
+    state = {"module.resnet.resnet.conv1.weight": torch.zeros(64, 3, 7, 7)}
+    path = save({"epoch": 1, "net": state} if wrapped else state, tmp_path / name)
+    if project is not None:
+        assert recognise(path).project == project
+        return
+    with pytest.raises(UnsupportedError, match="--project bida or dsp-fwa"):
+        recognise(path)
+
+
+@pytest.fixture(scope="module")
+def transfer_model() -> TransferModel:
+    torch.manual_seed(3)
+    return settle(TransferModel(dropout=True))
+
+
+@pytest.fixture(scope="module")
+def transfer_scores(transfer_model: TransferModel) -> tuple[Tensor, Tensor]:
+    images = pictures(299)
+    with torch.inference_mode():
+        return images, transfer_model((images - 0.5) / 0.5).softmax(1)[:, 1]
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+@pytest.mark.parametrize("form", ["module", "legacy module", "state dict", "safetensors"])
+def test_faceforensics_xception(transfer_model, transfer_scores, tmp_path, form):
+    path = tmp_path / "all_c23.p"
+    kept = transfer_model.model.features
+    del transfer_model.model.features  # not part of what the program saves
+    try:
+        if "module" in form:
+            with foreign.posing(foreign.FACE_FORENSICS):
+                torch.save(
+                    transfer_model, path, _use_new_zipfile_serialization="legacy" not in form
+                )
+            with pytest.raises(ModuleNotFoundError, match="network"):  # what everyone meets
+                torch.load(path, weights_only=False)
+        elif form == "safetensors":
+            save_file(transfer_model.state_dict(), path)
+        else:
+            torch.save(transfer_model.state_dict(), path)
+    finally:
+        transfer_model.model.features = kept
+    if form != "module":  # the same arrays, so the same scores
+        assert recognise(path).project == "faceforensics"
+        read, expected = read_state_dict(path), transfer_model.state_dict()
+        assert read.keys() == expected.keys()
+        assert all(torch.equal(read[key], expected[key]) for key in expected)
+        return
+    member = assert_scores(path, *transfer_scores)
+    assert (member.name, member.layout) == ("xception_entire.ffpp", "context")
+    assert member.detector.settings()["padding"] == "symmetric"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bn_eps": 1e-3}, {"padding": "same"}, {"normalisation": "unit"}]
+)
+def test_every_setting_of_the_profile_counts(transfer_model, transfer_scores, tmp_path, wrong):
+    images, expected = transfer_scores
+    member = import_file(save(transfer_model.state_dict(), tmp_path / "all_c23.p"))
+    detector = Xception(**(member.detector.settings() | wrong)).eval()
+    detector.load_state_dict(member.detector.state_dict())
+    with torch.inference_mode():
+        assert (detector(images).sigmoid() - expected).abs() > 1e-4
+
+
+def assert_same_weights(member: Member, network: CadeneXception) -> None:
+    ours = {key.partition(".")[2]: value for key, value in member.detector.state_dict().items()}
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(ours[key.split(".")[-1] if "linear" in key else key], value)
+
+
+def deepfakebench(network: CadeneXception, prefix: str) -> dict[str, Tensor]:
+    state = {f"{prefix}backbone.{key}": value for key, value in network.state_dict().items()}
+    extra = {"0.weight": torch.zeros(512, 2048, 1, 1), "0.bias": torch.zeros(512)}
+    return state | {f"{prefix}backbone.adjust_channel.{key}": x for key, x in extra.items()}
+
+
+@pytest.mark.parametrize("name", ["xception_best", "fwa_best"])
+def test_deepfakebench_xception_and_its_fwa(tmp_path, name):
+    torch.manual_seed(4)
+    network = settle(CadeneXception())
+    path = tmp_path / f"{name}.pth"
+    torch.save(deepfakebench(network, "module." if name == "fwa_best" else ""), path)
+    if name == "xception_best":
+        images = pictures(256)
+        with torch.inference_mode():
+            expected = network((images - 0.5) / 0.5).softmax(1)[:, 1]
+        member = assert_scores(path, images, expected)
+    else:
+        member = import_file(path)
+        assert_same_weights(member, network)
+    assert member.detector.name == "xception"
+    assert member.database == ("ffpp" if name == "xception_best" else "ffpp-fwa")
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_cadenes_imagenet_xception_starts_a_training(tmp_path, flat):
+    torch.manual_seed(5)
+    network = settle(CadeneXception(classes=1000))
+    state = {key.replace("last_linear", "fc"): x for key, x in network.state_dict().items()}
+    state = {key: x for key, x in state.items() if "num_batches_tracked" not in key}
+    if flat:  # the file of 2017
+        state = {k: x[:, :, 0, 0] if "pointwise" in k else x for k, x in state.items()}
+    path = tmp_path / "xception-b5690688.pth"
+    torch.save(state, path)
+    imported = import_file(path)
+    assert isinstance(imported, Backbone)
+    written = save_imported(imported, tmp_path / "out")
+    assert written.name == "xception-b5690688.safetensors"
+    assert all(value.dim() != 2 for value in load_file(written).values())
+    settings = {"bn_eps": 1e-5, "padding": "symmetric", "normalisation": "centred"}
+    detector = Xception(96, backbone_file=str(written), **settings).eval()
+    images = pictures(96)
+    with torch.inference_mode():
+        expected = network.features[0].forward_features(images).mean((2, 3))
+        torch.testing.assert_close(detector.backbone(images), expected)
+
+
+def keras_standing_in(monkeypatch: pytest.MonkeyPatch) -> Xception:
+    """Takes the place of the Keras reader, which has tests of its own."""
+    detector = settle(Xception(64, bn_eps=2e-3))
+    with torch.inference_mode():
+        scale = detector(pictures(64)).abs().item()
+    detector.classifier.weight.data.div_(scale)  # else every score is 0 or 1
+
+    def convert_keras(path: Path, *, fake_index: int | None) -> SimpleNamespace:
+        assert path.suffix == ".hdf5"
+        state = detector.state_dict()
+        if not fake_index:
+            state |= {key: state[key].flip(0) for key in state if key.startswith("classifier")}
+        return SimpleNamespace(
+            state=state,
+            settings={"size": 64, "bn_eps": 2e-3, "normalisation": "unit"},
+            fake_index=None if "backbone" in path.stem else fake_index or 0,
+            report=SimpleNamespace(head="Dense(2, softmax)", notes=("noted",)),
+        )
+
+    module = ModuleType("deepregions.weights.keras")
+    module.convert_keras = convert_keras
+    monkeypatch.setitem(__import__("sys").modules, "deepregions.weights.keras", module)
+    return detector
+
+
+def test_bidas_xception_keeps_what_the_keras_file_says(monkeypatch, tmp_path):
+    detector = keras_standing_in(monkeypatch)
+    path = tmp_path / "Xception_CelebDF_rest.hdf5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n and so on")
+    images = pictures(64)
+    with torch.inference_mode():
+        genuine = detector(images).sigmoid()
+    member = assert_scores(path, images, 1 - genuine)  # BiDA's fake is class 0
+    turned = import_file(path, fake_index=1).detector
+    with torch.inference_mode():
+        torch.testing.assert_close(turned(images).sigmoid(), genuine)
+    assert (member.name, member.resample) == ("xception_rest.celebdf", "nearest")
+    assert member.layout == "masked"
+    assert "noted" in member.training["source"]["remarks"]
+    bare = path.rename(tmp_path / "backbone.hdf5")
+    with pytest.raises(UnsupportedError, match=r"Dense\(2, softmax\).*convert_keras"):
+        import_file(bare, project="bida", region="eyes", database="dfdc")
+
+
+def test_bidas_own_keras_file_gives_the_scores_of_keras(shared, tmp_path):
+    pytest.importorskip("deepregions.weights.keras")
+    theirs = np.load(shared / "golden" / "bida_tf110_flat.npz")
+    packed = (shared / "golden" / "bida_tf110_flat.hdf5.xz").read_bytes()
+    path = tmp_path / "Xception_UADFV_eyes.hdf5"
+    path.write_bytes(lzma.decompress(packed))
+    images = torch.from_numpy(theirs["x"]).permute(0, 3, 1, 2).float() / 255
+    member = assert_scores(path, images, torch.from_numpy(theirs["y"][:, 0]))
+    assert (member.name, member.resample) == ("xception_eyes.uadfv", "nearest")
+
+
+DETECTORS = {"Capsule": "pt", "DSP-FWA": "pt", "Xception": "hdf5"}
+BIDA_DATABASES = {
+    "UADFV": "uadfv",
+    "FaceForensics": "ffpp",
+    "CelebDF": "celebdf",
+    "DFDC": "dfdc",
+}
+
+
+def test_all_sixty_names_of_bida_are_understood():
+    found = set()
+    for (detector, suffix), database, region in product(
+        DETECTORS.items(), BIDA_DATABASES, ("entire", "eyes", "nose", "mouth", "rest")
+    ):
+        path = Path("models") / database / f"{detector}_{database}_{region}.{suffix}"
+        content = Content("keras" if suffix == "hdf5" else "torch", detector.lower(), {}, 2)
+        known = identify(path, content)
+        assert known.project == "bida"
+        assert known.detector == detector.lower()
+        assert known.database == BIDA_DATABASES[database]
+        assert known.region == region
+        found.add((known.detector, known.region, known.database))
+    assert len(found) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "region", "database"),
+    [
+        ("capsule_ff++_face", "entire", "ffpp"),
+        ("Capsule_FaceForensics++_Eye", "eyes", "ffpp"),
+        ("Capsule_Celeb-DF_remaining", "rest", "celebdf"),
+        ("Capsule_my-own_nose", "nose", "my-own"),
+    ],
+)
+def test_other_spellings_are_understood(name, region, database):
+    known = identify(Path(f"{name}.pt"), Content("torch", "capsule", {}, 2))
+    assert (known.region, known.database) == (region, database)
+
+
+def test_a_whole_folder_is_imported_and_one_bad_file_does_not_stop_it(
+    capsule, vgg, tmp_path, monkeypatch, capsys
+):
+    keras_standing_in(monkeypatch)
+    models = tmp_path / "models"
+    for name in ("UADFV/Capsule_UADFV_eyes", "DFDC/Capsule_DFDC_nose", "DFDC/Capsule_DFDC_rest"):
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(capsule.saved(), models / f"{name}.pt")
+    (models / "DFDC" / "Xception_DFDC_mouth.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (models / "DFDC" / "Capsule_DFDC_eyes.pt").write_bytes(b"broken")
+    (models / "DFDC" / "readme.txt").write_text("not a checkpoint, not looked at")
+    out = tmp_path / "bundles"
+    options = ["--vgg", str(vgg), "--out", str(out)]
+    assert run(["import", str(models), *options]) == 1
+    printed = capsys.readouterr().out
+    assert "4 of 5 imported" in printed
+    assert "Capsule_DFDC_eyes.pt cannot be read as a torch checkpoint" in " ".join(printed.split())
+    assert "none stated" in printed  # the licence
+    names = ["capsule_eyes.uadfv", "capsule_nose.dfdc", "capsule_rest.dfdc", "xception_mouth.dfdc"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert [load_bundle(out / name)[0].name for name in names] == names
+    (models / "DFDC" / "Capsule_DFDC_eyes.pt").unlink()
+    assert run(["import", str(models), *options, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 4
+    assert {row["origin"]["fake_index"] for row in rows} == {0}
+    assert {row["resample"] for row in rows} == {"bilinear", "nearest"}
+
+
+def test_two_files_that_would_become_the_same_bundle(capsule, vgg, tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        torch.save(capsule.saved(), tmp_path / folder / "Capsule_DFDC_nose.pt")
+    sources = [str(tmp_path / folder) for folder in ("a", "b")]
+    options = ["--vgg", str(vgg), "--out", str(tmp_path / "out"), "--json"]
+    assert run(["import", *sources, *options]) == 1
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["error"] is None
+    assert "as " in second["error"]
+    assert second["bundle"] is None
+    (loaded,) = load_bundle(tmp_path / "out" / "capsule_nose.dfdc")
+    assert loaded.training["source"]["file"] == "Capsule_DFDC_nose.pt"
+
+
+def test_what_is_no_bundle_is_not_overwritten(capsule, vgg, tmp_path, capsys):
+    torch.save(capsule.saved(), tmp_path / "Capsule_DFDC_nose.pt")
+    mine = tmp_path / "out" / "capsule_nose.dfdc"
+    mine.mkdir(parents=True)
+    (mine / "thesis.tex").write_text("precious")
+    arguments = [str(tmp_path / "Capsule_DFDC_nose.pt"), "--out", str(tmp_path / "out")]
+    assert run(["import", *arguments, "--vgg", str(vgg)]) == 1
+    assert "is not a bundle" in capsys.readouterr().out
+    assert (mine / "thesis.tex").read_text() == "precious"
+
+
+def test_a_capsule_file_without_vgg_offline_says_what_to_do(capsule, tmp_path, monkeypatch):
+    monkeypatch.setattr("deepregions.detectors.pretrained.snapshot_download", _no_network)
+    torch.save(capsule.saved(), tmp_path / "Capsule_DFDC_nose.pt")
+    with pytest.raises(AssetError, match=r"vgg19\.tv_in1k.*--vgg FILE"):
+        import_file(tmp_path / "Capsule_DFDC_nose.pt")
+
+
+def _no_network(*_: object, **__: object) -> str:
+    raise OSError("the network is unreachable")
+
+
+def save(state: object, path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    torch.save(state, path)
+    return path
+
+
+def test_what_is_not_said_is_asked_for_not_guessed(capsule, vgg, tmp_path):
+    path = save(capsule.saved(), tmp_path / "best.pt")
+    with pytest.raises(UnsupportedError, match="--project bida or capsule-v2 or deepfakebench"):
+        import_file(path, vgg=vgg)
+    with pytest.raises(UnsupportedError, match="--region REGION --database DATABASE"):
+        import_file(path, vgg=vgg, project="bida")
+    options = {"project": "bida", "region": "nose", "database": "FaceForensics++"}
+    member = import_file(path, vgg=vgg, **options)
+    assert (member.name, member.detector.size) == ("capsule_nose.ffpp", 200)
+    assert recognise(path, "capsule-v2").region == "entire"
+    with pytest.raises(UsageError, match="whole faces"):
+        import_file(path, vgg=vgg, project="capsule-v2", region="nose")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("DSP-FWA_DFDC_nose.pt", "named DSP-FWA but holds capsule"),
+        ("Capsule_DFDC_ear.pt", "no region 'ear'"),
+        ("Capsule_.._nose.pt", "cannot be a database's name"),
+        ("cgvsphoto/capsule_4.pt", "not about manipulated faces"),
+    ],
+)
+def test_names_that_contradict_are_refused(capsule, vgg, tmp_path, name, message):
+    path = save(capsule.saved(), tmp_path / name)
+    with pytest.raises(UnsupportedError, match=message):
+        import_file(path, vgg=vgg)
+
+
+def test_files_that_are_nearly_right_are_refused(capsule, vgg, tmp_path):
+    def refused(state: dict[str, Tensor], message: str, name: str = "Capsule_DFDC_nose.pt") -> None:
+        with pytest.raises(DeepregionsError, match=message) as caught:
+            import_file(save(state, tmp_path / name), vgg=vgg)
+        assert name in str(caught.value)
+
+    good = capsule.saved()
+    weight = "fea_ext.capsules.3.0.weight"
+    refused({key: value for key, value in good.items() if key != weight}, f"no array {weight}")
+    refused(good | {weight: torch.zeros(64, 256, 1, 1)}, "differ in shape")
+    broken = good["routing_stats.route_weights"].clone()
+    broken[0, 0, 0, 0] = torch.nan
+    refused(good | {"routing_stats.route_weights": broken}, "no finite numbers")
+    refused({"layer.weight": torch.zeros(1)}, "none of the networks known here")
+    refused(capsule.saved_vgg(), "--vgg")
+    refused(capsule.saved(vgg="vgg_ext.vgg_1."), "named as BiDA's files")
+    refused({}, "no arrays by name")
+
+
+ODD = {
+    "a number": torch.tensor(1.0),
+    "nothing": torch.zeros(0),
+    "one": torch.zeros(1),
+    "whole numbers": torch.zeros(2, 10, 4, 8, dtype=torch.int64),
+    "complex": torch.zeros(2, 10, 4, 8, dtype=torch.complex64),
+    "five sides": torch.zeros(2, 1, 1, 1, 1),
+    "infinite": torch.full((2, 10, 4, 8), torch.inf),
+}
+
+
+@pytest.fixture(scope="module")
+def every_state(capsule: ForeignCapsule) -> dict[str, dict[str, Tensor]]:
+    """The names of every project's arrays."""
+    xception = CadeneXception().state_dict()
+    return {
+        "Capsule_DFDC_nose.pt": capsule.saved(),
+        "capsule_net_best.pth": capsule.saved(vgg="vgg_ext.vgg_1."),
+        "SPP-res50.pth": ForeignSPPNet().saved(),
+        "all_c23.p": {f"model.{key}": value for key, value in xception.items()},
+        "xception_best.pth": {f"backbone.{key}": value for key, value in xception.items()},
+    }
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_arrays_of_odd_shapes_and_types_are_refused(every_state, vgg, tmp_path, odd):
+    for name, state in every_state.items():
+        save(dict.fromkeys(state, ODD[odd]), tmp_path / name)
+        with pytest.raises(DeepregionsError, match=name) as caught:
+            import_file(tmp_path / name, vgg=vgg)
+        assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_one_odd_array_among_good_ones_is_refused(every_state, vgg, tmp_path, data):
+    good = every_state["Capsule_DFDC_nose.pt"]
+    key = data.draw(st.sampled_from([each for each in good if "tracked" not in each]))
+    odd = data.draw(st.sampled_from(sorted(ODD)))
+    path = save(good | {key: ODD[odd]}, tmp_path / "Capsule_DFDC_nose.pt")
+    with pytest.raises(DeepregionsError, match=path.name):
+        import_file(path, vgg=vgg)
+
+
+def test_whole_frame_models_of_faceforensics_are_refused(tmp_path):
+    state = {f"model.{k}": x for k, x in CadeneXception().state_dict().items()}
+    path = save(state, tmp_path / "full_c23.p")
+    with pytest.raises(UnsupportedError, match="whole frames"):
+        recognise(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fake_index": 2}, "0 or 1"),
+        ({"region": "ear"}, "entire, eyes"),
+        ({"database": "../../etc"}, "cannot be a database's name"),
+        ({"project": "mine"}, "one of bida"),
+        ({"vgg": Path("nowhere.pth")}, "nowhere.pth: no such file"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(UsageError, match=message):
+        Importer(**options)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_log_odds_of_several_classes_are_those_of_any_fake(double):
+    scores = torch.randn(5, 4, 3).double()
+    detector = Capsule(32, classes=3, double_softmax=double)
+    probability = scores.softmax(-1).mean(1)
+    if double:
+        probability = probability.softmax(-1)
+    fake = detector.log_odds(scores).sigmoid()
+    torch.testing.assert_close(fake, probability[:, 1:].sum(1))
+    label = torch.tensor([0, 1, 1, 0, 1])
+    any_fake = scores.softmax(-1)[..., 1:].sum(-1)
+    right = torch.where(label[:, None] == 1, any_fake, 1 - any_fake)
+    torch.testing.assert_close(detector.score_losses(scores, label), -right.log().sum(1))
+
+
+def test_a_capsule_of_one_class_tells_nothing():
+    with pytest.raises(UsageError, match="2 or more"):
+        Capsule(32, classes=1)
+
+
+def test_the_command_explains_itself(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run(["import", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "usage: deepregions [options] import" in printed
+    assert "Nothing in a file is executed" in printed
+
+
+def test_wrong_usage_of_the_command_is_one_line(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert run(["import", str(tmp_path / "nowhere"), *out]) == 2
+    assert run(["import", str(tmp_path), *out]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert not (tmp_path / "out").exists()
