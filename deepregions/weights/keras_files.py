@@ -223,13 +223,11 @@ def _trial(path: Path) -> int:
         resource = importlib.import_module("resource")
         resource.setrlimit(resource.RLIMIT_AS, (TRIAL_BYTES, TRIAL_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        seconds = int(TRIAL_SECONDS)  # also if nobody waits for it any more
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        # Also if nobody waits for it any more.
+        resource.setrlimit(resource.RLIMIT_CPU, (int(TRIAL_SECONDS), int(TRIAL_SECONDS)))
     try:
-        with _hdf5(path) as file:
+        with suppress(UnreadableError), _hdf5(path) as file:
             _describe(file, None, "")
-    except UnreadableError:
-        return 0
     except MemoryError:
         return _OUT_OF_MEMORY
     return 0
