@@ -18,6 +18,7 @@ from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+_PATHS = (list[Path], list[Path] | None)
 
 _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
@@ -40,8 +41,35 @@ def run(argv: Sequence[str]) -> int:
         The exit code: 0 when the work was done, 2 for wrong usage, 1 for any other error that
         its user can act on, 130 after Ctrl-C.
     """
+    return _guarded(lambda: dispatch(argv))
+
+
+def run_program(command: Callable[..., int], argv: Sequence[str]) -> int:
+    """Runs a function as a program of its own, as those in ``tools/`` are.
+
+    Args:
+        command: Its parameters become options as those of a command do.
+        argv: The arguments after the program's name.
+
+    Returns:
+        The exit code, as :func:`run`.
+    """
+
+    def call() -> int:
+        parser = _command_parser(command)
+        try:
+            options = parser.parse_args(list(argv)).as_dict()
+        except ArgumentError as error:
+            raise UsageError(" ".join(str(error).split()), "see --help") from error
+        return _call(command, options)
+
+    return _guarded(call)
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Turns errors into one line and an exit code."""
     try:
-        return dispatch(argv)
+        return work()
     except DeepregionsError as error:
         sys.stderr.write(f"deepregions: error: {error}\n")
         return error.exit_code
@@ -81,11 +109,14 @@ def dispatch(argv: Sequence[str]) -> int:
     except ArgumentError as error:
         message = " ".join(str(error).split())
         raise UsageError(message, f"see deepregions {_named(argv)}--help") from error
-    options = arguments[arguments.command].as_dict()
-    options.pop("config", None)
     command = next(each for each in _COMMANDS if _name(each) == arguments.command)
+    return _call(command, arguments[arguments.command].as_dict())
+
+
+def _call(command: Callable[..., int], options: dict[str, Any]) -> int:
+    options.pop("config", None)
     for name, parameter in _parameters(command).items():
-        if parameter.annotation == list[Path]:
+        if parameter.annotation in _PATHS and options[name] is not None:
             options[name] = [Path(item) for item in options[name]]
     return command(**options)
 
@@ -124,9 +155,9 @@ def _parser() -> ArgumentParser:
 def _command_parser(command: Callable[..., int]) -> ArgumentParser:
     """Makes options of a function's parameters.
 
-    Keyword-only parameters are options, others are positional; one with a default may be left
-    out. A list (of strings or paths) takes one value or more; a bool that is False by default is
-    a flag; help comes from the docstring.
+    Keyword-only parameters are options (an underscore may be typed as a dash), others are
+    positional; one with a default may be left out. A list (of strings or paths) takes one value or
+    more; a bool that is False by default is a flag; help comes from the docstring.
     """
     documentation = parse(command.__doc__ or "")
     texts = {entry.arg_name: entry.description or "" for entry in documentation.params}
@@ -144,7 +175,7 @@ def _command_parser(command: Callable[..., int]) -> ArgumentParser:
 def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
     required = parameter.default is inspect.Parameter.empty
     options: dict[str, Any] = {"help": text}
-    if get_origin(parameter.annotation) is list:
+    if get_origin(parameter.annotation) is list or parameter.annotation in _PATHS:
         options |= {"nargs": "+", "type": str}
     elif parameter.default is False:
         options["action"] = "store_true"
@@ -157,4 +188,5 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> Non
             options["nargs"] = "?"
         parser.add_argument(parameter.name, **options)
     else:
-        parser.add_argument(f"--{parameter.name}", required=required, **options)
+        names = dict.fromkeys((f"--{parameter.name}", f"--{parameter.name.replace('_', '-')}"))
+        parser.add_argument(*names, required=required, **options)

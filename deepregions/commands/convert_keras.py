@@ -1,0 +1,108 @@
+"""``python tools/convert_keras.py``: Keras's Xceptions as safetensors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deepregions.weights.keras import KerasReport, KerasXception
+
+
+def convert_keras(
+    model: Path,
+    out: Path | None = None,
+    *,
+    inspect: bool = False,
+    verify: list[Path] | None = None,
+    fake_index: int | None = None,
+    size: int | None = None,
+) -> int:
+    """Converts an Xception that was trained in Keras to safetensors, without Keras.
+
+    Reads HDF5 of Keras 2, tf.keras and Keras 3, whole models and weights alone, and .keras
+    archives; nothing in them is executed. Says what it found. A model with ImageNet's 1000
+    classes, or without any, becomes a file for --model.init_args.backbone_file.
+
+    Args:
+        model: The Keras file.
+        out: The file to write, OUT.safetensors.
+        inspect: Only list what is in the file; nothing is written.
+        verify: Photographs to score with the converted network, resized to its size as Keras
+            does (nearest pixel).
+        fake_index: Which class of the model is fake, 0 or 1. Asked for on a terminal, otherwise
+            0, as in the paper's models.
+        size: Height and width of the network's input, if the file does not say; 200 by default.
+    """
+    from deepregions.errors import UsageError
+    from deepregions.weights.keras import convert_keras as convert
+    from deepregions.weights.keras import inspect_keras
+
+    report = inspect_keras(model)
+    if inspect:
+        order = ["class order: not in the file; give it by --fake-index"] if report.detects else []
+        _show([f"file: {model}", *report.lines(), *order, *_table(report)])
+        return 0
+    if out is None:
+        raise UsageError("there is no file to write", "name it OUT.safetensors, or pass --inspect")
+    if verify and not report.detects:
+        raise UsageError(f"{model} scores no fakes: its head is {report.head}", "no --verify")
+    if fake_index is None and report.detects and sys.stdin.isatty():
+        fake_index = _ask(report)
+    converted = convert(model, fake_index=fake_index, size=size)
+    converted.save(out)
+    _show([f"file: {model}", *converted.report.lines()])
+    if converted.fake_index is not None:
+        _show([f"class order: {('fake, real', 'real, fake')[converted.fake_index]}"])
+    _show([f"written: {out}"])
+    if verify:
+        _verify(converted, verify)
+    return 0
+
+
+def _verify(converted: KerasXception, paths: Sequence[Path]) -> None:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from deepregions.media import find_media
+    from deepregions.media.images import read_image
+
+    detector = converted.detector()
+    side = (converted.size, converted.size)
+    for path in find_media(paths):
+        pixels = Image.fromarray(read_image(path).permute(1, 2, 0).numpy())
+        pixels = pixels.resize(side, Image.Resampling.NEAREST)
+        x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            score = detector(x).sigmoid().item()
+        _show([f"{path}: P(fake) {score:.6f}"])
+
+
+def _ask(report: KerasReport) -> int:
+    """Asks which class is fake, until the answer is one."""
+    sys.stderr.write(
+        f"The head is {report.head}. Keras numbers classes by the names of their folders: 0 is "
+        "fake if these were called fake and real.\n"
+    )
+    while True:
+        sys.stderr.write("Which class is fake, 0 or 1? [0] ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline().strip()
+        if answer in ("", "0", "1"):
+            return int(answer or 0)
+
+
+def _table(report: KerasReport) -> list[str]:
+    width = max(len(array.theirs) for array in report.arrays)
+    return [
+        f"{array.theirs:{width}}  {'x'.join(map(str, array.shape)):>16}  {array.ours}"
+        for array in report.arrays
+    ]
+
+
+def _show(lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()

@@ -1,0 +1,704 @@
+"""Xceptions from Keras: every layout, every head, and files that are broken or mean harm."""
+
+import io
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras_writer import LAYOUTS, TF110, Example, Old, hollow, hollow_archive, saved
+from PIL import Image
+from safetensors import safe_open
+
+import deepregions.weights.keras_files as keras_files
+from deepregions.commands.cli import run_program
+from deepregions.commands.convert_keras import convert_keras as command
+from deepregions.detectors import Xception
+from deepregions.errors import DeepregionsError, UnreadableError, UsageError
+from deepregions.files import sha256
+from deepregions.weights.keras import KerasXception, convert_keras, inspect_keras
+
+TOOL = Path(__file__).parents[1] / "tools" / "convert_keras.py"
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def example() -> Example:
+    """The network at 200 pixels, all maps odd."""
+    pytest.importorskip("keras")
+    return Example(200)
+
+
+@pytest.fixture(scope="module")
+def even(example: Example) -> Example:
+    """The same at 224 pixels, where padding is lopsided; its layers are numbered higher."""
+    return Example(224, example.flat.get_weights())
+
+
+@pytest.fixture(scope="module")
+def answers(example: Example, even: Example) -> dict[int, np.ndarray]:
+    """Keras's own probabilities of class 0, by size."""
+    found = {each.size: each.flat.predict(each.x, verbose=0)[:, 0] for each in (example, even)}
+    for probabilities in found.values():  # far from 0 and 1, and not all the same
+        assert np.ptp(probabilities) > 0.01
+        assert ((probabilities > 0.02) & (probabilities < 0.98)).all()
+    return found
+
+
+@pytest.fixture(scope="module")
+def small(example: Example, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Files without numbers: a whole model, weights of a nested one, an archive."""
+    folder = tmp_path_factory.mktemp("small")
+    paths = [
+        hollow(example, folder / "a.hdf5"),
+        hollow(example, folder / "b.hdf5", weights_only=True, nested="list"),
+        hollow_archive(example, folder / "c.keras"),
+    ]
+    for path in paths:
+        assert len(inspect_keras(path).arrays) == 236
+    return [path.read_bytes() for path in paths]
+
+
+@pytest.fixture
+def hollow_file(small: list[bytes], tmp_path: Path) -> Path:
+    """The whole model without numbers, to be spoilt."""
+    path = tmp_path / "model.hdf5"
+    path.write_bytes(small[0])
+    return path
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read without the trial in a process of its own, to save its time."""
+    monkeypatch.setattr(keras_files, "_try", lambda path: None)
+
+
+@pytest.fixture(autouse=True)
+def light(tmp_path: Path) -> Iterator[None]:
+    """Removes what a test wrote: pytest would keep 84 MB a file."""
+    yield
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+
+
+def probabilities(detector: Xception, x: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return detector(torch.from_numpy(x).permute(0, 3, 1, 2)).sigmoid().numpy()
+
+
+@pytest.fixture(scope="module")
+def reference(
+    example: Example,
+    even: Example,
+    answers: dict[int, np.ndarray],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> KerasXception:
+    """The network converted once, and what it computes compared with Keras at both sizes."""
+    path = saved(example.flat, tmp_path_factory.mktemp("keras") / "reference.keras")
+    converted = convert_keras(path, fake_index=0)
+    path.unlink()
+    for each in (example, even):
+        detector = Xception(**{**converted.settings, "size": each.size}).eval()
+        detector.load_state_dict(converted.state)
+        difference = np.abs(probabilities(detector, each.x) - answers[each.size]).max()
+        assert difference < TOLERANCE
+    return converted
+
+
+def assert_same(converted: KerasXception, reference: KerasXception) -> None:
+    """Equal numbers in equal networks compute what was compared with Keras."""
+    assert converted.settings == reference.settings
+    assert converted.state.keys() == reference.state.keys()
+    for key, value in reference.state.items():
+        assert torch.equal(converted.state[key], value), key
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=": ".join)
+def test_every_layout_gives_the_network_that_equals_keras(
+    layout: tuple[str, str],
+    example: Example,
+    reference: KerasXception,
+    tmp_path: Path,
+    trusting: None,
+) -> None:
+    path = LAYOUTS[layout](example, tmp_path)
+    converted = convert_keras(path, fake_index=0)
+    assert_same(converted, reference)
+    assert len(converted.report.arrays) == 236
+    assert len({array.theirs for array in converted.report.arrays}) == 236
+    assert converted.report.size == (None if "weights" in layout[1] else 200)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_even_size_and_shifted_names(
+    ending: str, even: Example, answers: dict[int, np.ndarray], tmp_path: Path
+) -> None:
+    names = {layer.name for layer in even.base.layers}
+    assert "conv2d" not in names  # as this is the second Xception of the session
+    converted = convert_keras(saved(even.flat, tmp_path / f"model{ending}"))
+    assert converted.size == converted.report.size == 224
+    difference = np.abs(probabilities(converted.detector(), even.x) - answers[224]).max()
+    assert difference < TOLERANCE
+
+
+def test_the_golden_file_of_tensorflow_1_10(shared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "Xception_UADFV_eyes.hdf5"
+    folder = shared / "golden"
+    path.write_bytes(lzma.decompress((folder / "bida_tf110_flat.hdf5.xz").read_bytes()))
+    theirs = np.load(folder / "bida_tf110_flat.npz")
+    converted = convert_keras(path)
+    assert converted.fake_index == 0
+    assert any("class 0 is taken as fake" in note for note in converted.report.notes)
+    ours = probabilities(converted.detector(), theirs["x"].astype(np.float32) / 255)
+    assert np.abs(ours - theirs["y"][:, 0]).max() < TOLERANCE
+
+
+def test_one_sigmoid_is_the_probability_of_class_1(example: Example, tmp_path: Path) -> None:
+    kernel, bias = example.dense.get_weights()
+    model = example.head(example.top(1, "sigmoid"), [kernel[:, 1:], bias[1:]])
+    path = saved(model, tmp_path / "model.h5")
+    expected = model.predict(example.x, verbose=0)[:, 0]
+    assert np.ptp(expected) > 0.01
+    for fake_index in (None, 0, 1):
+        converted = convert_keras(path, fake_index=fake_index)
+        assert converted.report.head == "Dense(1, sigmoid)"
+        ours = probabilities(converted.detector(), example.x)
+        theirs = expected if fake_index == 1 else 1 - expected
+        assert np.abs(ours - theirs).max() < TOLERANCE
+
+
+def test_class_order_turns_scores_around(reference: KerasXception, tmp_path: Path, example) -> None:
+    path = LAYOUTS["Keras 3", ".weights.h5, flat"](example, tmp_path)
+    turned = convert_keras(path, fake_index=1)
+    for kind in ("weight", "bias"):
+        key = f"classifier.{kind}"
+        assert torch.equal(turned.state[key].flip(0), reference.state[key])
+    with pytest.raises(UsageError, match="class 2"):
+        convert_keras(path, fake_index=2)
+    assert convert_keras(path, size=224).size == 224
+
+
+def test_rescaling_in_the_model_becomes_normalisation(example: Example, tmp_path: Path) -> None:
+    model = example.head(example.nested(rescaling=True), example.dense.get_weights())
+    path = saved(model, tmp_path / "model.keras")
+    converted = convert_keras(path)
+    assert converted.normalisation == "centred"
+    expected = model.predict(example.images.astype(np.float32), verbose=0)[:, 0]
+    assert np.abs(probabilities(converted.detector(), example.x) - expected).max() < TOLERANCE
+    with pytest.raises(UsageError, match="images of 200 pixels, not of 224"):
+        convert_keras(path, size=224)
+
+
+@pytest.mark.parametrize("top", [True, False])
+def test_imagenet_models_become_backbone_files(
+    top: bool, example: Example, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = example.top(1000, "softmax") if top else example.base
+    path = saved(model, tmp_path / ("top.h5" if top else "notop.weights.h5"))
+    out = tmp_path / "backbone.safetensors"
+    assert run_program(command, [str(path), str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert ("Dense(1000, softmax)" if top else "head: none") in printed
+    assert "class order" not in printed
+    detector = Xception(200, backbone_file=str(out)).eval()
+    with torch.inference_mode():
+        ours = detector.backbone(torch.from_numpy(example.x).permute(0, 3, 1, 2)).numpy()
+    theirs = example.features.predict(example.x, verbose=0)
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+    with pytest.raises(UnreadableError, match="no class for fakes"):
+        convert_keras(path).detector()
+    with pytest.raises(UsageError, match="no class for fakes"):
+        convert_keras(path, fake_index=0)
+    assert run_program(command, [str(path), str(out), "--verify", str(tmp_path)]) == 2
+
+
+def test_the_tool_says_what_it_found_and_scores(
+    example: Example,
+    reference: KerasXception,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal: nothing is asked
+    model = Old(version=TF110).write(example.flat, tmp_path / "Xception_UADFV_nose.hdf5")
+    images = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    Image.fromarray(example.images[0]).save(images[0])
+    Image.fromarray(example.images[1].repeat(2, 0).repeat(2, 1)).save(images[1])
+    out = tmp_path / "out" / "nose.safetensors"
+    assert run_program(command, [str(model), str(out), "--verify", *images]) == 0
+    printed = capsys.readouterr().out
+    for text in ("200 x 200", "Dense(2, softmax)", "all 236 mapped, none left over", "2.1.6-tf"):
+        assert text in printed
+    assert "class 0 is taken as fake" in printed
+    assert "class order: fake, real" in printed
+    scores = re.findall(r"([ab])\.png: P\(fake\) ([\d.]+)", printed)
+    expected = probabilities(reference.detector(), example.x[:2])
+    assert [name for name, _ in scores] == ["a", "b"]
+    assert np.abs(np.array([float(score) for _, score in scores]) - expected).max() < 2e-6
+    with safe_open(out, "pt") as file:
+        metadata = file.metadata()
+        assert set(file.keys()) == set(reference.state)
+    assert json.loads(metadata["settings"]) == reference.settings
+    assert (metadata["class"], metadata["fake_index"]) == ("Xception", "0")
+    assert metadata["source_sha256"] == sha256(model)
+
+
+def test_inspecting_writes_nothing(hollow_file: Path, tmp_path: Path) -> None:
+    printed = subprocess.run(
+        [sys.executable, TOOL, hollow_file, tmp_path / "out.safetensors", "--inspect"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(TOOL.parents[1])},
+    ).stdout
+    assert len([line for line in printed.splitlines() if " backbone." in line]) == 234
+    assert re.search(r"dense_1/bias:0 +2 +classifier\.bias", printed)
+    assert list(tmp_path.iterdir()) == [hollow_file]
+
+
+@pytest.mark.parametrize("option", ["--fake-index", "--fake_index"])
+def test_the_class_order_is_asked_for_or_given(
+    option: str,
+    hollow_file: Path,
+    tmp_path: Path,
+    trusting: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    path = hollow_file
+    out = str(tmp_path / "out.safetensors")
+    monkeypatch.setattr(sys, "stdin", Terminal("real\n1\n"))
+    if option == "--fake-index":
+        assert run_program(command, [str(path), out]) == 0
+        printed = capsys.readouterr()
+        assert printed.err.count("Which class is fake") == 2
+    else:
+        assert run_program(command, [str(path), out, option, "1"]) == 0
+        printed = capsys.readouterr()
+        assert not printed.err
+    assert run_program(command, [str(path), out, f"{option}=1"]) == 0
+    for text in (printed.out, capsys.readouterr().out):
+        assert "class order: real, fake" in text
+        assert "is taken as fake" not in text
+
+
+# What is wrong with a configuration, and what the error says.
+
+
+def layers_of(config: dict) -> list[dict]:
+    return config["config"]["layers"]
+
+
+def layer_named(config: dict, name: str) -> dict:
+    return next(layer for layer in layers_of(config) if layer["name"] == name)
+
+
+def insert_lambda(config: dict) -> None:
+    layer = {"class_name": "Lambda", "name": "evil", "config": {"name": "evil", "function": ["4w"]}}
+    layer["inbound_nodes"] = [[["input_1", 0, 0, {}]]]
+    layers_of(config).insert(1, layer)
+    layer_named(config, "block1_conv1")["inbound_nodes"] = [[["evil", 0, 0, {}]]]
+
+
+def insert_relu(config: dict) -> None:
+    layer = {"class_name": "Activation", "name": "odd", "config": {"activation": "relu"}}
+    layer["inbound_nodes"] = [[["input_1", 0, 0, {}]]]
+    layers_of(config).insert(1, layer)
+    layer_named(config, "block1_conv1")["inbound_nodes"] = [[["odd", 0, 0, {}]]]
+
+
+def skip_a_layer(config: dict) -> None:
+    layer_named(config, "block2_sepconv2_bn")["inbound_nodes"] = [
+        [["block2_sepconv1_bn", 0, 0, {}]]
+    ]
+
+
+def change(name: str, **values: object):
+    return lambda config: layer_named(config, name)["config"].update(values)
+
+
+def set_class(name: str, kind: str):
+    return lambda config: layer_named(config, name).update(class_name=kind)
+
+
+def repeat_a_layer(config: dict) -> None:
+    layers_of(config).append(layers_of(config)[3])
+
+
+def use_twice(config: dict) -> None:
+    layer_named(config, "block1_conv1")["inbound_nodes"] *= 2
+
+
+def feed_nowhere(config: dict) -> None:
+    layer_named(config, "add_1")["inbound_nodes"] = [[["nowhere", 0, 0, {}]]]
+
+
+def two_outputs(config: dict) -> None:
+    config["config"]["output_layers"].append(["add_1", 0, 0])
+
+
+def nest_deeply(config: dict) -> None:
+    inner = dict(config)
+    for _ in range(60):
+        inner = {"class_name": "Sequential", "config": [inner]}
+    config.update(inner)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (insert_lambda, r"unexpected layer 'evil' \(Lambda\).*not run"),
+        (insert_relu, r"unexpected layer 'odd' \(Activation\)"),
+        (skip_a_layer, r"block2_sepconv"),
+        (change("block1_conv1", strides=[1, 1]), r"block1_conv1.*strides is \[1, 1\]"),
+        (change("block3_sepconv1", filters=255), r"block3_sepconv1.*filters is 255"),
+        (change("block4_sepconv1", use_bias=True), r"block4_sepconv1.*use_bias is True"),
+        (change("block5_sepconv2_act", activation="elu"), r"block5_sepconv2_act.*elu"),
+        (change("block1_conv1_bn", axis=[1]), r"block1_conv1_bn.*axis"),
+        (change("block1_conv2_bn", epsilon=1e-5), r"differ in epsilon"),
+        (change("dense_1", units=3), r"Dense\(3, softmax\)"),
+        (change("dense_1", activation="sigmoid"), r"Dense\(2, sigmoid\)"),
+        (change("input_1", batch_input_shape=[None, 200, 200, 1]), r"input is .*1\]"),
+        (set_class("block14_sepconv1_act", "Evil>Custom"), r"unexpected layer .*Evil>Custom"),
+        (set_class("dense_1", "Dropout"), r"layer"),
+        (repeat_a_layer, r"same name"),
+        (use_twice, r"block1_conv1' is used 2 times"),
+        (feed_nowhere, r"fed by a layer that is not there"),
+        (two_outputs, r"2 outputs"),
+        (nest_deeply, r"deep"),
+        (lambda config: config.pop("config"), r"not that of a Keras model"),
+        (lambda config: config["config"].update(layers=7), r"not that of a Keras model"),
+    ],
+)
+def test_what_is_no_xception_is_refused_by_name(
+    spoil, message: str, hollow_file: Path, trusting: None
+) -> None:
+    with h5py.File(hollow_file, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        spoil(config)
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(UnreadableError, match=message) as caught:
+        convert_keras(hollow_file)
+    assert str(caught.value).startswith(str(hollow_file))
+    assert "\n" not in str(caught.value)
+
+
+def as_logits(config: dict) -> None:
+    layer_named(config, "dense_1")["config"]["activation"] = "linear"
+
+
+def softmax_after(config: dict) -> None:
+    as_logits(config)
+    add_last(config, "Activation", activation="softmax")
+
+
+def softmax_layer_after(config: dict) -> None:
+    as_logits(config)
+    add_last(config, "Softmax", axis=-1)
+
+
+def dropout_before(config: dict) -> None:
+    layer = {"class_name": "Dropout", "name": "drop", "config": {"rate": 0.5}}
+    dense = layer_named(config, "dense_1")
+    layers_of(config).append({**layer, "inbound_nodes": dense["inbound_nodes"]})
+    dense["inbound_nodes"] = [[["drop", 0, 0, {}]]]
+
+
+def relu_layers(config: dict) -> None:
+    for layer in layers_of(config):
+        if layer["class_name"] == "Activation":
+            layer.update(class_name="ReLU", config={"max_value": None, "negative_slope": 0.0})
+
+
+def add_last(config: dict, kind: str, **settings: object) -> None:
+    layer = {"class_name": kind, "name": "last", "config": settings}
+    layers_of(config).append({**layer, "inbound_nodes": [[["dense_1", 0, 0, {}]]]})
+    config["config"]["output_layers"] = [["last", 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("respell", "head", "logits"),
+    [
+        (as_logits, "linear", True),
+        (softmax_after, "softmax", False),
+        (softmax_layer_after, "softmax", False),
+        (dropout_before, "softmax", False),
+        (relu_layers, "softmax", False),
+    ],
+)
+def test_the_same_network_spelt_otherwise(
+    respell, head: str, logits: bool, hollow_file: Path, trusting: None
+) -> None:
+    with h5py.File(hollow_file, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        respell(config)
+        file.attrs["model_config"] = json.dumps(config)
+    report = inspect_keras(hollow_file)
+    assert report.head == f"Dense(2, {head})"
+    assert len(report.arrays) == 236
+    assert any("taken as logits" in line for line in report.notes) is logits
+
+
+# What is wrong with arrays and with HDF5 itself.
+
+
+def delete(name: str):
+    def spoil(file: h5py.File) -> None:
+        del file[f"model_weights/{name}"]
+
+    return spoil
+
+
+def reshape(file: h5py.File) -> None:
+    name = "model_weights/block7_sepconv1/block7_sepconv1/pointwise_kernel:0"
+    del file[name]
+    file.create_dataset(name, (1, 1, 728, 727), "f4")
+
+
+def make_objects(file: h5py.File) -> None:
+    name = "model_weights/block1_conv1_bn/block1_conv1_bn/gamma:0"
+    del file[name]
+    file.create_dataset(name, (32,), h5py.special_dtype(vlen=str))
+
+
+def external_link(file: h5py.File) -> None:
+    name = "model_weights/block1_conv1/block1_conv1/kernel:0"
+    del file[name]
+    file[name] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def soft_link(file: h5py.File) -> None:
+    name = "model_weights/block1_conv1/block1_conv1/kernel:0"
+    del file[name]
+    file[name] = h5py.SoftLink("/model_weights/elsewhere")
+
+
+def external_storage(file: h5py.File) -> None:
+    name = "model_weights/block1_conv1/block1_conv1/kernel:0"
+    del file[name]
+    file.create_dataset(name, (3, 3, 3, 32), "f4", external=[("/etc/passwd", 0, 3456)])
+
+
+def virtual(file: h5py.File) -> None:
+    name = "model_weights/block1_conv1/block1_conv1/kernel:0"
+    del file[name]
+    layout = h5py.VirtualLayout((3, 3, 3, 32), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (3, 3, 3, 32))
+    file.create_virtual_dataset(name, layout)
+
+
+def loop(file: h5py.File) -> None:
+    file["model_weights/add_1/again"] = file["model_weights"]
+
+
+def repeated_names(file: h5py.File) -> None:
+    group = file["model_weights"]
+    group.attrs["layer_names"] = [*group.attrs["layer_names"], b"block1_conv1"]
+
+
+def two_kernels(file: h5py.File) -> None:
+    group = file["model_weights/block1_conv1"]
+    group.create_dataset("block1_conv1/kernel_1:0", (3, 3, 3, 32), "f4")
+    group.attrs["weight_names"] = ["block1_conv1/kernel:0", "block1_conv1/kernel_1:0"]
+
+
+def left_over(file: h5py.File) -> None:
+    group = file["model_weights"]
+    group.attrs["layer_names"] = [*group.attrs["layer_names"], b"spare"]
+    group.create_dataset("spare/spare/kernel:0", (3, 3, 3, 32), "f4")
+    group["spare"].attrs["weight_names"] = ["spare/kernel:0"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (delete("block9_sepconv2"), "layer block9_sepconv2 is named, but not there"),
+        (delete("block1_conv1_bn/block1_conv1_bn/gamma:0"), "gamma:0 of layer block1_conv1_bn"),
+        (reshape, r"block7_sepconv1.*\[1, 1, 728, 727\], not \[1, 1, 728, 728\]"),
+        (make_objects, "block1_conv1_bn.*holds object"),
+        (external_link, r"is a link to elsewhere \(ExternalLink\)"),
+        (soft_link, r"is a link to elsewhere \(SoftLink\)"),
+        (external_storage, "has its numbers in another file"),
+        (virtual, "has its numbers in another file"),
+        (loop, "an earlier one again"),
+        (repeated_names, "two layers are called block1_conv1"),
+        (two_kernels, "block1_conv1 has two arrays called kernel"),
+        (left_over, "not Xception's: spare"),
+        (lambda file: file["model_weights"].attrs.pop("layer_names"), "names no layers"),
+        (lambda file: file.attrs.modify("model_config", "{"), "is no JSON"),
+        (lambda file: file.attrs.modify("model_config", "[]"), "not that of a Keras model"),
+        (lambda file: file.attrs.create("model_config", 3.0), "attribute holds"),
+    ],
+)
+def test_broken_and_malicious_arrays_are_refused_by_name(
+    spoil, message: str, hollow_file: Path, tmp_path: Path, trusting: None
+) -> None:
+    with h5py.File(hollow_file, "r+") as file:
+        spoil(file)
+    with pytest.raises(UnreadableError, match=message):
+        convert_keras(hollow_file).save(tmp_path / "out.safetensors")
+    assert list(tmp_path.iterdir()) == [hollow_file]
+
+
+def test_without_config_what_is_missing_is_named_too(
+    small: list[bytes], tmp_path: Path, trusting: None
+) -> None:
+    path = tmp_path / "model.hdf5"
+    path.write_bytes(small[1])
+    with h5py.File(path, "r+") as file:
+        names = [
+            name for name in file["xception"].attrs["weight_names"] if b"sepconv3_bn" not in name
+        ]
+        file["xception"].attrs["weight_names"] = names
+    with pytest.raises(UnreadableError, match="'block5_sepconv3_bn' is missing"):
+        convert_keras(path)
+
+
+def test_without_names_keras_numbers_itself_shapes_decide(
+    example: Example, tmp_path: Path, trusting: None
+) -> None:
+    def renamed(name: str) -> str:
+        mine = {"conv2d_1": "zebra", "conv2d_2": "yak", "conv2d_3": "ox", "conv2d_4": "ant"}
+        return mine.get(name, name.replace("batch_normalization_", "norm"))
+
+    path = tmp_path / "model.hdf5"
+    hollow(example, path, weights_only=True, nested="list", suffix=renamed)
+    found = {array.ours: array.theirs for array in inspect_keras(path).arrays}
+    assert len(found) == 236
+    for i, (block, name) in enumerate({1: "zebra", 2: "yak", 3: "ox", 12: "ant"}.items(), 1):
+        assert found[f"backbone.block{block}.skip.weight"] == f"xception/{name}/kernel:0"
+        assert found[f"backbone.block{block}.skipbn.bias"] == f"xception/norm{i}/beta:0"
+
+
+def test_a_module_beside_the_file_is_not_run(
+    hollow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("h5py.py", "json.py"):
+        (tmp_path / module).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    assert len(inspect_keras(Path(hollow_file.name)).arrays) == 236
+    assert not (tmp_path / "ran").exists()
+
+
+def test_numbers_that_are_not_finite_are_noted(hollow_file: Path, trusting: None) -> None:
+    with h5py.File(hollow_file, "r+") as file:
+        file["model_weights/block1_conv1_bn/block1_conv1_bn/beta:0"][3] = np.nan
+    notes = convert_keras(hollow_file).report.notes
+    assert any("1 arrays hold numbers that are not finite" in note for note in notes)
+
+
+def archive(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, data in members.items():
+            opened.writestr(name, data)
+    return path
+
+
+def test_archives_that_unpack_to_too_much_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb = archive(tmp_path / "bomb.keras", {"config.json": b" " * (keras_files.MAX_CONFIG + 1)})
+    assert bomb.stat().st_size < 1 << 16
+    with pytest.raises(UnreadableError, match="unpacks to more than 16 MiB"):
+        convert_keras(bomb)
+    # One that lies about its size in the directory of the archive.
+    size = (keras_files.MAX_CONFIG + 1).to_bytes(4, "little")
+    bomb.write_bytes(bomb.read_bytes().replace(size, (100).to_bytes(4, "little")))
+    with pytest.raises(UnreadableError, match=r"bomb\.keras"):
+        convert_keras(bomb)
+    monkeypatch.setitem(keras_files._MEMBERS, "model.weights.h5", 1 << 16)
+    members = {"config.json": b"{}", "model.weights.h5": bytes(1 << 20)}
+    with pytest.raises(UnreadableError, match=r"model\.weights\.h5 in the archive unpacks"):
+        convert_keras(archive(tmp_path / "heavy.keras", members))
+    many = archive(tmp_path / "many.keras", {f"assets/{i}": b"" for i in range(1001)})
+    with pytest.raises(UnreadableError, match="1001 members"):
+        convert_keras(many)
+
+
+def test_archives_that_are_incomplete_or_ambiguous_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match=r"no model\.weights\.h5"):
+        convert_keras(archive(tmp_path / "a.keras", {"config.json": b"{}"}))
+    with pytest.raises(UnreadableError, match=r"no config\.json"):
+        convert_keras(archive(tmp_path / "b.keras", {"model.weights.h5": b""}))
+    with zipfile.ZipFile(tmp_path / "c.keras", "w") as opened, pytest.warns(UserWarning):
+        opened.writestr("config.json", b"{}")
+        opened.writestr("config.json", b"{}")
+    with pytest.raises(UnreadableError, match=r"two members called config\.json"):
+        convert_keras(tmp_path / "c.keras")
+
+
+def test_other_files_are_refused_in_one_line(
+    tmp_path: Path, hollow_file: Path, capsys: pytest.CaptureFixture[str], trusting: None
+) -> None:
+    text = tmp_path / "text.hdf5"
+    text.write_text("no model")
+    whole = hollow_file.read_bytes()
+    (tmp_path / "cut.hdf5").write_bytes(whole[: len(whole) // 2])
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file["data"] = np.zeros(3)
+    cases = {"nowhere.hdf5": 2, "text.hdf5": 1, "cut.hdf5": 1, "other.hdf5": 1}
+    for name, code in cases.items():
+        assert run_program(command, [str(tmp_path / name), str(tmp_path / "o.safetensors")]) == code
+        printed = capsys.readouterr()
+        assert not printed.out
+        assert printed.err.startswith(f"deepregions: error: {tmp_path / name}")
+        assert len(printed.err.splitlines()) == 1
+    assert run_program(command, [str(hollow_file), str(tmp_path / "o.pt")]) == 2
+    assert run_program(command, [str(hollow_file)]) == 2
+    assert run_program(command, [str(text), "o", "--fake-index", "many"]) == 2
+    assert not list(tmp_path.glob("o*.safetensors"))
+
+
+def test_a_file_that_makes_hdf5_loop_for_ever_is_given_up(
+    small: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.hdf5"
+    data = bytearray(small[1])
+    heap = data.index(b"GCOL")
+    data[heap + 80] = 1  # the size of what is free in the heap of texts
+    path.write_bytes(data)
+    monkeypatch.setattr(keras_files, "TRIAL_SECONDS", 3.0)
+    with pytest.raises(UnreadableError, match="broken"):
+        inspect_keras(path)
+
+
+@settings(
+    max_examples=16, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    which=st.sampled_from([0, 1, 2, 2]),
+    flips=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8
+    ),
+    keep=st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+def test_whatever_happens_to_a_file_the_error_is_ours(
+    which: int, flips: list[tuple[float, int]], keep: float, small: list[bytes], tmp_path: Path
+) -> None:
+    data = bytearray(small[which])
+    for place, value in flips:
+        data[int(place * len(data))] = value
+    path = tmp_path / "broken"
+    path.write_bytes(data[: int(keep * len(data))])
+    try:
+        report = inspect_keras(path)
+    except DeepregionsError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(report.arrays) == 236
