@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,7 +12,7 @@ from torch import Tensor
 from deepregions.analysis.analyser import Analyser
 from deepregions.analysis.picture import draw_verdict
 from deepregions.faces.landmarks import Face
-from deepregions.system import System
+from deepregions.system import Member, System
 from deepregions.types import Region, Status
 
 
@@ -30,7 +31,7 @@ class Finder:
         return [found for _ in frames]
 
 
-def analyser(*members: object, find: Finder | None = None) -> Analyser:
+def analyser(*members: Member, find: Finder | None = None) -> Analyser:
     found = find or Finder(landmarks()[0])
     return Analyser(
         System(members), found, device=torch.device("cpu"), frames_per_video=5, batch_size=2
@@ -97,6 +98,18 @@ def test_landmarks_that_are_no_numbers_are_no_score(photo: Path) -> None:
     assert result.log_odds is None
 
 
+def models(*members: Member) -> list[dict[str, str]]:
+    return [
+        {
+            "name": each.name,
+            "detector": each.detector.name,
+            "region": str(each.region),
+            "database": each.database,
+        }
+        for each in members
+    ]
+
+
 def test_a_network_without_a_number_is_an_error_not_a_score(photo: Path) -> None:
     result = analyser(member(xception(torch.nan))).analyse(photo).result
     assert (result.status, result.log_odds) == (Status.ERROR, None)
@@ -113,21 +126,37 @@ def test_a_file_that_cannot_be_read_is_a_status(tmp_path: Path) -> None:
 
 
 def test_a_region_canvas_needs_no_landmarks(photo: Path) -> None:
-    members = (member(xception(4.0), Region.MOUTH),)
+    members = (member(xception(4.0), Region.MOUTH), member(dsp_fwa(4.0), Region.MOUTH))
     scorer = Analyser(System(members), None, device=torch.device("cpu"))
     analysis = scorer.analyse_canvas(photo, Region.MOUTH)
     assert analysis.result.kind == "regions"
     assert analysis.result.log_odds == pytest.approx(4.0)
     assert analysis.evidence is not None
-    drawn = draw_verdict(analysis.result, analysis.evidence, "made by a test")
+    drawn = draw_verdict(analysis.result, analysis.evidence, models(*members))
     assert drawn.width < 400  # the one region that was given, not five
 
 
 def test_the_picture_shows_the_five_regions(photo: Path) -> None:
-    analysis = analyser(member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES)).analyse(photo)
+    members = (member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES))
+    analysis = analyser(*members).analyse(photo)
     assert analysis.evidence is not None
-    drawn = draw_verdict(analysis.result, analysis.evidence, "made by a test")
+    drawn = draw_verdict(analysis.result, analysis.evidence, models(*members))
     assert drawn.width > 5 * 200
     colours = drawn.getcolors(drawn.width * drawn.height)
     assert colours is not None
     assert {(38, 139, 87), (200, 50, 60)} <= {colour for _, colour in colours}  # -1 and 3
+
+
+@pytest.mark.parametrize(("log_odds", "colour"), [(3.0, (200, 50, 60)), (-3.0, (38, 139, 87))])
+def test_one_network_is_shown_as_the_papers_program_does(
+    photo: Path, log_odds: float, colour: tuple[int, int, int]
+) -> None:
+    only = member(xception(log_odds), Region.EYES, "celebdf")
+    analysis = analyser(only).analyse(photo)
+    assert analysis.evidence is not None
+    drawn = draw_verdict(analysis.result, analysis.evidence, models(only))
+    assert drawn.width < 500 < drawn.height
+    colours = {each for _, each in drawn.getcolors(drawn.width * drawn.height) or []}
+    assert colour in colours and len(colours) > 500  # a score, and a photograph
+    again = replace(analysis.result, input="x" * 300 + ".jpg")
+    assert draw_verdict(again, analysis.evidence, models(only)).size == drawn.size

@@ -17,7 +17,7 @@ from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 from deepregions.weights.bundle import save_bundle
 
-COMMANDS = ("detect", "segment", "prepare", "fit", "demo")
+COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "fit", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def test_every_command_explains_itself(command: str) -> None:
     ("arguments", "message"),
     [
         (["detct"], "invalid choice: 'detct'"),
-        (["detect", "x.jpg"], "required: .*bundle"),
+        (["detect", ".", "--frames", "2"], "no networks to score with.*--models"),
         (["detect", "x.jpg", "--bundle", "b"], "x.jpg: no such file"),
-        (["detect", ".", "--bundle", "b", "--region", "eyes"], "--segmented and --region go"),
+        (["detect", ".", "--bundle", "b", "--segmented"], "--segmented needs to know the region"),
         (["detect", ".", "--bundle", "b", "--frames", "0"], "--frames is 0"),
         (["detect", ".", "--bundle", "b", "--frames", "many"], "frames"),
         (["detect", ".", "--bundle", "b", "--segmented", "--region", "ear"], "entire, eyes, nose"),
@@ -177,7 +177,7 @@ def test_detect_takes_region_canvases_as_they_are(
     assert result["landmarks"] is None
     options[2] = "nose"
     assert run(["detect", str(path), "--bundle", *bundles, *options]) == 2
-    assert "no bundle has a network for nose" in capsys.readouterr().err
+    assert "there is no network for nose" in capsys.readouterr().err
 
 
 def test_options_may_come_from_yaml(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,28 +21,36 @@ _LINE = 26
 _LABELS = 130
 _HEAD = 3 * _LINE
 _INK, _FAINT, _PAPER = (32, 33, 36), (110, 114, 120), (255, 255, 255)
+_SINGLE = 400
 _GENUINE, _FAKE = (38, 139, 87), (200, 50, 60)
 
 
-def draw_verdict(result: InputResult, evidence: Evidence, title: str) -> Image.Image:
+Model = Mapping[str, str]
+"""A network that was used: its ``name``, ``detector``, ``region`` and ``database``."""
+
+
+def draw_verdict(result: InputResult, evidence: Evidence, models: Sequence[Model]) -> Image.Image:
     """Draws an input's highest-scoring face.
 
     Args:
         result: What came of the input.
         evidence: The picture behind its score.
-        title: A line about what was used, such as the bundles' names.
+        models: The networks that were used.
 
     Returns:
-        An RGB picture: the face and its regions side by side, and under each region one score
-        per detector, as P(fake).
+        An RGB picture: the face's regions side by side, and under each region one score per
+        detector, as P(fake). Of a single network, its region with its score, as the paper's
+        program shows it.
     """
+    if len(models) == 1:
+        return _draw_single(result, evidence, models[0])
     tiles = _tiles(evidence)
     rows = list(dict.fromkeys(cell.detector for cell in evidence.face.cells))
     width = _LABELS + len(tiles) * (_TILE + _GAP) + _GAP
     height = _HEAD + _TILE + _LINE + (len(rows) + 1) * _LINE + 2 * _GAP
     picture = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(picture)
-    _draw_head(draw, result, evidence.face, title)
+    _draw_head(draw, result, evidence.face, _title(models))
     for column, (name, tile) in enumerate(tiles):
         x = _LABELS + column * (_TILE + _GAP)
         picture.paste(_to_pillow(tile), (x, _HEAD))
@@ -51,19 +59,60 @@ def draw_verdict(result: InputResult, evidence: Evidence, title: str) -> Image.I
     return picture
 
 
-def save_verdict(result: InputResult, evidence: Evidence, title: str, path: Path) -> None:
-    """Draws a verdict into a PNG file, whole or not at all."""
+def save_verdict(picture: Image.Image, path: Path) -> None:
+    """Writes a picture as a PNG file, whole or not at all."""
     with atomic_file(path) as partial:
-        draw_verdict(result, evidence, title).save(partial, format="PNG")
+        picture.save(partial, format="PNG")
 
 
-def _tiles(evidence: Evidence) -> list[tuple[str, Tensor]]:
+def _draw_single(result: InputResult, evidence: Evidence, model: Model) -> Image.Image:
+    """One region and one score, with what the paper's program writes around them."""
+    picture = Image.new("RGB", (_SINGLE + 2 * _GAP, _SINGLE + 6 * _LINE + 2 * _GAP), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    score = probability(result.log_odds)
+    lines = (
+        (f"Detector: {model['detector']}", _INK),
+        (f"Database: {model['database']}  -  Region: {model['region']}", _INK),
+    )
+    for row, (text, colour) in enumerate(lines):
+        _centred(draw, _GAP, _GAP + row * _LINE, text, colour, width=_SINGLE, bold=True)
+    top = _GAP + 2 * _LINE + _GAP // 2
+    shown = Region(model["region"])
+    tiles = dict(_tiles(evidence, _SINGLE))
+    picture.paste(_to_pillow(tiles[str(shown)]), (_GAP, top))
+    below = top + _SINGLE + _GAP // 2
+    prediction = "none" if score is None else f"{score:.3f}"
+    _centred(draw, _GAP, below, "Prediction (0 genuine, 1 fake)", _FAINT, width=_SINGLE)
+    _centred(draw, _GAP, below + _LINE, prediction, _colour(score), width=_SINGLE, bold=True)
+    where = f", at {evidence.face.time:.1f} s" if result.kind == "video" else ""
+    name = _fitting(draw, f"{Path(result.input).name}{where}", _SINGLE)
+    _centred(draw, _GAP, below + 2 * _LINE, name, _FAINT, width=_SINGLE)
+    return picture
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """Shortens a text in its middle until it is no wider than this, in pixels."""
+    keep = len(text)
+    shown = text
+    while keep > 2 and draw.textlength(shown, _font(16)) > width:
+        keep -= 1
+        shown = f"{text[: keep // 2]}...{text[len(text) - keep // 2 :]}"
+    return shown
+
+
+def _title(models: Sequence[Model]) -> str:
+    names = [model["name"] for model in models]
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+def _tiles(evidence: Evidence, size: int = _TILE) -> list[tuple[str, Tensor]]:
     image = evidence.image[None]
     if evidence.landmarks is None:
         region = evidence.face.cells[0].region if evidence.face.cells else Region.ENTIRE
         scored = [cell.region for cell in evidence.face.cells if cell.log_odds is not None]
-        return [(str(scored[0] if scored else region), resize(image, _TILE)[0])]
-    crops, _ = RegionCropper(_TILE)(image, evidence.landmarks[None])
+        return [(str(scored[0] if scored else region), resize(image, size)[0])]
+    crops, _ = RegionCropper(size)(image, evidence.landmarks[None])
     return [(str(region), crop) for region, crop in zip(REGIONS, crops[0], strict=True)]
 
 

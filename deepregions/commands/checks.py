@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from deepregions.errors import UsageError
-from deepregions.types import Region
 
 Item = TypeVar("Item")
 
@@ -24,18 +23,6 @@ def positive(**options: int) -> None:
     for name, value in options.items():
         if value < 1:
             raise UsageError(f"--{name} is {value}", "it must be 1 or more")
-
-
-def region_named(name: str) -> Region:
-    """Returns the region of a name.
-
-    Raises:
-        UsageError: There is none; the hint names them.
-    """
-    try:
-        return Region(name.lower())
-    except ValueError as error:
-        raise UsageError(f"there is no region {name!r}", f"one of {', '.join(Region)}") from error
 
 
 def progress(items: Sequence[Item], what: str) -> Iterable[Item]:

@@ -20,6 +20,8 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 _PATHS = (list[Path], list[Path] | None)
 
+_ALIASES = {"database": ("--ddbb",)}  # as the paper's program calls it
+
 _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
     segment.segment,
@@ -188,5 +190,8 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> Non
             options["nargs"] = "?"
         parser.add_argument(parameter.name, **options)
     else:
-        names = dict.fromkeys((f"--{parameter.name}", f"--{parameter.name.replace('_', '-')}"))
+        spelled = (parameter.name, parameter.name.replace("_", "-"))
+        names = dict.fromkeys(
+            (*(f"--{name}" for name in spelled), *_ALIASES.get(parameter.name, ()))
+        )
         parser.add_argument(*names, required=required, **options)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import ImageShow
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from deepregions.analysis.analyser import Analysis
-from deepregions.analysis.picture import save_verdict
+from deepregions.analysis.picture import draw_verdict, save_verdict
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands.checks import Names
 from deepregions.files import atomic_file
@@ -34,12 +34,16 @@ class Verdicts:
         facts: What results say about how they were made.
         folder: Where pictures and results.jsonl go; None for nowhere.
         as_json: One JSON object per line on standard output, instead of tables.
+        on_screen: Open pictures in the system's viewer.
     """
 
-    def __init__(self, facts: dict[str, Any], *, folder: Path | None, as_json: bool) -> None:
+    def __init__(
+        self, facts: dict[str, Any], *, folder: Path | None, as_json: bool, on_screen: bool = False
+    ) -> None:
         self._facts = facts
         self._folder = folder
         self._as_json = as_json
+        self._on_screen = on_screen
         self._lines: list[str] = []
         self._names = Names()
         self._console = Console(soft_wrap=True)
@@ -61,10 +65,13 @@ class Verdicts:
             said = f"{result.input}: {result.status}: {result.message}".removesuffix(": ")
             shown = said if result.input not in result.message else result.message
             sys.stderr.write(f"deepregions: {shown}{f' ({hint})' if hint else ''}\n")
-        if self._folder is not None and analysis.evidence is not None:
-            name = self._names.unused(Path(result.input).stem)
-            title = _models([model["name"] for model in self._facts["models"]])
-            save_verdict(result, analysis.evidence, title, self._folder / f"{name}.png")
+        if analysis.evidence is not None and (self._folder is not None or self._on_screen):
+            picture = draw_verdict(result, analysis.evidence, self._facts["models"])
+            if self._folder is not None:
+                name = self._names.unused(Path(result.input).stem)
+                save_verdict(picture, self._folder / f"{name}.png")
+            if self._on_screen and not ImageShow.show(picture, title=result.input):
+                sys.stderr.write("deepregions: no program shows pictures here (use --out DIR)\n")
 
     def close(self) -> None:
         """Writes results.jsonl, if there is a folder for it."""
@@ -114,8 +121,3 @@ def _count(number: int, what: str) -> str:
 
 def _number(score: float | None) -> str:
     return "no answer" if score is None else f"{score:.3f}"
-
-
-def _models(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

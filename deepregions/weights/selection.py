@@ -1,0 +1,131 @@
+"""Which of the networks at hand to use: by detector, region and database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import deepregions.detectors
+from deepregions.detectors import RegionDetector
+from deepregions.errors import UsageError
+from deepregions.system import Member
+from deepregions.types import Region
+from deepregions.weights.bundle import load_bundle
+from deepregions.weights.collection import find_bundles, models_folders
+from deepregions.weights.recognition import database_of, region_of
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is wanted of a network; None is any.
+
+    Attributes:
+        detector: A detector's name.
+        region: What it judges.
+        database: What it was trained on.
+    """
+
+    detector: str | None = None
+    region: Region | None = None
+    database: str | None = None
+
+    @classmethod
+    def named(
+        cls,
+        *,
+        detector: str | None = None,
+        region: str | None = None,
+        database: str | None = None,
+    ) -> Self:
+        """Makes a choice of names in any usual spelling.
+
+        Raises:
+            UsageError: There is no such detector or region, or a name is none.
+        """
+        return cls(
+            None if detector is None else detector_of(detector),
+            None if region is None else region_of(region),
+            None if database is None else database_of(database),
+        )
+
+    def fits(self, detector: str, region: str, database: str) -> bool:
+        """Returns whether a network is wanted."""
+        return (
+            self.detector in (None, detector)
+            and self.region in (None, region)
+            and (self.database is None or self.database.lower() == database.lower())
+        )
+
+    def __str__(self) -> str:
+        said = f"{self.detector or ''} network".strip()
+        said += f" for {self.region}" if self.region else ""
+        return said + (f" trained on {self.database}" if self.database else "")
+
+
+def detector_of(name: str) -> str:
+    """Returns our name of a detector, such as ``dsp-fwa`` of ``DSP-FWA`` or ``DSPFWA``.
+
+    Raises:
+        UsageError: There is none; the hint names them.
+    """
+    kinds = [getattr(deepregions.detectors, each) for each in deepregions.detectors.__all__]
+    known = [
+        kind.name
+        for kind in kinds
+        if isinstance(kind, type)
+        and issubclass(kind, RegionDetector)
+        and kind is not RegionDetector
+    ]
+    for each in known:
+        if _plain(each) == _plain(name):
+            return each
+    raise UsageError(f"there is no detector {name!r}", f"one of {', '.join(sorted(known))}")
+
+
+def choose_members(
+    choice: Choice, bundles: Sequence[Path] | None = None, folder: Path | None = None
+) -> list[Member]:
+    """Loads the networks that are wanted, and no others where a folder holds many bundles.
+
+    Args:
+        choice: What is wanted.
+        bundles: Bundles to take them from.
+        folder: Or a folder of bundles; where neither is given, the usual ones.
+
+    Raises:
+        UsageError: There are none, or none that is wanted.
+        BundleError: A bundle cannot be loaded.
+        AssetError: A bundle on the Hugging Face Hub cannot be had.
+    """
+    names: list[str] = []
+    chosen: list[Path] = list(bundles or ())
+    if not bundles:
+        folders = models_folders(folder)
+        found = find_bundles(folders)
+        if not found:
+            where = ", ".join(map(str, folders)) or "models and bundles, which are not here"
+            raise UsageError(
+                f"there are no networks to score with (looked in {where})",
+                "--bundle DIR or --models DIR; deepregions fit and import make them",
+            )
+        names = [str(entry.get("name")) for each in found for entry in each.members]
+        chosen = [each.path for each in found if any(_wanted(choice, e) for e in each.members)]
+    loaded = [member for bundle in chosen for member in load_bundle(bundle)]
+    members = [m for m in loaded if choice.fits(m.detector.name, m.region, m.database)]
+    if not members:
+        known = sorted({*names, *(member.name for member in loaded)})
+        shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
+        raise UsageError(f"there is no {choice}", f"there are: {shown}")
+    return members
+
+
+def _wanted(choice: Choice, entry: Mapping[str, Any]) -> bool:
+    detector = str(entry.get("name", "")).partition("_")[0]
+    return choice.fits(detector, str(entry.get("region")), str(entry.get("database")))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
