@@ -2,8 +2,10 @@
 
 ``python benchmarks/conformance.py [--shared ../shared]`` prints a table in Markdown: who wrote the
 file, its layout, and the largest difference between our P(fake) and theirs. Keras's layouts are
-written by ``tests/keras_writer.py``; Keras itself answers,
-at 200 pixels and at 224. Rows that need files beside the checkout are left out without them.
+written by ``tests/keras_writer.py``, and Keras itself answers, at 200 pixels and at 224. Other
+programs' checkpoints are written by ``tests/foreign.py``, which also computes what they compute.
+``golden`` are files and scores of the original code. Rows that need files beside the checkout are
+left out without them.
 
 To add rows: a function that yields them, in ``SOURCES``.
 """
@@ -15,6 +17,7 @@ import importlib
 import lzma
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,8 @@ import numpy.typing as npt
 import torch
 
 from deepregions.detectors import Xception
+from deepregions.system import Member
+from deepregions.weights.importing import import_file
 from deepregions.weights.keras import KerasXception, convert_keras
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,11 +74,130 @@ def keras_rows(shared: Path) -> Iterator[Row]:
         "Keras 3",
         ".h5, include_top ImageNet",
         "features, relative, 200",
-        partial(_imagenet, writer, example),
+        partial(_imagenet_features, writer, example),
     )
 
 
-SOURCES: tuple[Callable[[Path], Iterator[Row]], ...] = (keras_rows,)
+Imported = tuple[Path, torch.Tensor, torch.Tensor, dict[str, Any]]
+"""A checkpoint, images (N, 3, S, S) in [0, 1], the original's P(fake), and options of import."""
+
+
+def torch_rows(shared: Path) -> Iterator[Row]:
+    """Yields the checkpoints that ``deepregions import`` takes."""
+    golden = shared / "golden"
+    if golden.is_dir():
+        for name, scores in (("Capsule", "capsule_score"), ("DSP-FWA", "dsp_score")):
+            make = partial(_bida, golden, name, scores)
+            yield Row("BiDA (golden)", f"{name}_UADFV_eyes.pt", "P(fake), 200", _imported(make))
+        yield Row(
+            "BiDA (golden)",
+            "Xception_UADFV_eyes.hdf5",
+            "P(fake), 200",
+            _imported(partial(_bida_keras, golden)),
+        )
+    sys.path.insert(0, str(ROOT / "tests"))
+    foreign = importlib.import_module("foreign")
+    for source, layout, size, make in (
+        ("Capsule-Forensics-v2", "capsule_21.pt, 2 classes", 300, partial(_capsule, foreign, 2)),
+        ("Capsule-Forensics-v2", "capsule_13.pt, 4 classes", 300, partial(_capsule, foreign, 4)),
+        ("DeepfakeBench", "capsule_net_best.pth", 256, partial(_bench_capsule, foreign)),
+        ("DSP-FWA", "SPP-res50.pth", 224, partial(_sppnet, foreign)),
+        ("FaceForensics++", "all_c23.p, pickled module", 299, partial(_face_forensics, foreign)),
+        ("DeepfakeBench", "xception_best.pth", 256, partial(_bench_xception, foreign)),
+    ):
+        yield Row(source, layout, f"P(fake), {size}", _imported(make))
+
+
+SOURCES: tuple[Callable[[Path], Iterator[Row]], ...] = (torch_rows, keras_rows)
+
+
+def _imported(make: Callable[[Path], Imported]) -> Callable[[Path], float]:
+    def measure(folder: Path) -> float:
+        path, images, expected, options = make(folder)
+        member = import_file(path, **options)
+        if not isinstance(member, Member):
+            raise TypeError(f"{path} is no network that judges")
+        with torch.inference_mode():
+            return float((member.detector(images).sigmoid() - expected).abs().max())
+
+    return measure
+
+
+def _unpacked(golden: Path, name: str, path: Path) -> Path:
+    path.write_bytes(lzma.decompress((golden / f"{name}.xz").read_bytes()))
+    return path
+
+
+def _images(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def _bida(golden: Path, detector: str, scores: str, folder: Path) -> Imported:
+    theirs = np.load(golden / "torch_outputs.npz")
+    name = f"{detector}_UADFV_eyes.pt"
+    path = _unpacked(golden, name, folder / name)
+    vgg = _unpacked(golden, "vgg19_features.pth", folder / "vgg19_features.pth")
+    options = {"vgg": vgg} if detector == "Capsule" else {}
+    return path, _images(theirs["images"]), torch.from_numpy(theirs[scores]), options
+
+
+def _bida_keras(golden: Path, folder: Path) -> Imported:
+    theirs = np.load(golden / "bida_tf110_flat.npz")
+    path = _unpacked(golden, "bida_tf110_flat.hdf5", folder / "Xception_UADFV_eyes.hdf5")
+    return path, _images(theirs["x"]), torch.from_numpy(theirs["y"][:, 0]), {}
+
+
+def _imagenet(x: torch.Tensor) -> torch.Tensor:
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (x - mean[:, None, None]) / std[:, None, None]
+
+
+def _capsule(foreign: Any, classes: int, folder: Path) -> Imported:
+    network, images = foreign.ForeignCapsule(classes, seed=classes), foreign.pictures(300)
+    path = folder / ("capsule_21.pt" if classes == 2 else "capsule_13.pt")
+    torch.save(network.saved(), path)
+    torch.save(network.saved_vgg(), folder / "vgg.pth")
+    with torch.inference_mode():
+        expected = network(_imagenet(images)).softmax(1)[:, 1:].sum(1)
+    return path, images, expected, {"vgg": folder / "vgg.pth"}
+
+
+def _bench_capsule(foreign: Any, folder: Path) -> Imported:
+    network, images = foreign.ForeignCapsule(seed=2), foreign.pictures(256)
+    path = folder / "capsule_net_best.pth"
+    torch.save(network.saved(vgg="vgg_ext.vgg_1.", prefix="module."), path)
+    with torch.inference_mode():
+        return path, images, network(images * 2 - 1).softmax(1)[:, 1], {}
+
+
+def _sppnet(foreign: Any, folder: Path) -> Imported:
+    network, images = foreign.ForeignSPPNet(), foreign.pictures(224)
+    torch.save({"epoch": 19, "net": network.saved()}, folder / "SPP-res50.pth")
+    blue_first = images.flip(1) * 255 - torch.tensor([103.939, 116.779, 123.68])[:, None, None]
+    with torch.inference_mode():
+        expected = network(blue_first).softmax(1)[:, 0]
+    return folder / "SPP-res50.pth", images, expected, {}
+
+
+def _face_forensics(foreign: Any, folder: Path) -> Imported:
+    torch.manual_seed(3)
+    network, images = foreign.settle(foreign.TransferModel(dropout=True)), foreign.pictures(299)
+    with torch.inference_mode():
+        expected = network(images * 2 - 1).softmax(1)[:, 1]
+    del network.model.features  # not part of what the program saves
+    with foreign.posing(foreign.FACE_FORENSICS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of modules without source code
+        torch.save(network, folder / "all_c23.p")
+    return folder / "all_c23.p", images, expected, {}
+
+
+def _bench_xception(foreign: Any, folder: Path) -> Imported:
+    torch.manual_seed(4)
+    network, images = foreign.settle(foreign.CadeneXception()), foreign.pictures(256)
+    state = {f"module.backbone.{key}": value for key, value in network.state_dict().items()}
+    torch.save(state, folder / "xception_best.pth")
+    with torch.inference_mode():
+        return folder / "xception_best.pth", images, network(images * 2 - 1).softmax(1)[:, 1], {}
 
 
 def _golden(golden: Path, folder: Path) -> float:
@@ -112,7 +236,7 @@ def _sigmoid(writer: Any, example: Any, folder: Path) -> float:
     return _difference(converted.detector(), example.x, model.predict(example.x, verbose=0)[:, 0])
 
 
-def _imagenet(writer: Any, example: Any, folder: Path) -> float:
+def _imagenet_features(writer: Any, example: Any, folder: Path) -> float:
     path = writer.saved(example.top(1000, "softmax"), folder / "model.h5")
     convert_keras(path).save(folder / "backbone.safetensors")
     detector = Xception(200, backbone_file=str(folder / "backbone.safetensors")).eval()

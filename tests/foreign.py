@@ -147,6 +147,17 @@ def squashed(x: Tensor, dim: int) -> Tensor:
     return squared / (1 + squared) * x / squared.sqrt()
 
 
+def primary_capsules(parts: nn.ModuleList, features: Tensor) -> Tensor:
+    """(N, capsules, 8) of a feature map, capsule by capsule, squashed over the capsules."""
+    outputs = []
+    for part in parts:
+        x = part["1"](part["0"](features)).relu()
+        x = part["4"](part["3"](x)).relu().flatten(2)
+        x = torch.stack([x.mean(2), x.std(2)], dim=1)
+        outputs.append(part["10"](part["9"](part["8"](part["7"](x)))).flatten(1))
+    return squashed(torch.stack(outputs, dim=1), dim=1)
+
+
 class ForeignCapsule(nn.Module):
     """Capsule-Forensics-v2, capsule by capsule and iteration by iteration."""
 
@@ -160,14 +171,7 @@ class ForeignCapsule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what the program calls class_: the mean probability (N, classes)."""
-        x = self.vgg(x)
-        outputs = []
-        for part in self.capsules:
-            y = part["1"](part["0"](x)).relu()
-            y = part["4"](part["3"](y)).relu().flatten(2)
-            y = torch.stack([y.mean(2), y.std(2)], dim=1)
-            outputs.append(part["10"](part["9"](part["8"](part["7"](y)))).flatten(1))
-        u = squashed(torch.stack(outputs, dim=-1), dim=-1).transpose(2, 1)  # (N, from, 8)
+        u = primary_capsules(self.capsules, self.vgg(x))  # (N, from, 8)
         priors = torch.einsum("cfon,bfn->bcfo", self.route_weights, u)
         logits = torch.zeros_like(priors)
         for iteration in range(2):

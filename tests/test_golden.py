@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from foreign import capsule_parts, primary_capsules
 from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, Capsule
@@ -84,29 +85,10 @@ def test_xception_computes_what_keras_in_tensorflow_does(shared, tmp_path, batch
     assert_close(scores.flip(-1).softmax(-1), theirs["y"], 1e-5)  # theirs has fake first
 
 
-def loop_of_capsules() -> nn.ModuleList:
-    """The ten primary capsules up to and after their statistics, each a module of its own."""
-    return nn.ModuleList(
-        nn.ModuleDict(
-            {
-                "0": nn.Conv2d(256, 64, 3, padding=1),
-                "1": nn.BatchNorm2d(64),
-                "3": nn.Conv2d(64, 16, 3, padding=1),
-                "4": nn.BatchNorm2d(16),
-                "7": nn.Conv1d(2, 8, 5, stride=2, padding=2),
-                "8": nn.BatchNorm1d(8),
-                "9": nn.Conv1d(8, 1, 3, padding=1),
-                "10": nn.BatchNorm1d(1),
-            }
-        )
-        for _ in range(10)
-    )
-
-
 @pytest.mark.parametrize("training", [False, True])
 def test_grouped_capsules_are_a_loop_over_capsules(training):
     torch.manual_seed(0)
-    loop = loop_of_capsules().train(training)
+    loop = capsule_parts().train(training)
     for module in loop.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.2)
@@ -118,15 +100,7 @@ def test_grouped_capsules_are_a_loop_over_capsules(training):
     state = capsule_state_dict(upstream, vgg, fake_index=1)
     detector.load_state_dict({key: value.clone() for key, value in state.items()})
     features = torch.rand(4, 256, 6, 6)
-    outputs = []
-    for part in loop:
-        x = part["1"](part["0"](features)).relu()
-        x = part["4"](part["3"](x)).relu().flatten(2)
-        x = torch.stack([x.mean(2), x.std(2)], dim=1)
-        outputs.append(part["10"](part["9"](part["8"](part["7"](x)))).flatten(1))
-    stacked = torch.stack(outputs, dim=1)
-    squared = stacked.square().sum(1, keepdim=True)
-    expected = squared / (1 + squared) * stacked / squared.sqrt()
+    expected = primary_capsules(loop, features)
     primary = detector.capsules[0].train(training)
     torch.testing.assert_close(primary(features), expected, rtol=1e-4, atol=1e-6)
 

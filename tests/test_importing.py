@@ -4,7 +4,7 @@ import json
 import lzma
 from itertools import product
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import foreign
 import numpy as np
@@ -27,6 +27,7 @@ from deepregions.errors import (
 )
 from deepregions.system import Member
 from deepregions.types import Region
+from deepregions.weights import importing
 from deepregions.weights.bundle import load_bundle
 from deepregions.weights.importing import Backbone, Importer, import_file, save_imported
 from deepregions.weights.pickles import read_state_dict
@@ -280,9 +281,7 @@ def keras_standing_in(monkeypatch: pytest.MonkeyPatch) -> Xception:
             report=SimpleNamespace(head="Dense(2, softmax)", notes=("noted",)),
         )
 
-    module = ModuleType("deepregions.weights.keras")
-    module.convert_keras = convert_keras
-    monkeypatch.setitem(__import__("sys").modules, "deepregions.weights.keras", module)
+    monkeypatch.setattr(importing, "convert_keras", convert_keras)
     return detector
 
 
@@ -306,7 +305,6 @@ def test_bidas_xception_keeps_what_the_keras_file_says(monkeypatch, tmp_path):
 
 
 def test_bidas_own_keras_file_gives_the_scores_of_keras(shared, tmp_path):
-    pytest.importorskip("deepregions.weights.keras")
     theirs = np.load(shared / "golden" / "bida_tf110_flat.npz")
     packed = (shared / "golden" / "bida_tf110_flat.hdf5.xz").read_bytes()
     path = tmp_path / "Xception_UADFV_eyes.hdf5"

@@ -5,7 +5,6 @@ One file at a time: nothing of a file is kept once it is imported.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from deepregions.errors import AssetError, UnreadableError, UnsupportedError, Us
 from deepregions.files import atomic_file, sha256
 from deepregions.system import Member
 from deepregions.weights.bundle import save_bundle
+from deepregions.weights.keras import convert_keras
 from deepregions.weights.pickles import read_state_dict
 from deepregions.weights.profiles import CADENE as CADENE_PROJECT
 from deepregions.weights.profiles import PROFILES, PROJECTS
@@ -180,8 +180,7 @@ class Importer:
         )
 
     def _keras(self, path: Path) -> _Network:
-        module = importlib.import_module("deepregions.weights.keras")  # it needs h5py
-        converted = module.convert_keras(path, fake_index=self._fake_index)
+        converted = convert_keras(path, fake_index=self._fake_index)
         if converted.fake_index is None:
             raise UnsupportedError(
                 f"{path} has no class for fakes: its head is {converted.report.head}",
