@@ -61,6 +61,14 @@ def test_how_crops_are_made_is_kept_and_version_1_had_one_way(copy: Path, tmp_pa
     assert {each.cut for each in load_bundle(copy)} == {(SIZE, "masked", "bilinear")}
 
 
+@pytest.mark.parametrize("database", ["my/own", "..", "CON<>|", "x" * 300, "naïve data"])
+def test_any_database_has_a_bundle(database: str, tmp_path: Path) -> None:
+    members = [member(xception(), database=database), member(dsp_fwa(), database=database)]
+    save_bundle(members, tmp_path / "one")
+    assert [each.database for each in load_bundle(tmp_path / "one")] == [database] * 2
+    assert len(list((tmp_path / "one").iterdir())) == 4  # manifest, card and two networks
+
+
 def test_a_bundle_replaces_a_bundle_but_nothing_else(tmp_path: Path) -> None:
     save_bundle([member(xception())], tmp_path / "x")
     save_bundle([member(dsp_fwa())], tmp_path / "x")

@@ -11,6 +11,8 @@ from rich.progress import Progress, track
 
 from deepregions.errors import UsageError
 
+_WIDE = 240  # characters
+
 Item = TypeVar("Item")
 
 
@@ -23,6 +25,12 @@ def positive(**options: int) -> None:
     for name, value in options.items():
         if value < 1:
             raise UsageError(f"--{name} is {value}", "it must be 1 or more")
+
+
+def output() -> Console:
+    """Returns what prints on standard output; into a file or pipe no table is folded."""
+    console = Console(soft_wrap=True)
+    return console if console.is_terminal else Console(soft_wrap=True, width=_WIDE)
 
 
 def progress(items: Sequence[Item], what: str) -> Iterable[Item]:

@@ -114,9 +114,10 @@ def _facts(imported: Imported) -> dict[str, Any]:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from deepregions.commands import checks
 
     table = Table(box=box.SIMPLE)
     for column in ("file", "becomes", "crop", "fake class"):
@@ -132,7 +133,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             crop = f"{row['layout']} {row['settings']['size']} {row['resample']}"
         fake = "-" if origin["fake_index"] is None else str(origin["fake_index"])
         table.add_row(name, escape(Path(row["bundle"]).name), crop, fake)
-    console = Console(soft_wrap=True)
+    console = checks.output()
     console.print(table)
     done = [row for row in rows if row["error"] is None]
     console.print(f"{len(done)} of {len(rows)} imported", highlight=False)

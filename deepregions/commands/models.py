@@ -202,7 +202,9 @@ def _bundle_table(found: Sequence[Found]) -> Table:
     table = _table("bundle", "networks", "detectors", "regions", "trained on", "MB")
     for each in found:
         size = sum(file.stat().st_size for file in each.path.glob("*.safetensors")) / 1e6
-        values = [_distinct(each, key) for key in ("class", "region", "database")]
+        detectors = [str(member.get("name", "?")).partition("_")[0] for member in each.members]
+        values = [", ".join(dict.fromkeys(detectors))]
+        values += [_distinct(each, key) for key in ("region", "database")]
         count = "broken" if each.problem else str(len(each.members))
         table.add_row(*map(_cell, (each.name, count, *values, f"{size:.0f}")))
     return table
@@ -235,9 +237,9 @@ def _table(*heads: str) -> Table:
 
 
 def _print_table(table: Table) -> None:
-    from rich.console import Console
+    from deepregions.commands import checks
 
-    Console(soft_wrap=True).print(table)
+    checks.output().print(table)
 
 
 def _cell(value: str) -> str:

@@ -127,9 +127,9 @@ def _database(
 def _print(report: Report, out: Path) -> None:
     """Prints what was kept and what was not; what failed goes to standard error as well."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from deepregions.commands import checks
     from deepregions.data.store import SPLITS
 
     table = Table(box=box.SIMPLE)
@@ -140,7 +140,7 @@ def _print(report: Report, out: Path) -> None:
         label = "fake" if group.label else "genuine"
         numbers = (group.clips, group.clips_kept, group.frames, group.faces)
         table.add_row(group.split, label, *map(str, numbers), dropped or "-")
-    console = Console(soft_wrap=True)
+    console = checks.output()
     console.print(table)
     for reason, number in report.left_out.items():
         console.print(f"{number} files left out: {reason}", highlight=False)

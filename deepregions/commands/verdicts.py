@@ -9,14 +9,13 @@ from typing import Any
 
 from PIL import ImageShow
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from deepregions.analysis.analyser import Analysis
 from deepregions.analysis.picture import draw_verdict, save_verdict
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
-from deepregions.commands.checks import Names
+from deepregions.commands import checks
 from deepregions.files import atomic_file
 from deepregions.types import Status
 
@@ -45,8 +44,8 @@ class Verdicts:
         self._as_json = as_json
         self._on_screen = on_screen
         self._lines: list[str] = []
-        self._names = Names()
-        self._console = Console(soft_wrap=True)
+        self._names = checks.Names()
+        self._console = checks.output()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 

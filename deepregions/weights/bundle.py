@@ -7,6 +7,7 @@ opened, and a network's class must be one of :mod:`deepregions.detectors`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -29,6 +30,7 @@ from deepregions.weights.hub import download, hub_name
 SCHEMA = "deepregions.bundle"
 VERSION = 2  # 2 added "resample"
 _MANIFEST = "bundle.json"
+_PLAIN = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # what is a file's name on every system
 
 
 def save_bundle(members: Sequence[Member], path: Path) -> None:
@@ -50,8 +52,9 @@ def save_bundle(members: Sequence[Member], path: Path) -> None:
         raise UsageError(f"{path} is there and is not a bundle", "name another folder")
     with atomic_folder(path) as folder:
         entries = []
-        for member in members:
-            file = folder / f"{member.name}.safetensors"
+        for number, member in enumerate(members):
+            stem = member.name if _PLAIN.fullmatch(member.name) else f"network-{number}"
+            file = folder / f"{stem}.safetensors"
             state = {key: value.contiguous() for key, value in member.detector.state_dict().items()}
             save_file(state, file)
             entries.append(_entry(member, file))
