@@ -66,7 +66,7 @@ def test_list_shows_what_is_here_and_what_others_offer(
     monkeypatch.setenv("COLUMNS", "160")
     printed = output(capsys, "list", "--dir", "mine")
     (row,) = [line.split() for line in printed.splitlines() if line.split()[:1] == ["pair"]]
-    assert row[1:6] == ["2", "Capsule", "eyes,", "nose", "uadfv"]
+    assert row[1:6] == ["2", "capsule", "eyes,", "nose", "uadfv"]
     assert "more/one" in printed
     for entry in registry.entries():
         assert entry.name in printed
