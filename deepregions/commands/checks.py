@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -33,10 +33,11 @@ def output() -> Console:
     return console if console.is_terminal else Console(soft_wrap=True, width=_WIDE)
 
 
-def progress(items: Sequence[Item], what: str) -> Iterable[Item]:
+def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
     """Goes through items with a progress bar on standard error, if that is a terminal."""
     console = Console(stderr=True)
-    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
+    hidden = not console.is_terminal
+    return track(items, what, total, console=console, transient=True, disable=hidden)
 
 
 @contextmanager
@@ -51,17 +52,3 @@ def counted(what: str) -> Iterator[Callable[[int, int, int], None]]:
 
         yield show
 
-
-class Names:
-    """Gives each input a name of its own, also where two have the same."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-
-    def unused(self, stem: str) -> str:
-        """Returns the stem, or the stem with a number."""
-        name, number = stem, 2
-        while name in self._used:
-            name, number = f"{stem}-{number}", number + 1
-        self._used.add(name)
-        return name

@@ -39,6 +39,7 @@ def segment(
         backend: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
     """
+    from deepregions.analysis.archive import Names
     from deepregions.commands import checks
     from deepregions.errors import DeepregionsError, UsageError
     from deepregions.media import find_media, is_video
@@ -52,7 +53,7 @@ def segment(
         raise UsageError(f"--landmarks is for one image, not {len(files)}")
     find = _finder(landmarks, backend, device)
     written = 0
-    names = checks.Names()
+    names = Names()
     for path in checks.progress(files, "segmenting"):
         try:
             count = _segment_one(path, find, out / names.unused(path.stem), size)
