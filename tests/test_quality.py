@@ -16,10 +16,11 @@ from test_pose import seen
 from torch import Tensor
 
 from deepregions.faces.cropping import RegionCropper
-from deepregions.faces.gates import CHECKS, STATUSES, Gates, figures, judge, refusals
+from deepregions.faces.gates import CHECKS, STATUSES, figures, judge, refusals
 from deepregions.faces.landmarks import Face, landmark_detector
 from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.quality import Quality, measure
+from deepregions.faces.thresholds import Gates
 from deepregions.media.images import read_image
 from deepregions.types import REGIONS, Region, Status
 
