@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from deepregions.faces.thresholds import Gates
 from deepregions.system import System, SystemOutput
 from deepregions.types import Region, Status
 
+_BLACK = "nothing but black"
 _NO_LANDMARKS = "no landmarks on the picture"
 
 
@@ -87,7 +88,10 @@ class Scorer:
     def score_canvas(self, image: Tensor, region: Region) -> Score:
         """Scores an image (3, H, W) uint8 that already is a region's canvas."""
         output = self.system.forward_segmented(image[None].to(self.device), region)
-        return self._rows(output)[0]
+        (score,) = self._rows(output)
+        if score.status is Status.TOO_SMALL:
+            return replace(score, status=Status.LOW_QUALITY, reasons=(_BLACK,))
+        return score
 
     def _scored(self, faces: Sequence[Found]) -> list[Score]:
         patches = [found.patch for found in faces if found.patch is not None]

@@ -51,4 +51,3 @@ def counted(what: str) -> Iterator[Callable[[int, int, int], None]]:
             bar.update(task, completed=done, total=total, description=f"{what}: {faces} faces")
 
         yield show
-
