@@ -13,7 +13,7 @@ from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
 from deepregions import __version__
-from deepregions.commands import bundle, demo, detect, import_, models, prepare, segment
+from deepregions.commands import bundle, demo, detect, import_, models, prepare, schema, segment
 from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
@@ -29,6 +29,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     import_.import_,
     models.models,
     bundle.bundle,
+    schema.schema,
     demo.demo,
 )
 
