@@ -24,6 +24,7 @@ from deepregions.commands import (
     import_,
     models,
     prepare,
+    schema,
     segment,
 )
 from deepregions.errors import DeepregionsError, UsageError
@@ -43,6 +44,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     models.models,
     bundle.bundle,
     doctor.doctor,
+    schema.schema,
     demo.demo,
 )
 
