@@ -17,7 +17,7 @@ from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 from deepregions.weights.bundle import save_bundle
 
-COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "fit", "demo")
+COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "fit", "doctor", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_detect_prints_json_that_says_all(
     assert run(["detect", str(portrait), "--bundle", *bundles, *options]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     result = json.loads(line)
-    assert (result["schema"], result["version"]) == ("deepregions.detect", 1)
+    assert (result["schema"], result["version"]) == ("deepregions.detect", 2)
     assert (result["status"], result["input"]) == ("ok", str(portrait))
     assert result["log_odds"] == pytest.approx(2.0)
     assert result["score"] == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item(), abs=1e-6)
