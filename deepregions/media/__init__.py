@@ -104,7 +104,7 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if _is_folder(path):
             inside = sorted(_walk(path))
             if not inside:
                 raise UsageError(f"{path}: no photographs or videos in this folder", _ENDINGS)
@@ -117,6 +117,13 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
 
 
 _ENDINGS = f"looked for {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}"
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for there to be anything
+        return False
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -41,7 +41,6 @@ _BROKEN = (
     RuntimeError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 _ORIENTATION = 0x0112
@@ -102,6 +101,11 @@ class ImageSource:
                 self.pixels, codec, notes = self._read(file, limits.pixels)
             except UnidentifiedImageError as error:
                 raise _unidentified(path, file) from error
+            except Image.DecompressionBombError as error:  # before it even tells the size
+                raise UnreadableError(
+                    f"{path}: its pixels are more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,}",
+                    "make it smaller",
+                ) from error
             except MemoryError as error:
                 raise UnreadableError(
                     f"{path}: it needs more memory than there is", "make it smaller"

@@ -103,7 +103,7 @@ class VideoSource:
 
     @property
     def info(self) -> MediaInfo:
-        """What the video is; notes on damage grow as it is decoded."""
+        """What the video is; the size is sure after the first frame, damage after the last."""
         damaged = self._packets.corrupt + len(self._damaged)
         if not damaged:
             return self._info
@@ -128,10 +128,13 @@ class VideoSource:
         with self._opened() as (container, stream):
             chosen = self._by_number if self._packets.untimed else self._by_time
             for time, frame in chosen(container, stream, [int(self._times[n]) for n in wanted]):
+                pixels = self._upright(frame)
+                if not found:  # what a header says may be wrong, or turned
+                    self._info = replace(self._info, width=pixels.shape[1], height=pixels.shape[0])
                 found += 1
                 number = int(np.searchsorted(self._times, time, side="right")) - 1
                 seconds = float(time - self._times[0]) / self._second
-                yield Picture(number, seconds, self._upright(frame))
+                yield Picture(number, seconds, pixels)
         if wanted and not found:
             raise self._no_frame()
 

@@ -132,12 +132,13 @@ class _Worker:
 
     def _rounds(self, source: Source, sampling: Sampling) -> Message:
         choice = source.choose(sampling)
-        self._put(
-            {"kind": "opened", "info": asdict(source.info), "choice": choice.record(sampling)}
-        )
         numbers = list(choice.numbers)
+        record: Message | None = choice.record(sampling)
         while True:
             for picture in source.pictures(numbers):
+                if record is not None:
+                    self._put({"kind": "opened", "info": asdict(source.info), "choice": record})
+                    record = None
                 self._put(*_framed(picture))
             self._put({"kind": "end", "info": asdict(source.info)})
             self._rest()
