@@ -23,7 +23,7 @@ FACTS: dict[str, Any] = {
     ],
     "fusion": "mean of log-odds",
     "landmarks": {"name": "dlib68+hog", "version": "2"},
-    "frames_per_video": 32,
+    "rules": {"faces": "mean of log-odds over its faces", "tracks": "highest track"},
     "gates": {"size": {"least": 48, "unit": "px"}},
     "command": ["deepregions", "detect", "a b.mp4"],
     "device": "cpu",

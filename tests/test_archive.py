@@ -99,3 +99,12 @@ def test_names_are_plain_short_and_different(stems: list[str]) -> None:
 )
 def test_names_stay_what_people_know(stem: str, name: str) -> None:
     assert Names().unused(stem) == name
+
+
+def test_frames_chosen_otherwise_are_not_mixed(tmp_path: Path) -> None:
+    chosen = {"how": "count", "count": 32, "numbers": [1, 2]}
+    Archive(tmp_path, FACTS).add(line("a") | {"sampling": chosen})
+    same = Archive(tmp_path, FACTS, "resume", sampling={"how": "count", "count": 32, "rate": 2.0})
+    assert same.finished == {"a"}
+    with pytest.raises(UsageError, match="sampling differs"):
+        Archive(tmp_path, FACTS, "resume", sampling={"how": "count", "count": 8, "rate": 2.0})

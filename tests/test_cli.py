@@ -18,7 +18,18 @@ from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 from deepregions.weights.bundle import save_bundle
 
-COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "schema", "fit", "doctor", "demo")
+COMMANDS = (
+    "detect",
+    "segment",
+    "prepare",
+    "import",
+    "models",
+    "bundle",
+    "schema",
+    "fit",
+    "doctor",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +144,9 @@ def test_detect_goes_on_after_a_bad_file_and_writes_pictures(
     assert re.search(r"b.png.*status ok.*fused P\(fake\) 0.881", printed.out)
     assert re.search(r"c_empty.png.*status no_face.*no score", printed.out)
     assert len([line for line in printed.err.splitlines() if line.startswith("deepregions")]) == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "results.jsonl"]
+    names = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+    pages = {"a_broken.html", "b.html", "c_empty.html"}
+    assert names == {*pages, "b.png", "index.html", "results.csv", "results.jsonl"}
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
     results = [read_detect(line) for line in lines]
     assert [result["status"] for result in results] == ["unreadable", "ok", "no_face"]

@@ -21,7 +21,7 @@ RESULTS = "results.jsonl"
 _NAMES = ".names.jsonl"
 _LONGEST = 120  # bytes of a name: room for endings, and for the hidden name of a partial file
 
-SETTINGS = ("models", "fusion", "rules", "gates", "sampling", "landmarks", "deepregions")
+SETTINGS = ("models", "fusion", "rules", "gates", "landmarks", "deepregions")
 """The facts of a result that must be the same for results to lie in one folder."""
 
 Mode = Literal["new", "resume", "overwrite"]
@@ -33,6 +33,7 @@ class Archive:
     Args:
         folder: Made if it is not there.
         facts: What results say about how they were made; see :data:`SETTINGS`.
+        sampling: The settings of which frames are looked at, by name.
         mode: ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
             begins it anew (other files in it are left alone).
 
@@ -44,7 +45,14 @@ class Archive:
         OSError: It cannot be written.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], mode: Mode = "new") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        facts: Mapping[str, Any],
+        mode: Mode = "new",
+        *,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
         self.finished: set[str] = set()
         self._names = Names()
@@ -59,7 +67,7 @@ class Archive:
                     f"{folder} has results of an earlier run",
                     "--resume goes on with it, --overwrite begins it anew; or name another folder",
                 )
-            self._go_on(facts)
+            self._go_on(facts, sampling or {})
 
     def name(self, path: str) -> str:
         """Returns a name for the files of an input, unlike all others in the folder."""
@@ -82,19 +90,22 @@ class Archive:
         for line in _lines(self._results):
             yield names.get(line["input"], ""), line
 
-    def _go_on(self, facts: Mapping[str, Any]) -> None:
+    def _go_on(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
         for file in (self._results, self._given):
             _drop_partial(file)
         for each in _lines(self._given):
             self._names.take(each["name"])
         wanted = json.loads(json.dumps({key: facts.get(key) for key in SETTINGS}))
         for line in _lines(self._results):
-            for key in SETTINGS:
-                if line.get(key) != wanted[key]:
-                    raise UsageError(
-                        f"{self.folder} was begun with other settings: {key} differs",
-                        "use the same again, pass --overwrite, or name another folder",
-                    )
+            differing = [key for key in SETTINGS if line.get(key) != wanted[key]]
+            chosen = line.get("sampling") or {}
+            if any(key in chosen and chosen[key] != value for key, value in sampling.items()):
+                differing.append("sampling")
+            if differing:
+                raise UsageError(
+                    f"{self.folder} was begun with other settings: {differing[0]} differs",
+                    "use the same again, pass --overwrite, or name another folder",
+                )
             self.finished.add(line["input"])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from typing import Any
 
 from deepregions import __version__
@@ -15,6 +17,8 @@ from deepregions.faces.landmarks import LandmarkDetector, landmark_detector
 from deepregions.faces.thresholds import Gates
 from deepregions.media import Sampling
 from deepregions.system import Member, System
+
+_LIBRARIES = ("torch", "timm", "av", "pillow", "opencv-python")  # whose numbers a score is made of
 
 
 def make_analyser(
@@ -75,10 +79,12 @@ def make_analyser(
         ],
         "fusion": system.fusion.rule,
         "rules": {"faces": rules.track_name, "tracks": rules.input_name},
-        "calibration": None,
-        "gates": None if find is None else asdict(gates),
+        "calibration": "uncalibrated",
+        **({} if find is None else {"gates": asdict(gates)}),
         "landmarks": None if find is None else {"name": find.name, "version": find.version},
         "device": str(where),
+        "command": ["deepregions", *sys.argv[1:]],
+        "versions": {name: metadata.version(name) for name in _LIBRARIES},
         "deepregions": __version__,
     }
     return analyser, facts

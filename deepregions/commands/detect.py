@@ -112,7 +112,7 @@ def detect(
         batch_size=batch_size,
         pictures=out is not None or show,
     )
-    verdicts = Verdicts(facts, output)
+    verdicts = Verdicts(facts, output, sampling)
     with MediaReader() as reader, verdicts:
         left = verdicts.unfinished(files)
         found = (

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from PIL import ImageShow
+from PIL import Image, ImageShow
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from deepregions.analysis.archive import RESULTS, Archive, Mode
+from deepregions.analysis.archive import Archive, Mode
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.picture import draw_verdict, save_verdict
-from deepregions.analysis.report import CsvWriter, annotate_video, write_index, write_page
+from deepregions.analysis.report import write_page
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands import checks
-from deepregions.errors import UsageError
+from deepregions.errors import UsageError, printable
+from deepregions.media import Sampling
 from deepregions.types import Status
 
 _HINTS = {
@@ -78,22 +79,25 @@ class Verdicts:
     Args:
         facts: What results say about how they were made.
         output: What is shown, and where.
+        sampling: Which frames are looked at.
 
     Attributes:
         scored: How many inputs have a score, with those of an earlier run that is gone on with.
     """
 
-    def __init__(self, facts: Mapping[str, Any], output: Output) -> None:
+    def __init__(self, facts: Mapping[str, Any], output: Output, sampling: Sampling) -> None:
         self.scored = 0
         self._facts = facts
         self._output = output
+        self._sampling = asdict(sampling)
         self._console = checks.output()
         self._archive: Archive | None = None
-        self._csv = CsvWriter(sys.stdout, facts["models"]) if output.csv else None
 
     def __enter__(self) -> Self:
         if self._output.folder is not None:
-            self._archive = Archive(self._output.folder, self._facts, self._output.mode)
+            self._archive = Archive(
+                self._output.folder, self._facts, self._output.mode, sampling=self._sampling
+            )
             self.scored = sum(line["score"] is not None for _, line in self._archive.results())
         return self
 
@@ -103,8 +107,7 @@ class Verdicts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._archive is not None and (kind is None or issubclass(kind, KeyboardInterrupt)):
-            self._archive.finish()
+        """Leaves the folder as it is: every input that was shown is there, whole."""
 
     def unfinished(self, files: Sequence[Path]) -> list[Path]:
         """Returns the inputs that have no result yet."""
@@ -118,17 +121,85 @@ class Verdicts:
         if self._output.json:
             sys.stdout.write(json.dumps(line, allow_nan=False) + "\n")
             sys.stdout.flush()
-        elif self._csv is not None:
-            self._csv.write(result)
         else:
             self._print_table(result)
-        self._say(result)
+        _say(result)
         picture = None
         if analysis.top is not None and (self._archive is not None or self._output.show):
             picture = draw_verdict(result, analysis.top, self._facts["models"])
         if self._archive is not None:
-            self._archive.add(analysis, line, picture)
+            self._keep(self._archive, analysis, line, picture)
         if picture is not None and self._output.show:
             if not ImageShow.show(picture, title=result.input):
                 sys.stderr.write("deepregions: no program shows pictures here (use --out DIR)\n")
         self.scored += result.log_odds is not None
+
+    def _keep(
+        self,
+        archive: Archive,
+        analysis: Analysis,
+        line: Mapping[str, Any],
+        picture: Image.Image | None,
+    ) -> None:
+        """Writes an input's files, its line last: what has a line is whole."""
+        name = archive.name(analysis.result.input)
+        write_page(analysis, self._facts, archive.folder / f"{name}.html")
+        if picture is not None:
+            save_verdict(picture, archive.folder / f"{name}.png")
+        archive.add(line)
+
+    def _print_table(self, result: InputResult) -> None:
+        head = f"[bold]{escape(printable(result.input))}[/]  status [bold]{result.status}[/]"
+        if result.top_track is None:
+            self._console.print(f"{head}  no score", highlight=False)
+            return
+        score = _number(probability(result.log_odds))
+        seen = f"{_count(result.frames, 'frame')}, {_count(len(result.faces), 'face')}"
+        if len(result.tracks) > 1:
+            seen += f", {len(result.tracks)} people, the highest is shown"
+        self._console.print(f"{head}  fused P(fake) [bold]{score}[/]  ({seen})", highlight=False)
+        self._console.print(_table(result.top_track))
+        for warning in result.warnings:
+            self._console.print(f"  note: {escape(printable(warning))}", highlight=False)
+
+
+def _say(result: InputResult) -> None:
+    """Says on standard error why there is no score, in one line."""
+    if result.status is Status.OK:
+        return
+    hint = _HINTS.get(result.status, "")
+    name = printable(result.input)
+    told = printable(result.message)
+    said = told if name in told else f"{name}: {result.status}: {told}".removesuffix(": ")
+    sys.stderr.write(f"deepregions: {said}{f' ({hint})' if hint else ''}\n")
+
+
+def _table(track: TrackResult) -> Table:
+    """The region x detector table of the person that gives the input its score."""
+    detectors = list(dict.fromkeys(cell.detector for cell in track.cells))
+    regions = list(dict.fromkeys(cell.region for cell in track.cells))
+    scores = {(cell.detector, cell.region): cell.log_odds for cell in track.cells}
+    table = Table(box=box.SIMPLE)
+    table.add_column("region")
+    for detector in detectors:
+        table.add_column(detector, justify="right")
+    for region in regions:
+        cells = [_cell(scores, detector, region) for detector in detectors]
+        table.add_row(str(region), *cells)
+    table.add_section()
+    table.add_row("fused", _number(probability(track.log_odds)), *[""] * (len(detectors) - 1))
+    return table
+
+
+def _cell(scores: dict[tuple[str, Any], float | None], detector: str, region: Any) -> str:
+    if (detector, region) not in scores:
+        return "-"
+    return _number(probability(scores[detector, region]))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _number(score: float | None) -> str:
+    return "no answer" if score is None else f"{score:.3f}"
