@@ -32,7 +32,7 @@ from deepregions.types import REGIONS, Region, Status
 
 # Attributes by which a page makes a browser fetch something.
 FETCHING = {"src", "srcset", "href", "xlink:href", "poster", "data", "action", "background", "cite"}
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 HOSTILE = "<script>alert(1)</script>\n\"'&<img src=//x.y/z onerror=a>\u202egpj.\u2066\x1b[31m\udcff"
 
 
