@@ -18,7 +18,7 @@ from rich.table import Table
 from deepregions.analysis.archive import Archive, Mode
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.picture import draw_verdict, save_verdict
-from deepregions.analysis.report import write_page
+from deepregions.analysis.report import CsvTable, write_page
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands import checks
 from deepregions.errors import UsageError, printable
@@ -80,25 +80,25 @@ class Verdicts:
         facts: What results say about how they were made.
         output: What is shown, and where.
         sampling: Which frames are looked at.
-
-    Attributes:
-        scored: How many inputs have a score, with those of an earlier run that is gone on with.
     """
 
     def __init__(self, facts: Mapping[str, Any], output: Output, sampling: Sampling) -> None:
-        self.scored = 0
         self._facts = facts
         self._output = output
         self._sampling = asdict(sampling)
         self._console = checks.output()
         self._archive: Archive | None = None
+        self._table: CsvTable | None = None
+        self._scored = 0
 
     def __enter__(self) -> Self:
         if self._output.folder is not None:
             self._archive = Archive(
                 self._output.folder, self._facts, self._output.mode, sampling=self._sampling
             )
-            self.scored = sum(line["score"] is not None for _, line in self._archive.results())
+            self._scored = self._archive.scored
+        if self._output.csv:
+            self._table = CsvTable(sys.stdout, self._facts["models"])
         return self
 
     def __exit__(
@@ -107,7 +107,14 @@ class Verdicts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leaves the folder as it is: every input that was shown is there, whole."""
+        """Lists what was finished, also where Ctrl-C or an error ended it."""
+        if self._archive is not None:
+            self._archive.close()
+
+    @property
+    def scored(self) -> int:
+        """How many inputs have a score, with those of an earlier run that is gone on with."""
+        return self._scored
 
     def unfinished(self, files: Sequence[Path]) -> list[Path]:
         """Returns the inputs that have no result yet."""
@@ -121,6 +128,8 @@ class Verdicts:
         if self._output.json:
             sys.stdout.write(json.dumps(line, allow_nan=False) + "\n")
             sys.stdout.flush()
+        elif self._table is not None:
+            self._table.add(result)
         else:
             self._print_table(result)
         _say(result)
@@ -129,10 +138,11 @@ class Verdicts:
             picture = draw_verdict(result, analysis.top, self._facts["models"])
         if self._archive is not None:
             self._keep(self._archive, analysis, line, picture)
+        self._scored += result.log_odds is not None
         if picture is not None and self._output.show:
-            if not ImageShow.show(picture, title=result.input):
+            shown = ImageShow.show(picture, title=printable(result.input))
+            if not shown:
                 sys.stderr.write("deepregions: no program shows pictures here (use --out DIR)\n")
-        self.scored += result.log_odds is not None
 
     def _keep(
         self,
@@ -143,10 +153,11 @@ class Verdicts:
     ) -> None:
         """Writes an input's files, its line last: what has a line is whole."""
         name = archive.name(analysis.result.input)
-        write_page(analysis, self._facts, archive.folder / f"{name}.html")
+        page = f"{name}.html"
+        write_page(analysis, self._facts, archive.folder / page)
         if picture is not None:
             save_verdict(picture, archive.folder / f"{name}.png")
-        archive.add(line)
+        archive.add(analysis, line, page)
 
     def _print_table(self, result: InputResult) -> None:
         head = f"[bold]{escape(printable(result.input))}[/]  status [bold]{result.status}[/]"

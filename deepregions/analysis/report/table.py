@@ -42,14 +42,18 @@ class CsvTable:
     Args:
         stream: Where to; open it as UTF-8, with ``newline=""``.
         models: The networks, as the JSON names them: their ``detector`` and ``region``.
+        header: Whether to begin with the columns' names; not where the table goes on.
     """
 
-    def __init__(self, stream: TextIO, models: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, stream: TextIO, models: Sequence[Mapping[str, Any]], *, header: bool = True
+    ) -> None:
         self._stream = stream
         self._networks = [(model["detector"], str(model["region"])) for model in models]
         self._writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         networks = (f"{detector}/{region}" for detector, region in self._networks)
-        self._write([*COLUMNS, *networks])
+        if header:
+            self._write([*COLUMNS, *networks])
 
     def add(self, result: InputResult) -> None:
         """Writes the rows of one input, and flushes them."""
