@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from deepregions.analysis.analyser import Analyser
 from deepregions.analysis.picture import draw_verdict
-from deepregions.faces.landmarks import Face
+from deepregions.faces.landmarks import Face, Place
 from deepregions.system import Member, System
 from deepregions.types import Region, Status
 
@@ -24,7 +25,7 @@ class Finder:
     def __init__(self, *faces: Tensor) -> None:
         self.faces = faces
 
-    def __call__(self, frames: Tensor) -> list[list[Face]]:
+    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
         found = [
             Face(torch.cat([points.amin(0), points.amax(0)]), points, 1.0) for points in self.faces
         ]

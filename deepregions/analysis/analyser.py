@@ -13,7 +13,7 @@ from torch import Tensor
 from deepregions.analysis.evidence import Analysis, Evidence
 from deepregions.analysis.results import Cell, FaceResult, InputResult, summarise_input
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.faces.landmarks import Face, LandmarkDetector
+from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.tracks import link
 from deepregions.media import frame_batches, is_video
@@ -117,7 +117,8 @@ class Analyser:
         if self.find is None:
             raise ValueError("this analyser was made without a landmark detector")
         for batch in frame_batches(path, self.frames_per_video):
-            found = self.find(torch.stack([frame.image for frame in batch]))
+            places = [Place(path, frame.number, frame.time) for frame in batch]
+            found = self.find(torch.stack([frame.image for frame in batch]), places)
             for frame, faces in zip(batch, found, strict=True):
                 number = len(per_frame)
                 per_frame.append(faces)

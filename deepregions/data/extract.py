@@ -11,7 +11,7 @@ import torch
 from deepregions.data.databases import Clip
 from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.faces.landmarks import Face, LandmarkDetector
+from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
 from deepregions.faces.tracks import link
 from deepregions.media import Frame, frame_batches
@@ -72,7 +72,8 @@ def extract(
     try:
         for batch in frame_batches(clip.path, options.frames_per_video):
             images = torch.stack([frame.image for frame in batch])
-            for frame, faces in zip(batch, detector(images), strict=True):
+            places = [Place(clip.path, frame.number, frame.time) for frame in batch]
+            for frame, faces in zip(batch, detector(images, places), strict=True):
                 records.append([_record(clip, len(records), frame, f, options) for f in faces])
                 found.append(faces)
     except (UnreadableError, UnsupportedError, OSError) as error:

@@ -30,7 +30,7 @@ def frames(path: Path, count: int) -> Iterator[Frame]:
     if is_video(path):
         yield from sample_video(path, count)
     else:
-        yield Frame(0.0, read_image(path))
+        yield Frame(0, 0.0, read_image(path))
 
 
 def frame_batches(path: Path, count: int, at_once: int = 8) -> Iterator[list[Frame]]:

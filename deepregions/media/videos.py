@@ -51,10 +51,12 @@ class Frame:
     """A frame of a video, or a photograph.
 
     Attributes:
+        number: Its place in the video's display order, from 0; 0 for a photograph.
         time: When it is shown, in seconds from the first frame.
         image: (3, H, W) uint8 RGB, upright; in memory its channels come last.
     """
 
+    number: int
     time: float
     image: Tensor
 
@@ -99,9 +101,9 @@ def sample_video(path: Path, count: int) -> Iterator[Frame]:
             chosen = _by_number(container, stream, packets.number, count)
         else:
             chosen = _by_time(container, stream, packets, count)
-        for seconds, frame in chosen:
+        for number, seconds, frame in chosen:
             found += 1
-            yield Frame(seconds, _upright(frame))
+            yield Frame(number, seconds, _upright(frame))
     if not found:
         raise UnreadableError(f"{path}: no frame of it can be decoded", "get another copy")
 
@@ -189,7 +191,7 @@ def _chosen(times: NDArray[np.int64], last_duration: int, count: int) -> list[in
 
 def _by_time(
     container: InputContainer, stream: VideoStream, packets: _Packets, count: int
-) -> Iterator[tuple[float, VideoFrame]]:
+) -> Iterator[tuple[int, float, VideoFrame]]:
     times = np.unique(np.array(packets.times, dtype=np.int64))
     wanted = _chosen(times, packets.last_duration, count)
     keys = packets.keys if container.format.name in _INDEXED else []
@@ -215,7 +217,8 @@ def _by_time(
         position = target
         if shown is not None and shown[0] > given:
             given = shown[0]
-            yield float((given - start) * (stream.time_base or 1)), shown[1]
+            seconds = float((given - start) * (stream.time_base or 1))
+            yield int(np.searchsorted(times, given)), seconds, shown[1]
 
 
 def _advanced(
@@ -263,14 +266,14 @@ def _frames(packet: Packet[VideoStream]) -> list[VideoFrame]:
 
 def _by_number(
     container: InputContainer, stream: VideoStream, number: int, count: int
-) -> Iterator[tuple[float, VideoFrame]]:
+) -> Iterator[tuple[int, float, VideoFrame]]:
     """For files whose packets have no times: evenly by number, at the file's average rate."""
     wanted = frozenset(_chosen(np.arange(number), 1, count))
     rate = float(stream.average_rate or 25)
     frames = (frame for packet in _demuxed(container, stream) for frame in _frames(packet))
     for index, frame in enumerate(frames):
         if index in wanted:
-            yield index / rate, frame
+            yield index, index / rate, frame
 
 
 def _upright(frame: VideoFrame) -> Tensor:
