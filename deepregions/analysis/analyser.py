@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deepregions.aggregation import Aggregation
 from deepregions.analysis.evidence import Analysis, Evidence, Strip
@@ -17,8 +18,9 @@ from deepregions.analysis.results import FaceResult, InputResult, summarise_inpu
 from deepregions.analysis.scoring import Found, Score, Scorer
 from deepregions.analysis.warnings import warnings_of
 from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
-from deepregions.faces.shots import ShotDetector
+from deepregions.faces.shots import Look, ShotDetector
 from deepregions.faces.tracks import Tracker
 from deepregions.media import Frame, MediaReader, OpenMedia, Sampling, is_video
 from deepregions.media.sampling import refine
@@ -36,8 +38,9 @@ class _Seen:
 
     number: int
     time: float
-    signature: Any
+    look: Look | None
     faces: list[Face]
+    looks: list[Tensor | None]
     scores: list[Score] = field(default_factory=list)
 
     @property
@@ -123,6 +126,7 @@ class _Run:
         self.media = media
         self.seen: list[_Seen] = []
         self.strip = Strip()
+        self.shots = ShotDetector()
         self.only: Frame | None = None  # a photograph's: not worth reading twice
         self.waiting: list[tuple[_Seen, Found]] = []
 
@@ -174,8 +178,12 @@ class _Run:
     def _take(self, frame: Frame, faces: list[Face]) -> None:
         info = self.media.info
         self.only = frame if info is not None and info.kind == "image" else None
-        signature = None if self.only else ShotDetector.signature(frame.image)
-        seen = _Seen(frame.number, frame.time, signature, faces)
+        look: Look | None = None
+        looks: list[Tensor | None] = [None] * len(faces)
+        if self.only is None:  # whose face it is, and which shot, is a matter of videos
+            look = self.shots.look(frame.image)
+            looks = [appearance(frame.image, face) for face in faces]
+        seen = _Seen(frame.number, frame.time, look, faces, looks)
         self.seen.append(seen)
         if self.analyser.pictures:
             self.strip.add(frame.number, frame.time, frame.image)
@@ -192,11 +200,11 @@ class _Run:
 
     def _result(self, trouble: str) -> InputResult:
         self.seen.sort(key=lambda frame: frame.number)
-        shots, tracker = ShotDetector(), Tracker()
+        tracker = Tracker()
         faces = []
         for frame in self.seen:
-            cut = frame.signature is not None and shots.cut(frame.signature)
-            numbers = tracker.update(frame.faces, frame.time, cut=cut)
+            cut = self.shots.changes(frame.look)
+            numbers = tracker.update(frame.faces, frame.time, cut=cut, looks=frame.looks)
             for face, score, track in zip(frame.faces, frame.scores, numbers, strict=True):
                 x0, y0, x1, y1 = face.box.tolist()
                 faces.append(_face(frame.number, frame.time, track, (x0, y0, x1, y1), score))

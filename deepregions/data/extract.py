@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from deepregions.data.databases import Clip
 from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
+from deepregions.faces.shots import ShotDetector
 from deepregions.faces.tracks import link
 from deepregions.media import Frame, frame_batches
 
@@ -69,16 +72,24 @@ def extract(
     """
     found: list[list[Face]] = []
     records: list[list[FaceRecord | None]] = []
+    times: list[float] = []
+    cuts: list[int] = []
+    looks: list[list[Tensor | None]] = []
+    shot_changes = ShotDetector()
     try:
         for batch in frame_batches(clip.path, options.frames_per_video):
             images = torch.stack([frame.image for frame in batch])
             places = [Place(clip.path, frame.number, frame.time) for frame in batch]
             for frame, faces in zip(batch, detector(images, places), strict=True):
+                if shot_changes(frame.image):
+                    cuts.append(len(records))
                 records.append([_record(clip, len(records), frame, f, options) for f in faces])
                 found.append(faces)
+                times.append(frame.time)
+                looks.append([appearance(frame.image, face) for face in faces])
     except (UnreadableError, UnsupportedError, OSError) as error:
         return [], ClipReport(clip.key, clip.split, clip.label, failure=str(error))
-    tracks = link(found)
+    tracks = link(found, times, cuts=cuts, looks=looks)
     wanted = _wanted(found, tracks, options)
     dropped: Counter[str] = Counter()
     kept: list[FaceRecord] = []
