@@ -18,7 +18,18 @@ from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 from deepregions.weights.bundle import save_bundle
 
-COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "schema", "fit", "demo")
+COMMANDS = (
+    "detect",
+    "segment",
+    "prepare",
+    "import",
+    "models",
+    "bundle",
+    "schema",
+    "fit",
+    "doctor",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")

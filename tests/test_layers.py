@@ -22,7 +22,7 @@ LAYERS = (
     ("system",),
     ("weights",),
     ("analysis",),
-    ("fit",),
+    ("fit", "doctor"),
     ("commands",),
     ("__main__",),
 )
