@@ -47,7 +47,8 @@ def detect(
         segmented: The inputs already are region canvases (black outside the region); needs
             --region.
         frames: How many frames of each video to look at, evenly in time.
-        landmarks: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or
+            openface:FOLDER for the CSV files of OpenFace.
         device: auto, cpu, cuda or cuda:N.
         batch_size: How many faces are scored at once.
     """
