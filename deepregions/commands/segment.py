@@ -38,7 +38,8 @@ def segment(
             no face is searched then.
         size: Stretch each canvas to SIZE x SIZE pixels, as detectors see it; native size if left
             out.
-        backend: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        backend: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or
+            openface:FOLDER for the CSV files of OpenFace.
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
     """
     from deepregions.analysis.archive import Names

@@ -21,7 +21,7 @@ from deepregions.analysis.report.words import clock, score
 from deepregions.analysis.results import FaceResult, InputResult
 from deepregions.errors import UsageError
 from deepregions.files import atomic_file
-from deepregions.media import Frame, frames
+from deepregions.media import Frame, MediaReader, Sampling
 
 MAX_SIDE = 1280  # pixels
 
@@ -77,8 +77,11 @@ def annotate_video(
 
 
 def _every_frame(path: Path) -> Iterator[Frame]:
-    """All frames of a video, in order; the one place that reads it."""
-    return frames(path, sys.maxsize)
+    """All frames of a video, in order, decoded where a decoder may hang or die."""
+    with MediaReader(ahead=0) as reader:
+        for media in reader.open_all([path], Sampling(count=sys.maxsize)):
+            for batch in media.batches(1):
+                yield from batch
 
 
 def _picture(image: Tensor) -> Image.Image:
