@@ -164,6 +164,17 @@ def jpeg_of_size(width: int, height: int) -> bytes:
     return bytes(content)
 
 
+def without_timescale(path: Path) -> None:
+    """An animation whose second lasts no time, so that Pillow divides by zero."""
+
+    def none(header: bytes) -> bytes:
+        place = 20 if header[0] else 12  # by the box's version
+        return header[:place] + bytes(4) + header[place + 4 :]
+
+    whole = made(animated("AVIF"), path.parent, "whole.avif")
+    path.write_bytes(changed(whole, "moov/trak/mdia/mdhd", none))
+
+
 # Videos
 
 
@@ -435,6 +446,7 @@ IMAGES = (
     Case("frames.avif", animated("AVIF"), says="first of several"),
     Case("endless.gif", gif_of_many_frames, says="first of several"),
     Case("still.avif", save()),
+    Case("timeless.avif", without_timescale, "unreadable", "damaged image"),
     Case("a.jp2", save()),
     *(
         Case(
