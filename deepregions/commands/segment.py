@@ -44,7 +44,7 @@ def segment(
     """
     from deepregions.analysis.archive import Names
     from deepregions.commands import checks
-    from deepregions.errors import DeepregionsError, UsageError
+    from deepregions.errors import DeepregionsError, UsageError, printable
     from deepregions.media import find_media, is_video
 
     if size is not None:
@@ -64,7 +64,7 @@ def segment(
             sys.stderr.write(f"deepregions: {error}\n")
             continue
         if not count:
-            sys.stderr.write(f"deepregions: {path}: no face was found\n")
+            sys.stderr.write(f"deepregions: {printable(str(path))}: no face was found\n")
         written += count
     return 0 if written else NOTHING_FOUND
 
