@@ -18,7 +18,7 @@ from deepregions.analysis.report import HeatMap, write_page
 from deepregions.analysis.report.colours import TRACKS
 from deepregions.analysis.report.page import render_page
 from deepregions.analysis.report.plots import Sampled, Timeline, height, time_axis
-from deepregions.analysis.report.views import why_not
+from deepregions.analysis.report.views import gate, why_not
 from deepregions.analysis.report.words import clock, visible
 from deepregions.analysis.results import (
     Cell,
@@ -396,6 +396,21 @@ def test_heights_are_scores() -> None:
 )
 def test_a_cell_is_told_its_own_reasons(reasons: tuple[str, ...], told: str) -> None:
     assert why_not(Cell("xception", Region.EYES, None), reasons) == told
+
+
+def test_a_measure_is_told_its_gates() -> None:
+    gates = {"min_size": 40.0, "max_yaw": 30.0, "max_yaw_whole": 35.0, "min_sizes": 1, "max_x": "a"}
+    told = {name: gate(name, gates) for name in ("size", "yaw", "pitch", "x")}
+    assert told == {
+        "size": "at least 40",
+        "yaw": "at most 30, at most 35 (whole)",
+        "pitch": "",
+        "x": "",
+    }
+    facts = {**FACTS, "gates": {"min_sharpness": 0.35}}
+    page = check_page(render_page(analysis(), facts))
+    assert "Judged if" in page.words
+    assert "at least 0.35" in page.words
 
 
 def test_track_colours_stand_out_on_white_and_on_black() -> None:
