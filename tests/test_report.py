@@ -19,7 +19,7 @@ from deepregions.analysis.report.colours import TRACKS
 from deepregions.analysis.report.page import render_page
 from deepregions.analysis.report.plots import Sampled, Timeline, height, time_axis
 from deepregions.analysis.report.views import gate, why_not
-from deepregions.analysis.report.words import clock, visible
+from deepregions.analysis.report.words import clock, odds, visible
 from deepregions.analysis.results import (
     Cell,
     FaceResult,
@@ -360,6 +360,12 @@ def test_what_is_visible_can_be_encoded_and_hides_nothing(text: str) -> None:
     shown.encode("utf-8")
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", shown)
     assert visible("Ünïcode 名前 👩🏽 a\u00a0b") == "Ünïcode 名前 👩🏽 a\u00a0b"
+
+
+def test_log_odds_have_a_sign_unless_they_are_nothing() -> None:
+    assert [odds(value) for value in (1.234, -0.5, -0.001, 0.0, 1e9)] == [
+        "+1.23", "-0.50", "0.00", "0.00", "+1000000000.00",
+    ]  # fmt: skip
 
 
 def test_times_read_as_clocks() -> None:

@@ -162,6 +162,7 @@ def environment() -> Environment:
     environment.globals |= {
         "probability": probability,
         "score": words.score,
+        "odds": words.odds,
         "clock": words.clock,
         "count": words.count,
         "meaning": words.MEANING,
