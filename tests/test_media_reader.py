@@ -249,14 +249,23 @@ def test_memory_is_limited_beyond_what_the_process_has(tmp_path: Path) -> None:
     assert len(other) == 1
 
 
+@pytest.mark.parametrize("fault", ["imports", "python"])
 def test_an_installation_that_does_not_work_is_no_fault_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(sandbox, "_START", "import sys; raise ImportError('no module av')")
+    if fault == "imports":
+        monkeypatch.setattr(sandbox, "_START", "import sys; raise ImportError('no module av')")
+    else:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
     picture().save(path := tmp_path / "a.png")
-    with MediaReader() as reader, pytest.raises(DeepregionsError, match="no module av") as caught:
+    before = psutil.Process().num_fds()
+    with (
+        MediaReader() as reader,
+        pytest.raises(DeepregionsError, match=r"no module av|/nowhere/python: No such") as caught,
+    ):
         all_frames_strict(reader, path)
     assert not isinstance(caught.value, UnreadableError)
+    assert psutil.Process().num_fds() == before
 
 
 def all_frames_strict(reader: MediaReader, path: Path) -> None:

@@ -396,6 +396,7 @@ def test_heights_are_scores() -> None:
     [
         (("mouth: turned away", "eyes: too dark"), "eyes: too dark"),
         (("Blurred", "mouth: turned away"), "Blurred"),
+        (("too small", "blurred", "dark (nose, eyes)"), "dark (nose, eyes); too small"),
         (("mouth: turned away",), "the region was not judged"),
         ((), "the region was not judged"),
     ],

@@ -69,6 +69,9 @@ class Child:
                 env={**os.environ, **_ENVIRONMENT},
                 process_group=0,
             )
+        except OSError as error:
+            os.close(self._complaints)
+            raise _not_started(f"{error.filename}: {error.strerror}") from error
         finally:
             os.close(complaints)
         assert self._process.stdin is not None  # noqa: S101
@@ -149,10 +152,7 @@ class Child:
         said = self._last_words()
         self.close()
         if not self._ready:
-            raise DeepregionsError(
-                f"the process that reads files does not start: {said or code}",
-                "check the installation with pip check",
-            )
+            raise _not_started(said or f"exit code {code}")
         if code == -signal.SIGALRM:
             return self._hangs()
         if code is not None and code < 0:
@@ -177,6 +177,13 @@ class Child:
         if self._complaints >= 0:
             os.close(self._complaints)
             self._complaints = -1
+
+
+def _not_started(reason: str) -> DeepregionsError:
+    return DeepregionsError(
+        f"the process that reads files does not start: {reason}",
+        "check the installation with pip check",
+    )
 
 
 def command(limits: Limits) -> list[str]:

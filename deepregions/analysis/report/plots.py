@@ -144,7 +144,6 @@ def _curve(
         x = timeline.axis.place(face.time)
         if value is None:
             missing.append(round(x, 2))
-            last = None
             continue
         point = f"{x:.2f} {height(value):.2f}"
         joined = last is not None and not timeline.sampled.between(last, face)

@@ -178,10 +178,10 @@ def _cells(
 
 
 def why_not(cell: Cell, reasons: Sequence[str]) -> str:
-    """Picks from a track's or face's reasons those that are about a cell."""
+    """Picks from a track's reasons those that are about a cell, its region's own first."""
     about = {reason: set(re.findall(r"\w+", reason.lower())) & set(REGIONS) for reason in reasons}
     own = [reason for reason, regions in about.items() if cell.region in regions]
-    own = own or [reason for reason, regions in about.items() if not regions]
+    own += [reason for reason, regions in about.items() if not regions]
     return "; ".join(own[:2]) or "the region was not judged"
 
 
