@@ -263,6 +263,8 @@ class VideoSource:
             jump = key >= 0 and np.searchsorted(times, keys[key]) - np.searchsorted(times, position)
             shown = None
             if jump > _NEAR:
+                if position < int(times[0]):
+                    self._begin(container, stream)
                 for landing in (keys[key], keys[0]):  # where the index is wrong, from the start
                     frames.close()
                     container.seek(landing, stream=stream)
@@ -276,6 +278,18 @@ class VideoSource:
             if shown is not None and shown[0] > given:
                 given = shown[0]
                 yield shown
+
+    def _begin(self, container: InputContainer, stream: VideoStream) -> None:
+        """Decodes the first packet, whatever is wanted of the video.
+
+        In it x264 names itself, and FFmpeg's decoder needs to know whether its build was one that
+        wrote 4:4:4 wrongly (before 151, as in all of FaceForensics++): who jumps before it has
+        read that gets green pictures.
+        """
+        for packet in self._demuxed(container, stream):
+            if packet.size:
+                _frames(packet, self._damaged)
+                return
 
     def _decoded(
         self, container: InputContainer, stream: VideoStream, needed: frozenset[int]
