@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 
-from deepregions.data.databases import Clip
+from deepregions.data.clips import Clip
 from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.landmarks import Face, LandmarkDetector
 from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
 from deepregions.faces.tracks import link
-from deepregions.media import Frame, frame_batches
+from deepregions.media import Frame, frame_batches, frames
 
 NO_FACE = "no face"
 
@@ -70,7 +71,7 @@ def extract(
     found: list[list[Face]] = []
     records: list[list[FaceRecord | None]] = []
     try:
-        for batch in frame_batches(clip.path, options.frames_per_video):
+        for batch in _batches(clip, options.frames_per_video):
             images = torch.stack([frame.image for frame in batch])
             for frame, faces in zip(batch, detector(images), strict=True):
                 records.append([_record(clip, len(records), frame, f, options) for f in faces])
@@ -101,6 +102,17 @@ def extract(
         "" if kept else NO_FACE,
     )
     return kept, report
+
+
+def _batches(clip: Clip, count: int) -> Iterator[list[Frame]]:
+    """Yields the clip's frames; of one that is kept as images, the time is the image's number."""
+    if not clip.frames:
+        yield from frame_batches(clip.path, count)
+        return
+    count = min(count, len(clip.frames))
+    for i in range(count):  # in the middle of equal intervals, as of a video
+        number = int((i + 0.5) * len(clip.frames) / count)
+        yield [Frame(float(number), frame.image) for frame in frames(clip.frames[number], 1)]
 
 
 def _record(

@@ -19,7 +19,8 @@ from typing import Any, Literal
 import cv2
 import torch
 
-from deepregions.data.databases import Clip, Database, assert_identity_disjoint
+from deepregions.data.clips import Clip, assert_identity_disjoint
+from deepregions.data.databases import Database
 from deepregions.data.extract import ClipReport, Extraction, extract
 from deepregions.data.store import (
     FaceRecord,
@@ -302,7 +303,10 @@ def _check_clips(clips: Sequence[Clip]) -> None:
 
 def _plan(info: StoreInfo, clips: Sequence[Clip]) -> dict[str, Any]:
     """What must be the same for a stopped run to go on; where the files lie may change."""
-    listing = [{**asdict(clip), "path": ""} for clip in clips]
+    listing = [
+        {**asdict(clip), "path": "", "frames": [frame.name for frame in clip.frames]}
+        for clip in clips
+    ]
     plan = asdict(info) | {"clips": len(clips), "listing": _digest(listing)}
     del plan["package"]
     return plan
@@ -321,7 +325,7 @@ def _groups(clips: Sequence[Clip], frames_per_video: int) -> list[list[Clip]]:
             groups.append([])
             room = _FACES_PER_SHARD
         groups[-1].append(clip)
-        room -= frames_per_video if is_video(clip.path) else 1
+        room -= frames_per_video if clip.frames or is_video(clip.path) else 1
     return groups
 
 
