@@ -17,7 +17,17 @@ from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 from deepregions.weights.bundle import save_bundle
 
-COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "fit", "demo")
+COMMANDS = (
+    "detect",
+    "segment",
+    "databases",
+    "prepare",
+    "import",
+    "models",
+    "bundle",
+    "fit",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")

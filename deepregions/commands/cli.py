@@ -13,7 +13,16 @@ from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
 from deepregions import __version__
-from deepregions.commands import bundle, demo, detect, import_, models, prepare, segment
+from deepregions.commands import (
+    bundle,
+    databases,
+    demo,
+    detect,
+    import_,
+    models,
+    prepare,
+    segment,
+)
 from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
@@ -25,6 +34,7 @@ _ALIASES = {"database": ("--ddbb",)}  # as the paper's program calls it
 _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
     segment.segment,
+    databases.databases,
     prepare.prepare,
     import_.import_,
     models.models,

@@ -17,3 +17,18 @@ from deepregions.data.databases.faceforensics import FaceForensics as FaceForens
 from deepregions.data.databases.folder import Folder as Folder
 from deepregions.data.databases.manifest import Manifest as Manifest
 from deepregions.data.databases.uadfv import Uadfv as Uadfv
+
+PUBLISHED: tuple[type[Adapter], ...] = (
+    Uadfv,
+    FaceForensics,
+    DeepFakeDetection,
+    CelebDFv1,
+    CelebDF,
+    DfdcPreview,
+    Dfdc,
+)
+OWN: tuple[tuple[str, type[Adapter]], ...] = (
+    ("folder", Folder),
+    ("csv", Manifest),
+    ("deepfakebench", DeepfakeBench),
+)

@@ -32,7 +32,7 @@ class Uadfv(Adapter):
         title="UADFV",
         url="https://docs.google.com/forms/d/e/1FAIpQLScKPoOv15TIZ9Mn0nGScIVgKRM9tFWOmjh9eHKx57Yp-XcnxA/viewform",
         licence="by its authors (on request, research)",
-        layout="real/0000.mp4 ... and fake/0000_fake.mp4 ...",
+        layout="real/*.mp4 (0000.mp4) and fake/*.mp4 (0000_fake.mp4)",
         published={ORIGINAL: 49, "fake": 49},
         source="README.md of SCLBD/DeepfakeBench",
     )
