@@ -1,4 +1,4 @@
-"""``databases describe``: right counts, warnings where classes differ, a page that needs nothing."""
+"""``databases describe``: right counts, warnings where classes differ, a page of its own."""
 
 import html
 import io

@@ -321,6 +321,7 @@ def test_main_track_is_the_largest_and_longest(ffpp: Path, tmp_path: Path) -> No
     options = {"detector": PaintedDetector(), "frames_per_video": 8}
     report = prepare(FaceForensics(ffpp), tmp_path / "main", **options)
     assert report.groups[0].dropped == {"faces of other people": 3}
+    assert (report.tracks, report.several) == ("main", 1)
     main = [face for face in FaceStore(tmp_path / "main") if face.video == "original/c23/000"]
     assert len(main) == 8
     centres = [
@@ -329,6 +330,7 @@ def test_main_track_is_the_largest_and_longest(ffpp: Path, tmp_path: Path) -> No
     assert all(r > 150 and g < 100 for r, g, _ in centres)
     everybody = prepare(FaceForensics(ffpp), tmp_path / "all", **options, tracks="all")
     assert everybody.faces == report.faces + 3
+    assert (everybody.tracks, everybody.several) == ("all", 1)
     tracks = FaceStore(tmp_path / "all").column("track")
     assert sorted(np.unique(tracks)) == [0, 1]
 

@@ -160,5 +160,12 @@ def _print(report: Report, out: Path) -> None:
         console.print(f"{number} files left out: {reason}", highlight=False)
     for key, reason in report.failures:
         sys.stderr.write(f"deepregions: {key}: {reason}\n")
+    if report.several:
+        kept = "everybody was" if report.tracks == "all" else "the main person was"
+        console.print(
+            f"{report.several} files show several people, of whom it is not known who was "
+            f"manipulated: {kept} kept (--tracks {report.tracks})",
+            highlight=False,
+        )
     console.print(f"{report.faces} faces by {report.landmarks}", highlight=False)
     sys.stdout.write(f"store: {out}\n")

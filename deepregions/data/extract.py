@@ -50,6 +50,7 @@ class ClipReport:
         faces: How many faces were kept.
         dropped: How many frames and faces were not kept, by reason.
         failure: Why nothing was kept; empty if something was.
+        people: How many people were seen: tracks of faces.
     """
 
     key: str
@@ -59,6 +60,7 @@ class ClipReport:
     faces: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     failure: str = ""
+    people: int = 0
 
 
 def extract(
@@ -72,7 +74,9 @@ def extract(
     records: list[list[FaceRecord | None]] = []
     try:
         for batch in _batches(clip, options.frames_per_video):
-            images = torch.stack([frame.image for frame in batch])
+            # Stacked as they lie in memory, channels last, as the backends want them.
+            pixels = torch.stack([frame.image.permute(1, 2, 0) for frame in batch])
+            images = pixels.permute(0, 3, 1, 2)
             for frame, faces in zip(batch, detector(images), strict=True):
                 records.append([_record(clip, len(records), frame, f, options) for f in faces])
                 found.append(faces)
@@ -100,6 +104,7 @@ def extract(
         len(kept),
         dict(sorted((+dropped).items())),
         "" if kept else NO_FACE,
+        len({track for ids in tracks for track in ids}),
     )
     return kept, report
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,8 +13,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import chain, islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 import cv2
@@ -81,6 +83,9 @@ class Report:
         groups: The same by split and label.
         failures: The key of each clip that gave no face, and why.
         left_out: How many files of the database were not used at all, by reason.
+        tracks: Which people of a video were kept: ``"main"`` or ``"all"``.
+        several: In how many clips there is more than one person. Which of them was manipulated is
+            not known.
     """
 
     database: str
@@ -91,6 +96,8 @@ class Report:
     groups: tuple[Group, ...]
     failures: tuple[tuple[str, str], ...]
     left_out: dict[str, int]
+    tracks: str
+    several: int
 
 
 def prepare(
@@ -183,10 +190,19 @@ def _loaded(name: str, device: str) -> LandmarkDetector:
     return landmark_detector(name, device)
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     """Processes are the parallelism; threads on top of them would fight for the cores."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _earlier(
@@ -276,7 +292,7 @@ def _one_by_one(job: _Job, clips: Sequence[Clip]) -> Stream:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Not "fork": threads of torch, OpenCV and Arrow do not survive it.
-    return ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+    return ProcessPoolExecutor(workers, get_context("spawn"), _begin)
 
 
 def _check_options(options: Extraction, workers: int) -> None:
@@ -393,4 +409,6 @@ def _summary(info: StoreInfo, reports: Sequence[ClipReport], left_out: Mapping[s
         groups=groups,
         failures=tuple((report.key, report.failure) for report in reports if report.failure),
         left_out=dict(left_out),
+        tracks=info.tracks,
+        several=sum(report.people > 1 for report in reports),
     )
