@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import av
 import numpy as np
@@ -13,11 +14,14 @@ from test_prepare import RED, PaintedDetector, paint, write_video
 from trees import TREES, touch
 
 from deepregions.commands.cli import run
+from deepregions.commands.sources import Source
 from deepregions.data.databases import DeepfakeBench, FaceForensics
 from deepregions.data.prepare import prepare
 from deepregions.data.splits import Splitting
 from deepregions.data.store import FaceStore
 from deepregions.errors import StoreError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +180,12 @@ def test_compression_is_recorded(write: Callable[[Path], None], tmp_path: Path) 
     store = FaceStore(tmp_path / "s")
     assert set(store.column("compression")) == {"c40"}
     assert set(store.column("method")) == {"original", "Deepfakes"}
+
+
+@pytest.mark.parametrize("name", [name for name in get_args(Source) if name != "celebdf-v2"])
+def test_every_database_has_a_config(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configs = [f"--config={CONFIGS}/{each}.yaml" for each in (name, "xception")]
+    with pytest.raises(SystemExit) as stopped:
+        run(["fit", *configs, "--print_config"])
+    assert stopped.value.code in (0, None)
+    assert f"store: stores/{name}\n" in capsys.readouterr().out
