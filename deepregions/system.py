@@ -14,7 +14,7 @@ from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper, resize
 from deepregions.faces.resampling import Resample
 from deepregions.fusion import MeanFusion
-from deepregions.types import Region
+from deepregions.types import REGIONS, Region
 
 
 class Cut(NamedTuple):
@@ -66,7 +66,7 @@ class SystemOutput(NamedTuple):
     valid: Tensor
     """(B, D, R) bool: the region is there, a network for it exists, and its answer is finite."""
     present: Tensor
-    """(B, R) bool: the region is there to be judged."""
+    """(B, R) bool: the region is there to be judged, and may be."""
     fused: Tensor
     """(B,) float32 fake log-odds; NaN where nothing is valid."""
 
@@ -106,12 +106,16 @@ class System(nn.Module):
         self.fusion = MeanFusion()
         self.eval()
 
-    def forward(self, image: Tensor, landmarks: Tensor) -> SystemOutput:
+    def forward(
+        self, image: Tensor, landmarks: Tensor, allowed: Tensor | None = None
+    ) -> SystemOutput:
         """Scores faces.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels of ``image``.
+            allowed: (B, 5) bool, in the order of :data:`~deepregions.types.REGIONS`: which regions
+                may be judged (quality gates say so); all, if left out.
         """
         crops: dict[tuple[Cut, Region], Tensor] = {}
         present: dict[Region, Tensor] = {}
@@ -119,7 +123,10 @@ class System(nn.Module):
             pixels, valid = cropper(image, landmarks)
             crops |= {(cut, region): pixels[:, r] for r, region in enumerate(regions)}
             present |= {region: valid[:, r] for r, region in enumerate(regions)}
-        return self._score(crops, torch.stack([present[region] for region in self.regions], 1))
+        there = torch.stack([present[region] for region in self.regions], 1)
+        if allowed is not None:
+            there &= torch.stack([allowed[:, REGIONS.index(r)] for r in self.regions], 1)
+        return self._score(crops, there)
 
     def forward_segmented(self, canvas: Tensor, region: Region) -> SystemOutput:
         """Scores images that already are a region's canvas (black outside the region).

@@ -67,7 +67,7 @@ def test_a_photo_gets_the_mean_of_its_networks_log_odds(photo: Path) -> None:
     assert analysis.result.log_odds == pytest.approx(1.0)
     cells = {(c.detector, str(c.region)): c.log_odds for c in analysis.result.faces[0].cells}
     assert cells == {("xception", "entire"): 3.0, ("dsp-fwa", "eyes"): -1.0}
-    assert analysis.evidence is not None
+    assert analysis.top is not None
 
 
 def test_two_people_in_a_video_are_two_tracks_through_all_frames(video: Path) -> None:
@@ -82,7 +82,7 @@ def test_two_people_in_a_video_are_two_tracks_through_all_frames(video: Path) ->
 def test_nobody_there_is_no_score(photo: Path) -> None:
     analysis = analyser(member(xception(3.0)), find=Finder()).analyse(photo)
     assert (analysis.result.status, analysis.result.log_odds) == (Status.NO_FACE, None)
-    assert analysis.evidence is None
+    assert analysis.top is None
 
 
 def test_a_face_off_the_picture_is_no_score(photo: Path) -> None:
@@ -131,16 +131,16 @@ def test_a_region_canvas_needs_no_landmarks(photo: Path) -> None:
     analysis = scorer.analyse_canvas(photo, Region.MOUTH)
     assert analysis.result.kind == "regions"
     assert analysis.result.log_odds == pytest.approx(4.0)
-    assert analysis.evidence is not None
-    drawn = draw_verdict(analysis.result, analysis.evidence, models(*members))
+    assert analysis.top is not None
+    drawn = draw_verdict(analysis.result, analysis.top, models(*members))
     assert drawn.width < 400  # the one region that was given, not five
 
 
 def test_the_picture_shows_the_five_regions(photo: Path) -> None:
     members = (member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES))
     analysis = analyser(*members).analyse(photo)
-    assert analysis.evidence is not None
-    drawn = draw_verdict(analysis.result, analysis.evidence, models(*members))
+    assert analysis.top is not None
+    drawn = draw_verdict(analysis.result, analysis.top, models(*members))
     assert drawn.width > 5 * 200
     colours = drawn.getcolors(drawn.width * drawn.height)
     assert colours is not None
@@ -153,10 +153,10 @@ def test_one_network_is_shown_as_the_papers_program_does(
 ) -> None:
     only = member(xception(log_odds), Region.EYES, "celebdf")
     analysis = analyser(only).analyse(photo)
-    assert analysis.evidence is not None
-    drawn = draw_verdict(analysis.result, analysis.evidence, models(only))
+    assert analysis.top is not None
+    drawn = draw_verdict(analysis.result, analysis.top, models(only))
     assert drawn.width < 500 < drawn.height
     colours = {each for _, each in drawn.getcolors(drawn.width * drawn.height) or []}
     assert colour in colours and len(colours) > 500  # a score, and a photograph
     again = replace(analysis.result, input="x" * 300 + ".jpg")
-    assert draw_verdict(again, analysis.evidence, models(only)).size == drawn.size
+    assert draw_verdict(again, analysis.top, models(only)).size == drawn.size

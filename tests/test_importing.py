@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from foreign import CadeneXception, ForeignCapsule, ForeignSPPNet, TransferModel, pictures, settle
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -512,6 +512,7 @@ def test_one_odd_array_among_good_ones_is_refused(every_state, vgg, tmp_path, da
     good = every_state["Capsule_DFDC_nose.pt"]
     key = data.draw(st.sampled_from([each for each in good if "tracked" not in each]))
     odd = data.draw(st.sampled_from(sorted(ODD)))
+    assume(odd != "one" or good[key].shape != (1,))  # the last capsule layer has one bias
     path = save(good | {key: ODD[odd]}, tmp_path / "Capsule_DFDC_nose.pt")
     with pytest.raises(DeepregionsError, match=path.name):
         import_file(path, vgg=vgg)

@@ -18,11 +18,11 @@ LAYERS = (
     ("metrics",),
     ("data",),
     ("detectors",),
-    ("fusion",),
+    ("fusion", "aggregation"),
     ("system",),
     ("weights",),
     ("analysis",),
-    ("fit",),
+    ("fit", "doctor"),
     ("commands",),
     ("__main__",),
 )
@@ -35,6 +35,7 @@ FORBIDDEN = {
     "data": {"detectors"},
     "detectors": {"media", "faces", "data"},
     "fusion": {"media", "faces", "data", "detectors"},
+    "aggregation": {"media", "faces", "data", "detectors"},
     "weights": {"media", "data"},
     "analysis": {"data"},
 }

@@ -97,3 +97,16 @@ def test_the_same_network_twice_is_refused() -> None:
         System([member(xception()), member(xception())])
     with pytest.raises(UsageError, match="no network"):
         System([])
+
+
+def test_a_region_that_may_not_be_judged_has_no_say() -> None:
+    members = [member(xception(3.0)), member(dsp_fwa(-1.0), Region.MOUTH)]
+    allowed = torch.ones(2, 5, dtype=torch.bool)
+    allowed[0, 3] = False  # the first face's mouth
+    allowed[1] = False
+    image, points = picture()[None].expand(2, -1, -1, -1), landmarks(2)
+    output = System(members)(image, points, allowed)
+    assert output.present.tolist() == [[True, False], [False, False]]
+    assert output.valid.sum() == 1
+    assert output.fused[0].item() == pytest.approx(3.0)
+    assert output.fused[1].isnan()

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from deepregions.analysis.evidence import Analysis, Evidence
 from deepregions.analysis.results import Cell, FaceResult, InputResult, summarise_input
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.landmarks import Face, LandmarkDetector
@@ -21,29 +22,6 @@ from deepregions.system import System, SystemOutput
 from deepregions.types import Region, Status
 
 _WHOLE_TRACK = 0
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The picture behind an input's score: the highest face of its highest track.
-
-    Attributes:
-        image: (3, H, W) uint8, the face's surroundings, or the region canvas as given.
-        landmarks: (68, 2) in pixels of ``image``; None for a region canvas.
-        face: The face's result.
-    """
-
-    image: Tensor
-    landmarks: Tensor | None
-    face: FaceResult
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """An input's result and, where there is a score, the picture behind it."""
-
-    result: InputResult
-    evidence: Evidence | None = None
 
 
 @dataclass
@@ -120,7 +98,7 @@ class Analyser:
         box = (0.0, 0.0, float(width), float(height))
         face = FaceResult(0, 0.0, _WHOLE_TRACK, box, status, log_odds, cells)
         result = summarise_input(str(path), "regions", 1, (face,))
-        return Analysis(result, Evidence(image, None, face) if log_odds is not None else None)
+        return Analysis(result, (Evidence(image, None, face),) if log_odds is not None else ())
 
     def _analyse(self, path: Path, kind: str) -> Analysis:
         per_frame: list[list[Face]] = []
@@ -206,21 +184,19 @@ def _face(one: _Scored, track: int) -> FaceResult:
     )
 
 
-def _evidence(result: InputResult, scored: list[_Scored]) -> Evidence | None:
-    """Picks the highest face of the track that gave the input its score."""
-    top = result.top_track
-    if top is None:
-        return None
-    candidates = [
-        (face.log_odds, number)
-        for number, face in enumerate(result.faces)
-        if face.track == top.track and face.log_odds is not None
-    ]
-    number = max(candidates)[1]
-    found = scored[number].found
-    if found.patch is None:
-        return None
-    return Evidence(found.patch, found.landmarks, result.faces[number])
+def _evidence(result: InputResult, scored: list[_Scored]) -> tuple[Evidence, ...]:
+    """Picks the highest face of each track that has a score."""
+    top: dict[int, tuple[float, int]] = {}
+    for number, face in enumerate(result.faces):
+        if face.log_odds is not None:
+            best = top.get(face.track)
+            if best is None or face.log_odds > best[0]:
+                top[face.track] = (face.log_odds, number)
+    return tuple(
+        Evidence(found.patch, found.landmarks, result.faces[number])
+        for _, (_, number) in sorted(top.items())
+        if (found := scored[number].found).patch is not None
+    )
 
 
 def _batched(found: Iterable[_Found], size: int) -> Iterator[list[_Found]]:

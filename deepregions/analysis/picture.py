@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from deepregions.analysis.analyser import Evidence
+from deepregions.analysis.evidence import Evidence
 from deepregions.analysis.results import FaceResult, InputResult, probability
 from deepregions.faces.cropping import RegionCropper, resize
 from deepregions.files import atomic_file

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from deepregions.aggregation import Aggregation
 from deepregions.types import Region, Status
 
 SCHEMA = "deepregions.detect"
-VERSION = 1
-TRACK_RULE = "mean of log-odds over its faces"
-INPUT_RULE = "highest track"
+VERSION = 2  # 2: people's rules, quality, sampling, warnings
 
+# Of several reasons for having no score, the first of these is the one that is told.
+_GRAVEST = (Status.ERROR, Status.LOW_QUALITY, Status.TOO_SMALL)
 _MESSAGES = {
     Status.OK: "",
     Status.NO_FACE: "no face was found",
-    Status.TOO_SMALL: "every face is too small, or out of the picture",
-    Status.LOW_QUALITY: "no landmarks could be placed on a face",
+    Status.TOO_SMALL: "every face is too small to be judged",
+    Status.LOW_QUALITY: "no face can be judged",
     Status.ERROR: "the networks' answers are not finite numbers",
 }
 
@@ -42,13 +45,15 @@ class FaceResult:
     """One face in one frame.
 
     Attributes:
-        frame: The sampled frame's number, from 0.
+        frame: The frame's number in the video, in order of display, from 0.
         time: Its time in seconds; 0 in a photograph.
         track: Whose face it is, from 0, within the input.
         box: x0, y0, x1, y1 in pixels of the frame.
         status: ``OK``, or why there is no score.
         log_odds: Fused fake log-odds, None unless the status is OK.
         cells: Every (detector, region) that the bundles hold.
+        reasons: Why the face, or a region of it, was not judged: a few words each.
+        quality: What was measured of it, by name; None where it is not known.
     """
 
     frame: int
@@ -58,6 +63,8 @@ class FaceResult:
     status: Status
     log_odds: float | None
     cells: tuple[Cell, ...]
+    reasons: tuple[str, ...] = ()
+    quality: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,18 +76,24 @@ class TrackResult:
         start: Time of its first face, in seconds.
         end: Time of its last face.
         faces: How many faces it has.
+        scored: How many of them have a score.
         status: ``OK`` if one of them has a score.
-        log_odds: The mean over its scored faces.
+        log_odds: Over its scored faces, by ``rule``.
+        rule: How, in words.
         cells: Likewise for every (detector, region).
+        reasons: Why faces or regions of it were not judged, the most frequent first.
     """
 
     track: int
     start: float
     end: float
     faces: int
+    scored: int
     status: Status
     log_odds: float | None
+    rule: str
     cells: tuple[Cell, ...]
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,9 +106,13 @@ class InputResult:
         status: ``OK``, or why there is no score.
         message: One line for a person, empty when all went well.
         frames: How many frames were looked at.
-        log_odds: Of the highest track; None unless the status is OK.
+        log_odds: Over its tracks, by ``rule``; None unless the status is OK.
+        rule: How, in words.
         tracks: By number.
-        faces: By frame, then by size.
+        faces: By time, then by size.
+        media: What the file is: width, height, duration and so on; empty if it was not opened.
+        sampling: Which frames were chosen, and how.
+        warnings: What a reader of the score should know.
     """
 
     input: str
@@ -104,12 +121,16 @@ class InputResult:
     message: str = ""
     frames: int = 0
     log_odds: float | None = None
+    rule: str = ""
     tracks: tuple[TrackResult, ...] = ()
     faces: tuple[FaceResult, ...] = ()
+    media: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def top_track(self) -> TrackResult | None:
-        """The track that gives the input its score."""
+        """The track with the highest score."""
         scored = [track for track in self.tracks if track.log_odds is not None]
         return max(scored, key=lambda track: track.log_odds or 0.0, default=None)
 
@@ -121,58 +142,94 @@ def probability(log_odds: float | None) -> float | None:
     return 0.5 * (1 + math.tanh(0.5 * log_odds))  # the logistic function, safe at any size
 
 
-def summarise_tracks(faces: tuple[FaceResult, ...]) -> tuple[TrackResult, ...]:
+def summarise_tracks(
+    faces: Sequence[FaceResult], rules: Aggregation | None = None
+) -> tuple[TrackResult, ...]:
     """Makes one result per track from its faces."""
     by_track: dict[int, list[FaceResult]] = {}
     for face in faces:
         by_track.setdefault(face.track, []).append(face)
-    return tuple(_summarise(track, members) for track, members in sorted(by_track.items()))
+    chosen = rules or Aggregation()
+    return tuple(_summarise(track, own, chosen) for track, own in sorted(by_track.items()))
 
 
-def _summarise(track: int, faces: list[FaceResult]) -> TrackResult:
-    fused = _mean([face.log_odds for face in faces])
+def _summarise(track: int, faces: Sequence[FaceResult], rules: Aggregation) -> TrackResult:
+    fused = rules.over_faces(_known(face.log_odds for face in faces))
+    reasons = Counter(reason for face in faces for reason in face.reasons)
+    columns = zip(*(face.cells for face in faces), strict=True)
     return TrackResult(
         track=track,
         start=min(face.time for face in faces),
         end=max(face.time for face in faces),
         faces=len(faces),
-        status=faces[0].status if fused is None else Status.OK,
+        scored=sum(face.log_odds is not None for face in faces),
+        status=_gravest(face.status for face in faces) if fused is None else Status.OK,
         log_odds=fused,
+        rule=rules.track_name,
         cells=tuple(
-            Cell(column[0].detector, column[0].region, _mean([cell.log_odds for cell in column]))
-            for column in zip(*(face.cells for face in faces), strict=True)
+            Cell(
+                column[0].detector,
+                column[0].region,
+                rules.over_faces(_known(cell.log_odds for cell in column)),
+            )
+            for column in columns
         ),
+        reasons=tuple(reason for reason, _ in reasons.most_common()),
     )
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _gravest(statuses: Iterable[Status]) -> Status:
+    found = set(statuses)
+    return next((status for status in _GRAVEST if status in found), Status.NO_FACE)
 
 
 def summarise_input(
-    path: str, kind: str, frames: int, faces: tuple[FaceResult, ...]
+    path: str,
+    kind: str,
+    frames: int,
+    faces: Sequence[FaceResult],
+    rules: Aggregation | None = None,
+    **facts: Any,
 ) -> InputResult:
-    """Makes the result of an input whose frames could be read."""
-    tracks = summarise_tracks(faces)
-    scored = [track.log_odds for track in tracks if track.log_odds is not None]
-    status = tracks[0].status if tracks else Status.NO_FACE
-    if scored:
-        status = Status.OK
+    """Makes the result of an input whose frames could be read.
+
+    Args:
+        path: The input.
+        kind: What it is.
+        frames: How many frames were looked at.
+        faces: All that were found in them.
+        rules: How scores become one.
+        facts: Further attributes of the result.
+    """
+    chosen = rules or Aggregation()
+    tracks = summarise_tracks(faces, chosen)
+    log_odds = chosen.over_tracks([(track.scored, track.log_odds) for track in tracks])
+    status = _gravest(track.status for track in tracks) if log_odds is None else Status.OK
+    message = _MESSAGES[status]
+    if log_odds is None and tracks:
+        reasons = Counter(reason for track in tracks for reason in track.reasons)
+        told = ", ".join(reason for reason, _ in reasons.most_common(3))
+        message += f": {told}" if told else ""
     return InputResult(
         input=path,
         kind=kind,
         status=status,
-        message=_MESSAGES[status],
+        message=message,
         frames=frames,
-        log_odds=max(scored, default=None),
+        log_odds=log_odds,
+        rule=chosen.input_name,
         tracks=tracks,
-        faces=faces,
+        faces=tuple(faces),
+        **facts,
     )
 
 
-def to_json(result: InputResult, facts: dict[str, Any]) -> dict[str, Any]:
-    """Makes the JSON object of one input.
+def to_json(result: InputResult, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes the JSON object of one input; ``deepregions schema detect`` says what is in it.
 
     Args:
         result: What came of it.
@@ -186,23 +243,29 @@ def to_json(result: InputResult, facts: dict[str, Any]) -> dict[str, Any]:
         "status": str(result.status),
         "message": result.message,
         **_score(result.log_odds),
-        "rule": INPUT_RULE,
+        "rule": result.rule,
         "frames": result.frames,
-        "tracks": [
-            {
-                "track": track.track,
-                "start": round(track.start, 3),
-                "end": round(track.end, 3),
-                "faces": track.faces,
-                "status": str(track.status),
-                **_score(track.log_odds),
-                "rule": TRACK_RULE,
-                "cells": [_cell(cell) for cell in track.cells],
-            }
-            for track in result.tracks
-        ],
+        "media": dict(result.media),
+        "sampling": dict(result.sampling),
+        "warnings": list(result.warnings),
+        "tracks": [_track(track) for track in result.tracks],
         "faces": [_face(face) for face in result.faces],
         **facts,
+    }
+
+
+def _track(track: TrackResult) -> dict[str, Any]:
+    return {
+        "track": track.track,
+        "start": round(track.start, 3),
+        "end": round(track.end, 3),
+        "faces": track.faces,
+        "scored": track.scored,
+        "status": str(track.status),
+        **_score(track.log_odds),
+        "rule": track.rule,
+        "cells": [_cell(cell) for cell in track.cells],
+        "reasons": list(track.reasons),
     }
 
 
@@ -215,6 +278,10 @@ def _face(face: FaceResult) -> dict[str, Any]:
         "status": str(face.status),
         **_score(face.log_odds),
         "cells": [_cell(cell) for cell in face.cells],
+        "reasons": list(face.reasons),
+        "quality": {
+            name: None if value is None else round(value, 3) for name, value in face.quality.items()
+        },
     }
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -18,6 +21,7 @@ from deepregions.commands import (
     databases,
     demo,
     detect,
+    doctor,
     import_,
     models,
     prepare,
@@ -26,6 +30,7 @@ from deepregions.commands import (
 from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
+TERMINATED = 143
 BROKEN_PIPE = 141
 _PATHS = (list[Path], list[Path] | None)
 
@@ -39,6 +44,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     import_.import_,
     models.models,
     bundle.bundle,
+    doctor.doctor,
     demo.demo,
 )
 
@@ -51,9 +57,31 @@ def run(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 when the work was done, 2 for wrong usage, 1 for any other error that
-        its user can act on, 130 after Ctrl-C.
+        its user can act on, 130 after Ctrl-C, 143 after SIGTERM.
     """
     return _guarded(lambda: dispatch(argv))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does, with what was finished kept."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM raise in the main thread, for as long as a command runs."""
+
+    def raise_(*_: object) -> None:
+        raise _Terminated
+
+    try:
+        earlier = signal.signal(signal.SIGTERM, raise_)
+    except ValueError:  # not the main thread: whoever has it decides
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def run_program(command: Callable[..., int], argv: Sequence[str]) -> int:
@@ -81,10 +109,14 @@ def run_program(command: Callable[..., int], argv: Sequence[str]) -> int:
 def _guarded(work: Callable[[], int]) -> int:
     """Turns errors into one line and an exit code."""
     try:
-        return work()
+        with _terminable():
+            return work()
     except DeepregionsError as error:
         sys.stderr.write(f"deepregions: error: {error}\n")
         return error.exit_code
+    except _Terminated:
+        sys.stderr.write("deepregions: terminated\n")
+        return TERMINATED
     except KeyboardInterrupt:
         sys.stderr.write("deepregions: interrupted\n")
         return INTERRUPTED
@@ -130,6 +162,9 @@ def _call(command: Callable[..., int], options: dict[str, Any]) -> int:
     for name, parameter in _parameters(command).items():
         if parameter.annotation in _PATHS and options[name] is not None:
             options[name] = [Path(item) for item in options[name]]
+        kind: Any = parameter.annotation
+        if isinstance(kind, type) and is_dataclass(kind):
+            options[name] = kind(**options[name])
     return command(**options)
 
 
@@ -169,7 +204,8 @@ def _command_parser(command: Callable[..., int]) -> ArgumentParser:
 
     Keyword-only parameters are options (an underscore may be typed as a dash), others are
     positional; one with a default may be left out. A list (of strings or paths) takes one value or
-    more; a bool that is False by default is a flag; help comes from the docstring.
+    more; a bool that is False by default is a flag; the fields of a dataclass are options of their
+    own (``--gates.min_size``); help comes from the docstring.
     """
     documentation = parse(command.__doc__ or "")
     texts = {entry.arg_name: entry.description or "" for entry in documentation.params}
@@ -185,6 +221,9 @@ def _command_parser(command: Callable[..., int]) -> ArgumentParser:
 
 
 def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
+    if is_dataclass(parameter.annotation):
+        parser.add_class_arguments(parameter.annotation, parameter.name)
+        return
     required = parameter.default is inspect.Parameter.empty
     options: dict[str, Any] = {"help": text}
     if get_origin(parameter.annotation) is list or parameter.annotation in _PATHS:

@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from deepregions.analysis.analyser import Analysis
+from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.picture import draw_verdict, save_verdict
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands import checks
@@ -64,8 +64,8 @@ class Verdicts:
             said = f"{result.input}: {result.status}: {result.message}".removesuffix(": ")
             shown = said if result.input not in result.message else result.message
             sys.stderr.write(f"deepregions: {shown}{f' ({hint})' if hint else ''}\n")
-        if analysis.evidence is not None and (self._folder is not None or self._on_screen):
-            picture = draw_verdict(result, analysis.evidence, self._facts["models"])
+        if analysis.top is not None and (self._folder is not None or self._on_screen):
+            picture = draw_verdict(result, analysis.top, self._facts["models"])
             if self._folder is not None:
                 name = self._names.unused(Path(result.input).stem)
                 save_verdict(picture, self._folder / f"{name}.png")

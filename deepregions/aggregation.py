@@ -1,0 +1,94 @@
+"""From many scores to one: a person's over the frames of a video, a file's over its people.
+
+Both rules are named in every result, since the same scores give other verdicts under others.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from deepregions.errors import UsageError
+
+TrackRule = Literal["mean", "median", "top"]
+InputRule = Literal["highest", "main", "mean"]
+
+_TRACK_NAMES = {
+    "mean": "mean of log-odds over its faces",
+    "median": "median of log-odds over its faces",
+}
+_INPUT_NAMES = {
+    "highest": "highest track",
+    "main": "track with the most faces",
+    "mean": "mean of log-odds over tracks",
+}
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """How scores become one.
+
+    Attributes:
+        track: Over the faces of a track. ``mean``: each face has the same say. ``median``: no few
+            frames decide. ``top``: the mean of the highest share, as FWA scores a video
+            (yuezunli/CVPRW2019_Face_Artifacts: the top third of its frames), for forgeries that
+            show in some frames only.
+        share: The share of faces that ``top`` takes, above 0 and at most 1.
+        input: Over the tracks of a file. ``highest``: one manipulated person makes a manipulated
+            file. ``main``: the person with the most faces, the earliest of equals. ``mean``: each
+            person has the same say.
+
+    Raises:
+        UsageError: There is no such rule, or the share is none.
+    """
+
+    track: TrackRule = "mean"
+    share: float = 1 / 3
+    input: InputRule = "highest"
+
+    def __post_init__(self) -> None:
+        if self.track not in (*_TRACK_NAMES, "top"):
+            raise UsageError(f"no rule {self.track!r} over faces", "mean, median or top")
+        if self.input not in _INPUT_NAMES:
+            raise UsageError(f"no rule {self.input!r} over tracks", "highest, main or mean")
+        if not 0 < self.share <= 1:
+            raise UsageError(f"a share of {self.share}", "above 0 and at most 1")
+
+    @property
+    def track_name(self) -> str:
+        """The rule over faces in words."""
+        top = f"mean of the highest {self.share:.0%} of log-odds over its faces"
+        return _TRACK_NAMES.get(self.track, top)
+
+    @property
+    def input_name(self) -> str:
+        """The rule over tracks in words."""
+        return _INPUT_NAMES[self.input]
+
+    def over_faces(self, log_odds: Sequence[float]) -> float | None:
+        """Returns a track's log-odds, or None where none of its faces has any."""
+        if not log_odds:
+            return None
+        if self.track == "median":
+            return statistics.median(log_odds)
+        kept = sorted(log_odds, reverse=True)
+        if self.track == "top":
+            kept = kept[: max(1, math.ceil(self.share * len(kept) - 1e-9))]
+        return math.fsum(kept) / len(kept)
+
+    def over_tracks(self, tracks: Sequence[tuple[int, float | None]]) -> float | None:
+        """Returns a file's log-odds, or None where no track has any.
+
+        Args:
+            tracks: For each track how many faces with a score it has, and its log-odds.
+        """
+        scored = [(faces, value) for faces, value in tracks if value is not None]
+        if not scored:
+            return None
+        if self.input == "main":
+            return max(scored, key=lambda track: track[0])[1]
+        values = [value for _, value in scored]
+        return max(values) if self.input == "highest" else math.fsum(values) / len(values)

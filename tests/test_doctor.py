@@ -1,0 +1,84 @@
+"""What ``deepregions doctor`` says of a machine, sound or not."""
+
+import json
+import shutil
+import socket
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from networks import member, xception
+
+from deepregions.commands.cli import run
+from deepregions.faces.finders import YUNET
+from deepregions.weights.bundle import save_bundle
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, empty caches, and nothing that answers on the network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the doctor wanted to connect")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def examined(
+    capsys: pytest.CaptureFixture[str], code: int = 0
+) -> dict[tuple[str, str], dict[str, str]]:
+    assert run(["doctor", "--json"]) == code
+    return {(each["group"], each["name"]): each for each in json.loads(capsys.readouterr().out)}
+
+
+def test_a_sound_machine_is_told_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    found = examined(capsys)
+    assert found["packages", "torch"]["detail"] == metadata.version("torch")
+    assert found["landmarks", "dlib-hog"]["state"] == "ok"
+    assert found["weights", "yunet"]["state"] == "optional"
+    assert "models fetch yunet" in found["weights", "yunet"]["advice"]
+    assert found["devices", "cpu"]["state"] == "ok"
+    assert (found["devices", "cuda"]["state"] == "optional") or torch.cuda.is_available()
+    assert "h264" in found["formats", "video decoders"]["detail"]
+    assert all(each["state"] == "ok" or each["detail"] for each in found.values())
+
+
+def test_what_is_there_is_found(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").mkdir()
+    shutil.copy(shared / "weights" / YUNET.name, tmp_path / "cache")
+    save_bundle([member(xception(1.0))], tmp_path / "bundles" / "mine")
+    found = examined(capsys)
+    assert found["weights", "yunet"]["state"] == "ok"
+    assert found["landmarks", "dlib"]["state"] == "ok"
+    assert found["bundles", "mine"]["detail"] == "xception_entire.made"
+
+
+def test_what_is_broken_is_named_with_advice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / YUNET.name).write_text("half a file")
+    save_bundle([member(xception(1.0))], tmp_path / "bundles" / "mine")
+    (tmp_path / "bundles" / "mine" / "bundle.json").write_text("{")
+    true = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "0.1" if name == "timm" else true(name))
+    found = examined(capsys, code=1)
+    broken = {key for key, each in found.items() if each["state"] == "broken"}
+    assert broken == {("weights", "yunet"), ("bundles", "mine"), ("packages", "timm")}
+    assert "delete it" in found["weights", "yunet"]["advice"]
+    assert "pip install --upgrade 'timm'" in found["packages", "timm"]["advice"]
+
+
+def test_the_table_has_every_check_and_the_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    names = {name for _, name in examined(capsys)}
+    assert run(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert not [name for name in names if name not in printed]
+    assert "weights, yunet: deepregions models fetch yunet" in printed
