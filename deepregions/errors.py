@@ -9,6 +9,8 @@ from types import ModuleType
 class DeepregionsError(Exception):
     """An error that its user can act on: commands print it as one line, and exit non-zero.
 
+    As a string it is that line, whatever the names in it (see :func:`printable`).
+
     Args:
         message: What is wrong, naming the file or the value.
         hint: What to do about it.
@@ -23,7 +25,7 @@ class DeepregionsError(Exception):
 
     def __str__(self) -> str:
         message = str(self.args[0])
-        return f"{message} ({self.hint})" if self.hint else message
+        return printable(f"{message} ({self.hint})" if self.hint else message)
 
     def __reduce__(self) -> tuple[type[DeepregionsError], tuple[str, str]]:
         return type(self), (str(self.args[0]), self.hint)  # the hint survives worker processes
@@ -57,6 +59,19 @@ class StoreError(DeepregionsError):
 
 class MissingExtraError(DeepregionsError):
     """An optional package that is not installed."""
+
+
+def printable(text: str) -> str:
+    r"""Returns a text as one line that any terminal shows as it stands.
+
+    A file's name may hold line breaks, escape sequences that rewrite the terminal, marks that
+    turn the reading direction, and bytes that are no text: these become ``\n``, ``\x1b``,
+    ``\u202e``, ``\udcff``.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def require(module: str, extra: str) -> ModuleType:

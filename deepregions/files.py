@@ -19,7 +19,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OSError: The folder cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -38,7 +38,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: The parent cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    partial = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
@@ -53,6 +53,10 @@ def sha256(path: Path) -> str:
     """Returns the hexadecimal SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:32]}."  # names have 255 bytes at most, and this one gets longer
 
 
 def _umask() -> int:

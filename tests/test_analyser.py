@@ -1,3 +1,6 @@
+"""From files to results: real decoding and real networks, on faces that the tests place."""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,32 +12,59 @@ from networks import dsp_fwa, landmarks, member, picture, xception
 from PIL import Image
 from torch import Tensor
 
+from deepregions.aggregation import Aggregation
 from deepregions.analysis.analyser import Analyser
+from deepregions.analysis.evidence import STRIP, Analysis
 from deepregions.analysis.picture import draw_verdict
-from deepregions.faces.landmarks import Face
+from deepregions.analysis.scoring import Scorer
+from deepregions.faces.landmarks import Face, Place
+from deepregions.faces.thresholds import Gates
+from deepregions.media import MediaReader, Sampling
 from deepregions.system import Member, System
 from deepregions.types import Region, Status
 
+ANY = Gates(min_size=0, min_sharpness=0, max_dark=1, max_bright=1)
+
 
 class Finder:
-    """Finds the faces that a test says are there."""
+    """Finds the faces that a test says are there; with a function, by the frame's number."""
 
     name, version = "made", "1"
 
-    def __init__(self, *faces: Tensor) -> None:
-        self.faces = faces
+    def __init__(self, *faces: Tensor, by_number: Callable[[int], list[Tensor]] | None = None):
+        self.by_number = by_number or (lambda _: list(faces))
+        self.asked: list[Place] = []
 
-    def __call__(self, frames: Tensor) -> list[list[Face]]:
-        found = [
-            Face(torch.cat([points.amin(0), points.amax(0)]), points, 1.0) for points in self.faces
-        ]
-        return [found for _ in frames]
+    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
+        assert len(frames) == len(places)
+        self.asked += places
+        return [[_face(points) for points in self.by_number(each.number)] for each in places]
 
 
-def analyser(*members: Member, find: Finder | None = None) -> Analyser:
-    found = find or Finder(landmarks()[0])
+def _face(points: Tensor) -> Face:
+    return Face(torch.cat([points.amin(0), points.amax(0)]), points, 1.0)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[MediaReader]:
+    with MediaReader() as opened:
+        yield opened
+
+
+def analyser(
+    *members: Member,
+    find: Finder | None = None,
+    sampling: Sampling | None = None,
+    gates: Gates = ANY,
+    rules: Aggregation | None = None,
+) -> Analyser:
     return Analyser(
-        System(members), found, device=torch.device("cpu"), frames_per_video=5, batch_size=2
+        Scorer(System(members), gates, torch.device("cpu")),
+        find or Finder(landmarks()[0]),
+        sampling=sampling or Sampling(count=5),
+        rules=rules or Aggregation(),
+        batch_size=2,
+        warnings=("said of all",),
     )
 
 
@@ -45,14 +75,13 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def video(tmp_path: Path) -> Path:
-    path = tmp_path / "video.mp4"
+def make_video(path: Path, frames: int = 20) -> Path:
+    """A grey video that grows lighter; ten frames a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 200
-        for number in range(20):
-            pixels = np.full((200, 200, 3), 10 * number, np.uint8)
+        for number in range(frames):
+            pixels = np.full((200, 200, 3), 60 + number % 100, np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode(None):
@@ -60,42 +89,14 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_photo_gets_the_mean_of_its_networks_log_odds(photo: Path) -> None:
-    scorer = analyser(member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES))
-    analysis = scorer.analyse(photo)
-    assert analysis.result.status is Status.OK
-    assert analysis.result.log_odds == pytest.approx(1.0)
-    cells = {(c.detector, str(c.region)): c.log_odds for c in analysis.result.faces[0].cells}
-    assert cells == {("xception", "entire"): 3.0, ("dsp-fwa", "eyes"): -1.0}
-    assert analysis.top is not None
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "video.mp4")
 
 
-def test_two_people_in_a_video_are_two_tracks_through_all_frames(video: Path) -> None:
-    two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
-    result = analyser(member(xception(2.0)), find=two).analyse(video).result
-    assert result.frames == 5
-    assert [track.faces for track in result.tracks] == [5, 5]
-    assert [face.track for face in result.faces] == [0, 1] * 5
-    assert result.log_odds == pytest.approx(2.0)
-
-
-def test_nobody_there_is_no_score(photo: Path) -> None:
-    analysis = analyser(member(xception(3.0)), find=Finder()).analyse(photo)
-    assert (analysis.result.status, analysis.result.log_odds) == (Status.NO_FACE, None)
-    assert analysis.top is None
-
-
-def test_a_face_off_the_picture_is_no_score(photo: Path) -> None:
-    away = Finder(landmarks()[0] + 5000)
-    result = analyser(member(xception(3.0)), find=away).analyse(photo).result
-    assert result.log_odds is None
-    assert result.status is Status.LOW_QUALITY
-
-
-def test_landmarks_that_are_no_numbers_are_no_score(photo: Path) -> None:
-    lost = Finder(torch.full((68, 2), torch.nan))
-    result = analyser(member(xception(3.0)), find=lost).analyse(photo).result
-    assert result.log_odds is None
+def one(scorer: Analyser, path: Path, reader: MediaReader) -> Analysis:
+    (analysis,) = scorer.analyse([path], reader)
+    return analysis
 
 
 def models(*members: Member) -> list[dict[str, str]]:
@@ -110,35 +111,231 @@ def models(*members: Member) -> list[dict[str, str]]:
     ]
 
 
-def test_a_network_without_a_number_is_an_error_not_a_score(photo: Path) -> None:
-    result = analyser(member(xception(torch.nan))).analyse(photo).result
+def test_a_photo_gets_the_mean_of_its_networks_log_odds(photo: Path, reader: MediaReader) -> None:
+    scorer = analyser(member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES), gates=Gates())
+    analysis = one(scorer, photo, reader)
+    assert analysis.result.status is Status.OK
+    assert analysis.result.log_odds == pytest.approx(1.0)
+    cells = {(c.detector, str(c.region)): c.log_odds for c in analysis.result.faces[0].cells}
+    assert cells == {("xception", "entire"): 3.0, ("dsp-fwa", "eyes"): -1.0}
+    assert analysis.top is not None
+    assert analysis.result.media["width"] == 200
+    assert analysis.result.warnings == ("said of all",)
+    assert len(analysis.strip) == 1
+
+
+def test_two_people_in_a_video_are_two_tracks_through_all_frames(
+    video: Path, reader: MediaReader
+) -> None:
+    two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
+    analysis = one(analyser(member(xception(2.0)), find=two), video, reader)
+    result = analysis.result
+    assert result.frames == 5
+    assert [track.faces for track in result.tracks] == [5, 5]
+    assert [face.track for face in result.faces] == [0, 1] * 5
+    assert [face.frame for face in result.faces] == [2, 2, 6, 6, 10, 10, 14, 14, 18, 18]
+    assert result.sampling["numbers"] == [2, 6, 10, 14, 18]
+    assert result.log_odds == pytest.approx(2.0)
+    assert [each.face.track for each in analysis.evidence] == [0, 1]
+    assert [place.path for place in two.asked] == [video] * 5
+
+
+def test_the_picture_is_of_the_frame_with_the_highest_score(
+    video: Path, reader: MediaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evidence is read again: it must be the right frame, and the right person of it."""
+    scorer = analyser(member(xception(2.0)), find=Finder(landmarks()[0]))
+    true = scorer.scorer.score
+    odds = iter([0.0, 1.0, 7.0, 2.0, 3.0])
+
+    def score(faces):  # type: ignore[no-untyped-def]
+        return [replace(each, log_odds=next(odds)) for each in true(faces)]
+
+    monkeypatch.setattr(scorer.scorer, "score", score)
+    analysis = one(scorer, video, reader)
+    (evidence,) = analysis.evidence
+    assert (evidence.face.frame, evidence.face.log_odds) == (10, 7.0)
+    assert evidence.image.float().mean().item() == pytest.approx(70, abs=3)  # 60 + 10
+
+
+def test_adaptive_sampling_looks_where_the_score_changes(
+    tmp_path: Path, reader: MediaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video(tmp_path / "long.mp4", 100)
+    scorer = analyser(
+        member(xception(2.0)), sampling=Sampling("adaptive", count=16), find=Finder(landmarks()[0])
+    )
+    true = scorer.scorer.score
+
+    def score(faces):  # type: ignore[no-untyped-def]
+        """Fake from the middle on: grey value 110 is frame 50."""
+        late = [float(found.patch.float().mean()) > 110 for found in faces]
+        return [
+            replace(each, log_odds=4.0 if fake else -4.0)
+            for each, fake in zip(true(faces), late, strict=True)
+        ]
+
+    monkeypatch.setattr(scorer.scorer, "score", score)
+    result = one(scorer, path, reader).result
+    numbers = result.sampling["numbers"]
+    assert numbers == sorted(set(numbers)) == [face.frame for face in result.faces]
+    assert len(numbers) == result.frames == 16
+    assert len(result.tracks) == 1
+    near = [number for number in numbers if 44 <= number <= 57]
+    assert len(near) >= 5  # of evenly spaced ones, two or three
+    before = [face.frame for face in result.faces if face.log_odds == -4.0]
+    after = [face.frame for face in result.faces if face.log_odds == 4.0]
+    assert min(after) - max(before) <= 2
+
+
+def test_the_rules_are_those_that_were_asked_for(video: Path, reader: MediaReader) -> None:
+    two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
+    rules = Aggregation("median", input="mean")
+    result = one(analyser(member(xception(2.0)), find=two, rules=rules), video, reader).result
+    assert result.rule == rules.input_name
+    assert {track.rule for track in result.tracks} == {rules.track_name}
+
+
+def test_a_person_seen_in_few_frames_is_a_warning(tmp_path: Path, reader: MediaReader) -> None:
+    path = make_video(tmp_path / "long.mp4", 40)
+    points = landmarks()[0]
+    find = Finder(by_number=lambda number: [points] if number < 4 else [])
+    scorer = analyser(member(xception(2.0)), find=find, sampling=Sampling(count=20))
+    result = one(scorer, path, reader).result
+    assert result.status is Status.OK
+    assert any("2 of 20 frames only" in each for each in result.warnings)
+
+
+def test_nobody_there_is_no_score(photo: Path, reader: MediaReader) -> None:
+    analysis = one(analyser(member(xception(3.0)), find=Finder()), photo, reader)
+    assert (analysis.result.status, analysis.result.log_odds) == (Status.NO_FACE, None)
+    assert analysis.top is None
+    assert len(analysis.strip) == 1  # what was looked at is shown all the same
+
+
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [
+        (landmarks()[0] + 5000, "no landmarks on the picture"),
+        (torch.full((68, 2), torch.nan), "no landmarks on the picture"),
+        (torch.rand(68, 2, generator=torch.Generator().manual_seed(0)) * 200, "not a face's"),
+    ],
+)
+def test_landmarks_that_are_no_faces_are_no_score(
+    points: Tensor, reason: str, photo: Path, reader: MediaReader
+) -> None:
+    result = one(analyser(member(xception(3.0)), find=Finder(points)), photo, reader).result
+    assert (result.status, result.log_odds) == (Status.LOW_QUALITY, None)
+    assert reason in result.message
+
+
+def test_a_small_face_is_too_small_and_a_blurred_one_is_of_low_quality(
+    photo: Path, tmp_path: Path, reader: MediaReader
+) -> None:
+    tiny = Finder(landmarks(scale=10)[0])
+    result = one(analyser(member(xception(3.0)), find=tiny, gates=Gates()), photo, reader).result
+    assert (result.status, result.log_odds) == (Status.TOO_SMALL, None)
+    assert "too small" in result.message
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (200, 200), (120, 110, 100)).save(flat)
+    result = one(analyser(member(xception(3.0)), gates=Gates()), flat, reader).result
+    assert (result.status, result.log_odds) == (Status.LOW_QUALITY, None)
+    assert result.faces[0].reasons == ("blurred",)
+    assert result.faces[0].quality["sharpness"] == pytest.approx(0, abs=0.1)
+
+
+def test_a_region_that_is_refused_has_no_say_and_the_rest_has(
+    photo: Path, reader: MediaReader
+) -> None:
+    down = torch.tensor([0.0, 75.0])  # mouth and chin below the picture's border
+    find = Finder(landmarks()[0] + down)
+    members = (member(xception(3.0), Region.EYES), member(xception(-9.0), Region.MOUTH))
+    result = one(analyser(*members, find=find), photo, reader).result
+    assert result.log_odds == pytest.approx(3.0)
+    assert [cell.log_odds for cell in result.faces[0].cells] == [3.0, None]
+    assert any("no answer on mouth" in each for each in result.warnings)
+
+
+def test_a_network_without_a_number_is_an_error_not_a_score(
+    photo: Path, reader: MediaReader
+) -> None:
+    result = one(analyser(member(xception(torch.nan))), photo, reader).result
     assert (result.status, result.log_odds) == (Status.ERROR, None)
     assert "not finite" in result.message
 
 
-def test_a_file_that_cannot_be_read_is_a_status(tmp_path: Path) -> None:
+def test_one_bad_file_does_not_stop_the_others(
+    tmp_path: Path, photo: Path, video: Path, reader: MediaReader
+) -> None:
     for name in ("broken.jpg", "broken.mp4"):
         (tmp_path / name).write_bytes(b"not what it says")
-        result = analyser(member(xception(3.0))).analyse(tmp_path / name).result
+    paths = [tmp_path / "broken.jpg", photo, tmp_path / "broken.mp4", video, tmp_path / "gone.png"]
+    results = [each.result for each in analyser(member(xception(3.0))).analyse(paths, reader)]
+    assert [each.input for each in results] == [str(path) for path in paths]
+    assert [each.status is Status.OK for each in results] == [False, True, False, True, False]
+    for result in (results[0], results[2], results[4]):
         assert result.status in {Status.UNREADABLE, Status.UNSUPPORTED}
         assert result.log_odds is None
-        assert name in result.message
+        assert Path(result.input).name in result.message
 
 
-def test_a_region_canvas_needs_no_landmarks(photo: Path) -> None:
+def test_a_video_cut_short_keeps_what_could_be_seen(
+    tmp_path: Path, video: Path, reader: MediaReader
+) -> None:
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(video.read_bytes())
+    result = one(analyser(member(xception(3.0))), cut, reader).result
+    whole = result.frames
+    data = bytearray(video.read_bytes())
+    start = data.index(b"mdat") + 4
+    data[start + (len(data) - start) // 3 : len(data) - 1500] = bytes(
+        len(data) - 1500 - (start + (len(data) - start) // 3)
+    )
+    cut.write_bytes(data)
+    result = one(analyser(member(xception(3.0))), cut, reader).result
+    assert result.status in {Status.OK, Status.UNREADABLE}
+    assert result.frames <= whole
+    assert (result.log_odds is None) == (result.status is not Status.OK)
+
+
+def test_memory_does_not_keep_pixels(video: Path, reader: MediaReader) -> None:
+    analysis = one(analyser(member(xception(2.0)), sampling=Sampling(count=20)), video, reader)
+    assert analysis.result.frames == 20
+    assert len(analysis.strip) <= STRIP
+    assert len(analysis.evidence) == 1  # one a person, not one a frame
+
+
+def test_without_pictures_none_are_made(video: Path, reader: MediaReader) -> None:
+    scorer = analyser(member(xception(2.0)))
+    scorer.pictures = False
+    analysis = one(scorer, video, reader)
+    assert analysis.result.status is Status.OK
+    assert (analysis.evidence, analysis.strip) == ((), ())
+
+
+def test_a_region_canvas_needs_no_landmarks(
+    photo: Path, tmp_path: Path, reader: MediaReader
+) -> None:
     members = (member(xception(4.0), Region.MOUTH), member(dsp_fwa(4.0), Region.MOUTH))
-    scorer = Analyser(System(members), None, device=torch.device("cpu"))
-    analysis = scorer.analyse_canvas(photo, Region.MOUTH)
+    scorer = analyser(*members)
+    black = tmp_path / "black.png"
+    Image.new("RGB", (50, 50)).save(black)
+    (tmp_path / "broken.png").write_text("x")
+    paths = [photo, black, tmp_path / "broken.png"]
+    analysis, empty, broken = scorer.analyse_canvases(paths, Region.MOUTH, reader)
     assert analysis.result.kind == "regions"
     assert analysis.result.log_odds == pytest.approx(4.0)
     assert analysis.top is not None
     drawn = draw_verdict(analysis.result, analysis.top, models(*members))
     assert drawn.width < 400  # the one region that was given, not five
+    assert (empty.result.status, empty.result.log_odds) == (Status.LOW_QUALITY, None)
+    assert "black" in empty.result.message
+    assert broken.result.status is Status.UNREADABLE
 
 
-def test_the_picture_shows_the_five_regions(photo: Path) -> None:
+def test_the_picture_shows_the_five_regions(photo: Path, reader: MediaReader) -> None:
     members = (member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES))
-    analysis = analyser(*members).analyse(photo)
+    analysis = one(analyser(*members), photo, reader)
     assert analysis.top is not None
     drawn = draw_verdict(analysis.result, analysis.top, models(*members))
     assert drawn.width > 5 * 200
@@ -149,10 +346,10 @@ def test_the_picture_shows_the_five_regions(photo: Path) -> None:
 
 @pytest.mark.parametrize(("log_odds", "colour"), [(3.0, (200, 50, 60)), (-3.0, (38, 139, 87))])
 def test_one_network_is_shown_as_the_papers_program_does(
-    photo: Path, log_odds: float, colour: tuple[int, int, int]
+    photo: Path, log_odds: float, colour: tuple[int, int, int], reader: MediaReader
 ) -> None:
     only = member(xception(log_odds), Region.EYES, "celebdf")
-    analysis = analyser(only).analyse(photo)
+    analysis = one(analyser(only), photo, reader)
     assert analysis.top is not None
     drawn = draw_verdict(analysis.result, analysis.top, models(only))
     assert drawn.width < 500 < drawn.height

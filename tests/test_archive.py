@@ -1,57 +1,96 @@
 """Results in a folder: kept as they come, and gone on with after a stop."""
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepregions.analysis.archive import RESULTS, SETTINGS, Archive, Names
+from deepregions.analysis.archive import INDEX, RESULTS, SETTINGS, TABLE, Archive, Names
+from deepregions.analysis.evidence import Analysis
+from deepregions.analysis.results import Cell, FaceResult, summarise_input, to_json
 from deepregions.errors import UsageError
+from deepregions.types import Region, Status
 
-FACTS = {key: f"the {key}" for key in SETTINGS} | {"device": "cpu"}
-
-
-def line(name: str) -> dict[str, object]:
-    return {"input": name, "score": None} | FACTS
-
-
-def test_what_was_written_is_there_after_a_stop(tmp_path: Path) -> None:
-    first = Archive(tmp_path / "out", FACTS)
-    for name in ("a.jpg", "sub/a.jpg"):
-        first.name(name)
-        first.add(line(name))
-    with (tmp_path / "out" / RESULTS).open("a") as stream:
-        stream.write('{"input": "b.jpg", "sco')  # killed in the middle of a line
-    again = Archive(tmp_path / "out", FACTS | {"device": "cuda"}, "resume")
-    assert again.finished == {"a.jpg", "sub/a.jpg"}
-    assert again.name("other/A.png") == "A-3"
-    again.add(line("other/A.png"))
-    assert [(name, each["input"]) for name, each in again.results()] == [
-        ("a", "a.jpg"),
-        ("a-2", "sub/a.jpg"),
-        ("A-3", "other/A.png"),
-    ]
+FACTS = {key: f"the {key}" for key in SETTINGS} | {
+    "device": "cpu",
+    "models": [{"detector": "xception", "region": "eyes"}],
+}
 
 
-@pytest.mark.parametrize("cut", range(0, 200, 7))
-def test_a_file_cut_anywhere_keeps_its_whole_lines(tmp_path: Path, cut: int) -> None:
-    archive = Archive(tmp_path, FACTS)
+def add(archive: Archive, name: str, **more: object) -> str:
+    """Writes what came of an input; returns its page."""
+    cells = (Cell("xception", Region.EYES, 1.0),)
+    face = FaceResult(0, 0.0, 0, (0.0, 0.0, 9.0, 9.0), Status.OK, 1.0, cells)
+    result = summarise_input(name, "image", 1, (face, replace(face, track=1)))
+    page = f"{archive.name(name)}.html"
+    archive.add(Analysis(result), to_json(result, FACTS) | more, page)
+    return page
+
+
+def inputs(folder: Path) -> tuple[list[str], list[str]]:
+    """The inputs in the lines, and those in the table, in their order."""
+    lines = [json.loads(text)["input"] for text in (folder / RESULTS).read_text().splitlines()]
+    with (folder / TABLE).open(newline="") as stream:
+        rows = [row["input"] for row in csv.DictReader(stream)]
+    return lines, rows
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_rest(tmp_path: Path) -> None:
+    first = Archive(tmp_path, FACTS)
+    assert [add(first, name) for name in ("a.jpg", "sub/a.jpg")] == ["a.html", "a-2.html"]
+    size = (tmp_path / TABLE).stat().st_size
+    with pytest.raises(TypeError):  # killed in the middle of an input
+        add(first, "b.jpg", odd=object())
+    assert (tmp_path / TABLE).stat().st_size > size
+    with (tmp_path / RESULTS).open("a") as stream:
+        stream.write('{"input": "b.jpg", "sco')
+    again = Archive(tmp_path, FACTS | {"device": "cuda"}, "resume")
+    assert (again.finished, again.scored) == ({"a.jpg", "sub/a.jpg"}, 2)
+    assert add(again, "b.jpg") == "b.html"  # the name that it would have had
+    assert add(again, "other/A.png") == "A-3.html"
+    again.close()
+    lines, rows = inputs(tmp_path)
+    assert lines == ["a.jpg", "sub/a.jpg", "b.jpg", "other/A.png"]
+    assert rows == [name for name in lines for _ in range(2)]  # a row a person
+    index = (tmp_path / INDEX).read_text()
+    assert [index.count(f'"./{page}.html"') > 0 for page in ("a", "a-2", "b", "A-3")] == [True] * 4
+
+
+@pytest.mark.parametrize("file", [RESULTS, TABLE, ".index.jsonl"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 0.66, 0.9, 0.999, 1.0])
+def test_files_cut_anywhere_are_made_whole_again(tmp_path: Path, file: str, share: float) -> None:
+    whole = Archive(tmp_path / "whole", FACTS)
+    cut = Archive(tmp_path / "cut", FACTS)
+    for name in "abcde":
+        add(whole, name)
     for name in "abc":
-        archive.add({"input": name} | FACTS)
-    text = (tmp_path / RESULTS).read_bytes()
-    (tmp_path / RESULTS).write_bytes(text[: min(cut * len(text) // 190, len(text))])
-    kept = (tmp_path / RESULTS).read_bytes().count(b"\n")
-    again = Archive(tmp_path, FACTS, "resume")
-    assert again.finished == set("abc"[:kept])
+        add(cut, name)
+    if file == RESULTS:  # written last of the three: the others have at least as much
+        path = tmp_path / "cut" / file
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    else:  # something half written of the next input
+        with (tmp_path / "cut" / file).open("a") as stream:
+            stream.write('{"input": "d", "page"'[: int(21 * share)])
+    again = Archive(tmp_path / "cut", FACTS, "resume")
+    for name in "abcde":
+        if name not in again.finished:
+            add(again, name)
+    again.close()
+    whole.close()
+    for name in (RESULTS, TABLE, INDEX):
+        assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
 def test_earlier_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
-    Archive(tmp_path, FACTS).add(line("a"))
+    add(Archive(tmp_path, FACTS), "a")
     (tmp_path / "notes.txt").write_text("precious")
     with pytest.raises(UsageError, match="--resume"):
         Archive(tmp_path, FACTS)
+    assert inputs(tmp_path)[0] == ["a"]
     assert Archive(tmp_path, FACTS, "overwrite").finished == set()
     assert not (tmp_path / RESULTS).exists()
     assert (tmp_path / "notes.txt").read_text() == "precious"
@@ -59,10 +98,18 @@ def test_earlier_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", SETTINGS)
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path, key: str) -> None:
-    Archive(tmp_path, FACTS).add(line("a"))
+    add(Archive(tmp_path, FACTS), "a")
     with pytest.raises(UsageError, match=f"other settings: {key} differs"):
-        Archive(tmp_path, FACTS | {key: "another"}, "resume")
-    assert json.loads((tmp_path / RESULTS).read_text())["input"] == "a"
+        Archive(tmp_path, FACTS | {key: [{"detector": "x", "region": "y"}]}, "resume")
+    assert inputs(tmp_path)[0] == ["a"]
+
+
+def test_frames_chosen_otherwise_are_not_mixed(tmp_path: Path) -> None:
+    add(Archive(tmp_path, FACTS), "a", sampling={"how": "count", "count": 32, "numbers": [1, 2]})
+    same = Archive(tmp_path, FACTS, "resume", sampling={"how": "count", "count": 32, "rate": 2.0})
+    assert same.finished == {"a"}
+    with pytest.raises(UsageError, match="sampling differs"):
+        Archive(tmp_path, FACTS, "resume", sampling={"how": "count", "count": 8, "rate": 2.0})
 
 
 @pytest.mark.parametrize("text", ["no json\n", "[1]\n", '{"score": 1}\n', "[" * 100_000 + "\n"])

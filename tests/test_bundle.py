@@ -143,9 +143,10 @@ def test_missing_truncated_and_altered_files(copy: Path, tmp_path: Path) -> None
     file.unlink()
     with pytest.raises(BundleError, match="is missing"):
         load_bundle(copy)
-    (copy / "bundle.json").write_bytes(b"\x80\x04\x95")
-    with pytest.raises(BundleError, match="cannot be read"):
-        load_bundle(copy)
+    for content in (b"\x80\x04\x95", b"[" * 100_000):
+        (copy / "bundle.json").write_bytes(content)
+        with pytest.raises(BundleError, match="cannot be read"):
+            load_bundle(copy)
 
 
 def test_a_pickle_in_disguise_is_never_unpickled(copy: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detect_json import read_detect
 from networks import dsp_fwa, member, xception
 from PIL import Image
 
@@ -25,6 +26,7 @@ COMMANDS = (
     "import",
     "models",
     "bundle",
+    "schema",
     "fit",
     "doctor",
     "demo",
@@ -106,7 +108,7 @@ def test_detect_prints_json_that_says_all(
     options = ["--landmarks", "dlib-hog", "--json"]
     assert run(["detect", str(portrait), "--bundle", *bundles, *options]) == 0
     (line,) = capsys.readouterr().out.splitlines()
-    result = json.loads(line)
+    result = read_detect(line)
     assert (result["schema"], result["version"]) == ("deepregions.detect", 2)
     assert (result["status"], result["input"]) == ("ok", str(portrait))
     assert result["log_odds"] == pytest.approx(2.0)
@@ -143,10 +145,13 @@ def test_detect_goes_on_after_a_bad_file_and_writes_pictures(
     assert re.search(r"b.png.*status ok.*fused P\(fake\) 0.881", printed.out)
     assert re.search(r"c_empty.png.*status no_face.*no score", printed.out)
     assert len([line for line in printed.err.splitlines() if line.startswith("deepregions")]) == 2
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "results.jsonl"]
+    names = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+    pages = {"a_broken.html", "b.html", "c_empty.html"}
+    assert names == {*pages, "b.png", "index.html", "results.csv", "results.jsonl"}
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["status"] for line in lines] == ["unreadable", "ok", "no_face"]
-    assert [json.loads(line)["score"] is None for line in lines] == [True, False, True]
+    results = [read_detect(line) for line in lines]
+    assert [result["status"] for result in results] == ["unreadable", "ok", "no_face"]
+    assert [result["score"] is None for result in results] == [True, False, True]
 
 
 def test_detect_exits_with_5_when_nothing_could_be_scored(
@@ -183,7 +188,7 @@ def test_detect_takes_region_canvases_as_they_are(
     Image.fromarray(np.full((70, 50, 3), 99, np.uint8)).save(path)
     options = ["--segmented", "--region", "mouth", "--json"]
     assert run(["detect", str(path), "--bundle", *bundles, *options]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = read_detect(capsys.readouterr().out)
     assert result["log_odds"] == pytest.approx(-1.0)
     assert result["landmarks"] is None
     options[2] = "nose"
@@ -199,7 +204,7 @@ def test_options_may_come_from_yaml(
         f"bundle: {json.dumps(bundles[:1])}\nlandmarks: dlib-hog\njson: true\n", encoding="utf-8"
     )
     assert run(["detect", str(portrait), "--config", str(config)]) == 0
-    assert json.loads(capsys.readouterr().out)["log_odds"] == pytest.approx(0.5)
+    assert read_detect(capsys.readouterr().out)["log_odds"] == pytest.approx(0.5)
 
 
 def _points(path: Path) -> torch.Tensor:

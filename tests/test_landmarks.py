@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from deepregions.errors import AssetError, DeepregionsError, UnreadableError, UsageError
 from deepregions.faces import fan
-from deepregions.faces.dlib68 import DlibLandmarks
-from deepregions.faces.fan import FanLandmarks, peaks
+from deepregions.faces.dlib68 import DlibLandmarks, agreement
+from deepregions.faces.fan import FanLandmarks, peak_heights, peaks
 from deepregions.faces.finders import Found, HogFinder, Image, YuNetFinder
 from deepregions.faces.landmarks import Face, landmark_detector, read_landmarks
 from deepregions.media.images import read_image
@@ -122,6 +122,40 @@ def test_pixel_centres_stay_where_they_are_at_any_size(
     points = (hog(large[None])[0][0].landmarks + 0.5) / scale - 0.5
     assert distance(points, plain) < 0.03
     assert (points - plain).mean(dim=0).abs().max() < 0.7  # no drift to one side
+
+
+def test_confidence_falls_where_landmarks_are_wrong(
+    shared: Path, detector: DlibLandmarks, hog: DlibLandmarks
+) -> None:
+    from deepregions.media import frames
+
+    sure = []
+    for path in sorted((shared / "faces").rglob("*.jpg"))[::14]:
+        sure.append(detector(read_image(path)[None])[0][0].confidence)
+    assert sum(one < 0.5 for one in sure) <= 2  # of all 702, twelve
+    # A near-profile on which dlib's points are visibly wrong.
+    (clip,) = (shared / "videos/dfdc").rglob("*.mp4")
+    sampled = torch.stack([frame.image for frame in frames(clip, 16)])
+    assert np.quantile([faces[0].confidence for faces in detector(sampled)], 0.8) < 0.5
+    assert hog(read_image(path)[None])[0][0].confidence is None
+
+
+@given(st.integers(0, 2**31), st.floats(1, 500), st.floats(0, 0.5))
+def test_confidence_is_relative_to_size_and_falls_with_distance(
+    seed: int, size: float, distance: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(68, 2)) * 20
+    points[45] = points[36] + (80, 0)
+    five = np.stack(
+        [points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]]
+    )
+    angle = rng.uniform(0, 2 * np.pi, 5)
+    moved = five + distance * 80 * np.column_stack([np.cos(angle), np.sin(angle)])
+    confidence = agreement(points, moved)
+    assert 0 <= confidence <= 1
+    assert agreement(points * size, moved * size) == pytest.approx(confidence, abs=1e-6)
+    assert confidence == pytest.approx(1 / (1 + np.exp((distance - 0.1) / 0.02)), abs=1e-6)
 
 
 def test_tilted_heads(shared: Path, detector: DlibLandmarks) -> None:
@@ -423,6 +457,25 @@ def test_peaks_are_those_of_the_package(seed: int) -> None:
     heat[0, 0, 0, 63] = 1  # a corner, where there is no neighbour to lean to
     expected, _, _ = utils.get_preds_fromhm(heat, np.zeros(2), 1.0)
     np.testing.assert_allclose(peaks(torch.from_numpy(heat)).numpy() * 64, expected, atol=1e-4)
+
+
+def test_face_alignment_is_as_sure_as_its_peaks_are_high(spots: FanLandmarks) -> None:
+    frame = scene(480, 270, 200, 150)
+    faint = frame.clone()
+    red = (frame[0] == 255) & (frame[1] == 0)
+    faint[1:, red] = 128
+    (face,), (unsure,) = spots(torch.stack([frame, faint]))
+    assert face.confidence is not None
+    assert unsure.confidence is not None
+    assert 0 < unsure.confidence < 0.6 * face.confidence < 1
+
+
+def test_peak_heights() -> None:
+    heat = torch.zeros(2, 68, 64, 64)
+    heat[0, :, 5, 7] = 2.0  # of both the crop and its mirror image: sure
+    heat[1, :34, 5, 7] = 1.0
+    heat[1, 34:] = -1.0
+    assert peak_heights(heat).tolist() == [1.0, 0.25]
 
 
 # Landmarks from files

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +27,7 @@ from deepregions.data.databases import FaceForensics, Folder
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore, shard_name
 from deepregions.errors import StoreError, UsageError
-from deepregions.faces.landmarks import Face
+from deepregions.faces.landmarks import Face, Place
 from deepregions.faces.patches import crop_face
 
 RED, GREEN = (220, 20, 20), (20, 220, 20)
@@ -40,7 +40,7 @@ class PaintedDetector:
     name: str = "painted"
     version: str = "1"
 
-    def __call__(self, frames: Tensor) -> list[list[Face]]:
+    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
         return [self._faces(frame.int()) for frame in frames]
 
     def _faces(self, frame: Tensor) -> list[Face]:

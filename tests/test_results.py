@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from detect_json import FACTS, validate_detect
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +57,8 @@ def test_without_a_face_to_judge_there_is_no_score(
     assert result.status == status
     assert result.log_odds is None
     assert result.message
-    written = to_json(result, {})
+    written = to_json(result, FACTS)
+    validate_detect(written)
     assert written["score"] is None
     assert written["log_odds"] is None
 
@@ -71,9 +73,10 @@ def test_a_cells_mean_leaves_out_frames_without_an_answer() -> None:
 
 def test_json_says_one_is_fake_and_survives_a_round_trip() -> None:
     result = summarise_input("a \n'\"<b>.jpg", "image", 1, (face(0, math.log(9)),))
-    written = json.loads(json.dumps(to_json(result, {"fusion": "mean"}), allow_nan=False))
+    written = json.loads(json.dumps(to_json(result, FACTS), allow_nan=False))
+    validate_detect(written)
     assert written["score"] == 0.9
     assert written["faces"][0]["score"] == 0.9
     assert written["input"] == "a \n'\"<b>.jpg"
     assert written["schema"] == "deepregions.detect"
-    assert written["fusion"] == "mean"
+    assert written["fusion"] == FACTS["fusion"]

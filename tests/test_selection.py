@@ -1,11 +1,11 @@
 """Which networks ``detect`` uses, and the command line of the paper's program."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from detect_json import read_detect
 from networks import dsp_fwa, member, xception
 from PIL import Image, ImageShow
 
@@ -58,7 +58,7 @@ def test_the_papers_command_line(
 ) -> None:
     where = ["--segmented", "--json", "--models", str(models)]
     assert run(["detect", str(canvas), *options.split(), *where]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = read_detect(capsys.readouterr().out)
     assert result["log_odds"] == pytest.approx(expected)
     assert result["score"] == pytest.approx(torch.tensor(expected).sigmoid().item(), abs=1e-5)
 

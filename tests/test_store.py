@@ -196,6 +196,7 @@ def test_broken_manifest(tmp_path: Path) -> None:
     good = json.loads(manifest.read_text())
     for text, message in (
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
         ("[]", "is not a store's"),
         ("{}", "has schema none"),
         (json.dumps(good | {"schema": 2}), r"has schema 2; this version reads 1.*upgrade"),

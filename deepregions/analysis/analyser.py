@@ -1,205 +1,285 @@
-"""Scores photographs, videos and region canvases with a system of detectors."""
+"""Takes photographs, videos and region canvases the whole way, from file to result."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepregions.analysis.evidence import Analysis, Evidence
-from deepregions.analysis.results import Cell, FaceResult, InputResult, summarise_input
+from deepregions.aggregation import Aggregation
+from deepregions.analysis.evidence import Analysis, Evidence, Strip
+from deepregions.analysis.results import FaceResult, InputResult, summarise_input
+from deepregions.analysis.scoring import Found, Score, Scorer
+from deepregions.analysis.warnings import warnings_of
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.faces.landmarks import Face, LandmarkDetector
-from deepregions.faces.patches import crop_face, stack
-from deepregions.faces.tracks import link
-from deepregions.media import frame_batches, is_video
-from deepregions.media.images import read_image
-from deepregions.system import System, SystemOutput
+from deepregions.faces.appearance import appearance
+from deepregions.faces.landmarks import Face, LandmarkDetector, Place
+from deepregions.faces.shots import Look, ShotDetector
+from deepregions.faces.tracks import Tracker
+from deepregions.media import Frame, MediaReader, OpenMedia, Sampling, is_video
+from deepregions.media.sampling import refine
 from deepregions.types import Region, Status
 
-_WHOLE_TRACK = 0
+logger = logging.getLogger(__name__)
+
+_ROUNDS = 4  # of adaptive sampling: the second half of the frames, a quarter of it at a time
+_REFUSED = (UnreadableError, UnsupportedError)
 
 
 @dataclass
-class _Found:
-    """A face on its way through: where it was found, and what to cut regions from."""
+class _Seen:
+    """A frame that was looked at, without its pixels."""
 
-    frame: int
+    number: int
     time: float
-    face: Face
-    patch: Tensor | None
-    landmarks: Tensor
+    look: Look | None
+    faces: list[Face]
+    looks: list[Tensor | None]
+    scores: list[Score] = field(default_factory=list)
 
-
-@dataclass
-class _Scored:
-    """A face with its scores, before it is known whose it is."""
-
-    found: _Found
-    status: Status
-    log_odds: float | None
-    cells: tuple[Cell, ...]
-
-
-_Row = tuple[Status, float | None, tuple[Cell, ...]]
+    @property
+    def log_odds(self) -> float | None:
+        """The highest score in it: what adaptive sampling compares."""
+        known = [score.log_odds for score in self.scores if score.log_odds is not None]
+        return max(known, default=None)
 
 
 class Analyser:
-    """Takes one input at a time the whole way.
+    """Scores inputs one after the other; memory does not grow with their number or length.
 
     Args:
-        system: The networks and their fusion; moved to ``device``.
+        scorer: Quality gates, networks and fusion.
         find: Finds faces and landmarks; not needed for region canvases.
-        device: Where the networks run.
-        frames_per_video: How many frames of a video are looked at, evenly in time.
+        sampling: Which frames of a video are looked at.
+        rules: How scores become one.
         batch_size: How many faces are scored at once.
+        pictures: Whether evidence and strips are collected.
+        warnings: What every result's reader should know.
     """
 
     def __init__(
         self,
-        system: System,
+        scorer: Scorer,
         find: LandmarkDetector | None,
         *,
-        device: torch.device,
-        frames_per_video: int = 32,
+        sampling: Sampling,
+        rules: Aggregation,
         batch_size: int = 16,
+        pictures: bool = True,
+        warnings: Sequence[str] = (),
     ) -> None:
-        self.system = system.to(device)
+        self.scorer = scorer
         self.find = find
-        self.device = device
-        self.frames_per_video = frames_per_video
+        self.sampling = sampling
+        self.rules = rules
         self.batch_size = batch_size
+        self.pictures = pictures
+        self.warnings = tuple(warnings)
 
-    def analyse(self, path: Path) -> Analysis:
-        """Scores a photograph or a video. What cannot be read is a status, not an exception."""
-        kind = "video" if is_video(path) else "image"
-        try:
-            return self._analyse(path, kind)
-        except (UnreadableError, UnsupportedError) as error:
-            return _unscored(path, kind, error)
+    def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Analysis]:
+        """Yields what came of each photograph or video, in their order.
 
-    def analyse_canvas(self, path: Path, region: Region) -> Analysis:
-        """Scores an image that already is a region's canvas, black outside the region.
+        What cannot be read or judged is a status, not an exception.
+        """
+        if self.find is None:
+            raise ValueError("this analyser was made without a landmark detector")
+        for media in reader.open_all(paths, self.sampling):
+            yield _Run(self, self.find, media).analysis()
+
+    def analyse_canvases(
+        self, paths: Iterable[Path], region: Region, reader: MediaReader
+    ) -> Iterator[Analysis]:
+        """As above, of images that already are a region's canvas, black outside the region.
 
         The original's sample images are such canvases.
         """
+        for media in reader.open_all(paths, self.sampling):
+            yield self._canvas(media, region)
+
+    def _canvas(self, media: OpenMedia, region: Region) -> Analysis:
         try:
-            image = read_image(path)
-        except (UnreadableError, UnsupportedError) as error:
-            return _unscored(path, "regions", error)
-        with torch.inference_mode():
-            output = self.system.forward_segmented(image[None].to(self.device), region)
-        status, log_odds, cells = next(_rows(self.system, output))
+            image = next(media.batches(1))[0].image
+        except _REFUSED as error:
+            return _refused(media, error, "regions")
+        score = self.scorer.score_canvas(image, region)
         height, width = image.shape[-2:]
-        box = (0.0, 0.0, float(width), float(height))
-        face = FaceResult(0, 0.0, _WHOLE_TRACK, box, status, log_odds, cells)
-        result = summarise_input(str(path), "regions", 1, (face,))
-        return Analysis(result, (Evidence(image, None, face),) if log_odds is not None else ())
+        face = _face(0, 0.0, 0, (0.0, 0.0, float(width), float(height)), score)
+        facts = {"media": _media(media), "warnings": self.warnings}
+        result = summarise_input(str(media.path), "regions", 1, (face,), self.rules, **facts)
+        return Analysis(
+            result, (Evidence(image, None, face),) if score.log_odds is not None else ()
+        )
 
-    def _analyse(self, path: Path, kind: str) -> Analysis:
-        per_frame: list[list[Face]] = []
-        scored = [
-            one
-            for batch in _batched(self._faces(path, per_frame), self.batch_size)
-            for one in self._score(batch)
-        ]
-        tracks = [number for numbers in link(per_frame) for number in numbers]
-        faces = tuple(_face(one, track) for one, track in zip(scored, tracks, strict=True))
-        result = summarise_input(str(path), kind, len(per_frame), faces)
-        return Analysis(result, _evidence(result, scored))
 
-    def _faces(self, path: Path, per_frame: list[list[Face]]) -> Iterator[_Found]:
-        """Finds faces; ``per_frame`` receives them all, for the tracks."""
-        if self.find is None:
-            raise ValueError("this analyser was made without a landmark detector")
-        for batch in frame_batches(path, self.frames_per_video):
-            found = self.find(torch.stack([frame.image for frame in batch]))
+class _Run:
+    """One photograph or video on its way."""
+
+    def __init__(self, analyser: Analyser, find: LandmarkDetector, media: OpenMedia) -> None:
+        self.analyser = analyser
+        self.find = find
+        self.media = media
+        self.seen: list[_Seen] = []
+        self.strip = Strip()
+        self.shots = ShotDetector()
+        self.only: Frame | None = None  # a photograph's: not worth reading twice
+        self.waiting: list[tuple[_Seen, Found]] = []
+
+    def analysis(self) -> Analysis:
+        trouble = ""
+        try:
+            self._look(self.media.batches())
+            self._look_closer()
+        except _REFUSED as error:
+            if not self.seen:
+                return _refused(self.media, error)
+            trouble = f"reading stopped early: {error.args[0]}"
+            self._score()
+        result = self._result(trouble)
+        if not self.analyser.pictures:
+            return Analysis(result)
+        return Analysis(result, tuple(self._evidence(result)), self.strip.thumbnails())
+
+    def _look_closer(self) -> None:
+        """Adaptive sampling: more frames where the scores of neighbours disagree, in rounds."""
+        sampling, info = self.analyser.sampling, self.media.info
+        if sampling.how != "adaptive" or info is None or info.kind == "image":
+            return
+        left = sampling.count - len(self.seen)
+        step = max(1, -(-left // _ROUNDS))
+        while left > 0:
+            self.seen.sort(key=lambda frame: frame.number)
+            numbers = refine(
+                [frame.number for frame in self.seen],
+                [frame.log_odds for frame in self.seen],
+                min(step, left),
+            )
+            if not numbers:
+                return
+            self._look(self.media.read(numbers))
+            left -= len(numbers)
+
+    def _look(self, batches: Iterable[list[Frame]]) -> None:
+        known = {frame.number for frame in self.seen}
+        for batch in batches:
+            places = [Place(self.media.path, frame.number, frame.time) for frame in batch]
+            found = self.find(torch.stack([frame.image for frame in batch]), places)
             for frame, faces in zip(batch, found, strict=True):
-                number = len(per_frame)
-                per_frame.append(faces)
-                for face in faces:
-                    cut = crop_face(frame.image, face)
-                    patch, landmarks = (cut[0], cut[1]) if cut else (None, face.landmarks)
-                    yield _Found(number, frame.time, face, patch, landmarks)
+                if frame.number not in known:
+                    known.add(frame.number)
+                    self._take(frame, faces)
+        self._score()
 
-    def _score(self, batch: list[_Found]) -> Iterator[_Scored]:
-        patches = [found.patch for found in batch if found.patch is not None]
-        rows: Iterator[_Row] = iter(())
-        if patches:
-            landmarks = [found.landmarks for found in batch if found.patch is not None]
-            with torch.inference_mode():
-                output = self.system(
-                    stack(patches).to(self.device), torch.stack(landmarks).to(self.device)
-                )
-            rows = _rows(self.system, output)
-        unusable = (Status.LOW_QUALITY, None, _cells(self.system))
-        for found in batch:
-            yield _Scored(found, *(unusable if found.patch is None else next(rows)))
+    def _take(self, frame: Frame, faces: list[Face]) -> None:
+        info = self.media.info
+        self.only = frame if info is not None and info.kind == "image" else None
+        look: Look | None = None
+        looks: list[Tensor | None] = [None] * len(faces)
+        if self.only is None:  # whose face it is, and which shot, is a matter of videos
+            look = self.shots.look(frame.image)
+            looks = [appearance(frame.image, face) for face in faces]
+        seen = _Seen(frame.number, frame.time, look, faces, looks)
+        self.seen.append(seen)
+        if self.analyser.pictures:
+            self.strip.add(frame.number, frame.time, frame.image)
+        for face in faces:
+            self.waiting.append((seen, Found.cut(frame.image, face)))
+            if len(self.waiting) >= self.analyser.batch_size:
+                self._score()
+
+    def _score(self) -> None:
+        scores = self.analyser.scorer.score([found for _, found in self.waiting])
+        for (seen, _), score in zip(self.waiting, scores, strict=True):
+            seen.scores.append(score)
+        self.waiting = []
+
+    def _result(self, trouble: str) -> InputResult:
+        self.seen.sort(key=lambda frame: frame.number)
+        tracker = Tracker()
+        faces = []
+        for frame in self.seen:
+            cut = self.shots.changes(frame.look)
+            numbers = tracker.update(frame.faces, frame.time, cut=cut, looks=frame.looks)
+            for face, score, track in zip(frame.faces, frame.scores, numbers, strict=True):
+                x0, y0, x1, y1 = face.box.tolist()
+                faces.append(_face(frame.number, frame.time, track, (x0, y0, x1, y1), score))
+        info = self.media.info
+        result = summarise_input(
+            str(self.media.path),
+            info.kind if info else "video",
+            len(self.seen),
+            faces,
+            self.analyser.rules,
+            media=_media(self.media),
+            sampling=self._sampling(),
+        )
+        told = [*self.analyser.warnings, *([trouble] if trouble else []), *warnings_of(result)]
+        return replace(result, warnings=tuple(told))
+
+    def _sampling(self) -> dict[str, Any]:
+        chosen = dict(self.media.choice or {})
+        return chosen | {"numbers": [frame.number for frame in self.seen]}
+
+    def _evidence(self, result: InputResult) -> Iterator[Evidence]:
+        """Yields the highest face of each track, cut out anew: no face's pixels were kept."""
+        found = [face for frame in self.seen for face in frame.faces]
+        top: dict[int, int] = {}  # by track, the place of its highest face
+        highest: dict[int, float] = {}
+        for place, face in enumerate(result.faces):
+            if face.log_odds is not None and face.log_odds > highest.get(face.track, -math.inf):
+                top[face.track], highest[face.track] = place, face.log_odds
+        wanted: dict[int, list[int]] = {}  # by frame, in the order of the tracks
+        for _, place in sorted(top.items()):
+            wanted.setdefault(result.faces[place].frame, []).append(place)
+        evidence = []
+        for frame in self._again(sorted(wanted)):
+            for place in wanted.get(frame.number, ()):
+                cut = Found.cut(frame.image, found[place])
+                if cut.patch is not None:
+                    evidence.append(Evidence(cut.patch, cut.landmarks, result.faces[place]))
+        yield from sorted(evidence, key=lambda each: each.face.track)
+
+    def _again(self, numbers: list[int]) -> Iterator[Frame]:
+        """Yields frames that were seen before, one by one; none where they cannot be read again."""
+        if self.only is not None:
+            yield self.only
+        elif numbers:
+            try:
+                for batch in self.media.read(numbers, 1):
+                    yield from batch
+            except _REFUSED as error:
+                logger.info("no pictures of %s: %s", self.media.path, error)
 
 
-def _unscored(path: Path, kind: str, error: UnreadableError | UnsupportedError) -> Analysis:
+def _refused(
+    media: OpenMedia, error: UnreadableError | UnsupportedError, kind: str | None = None
+) -> Analysis:
     unsupported = isinstance(error, UnsupportedError)
     status = Status.UNSUPPORTED if unsupported else Status.UNREADABLE
-    return Analysis(InputResult(str(path), kind, status, str(error)))
+    what = kind or ("video" if is_video(media.path) else "image")
+    return Analysis(InputResult(str(media.path), what, status, str(error), media=_media(media)))
 
 
-def _cells(
-    system: System, logits: list[list[float]] | None = None, valid: list[list[bool]] | None = None
-) -> tuple[Cell, ...]:
-    """Makes the cells of the networks there are, without answers where none are given."""
-    cells = []
-    for r, c in sorted(system.cells):
-        known = logits is not None and valid is not None and valid[r][c]
-        answer = logits[r][c] if logits is not None and known else None
-        cells.append(Cell(system.rows[r], system.regions[c], answer))
-    return tuple(cells)
+def _media(media: OpenMedia) -> dict[str, Any]:
+    return {} if media.info is None else asdict(media.info)
 
 
-def _rows(system: System, output: SystemOutput) -> Iterator[_Row]:
-    present = output.present.any(1).cpu().tolist()
-    faces = zip(output.logits.cpu().tolist(), output.valid.cpu().tolist(), strict=True)
-    fused = output.fused.cpu().tolist()
-    for number, (logits, valid) in enumerate(faces):
-        cells = _cells(system, logits, valid)
-        if any(cell.log_odds is not None for cell in cells):
-            yield Status.OK, fused[number], cells
-        else:  # nothing to judge, or a network whose answer is no number
-            yield Status.ERROR if present[number] else Status.TOO_SMALL, None, cells
-
-
-def _face(one: _Scored, track: int) -> FaceResult:
-    x0, y0, x1, y1 = one.found.face.box.tolist()
+def _face(
+    frame: int, time: float, track: int, box: tuple[float, float, float, float], score: Score
+) -> FaceResult:
     return FaceResult(
-        frame=one.found.frame,
-        time=one.found.time,
+        frame=frame,
+        time=time,
         track=track,
-        box=(x0, y0, x1, y1),
-        status=one.status,
-        log_odds=one.log_odds,
-        cells=one.cells,
+        box=box,
+        status=score.status,
+        log_odds=score.log_odds,
+        cells=score.cells,
+        reasons=score.reasons,
+        quality=score.quality,
     )
-
-
-def _evidence(result: InputResult, scored: list[_Scored]) -> tuple[Evidence, ...]:
-    """Picks the highest face of each track that has a score."""
-    top: dict[int, tuple[float, int]] = {}
-    for number, face in enumerate(result.faces):
-        if face.log_odds is not None:
-            best = top.get(face.track)
-            if best is None or face.log_odds > best[0]:
-                top[face.track] = (face.log_odds, number)
-    return tuple(
-        Evidence(found.patch, found.landmarks, result.faces[number])
-        for _, (_, number) in sorted(top.items())
-        if (found := scored[number].found).patch is not None
-    )
-
-
-def _batched(found: Iterable[_Found], size: int) -> Iterator[list[_Found]]:
-    iterator = iter(found)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -44,7 +44,7 @@ def draw_verdict(result: InputResult, evidence: Evidence, models: Sequence[Model
     """
     if len(models) == 1:
         return _draw_single(result, evidence, models[0])
-    tiles = _tiles(evidence)
+    tiles = region_tiles(evidence)
     rows = list(dict.fromkeys(cell.detector for cell in evidence.face.cells))
     width = _LABELS + len(tiles) * (_TILE + _GAP) + _GAP
     height = _HEAD + _TILE + _LINE + (len(rows) + 1) * _LINE + 2 * _GAP
@@ -53,7 +53,7 @@ def draw_verdict(result: InputResult, evidence: Evidence, models: Sequence[Model
     _draw_head(draw, result, evidence.face, _title(models))
     for column, (name, tile) in enumerate(tiles):
         x = _LABELS + column * (_TILE + _GAP)
-        picture.paste(_to_pillow(tile), (x, _HEAD))
+        picture.paste(to_pillow(tile), (x, _HEAD))
         _centred(draw, x, _HEAD + _TILE + 2, name, _INK, bold=True)
     _draw_scores(draw, evidence.face, rows, [name for name, _ in tiles])
     return picture
@@ -78,8 +78,8 @@ def _draw_single(result: InputResult, evidence: Evidence, model: Model) -> Image
         _centred(draw, _GAP, _GAP + row * _LINE, text, colour, width=_SINGLE, bold=True)
     top = _GAP + 2 * _LINE + _GAP // 2
     shown = Region(model["region"])
-    tiles = dict(_tiles(evidence, _SINGLE))
-    picture.paste(_to_pillow(tiles[str(shown)]), (_GAP, top))
+    tiles = dict(region_tiles(evidence, _SINGLE))
+    picture.paste(to_pillow(tiles[str(shown)]), (_GAP, top))
     below = top + _SINGLE + _GAP // 2
     prediction = "none" if score is None else f"{score:.3f}"
     _centred(draw, _GAP, below, "Prediction (0 genuine, 1 fake)", _FAINT, width=_SINGLE)
@@ -106,7 +106,8 @@ def _title(models: Sequence[Model]) -> str:
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
-def _tiles(evidence: Evidence, size: int = _TILE) -> list[tuple[str, Tensor]]:
+def region_tiles(evidence: Evidence, size: int = _TILE) -> list[tuple[str, Tensor]]:
+    """Cuts a face into its regions: names and (3, size, size) in [0, 1]; a canvas stays one."""
     image = evidence.image[None]
     if evidence.landmarks is None:
         region = evidence.face.cells[0].region if evidence.face.cells else Region.ENTIRE
@@ -116,7 +117,8 @@ def _tiles(evidence: Evidence, size: int = _TILE) -> list[tuple[str, Tensor]]:
     return [(str(region), crop) for region, crop in zip(REGIONS, crops[0], strict=True)]
 
 
-def _to_pillow(tile: Tensor) -> Image.Image:
+def to_pillow(tile: Tensor) -> Image.Image:
+    """Makes a picture of (3, H, W) in [0, 1]."""
     pixels = (tile.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     return Image.fromarray(pixels.cpu().numpy())
 

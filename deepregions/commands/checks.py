@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -29,11 +29,6 @@ def positive(**options: int) -> None:
             raise UsageError(f"--{name} is {value}", "it must be 1 or more")
 
 
-def plain(text: str) -> str:
-    """Returns text that does nothing to a terminal: names in files may be strangers'."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def print_json(value: Any) -> None:
     """Prints JSON on standard output."""
     sys.stdout.write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
@@ -45,10 +40,11 @@ def output() -> Console:
     return console if console.is_terminal else Console(soft_wrap=True, width=_WIDE)
 
 
-def progress(items: Sequence[Item], what: str) -> Iterable[Item]:
+def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
     """Goes through items with a progress bar on standard error, if that is a terminal."""
     console = Console(stderr=True)
-    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
+    hidden = not console.is_terminal
+    return track(items, what, total, console=console, transient=True, disable=hidden)
 
 
 @contextmanager
@@ -62,18 +58,3 @@ def counted(what: str) -> Iterator[Callable[[int, int, int], None]]:
             bar.update(task, completed=done, total=total, description=f"{what}: {faces} faces")
 
         yield show
-
-
-class Names:
-    """Gives each input a name of its own, also where two have the same."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-
-    def unused(self, stem: str) -> str:
-        """Returns the stem, or the stem with a number."""
-        name, number = stem, 2
-        while name in self._used:
-            name, number = f"{stem}-{number}", number + 1
-        self._used.add(name)
-        return name

@@ -25,6 +25,7 @@ from deepregions.commands import (
     import_,
     models,
     prepare,
+    schema,
     segment,
 )
 from deepregions.errors import DeepregionsError, UsageError
@@ -45,6 +46,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     models.models,
     bundle.bundle,
     doctor.doctor,
+    schema.schema,
     demo.demo,
 )
 

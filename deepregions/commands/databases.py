@@ -129,13 +129,14 @@ def _checked(source: Source, root: Path | None, splitting: Any, **options: Any) 
 
 def _print(findings: Findings) -> None:
     from deepregions.commands import checks
+    from deepregions.errors import printable
 
     console = checks.output()
     if findings.groups:
         table = _table("there", "found", "published")
         for group in findings.groups:
             published = "-" if group.published is None else str(group.published)
-            table.add_row(checks.plain(group.group), str(group.found), published)
+            table.add_row(printable(group.group), str(group.found), published)
         console.print(table)
         table = _table(f"split ({findings.scheme})", "genuine", "fake")
         for count in findings.splits:
@@ -146,7 +147,7 @@ def _print(findings: Findings) -> None:
     lines += [f"problem: {problem}" for problem in findings.problems]
     lines += [] if findings.problems else [f"{findings.database}: nothing is wrong"]
     for line in lines:
-        sys.stdout.write(f"{checks.plain(line)}\n")
+        sys.stdout.write(f"{printable(line)}\n")
 
 
 def _describe(store: Path, out: Path | None) -> int:

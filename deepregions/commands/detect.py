@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from deepregions.aggregation import Aggregation
+from deepregions.faces.thresholds import Gates
+
+if TYPE_CHECKING:
+    from deepregions.media import Sampling
+
+COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
+
+_GATES, _RULES = Gates(), Aggregation()
 
 
 def detect(
@@ -16,10 +26,19 @@ def detect(
     region: str | None = None,
     database: str | None = None,
     out: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    video: bool = False,
     show: bool = False,
     json: bool = False,
+    csv: bool = False,
     segmented: bool = False,
     frames: int = 32,
+    rate: float | None = None,
+    adaptive: bool = False,
+    rules: Aggregation = _RULES,
+    gates: Gates = _GATES,
+    min_coverage: float = 0.0,
     landmarks: str = "auto",
     device: str = "auto",
     batch_size: int = 16,
@@ -28,9 +47,10 @@ def detect(
 
     Each bundle brings networks; together they are a matrix of detectors and regions, fused by
     the mean of their log-odds. --detector, --region and --database choose among them, in the
-    spelling of the paper's program too (DSP-FWA, CelebDF, FaceForensics, --ddbb). An input
-    without a face that can be judged gets no score, and a line on standard error says why. Exits
-    with 0 when at least one input was scored, with 5 when none was.
+    spelling of the paper's program too (DSP-FWA, CelebDF, FaceForensics, --ddbb). People are
+    followed through a video, and each gets a score. What cannot be judged gets none, and a line
+    on standard error says why. Exits with 0 when the work was done, whatever the verdict; with 5
+    when no input could be scored, with 3 when fewer could than --min-coverage asks for.
 
     Args:
         inputs: Photographs, videos, or folders of them.
@@ -41,24 +61,39 @@ def detect(
         detector: Only networks of this detector: xception, capsule or dsp-fwa.
         region: Only networks for this region: entire, eyes, nose, mouth or rest.
         database: Only networks trained on this database, such as uadfv, ffpp, celebdf or dfdc.
-        out: Also write a picture of each input's verdict, and results.jsonl, to this folder.
+        out: Also write a page and a picture for each input, results.jsonl and results.csv to this
+            folder; each input's as soon as it is finished.
+        resume: Go on with --out where an earlier run with the same options was stopped.
+        overwrite: Begin --out anew.
+        video: Also write a copy of each video with boxes and scores to --out.
         show: Also open each input's picture on your screen.
-        json: Print one JSON object per input, one per line, instead of tables.
+        json: Print one JSON object per input, one per line, instead of tables; `deepregions
+            schema detect` describes it.
+        csv: Print a line of comma-separated values per person, instead of tables.
         segmented: The inputs already are region canvases (black outside the region); needs
             --region.
         frames: How many frames of each video to look at, evenly in time.
-        landmarks: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        rate: Look at this many frames a second of each video instead.
+        adaptive: Look at half of --frames evenly, at the others where scores disagree.
+        rules: How scores become one.
+        gates: What a face must be to be judged.
+        min_coverage: The least share of inputs, from 0 to 1, that must get a score.
+        landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH
+            of OpenFace 2's CSV files.
         device: auto, cpu, cuda or cuda:N.
         batch_size: How many faces are scored at once.
     """
     from deepregions.analysis.setup import make_analyser
     from deepregions.commands import checks
-    from deepregions.commands.verdicts import Verdicts
+    from deepregions.commands.verdicts import Output, Verdicts
     from deepregions.errors import UsageError
-    from deepregions.media import find_media
+    from deepregions.media import MediaReader, find_media
     from deepregions.weights.selection import Choice, choose_members
 
     checks.positive(frames=frames, batch_size=batch_size)
+    output = Output(json, csv, show, out, resume, overwrite, video)
+    if not 0 <= min_coverage <= 1:
+        raise UsageError(f"--min_coverage is {min_coverage}", "a share, from 0 to 1")
     choice = Choice.named(detector=detector, region=region, database=database)
     canvas = choice.region if segmented else None
     if segmented and canvas is None:
@@ -66,20 +101,38 @@ def detect(
     if bundle and models:
         raise UsageError("--bundle and --models do not go together", "give one of them")
     files = find_media(inputs)
+    sampling = _sampling(frames, rate, adaptive)
     analyser, facts = make_analyser(
         choose_members(choice, bundle, models),
         landmarks=None if segmented else landmarks,
         device=device,
-        frames_per_video=frames,
+        sampling=sampling,
+        rules=rules,
+        gates=gates,
         batch_size=batch_size,
+        pictures=out is not None or show,
     )
-    verdicts = Verdicts(facts, folder=out, as_json=json, on_screen=show)
-    scored = 0
-    for path in checks.progress(files, "scoring"):
-        analysis = (
-            analyser.analyse(path) if canvas is None else analyser.analyse_canvas(path, canvas)
+    verdicts = Verdicts(facts, output, sampling)
+    with MediaReader() as reader, verdicts:
+        left = verdicts.unfinished(files)
+        found = (
+            analyser.analyse(left, reader)
+            if canvas is None
+            else analyser.analyse_canvases(left, canvas, reader)
         )
-        verdicts.show(analysis)
-        scored += analysis.result.log_odds is not None
-    verdicts.close()
-    return 0 if scored else NOTHING_SCORED
+        for analysis in checks.progress(found, "scoring", len(left)):
+            verdicts.show(analysis)
+    if not verdicts.scored:
+        return NOTHING_SCORED
+    return COVERED_TOO_FEW if verdicts.scored < min_coverage * len(files) else 0
+
+
+def _sampling(frames: int, rate: float | None, adaptive: bool) -> Sampling:
+    from deepregions.errors import UsageError
+    from deepregions.media import Sampling
+
+    if rate is not None and adaptive:
+        raise UsageError("--rate and --adaptive do not go together", "give one of them")
+    if rate is not None:
+        return Sampling("rate", rate=rate)
+    return Sampling("adaptive" if adaptive else "count", count=frames)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deepregions.commands.checks import plain, print_json
+from deepregions.commands.checks import print_json
+from deepregions.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,7 +75,7 @@ def _list(folder: Path | None, as_json: bool) -> int:
         sys.stdout.write(f"There are no bundles in {where} (--dir DIR names another folder).\n")
     for each in found:
         if each.problem:
-            sys.stderr.write(f"deepregions: {plain(each.problem)}\n")
+            sys.stderr.write(f"deepregions: {printable(each.problem)}\n")
     _print_table(_registry_table(entries()))
     return 0
 
@@ -126,7 +127,7 @@ def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
             results.append({"file": str(each.path / file), "ok": not problem, "problem": problem})
             if not as_json:
                 line = f"{each.path / file}: {problem or 'ok'}"
-                sys.stdout.write(f"{plain(line)}\n")
+                sys.stdout.write(f"{printable(line)}\n")
     if as_json:
         print_json(results)
     return 0 if all(result["ok"] for result in results) else 1
@@ -246,7 +247,7 @@ def _print_table(table: Table) -> None:
 def _cell(value: str) -> str:
     from rich.markup import escape
 
-    return escape(plain(value))
+    return escape(printable(value))
 
 
 def _lines(value: Any, name: str = "") -> Iterator[str]:
@@ -258,4 +259,4 @@ def _lines(value: Any, name: str = "") -> Iterator[str]:
         for number, inner in enumerate(value):
             yield from _lines(inner, f"{name}[{number}]")
     elif value not in (None, ""):
-        yield plain(f"{name}: {value}")
+        yield printable(f"{name}: {value}")

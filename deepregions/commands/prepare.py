@@ -113,19 +113,18 @@ def _look_at(source: Adapter, *, allow_partial: bool) -> None:
     Raises:
         UsageError: Some of it is missing, and that was not allowed.
     """
-    from deepregions.commands.checks import plain
     from deepregions.data.databases.checking import check
-    from deepregions.errors import UsageError
+    from deepregions.errors import UsageError, printable
 
     findings = check(source)
     if findings.partial and not allow_partial:
         raise UsageError(
             f"some of {source.facts.title} is missing in {source.root}: "
-            + plain("; ".join(findings.problems)),
+            + printable("; ".join(findings.problems)),
             "get the rest, or prepare what is there with --allow-partial",
         )
     for line in (*findings.problems, *findings.notes):
-        sys.stderr.write(f"deepregions: {plain(line)}\n")
+        sys.stderr.write(f"deepregions: {printable(line)}\n")
 
 
 def _draw(out: Path, count: int, seed: int) -> int:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    _Find = Callable[[Tensor, Path], list[Tensor]]
+
 NOTHING_FOUND = 5
 
 
@@ -39,6 +41,7 @@ def segment(
         backend: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
     """
+    from deepregions.analysis.archive import Names
     from deepregions.commands import checks
     from deepregions.errors import DeepregionsError, UsageError
     from deepregions.media import find_media, is_video
@@ -52,7 +55,7 @@ def segment(
         raise UsageError(f"--landmarks is for one image, not {len(files)}")
     find = _finder(landmarks, backend, device)
     written = 0
-    names = checks.Names()
+    names = Names()
     for path in checks.progress(files, "segmenting"):
         try:
             count = _segment_one(path, find, out / names.unused(path.stem), size)
@@ -65,25 +68,23 @@ def segment(
     return 0 if written else NOTHING_FOUND
 
 
-def _finder(file: Path | None, backend: str, device: str) -> Callable[[Tensor], list[Tensor]]:
+def _finder(file: Path | None, backend: str, device: str) -> _Find:
     """Returns what gives the (68, 2) landmarks of each face of a (3, H, W) uint8 image."""
-    from deepregions.faces.landmarks import landmark_detector, read_landmarks
+    from deepregions.faces.landmarks import Place, landmark_detector, read_landmarks
 
     if file is not None:
         known = list(read_landmarks(file))
-        return lambda _: known
+        return lambda *_: known
     detector = landmark_detector(backend, device)
-    return lambda image: [face.landmarks for face in detector(image[None])[0]]
+    return lambda image, path: [face.landmarks for face in detector(image[None], [Place(path)])[0]]
 
 
-def _segment_one(
-    path: Path, find: Callable[[Tensor], list[Tensor]], folder: Path, size: int | None
-) -> int:
+def _segment_one(path: Path, find: _Find, folder: Path, size: int | None) -> int:
     from deepregions.analysis.segmentation import cut_regions, write_regions
     from deepregions.media.images import read_image
 
     image = read_image(path)
-    faces = find(image)
+    faces = find(image, path)
     for number, landmarks in enumerate(faces):
         target = folder / f"face-{number}"
         write_regions(cut_regions(image, landmarks, size), landmarks, target)

@@ -1,85 +1,166 @@
-"""How ``detect`` shows its results: tables or JSON on standard output, pictures in a folder."""
+"""How ``detect`` shows its results: tables or lines on standard output, pages in a folder."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from PIL import ImageShow
+from PIL import Image, ImageShow
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from deepregions.analysis.archive import Archive, Mode
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.picture import draw_verdict, save_verdict
+from deepregions.analysis.report import CsvTable, write_page
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands import checks
-from deepregions.files import atomic_file
+from deepregions.errors import UsageError, printable
+from deepregions.media import Sampling
 from deepregions.types import Status
 
 _HINTS = {
     Status.NO_FACE: "nothing was judged; --landmarks names other face finders",
     Status.TOO_SMALL: "give a larger picture of the face",
+    Status.LOW_QUALITY: "give a better picture of the face, or other --gates",
     Status.ERROR: "the bundle is broken: train or import it again",
 }
 
 
+@dataclass(frozen=True)
+class Output:
+    """What is shown, and where.
+
+    Attributes:
+        json: A JSON object per input on standard output, instead of tables.
+        csv: Comma-separated values on standard output, instead of tables.
+        show: Open pictures in the system's viewer.
+        folder: Where pages, pictures and results go; None for nowhere.
+        resume: Go on with the folder's results.
+        overwrite: Begin the folder anew.
+        video: Write annotated videos to the folder.
+
+    Raises:
+        UsageError: Options that do not go together.
+    """
+
+    json: bool = False
+    csv: bool = False
+    show: bool = False
+    folder: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    video: bool = False
+
+    def __post_init__(self) -> None:
+        if self.json and self.csv:
+            raise UsageError("--json and --csv do not go together", "--out DIR writes both")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite do not go together", "give one of them")
+        for name in ("resume", "overwrite", "video"):
+            if getattr(self, name) and self.folder is None:
+                raise UsageError(f"--{name} needs a folder", "--out DIR")
+
+    @property
+    def mode(self) -> Mode:
+        """How the folder is opened."""
+        return "resume" if self.resume else "overwrite" if self.overwrite else "new"
+
+
 class Verdicts:
-    """Shows results one by one, as they come.
+    """Shows results one by one, as they come; what was shown is kept, whatever comes after.
 
     Args:
         facts: What results say about how they were made.
-        folder: Where pictures and results.jsonl go; None for nowhere.
-        as_json: One JSON object per line on standard output, instead of tables.
-        on_screen: Open pictures in the system's viewer.
+        output: What is shown, and where.
+        sampling: Which frames are looked at.
     """
 
-    def __init__(
-        self, facts: dict[str, Any], *, folder: Path | None, as_json: bool, on_screen: bool = False
-    ) -> None:
+    def __init__(self, facts: Mapping[str, Any], output: Output, sampling: Sampling) -> None:
         self._facts = facts
-        self._folder = folder
-        self._as_json = as_json
-        self._on_screen = on_screen
-        self._lines: list[str] = []
-        self._names = checks.Names()
+        self._output = output
+        self._sampling = asdict(sampling)
         self._console = checks.output()
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+        self._archive: Archive | None = None
+        self._table: CsvTable | None = None
+        self._scored = 0
+
+    def __enter__(self) -> Self:
+        if self._output.folder is not None:
+            self._archive = Archive(
+                self._output.folder, self._facts, self._output.mode, sampling=self._sampling
+            )
+            self._scored = self._archive.scored
+        if self._output.csv:
+            self._table = CsvTable(sys.stdout, self._facts["models"])
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Lists what was finished, also where Ctrl-C or an error ended it."""
+        if self._archive is not None:
+            self._archive.close()
+
+    @property
+    def scored(self) -> int:
+        """How many inputs have a score, with those of an earlier run that is gone on with."""
+        return self._scored
+
+    def unfinished(self, files: Sequence[Path]) -> list[Path]:
+        """Returns the inputs that have no result yet."""
+        done = self._archive.finished if self._archive is not None else set()
+        return [path for path in files if str(path) not in done]
 
     def show(self, analysis: Analysis) -> None:
-        """Prints one result, and writes its picture; without a score, says why on stderr."""
+        """Prints one result and writes its files; without a score, says why on stderr."""
         result = analysis.result
-        line = json.dumps(to_json(result, self._facts), allow_nan=False)
-        self._lines.append(line)
-        if self._as_json:
-            sys.stdout.write(f"{line}\n")
+        line = to_json(result, self._facts)
+        if self._output.json:
+            sys.stdout.write(json.dumps(line, allow_nan=False) + "\n")
             sys.stdout.flush()
+        elif self._table is not None:
+            self._table.add(result)
         else:
             self._print_table(result)
-        if result.status is not Status.OK:
-            hint = _HINTS.get(result.status, "")
-            said = f"{result.input}: {result.status}: {result.message}".removesuffix(": ")
-            shown = said if result.input not in result.message else result.message
-            sys.stderr.write(f"deepregions: {shown}{f' ({hint})' if hint else ''}\n")
-        if analysis.top is not None and (self._folder is not None or self._on_screen):
+        _say(result)
+        picture = None
+        if analysis.top is not None and (self._archive is not None or self._output.show):
             picture = draw_verdict(result, analysis.top, self._facts["models"])
-            if self._folder is not None:
-                name = self._names.unused(Path(result.input).stem)
-                save_verdict(picture, self._folder / f"{name}.png")
-            if self._on_screen and not ImageShow.show(picture, title=result.input):
+        if self._archive is not None:
+            self._keep(self._archive, analysis, line, picture)
+        self._scored += result.log_odds is not None
+        if picture is not None and self._output.show:
+            shown = ImageShow.show(picture, title=printable(result.input))
+            if not shown:
                 sys.stderr.write("deepregions: no program shows pictures here (use --out DIR)\n")
 
-    def close(self) -> None:
-        """Writes results.jsonl, if there is a folder for it."""
-        if self._folder is not None:
-            with atomic_file(self._folder / "results.jsonl") as partial:
-                partial.write_text("".join(f"{line}\n" for line in self._lines), encoding="utf-8")
+    def _keep(
+        self,
+        archive: Archive,
+        analysis: Analysis,
+        line: Mapping[str, Any],
+        picture: Image.Image | None,
+    ) -> None:
+        """Writes an input's files, its line last: what has a line is whole."""
+        name = archive.name(analysis.result.input)
+        page = f"{name}.html"
+        write_page(analysis, self._facts, archive.folder / page)
+        if picture is not None:
+            save_verdict(picture, archive.folder / f"{name}.png")
+        archive.add(analysis, line, page)
 
     def _print_table(self, result: InputResult) -> None:
-        head = f"[bold]{escape(result.input)}[/]  status [bold]{result.status}[/]"
+        head = f"[bold]{escape(printable(result.input))}[/]  status [bold]{result.status}[/]"
         if result.top_track is None:
             self._console.print(f"{head}  no score", highlight=False)
             return
@@ -89,6 +170,19 @@ class Verdicts:
             seen += f", {len(result.tracks)} people, the highest is shown"
         self._console.print(f"{head}  fused P(fake) [bold]{score}[/]  ({seen})", highlight=False)
         self._console.print(_table(result.top_track))
+        for warning in result.warnings:
+            self._console.print(f"  note: {escape(printable(warning))}", highlight=False)
+
+
+def _say(result: InputResult) -> None:
+    """Says on standard error why there is no score, in one line."""
+    if result.status is Status.OK:
+        return
+    hint = _HINTS.get(result.status, "")
+    name = printable(result.input)
+    told = printable(result.message)
+    said = told if name in told else f"{name}: {result.status}: {told}".removesuffix(": ")
+    sys.stderr.write(f"deepregions: {said}{f' ({hint})' if hint else ''}\n")
 
 
 def _table(track: TrackResult) -> Table:

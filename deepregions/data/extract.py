@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from deepregions.data.clips import Clip
 from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.faces.landmarks import Face, LandmarkDetector
+from deepregions.faces.appearance import appearance
+from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
+from deepregions.faces.shots import ShotDetector
 from deepregions.faces.tracks import link
 from deepregions.media import Frame, frame_batches, frames
 
@@ -72,17 +75,26 @@ def extract(
     """
     found: list[list[Face]] = []
     records: list[list[FaceRecord | None]] = []
+    times: list[float] = []
+    cuts: list[int] = []
+    looks: list[list[Tensor | None]] = []
+    shot_changes = ShotDetector()
     try:
         for batch in _batches(clip, options.frames_per_video):
             # Stacked as they lie in memory, channels last, as the backends want them.
             pixels = torch.stack([frame.image.permute(1, 2, 0) for frame in batch])
-            images = pixels.permute(0, 3, 1, 2)
-            for frame, faces in zip(batch, detector(images), strict=True):
+            places = [_place(clip, frame) for frame in batch]
+            found_here = detector(pixels.permute(0, 3, 1, 2), places)
+            for frame, faces in zip(batch, found_here, strict=True):
+                if shot_changes(frame.image):
+                    cuts.append(len(records))
                 records.append([_record(clip, len(records), frame, f, options) for f in faces])
                 found.append(faces)
+                times.append(frame.time)
+                looks.append([appearance(frame.image, face) for face in faces])
     except (UnreadableError, UnsupportedError, OSError) as error:
         return [], ClipReport(clip.key, clip.split, clip.label, failure=str(error))
-    tracks = link(found)
+    tracks = link(found, times, cuts=cuts, looks=looks)
     wanted = _wanted(found, tracks, options)
     dropped: Counter[str] = Counter()
     kept: list[FaceRecord] = []
@@ -117,7 +129,14 @@ def _batches(clip: Clip, count: int) -> Iterator[list[Frame]]:
     count = min(count, len(clip.frames))
     for i in range(count):  # in the middle of equal intervals, as of a video
         number = int((i + 0.5) * len(clip.frames) / count)
-        yield [Frame(float(number), frame.image) for frame in frames(clip.frames[number], 1)]
+        images = frames(clip.frames[number], 1)
+        yield [Frame(number, float(number), frame.image) for frame in images]
+
+
+def _place(clip: Clip, frame: Frame) -> Place:
+    if clip.frames:
+        return Place(clip.frames[frame.number])
+    return Place(clip.path, frame.number, frame.time)
 
 
 def _record(

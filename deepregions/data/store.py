@@ -372,7 +372,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path} is not a face store: it has no {_MANIFEST}",
             "make one with: deepregions prepare",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path / _MANIFEST} cannot be read: {error}", _AGAIN) from error
     if not isinstance(manifest, dict):
         raise StoreError(f"{path / _MANIFEST} is not a store's", _AGAIN)

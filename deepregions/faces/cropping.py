@@ -111,9 +111,9 @@ class RegionCropper(nn.Module):
         Raises:
             ValueError: Shapes or types are not these.
         """
-        _check(image, landmarks)
+        check_faces(image, landmarks)
         batch, _, height, width = image.shape
-        points, finite = _tame(landmarks)
+        points, finite = tame(landmarks)
         shape, whole = outlines(points), canvas(points)
         boxes = self._boxes(points, whole)
         crops = image.new_empty(
@@ -196,8 +196,8 @@ def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
             the image.
         ValueError: Shapes or types are not these.
     """
-    _check(image[None], landmarks[None])
-    points, finite = _tame(landmarks[None])
+    check_faces(image[None], landmarks[None])
+    points, finite = tame(landmarks[None])
     height, width = image.shape[1:]
     x0, y0, x1, y1 = (int(value) for value in canvas(points)[0])
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
@@ -241,14 +241,19 @@ def resize(image: Tensor, size: int, resample: Resample = "bilinear") -> Tensor:
     return resized.clamp(0, 1)
 
 
-def _check(image: Tensor, landmarks: Tensor) -> None:
+def check_faces(image: Tensor, landmarks: Tensor) -> None:
+    """Refuses what is no batch of images with landmarks.
+
+    Raises:
+        ValueError: Shapes or types are not (B, 3, H, W) uint8 and (B, 68, 2).
+    """
     if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image must be (B, 3, H, W) uint8, not {[*image.shape]} {image.dtype}")
     if landmarks.shape[1:] != (NUM_LANDMARKS, 2) or landmarks.shape[0] != image.shape[0]:
         raise ValueError(f"landmarks must be ({image.shape[0]}, 68, 2), not {[*landmarks.shape]}")
 
 
-def _tame(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+def tame(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     """Landmarks that no arithmetic can make infinite, and which faces needed no change, (B,)."""
     landmarks = landmarks.detach().float()
     tame = landmarks.nan_to_num(0.0).clamp(-_FAR, _FAR)
@@ -274,15 +279,34 @@ def _areas(outline: Outlines, whole: Tensor, width: int, height: int) -> tuple[T
     Counted on a grid of points over the canvas, because its size in pixels is not known to the
     host, and the part outside the image has no pixels.
     """
+    masks, seen = canvas_masks(outline, whole, (width, height), _GRID)
+    total, visible = masks.sum(dim=(1, 3)), seen.sum(dim=(1, 3))
+    pixel = (whole[:, 2:] - whole[:, :2])[:, None].float().prod(dim=-1) / _GRID**2
+    return visible * pixel, visible / total.clamp(min=1)
+
+
+def canvas_masks(
+    outline: Outlines, whole: Tensor, size: tuple[int | Tensor, int | Tensor], grid: int
+) -> tuple[Tensor, Tensor]:
+    """Where the regions lie on a grid of points over each face's canvas, as if stretched to it.
+
+    Args:
+        outline: Of B faces, finite, in pixels of the image.
+        whole: Their canvases, (B, 4).
+        size: Width and height of the image: of all of them, or (B,) of each.
+        grid: Points per side.
+
+    Returns:
+        Masks of the regions and of what of them is inside the image, both (B, grid, R, grid)
+        uint8, transposed, in the order of ``REGIONS``.
+    """
     origin, side = whole[:, None, :2].float(), (whole[:, None, 2:] - whole[:, None, :2]).float()
-    scaled = Outlines(*((part - origin + 0.5) * (_GRID / side) - 0.5 for part in outline))
-    parts = part_masks(scaled, _GRID, _GRID)
-    masks = torch.cat([_mask(parts, region) for region in REGIONS], dim=2)  # (B, G, R, G)
-    step = torch.arange(_GRID, device=whole.device)[:, None] + 0.5
-    point = origin + step * (side / _GRID) - 0.5  # (B, G, 2)
+    scaled = Outlines(*((part - origin + 0.5) * (grid / side) - 0.5 for part in outline))
+    parts = part_masks(scaled, grid, grid)
+    masks = torch.cat([_mask(parts, region) for region in REGIONS], dim=2)
+    step = torch.arange(grid, device=whole.device)[:, None] + 0.5
+    point = origin + step * (side / grid) - 0.5  # (B, grid, 2)
+    width, height = (one[:, None] if isinstance(one, Tensor) else one for one in size)
     inside_x = (point[..., 0] >= -0.5) & (point[..., 0] < width - 0.5)
     inside_y = (point[..., 1] >= -0.5) & (point[..., 1] < height - 0.5)
-    seen = masks * (inside_x[:, :, None] & inside_y[:, None, :])[:, :, None]
-    total, visible = masks.sum(dim=(1, 3)), seen.sum(dim=(1, 3))
-    pixel = side.prod(dim=-1) / _GRID**2
-    return visible * pixel, visible / total.clamp(min=1)
+    return masks, masks * (inside_x[:, :, None] & inside_y[:, None, :])[:, :, None]

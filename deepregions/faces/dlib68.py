@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from deepregions import assets
 from deepregions.errors import AssetError
 from deepregions.faces.finders import YUNET, FaceFinder, Found, HogFinder, Image, YuNetFinder
-from deepregions.faces.landmarks import Face
+from deepregions.faces.landmarks import Face, Place
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,9 @@ class DlibLandmarks:
     against the landmarks of the unturned ones). And it sees small faces enlarged, as it gives
     whole pixels: they shake by a quarter less between the frames of the shared clips.
 
+    Confidence is by :func:`agreement` with the finder's five points: YuNet has them, HOG has not,
+    and its faces have none.
+
     Args:
         finder: Finds the faces.
 
@@ -82,11 +86,16 @@ class DlibLandmarks:
         models = f"{PACKAGE} {metadata.version(PACKAGE)}"
         return f"dlib {dlib.__version__}; {models}; {self._finder.version}"
 
-    def __call__(self, frames: Tensor) -> list[list[Face]]:
+    def __call__(
+        self,
+        frames: Tensor,
+        places: Sequence[Place] = (),  # noqa: ARG002 - part of the protocol
+    ) -> list[list[Face]]:
         """Returns each frame's faces, largest first; a frame that fails has none.
 
         Args:
             frames: (T, 3, H, W) uint8 RGB, on any device.
+            places: Not needed.
         """
         return [self._faces(index, frame) for index, frame in enumerate(frames)]
 
@@ -103,7 +112,9 @@ class DlibLandmarks:
     def _face(self, image: Image, found: Found) -> Face:
         landmarks = self._landmarks(image, found)
         box = torch.from_numpy(found.box.astype(np.float32))
-        return Face(box, torch.from_numpy(landmarks.astype(np.float32)), found.score)
+        points = torch.from_numpy(landmarks.astype(np.float32))
+        sure = None if found.points is None else agreement(landmarks, found.points)
+        return Face(box, points, found.score, sure)
 
     def _landmarks(self, image: Image, found: Found) -> NDArray[np.float64]:
         """Returns (68, 2) points, from an upright copy of the face and as much again around it."""
@@ -122,6 +133,33 @@ class DlibLandmarks:
             found.square[:2] + (points - middle) @ np.linalg.inv(turn).T
         )
         return landmarks
+
+
+def agreement(landmarks: NDArray[np.float64], points: NDArray[np.float64]) -> float:
+    """How well landmarks agree with the finder's own five points: their confidence.
+
+    The mean distance between the five points and theirs among the landmarks (the middles of the
+    eyes, the tip of the nose, the corners of the mouth), over that of the outer eye corners, is
+    0.05 for the median of the 702 shared photographs and 0.10 or more for 12 of them: near-profiles
+    and faces with hands, microphones or mirrored sunglasses before them, whose landmarks are
+    visibly wrong. In the near-profile DFDC clip, where they are too, it is 0.10 or more in 61 of 64
+    frames, with a median of 0.14.
+
+    Args:
+        landmarks: (68, 2) pixels.
+        points: (5, 2) pixels, in the order of :class:`~deepregions.faces.finders.Found`.
+
+    Returns:
+        In [0, 1]: 0.5 at a distance of 0.10, 0.92 at 0.05, 0.01 at 0.2.
+    """
+    eyes = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    own = np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
+    span = max(float(np.hypot(*(landmarks[45] - landmarks[36]))), 1e-6)
+    distance = float(np.hypot(*(own - points).T).mean()) / span
+    return float(1 / (1 + np.exp(min((distance - _DOUBT) / _SPREAD, 50.0))))
+
+
+_DOUBT, _SPREAD = 0.10, 0.02  # the logistic curve from distance to confidence
 
 
 def _model() -> Path:

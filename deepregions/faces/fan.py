@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import logging
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from deepregions import assets
 from deepregions.errors import AssetError
 from deepregions.faces.finders import YUNET
-from deepregions.faces.landmarks import Face
+from deepregions.faces.landmarks import Face, Place
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class _Crop:
 class FanLandmarks:
     """FAN's 68 two-dimensional landmarks: a :class:`~deepregions.faces.landmarks.LandmarkDetector`.
 
+    Confidence is by :func:`peak_heights`.
+
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         finder: Which of the package's face finders: ``sfd``, ``yunet``, ``retinaface`` or
@@ -98,11 +101,16 @@ class FanLandmarks:
         return f"face-alignment {package}; 2DFAN4 {FAN_2D.sha256[:8]}; {self._finder_name}"
 
     @torch.inference_mode()
-    def __call__(self, frames: Tensor) -> list[list[Face]]:
+    def __call__(
+        self,
+        frames: Tensor,
+        places: Sequence[Place] = (),  # noqa: ARG002 - part of the protocol
+    ) -> list[list[Face]]:
         """Returns each frame's faces, largest first; a frame that fails has none.
 
         Args:
             frames: (T, 3, H, W) uint8 RGB, on any device.
+            places: Not needed.
         """
         found: list[list[Face]] = []
         for start in range(0, len(frames), self.frames_at_once):
@@ -110,7 +118,7 @@ class FanLandmarks:
             crops = [self._crops(*pair) for pair in zip(chunk, self._boxes(chunk), strict=True)]
             points = iter(self._points([crop for own in crops for crop in own]))
             for own in crops:
-                faces = [Face(crop.box[:4], next(points), float(crop.box[4])) for crop in own]
+                faces = [_face(crop, *next(points)) for crop in own]
                 faces.sort(key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
                 found.append(faces)
         return found
@@ -156,16 +164,19 @@ class FanLandmarks:
             crops.append(_Crop(pixels, torch.from_numpy(box.astype(np.float32)), centre, side))
         return crops
 
-    def _points(self, crops: list[_Crop]) -> list[Tensor]:
-        """Returns each crop's (68, 2) landmarks in its frame's pixels."""
+    def _points(self, crops: list[_Crop]) -> list[tuple[Tensor, float]]:
+        """Returns each crop's (68, 2) landmarks in its frame's pixels, and their confidence."""
         points = []
         for start in range(0, len(crops), self.faces_at_once):
             part = crops[start : start + self.faces_at_once]
             heat = self._heat(np.stack([crop.pixels for crop in part]))
-            for crop, within in zip(part, peaks(heat).cpu().double().numpy(), strict=True):
+            sure = peak_heights(heat).tolist()
+            for crop, within, one in zip(
+                part, peaks(heat).cpu().double().numpy(), sure, strict=True
+            ):
                 # The package rounds these down to whole pixels: half a pixel less, on average.
                 exact = crop.centre + (within - 0.5) * crop.side - 0.5
-                points.append(torch.from_numpy(exact.astype(np.float32)))
+                points.append((torch.from_numpy(exact.astype(np.float32)), one))
         return points
 
     def _heat(self, crops: NDArray[np.uint8]) -> Tensor:
@@ -173,6 +184,20 @@ class FanLandmarks:
         batch = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2).float() / 255
         mirrored: Tensor = utils.flip(_last(self._network(utils.flip(batch))), is_label=True)
         return _last(self._network(batch)) + mirrored
+
+
+def peak_heights(heat: Tensor) -> Tensor:
+    """Returns how sure FAN is of a face's landmarks: the mean height of its heat maps' peaks.
+
+    FAN was trained to give maps whose peak is 1. A landmark that it does not see has a low one.
+
+    Args:
+        heat: (N, L, S, S), of crops and their mirror images, summed.
+
+    Returns:
+        (N,) in [0, 1].
+    """
+    return (heat.flatten(2).amax(dim=2) / 2).clamp(0, 1).mean(dim=1)
 
 
 def peaks(heat: Tensor) -> Tensor:
@@ -196,6 +221,10 @@ def peaks(heat: Tensor) -> Tensor:
         return torch.where(inside, (high - low).sign() * 0.25, 0.0)
 
     return torch.stack([x + 0.5 + slope(1), y + 0.5 + slope(size)], dim=2) / size
+
+
+def _face(crop: _Crop, landmarks: Tensor, confidence: float) -> Face:
+    return Face(crop.box[:4], landmarks, float(crop.box[4]), confidence)
 
 
 def _scaled(rows: Any, factor: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -46,12 +46,15 @@ class Found:
         roll: By how much the line between the eyes is turned, in radians, clockwise on screen;
             0 where the finder does not know.
         score: The finder's confidence, on its own scale.
+        points: (5, 2) eyes, tip of the nose, corners of the mouth, in pixels, left before right in
+            the image; None where the finder gives none.
     """
 
     box: NDArray[np.float64]
     square: NDArray[np.float64]
     roll: float
     score: float
+    points: NDArray[np.float64] | None = None
 
 
 class FaceFinder(Protocol):
@@ -120,7 +123,7 @@ def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> Found:
     area = np.prod(np.maximum(corners[1] - corners[0], 0))
     side = (0.929 * np.sqrt(area) + 1.182 * spread) / 2
     square = np.array([*(eyes + mouth) / 2, side])
-    return Found(corners.ravel(), square, float(np.arctan2(*across[::-1])), float(row[14]))
+    return Found(corners.ravel(), square, float(np.arctan2(*across[::-1])), float(row[14]), points)
 
 
 class HogFinder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,11 +37,28 @@ class Face:
         box: (4,) float32 x0, y0, x1, y1 in the frame's pixels; it may reach out of the frame.
         landmarks: (68, 2) float32 in the frame's pixels, iBUG order; they may lie outside too.
         score: The finder's confidence, higher is surer, on that finder's own scale.
+        confidence: How sure the landmarks are, in [0, 1]; None where the backend cannot say.
     """
 
     box: Tensor
     landmarks: Tensor
     score: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a frame comes from; backends that read landmarks from files need to know.
+
+    Attributes:
+        path: The photograph or video.
+        number: The frame's number in order of display, from 0; 0 for a photograph.
+        time: When it is shown, in seconds from the first frame.
+    """
+
+    path: Path
+    number: int = 0
+    time: float = 0.0
 
 
 class LandmarkDetector(Protocol):
@@ -54,11 +72,13 @@ class LandmarkDetector(Protocol):
     def version(self) -> str:
         """The versions of its parts and models: equal versions give equal landmarks."""
 
-    def __call__(self, frames: Tensor) -> list[list[Face]]:
+    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
         """Returns each frame's faces, largest first; a frame that fails has none.
 
         Args:
             frames: (T, 3, H, W) uint8 RGB, on any device.
+            places: Where each of them comes from. Backends that look at the pixels alone need
+                none, and do not read them.
         """
 
 

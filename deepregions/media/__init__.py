@@ -3,34 +3,74 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.media.images import IMAGE_SUFFIXES, read_image
-from deepregions.media.videos import VIDEO_SUFFIXES, Frame, sample_video
+from deepregions.media.frames import Frame, Limits, MediaInfo, batched
+from deepregions.media.kinds import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    is_known,
+    kind_of,
+    read_head,
+)
+from deepregions.media.reader import MediaReader, OpenMedia
+from deepregions.media.sampling import Sampling
+from deepregions.media.source import open_source
 
-__all__ = ["Frame", "find_media", "frame_batches", "frames", "is_video"]
+__all__ = [
+    "Frame",
+    "Limits",
+    "MediaInfo",
+    "MediaReader",
+    "OpenMedia",
+    "Sampling",
+    "find_media",
+    "frame_batches",
+    "frames",
+    "is_video",
+    "read_frames",
+]
 
 
 def is_video(path: Path) -> bool:
-    """Returns whether a file is taken for a video, which its name's ending decides."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    """Returns whether a file is taken for a video.
+
+    Its content decides; its name's ending does where the content cannot be read, or is of no
+    known format.
+    """
+    return kind_of(read_head(path), path) == "video"
 
 
 def frames(path: Path, count: int) -> Iterator[Frame]:
     """Yields the frames to judge a file by: ``count`` of a video, the one of a photograph.
 
+    They are decoded in this process; :class:`MediaReader` does the
+    same in a process of its own, which may hang or die.
+
     Raises:
-        UnreadableError: See :func:`~deepregions.media.images.read_image` and
-            :func:`~deepregions.media.videos.sample_video`.
-        UnsupportedError: See there.
+        UnreadableError: As :func:`~deepregions.media.source.open_source`.
+        UnsupportedError: As there.
+        UsageError: ``count`` is below 1.
     """
-    if is_video(path):
-        yield from sample_video(path, count)
-    else:
-        yield Frame(0.0, read_image(path))
+    sampling = Sampling(count=count)
+    with open_source(path) as source:
+        for picture in source.pictures(source.choose(sampling).numbers):
+            yield picture.frame()
+
+
+def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[Frame]:
+    """Yields the frames of these numbers, in order of time, each once, in this process.
+
+    Raises:
+        UnreadableError: As :func:`frames`.
+        UnsupportedError: As :func:`frames`.
+    """
+    with open_source(path) as source:
+        for picture in source.pictures(numbers):
+            yield picture.frame()
 
 
 def frame_batches(path: Path, count: int, at_once: int = 8) -> Iterator[list[Frame]]:
@@ -39,28 +79,24 @@ def frame_batches(path: Path, count: int, at_once: int = 8) -> Iterator[list[Fra
     Args:
         path: A photograph or a video.
         count: How many frames of a video.
-        at_once: How many in a batch at most; eight of a 4K video are 200 MB.
+        at_once: How many in a batch at most; fewer of frames larger than 4K.
 
     Raises:
         UnreadableError: As :func:`frames`.
         UnsupportedError: As :func:`frames`.
     """
-    batch: list[Frame] = []
-    for frame in frames(path, count):
-        if batch and (len(batch) == at_once or batch[0].image.shape != frame.image.shape):
-            yield batch
-            batch = []
-        batch.append(frame)
-    if batch:
-        yield batch
+    sampling = Sampling(count=count)
+    with open_source(path) as source:
+        yield from batched(source.pictures(source.choose(sampling).numbers), at_once)
 
 
 def find_media(paths: Iterable[Path]) -> list[Path]:
     """Lists the photographs and videos that paths stand for.
 
     A file that is named is taken whatever its ending. A folder stands for the files in it and in
-    its subfolders whose endings are those of photographs or videos, sorted; hidden ones are left
-    out, and a folder that links lead back to is entered once.
+    its subfolders whose endings are those of photographs or videos, or that have no ending but
+    such content, sorted; hidden ones are left out, and a folder that links lead back to is
+    entered once.
 
     Raises:
         UsageError: A path that is not there, or a folder without photographs or videos.
@@ -68,7 +104,7 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if _is_folder(path):
             inside = sorted(_walk(path))
             if not inside:
                 raise UsageError(f"{path}: no photographs or videos in this folder", _ENDINGS)
@@ -83,6 +119,13 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
 _ENDINGS = f"looked for {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}"
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for there to be anything
+        return False
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, onerror=_denied, followlinks=True):
@@ -94,9 +137,13 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(root, name)
-            known = path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-            if known and not name.startswith(".") and path.is_file():
+            if not name.startswith(".") and path.is_file() and _wanted(path):
                 yield path
+
+
+def _wanted(path: Path) -> bool:
+    ending = path.suffix.lower()
+    return ending in IMAGE_SUFFIXES | VIDEO_SUFFIXES or (not ending and is_known(read_head(path)))
 
 
 def _denied(error: OSError) -> NoReturn:

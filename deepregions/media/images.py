@@ -5,23 +5,27 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.media.frames import DEFAULT_LIMITS, Limits, MediaInfo, Picture, as_tensor
+from deepregions.media.kinds import HEAD, HEIC_BRANDS, check_file, is_drawing
+from deepregions.media.sampling import Choice, Sampling
 
-MAX_PIXELS = 100_000_000  # 300 MB of RGB; the largest phone cameras make 200 MP files, at 12-50 MP
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_PIXELS = DEFAULT_LIMITS.pixels
 
 # Formats whose decoders are part of Pillow itself: no EPS (runs Ghostscript), no stubs. AVIF comes
 # with Pillow 11.3. A JPEG of several pictures (MPO, as phones make) is read as JPEG.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-
-_SUFFIXES = "avif bmp gif jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 
 # What Pillow raises on broken files (found by feeding it mutated ones).
 _BROKEN = (
@@ -35,10 +39,8 @@ _BROKEN = (
     AttributeError,
     NotImplementedError,
     RuntimeError,
-    MemoryError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 _ORIENTATION = 0x0112
@@ -56,7 +58,7 @@ _UPRIGHT = {
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Reads a photograph, or the first frame of an animation.
 
-    EXIF orientation is applied, transparency is dropped, 16-bit grey is scaled to 8 bits, CMYK
+    EXIF orientation is applied, transparency is dropped, 16 bits a channel are scaled to 8, CMYK
     and palettes become RGB. Nothing is decoded before its size is known to be allowed.
 
     Args:
@@ -71,45 +73,93 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         UnsupportedError: No regular file, or a kind of image that is not read here.
     """
     check_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
-        try:
-            with Image.open(path, formats=_formats()) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise UnreadableError(
-                        f"{path}: {width} x {height} pixels are more than {max_pixels:,}",
-                        "make it smaller",
-                    )
-                pixels = np.array(_rgb(path, _oriented(image)))
-        except UnidentifiedImageError as error:
-            raise _unidentified(path) from error
-        except _BROKEN as error:
-            raise UnreadableError(f"{path}: damaged image: {error}", "get another copy") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    try:
+        with path.open("rb") as file:
+            return as_tensor(ImageSource(path, file, Limits(pixels=max_pixels)).pixels)
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror or error}", "check the file") from error
 
 
-def check_file(path: Path) -> None:
-    """Refuses what should not even be opened: pipes, devices, folders, empty files.
+class ImageSource:
+    """A photograph, read as :func:`read_image` says.
+
+    Args:
+        path: Its name, for errors.
+        file: The file, opened.
+        limits: Only the pixels count here.
 
     Raises:
-        UnreadableError: Not there, not allowed, or empty.
-        UnsupportedError: No regular file.
+        UnreadableError: As there.
+        UnsupportedError: As there.
     """
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UnreadableError(f"{path}: {reason}", "check the path") from error
-    if not path.is_file():
-        raise UnsupportedError(f"{path}: no regular file", "give an image or video file")
-    if size == 0:
-        raise UnreadableError(f"{path}: the file is empty", "get another copy")
+
+    def __init__(self, path: Path, file: BinaryIO, limits: Limits) -> None:
+        self._path = path
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
+            try:
+                self.pixels, codec, notes = self._read(file, limits.pixels)
+            except UnidentifiedImageError as error:
+                raise _unidentified(path, file) from error
+            except Image.DecompressionBombError as error:  # before it even tells the size
+                raise UnreadableError(
+                    f"{path}: its pixels are more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,}",
+                    "make it smaller",
+                ) from error
+            except MemoryError as error:
+                raise UnreadableError(
+                    f"{path}: it needs more memory than there is", "make it smaller"
+                ) from error
+            except _BROKEN as error:
+                raise UnreadableError(
+                    f"{path}: damaged image: {error}", "get another copy"
+                ) from error
+        height, width, _ = self.pixels.shape
+        self.info = MediaInfo("image", width, height, 1, 0.0, 0.0, codec, tuple(notes))
+
+    def choose(self, _: Sampling) -> Choice:
+        """Chooses the one frame."""
+        return Choice((0,), 1)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        """Yields the photograph, if it is asked for."""
+        if 0 in numbers:
+            yield Picture(0, 0.0, self.pixels)
+
+    def _read(self, file: BinaryIO, max_pixels: int) -> tuple[NDArray[np.uint8], str, list[str]]:
+        with Image.open(file, formats=_formats()) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UnreadableError(
+                    f"{self._path}: {width} x {height} pixels are more than {max_pixels:,}",
+                    "make it smaller",
+                )
+            notes = _notes(image)
+            upright = _rgb(self._path, _oriented(image))
+            return np.array(upright), (image.format or "").lower(), notes
 
 
 def _formats() -> list[str]:
     Image.init()  # registers all; does nothing the second time
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _notes(image: Image.Image) -> list[str]:
+    """Says what is lost on the way to one upright picture of 8 bits RGB; decodes nothing."""
+    notes = []
+    try:
+        if getattr(image, "is_animated", False):
+            notes.append("the first of several frames")
+    except _BROKEN:  # the first can be whole where the second is damaged
+        notes.append("the first of several frames")
+    tiles: list[Any] = getattr(image, "tile", [])
+    if image.mode.startswith("I") or any("16" in str(tile[3]) for tile in tiles):
+        notes.append("16 bits a channel, shown in 8")
+    if image.mode == "CMYK":
+        notes.append("CMYK, shown in RGB without its colour profile")
+    if image.has_transparency_data:
+        notes.append("transparency is left out")
+    return notes
 
 
 def _oriented(image: Image.Image) -> Image.Image:
@@ -140,13 +190,13 @@ def _rgb(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _unidentified(path: Path) -> UnreadableError | UnsupportedError:
+def _unidentified(path: Path, file: BinaryIO) -> UnreadableError | UnsupportedError:
     """Names the kinds that people have and that are not read here."""
-    with path.open("rb") as stream:
-        head = stream.read(512)
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1"):
+    file.seek(0)
+    head = file.read(HEAD)
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         return UnsupportedError(f"{path}: HEIC is not read here", "convert it to JPEG or PNG")
-    if b"<svg" in head.lower():
+    if is_drawing(head):
         return UnsupportedError(f"{path}: SVG is a drawing, no photograph", "give a photograph")
     return UnreadableError(
         f"{path}: no image that is read here", f"the formats are {', '.join(_formats())}"

@@ -1,4 +1,4 @@
-"""Frames of a video, evenly spaced in time, each decoded once, with few of them held.
+"""Frames of a video by number, each decoded once, with few of them held.
 
 The packets are listed first, undecoded (a fraction of a millisecond each): that gives the true
 display times, whatever the header claims, and the keyframes. The frames wanted are chosen from
@@ -9,54 +9,42 @@ nothing between them is wanted. Jumping or not, the same frames come out.
 from __future__ import annotations
 
 import logging
+import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 import av
 import numpy as np
-import torch
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from torch import Tensor
 
-from deepregions.errors import UnreadableError, UnsupportedError, UsageError
-from deepregions.media.images import MAX_PIXELS, check_file
+from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.media.frames import Limits, MediaInfo, Picture, Progress, no_progress
+from deepregions.media.sampling import Choice, Sampling, choose
 
 logger = logging.getLogger(__name__)
 
 # Containers whose demuxers read this one file only; playlists and devices are not among them.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
-
-_SUFFIXES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv"
-VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 
 _Timed = tuple[int, VideoFrame]  # a frame and its display time
 
 # Containers with an index of every frame: jumps in them land exactly.
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _NEAR = 16  # frames: below this, going on costs less than flushing the decoder's threads
-
-
-@dataclass
-class Frame:
-    """A frame of a video, or a photograph.
-
-    Attributes:
-        time: When it is shown, in seconds from the first frame.
-        image: (3, H, W) uint8 RGB, upright; in memory its channels come last.
-    """
-
-    time: float
-    image: Tensor
+_THREADS = 4  # each holds frames of its own, so more would make the memory depend on the machine
+_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG (ITU-R BT.2100)
+_NO_RATE = 25.0  # frames a second, where neither packets nor header say
 
 
 @dataclass
@@ -67,155 +55,295 @@ class _Packets:
     keys: list[int] = field(default_factory=list)  # display times of keyframes
     last_duration: int = 0
     number: int = 0
+    corrupt: int = 0
     untimed: bool = False
 
 
-def sample_video(path: Path, count: int) -> Iterator[Frame]:
-    """Yields frames evenly spaced in time: those on show in the middle of ``count`` intervals.
+class VideoSource:
+    """A video's first stream of frames.
 
-    Where the video has no more than ``count`` frames, each comes once. Damaged parts are passed
-    over; frames that were lost there are replaced by the one on show before them.
+    Damaged parts are passed over; a frame that was lost there is replaced by the one on show
+    before it, under that one's own number. Rotation and mirroring of the display matrix are
+    applied, high dynamic range is mapped to the standard one.
 
     Args:
-        path: A video file. Only this file is read: references to other files or addresses in it
-            are refused.
-        count: How many frames, at most.
-
-    Yields:
-        Frames in order of time; rotation and mirroring of the file's display matrix are applied.
+        path: Its name, for errors.
+        file: The file, opened. Only this file is read: references to other files or addresses in
+            it are refused.
+        limits: Only the pixels count here.
+        progress: Called after every packet.
 
     Raises:
-        UnreadableError: Not there, empty, no video, or not one frame of it can be decoded.
-        UnsupportedError: No regular file, no video stream, no decoder for it, frames too large.
-        UsageError: ``count`` is below 1.
+        UnreadableError: No video, or one without frames.
+        UnsupportedError: No video stream, no decoder for it, frames too large.
     """
-    if count < 1:
-        raise UsageError(f"{count} frames of a video", "ask for at least 1")
-    found = 0
-    with _opened(path) as (container, stream):
-        packets = _listed(container, stream)
-    with _opened(path) as (container, stream):
-        if packets.untimed:
-            chosen = _by_number(container, stream, packets.number, count)
-        else:
-            chosen = _by_time(container, stream, packets, count)
-        for seconds, frame in chosen:
-            found += 1
-            yield Frame(seconds, _upright(frame))
-    if not found:
-        raise UnreadableError(f"{path}: no frame of it can be decoded", "get another copy")
 
+    def __init__(
+        self, path: Path, file: BinaryIO, limits: Limits, progress: Progress = no_progress
+    ) -> None:
+        self._path = path
+        self._file = file
+        self._limits = limits
+        self._progress = progress
+        self._reformatter = VideoReformatter()  # one, as it keeps its tables
+        self._damaged: set[int] = set()  # places in the file of packets that failed to decode
+        with self._opened() as (container, stream):
+            self._packets = self._listed(container, stream)
+            self._second = 1 / float(stream.time_base or 1)
+            number = self._packets.number
+            times = np.unique(np.array(self._packets.times, dtype=np.int64))
+            if self._packets.untimed:  # by their place in the file, at the file's average rate
+                times = np.arange(number)
+                self._second = float(stream.average_rate or _NO_RATE)
+                self._packets.last_duration = 1
+            self._times: NDArray[np.int64] = times
+            self._info = self._described(container, stream)
+        if not len(times):
+            raise self._no_frame()
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Opens a file's first true video stream (a cover picture is none)."""
-    check_file(path)
-    try:
-        with (
-            path.open("rb") as file,
-            av.open(
-                file,
+    @property
+    def info(self) -> MediaInfo:
+        """What the video is; the size is sure after the first frame, damage after the last."""
+        damaged = self._packets.corrupt + len(self._damaged)
+        if not damaged:
+            return self._info
+        note = f"{damaged} of {self._packets.number} packets are damaged"
+        return replace(self._info, notes=(*self._info.notes, note))
+
+    def choose(self, sampling: Sampling) -> Choice:
+        """Chooses the frames to look at (in the first round)."""
+        return choose(self._times, self._end, self._second, sampling)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        """Yields frames.
+
+        Args:
+            numbers: Which; in any order, as they come in order of time, each once.
+
+        Raises:
+            UnreadableError: Not one of them can be decoded.
+        """
+        wanted = sorted({number for number in numbers if 0 <= number < len(self._times)})
+        found = 0
+        with self._opened() as (container, stream):
+            chosen = self._by_number if self._packets.untimed else self._by_time
+            for time, frame in chosen(container, stream, [int(self._times[n]) for n in wanted]):
+                pixels = self._upright(frame)
+                if not found:  # what a header says may be wrong, or turned
+                    self._info = replace(self._info, width=pixels.shape[1], height=pixels.shape[0])
+                found += 1
+                number = int(np.searchsorted(self._times, time, side="right")) - 1
+                seconds = float(time - self._times[0]) / self._second
+                yield Picture(number, seconds, pixels)
+        if wanted and not found:
+            raise self._no_frame()
+
+    @property
+    def _end(self) -> float:
+        return float(self._times[-1]) + max(self._packets.last_duration, 1)
+
+    def _no_frame(self) -> UnreadableError:
+        return UnreadableError(f"{self._path}: no frame of it can be decoded", "get another copy")
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """Opens the first true video stream (a cover picture is none), from the file's start."""
+        path = self._path
+        try:
+            self._file.seek(0)
+            with av.open(
+                self._file,
                 "r",
                 io_open=_refuse,
                 buffer_size=1 << 18,
                 metadata_errors="replace",
                 container_options={"format_whitelist": CONTAINERS},
-            ) as container,
-        ):
-            yield container, _video_stream(path, container)
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or error
-        raise UnreadableError(f"{path}: damaged or no video: {reason}", "play it to see") from error
+            ) as container:
+                yield container, self._stream(container)
+        except (MemoryError, av.error.MemoryError) as error:
+            raise UnreadableError(
+                f"{path}: it needs more memory than there is", "make it smaller"
+            ) from error
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or error
+            raise UnreadableError(
+                f"{path}: damaged or no video: {reason}", "play it to see"
+            ) from error
+
+    def _stream(self, container: InputContainer) -> VideoStream:
+        path, most = self._path, self._limits.pixels
+        streams = _true_streams(container)
+        if not streams:
+            raise UnsupportedError(f"{path}: no video in it", "give a video or a photograph")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise UnsupportedError(f"{path}: no decoder for its video", "convert it to H.264")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > most:
+            raise UnsupportedError(
+                f"{path}: frames of {width} x {height} are more than {most:,} pixels",
+                "make it smaller",
+            )
+        stream.codec_context.options = {"max_pixels": str(most)}  # sizes may change on the way
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = min(_THREADS, os.cpu_count() or 1)
+        return stream
+
+    def _described(self, container: InputContainer, stream: VideoStream) -> MediaInfo:
+        packets, frames = self._packets, len(self._times)
+        duration = (self._end - float(self._times[0])) / self._second if frames else 0.0
+        width, height = stream.codec_context.width, stream.codec_context.height
+        notes = []
+        if (streams := len(_true_streams(container))) > 1:
+            notes.append(f"the first of {streams} video streams")
+        if packets.untimed:
+            notes.append("no display times; taken as evenly spaced")
+        claimed = (container.duration or 0) / av.time_base
+        if abs(claimed - duration) > max(1.0, 0.1 * duration) and claimed > 0:
+            notes.append(f"the header says {claimed:.1f} s, the packets {duration:.1f} s")
+        if stream.frames and abs(stream.frames - packets.number) > max(2, packets.number // 20):
+            notes.append(f"the header says {stream.frames} frames, there are {packets.number}")
+        if stream.codec_context.color_trc in _HDR:
+            notes.append("high dynamic range, mapped to the standard one")
+        return MediaInfo(
+            "video",
+            width,
+            height,
+            frames,
+            duration,
+            frames / duration if duration > 0 else 0.0,
+            stream.codec_context.codec.canonical_name,
+            tuple(notes),
+        )
+
+    def _demuxed(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator[Packet[VideoStream]]:
+        try:
+            for packet in container.demux(stream):
+                self._progress()
+                yield packet
+        except (av.FFmpegError, IndexError) as error:
+            # A file cut short: what came before counts. IndexError: PyAV, of streams that begin
+            # late.
+            logger.info("%s: reading stopped early: %s", container.name, error)
+
+    def _listed(self, container: InputContainer, stream: VideoStream) -> _Packets:
+        packets = _Packets()
+        for packet in self._demuxed(container, stream):
+            if not packet.size:
+                continue
+            packets.number += 1
+            packets.corrupt += packet.is_corrupt
+            if packet.pts is None:
+                packets.untimed = True
+                continue
+            if packet.is_keyframe:
+                packets.keys.append(packet.pts)
+            if not packet.is_discard:  # those are decoded for others' sake, never shown
+                packets.times.append(packet.pts)
+                packets.last_duration = packet.duration or 0
+        packets.keys.sort()
+        return packets
+
+    def _by_time(
+        self, container: InputContainer, stream: VideoStream, wanted: Sequence[int]
+    ) -> Iterator[_Timed]:
+        times = self._times
+        keys = self._packets.keys if container.format.name in _INDEXED else []
+        needed = frozenset(wanted)
+        frames = self._decoded(container, stream, needed)
+        ahead: _Timed | None = None
+        position = given = int(times[0]) - 1
+        for target in wanted:
+            key = bisect_right(keys, target) - 1
+            jump = key >= 0 and np.searchsorted(times, keys[key]) - np.searchsorted(times, position)
+            shown = None
+            if jump > _NEAR:
+                for landing in (keys[key], keys[0]):  # where the index is wrong, from the start
+                    frames.close()
+                    container.seek(landing, stream=stream)
+                    frames = self._decoded(container, stream, needed)
+                    shown, ahead = _advanced(frames, None, target)
+                    if shown is not None:
+                        break
+            else:
+                shown, ahead = _advanced(frames, ahead, target)
+            position = target
+            if shown is not None and shown[0] > given:
+                given = shown[0]
+                yield shown
+
+    def _decoded(
+        self, container: InputContainer, stream: VideoStream, needed: frozenset[int]
+    ) -> Generator[_Timed, None, None]:
+        """Yields frames, with their times, in display order from where the container stands.
+
+        Frames that no other frame refers to are not decoded unless they are needed (a third to a
+        half of H.264's time). After a jump, frames shown before the keyframe refer to what was
+        jumped over, and are left out.
+        """
+        codec = stream.codec_context
+        picky = codec.name in ("h264", "hevc")  # decoders that heed skip_frame packet by packet
+        first: int | None = None
+        for packet in self._demuxed(container, stream):
+            if first is None:
+                first = packet.pts
+            if picky:
+                codec.skip_frame = (
+                    "NONREF" if packet.size and packet.pts not in needed else "DEFAULT"
+                )
+            for frame in _frames(packet, self._damaged):
+                if frame.pts is not None and first is not None and frame.pts >= first:
+                    yield frame.pts, frame
+
+    def _by_number(
+        self, container: InputContainer, stream: VideoStream, wanted: Sequence[int]
+    ) -> Iterator[_Timed]:
+        """For files whose packets have no times: all is decoded, and counted."""
+        needed = frozenset(wanted)
+        index = 0
+        for packet in self._demuxed(container, stream):
+            for frame in _frames(packet, self._damaged):
+                if index in needed:
+                    yield index, frame
+                index += 1
+
+    def _upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Returns a frame as (H, W, 3) RGB, turned as its display matrix says.
+
+        The matrix (FFmpeg's libavutil/display.h) maps (x, y), y down, to (a x + c y, b x + d y);
+        here it is one of the eight that keep the pixel grid, or taken as the nearest.
+        """
+        image = cast("NDArray[np.uint8]", self._rgb(frame).to_ndarray())
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return image
+        a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype=np.int32).tolist()
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            image, a, d = image.transpose(1, 0, 2), c, b
+        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        return np.ascontiguousarray(image)
+
+    def _rgb(self, frame: VideoFrame) -> VideoFrame:
+        """Converts a frame to 8 bits RGB; PQ and HLG get FFmpeg's mapping to sRGB's range."""
+        if frame.color_trc not in _HDR:
+            return self._reformatter.reformat(frame, format="rgb24")
+        return self._reformatter.reformat(
+            frame,
+            format="rgb24",
+            dst_color_trc=ColorTrc.IEC61966_2_1,
+            dst_color_primaries=ColorPrimaries.BT709,
+        )
 
 
 def _refuse(*_: object) -> NoReturn:
     raise PermissionError("a video may not open other files or addresses")
 
 
-def _video_stream(path: Path, container: InputContainer) -> VideoStream:
+def _true_streams(container: InputContainer) -> list[VideoStream]:
     cover = Disposition.attached_pic
-    streams = [one for one in container.streams.video if not one.disposition & cover]
-    if not streams:
-        raise UnsupportedError(f"{path}: no video in it", "give a video or a photograph")
-    stream = streams[0]
-    if stream.codec_context is None:
-        raise UnsupportedError(f"{path}: no decoder for its video", "convert it to H.264")
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MAX_PIXELS:
-        raise UnsupportedError(
-            f"{path}: frames of {width} x {height} are more than {MAX_PIXELS:,} pixels",
-            "make it smaller",
-        )
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # sizes may change on the way
-    stream.thread_type = "AUTO"
-    return stream
-
-
-def _demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    try:
-        yield from container.demux(stream)
-    except (av.FFmpegError, IndexError) as error:
-        # A file cut short: what came before counts. IndexError: PyAV, of streams that begin late.
-        logger.info("%s: reading stopped early: %s", container.name, error)
-
-
-def _listed(container: InputContainer, stream: VideoStream) -> _Packets:
-    packets = _Packets()
-    for packet in _demuxed(container, stream):
-        if not packet.size:
-            continue
-        packets.number += 1
-        if packet.pts is None:
-            packets.untimed = True
-            continue
-        if packet.is_keyframe:
-            packets.keys.append(packet.pts)
-        if not packet.is_discard:  # those are decoded for others' sake, never shown
-            packets.times.append(packet.pts)
-            packets.last_duration = packet.duration or 0
-    packets.keys.sort()
-    return packets
-
-
-def _chosen(times: NDArray[np.int64], last_duration: int, count: int) -> list[int]:
-    """Returns the display times on show in the middle of ``count`` equal intervals, each once."""
-    if len(times) <= count:
-        return [int(time) for time in times]
-    start, end = float(times[0]), float(times[-1]) + max(last_duration, 1)
-    middles = start + (np.arange(count) + 0.5) * (end - start) / count
-    shown = np.unique(np.searchsorted(times, middles, side="right") - 1)
-    return [int(time) for time in times[shown]]
-
-
-def _by_time(
-    container: InputContainer, stream: VideoStream, packets: _Packets, count: int
-) -> Iterator[tuple[float, VideoFrame]]:
-    times = np.unique(np.array(packets.times, dtype=np.int64))
-    wanted = _chosen(times, packets.last_duration, count)
-    keys = packets.keys if container.format.name in _INDEXED else []
-    needed = frozenset(wanted)
-    frames = _decoded(container, stream, needed)
-    ahead: _Timed | None = None
-    start = int(times[0]) if wanted else 0
-    position = given = start - 1
-    for target in wanted:
-        key = bisect_right(keys, target) - 1
-        jump = key >= 0 and np.searchsorted(times, keys[key]) - np.searchsorted(times, position)
-        shown = None
-        if jump > _NEAR:
-            for landing in (keys[key], keys[0]):  # where the index is wrong, from the start
-                frames.close()
-                container.seek(landing, stream=stream)
-                frames = _decoded(container, stream, needed)
-                shown, ahead = _advanced(frames, None, target)
-                if shown is not None:
-                    break
-        else:
-            shown, ahead = _advanced(frames, ahead, target)
-        position = target
-        if shown is not None and shown[0] > given:
-            given = shown[0]
-            yield float((given - start) * (stream.time_base or 1)), shown[1]
+    return [one for one in container.streams.video if not one.disposition & cover]
 
 
 def _advanced(
@@ -231,60 +359,13 @@ def _advanced(
     return shown, current
 
 
-def _decoded(
-    container: InputContainer, stream: VideoStream, needed: frozenset[int]
-) -> Generator[_Timed, None, None]:
-    """Yields frames, with their times, in display order from where the container stands.
-
-    Frames that no other frame refers to are not decoded unless they are needed (a third to a half
-    of H.264's time). After a jump, frames shown before the keyframe refer to what was jumped
-    over, and are left out.
-    """
-    codec = stream.codec_context
-    picky = codec.name in ("h264", "hevc")  # decoders that heed skip_frame packet by packet
-    first: int | None = None
-    for packet in _demuxed(container, stream):
-        if first is None:
-            first = packet.pts
-        if picky:
-            codec.skip_frame = "NONREF" if packet.size and packet.pts not in needed else "DEFAULT"
-        for frame in _frames(packet):
-            if frame.pts is not None and first is not None and frame.pts >= first:
-                yield frame.pts, frame
-
-
-def _frames(packet: Packet[VideoStream]) -> list[VideoFrame]:
+def _frames(packet: Packet[VideoStream], damaged: set[int]) -> list[VideoFrame]:
+    """Decodes a packet; one that fails gives no frame, and its place goes to ``damaged``."""
     try:
         return packet.decode()
+    except av.error.MemoryError:
+        raise
     except av.FFmpegError as error:
         logger.debug("packet at %s: %s", packet.pts, error)
+        damaged.add(packet.pos if packet.pos is not None else -1)
         return []
-
-
-def _by_number(
-    container: InputContainer, stream: VideoStream, number: int, count: int
-) -> Iterator[tuple[float, VideoFrame]]:
-    """For files whose packets have no times: evenly by number, at the file's average rate."""
-    wanted = frozenset(_chosen(np.arange(number), 1, count))
-    rate = float(stream.average_rate or 25)
-    frames = (frame for packet in _demuxed(container, stream) for frame in _frames(packet))
-    for index, frame in enumerate(frames):
-        if index in wanted:
-            yield index / rate, frame
-
-
-def _upright(frame: VideoFrame) -> Tensor:
-    """Returns a frame as (3, H, W) uint8 RGB, turned as its display matrix says.
-
-    The matrix (FFmpeg's libavutil/display.h) maps (x, y), y down, to (a x + c y, b x + d y); here
-    it is one of the eight that keep the pixel grid, or taken as the nearest.
-    """
-    image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype=np.int32).tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        image, a, d = image.transpose(1, 2), c, b
-    flips = [axis for axis, sign in ((2, a), (1, d)) if sign < 0]
-    return image.flip(flips) if flips else image

@@ -1,0 +1,57 @@
+"""How numbers, times and names are written for people."""
+
+from __future__ import annotations
+
+from deepregions.analysis.results import probability
+from deepregions.types import Status
+
+MEANING = {
+    Status.OK: "judged",
+    Status.NO_FACE: "no face was found",
+    Status.TOO_SMALL: "too small to be judged",
+    Status.LOW_QUALITY: "not good enough to be judged",
+    Status.UNREADABLE: "the file cannot be read",
+    Status.UNSUPPORTED: "a kind of file that is not opened",
+    Status.ERROR: "the networks' answers are not finite numbers",
+}
+
+_JOINERS = "\u200c\u200d"  # in Persian words and in emoji; they hide nothing
+
+
+def visible(text: str) -> str:
+    r"""Makes characters visible that have no shape, or that reorder their neighbours.
+
+    Control and format characters (line breaks, right-to-left marks), unassigned ones and bytes
+    that are no UTF-8 are written as Python writes them: ``\n``, ``\u202e``, ``\udc80``. So a name
+    looks as it is, and can always be encoded.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() or char in _JOINERS or char == "\u00a0":
+        return char
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def score(log_odds: float | None) -> str:
+    """A score in [0, 1] to three places, or that there is none."""
+    value = probability(log_odds)
+    return "no answer" if value is None else f"{value:.3f}"
+
+
+def clock(seconds: float) -> str:
+    """A time in a video: ``3.20 s``, from a minute on ``1:03.20``."""
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{head}:{rest:05.2f}"
+
+
+def count(number: int, what: str) -> str:
+    """``1 face``, ``2 faces``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,135 @@
+"""What reading gives: frames, what their file is, and the limits that reading keeps to.
+
+No module of this package imports torch when it is imported: the processes that decode (see
+``worker.py``) are many and start often, and torch takes seconds and half a gigabyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Kind = Literal["image", "video"]
+Progress = Callable[[], None]  # called after each step of reading; may raise to stop it
+
+_BATCH_BYTES = 256 << 20  # pixels in a batch at most: ten frames of 4K, or one of 85 MP
+
+
+@dataclass
+class Frame:
+    """A frame of a video, or a photograph.
+
+    Attributes:
+        number: Its place in the video's display order, from 0; 0 for a photograph.
+        time: When it is shown, in seconds from the first frame.
+        image: (3, H, W) uint8 RGB, upright; in memory its channels come last.
+    """
+
+    number: int
+    time: float
+    image: Tensor
+
+
+@dataclass
+class Picture:
+    """A :class:`Frame` before it is a tensor.
+
+    Attributes:
+        number: As in a frame.
+        time: As in a frame.
+        pixels: (H, W, 3) uint8 RGB, upright.
+    """
+
+    number: int
+    time: float
+    pixels: NDArray[np.uint8]
+
+    def frame(self) -> Frame:
+        """Returns it as a frame, whose image shares its memory."""
+        return Frame(self.number, self.time, as_tensor(self.pixels))
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file is, as its content says, whatever its name or header claim.
+
+    Attributes:
+        kind: ``"image"`` or ``"video"``.
+        width: Of the upright frames, in pixels; a video's may change on the way.
+        height: The same.
+        frames: How many frames the video shows; 1 for an image.
+        duration: How long it shows them, in seconds; 0 for an image.
+        rate: Frames a second, on average; 0 for an image.
+        codec: The coding of its pixels, such as ``"h264"`` or ``"jpeg"``.
+        notes: What else to know when its frames are judged, one short phrase each.
+    """
+
+    kind: Kind
+    width: int
+    height: int
+    frames: int
+    duration: float
+    rate: float
+    codec: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much reading one file may take.
+
+    Attributes:
+        seconds: Of work on a file; waiting for whoever takes the frames does not count. To list
+            the packets of a two-hour film on a slow disk and to decode 32 frames of it takes a
+            minute or two.
+        silence: Seconds of work without any progress, after which a decoder counts as hung. What
+            takes longest in one piece is a photograph of 100 MP in a slow format: 10 s or so.
+        memory: Bytes that reading may take beyond what the process has when it starts. 8K video
+            on four threads takes 1.5 GB, a photograph of 100 MP with transparency 1.2 GB.
+        pixels: Of a frame or photograph: 300 MB of RGB. The largest phone cameras make files of
+            200 MP, but at 12 to 50 MP as they come.
+    """
+
+    seconds: float = 600.0
+    silence: float = 60.0
+    memory: int = 2 << 30
+    pixels: int = 100_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """Returns (H, W, 3) pixels as a (3, H, W) tensor that shares their memory."""
+    import torch  # noqa: PLC0415 - see the module's docstring
+
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def no_progress() -> None:
+    """Lets reading take as long as it takes."""
+
+
+def batched(pictures: Iterable[Picture], at_once: int) -> Iterator[list[Frame]]:
+    """Yields consecutive pictures of one size together, as frames.
+
+    Args:
+        pictures: In any sizes.
+        at_once: How many in a batch at most; fewer where they are large.
+    """
+    batch: list[Picture] = []
+    for picture in pictures:
+        full = (len(batch) + 1) * picture.pixels.nbytes > _BATCH_BYTES or len(batch) >= at_once
+        if batch and (full or batch[0].pixels.shape != picture.pixels.shape):
+            yield [one.frame() for one in batch]
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield [one.frame() for one in batch]

@@ -1,0 +1,101 @@
+"""What a file is: its content decides; its name does where the content says nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.media.frames import Kind
+
+_IMAGES = "avif bmp gif jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _IMAGES.split())
+
+_VIDEOS = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv"
+VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _VIDEOS.split())
+
+HEAD = 512  # bytes that say what a file is
+_TS = 0x47  # begins each packet of an MPEG transport stream
+
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+# Signatures as the formats' specifications give them; a dot is any byte.
+_IMAGE = re.compile(
+    rb"\xff\xd8\xff"  # JPEG
+    rb"|\x89PNG\r\n\x1a\n|GIF8[79]a|BM....\0\0\0\0|RIFF....WEBP"
+    rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
+    rb"|P[1-6]\s"  # PPM and its kin
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51"  # JPEG 2000, its bare codestream
+    rb"|....ftyp(?:avi[fs]|" + rb"|".join(HEIC_BRANDS) + rb")",
+    re.DOTALL,
+)
+_VIDEO = re.compile(
+    rb"....(?:ftyp|moov|mdat|wide|skip|free|pnot)"  # MP4, QuickTime
+    rb"|\x1a\x45\xdf\xa3"  # Matroska, WebM
+    rb"|RIFF....AVI |FLV\x01|OggS|\x30\x26\xb2\x75\x8e\x66\xcf\x11|\0\0\x01[\xb3\xba]",
+    re.DOTALL,
+)
+_SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
+
+
+def kind_of(head: bytes, path: Path) -> Kind:
+    """Says what a file is.
+
+    Args:
+        head: Its first :data:`HEAD` bytes.
+        path: Its name decides where these are of no known format.
+    """
+    if _IMAGE.match(head):
+        return "image"
+    if _VIDEO.match(head) or _transport_stream(head):
+        return "video"
+    if is_drawing(head):
+        return "image"
+    return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "image"
+
+
+def is_known(head: bytes) -> bool:
+    """Returns whether the first bytes are those of a photograph or a video."""
+    return bool(_IMAGE.match(head) or _VIDEO.match(head) or _transport_stream(head))
+
+
+def is_drawing(head: bytes) -> bool:
+    """Returns whether the first bytes are those of an SVG drawing."""
+    return _SVG.search(head) is not None
+
+
+def read_head(path: Path) -> bytes:
+    """Returns the first bytes of a regular file; none where it cannot be read."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return b""
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return b""
+
+
+def check_file(path: Path) -> None:
+    """Refuses what should not even be opened: pipes, devices, folders, empty files.
+
+    Raises:
+        UnreadableError: Not there, not allowed, or empty.
+        UnsupportedError: No regular file.
+    """
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableError(f"{path}: {reason}", "check the path") from error
+    if not path.is_file():
+        raise UnsupportedError(f"{path}: no regular file", "give an image or video file")
+    if size == 0:
+        raise UnreadableError(f"{path}: the file is empty", "get another copy")
+
+
+def _transport_stream(head: bytes) -> bool:
+    """Its packets are 188 bytes, or 192 with a time stamp of 4 before each (Blu-ray)."""
+    return any(
+        len(head) > start + step and head[start] == head[start + step] == _TS
+        for start, step in ((0, 188), (4, 192))
+    )

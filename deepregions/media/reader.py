@@ -1,0 +1,207 @@
+"""Reading many files, each in a process that may hang or die, the next ahead of the current."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError
+from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Picture, batched
+from deepregions.media.sampling import Sampling
+from deepregions.media.sandbox import Child, Died
+from deepregions.media.wire import Message
+
+_FILES = 500  # that one process reads: what decoders leak does not add up further
+_ERRORS: dict[str, type[DeepregionsError]] = {
+    error.__name__: error for error in (UnreadableError, UnsupportedError)
+}
+
+
+class OpenMedia:
+    """A file that is being read; :meth:`MediaReader.open_all` makes these.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path, child: Child, release: Callable[[Child, bool], None]) -> None:
+        self.path = path
+        self._child = child
+        self._info: MediaInfo | None = None
+        self._choice: dict[str, Any] | None = None
+        self._release = release
+        # running: frames or their end are still to come; waiting: more may be asked for
+        self._state: Literal["running", "waiting", "failed", "dead", "closed"] = "running"
+
+    @property
+    def info(self) -> MediaInfo | None:
+        """What the file is; None before the first frame has come, or if none will.
+
+        Notes on damage are complete when the frames are.
+        """
+        return self._info
+
+    @property
+    def choice(self) -> dict[str, Any] | None:
+        """Which frames were chosen, and how, as JSON values; None as long as ``info`` is."""
+        return self._choice
+
+    def batches(self, at_once: int = 8) -> Iterator[list[Frame]]:
+        """Yields the frames that sampling chose, in order, consecutive ones of one size together.
+
+        Args:
+            at_once: How many in a batch at most; fewer of frames larger than 4K.
+
+        Raises:
+            UnreadableError: The file is damaged, or reading it takes too much.
+            UnsupportedError: It is of a kind that is not read here.
+        """
+        return batched(self._pictures(), at_once)
+
+    def read(self, numbers: Sequence[int], at_once: int = 8) -> Iterator[list[Frame]]:
+        """Yields more frames, as :meth:`batches` does; that one must have come to its end.
+
+        A frame that was lost to damage comes as the one on show before it, under its own number.
+
+        Args:
+            numbers: Which; they come in order of time, each once.
+            at_once: As there.
+
+        Raises:
+            UnreadableError: As there.
+        """
+        if self._state != "waiting":
+            raise RuntimeError(f"{self.path} is not waiting for requests but {self._state}")
+        try:
+            self._child.send({"kind": "read", "numbers": [int(number) for number in numbers]})
+        except Died as error:
+            raise self._died(error) from error
+        self._state = "running"
+        return batched(self._pictures(), at_once)
+
+    def close(self) -> None:
+        """Gives the file up."""
+        usable = self._state in ("waiting", "failed")
+        if self._state == "waiting":
+            try:
+                self._child.send({"kind": "close"})
+            except Died:
+                usable = False
+        if self._state != "closed":
+            self._release(self._child, usable)
+        self._state = "closed"
+
+    def _pictures(self) -> Iterator[Picture]:
+        while self._state == "running":
+            try:
+                message, pixels = self._child.receive()
+            except Died as error:
+                raise self._died(error) from error
+            if pixels is not None:
+                yield Picture(int(message["number"]), float(message["time"]), pixels)
+            else:
+                self._understand(message)
+
+    def _understand(self, message: Message) -> None:
+        kind = message["kind"]
+        if kind == "error":
+            self._state = "failed"
+            error = _ERRORS.get(message["error"], DeepregionsError)
+            raise error(message["message"], message["hint"])
+        info = message["info"]
+        self._info = MediaInfo(**{**info, "notes": tuple(info["notes"])})
+        if kind == "opened":
+            self._choice = message["choice"]
+        else:
+            self._state = "waiting"
+
+    def _died(self, error: Died) -> UnreadableError:
+        self._state = "dead"
+        return UnreadableError(f"{self.path}: {error}", "convert it, or get another copy")
+
+
+class MediaReader:
+    """Reads files in processes of their own, the next while the caller works on the current.
+
+    A decoder that hangs, dies, or wants too much costs one :class:`UnreadableError`; the next
+    file is read by a fresh process. Not for several threads at once. A context manager: it ends
+    its processes, which otherwise end with this one.
+
+    Args:
+        limits: What reading one file may take.
+        ahead: How many files are opened before their turn, each by a process of its own which
+            decodes 32 MB of frames, or at least one, before they are asked for.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, ahead: int = 1) -> None:
+        self._limits = limits
+        self._ahead = ahead
+        self._children: set[Child] = set()
+        self._idle: list[Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes; what is still open can be read no further."""
+        self._idle.clear()
+        while self._children:
+            self._children.pop().close()
+
+    def open_all(self, paths: Iterable[Path], sampling: Sampling) -> Iterator[OpenMedia]:
+        """Yields files in their order, each until the next is asked for.
+
+        That a file cannot be read shows when its frames are asked for.
+
+        Args:
+            paths: Files; taken as far ahead as they are opened.
+            sampling: Which frames of a video.
+
+        Raises:
+            DeepregionsError: The processes cannot be started.
+        """
+        waiting = iter(paths)
+        opened: deque[OpenMedia] = deque()
+        try:
+            while True:
+                while len(opened) <= self._ahead and (path := next(waiting, None)) is not None:
+                    opened.append(self._started(path, sampling))
+                if not opened:
+                    return
+                yield opened[0]
+                opened.popleft().close()
+        finally:
+            while opened:
+                opened.popleft().close()
+
+    def _started(self, path: Path, sampling: Sampling) -> OpenMedia:
+        request = {"kind": "open", "path": str(path), "sampling": asdict(sampling)}
+        while True:
+            child = self._idle.pop() if self._idle else Child(self._limits)
+            self._children.add(child)
+            try:
+                child.send(request)
+            except Died:  # while it was idle
+                self._children.discard(child)
+                continue
+            child.served += 1
+            return OpenMedia(path, child, self._release)
+
+    def _release(self, child: Child, usable: bool) -> None:
+        if usable and child in self._children and child.served < _FILES:
+            self._idle.append(child)
+        else:  # one in the midst of a file has to end, with all that it has sent
+            self._children.discard(child)
+            child.close()

@@ -1,0 +1,164 @@
+"""Which frames of a video are looked at: from the times at which they are shown, to numbers.
+
+A frame's number is its place in display order, from 0. The functions here are pure; times may be
+in any unit, as long as all are in the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from heapq import heappop, heappush
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepregions.errors import UsageError
+
+_WAYS = ("count", "rate", "adaptive")
+
+Times = NDArray[np.int64] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How frames are chosen.
+
+    Attributes:
+        how: ``"count"``: evenly in time, the same number of any video, so that long ones take no
+            longer. ``"rate"``: one every so often, so that nothing short is missed.
+            ``"adaptive"``: half of ``count`` evenly, the others where the scores of neighbours
+            disagree.
+        count: Frames of a video. 32 is what the field's benchmark takes (DeepfakeBench's
+            ``frame_num``), so scores compare.
+        rate: Frames a second. A face swapped in for one second is in two of them.
+        most: Frames of a video at most, by rate: eight and a half minutes at 2 a second. A longer
+            video gets this many, evenly.
+    """
+
+    how: Literal["count", "rate", "adaptive"] = "count"
+    count: int = 32
+    rate: float = 2.0
+    most: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.how not in _WAYS:
+            raise UsageError(f"no sampling {self.how!r}", f"there are {', '.join(_WAYS)}")
+        for name, value in (("frames", self.count), ("frames at most", self.most)):
+            if value < 1:
+                raise UsageError(f"{value} {name} of a video", "ask for at least 1")
+        if not 0 < self.rate < math.inf:
+            raise UsageError(f"{self.rate:g} frames a second", "ask for more than 0")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The frames chosen from a video.
+
+    Attributes:
+        numbers: Which frames, in order.
+        frames: Of how many.
+        limited: Whether ``most`` made them fewer than the rate asks for.
+    """
+
+    numbers: tuple[int, ...]
+    frames: int
+    limited: bool = False
+
+    def record(self, sampling: Sampling) -> dict[str, Any]:
+        """Returns all that was chosen, and how, as JSON values."""
+        used = {"count": ("count",), "adaptive": ("count",), "rate": ("rate", "most")}
+        settings = asdict(sampling)
+        return {
+            "how": sampling.how,
+            **{name: settings[name] for name in used[sampling.how]},
+            "limited": self.limited,
+            "frames": self.frames,
+            "numbers": list(self.numbers),
+        }
+
+
+def choose(times: Times, end: float, second: float, sampling: Sampling) -> Choice:
+    """Chooses the frames to look at; the first round of them where sampling is adaptive.
+
+    Args:
+        times: When each frame is shown, ascending, each once.
+        end: When the last frame is no longer shown.
+        second: How long a second is, in the times' unit.
+        sampling: How to choose.
+    """
+    if sampling.how == "rate":
+        numbers = by_rate(times, end, second / sampling.rate)
+        if len(numbers) > sampling.most:
+            return Choice(by_count(times, end, sampling.most), len(times), limited=True)
+        return Choice(numbers, len(times))
+    count = sampling.count if sampling.how == "count" else (sampling.count + 1) // 2
+    return Choice(by_count(times, end, count), len(times))
+
+
+def by_count(times: Times, end: float, count: int) -> tuple[int, ...]:
+    """Returns the frames on show in the middle of ``count`` equal intervals, each once.
+
+    Where there are no more than ``count`` frames, that is all of them.
+    """
+    if len(times) <= count:
+        return tuple(range(len(times)))
+    moments = float(times[0]) + (np.arange(count) + 0.5) * (end - float(times[0])) / count
+    return tuple(np.unique(np.searchsorted(times, moments, side="right") - 1).tolist())
+
+
+def by_rate(times: Times, end: float, step: float) -> tuple[int, ...]:
+    """Returns the frames on show at the start and after every ``step``, each once."""
+    if not len(times):
+        return ()
+    begins = (times - float(times[0])) / step
+    ends = np.append(begins[1:], (end - float(times[0])) / step)
+    rounding = ends[-1] * 1e-12  # a third of a second has no exact value
+    next_moments = np.ceil(begins - rounding)
+    return tuple(np.flatnonzero(next_moments + rounding < ends).tolist())
+
+
+def refine(
+    numbers: Sequence[int], log_odds: Sequence[float | None], budget: int
+) -> tuple[int, ...]:
+    """Chooses more frames, between those neighbours whose scores disagree most.
+
+    A frame is put midway between two; each half then counts with half of their difference, as if
+    scores ran straight from one to the other. So a jump gets frames until its place is known to a
+    frame, and differences of equal size get equally many. Equal differences (none, for instance)
+    go by length. Where a frame has no score, nothing is known to differ.
+
+    Args:
+        numbers: The frames looked at so far, ascending, each once.
+        log_odds: Their scores, None where there is none.
+        budget: How many more at most.
+
+    Returns:
+        New numbers, ascending; fewer than ``budget`` where no frames are left between.
+    """
+    gaps: list[tuple[float, int, int, int]] = []  # most disagreement first, then longest
+
+    def add(first: int, last: int, difference: float) -> None:
+        if last - first > 1:
+            heappush(gaps, (-difference, first - last, first, last))
+
+    neighbours = zip(numbers, numbers[1:], log_odds, log_odds[1:], strict=False)
+    for first, last, one, other in neighbours:
+        add(first, last, _difference(one, other))
+    chosen: list[int] = []
+    while gaps and len(chosen) < budget:
+        negative, _, first, last = heappop(gaps)
+        middle = (first + last) // 2
+        chosen.append(middle)
+        add(first, middle, -negative / 2)
+        add(middle, last, -negative / 2)
+    return tuple(sorted(chosen))
+
+
+def _difference(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return 0.0
+    difference = abs(one - other)
+    return difference if math.isfinite(difference) else 0.0

@@ -1,0 +1,186 @@
+"""A process that decodes, as the process that asks sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepregions.errors import DeepregionsError, printable
+from deepregions.media.frames import Limits
+from deepregions.media.wire import Message, encode, receive
+
+# Isolated: neither the folder where the user is nor their environment decides what is imported.
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from deepregions.media.worker import main; main()"
+)
+# Threads of glibc take address space by the 64 MB each, which would count as the file's memory.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+_PIPE = 1 << 20  # bytes; what Linux allows without privileges
+_GRACE = 30.0  # seconds to start, or to end by its own limits, on a busy machine
+
+
+class Died(Exception):  # noqa: N818 - what happened, not what is wrong
+    """The process ended, or had to be ended; the message says why."""
+
+
+class Child:
+    """Starts a process that decodes.
+
+    It is in a process group of its own, so Ctrl-C does not reach it; it ends when it is closed,
+    or when this process does.
+
+    Args:
+        limits: Which it imposes on itself.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._ready = False
+        self.served = 0
+        self._complaints, complaints = os.pipe()
+        for end in (self._complaints, complaints):
+            os.set_blocking(end, False)  # nobody reads them as long as it runs
+        try:
+            self._process = subprocess.Popen(
+                command(limits),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                bufsize=0,
+                pipesize=_PIPE,
+                env={**os.environ, **_ENVIRONMENT},
+                process_group=0,
+            )
+        finally:
+            os.close(complaints)
+        assert self._process.stdin is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self._process.pid
+
+    def send(self, request: Message) -> None:
+        """Sends a request.
+
+        Raises:
+            Died: It is gone.
+        """
+        content = memoryview(encode(request))
+        try:
+            while content:
+                content = content[self._requests.write(content) :]
+        except (OSError, ValueError) as error:  # ValueError: it was closed
+            raise Died(self._cause()) from error
+
+    def receive(self) -> tuple[Message, NDArray[np.uint8] | None]:
+        """Returns its next answer, and a frame's pixels.
+
+        Raises:
+            Died: It is gone, or silent for too long.
+            DeepregionsError: It could not be started.
+        """
+        try:
+            while True:
+                message = receive(self._bytes)
+                self._ready |= message["kind"] == "ready"
+                if message["kind"] not in ("ready", "busy"):
+                    break
+            pixels = None
+            if message["kind"] == "frame":
+                height, width, depth = message["shape"]
+                if depth != 3 or not 0 < height * width <= self._limits.pixels:
+                    raise ValueError(f"a frame of {message['shape']}")
+                pixels = np.empty((height, width, 3), np.uint8)
+                self._read_into(pixels.data.cast("B"))
+        except (ValueError, KeyError, TypeError) as error:
+            self.close()
+            raise Died(f"its decoder went wrong ({printable(str(error))})") from error
+        return message, pixels
+
+    def close(self) -> None:
+        """Ends the process, whatever it is doing."""
+        self._process.kill()
+        self._ended()
+
+    def _bytes(self, count: int) -> bytes:
+        content = bytearray(count)
+        self._read_into(memoryview(content))
+        return bytes(content)
+
+    def _read_into(self, rest: memoryview) -> None:
+        while rest:
+            # It ends itself after its time of silence; this is for one that was stopped.
+            if not self._poll.poll(1000 * (self._limits.silence + _GRACE)):
+                self.close()
+                raise Died(self._hangs())
+            count = self._answers.readinto(rest)  # type: ignore[attr-defined]
+            if not count:
+                raise Died(self._cause())
+            rest = rest[count:]
+
+    def _cause(self) -> str:
+        """Waits for its end, and says what it died of."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        code = self._process.poll()
+        said = self._last_words()
+        self.close()
+        if not self._ready:
+            raise DeepregionsError(
+                f"the process that reads files does not start: {said or code}",
+                "check the installation with pip check",
+            )
+        if code == -signal.SIGALRM:
+            return self._hangs()
+        if code is not None and code < 0:
+            return f"its decoder died of {signal.Signals(-code).name}{said and f': {said}'}"
+        return f"its decoder died{said and f': {said}'}"
+
+    def _hangs(self) -> str:
+        return f"its decoder hangs (no progress in {self._limits.silence:g} s)"
+
+    def _last_words(self) -> str:
+        with suppress(OSError):
+            lines = os.read(self._complaints, 1 << 16).decode(errors="replace").split("\n")
+            return printable(next((line for line in reversed(lines) if line.strip()), ""))[:200]
+        return ""
+
+    def _ended(self) -> None:
+        with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; leave it behind
+            self._process.wait(_GRACE)
+        for stream in (self._requests, self._answers):
+            with suppress(OSError):
+                stream.close()
+        if self._complaints >= 0:
+            os.close(self._complaints)
+            self._complaints = -1
+
+
+def command(limits: Limits) -> list[str]:
+    """Returns the command line of such a process."""
+    paths = [*(path for path in sys.path if path), str(Path(__file__).parents[2])]
+    return [
+        sys.executable,
+        "-I",
+        "-B",
+        "-c",
+        _START,
+        json.dumps([str(Path(path).absolute()) for path in paths]),
+        json.dumps(asdict(limits)),
+    ]

@@ -1,0 +1,40 @@
+"""How the sandbox's processes talk: a length, a JSON object, and for a frame its bytes.
+
+No pickle: what a decoder was made to send by a hostile file must not run anything.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from typing import Any
+
+_LENGTH = struct.Struct("<I")
+_LONGEST = 64 << 20  # bytes of JSON; five million frame numbers
+
+Message = dict[str, Any]
+
+
+def encode(message: Message) -> bytes:
+    """Returns a message's length and JSON (ASCII, so that names of any bytes pass)."""
+    content = json.dumps(message).encode("ascii")
+    return _LENGTH.pack(len(content)) + content
+
+
+def receive(read: Callable[[int], bytes]) -> Message:
+    """Reads a message.
+
+    Args:
+        read: Returns exactly so many bytes, or raises.
+
+    Raises:
+        ValueError: That is no message.
+    """
+    (length,) = _LENGTH.unpack(read(_LENGTH.size))
+    if length > _LONGEST:
+        raise ValueError(f"a message of {length} bytes")
+    message = json.loads(read(length))
+    if not isinstance(message, dict):
+        raise ValueError("a message that is no object")
+    return message

@@ -1,0 +1,232 @@
+"""The process that decodes: it reads requests on standard input, and answers on standard output.
+
+It is started by ``sandbox.py``, holds no torch, serves one file at a time, and limits itself: the
+kernel ends it where a decoder hangs, and refuses it memory beyond its limit and files to write.
+It ends when its input does, so it does not outlive the process that asks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Condition, Thread
+from typing import NoReturn
+
+import numpy as np
+
+from deepregions.errors import DeepregionsError, UnreadableError
+from deepregions.media.frames import Limits, Picture
+from deepregions.media.sampling import Sampling
+from deepregions.media.source import Clock, Source, open_source
+from deepregions.media.wire import Message, encode, receive
+
+try:
+    import resource
+except ImportError:  # Windows, where being a process of its own is all the protection
+    resource = None  # type: ignore[assignment]
+
+_AHEAD = 32 << 20  # bytes decoded before they are asked for: five frames of 1080p
+_BEAT = 0.5  # seconds between signs of life
+_FILES = 64  # open at once; a decoder needs one
+_STATM = Path("/proc/self/statm")  # Linux: the first number is the pages of address space
+
+Requests = SimpleQueue[Message]
+
+
+def main() -> None:
+    """Runs the process; ``sandbox.py`` gives the limits as the last argument, as JSON."""
+    limits = Limits(**json.loads(sys.argv[-1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    if hasattr(signal, "setitimer"):  # whatever was inherited
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    answers = os.dup(sys.stdout.fileno())
+    with Path(os.devnull).open("w") as nowhere:  # for what libraries print
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    requests: Requests = SimpleQueue()
+    Thread(target=_listen, args=(requests,), daemon=True).start()
+    _restrict()
+    os.write(answers, encode({"kind": "ready"}))
+    worker = _Worker(limits, requests, _Outbox(answers))
+    try:
+        request = requests.get()
+        while True:
+            request = worker.serve(request) if request["kind"] == "open" else requests.get()
+    except Exception:  # noqa: BLE001 - a mistake of ours, whose last line the error will show
+        traceback.print_exc()
+        os._exit(1)  # at once: the other threads are never done
+
+
+class _Outbox:
+    """Sends while the next frame is decoded; holds one message, or several that are small."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting: deque[bytes | memoryview] = deque()
+        self._bytes = 0
+        self._changed = Condition()
+        Thread(target=self._send, daemon=True).start()
+
+    def put(self, message: Message, *pixels: memoryview) -> None:
+        """Queues a message; waits while there is much unsent."""
+        parts: list[bytes | memoryview] = [encode(message), *pixels]
+        size = sum(len(part) for part in parts)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._bytes or self._bytes + size <= _AHEAD)
+            self._waiting.extend(parts)
+            self._bytes += size
+            self._changed.notify_all()
+
+    def _send(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                part = self._waiting[0]
+            rest = memoryview(part)
+            while rest:
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except OSError:  # nobody reads any more
+                    _end()
+            with self._changed:
+                self._waiting.popleft()
+                self._bytes -= len(part)
+                self._changed.notify_all()
+
+
+class _Worker:
+    """Serves one file after the other."""
+
+    def __init__(self, limits: Limits, requests: Requests, outbox: _Outbox) -> None:
+        self._limits = limits
+        self._requests = requests
+        self._outbox = outbox
+        self._clock = Clock(Path(), limits.seconds)
+        self._beat = 0.0
+
+    def serve(self, request: Message) -> Message:
+        """Serves a file until another request than for its frames comes; returns that one."""
+        path = Path(request["path"])
+        sampling = Sampling(**request["sampling"])
+        self._clock = Clock(path, self._limits.seconds)
+        _limit_memory(self._limits.memory)
+        self._work()
+        try:
+            with open_source(path, self._limits, self._progress) as source:
+                return self._rounds(source, sampling)
+        except MemoryError:
+            self._put(_refusal(UnreadableError(f"{path}: {_MEMORY}", "make it smaller")))
+        except DeepregionsError as error:
+            self._put(_refusal(error))
+        self._rest()
+        return self._requests.get()
+
+    def _rounds(self, source: Source, sampling: Sampling) -> Message:
+        choice = source.choose(sampling)
+        numbers = list(choice.numbers)
+        record: Message | None = choice.record(sampling)
+        while True:
+            for picture in source.pictures(numbers):
+                if record is not None:
+                    self._put({"kind": "opened", "info": asdict(source.info), "choice": record})
+                    record = None
+                self._put(*_framed(picture))
+            self._put({"kind": "end", "info": asdict(source.info)})
+            self._rest()
+            request = self._requests.get()
+            self._work()
+            if request["kind"] != "read":
+                self._rest()
+                return request
+            numbers = request["numbers"]
+
+    def _put(self, message: Message, *pixels: memoryview) -> None:
+        self._rest()  # to wait for whoever takes it is no work
+        self._outbox.put(message, *pixels)
+        self._work()
+
+    def _progress(self) -> None:
+        self._clock.check()
+        if time.monotonic() - self._beat > _BEAT:
+            self._put({"kind": "busy"})
+
+    def _work(self) -> None:
+        self._beat = time.monotonic()
+        self._clock.go_on()
+        _alarm(self._limits.silence)
+
+    def _rest(self) -> None:
+        _alarm(0)
+        self._clock.pause()
+
+
+_MEMORY = "reading it needs more memory than it may have"
+
+
+def _framed(picture: Picture) -> tuple[Message, memoryview]:
+    pixels = np.ascontiguousarray(picture.pixels)
+    header = {"kind": "frame", "number": picture.number, "time": picture.time}
+    return {**header, "shape": pixels.shape}, pixels.data.cast("B")
+
+
+def _refusal(error: DeepregionsError) -> Message:
+    return {
+        "kind": "error",
+        "error": type(error).__name__,
+        "message": str(error.args[0]),
+        "hint": error.hint,
+    }
+
+
+def _listen(requests: Requests) -> None:
+    """Takes requests in; at their end it ends the process, whatever that is doing."""
+
+    def read(count: int) -> bytes:
+        content = b""
+        while len(content) < count:
+            # Not through Python's buffer, whose lock would be in the way when this process ends.
+            part = os.read(sys.stdin.fileno(), count - len(content))
+            if not part:
+                _end()
+            content += part
+        return content
+
+    while True:
+        requests.put(receive(read))
+
+
+def _end() -> NoReturn:
+    os._exit(0)
+
+
+def _restrict() -> None:
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # pipes do not count
+        with suppress(ValueError, OSError):  # a lower limit is there already
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
+
+
+def _limit_memory(most: int) -> None:
+    """Allows so many bytes more than there are now (so what leaked before does not count)."""
+    if resource is None or not _STATM.exists():  # other systems do not enforce this limit
+        return
+    now = int(_STATM.read_text().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or now + most < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (now + most, hard))
+
+
+def _alarm(seconds: float) -> None:
+    """Lets the kernel end this process after so long, also in the midst of a decoder."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)

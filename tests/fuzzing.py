@@ -1,0 +1,447 @@
+"""Readers that strangers' files go through, what to start from, and what must hold of any input.
+
+``test_fuzz.py`` tries some inputs of each; ``tools/fuzz.py`` tries as many as there is time for, in
+a process that runs this module (``python fuzzing.py TARGET ENGINE SECONDS SEED FOLDER``). To add
+a reader, add a :class:`Target`.
+
+What must hold: the reader gives a result that is as promised, or an error that is a
+``DeepregionsError`` of one printable line that names the file; it ends in time and takes no more
+memory than it may; it writes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import faulthandler
+import hashlib
+import io
+import json
+import mmap
+import random
+import resource
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+SECONDS = 20.0  # an input may take, on a busy machine; the slowest honest ones take 1
+MEMORY = 2 << 30  # bytes an input may take
+LONGEST = 1 << 18  # bytes of an input
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        seeds: Makes inputs to start from, whole ones and odd ones, in an empty folder.
+        load: Imports what it needs, and returns what reads a path and checks the result.
+        lay_out: Writes an input into a folder, and returns the path to read.
+    """
+
+    seeds: Callable[[Path], list[bytes]]
+    load: Callable[[], Callable[[Path], None]]
+    lay_out: Callable[[Path, bytes], Path] = lambda folder, content: _written(
+        folder / "input", content
+    )
+
+
+def attempt(target: Target, read: Callable[[Path], None], folder: Path, content: bytes) -> bool:
+    """Reads an input; returns whether it was read, or refused.
+
+    Raises:
+        AssertionError: The refusal, the result or the folder is not as it must be.
+        Exception: Whatever else the reader let through.
+    """
+    from deepregions.errors import DeepregionsError
+
+    path = target.lay_out(folder, content)
+    before = _listing(folder)
+    try:
+        read(path)
+        accepted = True
+    except DeepregionsError as error:
+        assert str(error).isprintable(), "the error is not one line"
+        assert path.name in str(error), "the error does not name the file"
+        accepted = False
+    assert _listing(folder) == before, "something was written"
+    return accepted
+
+
+def mutated(chance: random.Random, corpus: list[bytes]) -> bytes:
+    """Returns one of the inputs, changed in a few places."""
+    content = bytearray(chance.choice(corpus))
+    for _ in range(chance.choice((0, 1, 1, 2, 4, 8, 32))):
+        where = chance.randrange(len(content) + 1)
+        length = chance.choice((1, 1, 2, 4, 16, 256))
+        match chance.randrange(8):
+            case 0:
+                content[where : where + length] = chance.randbytes(length)
+            case 1:
+                del content[where : where + length]
+            case 2:
+                content[where:where] = content[where : where + length] * chance.randrange(1, 9)
+            case 3:
+                other = chance.choice(corpus)
+                start = chance.randrange(len(other) + 1)
+                content[where : where + length] = other[start : start + length]
+            case 4:
+                number = chance.choice((0, 1, 127, 255, 256, 32767, 65535, 2**31 - 1, 2**32 - 1))
+                packed = struct.pack(chance.choice((">Q", "<Q")), number)
+                size = chance.choice((1, 2, 4, 8))
+                content[where : where + size] = packed[:size] if packed[0] else packed[-size:]
+            case 5:
+                if where < len(content):
+                    content[where] ^= 1 << chance.randrange(8)
+            case 6:
+                content[where : where + length] = chance.choice(_WORDS)
+            case 7:
+                if chance.random() < 0.2:
+                    del content[where:]
+    return bytes(content[:LONGEST])
+
+
+_TEXT = """null NaN Infinity -Infinity 1e999 -1 0 1.5 true [] {} [[ "" "\\u0000" , : ; \\ / .. %
+\ufeff 99999999999999999999 -0.0 nan inf 0x10 é \U0001f600 " ' """
+_BYTES = (b"\n", b"\r\n", b"\t", b"\x1b[2J", b"\0", b"\xff\xfe", b"\xff" * 8)
+_DEEP = (b"[" * 2000, b'{"a":' * 2000)
+_WORDS = (*(word.encode() for word in _TEXT.split()), *_BYTES, *_DEEP)
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+# The readers
+
+
+def _media_seeds(wanted: Callable[[Any], bool]) -> Callable[[Path], list[bytes]]:
+    def seeds(folder: Path) -> list[bytes]:
+        import hostile
+
+        contents = []
+        for case in hostile.CASES:
+            if wanted(case):
+                case.make(path := folder / case.name)
+                contents.append(path.read_bytes()[:LONGEST])
+        return contents
+
+    return seeds
+
+
+def _images() -> Callable[[Path], list[bytes]]:
+    def wanted(case: Any) -> bool:
+        import hostile
+
+        return case in hostile.IMAGES and "bomb.png" not in case.name and "endless" not in case.name
+
+    return _media_seeds(wanted)
+
+
+def _videos() -> Callable[[Path], list[bytes]]:
+    def wanted(case: Any) -> bool:
+        import hostile
+
+        slow = ("hdr", "huge")  # seconds each
+        return case in hostile.VIDEOS and not case.name.startswith(slow)
+
+    return _media_seeds(wanted)
+
+
+def _load_media() -> Callable[[Path], None]:
+    import numpy as np
+
+    from deepregions.media.frames import Limits
+    from deepregions.media.sampling import Sampling
+    from deepregions.media.source import open_source
+
+    sampling = Sampling(count=3)
+    limits = Limits(pixels=4_000_000)
+
+    def read(path: Path) -> None:
+        with open_source(path, limits) as source:
+            choice = source.choose(sampling)
+            pictures = list(source.pictures(choice.numbers))
+            info = source.info
+        json.dumps(choice.record(sampling))
+        assert 1 <= len(pictures) <= 3
+        assert info.frames >= 1
+        assert 0 <= info.duration < float("inf")
+        assert 0 <= info.rate < float("inf")
+        numbers = [picture.number for picture in pictures]
+        assert numbers == sorted(set(numbers))
+        assert all(0 <= number < info.frames for number in numbers)
+        for picture in pictures:
+            height, width, depth = picture.pixels.shape
+            assert depth == 3
+            assert picture.pixels.dtype == np.uint8
+            assert 0 < height * width <= limits.pixels
+            assert 0 <= picture.time <= info.duration
+
+    return read
+
+
+def _landmark_seeds(_: Path) -> list[bytes]:
+    points = [[round(10 + n * 1.5, 2), 200 - n] for n in range(68)]
+    face = {"points": points, "order": "iBUG-68", "image": "a.jpg"}
+    whole = [face, [face, face], {"points": points}, {"points": [[1e5, -3.25]] * 68}]
+    odd = [[], {}, None, 3, {"points": points[1:]}, {"points": points, "order": "dlib"}]
+    return [json.dumps(content).encode() for content in (*whole, *odd)]
+
+
+def _load_landmarks() -> Callable[[Path], None]:
+    import torch
+
+    from deepregions.faces.landmarks import read_landmarks
+
+    def read(path: Path) -> None:
+        points = read_landmarks(path)
+        assert points.dtype == torch.float32
+        assert points.ndim == 3
+        assert points.shape[0] >= 1
+        assert points.shape[1:] == (68, 2)
+        assert points.isfinite().all()
+
+    return read
+
+
+def _openface_seeds(_: Path) -> list[bytes]:
+    """Tables as OpenFace 2 writes them, of a photograph and of a video; 2.0 put spaces in them."""
+    names = [f"{axis}_{n}" for axis in "xy" for n in range(68)]
+    values = [f"{100 + n % 68 * 1.7:.1f}" for n in range(136)]
+    photograph = [["face", "confidence", "pose_Tx", *names]]
+    photograph += [[str(n), "0.98", "-2.5", *values] for n in range(2)]
+    video = [["frame", "face_id", "timestamp", "confidence", "success", *names]]
+    video += [[str(n), "0", f"{n / 25:.3f}", "0.93", "1", *values] for n in range(1, 4)]
+    video += [["4", "0", "0.160", "0.02", "0", *["0.0"] * 136]]
+    tables = [photograph, video, video[:1], [row[:40] for row in video]]
+    texts = []
+    for table in tables:
+        csv.writer(text := io.StringIO(), lineterminator="\n").writerows(table)
+        texts += [text.getvalue(), text.getvalue().replace(",", ", ").replace("\n", "\r\n")]
+    return [text.encode() for text in texts]
+
+
+def _load_openface() -> Callable[[Path], None]:
+    from importlib import import_module
+
+    read_openface = import_module("deepregions.faces.openface").read_openface
+    return lambda path: str(read_openface(path)) and None
+
+
+def _manifest() -> dict[str, Any]:
+    return {
+        "schema": "deepregions.bundle",
+        "version": 2,
+        "deepregions": "0.1.0",
+        "members": [
+            {
+                "name": "tiny",
+                "class": "Tiny",
+                "settings": {"size": 8, "normalisation": "unit"},
+                "region": "eyes",
+                "database": "made",
+                "layout": "masked",
+                "resample": "bilinear",
+                "file": "tiny.safetensors",
+                "sha256": "",
+                "training": {"note": "made by a test"},
+            }
+        ],
+    }
+
+
+def _weights() -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    return save({"last.weight": torch.zeros(2, 3), "last.bias": torch.zeros(2)})
+
+
+def _with_digest(weights: bytes) -> bytes:
+    manifest = _manifest()
+    manifest["members"][0]["sha256"] = hashlib.sha256(weights).hexdigest()
+    return json.dumps(manifest, indent=2).encode()
+
+
+def _load_bundle() -> Callable[[Path], None]:
+    import torch
+    from torch import Tensor, nn
+
+    import deepregions.detectors
+    from deepregions.detectors import RegionDetector
+    from deepregions.weights.bundle import load_bundle
+
+    class Tiny(RegionDetector):
+        """As small as a detector can be, so that thousands can be built."""
+
+        name = "tiny"
+
+        def __init__(self, size: int = 8, normalisation: Any = "unit") -> None:
+            super().__init__(
+                size=size, normalisation=normalisation, optimizer=torch.optim.SGD, lr_scheduler=None
+            )
+            self.last = nn.Linear(3, 2)
+
+        @property
+        def head(self) -> nn.Module:
+            return self.last
+
+        def network(self, x: Tensor) -> Tensor:
+            return self.last(x.mean((2, 3)))
+
+    deepregions.detectors.Tiny = Tiny  # type: ignore[attr-defined]
+
+    def read(path: Path) -> None:
+        for member in load_bundle(path):
+            assert isinstance(member.detector, RegionDetector)
+            assert not member.detector.training
+
+    return read
+
+
+def _manifest_seeds(_: Path) -> list[bytes]:
+    whole = _with_digest(_weights())
+    return [whole, whole.replace(b"tiny.safetensors", b"../../etc/passwd"), b"{}", b"[]"]
+
+
+def _lay_out_manifest(folder: Path, content: bytes) -> Path:
+    (folder / "bundle").mkdir(exist_ok=True)
+    (folder / "bundle" / "tiny.safetensors").write_bytes(_weights())
+    (folder / "bundle" / "bundle.json").write_bytes(content)
+    return folder / "bundle"
+
+
+def _lay_out_bundle(folder: Path, content: bytes) -> Path:
+    """With the digest that the weights have, as whoever means harm would write it."""
+    (folder / "bundle").mkdir(exist_ok=True)
+    (folder / "bundle" / "tiny.safetensors").write_bytes(content)
+    (folder / "bundle" / "bundle.json").write_bytes(_with_digest(content))
+    return folder / "bundle"
+
+
+TARGETS: dict[str, Target] = {
+    "image": Target(_images(), _load_media),
+    "video": Target(_videos(), _load_media),
+    "landmarks": Target(_landmark_seeds, _load_landmarks),
+    "manifest": Target(_manifest_seeds, _load_bundle, _lay_out_manifest),
+    "bundle": Target(lambda _: [_weights()], _load_bundle, _lay_out_bundle),
+}
+if find_spec("deepregions.faces.openface"):
+    TARGETS["openface"] = Target(_openface_seeds, _load_openface)
+
+
+# A campaign: one process that tries inputs until its time is over
+
+
+class Campaign:
+    """Tries inputs; what it finds, and how far it is, are files that outlast it.
+
+    Args:
+        target: The reader.
+        folder: Receives ``input`` (the one that is being tried), ``count``, and ``found-*``.
+    """
+
+    def __init__(self, target: Target, folder: Path) -> None:
+        self._target = target
+        self._read = target.load()
+        self._folder = folder
+        self._desk = folder / "desk"
+        self._desk.mkdir(exist_ok=True)
+        self._places: set[str] = set()
+        with (folder / "count").open("w+b") as file:
+            file.write(bytes(16))
+            file.flush()
+            self._count = mmap.mmap(file.fileno(), 16)
+
+    def try_one(self, content: bytes) -> None:
+        """Tries an input, and keeps it if something is wrong that was not seen before."""
+        (self._folder / "input").write_bytes(content)
+        try:
+            accepted = attempt(self._target, self._read, self._desk, content)
+        except Exception as error:  # noqa: BLE001 - which ones come out is the question
+            place = "".join(traceback.format_tb(error.__traceback__)[-1:]) + type(error).__name__
+            if place not in self._places:
+                self._places.add(place)
+                name = f"found-{hashlib.sha256(content).hexdigest()[:12]}"
+                (self._folder / name).write_bytes(content)
+                (self._folder / f"{name}.txt").write_text(traceback.format_exc())
+            accepted = False
+        tried, read = struct.unpack("<QQ", self._count[:])
+        self._count[:] = struct.pack("<QQ", tried + 1, read + accepted)
+
+
+def counted(folder: Path) -> tuple[int, int]:
+    """Returns how many inputs a campaign has tried, and how many of them were read."""
+    path = folder / "count"
+    content = path.read_bytes() if path.exists() else b""
+    return struct.unpack("<QQ", content) if len(content) == 16 else (0, 0)
+
+
+def inputs(target: Target, folder: Path, seed: int) -> Iterator[bytes]:
+    """Yields the seeds, then changed ones without end."""
+    (folder / "seeds").mkdir()
+    corpus = target.seeds(folder / "seeds")
+    yield from corpus
+    chance = random.Random(seed)
+    while True:
+        yield mutated(chance, corpus)
+
+
+def run_own(target: Target, seconds: float, seed: int, folder: Path) -> None:
+    campaign = Campaign(target, folder)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    end = time.monotonic() + seconds
+    for content in inputs(target, folder, seed):
+        if time.monotonic() > end:
+            break
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        campaign.try_one(content)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def run_atheris(target: Target, seconds: float, seed: int, folder: Path) -> None:
+    import atheris
+
+    (folder / "seeds").mkdir()
+    (folder / "corpus").mkdir()
+    for number, content in enumerate(target.seeds(folder / "seeds")):
+        (folder / "corpus" / str(number)).write_bytes(content)
+    with atheris.instrument_imports(include=["deepregions", "PIL", "json", "csv"]):
+        campaign = Campaign(target, folder)
+    options = {
+        "max_total_time": max(int(seconds), 1),
+        "seed": seed + 1,  # 0 would be the time
+        "timeout": int(SECONDS),
+        "rss_limit_mb": (MEMORY >> 20) + 1024,
+        "max_len": LONGEST,
+        "artifact_prefix": f"{folder}/died-",
+        "verbosity": 0,
+        "print_final_stats": 1,
+    }
+    arguments = [f"-{name}={value}" for name, value in options.items()]
+    atheris.Setup([sys.argv[0], *arguments, str(folder / "corpus")], campaign.try_one)
+    atheris.Fuzz()
+
+
+ENGINES = {"own": run_own, "atheris": run_atheris}
+
+if __name__ == "__main__":
+    name, engine, seconds_, seed_, folder_ = sys.argv[1:]
+    faulthandler.enable()
+    ENGINES[engine](TARGETS[name], float(seconds_), int(seed_), Path(folder_))

@@ -1,0 +1,121 @@
+"""Detect's table: what is in it, that no cell is a formula, and that it grows row by row."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow.csv
+import pytest
+from detect_json import FACTS, input_results
+from hypothesis import given, settings
+from test_report import analysis
+
+from deepregions.analysis.report import CsvTable, write_csv
+from deepregions.analysis.report.table import COLUMNS
+from deepregions.analysis.results import InputResult, to_json
+from deepregions.types import REGIONS, Status
+
+MODELS = [
+    {"detector": detector, "region": str(region)}
+    for detector in ("xception", "dsp-fwa")
+    for region in REGIONS
+]
+
+
+def table(*results: InputResult, models: Any = MODELS) -> list[dict[str, str]]:
+    stream = io.StringIO(newline="")
+    write_csv(results, stream, models)
+    stream.seek(0)
+    return list(csv.DictReader(stream, strict=True))
+
+
+def test_a_row_for_each_track_with_the_numbers_of_the_json(tmp_path: Path) -> None:
+    video = analysis().result
+    unread = InputResult("b.jpg", "image", Status.UNREADABLE, "b.jpg: damaged image")
+    path = tmp_path / "results.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        write_csv([video, unread], stream, MODELS)
+    read = pyarrow.csv.read_csv(path)  # numbers become numbers, without being told
+    assert read.column_names == [*COLUMNS, *(f"{m['detector']}/{m['region']}" for m in MODELS)]
+    first, second, last = read.to_pylist()
+    written = to_json(video, FACTS)
+    for row, track in zip((first, second), written["tracks"], strict=True):
+        assert (row["input"], row["kind"]) == ("case/a b.mp4", "video")
+        for key in ("track", "status", "score", "log_odds", "start", "end", "faces", "scored"):
+            assert row[key] == track[key]
+        assert row["message"] == "; ".join(track["reasons"])
+        assert (row["input_status"], row["input_score"]) == ("ok", written["score"])
+        for cell in track["cells"]:
+            assert row[f"{cell['detector']}/{cell['region']}"] == cell["score"]
+    known = {key: value for key, value in last.items() if value is not None}
+    assert known == {
+        "input": "b.jpg",
+        "kind": "image",
+        "status": "unreadable",
+        "message": "b.jpg: damaged image",
+        "input_status": "unreadable",
+    }
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-rf", "@SUM(A1)", "\t=1", "\r=1", "＝1", "'=1"])
+def test_no_cell_is_a_formula(name: str) -> None:
+    result = InputResult(name, "image", Status.UNREADABLE, name)
+    models = [{"detector": name, "region": "eyes"}]
+    (row,) = table(result, models=models)
+    for text in (row["input"], row["message"], [*row][-1]):
+        assert text.startswith("'")
+    assert row["input"].removeprefix("'") == name
+
+
+def test_texts_are_quoted_so_that_no_other_separator_splits_them() -> None:
+    stream = io.StringIO()
+    write_csv([InputResult("a;=1+1", "image", Status.ERROR, "x\ty")], stream, [])
+    assert '"a;=1+1"' in stream.getvalue()
+    assert '"x\ty"' in stream.getvalue()
+
+
+def test_negative_numbers_stay_numbers() -> None:
+    result = analysis().result
+    rows = table(result)
+    assert [float(row["log_odds"]) for row in rows] == [
+        round(track.log_odds or 0, 6) for track in result.tracks
+    ]
+    assert any(row["log_odds"].startswith("-") for row in rows)
+
+
+@given(input_results())
+@settings(max_examples=60)
+def test_any_result_is_rows_that_can_be_read_again(result: InputResult) -> None:
+    networks = {
+        (cell.detector, str(cell.region)) for track in result.tracks for cell in track.cells
+    }
+    models = [{"detector": detector, "region": region} for detector, region in sorted(networks)]
+    stream = io.StringIO(newline="")
+    write_csv([result], stream, models)
+    text = stream.getvalue()
+    assert text.encode("utf-8").decode("utf-8") == text
+    header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    assert len(header) == len(COLUMNS) + len(models)
+    assert len(rows) == max(1, len(result.tracks))
+    written = to_json(result, FACTS)
+    for row, track in zip(rows, written["tracks"], strict=False):
+        assert row[4] == ("" if track["score"] is None else str(track["score"]))
+        assert row[2] == track["status"]
+        for place, (detector, region) in enumerate(sorted(networks), len(COLUMNS)):
+            (score,) = (
+                cell["score"]
+                for cell in track["cells"]
+                if (cell["detector"], cell["region"]) == (detector, region)
+            )
+            assert row[place] == ("" if score is None else str(score))
+    for row in rows:
+        assert not row[0].startswith(("=", "+", "-", "@", "\t"))
+
+
+def test_rows_are_there_as_soon_as_their_input_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        rows = CsvTable(stream, MODELS)
+        rows.add(analysis().result)
+        assert len(path.read_text().splitlines()) == 3  # not closed yet

@@ -1,0 +1,109 @@
+"""The list of inputs: in their order, with counts and links that lead nowhere else."""
+
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_report import HOSTILE, Page, analysis, check_page
+
+from deepregions.analysis.evidence import Analysis
+from deepregions.analysis.report import IndexRow, index_row, write_index
+from deepregions.analysis.results import InputResult, probability
+from deepregions.types import Status
+
+
+def unread(name: str, status: Status = Status.UNREADABLE) -> IndexRow:
+    return index_row(Analysis(InputResult(name, "image", status, "damaged")))
+
+
+def written(rows: list[IndexRow], folder: Path, **options: str) -> Page:
+    folder.mkdir(exist_ok=True)
+    write_index(rows, folder / "index.html", **options)
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
+    return check_page((folder / "index.html").read_text(encoding="utf-8"))
+
+
+def test_inputs_are_listed_in_their_order_with_status_score_and_link(tmp_path: Path) -> None:
+    made = analysis()
+    low = replace(made.result, input="z.mp4", log_odds=-0.7654321)
+    rows = [
+        index_row(made, "a b.html"),
+        unread("folder/b.jpg"),
+        index_row(Analysis(low), "z.html"),
+        unread("c.jpg", Status.NO_FACE),
+    ]
+    page = written(rows, tmp_path)
+    assert page.values == [
+        round(probability(value) or 0, 6) for value in (made.result.log_odds, low.log_odds)
+    ]
+    assert [link["href"] for link in page.all("a")] == ["./a%20b.html", "./z.html"]
+    order = [page.words.index(name) for name in ("a b.mp4", "b.jpg", "z.mp4", "c.jpg")]
+    assert order == sorted(order)
+    for said in ("4 inputs", "all: 4", "ok: 2", "no_face: 1", "unreadable: 1", "uncalibrated"):
+        assert said in page.words
+    assert page.words.count("damaged") == 2
+    assert page.words.count("no score") == 2
+    (image,) = page.all("img")
+    assert image["alt"] == "a b.mp4"
+
+
+def test_a_status_is_chosen_without_scripts(tmp_path: Path) -> None:
+    page = written([unread("a.jpg"), index_row(analysis())], tmp_path)
+    style = (tmp_path / "index.html").read_text().split("<style>")[1].split("</style>")[0]
+    assert [entry["id"] for entry in page.all("input")] == [
+        "show-all",
+        "show-ok",
+        "show-unreadable",
+    ]
+    for status in ("ok", "unreadable"):
+        rule = f"body:has(#show-{status}:checked) tbody tr:not(.is-{status}) {{ display: none; }}"
+        assert rule in style
+    rows = [row["class"] for row in page.all("tr") if "class" in row]
+    assert rows == ["is-unreadable", "is-ok"]
+
+
+def test_a_calibrated_list_does_not_say_uncalibrated(tmp_path: Path) -> None:
+    assert "uncalibrated" not in written([unread("a.jpg")], tmp_path, calibration="by x").words
+
+
+def test_a_thousand_inputs_stay_small(tmp_path: Path) -> None:
+    row = index_row(analysis(), "a.html")
+    assert row.thumbnail is not None
+    assert len(row.thumbnail) < 8000  # of noise; a photograph takes 3000
+    page = written([replace(row, thumbnail="data:image/jpeg;base64,AAAA")] * 1000, tmp_path)
+    assert len(page.all("tr")) == 1001
+    assert "1,000 inputs" in page.words
+    assert (tmp_path / "index.html").stat().st_size < 1_500_000
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    name = HOSTILE.replace("/", "_")
+    hostile = replace(unread(name), page=f"{name}.html", message=HOSTILE)
+    page = written([hostile], tmp_path / "hostile")
+    plain = written([replace(unread("x"), page="x.html")], tmp_path / "plain")
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    assert "<script>alert(1)<_script>\\n" in page.words
+    assert "\\u202e" in page.words
+
+
+@given(st.text(st.characters(exclude_categories=()), min_size=1, max_size=30))
+@settings(max_examples=60)
+def test_a_link_leads_to_its_file_and_nowhere_else(name: str) -> None:
+    try:
+        encoded = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return  # no file can have this name
+    link = replace(unread("x"), page=name).link
+    assert link.startswith("./")
+    assert link.isascii()
+    assert not set(link) & set("<>\"'?#:\\ \n")
+    assert unquote_to_bytes(link.removeprefix("./")) == encoded
+
+
+@pytest.mark.parametrize("page", ["javascript:alert(1)", "http://x.y/", "//x.y/z", "..html"])
+def test_no_name_is_an_address(page: str) -> None:
+    assert replace(unread("x"), page=page).link.startswith("./")
+    assert ":" not in replace(unread("x"), page=page).link

@@ -1,0 +1,417 @@
+"""The page of one input: one file, escaped, with the JSON's numbers."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detect_json import FACTS, input_results, names
+from hypothesis import given, settings
+from networks import landmarks, picture
+
+from deepregions.analysis.evidence import Analysis, Evidence, Strip
+from deepregions.analysis.report import HeatMap, write_page
+from deepregions.analysis.report.colours import TRACKS
+from deepregions.analysis.report.page import render_page
+from deepregions.analysis.report.plots import Sampled, Timeline, height, time_axis
+from deepregions.analysis.report.views import why_not
+from deepregions.analysis.report.words import clock, visible
+from deepregions.analysis.results import (
+    Cell,
+    FaceResult,
+    InputResult,
+    probability,
+    summarise_input,
+    to_json,
+)
+from deepregions.types import REGIONS, Region, Status
+
+# Attributes by which a page makes a browser fetch something.
+FETCHING = {"src", "srcset", "href", "xlink:href", "poster", "data", "action", "background", "cite"}
+VOID = {"meta", "link", "img", "br", "input"}
+HOSTILE = "<script>alert(1)</script>\n\"'&<img src=//x.y/z onerror=a>\u202egpj.\u2066\x1b[31m\udcff"
+
+
+class Page(HTMLParser):
+    """What a browser would see of a page; fails where tags are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.values: list[float] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"an attribute of {tag} is there twice"
+        if tag == "data":
+            self.values.append(float(dict(attrs)["value"] or ""))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def check_page(text: str) -> Page:
+    """Checks what holds for every page: it is one file, and accessible."""
+    page = Page(text)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert not {"script", "iframe", "object", "embed", "base", "form"} & {t for t, _ in page.tags}
+    (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv")]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.tags:
+        assert not FETCHING & attributes.keys() - {"src", "href"}
+        assert not [name for name in attributes if name.startswith("on")]
+        assert tag == "img" or "src" not in attributes
+        assert tag in {"a", "link"} or "href" not in attributes
+        if tag == "img":
+            assert (attributes["alt"] or "").strip()
+            assert (attributes["src"] or "").startswith("data:image/jpeg;base64,")
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+        if tag == "a":
+            target = attributes["href"] or ""
+            assert target.startswith("./") or target.removeprefix("#") in ids
+        if "aria-labelledby" in attributes:
+            assert attributes["aria-labelledby"] in ids
+        if tag == "th":
+            assert attributes["scope"] in {"row", "col"}
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+    assert page.all("html")[0]["lang"] == "en"
+    return page
+
+
+def analysis(people: int = 2, frames: int = 6, **facts: Any) -> Analysis:
+    """A video of people with gaps, without any network."""
+    faces, strip = [], Strip()
+    for frame in range(frames):
+        strip.add(10 * frame, frame / 3, picture(120, 160, seed=frame))
+        for track in range(people):
+            if track == 1 and frame == 2:
+                continue  # not found
+            judged = not (track == 0 and frame == 3)
+            cells = tuple(
+                Cell(detector, region, 0.1 * frame + track - index / 5)
+                if judged and region is not Region.REST
+                else Cell(detector, region, None)
+                for index, detector in enumerate(("xception", "dsp-fwa"))
+                for region in REGIONS
+            )
+            value = 0.3 * frame - track + 0.123456 if judged else None
+            faces.append(
+                FaceResult(
+                    10 * frame,
+                    frame / 3,
+                    track,
+                    (10.0 + 60 * track, 20.0, 50.0 + 60 * track, 70.0),
+                    Status.OK if judged else Status.LOW_QUALITY,
+                    value,
+                    cells,
+                    ("rest: half of it is outside",) if judged else ("blurred",),
+                    {"sharpness": 0.5 + frame / 10, "yaw": None},
+                )
+            )
+    result = summarise_input(
+        "case/a b.mp4",
+        "video",
+        frames,
+        faces,
+        media={"width": 160, "height": 120, "duration": frames / 3},
+        sampling={"how": "count", "numbers": [10 * frame for frame in range(frames)]},
+        **facts,
+    )
+    tops = [
+        max((f for f in faces if f.track == t and f.log_odds), key=lambda f: f.log_odds or 0)
+        for t in range(people)
+    ]
+    evidence = tuple(Evidence(picture(), landmarks()[0], face) for face in tops)
+    return Analysis(result, evidence, strip.thumbnails())
+
+
+def test_the_page_says_what_the_json_says() -> None:
+    made = analysis(warnings=("The landmarks are others than in training.",))
+    page = check_page(render_page(made, FACTS))
+    written = to_json(made.result, FACTS)
+    known = {f["score"] for f in (written, *written["tracks"], *written["faces"])}
+    known |= {c["score"] for f in (*written["tracks"], *written["faces"]) for c in f["cells"]}
+    assert page.values[0] == written["score"]
+    assert set(page.values) <= known - {None}
+    shown = Counter(page.values)
+    for face in written["faces"]:
+        assert face["score"] is None or shown[face["score"]] >= 2  # under its frame, in the list
+    for track in written["tracks"]:
+        for cell in track["cells"]:
+            assert cell["score"] is None or cell["score"] in shown
+        assert track["score"] in shown
+    for said in (
+        "highest track",
+        "Uncalibrated: this is not a probability",
+        "The landmarks are others than in training.",
+        "6 frames looked at; 11 faces in 2 tracks, 10 judged",
+        FACTS["models"][0]["sha256"],
+        "deepregions detect 'a b.mp4'",
+        "dlib68+hog",
+        "blurred",
+        "rest: half of it is outside",
+        "What this cannot tell",
+    ):
+        assert said in page.words, said
+
+
+@given(input_results())
+@settings(max_examples=40)
+def test_any_result_makes_a_page_with_its_numbers(result: InputResult) -> None:
+    page = check_page(render_page(Analysis(result), FACTS))
+    written = to_json(result, FACTS)
+    if written["score"] is None:
+        assert "no score" in page.words
+        assert str(result.status) in page.words
+        assert "neither that it is genuine nor that it is fake" in page.words
+    else:
+        assert page.values[0] == written["score"]
+    known = {f["score"] for f in (written, *written["tracks"], *written["faces"])}
+    known |= {c["score"] for f in written["tracks"] for c in f["cells"]}
+    assert set(page.values) <= known
+
+
+@given(names.filter(bool))
+@settings(max_examples=40)
+def test_names_cannot_become_anything_but_text(name: str) -> None:
+    _same_tags(name)
+
+
+def test_hostile_names_are_shown_as_they_are() -> None:
+    page = _same_tags(HOSTILE)
+    for shown in ("<script>alert(1)</script>\\n", "\\u202egpj", "\\x1b[31m", "\\udcff"):
+        assert shown in page.words
+    text = "".join(page.text)
+    assert not {"\u202e", "\u2066", "\x1b"} & set(text)
+
+
+def _same_tags(name: str) -> Page:
+    """Renders with a name in every place that data can reach; the tags must stay the same."""
+
+    def page(word: str) -> Page:
+        made = analysis(people=1, frames=2, warnings=(word,))
+        cells = tuple(replace(cell, detector=word) for cell in made.result.tracks[0].cells)
+        track = replace(made.result.tracks[0], cells=cells, reasons=(word,), rule=word)
+        faces = tuple(
+            replace(face, reasons=(word,), quality={word: 1.0}) for face in made.result.faces
+        )
+        result = replace(
+            made.result,
+            input=f"folder/{word}".replace("/", "_"),
+            rule=word,
+            message=word,
+            tracks=(track,),
+            faces=faces,
+            media={"notes": [word], word: word},
+            sampling={word: [word, {word: word}]},
+        )
+        model = dict.fromkeys(("name", "detector", "region", "database", "sha256"), word)
+        facts = {**FACTS, "models": [{**model, "landmarks": word}], "command": [word]}
+        facts |= {"device": word, "versions": {"a": word}, "fusion": word}
+        heat = HeatMap(0, word, Region.EYES, picture(8, 8))
+        return check_page(render_page(replace(made, result=result), facts, heatmaps=[heat]))
+
+    hostile, plain = page(name), page("x")
+    assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
+    assert [[*a] for _, a in hostile.tags] == [[*a] for _, a in plain.tags]
+    return hostile
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    made = analysis(people=1, frames=1)
+    made = replace(made, result=replace(made.result, input="x" * 300 + ".mp4"))
+    path = tmp_path / f"{'é' * 125}.html"  # 255 bytes
+    write_page(made, FACTS, path)
+    assert "x" * 300 in check_page(path.read_text(encoding="utf-8")).words
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("before")
+    broken = replace(analysis(), strip=(replace(analysis().strip[0], jpeg=b"no picture"),))
+    with pytest.raises(OSError, match="cannot identify"):
+        write_page(broken, FACTS, path)
+    assert path.read_text() == "before"
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_a_page_of_three_people_in_32_frames_stays_small(tmp_path: Path) -> None:
+    data = pytest.importorskip("skimage.data", reason="the photograph is in scikit-image's wheel")
+    photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1)
+    made = analysis(people=3, frames=32)
+    strip = Strip()
+    for frame in range(32):
+        strip.add(10 * frame, frame / 3, photo.roll(frame, 2))
+    points = landmarks(centre=110, scale=60)[0] + torch.tensor([115.0, 10.0])
+    evidence = tuple(replace(e, image=photo, landmarks=points) for e in made.evidence)
+    path = tmp_path / "page.html"
+    write_page(replace(made, strip=strip.thumbnails(), evidence=evidence), FACTS, path)
+    assert path.stat().st_size < 1_500_000
+    page = check_page(path.read_text(encoding="utf-8"))
+    assert len(page.all("img")) == 24 + 3 * (1 + len(REGIONS))
+
+
+def test_heat_maps_have_their_place_only_where_there_are_some() -> None:
+    made = analysis()
+    without = check_page(render_page(made, FACTS))
+    assert "Where the networks looked" not in without.words
+    heat = HeatMap(1, "xception", Region.EYES, picture(60, 60), inside=0.634)
+    page = check_page(render_page(made, FACTS, heatmaps=[heat]))
+    assert page.words.count("Where the networks looked") == 1
+    assert "63 % of the heat is inside the region" in page.words
+    alts = [image["alt"] for image in page.all("img")]
+    assert "Heat-map of xception on region eyes of track 1" in alts
+
+
+def test_no_score_is_never_shown_as_one() -> None:
+    result = InputResult("a.jpg", "image", Status.UNREADABLE, "a.jpg: damaged image")
+    page = check_page(render_page(Analysis(result), FACTS))
+    assert not page.values
+    assert "a.jpg: damaged image" in page.words
+    assert not re.search(r"\b0\.\d{3}\b", page.words.replace("0.1.0", ""))
+
+
+def test_a_calibrated_score_is_not_called_uncalibrated() -> None:
+    page = check_page(render_page(analysis(), {**FACTS, "calibration": {"database": "dfdc"}}))
+    assert "not a probability" not in page.words
+    assert "dfdc" in page.words
+
+
+def test_many_tracks_are_all_listed_and_the_highest_shown_in_detail() -> None:
+    made = analysis(people=30, frames=1)
+    page = check_page(render_page(made, FACTS))
+    assert len(page.all("article")) == 24
+    assert "the 24 tracks with the highest scores" in page.words
+    assert {f"track-{number}" for number in range(24)} <= {a.get("id") for _, a in page.tags}
+
+
+def test_frames_say_in_words_what_their_boxes_show() -> None:
+    page = check_page(render_page(analysis(), FACTS))
+    alts = [str(image["alt"]) for image in page.all("img")]
+    assert any(
+        re.fullmatch(
+            r"Frame at 1\.00 s: track 0 not judged, not good enough to be judged; "
+            r"track 1 judged, 0\.\d{3}",
+            alt,
+        )
+        for alt in alts
+    )
+    dashed = [a for a in page.all("rect") if "unjudged" in str(a.get("class"))]
+    assert len(dashed) == 1
+
+
+def test_a_curve_breaks_where_there_was_no_verdict() -> None:
+    result = analysis().result
+    timeline = Timeline(time_axis(2.0), Sampled(result))
+    for track, expected in ((0, "MLLMLX"), (1, "MLMLLX")):
+        faces = [face for face in result.faces if face.track == track]
+        drawn = timeline.curve(faces, [face.log_odds for face in faces])
+        assert re.sub(r"[\d. ]", "", drawn.line) == expected.replace("X", "")
+        assert drawn.count == 5
+        assert drawn.missing == ((50.0,) if track == 0 else ())
+        x, y = (float(number) for number in drawn.dots[1:].split("h")[0].split())
+        assert x == 0
+        assert y == pytest.approx(100 * (1 - (probability(faces[0].log_odds) or 0)), abs=0.01)
+
+
+def test_frames_between_are_known_from_what_was_recorded() -> None:
+    result = analysis().result
+    first, _, third = [face for face in result.faces if face.track == 1][:3]
+    assert Sampled(result).between(first, third) == 2  # 0 (10) (20) 30
+    assert Sampled(replace(result, sampling={})).between(first, third) == 2  # of another's faces
+    by_place = replace(result, sampling={}, frames=100)
+    assert Sampled(by_place).between(first, third) == 29
+
+
+@given(names)
+def test_what_is_visible_can_be_encoded_and_hides_nothing(text: str) -> None:
+    shown = visible(text)
+    shown.encode("utf-8")
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", shown)
+    assert visible("Ünïcode 名前 👩🏽 a\u00a0b") == "Ünïcode 名前 👩🏽 a\u00a0b"
+
+
+def test_times_read_as_clocks() -> None:
+    assert [clock(t) for t in (0, 3.2, 59.99, 60, 3725.5)] == [
+        "0.00 s", "3.20 s", "59.99 s", "1:00.00", "1:02:05.50",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", [0, 0.04, 0.3, 1, 9.9, 61, 3599, 7200, 1e6, float("nan"), 1e300])
+def test_an_axis_has_few_ticks_in_order(end: float) -> None:
+    axis = time_axis(end)
+    places = [place for place, _ in axis.ticks]
+    assert 2 <= len(places) <= 8
+    assert places[0] == 0
+    assert places == sorted(set(places))
+    assert places[-1] <= 100
+    assert len({label for _, label in axis.ticks}) == len(places)
+
+
+def test_heights_are_scores() -> None:
+    assert height(0.0) == 50
+    assert height(50.0) == pytest.approx(0)
+    assert height(-50.0) == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        (("mouth: turned away", "eyes: too dark"), "eyes: too dark"),
+        (("Blurred", "mouth: turned away"), "Blurred"),
+        (("mouth: turned away",), "the region was not judged"),
+        ((), "the region was not judged"),
+    ],
+)
+def test_a_cell_is_told_its_own_reasons(reasons: tuple[str, ...], told: str) -> None:
+    assert why_not(Cell("xception", Region.EYES, None), reasons) == told
+
+
+def test_track_colours_stand_out_on_white_and_on_black() -> None:
+    for colour, ink in TRACKS:
+        assert _contrast(colour, "#ffffff") >= 3  # WCAG 2.2, 1.4.11
+        assert _contrast(colour, "#15171a") >= 3
+        assert _contrast(colour, ink) >= 4.5  # 1.4.3
+
+
+def _contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2.2."""
+
+    def luminance(colour: str) -> float:
+        channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)

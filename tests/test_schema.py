@@ -1,0 +1,129 @@
+"""The JSON Schema of detect's output, and the command that prints it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+from detect_json import FACTS, input_results, validate_detect, validator
+from hypothesis import given, settings
+
+from deepregions.analysis.results import (
+    SCHEMA,
+    VERSION,
+    Cell,
+    FaceResult,
+    InputResult,
+    summarise_input,
+    to_json,
+)
+from deepregions.commands.cli import run
+from deepregions.types import Region, Status
+
+
+def one_face(log_odds: float | None = 1.5) -> dict[str, Any]:
+    status = Status.OK if log_odds is not None else Status.LOW_QUALITY
+    cells = (Cell("xception", Region.EYES, log_odds),)
+    face = FaceResult(0, 0.0, 0, (1.0, 2.0, 3.0, 4.0), status, log_odds, cells, (), {"size": 50.0})
+    written = to_json(summarise_input("a.jpg", "image", 1, (face,)), FACTS)
+    return json.loads(json.dumps(written))
+
+
+@given(input_results())
+@settings(max_examples=60)
+def test_whatever_comes_of_an_input_is_as_the_schema_says(result: InputResult) -> None:
+    validate_detect(to_json(result, FACTS))
+    validate_detect(to_json(result, {**FACTS, "landmarks": None}))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("score",), None),
+        (("score",), 1.01),
+        (("score",), "0.5"),
+        (("log_odds",), None),
+        (("status",), "fake"),
+        (("status",), "low_quality"),  # with a score
+        (("version",), 1),
+        (("verdict",), "fake"),
+        (("kind",), "gif"),
+        (("models",), []),
+        (("models", 0, "sha256"), "abc"),
+        (("landmarks", "version"), 3),
+        (("media", "width"), 0),
+        (("sampling", "numbers"), [0, -1]),
+        (("tracks", 0, "score"), None),
+        (("tracks", 0, "faces"), 0),
+        (("faces", 0, "score"), None),
+        (("faces", 0, "status"), "too_small"),
+        (("faces", 0, "box"), [1, 2, 3]),
+        (("faces", 0, "extra"), 1),
+        (("faces", 0, "quality", "size"), "large"),
+        (("faces", 0, "cells", 0, "score"), None),
+        (("faces", 0, "cells", 0, "region"), "ear"),
+        (("faces", 0, "cells", 0, "log_odds"), None),
+    ],
+)
+def test_what_is_wrong_does_not_pass(place: tuple[str | int, ...], value: Any) -> None:
+    written: Any = one_face()
+    written["sampling"]["numbers"] = [0]
+    validate_detect(written)
+    inner = written
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        validate_detect(written)
+
+
+def test_without_a_score_there_is_none_and_a_message() -> None:
+    written = one_face(None)
+    validate_detect(written)
+    with pytest.raises(jsonschema.ValidationError):
+        validate_detect({**written, "score": 0.5, "log_odds": 0.0})
+    with pytest.raises(jsonschema.ValidationError):
+        validate_detect({**written, "message": ""})
+    unread = InputResult("a.jpg", "image", Status.UNREADABLE, "a.jpg: damaged")
+    validate_detect(to_json(unread, FACTS))
+    with pytest.raises(jsonschema.ValidationError):
+        validate_detect(to_json(replace(unread, log_odds=0.1), FACTS))
+
+
+def test_every_key_that_is_written_must_be_there() -> None:
+    written = one_face()
+    optional = {"rules", "gates", "command", "device", "calibration", "versions"}
+    for key in written:
+        rest = {name: value for name, value in written.items() if name != key}
+        assert validator().is_valid(rest) == (key in optional), key
+
+
+def test_the_schema_is_of_the_version_that_is_written() -> None:
+    schema: Any = validator().schema
+    assert schema["properties"]["schema"]["const"] == SCHEMA
+    assert schema["properties"]["version"]["const"] == VERSION
+    assert schema["$id"] == f"urn:{SCHEMA.replace('.', ':')}:{VERSION}"
+
+
+def test_every_field_is_described() -> None:
+    schema: Any = validator().schema
+    kinds = {"properties": schema, **schema["$defs"]}
+    fields = {
+        (kind, name): field
+        for kind, definition in kinds.items()
+        for name, field in definition.get("properties", {}).items()
+    }
+    for where, field in fields.items():
+        target = schema["$defs"][field["$ref"].rsplit("/", 1)[1]] if "$ref" in field else field
+        assert len(target.get("description", "")) > 5, where
+        for name, inner in field.get("properties", {}).items():
+            assert inner.get("description"), (where, name)
+
+
+def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema", "detect"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == validator().schema
+    assert run(["schema", "detct"]) == 2
+    assert capsys.readouterr().out == ""
