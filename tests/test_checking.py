@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -58,6 +59,7 @@ def test_a_half_downloaded_one(uadfv: Path, capsys: pytest.CaptureFixture[str]) 
         "group": "fake",
         "found": 20,
         "published": 49,
+        "least": 49,
         "optional": False,
     }
     out = uadfv.parent / "store"
@@ -80,6 +82,23 @@ def test_another_root_says_what_was_expected(
     assert "expected" in printed
     assert run(["databases", "check", name, "--root", str(tmp_path), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["problems"]
+
+
+def test_counts_of_others_may_be_a_little_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    part = tmp_path / "dfdc_train_part_0"
+    names = [f"v{number:03d}.mp4" for number in range(198)]
+    write_json(part / "metadata.json", {name: {"label": "REAL"} for name in names})
+    for name in names:
+        fill(part / name)
+    facts = replace(Dfdc.facts, published={"train original": 200})
+    monkeypatch.setattr(Dfdc, "facts", facts)
+    assert not check(Dfdc(tmp_path)).partial
+    (part / names[0]).unlink()
+    assert check(Dfdc(tmp_path)).absent == ("dfdc_train_part_0/v000.mp4",)
+    write_json(part / "metadata.json", {name: {"label": "REAL"} for name in names[1:]})
+    assert check(Dfdc(tmp_path)).problems == ("train original: 197 of 200 videos",)
 
 
 def test_lists_that_name_absent_files(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import chain, islice
@@ -44,6 +45,7 @@ Results = Callable[[Sequence[Clip]], Stream]
 _PLAN = "plan.json"
 _REPORT = "report.json"
 _FACES_PER_SHARD = 512  # what a killed run loses at most; some 20 MB
+_PATIENCE = 1800.0  # seconds for a clip in a process of its own: longer is a decoder that hangs
 _CLIPS_AHEAD = 4  # per process: enough that none waits, few enough to hold in memory
 
 
@@ -146,7 +148,9 @@ def prepare(
     )
     plan = _plan(info, clips)
     groups = _groups(clips, frames_per_video)
-    job = _Job(detector if workers > 1 else finder, device, finder.name, options)
+    many = workers > 1
+    patience = _PATIENCE if many else 0.0
+    job = _Job(detector if many else finder, device, finder.name, options, patience)
     try:
         _open_folder(out, plan)
         reports = _write(out, plan, groups, partial(_results, job, workers), progress)
@@ -174,6 +178,7 @@ class _Job:
     device: str
     name: str
     options: Extraction
+    patience: float  # seconds for a clip; 0 is no limit
 
     def __call__(self, clip: Clip) -> tuple[list[FaceRecord], ClipReport]:
         finder = self.detector
@@ -181,7 +186,21 @@ class _Job:
             finder = _loaded(finder, self.device)
         if finder.name != self.name:
             raise StoreError(f"the landmark backend is {self.name} here, {finder.name} there")
-        return extract(clip, finder, self.options)
+        with _at_most(self.patience):
+            return extract(clip, finder, self.options)
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Lets the system end this process if the work in it takes longer; 0 is no limit."""
+    if not seconds or not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @cache
@@ -194,6 +213,8 @@ def _begin() -> None:
     """Processes are the parallelism; threads on top of them would fight for the cores."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it, also in the midst of a decoder
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -282,7 +303,9 @@ def _one_by_one(job: _Job, clips: Sequence[Clip]) -> Stream:
             try:
                 yield pool.submit(job, clip).result()
             except BrokenProcessPool:
-                failure = "the process that read it died (a broken file, or too little memory)"
+                failure = (
+                    "the process that read it died, or hung (a broken file, or too little memory)"
+                )
                 yield [], ClipReport(clip.key, clip.split, clip.label, failure=failure)
                 pool.shutdown()
                 pool = _pool(1)

@@ -43,6 +43,7 @@ class Facts:
         layout: What its root must hold.
         published: How many videos, by group (:meth:`Adapter.group_of`).
         optional: The groups of ``published`` that may be missing altogether.
+        tolerance: The share of a group by which counts of others and ours may differ.
         source: Where these numbers are from.
         splits: Which official split there is.
     """
@@ -53,6 +54,7 @@ class Facts:
     layout: str
     published: Mapping[str, int] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    tolerance: float = 0.0
     source: str = ""
     splits: str = "none"
 

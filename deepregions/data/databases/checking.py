@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from deepregions.data.clips import Clip
@@ -27,19 +28,20 @@ class GroupCount:
         group: Such as ``"Deepfakes"`` or ``"train fake"``.
         found: How many are there and can be used.
         published: How many there should be; None if that is not known.
+        least: How many there must be for it to be complete.
         optional: Whether it may be missing altogether.
     """
 
     group: str
     found: int
     published: int | None
+    least: int = 0
     optional: bool = False
 
     @property
     def short(self) -> bool:
         """Whether some are missing."""
-        missing = self.published is not None and self.found < self.published
-        return missing and not (self.optional and not self.found)
+        return self.found < self.least and not (self.optional and not self.found)
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,15 @@ def _counted(database: Adapter, clips: Sequence[Clip]) -> tuple[GroupCount, ...]
     found = Counter(database.group_of(clip) for clip in clips)
     expected = database.expected()
     optional = database.facts.optional if set(expected) == set(database.facts.published) else ()
+    share = 1 - database.facts.tolerance
     return tuple(
-        GroupCount(group, found[group], expected.get(group), group in optional)
+        GroupCount(
+            group,
+            found[group],
+            expected.get(group),
+            ceil(share * expected.get(group, 0)),
+            group in optional,
+        )
         for group in dict.fromkeys((*expected, *sorted(found)))
     )
 
