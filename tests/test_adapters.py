@@ -6,6 +6,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from trees import TREES, touch, write_json
 
 from deepregions.data.clips import Clip
@@ -24,6 +26,9 @@ from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 
 OFFICIAL = Splitting("official")
+WORDS = st.text(max_size=6) | st.sampled_from(
+    ["", "/", "..", "a.mp4", "real", "FF-DF", "x/real/a.mp4", "0" * 300, "a\0b", "0", "1", "fake"]
+)
 
 
 def by_key(clips: list[Clip]) -> dict[str, Clip]:
@@ -499,3 +504,90 @@ def test_keys_are_unique_across_methods(tmp_path: Path) -> None:
     names = [clip.path.stem for clip in clips if clip.label]
     assert len(set(names)) == len(names) // 2  # each pair under both manipulations
     by_key(clips)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+ENTRIES = st.dictionaries(
+    st.sampled_from(["label", "set", "target_id", "swapped_id", "original", "frames"]),
+    ANYTHING | st.sampled_from(["FAKE", "real", "train", "test", ["a.mp4"]]),
+)
+LISTS = st.dictionaries(WORDS, ENTRIES, max_size=4) | ANYTHING
+TREE = st.dictionaries(
+    WORDS,
+    st.dictionaries(
+        WORDS,
+        st.dictionaries(
+            st.sampled_from(["train", "val", "test"]),
+            st.dictionaries(WORDS, ENTRIES, max_size=2)
+            | st.dictionaries(
+                st.just("c23"), st.dictionaries(WORDS, ENTRIES, max_size=2) | ANYTHING
+            )
+            | ANYTHING,
+        ),
+        max_size=2,
+    ),
+    max_size=2,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("dfdc", "dfdc_train_part_0/metadata.json"),
+        ("dfdc-preview", "dataset.json"),
+        ("deepfakebench", "Celeb-DF-v2.json"),
+        ("ffpp", "splits/test.json"),
+    ],
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LISTS | TREE)
+def test_any_json_is_read_or_refused(name: str, path: str, tmp_path: Path, content: object) -> None:
+    if not (tmp_path / path).exists():
+        TREES[name][0](tmp_path, Random(0), touch)
+        touch(tmp_path / "dfdc_train_part_0/a.mp4")
+    write_json(tmp_path / path, content)
+    read_or_refuse(name, tmp_path)
+
+
+LINES = st.lists(
+    st.lists(
+        WORDS | st.sampled_from(["path", "label", "split", "filename", "identities", '"', "\n"]),
+        max_size=4,
+    ).map(",".join)
+    | st.text(max_size=20),
+    max_size=5,
+).map("\n".join)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("csv", "manifest.csv"),
+        ("dfdc", "test/labels.csv"),
+        ("celebdf", "List_of_testing_videos.txt"),
+    ],
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LINES.map(lambda text: text.encode("utf-8", "replace")) | st.binary(max_size=30))
+def test_any_lines_are_read_or_refused(
+    name: str, path: str, tmp_path: Path, content: bytes
+) -> None:
+    if not (tmp_path / path).exists():
+        TREES[name][0](tmp_path, Random(0), touch)
+    (tmp_path / path).write_bytes(content)
+    read_or_refuse(name, tmp_path)
+
+
+def read_or_refuse(name: str, root: Path) -> None:
+    try:
+        listing = TREES[name][1](root, Splitting("paper")).listing()
+    except UsageError as error:
+        assert "\n" not in str(error).replace("\\n", "")
+        return
+    by_key(listing.clips)
+    assert all(clip.label in (0, 1) and all(clip.identities) for clip in listing.clips)
+    assert all(isinstance(name, str) for name in (*listing.absent, *listing.disputed))

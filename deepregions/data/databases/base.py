@@ -142,6 +142,14 @@ def videos(folder: Path) -> list[Path]:
     return sorted((inner if inner.is_dir() else folder).glob("[!.]*.mp4"))
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file that a list names is there; a name that no file can have is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_json(path: Path) -> Any:
     """Reads a database's JSON file.
 

@@ -98,6 +98,8 @@ class CelebDF(Adapter):
         except FileNotFoundError:
             found.absent.append(_LIST)
             lines = []
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} cannot be read: {error}", "download it again") from error
         labels = {}
         for number, line in enumerate(lines, 1):
             named = _LINE.fullmatch(line.strip())

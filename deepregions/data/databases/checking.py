@@ -67,7 +67,7 @@ class Findings:
         absent: Files that the database's own lists name and that are not there.
         disputed: A line for each file whose label its folder contradicts.
         duplicates: Files with the same contents, as far as their sizes, heads and tails tell.
-        empty: Files of no bytes.
+        empty: Files of no bytes, and links to nothing.
         partial: Whether some of it is missing.
         problems: All that is wrong, a line each.
         notes: What is worth knowing, a line each.
@@ -102,7 +102,7 @@ def check(database: Adapter) -> Findings:
     for what, files in (
         ("files that its lists name are not there", listing.absent),
         ("files whose label their folder or name contradicts", listing.disputed),
-        ("files are empty", empty),
+        ("files are empty, or links to nothing", empty),
         ("files have the same contents", [" = ".join(group) for group in duplicates]),
     ):
         if files:
@@ -153,7 +153,8 @@ def _contents(clips: Iterable[Clip]) -> tuple[tuple[str, ...], tuple[tuple[str, 
     sizes: dict[int, list[tuple[str, Path]]] = {}
     for clip in clips:
         path = clip.frames[0] if clip.frames else clip.path
-        sizes.setdefault(path.stat().st_size, []).append((clip.key, path))
+        size = path.stat().st_size if path.exists() else 0  # a link to nothing
+        sizes.setdefault(size, []).append((clip.key, path))
     same: dict[str, list[str]] = {}
     for size, files in sizes.items():
         if size and len(files) > 1:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, read_json
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there, read_json
 from deepregions.data.databases.celebdf import celebdf_people
 from deepregions.data.databases.dfdc import dfdc_preview_people
 from deepregions.data.splits import Splitting
@@ -18,6 +18,7 @@ from deepregions.errors import UsageError
 from deepregions.types import BONA_FIDE, FAKE
 
 _COMPRESSIONS = ("raw", "c23", "c40")
+_NO_VIDEO = "an entry that is no video"
 _PRECEDENCE = ("test", "val", "train")
 
 
@@ -116,18 +117,21 @@ class DeepfakeBench(Adapter):
                     if isinstance(videos, dict) and videos.keys() & set(_COMPRESSIONS):
                         compression = self._compression
                         videos = videos.get(compression, {})
+                    if not isinstance(videos, dict):
+                        found.left_out[_NO_VIDEO] += 1
+                        continue
                     for video, entry in videos.items():
                         if isinstance(entry, dict) and isinstance(entry.get("frames"), list):
                             yield label, split, compression, video, entry
                         else:  # its DFDC loop leaves one video's entry in place of all
-                            found.left_out["an entry that is no video"] += 1
+                            found.left_out[_NO_VIDEO] += 1
 
     def _locator(self, frame: str) -> Callable[[str], Path | None]:
         """Returns what finds frames, by where the first one is."""
         parts = PurePosixPath(frame).parts
         for base in (self._images, *self._images.resolve().parents):
             for skipped in range(max(1, len(parts) - 1)):  # at least folder/file
-                if base.joinpath(*parts[skipped:]).is_file():
+                if is_there(base.joinpath(*parts[skipped:])):
                     return lambda name: _existing(base, PurePosixPath(name).parts[skipped:])
         raise UsageError(
             f"{self.root}: its frame {frame} is not in {self._images} nor in a folder above",
@@ -137,7 +141,7 @@ class DeepfakeBench(Adapter):
 
 def _existing(base: Path, parts: tuple[str, ...]) -> Path | None:
     path = base.joinpath(*parts)
-    return path if path.is_file() else None
+    return path if is_there(path) else None
 
 
 def _is_tree(labels: Any) -> bool:

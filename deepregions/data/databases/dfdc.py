@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, read_json
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there, read_json
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 from deepregions.types import BONA_FIDE, FAKE
@@ -174,11 +174,11 @@ class DfdcPreview(Adapter):
         for name in sorted(dataset):
             entry = dataset[name]
             label = {"fake": FAKE, "real": BONA_FIDE}.get(str(entry.get("label", "")).lower())
-            top, *below = PurePosixPath(name).parts
+            top, *below = PurePosixPath(name).parts or ("",)
             path = self.root / name
-            if not path.is_file():  # as DeepfakeBench and others keep them, frames beside
+            if not is_there(path):  # as DeepfakeBench and others keep them, frames beside
                 path = self.root.joinpath(top, "videos", *below)
-            if not path.is_file():
+            if not is_there(path):
                 found.absent.append(name)
             elif label is None:
                 found.left_out[_NO_LABEL] += 1

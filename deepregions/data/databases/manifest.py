@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
@@ -75,7 +75,7 @@ class Manifest(Adapter):
             said = next((_FOLDERS[part] for part in reversed(folders) if part in _FOLDERS), label)
             if row["path"] in seen:
                 found.left_out["listed before"] += 1
-            elif not path.is_file():
+            elif not is_there(path):
                 found.absent.append(row["path"])
             elif said != label:
                 found.disputed.append(f"{row['path']} is {row['label']} in {self._file.name}")
