@@ -238,8 +238,23 @@ def _openface_seeds(_: Path) -> list[bytes]:
 def _load_openface() -> Callable[[Path], None]:
     from importlib import import_module
 
-    read_openface = import_module("deepregions.faces.openface").read_openface
-    return lambda path: str(read_openface(path)) and None
+    import numpy as np
+
+    openface = import_module("deepregions.faces.openface")
+
+    def read(path: Path) -> None:
+        table = openface.read_openface(path)
+        faces = len(table.frame)
+        assert table.landmarks.shape == (faces, 68, 2)
+        assert np.isfinite(table.landmarks).all()
+        assert ((table.confidence >= 0) & (table.confidence <= 1)).all()
+        assert (np.diff(table.frame) >= 0).all()
+        assert (table.frame >= 0).all()
+        for face in table.faces(int(table.frame[0])) if faces else ():
+            assert face.landmarks.isfinite().all()
+            assert face.box.isfinite().all()
+
+    return read
 
 
 def _manifest() -> dict[str, Any]:

@@ -164,6 +164,17 @@ def jpeg_of_size(width: int, height: int) -> bytes:
     return bytes(content)
 
 
+def without_timescale(path: Path) -> None:
+    """An animation whose second lasts no time, so that Pillow divides by zero."""
+
+    def none(header: bytes) -> bytes:
+        place = 20 if header[0] else 12  # by the box's version
+        return header[:place] + bytes(4) + header[place + 4 :]
+
+    whole = made(animated("AVIF"), path.parent, "whole.avif")
+    path.write_bytes(changed(whole, "moov/trak/mdia/mdhd", none))
+
+
 # Videos
 
 
@@ -282,8 +293,12 @@ def with_many_claimed_frames(path: Path) -> None:
 
 
 def with_size(width: int, height: int) -> Callable[[Path], object]:
-    """A Matroska video whose header says another size; so does the first frame (FFV1 has none)."""
+    """A video of very large frames."""
     return video(3, codec="rawvideo", size=(width, height), pixels="gray")
+
+
+def of_unknown_coding(path: Path) -> None:
+    path.write_bytes(made(video(), path.parent).replace(b"avc1", b"zzzz"))
 
 
 def sound(path: Path) -> None:
@@ -435,6 +450,7 @@ IMAGES = (
     Case("frames.avif", animated("AVIF"), says="first of several"),
     Case("endless.gif", gif_of_many_frames, says="first of several"),
     Case("still.avif", save()),
+    Case("timeless.avif", without_timescale, "unreadable", "damaged image"),
     Case("a.jp2", save()),
     *(
         Case(
@@ -479,6 +495,8 @@ VIDEOS = (
     Case("plain.mp4", video(), frames=8),
     Case("one-frame.mp4", video(1)),
     Case("odd.mkv", video(codec="ffv1", size=(63, 47), pixels="yuv444p"), size=(63, 47), frames=8),
+    Case("grey.mkv", video(codec="ffv1", pixels="gray"), frames=8),
+    Case("alpha.mkv", video(codec="ffv1", pixels="yuva420p"), frames=8),
     Case("vp9.webm", video(codec="libvpx-vp9"), frames=8),
     Case("av1.mp4", video(codec="libsvtav1", size=(64, 64)), size=(64, 64), frames=8),
     Case("mjpeg.avi", video(codec="mjpeg", pixels="yuvj420p"), frames=8),
@@ -519,6 +537,7 @@ VIDEOS = (
     Case("no-frames.mp4", no_frames, "unsupported", "no video in it"),  # nor a track, then
     Case("sound.mp4", sound, "unsupported", "no video in it"),
     Case("sound-with-cover.mp4", with_cover(sound), "unsupported", "no video in it"),
+    Case("unknown.mp4", of_unknown_coding, "unsupported", "no decoder"),
     Case("huge.mkv", with_size(30_000, 4_000), "unsupported", "30000 x 4000"),
     Case("hls.mp4", listing(HLS.format("{bait}")), "unreadable", NO_VIDEO),
     Case("hls-file.mp4", listing(HLS.format("file:{bait}")), "unreadable", NO_VIDEO),

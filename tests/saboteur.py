@@ -16,6 +16,7 @@ import numpy as np
 from deepregions.media import worker
 from deepregions.media.frames import Limits, Progress
 from deepregions.media.source import Source, open_source
+from deepregions.media.wire import encode
 
 
 def hang_in_c() -> None:
@@ -57,10 +58,10 @@ def fail() -> None:
     raise KeyError("a bug")
 
 
-def rubbish() -> None:
+def answer(content: bytes) -> None:
     for descriptor in range(3, 20):  # wherever answers go
         with suppress(OSError):
-            os.write(descriptor, b"\xff" * 1000)
+            os.write(descriptor, content)
     time.sleep(1000)
 
 
@@ -78,7 +79,11 @@ FAULTS: dict[str, Callable[[], None]] = {
     "complain": complain,
     "chatter": chatter,
     "bug": fail,
-    "rubbish": rubbish,
+    "rubbish": lambda: answer(b"\xff" * 1000),
+    "no-json": lambda: answer(b"\5\0\0\0{{{{{"),
+    "empty-end": lambda: answer(encode({"kind": "end"})),
+    "no-number": lambda: answer(encode({"kind": "frame", "shape": [1, 1, 3]}) + bytes(3)),
+    "huge-frame": lambda: answer(encode({"kind": "frame", "shape": [10**9, 10**9, 3]})),
 }
 
 

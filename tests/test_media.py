@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import struct
@@ -431,6 +432,19 @@ def test_stopping_early_closes_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert not opened[-1].closed
     sampled.close()  # type: ignore[attr-defined]
     assert all(file.closed for file in opened)
+
+
+def test_no_frame_is_kept(tmp_path: Path) -> None:
+    """Not even in reference cycles, where they would wait for the collector."""
+    path = make_video(tmp_path / "a.mp4", 60)
+    gc.collect()
+    gc.disable()
+    try:
+        assert len([frame.time for frame in frames(path, 60)]) == 60
+        kept = sum(type(each) is av.VideoFrame for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept <= 2
 
 
 @pytest.fixture(scope="module")

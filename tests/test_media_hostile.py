@@ -13,6 +13,7 @@ import pytest
 from hostile import CASES, HLS, NAMES, VIDEOS, Case, picture, video
 from PIL import Image, ImageOps
 
+from deepregions.commands.cli import run
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, printable
 from deepregions.media import Frame, Limits, MediaInfo, MediaReader, Sampling, find_media, frames
 
@@ -225,9 +226,42 @@ def test_folders_of_odd_things_are_walked(tmp_path: Path) -> None:
     assert find_media([tmp_path]) == sorted(expected)
 
 
+def test_a_folder_that_may_not_be_listed_costs_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may list all, so the system's refusal is played here."""
+    (closed := tmp_path / "closed").mkdir()
+    picture().save(closed / "a.png")
+    picture().save(tmp_path / "b.png")
+    listing, access = os.scandir, os.access
+
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and access(path, mode))
+    found = find_media([tmp_path])
+    assert found == [tmp_path / "b.png", closed]
+    with pytest.raises(UnreadableError, match="closed: the folder may not be listed"):
+        next(frames(closed, 1))
+
+
 @pytest.mark.parametrize("name", ["absent\x1b[2J.jpg", "nul\0.jpg", "long" * 99, "\udcff"])
 def test_paths_that_are_not_there_cost_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(DeepregionsError) as caught:
         find_media([tmp_path / name])
     assert str(caught.value).isprintable()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("command", ["detect", "segment"])
+def test_a_command_shows_no_names_that_control_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    name = "\x1b]0;title\x07\n\u202e.jpg"
+    assert run([command, str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert r"\x1b]0;title\x07\n\u202e.jpg" in line

@@ -177,7 +177,11 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
         ("memory-in-c", "died of SIGABRT"),
         ("write", r"\[Errno 27\]|File too large"),
         ("bug", "its decoder died: KeyError: 'a bug'"),
-        ("rubbish", r"its decoder (went wrong|hangs)"),
+        ("rubbish", "its decoder went wrong"),
+        ("no-json", "its decoder went wrong"),
+        ("empty-end", "its decoder went wrong"),
+        ("no-number", "its decoder went wrong"),
+        ("huge-frame", "its decoder went wrong"),
     ],
 )
 @pytest.mark.usefixtures("sabotage")

@@ -18,8 +18,8 @@ from deepregions.analysis.report import HeatMap, write_page
 from deepregions.analysis.report.colours import TRACKS
 from deepregions.analysis.report.page import render_page
 from deepregions.analysis.report.plots import Sampled, Timeline, height, time_axis
-from deepregions.analysis.report.views import why_not
-from deepregions.analysis.report.words import clock, visible
+from deepregions.analysis.report.views import gate, why_not
+from deepregions.analysis.report.words import clock, odds, visible
 from deepregions.analysis.results import (
     Cell,
     FaceResult,
@@ -362,6 +362,12 @@ def test_what_is_visible_can_be_encoded_and_hides_nothing(text: str) -> None:
     assert visible("Ünïcode 名前 👩🏽 a\u00a0b") == "Ünïcode 名前 👩🏽 a\u00a0b"
 
 
+def test_log_odds_have_a_sign_unless_they_are_nothing() -> None:
+    assert [odds(value) for value in (1.234, -0.5, -0.001, 0.0, 1e9)] == [
+        "+1.23", "-0.50", "0.00", "0.00", "+1000000000.00",
+    ]  # fmt: skip
+
+
 def test_times_read_as_clocks() -> None:
     assert [clock(t) for t in (0, 3.2, 59.99, 60, 3725.5)] == [
         "0.00 s", "3.20 s", "59.99 s", "1:00.00", "1:02:05.50",
@@ -396,6 +402,21 @@ def test_heights_are_scores() -> None:
 )
 def test_a_cell_is_told_its_own_reasons(reasons: tuple[str, ...], told: str) -> None:
     assert why_not(Cell("xception", Region.EYES, None), reasons) == told
+
+
+def test_a_measure_is_told_its_gates() -> None:
+    gates = {"min_size": 40.0, "max_yaw": 30.0, "max_yaw_whole": 35.0, "min_sizes": 1, "max_x": "a"}
+    told = {name: gate(name, gates) for name in ("size", "yaw", "pitch", "x")}
+    assert told == {
+        "size": "at least 40",
+        "yaw": "at most 30, at most 35 (whole)",
+        "pitch": "",
+        "x": "",
+    }
+    facts = {**FACTS, "gates": {"min_sharpness": 0.35}}
+    page = check_page(render_page(analysis(), facts))
+    assert "Judged if" in page.words
+    assert "at least 0.35" in page.words
 
 
 def test_track_colours_stand_out_on_white_and_on_black() -> None:

@@ -222,6 +222,8 @@ class _Run:
         return replace(result, warnings=tuple(told))
 
     def _sampling(self) -> dict[str, Any]:
+        if self.only is not None:
+            return {}  # a photograph leaves nothing to choose
         chosen = dict(self.media.choice or {})
         return chosen | {"numbers": [frame.number for frame in self.seen]}
 

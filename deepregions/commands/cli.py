@@ -28,7 +28,7 @@ from deepregions.commands import (
     schema,
     segment,
 )
-from deepregions.errors import DeepregionsError, UsageError
+from deepregions.errors import DeepregionsError, UsageError, printable
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -132,8 +132,9 @@ def _guarded(work: Callable[[], int]) -> int:
 def _plain(error: OSError) -> str:
     """The system's complaint in a reader's order: which file, what about it, what to do."""
     if error.filename is None or not error.strerror:
-        return str(error)
-    return f"{error.filename}: {error.strerror} (check the path, its permissions and free space)"
+        return printable(str(error))
+    message = f"{error.filename}: {error.strerror} (check the path, its permissions and free space)"
+    return printable(message)
 
 
 def dispatch(argv: Sequence[str]) -> int:

@@ -57,7 +57,8 @@ def prepare(
         allow_partial: Prepare what is there of a database of which files are missing.
         frames: How many frames of each video.
         workers: How many processes; 0 is this one.
-        landmarks: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or
+            openface:FOLDER for the CSV files of OpenFace.
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
         margin: How much of a face's surroundings to keep on each side, as a share of its size.
         tracks: Whom to keep in a video with several people, of whom it is not known who was

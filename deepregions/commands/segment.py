@@ -38,12 +38,13 @@ def segment(
             no face is searched then.
         size: Stretch each canvas to SIZE x SIZE pixels, as detectors see it; native size if left
             out.
-        backend: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        backend: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or
+            openface:FOLDER for the CSV files of OpenFace.
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
     """
     from deepregions.analysis.archive import Names
     from deepregions.commands import checks
-    from deepregions.errors import DeepregionsError, UsageError
+    from deepregions.errors import DeepregionsError, UsageError, printable
     from deepregions.media import find_media, is_video
 
     if size is not None:
@@ -63,7 +64,7 @@ def segment(
             sys.stderr.write(f"deepregions: {error}\n")
             continue
         if not count:
-            sys.stderr.write(f"deepregions: {path}: no face was found\n")
+            sys.stderr.write(f"deepregions: {printable(str(path))}: no face was found\n")
         written += count
     return 0 if written else NOTHING_FOUND
 

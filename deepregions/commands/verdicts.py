@@ -18,10 +18,10 @@ from rich.table import Table
 from deepregions.analysis.archive import Archive, Mode
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.picture import draw_verdict, save_verdict
-from deepregions.analysis.report import CsvTable, write_page
+from deepregions.analysis.report import CsvTable, annotate_video, write_page
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands import checks
-from deepregions.errors import UsageError, printable
+from deepregions.errors import UnreadableError, UnsupportedError, UsageError, printable
 from deepregions.media import Sampling
 from deepregions.types import Status
 
@@ -157,6 +157,13 @@ class Verdicts:
         write_page(analysis, self._facts, archive.folder / page)
         if picture is not None:
             save_verdict(picture, archive.folder / f"{name}.png")
+        if self._output.video and analysis.result.kind == "video" and analysis.result.faces:
+            try:
+                annotate_video(
+                    Path(analysis.result.input), analysis.result, archive.folder / f"{name}.mp4"
+                )
+            except (UnreadableError, UnsupportedError) as error:
+                sys.stderr.write(f"deepregions: no annotated video: {error}\n")
         archive.add(analysis, line, page)
 
     def _print_table(self, result: InputResult) -> None:

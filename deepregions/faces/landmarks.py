@@ -23,7 +23,7 @@ from deepregions.types import NUM_LANDMARKS
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "dlib", "dlib-hog", "face_alignment")
+BACKENDS = ("auto", "dlib", "dlib-hog", "face_alignment", "openface")
 FACE_FINDERS = ("sfd", "yunet", "retinaface", "blazeface")  # of the face-alignment package
 
 _MAX_JSON = 16 << 20  # bytes; a face takes about 2 KB
@@ -90,6 +90,8 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
     * ``dlib-hog``: the same with HOG. Nothing is ever fetched.
     * ``face_alignment``: FAN, faces by S3FD, or by another finder of the face-alignment package:
       ``face_alignment:yunet``.
+    * ``openface:FOLDER``: what OpenFace has written of each input, ``FOLDER/NAME.csv``; or one such
+      file, for one input.
     * ``auto``: face_alignment where there is a GPU and its weights are cached or can be fetched,
       else dlib.
 
@@ -99,12 +101,14 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
             face_alignment heeds it.
 
     Raises:
-        UsageError: No such backend, face finder or device.
+        UsageError: No such backend, face finder, device or folder.
         AssetError: A model file is missing and cannot be fetched, or is not what it should be.
     """
     backend, _, finder = name.partition(":")
-    if backend not in BACKENDS or (finder and backend != "face_alignment"):
+    if backend not in BACKENDS or (finder and backend not in ("face_alignment", "openface")):
         raise UsageError(f"no landmark backend {name!r}", f"there are {', '.join(BACKENDS)}")
+    if backend == "openface":
+        return _openface(finder)
     if finder and finder not in FACE_FINDERS:
         raise UsageError(
             f"face_alignment has no face finder {finder!r}", f"it has {', '.join(FACE_FINDERS)}"
@@ -121,6 +125,14 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
     from deepregions.faces.dlib68 import dlib_landmarks  # noqa: PLC0415
 
     return dlib_landmarks(fetch_yunet=backend != "dlib-hog")
+
+
+def _openface(source: str) -> LandmarkDetector:
+    from deepregions.faces.openface import OpenFaceLandmarks  # noqa: PLC0415 - it imports this
+
+    if not source:
+        raise UsageError("openface has landmarks in files", "openface:FOLDER, of its CSV files")
+    return OpenFaceLandmarks(Path(source))
 
 
 def _fan(device: torch.device, finder: str) -> LandmarkDetector:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from deepregions.errors import UnreadableError, UsageError
+from deepregions.errors import UsageError
 from deepregions.media.frames import Frame, Limits, MediaInfo, batched
 from deepregions.media.kinds import (
     IMAGE_SUFFIXES,
@@ -96,11 +95,10 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     A file that is named is taken whatever its ending. A folder stands for the files in it and in
     its subfolders whose endings are those of photographs or videos, or that have no ending but
     such content, sorted; hidden ones are left out, and a folder that links lead back to is
-    entered once.
+    entered once. A folder that may not be listed stands for itself: reading it gives the error.
 
     Raises:
         UsageError: A path that is not there, or a folder without photographs or videos.
-        UnreadableError: A folder that may not be listed.
     """
     found: list[Path] = []
     for path in paths:
@@ -128,7 +126,11 @@ def _is_folder(path: Path) -> bool:
 
 def _walk(folder: Path) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, onerror=_denied, followlinks=True):
+    unlisted: list[Path] = []  # they are inputs too: reading them says what is wrong
+    walk = os.walk(
+        folder, onerror=lambda error: unlisted.append(Path(error.filename)), followlinks=True
+    )
+    for root, folders, files in walk:
         status = Path(root).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -139,12 +141,9 @@ def _walk(folder: Path) -> Iterator[Path]:
             path = Path(root, name)
             if not name.startswith(".") and path.is_file() and _wanted(path):
                 yield path
+    yield from unlisted
 
 
 def _wanted(path: Path) -> bool:
     ending = path.suffix.lower()
     return ending in IMAGE_SUFFIXES | VIDEO_SUFFIXES or (not ending and is_known(read_head(path)))
-
-
-def _denied(error: OSError) -> NoReturn:
-    raise UnreadableError(f"{error.filename}: {error.strerror}", "check its permissions") from error

@@ -52,7 +52,7 @@ class Picture:
     pixels: NDArray[np.uint8]
 
     def frame(self) -> Frame:
-        """Returns it as a frame, whose image shares its memory."""
+        """Returns it as a frame."""
         return Frame(self.number, self.time, as_tensor(self.pixels))
 
 
@@ -107,9 +107,11 @@ DEFAULT_LIMITS = Limits()
 
 
 def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """Returns (H, W, 3) pixels as a (3, H, W) tensor that shares their memory."""
+    """Returns (H, W, 3) pixels as a (3, H, W) tensor that shares their memory, if it may."""
     import torch  # noqa: PLC0415 - see the module's docstring
 
+    if not pixels.flags.writeable:  # as Pillow gives them
+        pixels = pixels.copy()
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

@@ -33,7 +33,7 @@ _BROKEN = (
     SyntaxError,
     ValueError,
     EOFError,
-    OverflowError,
+    ArithmeticError,
     LookupError,
     TypeError,
     AttributeError,
@@ -136,7 +136,7 @@ class ImageSource:
                 )
             notes = _notes(image)
             upright = _rgb(self._path, _oriented(image))
-            return np.array(upright), (image.format or "").lower(), notes
+            return np.asarray(upright), (image.format or "").lower(), notes
 
 
 def _formats() -> list[str]:
@@ -187,7 +187,7 @@ def _rgb(path: Path, image: Image.Image) -> Image.Image:
         )
     if image.mode in ("P", "PA", "La", "RGBa"):  # these go to RGB only by way of RGBA
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _unidentified(path: Path, file: BinaryIO) -> UnreadableError | UnsupportedError:

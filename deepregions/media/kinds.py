@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def check_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UnreadableError(f"{path}: {reason}", "check the path") from error
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise UnreadableError(f"{path}: the folder may not be listed", "check its permissions")
     if not path.is_file():
         raise UnsupportedError(f"{path}: no regular file", "give an image or video file")
     if size == 0:

@@ -99,12 +99,15 @@ class OpenMedia:
         while self._state == "running":
             try:
                 message, pixels = self._child.receive()
+                if pixels is None:
+                    self._understand(message)
+                    continue
+                picture = Picture(int(message["number"]), float(message["time"]), pixels)
             except Died as error:
                 raise self._died(error) from error
-            if pixels is not None:
-                yield Picture(int(message["number"]), float(message["time"]), pixels)
-            else:
-                self._understand(message)
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._died(Died("its decoder went wrong")) from error
+            yield picture
 
     def _understand(self, message: Message) -> None:
         kind = message["kind"]
@@ -120,6 +123,7 @@ class OpenMedia:
             self._state = "waiting"
 
     def _died(self, error: Died) -> UnreadableError:
+        self._child.close()
         self._state = "dead"
         return UnreadableError(f"{self.path}: {error}", "convert it, or get another copy")
 

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 
 _Timed = tuple[int, VideoFrame]  # a frame and its display time
+_Orientation = tuple[bool, int, int]  # whether axes are swapped; then the steps along y and x
 
 # Containers with an index of every frame: jumps in them land exactly.
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -125,10 +126,12 @@ class VideoSource:
         """
         wanted = sorted({number for number in numbers if 0 <= number < len(self._times)})
         found = 0
+        orientation: _Orientation | None = None  # the stream's, which its frames repeat
         with self._opened() as (container, stream):
             chosen = self._by_number if self._packets.untimed else self._by_time
             for time, frame in chosen(container, stream, [int(self._times[n]) for n in wanted]):
-                pixels = self._upright(frame)
+                orientation = orientation or _orientation(frame)
+                pixels = _upright(self._rgb(frame), orientation)
                 if not found:  # what a header says may be wrong, or turned
                     self._info = replace(self._info, width=pixels.shape[1], height=pixels.shape[0])
                 found += 1
@@ -309,22 +312,6 @@ class VideoSource:
                     yield index, frame
                 index += 1
 
-    def _upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Returns a frame as (H, W, 3) RGB, turned as its display matrix says.
-
-        The matrix (FFmpeg's libavutil/display.h) maps (x, y), y down, to (a x + c y, b x + d y);
-        here it is one of the eight that keep the pixel grid, or taken as the nearest.
-        """
-        image = cast("NDArray[np.uint8]", self._rgb(frame).to_ndarray())
-        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-        if matrix is None:
-            return image
-        a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype=np.int32).tolist()
-        if abs(b) + abs(c) > abs(a) + abs(d):
-            image, a, d = image.transpose(1, 0, 2), c, b
-        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-        return np.ascontiguousarray(image)
-
     def _rgb(self, frame: VideoFrame) -> VideoFrame:
         """Converts a frame to 8 bits RGB; PQ and HLG get FFmpeg's mapping to sRGB's range."""
         if frame.color_trc not in _HDR:
@@ -369,3 +356,31 @@ def _frames(packet: Packet[VideoStream], damaged: set[int]) -> list[VideoFrame]:
         logger.debug("packet at %s: %s", packet.pts, error)
         damaged.add(packet.pos if packet.pos is not None else -1)
         return []
+
+
+def _orientation(frame: VideoFrame) -> _Orientation:
+    """Returns how a frame's display matrix turns it.
+
+    The matrix (FFmpeg's libavutil/display.h) maps (x, y), y down, to (a x + c y, b x + d y); here
+    it is one of the eight that keep the pixel grid, or taken as the nearest.
+
+    Not for every frame: one whose side data was looked at is part of a reference cycle, and its
+    pixels stay until Python's collector comes by (PyAV 18).
+    """
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, 1, 1
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype=np.int32).tolist()
+    swapped = abs(b) + abs(c) > abs(a) + abs(d)
+    if swapped:
+        a, d = c, b
+    return swapped, -1 if d < 0 else 1, -1 if a < 0 else 1
+
+
+def _upright(frame: VideoFrame, orientation: _Orientation) -> NDArray[np.uint8]:
+    """Returns an RGB frame's pixels, (H, W, 3), turned."""
+    swapped, down, right = orientation
+    image = cast("NDArray[np.uint8]", frame.to_ndarray())
+    if swapped:
+        image = image.transpose(1, 0, 2)
+    return np.ascontiguousarray(image[::down, ::right])

@@ -3,12 +3,14 @@
 from deepregions.analysis.report.index import IndexRow, index_row, write_index
 from deepregions.analysis.report.page import write_page
 from deepregions.analysis.report.table import CsvTable, write_csv
+from deepregions.analysis.report.video import annotate_video
 from deepregions.analysis.report.views import HeatMap
 
 __all__ = [
     "CsvTable",
     "HeatMap",
     "IndexRow",
+    "annotate_video",
     "index_row",
     "write_csv",
     "write_index",

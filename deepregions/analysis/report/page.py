@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.report import words
 from deepregions.analysis.report.plots import Sampled, Timeline, time_axis
-from deepregions.analysis.report.views import HeatMap, TrackView, frame_view, track_view
+from deepregions.analysis.report.views import HeatMap, TrackView, frame_view, gate, track_view
 from deepregions.analysis.results import FaceResult, InputResult, TrackResult, probability
 from deepregions.files import atomic_file
 
@@ -76,6 +76,7 @@ def render_page(
             faces=result.faces[:_LISTED],
             calibration=facts.get("calibration") or UNCALIBRATED,
             command=_command(facts.get("command")),
+            gates={name: gate(name, facts.get("gates") or {}) for name in _measures(result)},
             trained_on=_trained_on(facts.get("models", ())),
             judged=sum(face.log_odds is not None for face in result.faces),
         )
@@ -127,6 +128,10 @@ def _duration(result: InputResult) -> float:
     return float(duration) if isinstance(duration, int | float) else 0.0
 
 
+def _measures(result: InputResult) -> list[str]:
+    return list(dict.fromkeys(name for face in result.faces for name in face.quality))
+
+
 def _trained_on(models: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str]]]:
     """The landmark backends that networks were trained with, and which networks."""
     found: dict[str, tuple[Any, list[str]]] = {}
@@ -157,6 +162,7 @@ def environment() -> Environment:
     environment.globals |= {
         "probability": probability,
         "score": words.score,
+        "odds": words.odds,
         "clock": words.clock,
         "count": words.count,
         "meaning": words.MEANING,

@@ -7,6 +7,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 from PIL import Image
@@ -20,6 +21,7 @@ from deepregions.analysis.results import Cell, FaceResult, TrackResult
 from deepregions.types import REGIONS, Region
 
 _PORTRAIT = 192  # pixels; shown at half of that, for screens of twice the density
+_SIDES = {"min": "at least", "max": "at most"}
 _TOLD = 6  # faces whose scores are under a frame's picture
 
 
@@ -204,6 +206,19 @@ def _measures(faces: Sequence[FaceResult], top: FaceResult | None) -> tuple[Meas
             shown = top.quality.get(name) if top is not None else None
             measures.append(Measure(name, shown, min(known), statistics.median(known), max(known)))
     return tuple(measures)
+
+
+def gate(measure: str, gates: Mapping[str, Any]) -> str:
+    """Says what gates ask of a measure: those named ``min_MEASURE``, ``max_MEASURE_PART``."""
+    told = []
+    for name, limit in gates.items():
+        side, _, what = name.partition("_")
+        if what != measure and not what.startswith(f"{measure}_"):
+            continue
+        if side in _SIDES and isinstance(limit, int | float):
+            part = what.removeprefix(measure).strip("_").replace("_", " ")
+            told.append(f"{_SIDES[side]} {limit:g}{f' ({part})' if part else ''}")
+    return ", ".join(told)
 
 
 def frame_view(thumbnail: Thumbnail, faces: Sequence[FaceResult]) -> FrameView:

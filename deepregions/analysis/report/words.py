@@ -42,6 +42,12 @@ def score(log_odds: float | None) -> str:
     return "no answer" if value is None else f"{value:.3f}"
 
 
+def odds(log_odds: float) -> str:
+    """Log-odds with their sign, to two places; what rounds to nothing has none."""
+    rounded = round(log_odds, 2)
+    return f"{rounded:+.2f}" if rounded else "0.00"
+
+
 def clock(seconds: float) -> str:
     """A time in a video: ``3.20 s``, from a minute on ``1:03.20``."""
     if seconds < 60:

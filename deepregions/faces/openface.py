@@ -1,0 +1,241 @@
+"""Landmarks that OpenFace 2 has written (Baltrušaitis et al., FG 2018): its CSV files.
+
+OpenFace's own program looks at the pictures; here its landmarks are read. It writes two layouts
+(lib/local/Utilities/src/RecorderCSV.cpp), both with one row a face:
+
+* a photograph's (FaceLandmarkImg): ``face, confidence, ..., x_0 ... x_67, y_0 ... y_67, ...``;
+* a video's (FeatureExtraction, FaceLandmarkVidMulti): ``frame, face_id, timestamp, confidence,
+  success, ..., x_0 ...``, frames from 1, in order of display.
+
+Its 68 points are iBUG's, its pixels have their centres at whole numbers, as ours have, and a tenth
+of a pixel is the last digit that it writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepregions.errors import UnreadableError, UsageError
+from deepregions.faces.landmarks import Face, Place
+from deepregions.faces.regions import canvas
+from deepregions.types import NUM_LANDMARKS
+
+MAX_FACES = 500_000  # more than four hours at 30 frames a second; 300 MB
+MAX_LINE = 1 << 18  # bytes; OpenFace's longest lines have 714 columns and about 8,000
+_FARTHEST = 1e6  # pixels
+
+_POINTS = tuple(f"{axis}_{number}" for axis in "xy" for number in range(NUM_LANDMARKS))
+_HINT = "OpenFace 2 writes such files: FaceLandmarkImg and FeatureExtraction, with -2Dfp"
+
+
+@dataclass(frozen=True, eq=False)
+class OpenFaceTable:
+    """The faces of a photograph or a video.
+
+    Attributes:
+        path: The file.
+        video: Whether it has a video's layout.
+        frame: (N,) the number of each face's frame, from 0, ascending; 0 in a photograph.
+        landmarks: (N, 68, 2) float32 pixels.
+        confidence: (N,) float32 in [0, 1], OpenFace's own.
+    """
+
+    path: Path
+    video: bool
+    frame: NDArray[np.int64]
+    landmarks: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+    def faces(self, number: int) -> list[Face]:
+        """Returns a frame's faces, largest first.
+
+        The box is the face's canvas: its landmarks and forehead, which is what finders of faces
+        draw. OpenFace has one confidence, which is the landmarks' and the finder's score.
+        """
+        first, last = np.searchsorted(self.frame, [number, number + 1])
+        points = torch.from_numpy(self.landmarks[first:last])
+        boxes = canvas(points).float() - 0.5  # from the first pixel's edge to the last one's
+        sure = self.confidence[first:last].tolist()
+        found = [Face(b, p, c, c) for b, p, c in zip(boxes, points, sure, strict=True)]
+        return sorted(found, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
+
+
+def read_openface(path: Path) -> OpenFaceTable:
+    """Reads a file of OpenFace 2, of either layout.
+
+    Columns are found by name, those that are not needed are ignored. Rows in which OpenFace had no
+    success are left out.
+
+    Args:
+        path: A CSV file, as OpenFace writes it.
+
+    Raises:
+        UnreadableError: Not there, not such a file, or more than ``MAX_FACES`` faces.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise UnreadableError(f"{path}: no regular file", _HINT)
+        with path.open("rb") as stream:
+            lines = _lines(path, stream)
+            header = [name.strip() for name in next(lines, "").split(",")]
+            return _table(path, _columns(path, header), lines)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableError(f"{path}: {reason}", "check the path") from error
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where in a row things are; None where the layout has them not."""
+
+    points: tuple[int, ...]
+    confidence: int
+    frame: int | None
+    success: int | None
+    last: int
+
+
+def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
+    while line := stream.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise UnreadableError(f"{path}: a line of more than {MAX_LINE} bytes", _HINT)
+        try:
+            yield line.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UnreadableError(f"{path}: no text", _HINT) from error
+
+
+def _columns(path: Path, header: list[str]) -> _Columns:
+    where = {name: number for number, name in reversed(list(enumerate(header)))}
+    video = "frame" in where
+    needed = ("confidence", *(("success",) if video else ("face",)), *_POINTS)
+    missing = [name for name in needed if name not in where]
+    if missing:
+        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        raise UnreadableError(f"{path}: no column {names}", _HINT)
+    points = tuple(where[name] for name in _POINTS)
+    last = max(where[name] for name in needed)
+    return _Columns(points, where["confidence"], where.get("frame"), where.get("success"), last)
+
+
+def _table(path: Path, columns: _Columns, lines: Iterator[str]) -> OpenFaceTable:
+    frames: list[int] = []
+    points: list[NDArray[np.float32]] = []
+    confidence: list[float] = []
+    for number, line in enumerate(lines, start=2):
+        cells = line.split(",")
+        if not line.strip():
+            continue
+        where = f"{path}: line {number}"
+        if not line.endswith("\n") and len(cells) <= columns.last + 1:  # 12.3 may have been 123.4
+            raise UnreadableError(f"{where}: cut short", "run OpenFace again")
+        if columns.success is not None and _number(where, "success", cells, columns.success) <= 0:
+            continue
+        frame = 1.0 if columns.frame is None else _number(where, "frame", cells, columns.frame)
+        if frame != int(frame) or frame < 1:
+            raise UnreadableError(f"{where}: frame {frame:g}", "frames are counted from 1")
+        frames.append(int(frame) - 1)
+        confidence.append(_number(where, "confidence", cells, columns.confidence))
+        row = [_number(where, _POINTS[i], cells, at) for i, at in enumerate(columns.points)]
+        points.append(np.array(row, dtype=np.float32))
+        if len(frames) > MAX_FACES:
+            raise UnreadableError(f"{path}: more than {MAX_FACES:,} faces", "cut the video")
+    order = np.argsort(np.array(frames, dtype=np.int64), kind="stable")
+    both = np.array(points, dtype=np.float32).reshape(len(frames), 2, NUM_LANDMARKS)
+    return OpenFaceTable(
+        path,
+        columns.frame is not None,
+        np.array(frames, dtype=np.int64)[order],
+        np.ascontiguousarray(both.transpose(0, 2, 1)[order]),
+        np.clip(np.array(confidence, dtype=np.float32), 0, 1)[order],
+    )
+
+
+def _number(where: str, name: str, cells: list[str], column: int) -> float:
+    """Reads a cell. Rows may be shorter than the header: OpenFace leaves action units out."""
+    text = cells[column].strip() if column < len(cells) else ""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) <= _FARTHEST:  # also refuses NaN
+        raise UnreadableError(f"{where}: {name} is {text[:20]!r}", "run OpenFace again")
+    return value
+
+
+class OpenFaceLandmarks:
+    """OpenFace's landmarks of inputs that OpenFace has seen, as a :class:`LandmarkDetector`.
+
+    An input's file is the one of its name: of ``clips/anna.mp4``, ``anna.csv`` in the folder, as
+    OpenFace calls it. Confidence is OpenFace's own.
+
+    Args:
+        source: The folder, or one file for one input.
+
+    Raises:
+        UsageError: There is no such folder or file.
+    """
+
+    name = "openface"
+
+    def __init__(self, source: Path) -> None:
+        if not source.exists():
+            raise UsageError(f"{source}: no such file or folder", "openface:FOLDER, of CSV files")
+        self._source = source
+        self._table: OpenFaceTable | None = None
+        self._inputs: dict[Path, Path] = {}
+
+    @property
+    def version(self) -> str:
+        """Names, sizes and times of the files: what has changed was made anew."""
+        files = sorted(self._source.glob("*.csv")) if self._source.is_dir() else [self._source]
+        digest = hashlib.sha256()
+        for file in files:
+            status = file.stat()
+            digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return f"openface csv, {len(files)} files, {digest.hexdigest()[:16]}"
+
+    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
+        """Returns each frame's faces, largest first.
+
+        Args:
+            frames: (T, 3, H, W); not looked at.
+            places: Where each of them comes from.
+
+        Raises:
+            UnreadableError: An input has no file, or not one of its kind, or its file is another
+                input's too.
+        """
+        if len(places) != len(frames):
+            raise ValueError(f"{len(places)} places for {len(frames)} frames")
+        return [self._of(place.path).faces(self._number(place)) for place in places]
+
+    def _number(self, place: Place) -> int:
+        if place.number and not self._of(place.path).video:
+            raise UnreadableError(
+                f"{place.path}: {self._of(place.path).path} has a photograph's layout",
+                "run OpenFace's FeatureExtraction on the video",
+            )
+        return place.number
+
+    def _of(self, path: Path) -> OpenFaceTable:
+        file = self._source / f"{path.stem}.csv" if self._source.is_dir() else self._source
+        # Two inputs of one name would silently have each other's landmarks.
+        other = self._inputs.setdefault(file, path)
+        if other != path:
+            raise UnreadableError(f"{path}: {file} is for {other} already", "one folder for each")
+        if self._table is None or self._table.path != file:
+            try:
+                self._table = read_openface(file)
+            except UnreadableError as error:
+                raise UnreadableError(f"{path}: no OpenFace landmarks: {error}") from error
+        return self._table

@@ -1,0 +1,351 @@
+"""``deepregions detect`` as strangers use it: stopped, gone on with, and fed with anything."""
+
+import csv
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detect_json import validate_detect
+from networks import member, xception
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from deepregions.analysis.archive import Archive
+from deepregions.commands.cli import run
+from deepregions.types import Region
+from deepregions.weights.bundle import save_bundle
+
+LANDMARKS = ["--landmarks", "dlib-hog"]
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph of a face that dlib's HOG finds (public domain), made small."""
+    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
+    path = tmp_path_factory.mktemp("photos") / "portrait.png"
+    Image.fromarray(data.astronaut()[:300, 80:380]).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("bundles") / "a"
+    save_bundle([member(xception(2.0)), member(xception(-1.0), Region.MOUTH)], path)
+    return str(path)
+
+
+@pytest.fixture
+def many(portrait: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(12):
+        shutil.copy(portrait, folder / f"{number:02d}.png")
+    return folder
+
+
+def lines(out: Path) -> list[dict[str, object]]:
+    path = out / "results.jsonl"
+    return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_was_finished_is_kept_and_gone_on_with(
+    number: signal.Signals, code: int, many: Path, bundle: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "deepregions", "detect", str(many), "--bundle", bundle]
+    command += ["--out", str(out), *LANDMARKS]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(lines(out)) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code, error
+    assert error.splitlines()[-1].startswith("deepregions: ")
+    assert "Traceback" not in error
+    kept = lines(out)
+    assert 2 <= len(kept) < 12
+    assert (out / "index.html").stat().st_size > 1000
+    for line in kept:
+        validate_detect(line)
+    assert {p.stem for p in out.glob("*.html")} == {"index", *(Path(x["input"]).stem for x in kept)}
+
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("status ok") == 12 - len(kept)
+    names = [str(line["input"]) for line in lines(out)]
+    assert names == [str(path) for path in sorted(many.iterdir())]
+    with (out / "results.csv").open(newline="") as stream:
+        assert [row["input"] for row in csv.DictReader(stream)] == names
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (0, "")  # nothing is left to do; all had a score
+
+
+def test_earlier_results_are_only_replaced_when_told(
+    portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["detect", str(portrait), "--bundle", bundle, "--out", str(tmp_path), *LANDMARKS]
+    assert run(command) == 0
+    assert run(command) == 2
+    assert "--resume goes on with it, --overwrite" in capsys.readouterr().err
+    assert run([*command, "--resume", "--frames", "7"]) == 0  # a photograph has no frames to choose
+    assert run([*command, "--resume", "--gates.min_size", "50"]) == 2
+    assert "gates differs" in capsys.readouterr().err
+    assert run([*command, "--overwrite", "--gates.min_size", "50"]) == 0
+    assert len(lines(tmp_path)) == 1
+
+
+def test_exit_codes_say_how_much_could_be_scored(
+    portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (90, 90), (200, 200, 200)).save(blank)
+    command = ["detect", "--bundle", bundle, *LANDMARKS, "--json"]
+    assert run([*command, str(portrait), str(blank)]) == 0
+    assert run([*command, str(portrait), str(blank), "--min-coverage", "0.5"]) == 0
+    assert run([*command, str(portrait), str(blank), "--min-coverage", "0.6"]) == 3
+    assert run([*command, str(blank), "--min-coverage", "0.6"]) == 5
+    for text in capsys.readouterr().out.splitlines():
+        validate_detect(json.loads(text))
+
+
+def test_gates_and_rules_are_options(
+    portrait: Path, bundle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["detect", str(portrait), "--bundle", bundle, *LANDMARKS, "--json"]
+    assert run([*command, "--gates.min_size", "2000", "--rules.track", "median"]) == 5
+    result = json.loads(capsys.readouterr().out)
+    validate_detect(result)
+    assert (result["status"], result["score"]) == ("too_small", None)
+    assert result["gates"]["min_size"] == 2000
+    assert result["tracks"][0]["rule"] == "median of log-odds over its faces"
+    assert result["faces"][0]["reasons"] == ["too small"]
+
+
+def test_csv_has_a_line_a_person(
+    portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "=cmd.jpg"
+    odd.write_text("no picture")
+    assert run(["detect", str(portrait), str(odd), "--bundle", bundle, *LANDMARKS, "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["status"] for row in rows] == ["ok", "unreadable"]
+    assert float(rows[0]["xception/mouth"]) == pytest.approx(0.268941, abs=1e-5)
+    assert rows[1]["score"] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--json", "--csv"], "do not go together"),
+        (["--resume"], "--resume needs a folder"),
+        (["--video"], "--video needs a folder"),
+        (["--out", "o", "--resume", "--overwrite"], "do not go together"),
+        (["--rate", "2", "--adaptive"], "do not go together"),
+        (["--rate", "0"], "more than 0"),
+        (["--rate", "nan"], "rate"),
+        (["--min-coverage", "2"], "from 0 to 1"),
+        (["--rules.track", "best"], "rules.track"),
+        (["--gates.min_size", "big"], "gates.min_size"),
+        (["--landmarks", "openface:nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    options: list[str],
+    message: str,
+    portrait: Path,
+    bundle: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["detect", str(portrait), "--bundle", bundle, *options]) in {1, 2}
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.png", "-rf.png", "a\nb.png", "<script>alert(1)<script>.png", "\x1b[2Jx.png", "😀.png"],
+)
+def test_odd_names_are_shown_and_written_harmlessly(
+    name: str, portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(portrait, folder / name)
+    (folder / f"{name}.jpg").write_text("no picture")
+    assert run(["detect", str(folder), "--bundle", bundle, "--out", str(out), *LANDMARKS]) == 0
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
+        assert "\x1b[2J" not in text
+    assert printed.err.count("\n") == 1
+    assert {line["input"] for line in lines(out)} == {str(each) for each in folder.iterdir()}
+    pages = [path for path in out.iterdir() if path.suffix == ".html"]
+    assert len(pages) == 3  # two inputs and the index
+    for page in pages:
+        assert "<script" not in page.read_text()
+        assert page.name.isprintable() and not page.name.startswith("-")
+
+
+def test_two_files_of_one_stem_have_a_page_each(
+    portrait: Path, bundle: str, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(portrait, tmp_path / folder / "x.png")
+    inputs = [str(tmp_path / folder / "x.png") for folder in ("a", "b")]
+    out = tmp_path / "out"
+    assert run(["detect", *inputs, "--bundle", bundle, "--out", str(out), *LANDMARKS]) == 0
+    assert {p.name for p in out.glob("x*")} == {"x.html", "x.png", "x-2.html", "x-2.png"}
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_stays(
+    many: Path,
+    bundle: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    true = Archive.add
+    out = tmp_path / "out"
+
+    def add(self: Archive, *arguments: object) -> None:
+        if len(self.finished) == 2:
+            raise OSError(28, "No space left on device", str(out / "results.jsonl"))
+        true(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Archive, "add", add)
+    assert run(["detect", str(many), "--bundle", bundle, "--out", str(out), *LANDMARKS]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and error.count("\n") == 1
+    assert len(lines(out)) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_one_line(
+    portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    command = ["detect", str(portrait), "--bundle", bundle, "--out", str(tmp_path / "out")]
+    assert run([*command, *LANDMARKS]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def _newer(folder: Path) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(manifest | {"version": 99}))
+
+
+def _resigned(folder: Path) -> None:
+    """Gives a changed weights file its digest, as whoever can change one can."""
+    from deepregions.files import sha256
+
+    manifest = json.loads((folder / "bundle.json").read_text())
+    for entry in manifest["members"]:
+        entry["sha256"] = sha256(folder / entry["file"])
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
+def _reshaped(folder: Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        state = load_file(file)
+        save_file({key: torch.zeros(*x.shape, 2) for key, x in state.items()}, file)
+    _resigned(folder)
+
+
+def _pickled(folder: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {folder / 'harmed'}",)
+
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(pickle.dumps(Harm()))
+    _resigned(folder)
+
+
+def _without_numbers(folder: Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        state = load_file(file)
+        state["classifier.bias"] = torch.full_like(state["classifier.bias"], torch.nan)
+        save_file(state, file)
+    _resigned(folder)
+
+
+@pytest.mark.parametrize(
+    ("harm", "code", "message"),
+    [
+        (_newer, 1, "version 99"),
+        (_reshaped, 1, "does not fit Xception"),
+        (_pickled, 1, "does not fit Xception"),
+        (_without_numbers, 5, "not finite numbers"),
+    ],
+)
+def test_a_bundle_that_means_harm_gives_no_score(
+    harm: object,
+    code: int,
+    message: str,
+    portrait: Path,
+    bundle: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "b"))
+    harm(folder)  # type: ignore[operator]
+    assert run(["detect", str(portrait), "--bundle", str(folder), *LANDMARKS, "--json"]) == code
+    printed = capsys.readouterr()
+    assert message in printed.err and printed.err.count("\n") == 1
+    assert not (folder / "harmed").exists()
+    for text in printed.out.splitlines():
+        assert json.loads(text)["score"] is None
+
+
+def test_a_crowd_is_told_apart(portrait: Path, bundle: str, tmp_path: Path) -> None:
+    tile = np.asarray(Image.open(portrait).crop((80, 0, 220, 200)))
+    path = tmp_path / "crowd.png"
+    Image.fromarray(np.tile(tile, (4, 10, 1))).save(path)
+    out = tmp_path / "out"
+    command = ["detect", str(path), "--bundle", bundle, "--out", str(out), *LANDMARKS]
+    assert run(command) == 0
+    (result,) = lines(out)
+    validate_detect(result)
+    tracks = result["tracks"]
+    assert isinstance(tracks, list) and len(tracks) >= 36
+    assert len({track["track"] for track in tracks}) == len(tracks)
+
+
+def test_a_video_is_copied_with_boxes(portrait: Path, bundle: str, tmp_path: Path) -> None:
+    import av
+
+    clip = tmp_path / "clip.mp4"
+    pixels = np.asarray(Image.open(portrait))
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 300, 300, "yuv420p"
+        for shift in range(12):
+            frame = av.VideoFrame.from_ndarray(np.roll(pixels, shift, 1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    out = tmp_path / "out"
+    command = ["detect", str(clip), "--bundle", bundle, "--out", str(out), "--frames", "4"]
+    assert run([*command, *LANDMARKS, "--video"]) == 0
+    (result,) = lines(out)
+    validate_detect(result)
+    assert len(result["tracks"]) == 1  # type: ignore[arg-type]
+    with av.open(str(out / "clip.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
