@@ -21,6 +21,7 @@ from deepregions.weights.bundle import save_bundle
 COMMANDS = (
     "detect",
     "segment",
+    "databases",
     "prepare",
     "import",
     "models",

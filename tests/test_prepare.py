@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,6 +60,16 @@ class DyingDetector(PaintedDetector):
     def _faces(self, frame: Tensor) -> list[Face]:
         if ((frame[2] > 150) & (frame[0] < 100)).sum() > 50:
             os._exit(139)
+        return super()._faces(frame)
+
+
+@dataclass
+class HangingDetector(PaintedDetector):
+    """Goes on for ever where something is blue."""
+
+    def _faces(self, frame: Tensor) -> list[Face]:
+        while ((frame[2] > 150) & (frame[0] < 100)).sum() > 50:
+            time.sleep(60)
         return super()._faces(frame)
 
 
@@ -225,37 +231,6 @@ def test_stopped_and_resumed_gives_the_same_store(
     assert files(out) == expected
 
 
-@pytest.mark.slow
-def test_killed_and_resumed_gives_the_same_store(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        from deepregions.data import prepare
-        from deepregions.data.databases import Folder
-        from test_prepare import SlowDetector
-        prepare._FACES_PER_SHARD = 2
-        prepare.prepare(Folder(Path(sys.argv[1])), Path(sys.argv[2]), detector=SlowDetector())
-        """
-    )
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    victim = subprocess.Popen(
-        [sys.executable, "-c", script, str(photos), str(killed)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
-    )
-    while victim.poll() is None and not (killed / shard_name(1)).exists():
-        time.sleep(0.005)
-    victim.kill()
-    assert victim.wait() == -signal.SIGKILL
-    assert not (killed / "store.json").exists()
-    monkeypatch.setattr(prepare_module, "_FACES_PER_SHARD", 2)
-    resumed = prepare(Folder(photos), killed, detector=PaintedDetector())
-    assert resumed == prepare(Folder(photos), whole, detector=PaintedDetector())
-    assert files(killed) == files(whole)
-
-
 def test_folder_of_another_plan_is_refused(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "store"
     prepare(Folder(photos), out, detector=PaintedDetector())
@@ -295,14 +270,17 @@ def test_broken_and_faceless_files_cost_a_line_each(ffpp: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_costs_a_line(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("detector", [DyingDetector(), HangingDetector()])
+def test_a_process_that_dies_or_hangs_costs_a_line(
+    detector: PaintedDetector, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "_PATIENCE", 2.0)
     for spare in [*photos.glob("*/00[2-5]*")]:
         spare.unlink()  # starting processes takes seconds
     write_photo(photos / "real/001_a.jpg", paint(((20, 20, 220), 10, 10, 30)))
-    report = prepare(Folder(photos), tmp_path / "store", detector=DyingDetector(), workers=2)
-    assert report.failures == (
-        ("real/001_a.jpg", "the process that read it died (a broken file, or too little memory)"),
-    )
+    report = prepare(Folder(photos), tmp_path / "store", detector=detector, workers=2)
+    why = "the process that read it died, or hung (a broken file, or too little memory)"
+    assert report.failures == (("real/001_a.jpg", why),)
     assert report.faces == 3
 
 
@@ -321,6 +299,7 @@ def test_main_track_is_the_largest_and_longest(ffpp: Path, tmp_path: Path) -> No
     options = {"detector": PaintedDetector(), "frames_per_video": 8}
     report = prepare(FaceForensics(ffpp), tmp_path / "main", **options)
     assert report.groups[0].dropped == {"faces of other people": 3}
+    assert (report.tracks, report.several) == ("main", 1)
     main = [face for face in FaceStore(tmp_path / "main") if face.video == "original/c23/000"]
     assert len(main) == 8
     centres = [
@@ -329,6 +308,7 @@ def test_main_track_is_the_largest_and_longest(ffpp: Path, tmp_path: Path) -> No
     assert all(r > 150 and g < 100 for r, g, _ in centres)
     everybody = prepare(FaceForensics(ffpp), tmp_path / "all", **options, tracks="all")
     assert everybody.faces == report.faces + 3
+    assert (everybody.tracks, everybody.several) == ("all", 1)
     tracks = FaceStore(tmp_path / "all").column("track")
     assert sorted(np.unique(tracks)) == [0, 1]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, track
@@ -25,6 +27,11 @@ def positive(**options: int) -> None:
     for name, value in options.items():
         if value < 1:
             raise UsageError(f"--{name} is {value}", "it must be 1 or more")
+
+
+def print_json(value: Any) -> None:
+    """Prints JSON on standard output."""
+    sys.stdout.write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
 
 
 def output() -> Console:

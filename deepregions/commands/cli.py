@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 from deepregions import __version__
 from deepregions.commands import (
     bundle,
+    databases,
     demo,
     detect,
     doctor,
@@ -39,6 +40,7 @@ _ALIASES = {"database": ("--ddbb",)}  # as the paper's program calls it
 _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
     segment.segment,
+    databases.databases,
     prepare.prepare,
     import_.import_,
     models.models,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from deepregions.commands.checks import print_json
+from deepregions.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,7 +66,7 @@ def _list(folder: Path | None, as_json: bool) -> int:
     found = find_bundles(folders)
     if as_json:
         bundles = [_bundle_facts(each) for each in found]
-        _print_json({"bundles": bundles, "registry": [_entry_facts(each) for each in entries()]})
+        print_json({"bundles": bundles, "registry": [_entry_facts(each) for each in entries()]})
         return 0
     if found:
         _print_table(_bundle_table(found))
@@ -73,7 +75,7 @@ def _list(folder: Path | None, as_json: bool) -> int:
         sys.stdout.write(f"There are no bundles in {where} (--dir DIR names another folder).\n")
     for each in found:
         if each.problem:
-            sys.stderr.write(f"deepregions: {_plain(each.problem)}\n")
+            sys.stderr.write(f"deepregions: {printable(each.problem)}\n")
     _print_table(_registry_table(entries()))
     return 0
 
@@ -95,7 +97,7 @@ def _show(target: str, folder: Path | None, _sha256: str | None, as_json: bool) 
             raise BundleError(found.problem)
         facts = _bundle_facts(found)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
         sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
     return 0
@@ -125,9 +127,9 @@ def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
             results.append({"file": str(each.path / file), "ok": not problem, "problem": problem})
             if not as_json:
                 line = f"{each.path / file}: {problem or 'ok'}"
-                sys.stdout.write(f"{_plain(line)}\n")
+                sys.stdout.write(f"{printable(line)}\n")
     if as_json:
-        _print_json(results)
+        print_json(results)
     return 0 if all(result["ok"] for result in results) else 1
 
 
@@ -148,7 +150,7 @@ def _fetch(target: str, folder: Path | None, sha256: str | None, as_json: bool) 
         facts = {"path": str(path), "sha256": asset.sha256, "license": entry.license}
         facts |= {"citation": entry.citation, "use": entry.use}
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
         sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
     return 0
@@ -245,7 +247,7 @@ def _print_table(table: Table) -> None:
 def _cell(value: str) -> str:
     from rich.markup import escape
 
-    return escape(_plain(value))
+    return escape(printable(value))
 
 
 def _lines(value: Any, name: str = "") -> Iterator[str]:
@@ -257,13 +259,4 @@ def _lines(value: Any, name: str = "") -> Iterator[str]:
         for number, inner in enumerate(value):
             yield from _lines(inner, f"{name}[{number}]")
     elif value not in (None, ""):
-        yield _plain(f"{name}: {value}")
-
-
-def _plain(text: str) -> str:
-    """Returns text that does nothing to a terminal: bundles and names may be strangers'."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(f"{json_module.dumps(value, indent=2, allow_nan=False)}\n")
+        yield printable(f"{name}: {value}")

@@ -6,16 +6,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deepregions.commands.sources import Source
+
 if TYPE_CHECKING:
-    from deepregions.data.databases import Database
+    from deepregions.data.databases import Adapter
     from deepregions.data.prepare import Report
 
 
 def prepare(
     *,
-    database: Literal["ffpp", "folder", "toy"],
+    database: Source | Literal["toy"],
     out: Path,
     root: Path | None = None,
+    split: Literal["official", "paper", "kfold"] | None = None,
+    folds: int = 5,
+    fold: int = 0,
+    allow_partial: bool = False,
     frames: int = 32,
     workers: int = 0,
     landmarks: str = "auto",
@@ -25,52 +31,66 @@ def prepare(
     max_size: int = 512,
     compression: Literal["raw", "c23", "c40"] = "c23",
     methods: list[str] | None = None,
+    images: Path | None = None,
     identity: str | None = None,
-    name: str = "folder",
+    name: str | None = None,
     count: int = 600,
     seed: int = 0,
 ) -> int:
     """Turns a database of photographs and videos into a face store, for training.
 
-    Samples frames evenly in time, finds and landmarks faces, and writes them in shards. A run
-    that was stopped goes on where it was when it is started again with the same options. Ends
-    with a table of what was kept, what was not, and why.
+    Samples frames evenly in time, finds and landmarks faces, and writes them in shards. Nobody is
+    in two splits. A run that was stopped goes on where it was when it is started again with the
+    same options. Ends with a table of what was kept, what was not, and why.
 
     Args:
-        database: ffpp is FaceForensics++ as published; folder is a folder with real/ and fake/
-            (or train/, val/ and test/ above these); toy is drawn faces, made on the spot.
+        database: Which (deepregions databases list has them all). folder is a folder with real/
+            and fake/ (or train/, val/ and test/ above these); csv is a table of files;
+            deepfakebench is a JSON file of its rearranged frames; toy is drawn faces, made on the
+            spot.
         out: The store's folder.
         root: Where the database is; not for toy.
+        split: official is as published; paper is by people, 80 to 20 %; kfold is by people, a
+            K-th for evaluation. By default official, or paper where that is of no use.
+        folds: kfold: K.
+        fold: kfold: which of the K is for evaluation, from 0.
+        allow_partial: Prepare what is there of a database of which files are missing.
         frames: How many frames of each video.
         workers: How many processes; 0 is this one.
         landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or
             openface:FOLDER for the CSV files of OpenFace.
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
         margin: How much of a face's surroundings to keep on each side, as a share of its size.
-        tracks: Whom to keep in a video with several people: the main person, or all.
+        tracks: Whom to keep in a video with several people, of whom it is not known who was
+            manipulated: the main person, or all.
         max_size: Make a stored face smaller if it has a longer side than this, in pixels.
-        compression: ffpp: which videos.
+        compression: ffpp, dfd and deepfakebench: which videos.
         methods: ffpp: which manipulations; all that are there if left out.
+        images: deepfakebench: the folder that its frames' paths are relative to.
         identity: folder: regular expression for who is in a file, searched in its path below
             real/ or fake/; its groups are people. By default the first part of the file's name.
-        name: folder: what to call the database in bundles.
+        name: folder, csv and deepfakebench: what to call the database in bundles.
         count: toy: how many faces.
-        seed: folder and toy: another seed makes other splits, or other faces.
+        seed: Another seed makes other splits, or other drawn faces.
     """
     from deepregions.commands import checks
+    from deepregions.commands.sources import open_database
     from deepregions.data.prepare import prepare as prepare_store
+    from deepregions.data.splits import Splitting
 
     if database == "toy":
         return _draw(out, count, seed)
-    source = _database(
+    source = open_database(
         database,
-        _existing(root, database),
+        root,
+        Splitting(split, folds, fold, seed),
         compression=compression,
         methods=methods,
         identity=identity,
+        images=images,
         name=name,
-        seed=seed,
     )
+    _look_at(source, allow_partial=allow_partial)
     with checks.counted("preparing") as progress:
         report = prepare_store(
             source,
@@ -88,6 +108,26 @@ def prepare(
     return 0
 
 
+def _look_at(source: Adapter, *, allow_partial: bool) -> None:
+    """Says what is wrong with a database before hours of work.
+
+    Raises:
+        UsageError: Some of it is missing, and that was not allowed.
+    """
+    from deepregions.data.databases.checking import check
+    from deepregions.errors import UsageError, printable
+
+    findings = check(source)
+    if findings.partial and not allow_partial:
+        raise UsageError(
+            f"some of {source.facts.title} is missing in {source.root}: "
+            + printable("; ".join(findings.problems)),
+            "get the rest, or prepare what is there with --allow-partial",
+        )
+    for line in (*findings.problems, *findings.notes):
+        sys.stderr.write(f"deepregions: {printable(line)}\n")
+
+
 def _draw(out: Path, count: int, seed: int) -> int:
     from deepregions.commands import checks
     from deepregions.data.toy import write_toy_store
@@ -96,33 +136,6 @@ def _draw(out: Path, count: int, seed: int) -> int:
     write_toy_store(out, count, seed)
     sys.stdout.write(f"store: {out}\n")
     return 0
-
-
-def _existing(root: Path | None, database: str) -> Path:
-    from deepregions.errors import UsageError
-
-    if root is None:
-        raise UsageError(f"--database {database} needs --root", "the folder that holds it")
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder", f"--root is the folder that holds {database}")
-    return root
-
-
-def _database(
-    kind: Literal["ffpp", "folder"],
-    root: Path,
-    *,
-    compression: str,
-    methods: list[str] | None,
-    identity: str | None,
-    name: str,
-    seed: int,
-) -> Database:
-    from deepregions.data.databases import FaceForensics, Folder
-
-    if kind == "ffpp":
-        return FaceForensics(root, compression, methods)
-    return Folder(root, name, identity, seed)
 
 
 def _print(report: Report, out: Path) -> None:
@@ -147,5 +160,12 @@ def _print(report: Report, out: Path) -> None:
         console.print(f"{number} files left out: {reason}", highlight=False)
     for key, reason in report.failures:
         sys.stderr.write(f"deepregions: {key}: {reason}\n")
+    if report.several:
+        kept = "everybody was" if report.tracks == "all" else "the main person was"
+        console.print(
+            f"{report.several} files show several people, of whom it is not known who was "
+            f"manipulated: {kept} kept (--tracks {report.tracks})",
+            highlight=False,
+        )
     console.print(f"{report.faces} faces by {report.landmarks}", highlight=False)
     sys.stdout.write(f"store: {out}\n")

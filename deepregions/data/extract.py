@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from deepregions.data.databases import Clip
+from deepregions.data.clips import Clip
 from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.appearance import appearance
@@ -17,7 +18,7 @@ from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.tracks import link
-from deepregions.media import Frame, frame_batches
+from deepregions.media import Frame, frame_batches, frames
 
 NO_FACE = "no face"
 
@@ -52,6 +53,7 @@ class ClipReport:
         faces: How many faces were kept.
         dropped: How many frames and faces were not kept, by reason.
         failure: Why nothing was kept; empty if something was.
+        people: How many people were seen: tracks of faces.
     """
 
     key: str
@@ -61,6 +63,7 @@ class ClipReport:
     faces: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     failure: str = ""
+    people: int = 0
 
 
 def extract(
@@ -77,10 +80,12 @@ def extract(
     looks: list[list[Tensor | None]] = []
     shot_changes = ShotDetector()
     try:
-        for batch in frame_batches(clip.path, options.frames_per_video):
-            images = torch.stack([frame.image for frame in batch])
-            places = [Place(clip.path, frame.number, frame.time) for frame in batch]
-            for frame, faces in zip(batch, detector(images, places), strict=True):
+        for batch in _batches(clip, options.frames_per_video):
+            # Stacked as they lie in memory, channels last, as the backends want them.
+            pixels = torch.stack([frame.image.permute(1, 2, 0) for frame in batch])
+            places = [_place(clip, frame) for frame in batch]
+            found_here = detector(pixels.permute(0, 3, 1, 2), places)
+            for frame, faces in zip(batch, found_here, strict=True):
                 if shot_changes(frame.image):
                     cuts.append(len(records))
                 records.append([_record(clip, len(records), frame, f, options) for f in faces])
@@ -111,8 +116,27 @@ def extract(
         len(kept),
         dict(sorted((+dropped).items())),
         "" if kept else NO_FACE,
+        len({track for ids in tracks for track in ids}),
     )
     return kept, report
+
+
+def _batches(clip: Clip, count: int) -> Iterator[list[Frame]]:
+    """Yields the clip's frames; of one that is kept as images, the time is the image's number."""
+    if not clip.frames:
+        yield from frame_batches(clip.path, count)
+        return
+    count = min(count, len(clip.frames))
+    for i in range(count):  # in the middle of equal intervals, as of a video
+        number = int((i + 0.5) * len(clip.frames) / count)
+        images = frames(clip.frames[number], 1)
+        yield [Frame(number, float(number), frame.image) for frame in images]
+
+
+def _place(clip: Clip, frame: Frame) -> Place:
+    if clip.frames:
+        return Place(clip.frames[frame.number])
+    return Place(clip.path, frame.number, frame.time)
 
 
 def _record(

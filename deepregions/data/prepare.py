@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import chain, islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 import cv2
 import torch
 
-from deepregions.data.databases import Clip, Database, assert_identity_disjoint
+from deepregions.data.clips import Clip, assert_identity_disjoint
+from deepregions.data.databases import Database
 from deepregions.data.extract import ClipReport, Extraction, extract
 from deepregions.data.store import (
     FaceRecord,
@@ -41,6 +45,7 @@ Results = Callable[[Sequence[Clip]], Stream]
 _PLAN = "plan.json"
 _REPORT = "report.json"
 _FACES_PER_SHARD = 512  # what a killed run loses at most; some 20 MB
+_PATIENCE = 1800.0  # seconds for a clip in a process of its own: longer is a decoder that hangs
 _CLIPS_AHEAD = 4  # per process: enough that none waits, few enough to hold in memory
 
 
@@ -80,6 +85,9 @@ class Report:
         groups: The same by split and label.
         failures: The key of each clip that gave no face, and why.
         left_out: How many files of the database were not used at all, by reason.
+        tracks: Which people of a video were kept: ``"main"`` or ``"all"``.
+        several: In how many clips there is more than one person. Which of them was manipulated is
+            not known.
     """
 
     database: str
@@ -90,6 +98,8 @@ class Report:
     groups: tuple[Group, ...]
     failures: tuple[tuple[str, str], ...]
     left_out: dict[str, int]
+    tracks: str
+    several: int
 
 
 def prepare(
@@ -138,7 +148,9 @@ def prepare(
     )
     plan = _plan(info, clips)
     groups = _groups(clips, frames_per_video)
-    job = _Job(detector if workers > 1 else finder, device, finder.name, options)
+    many = workers > 1
+    patience = _PATIENCE if many else 0.0
+    job = _Job(detector if many else finder, device, finder.name, options, patience)
     try:
         _open_folder(out, plan)
         reports = _write(out, plan, groups, partial(_results, job, workers), progress)
@@ -166,6 +178,7 @@ class _Job:
     device: str
     name: str
     options: Extraction
+    patience: float  # seconds for a clip; 0 is no limit
 
     def __call__(self, clip: Clip) -> tuple[list[FaceRecord], ClipReport]:
         finder = self.detector
@@ -173,7 +186,21 @@ class _Job:
             finder = _loaded(finder, self.device)
         if finder.name != self.name:
             raise StoreError(f"the landmark backend is {self.name} here, {finder.name} there")
-        return extract(clip, finder, self.options)
+        with _at_most(self.patience):
+            return extract(clip, finder, self.options)
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Lets the system end this process if the work in it takes longer; 0 is no limit."""
+    if not seconds or not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @cache
@@ -182,10 +209,21 @@ def _loaded(name: str, device: str) -> LandmarkDetector:
     return landmark_detector(name, device)
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     """Processes are the parallelism; threads on top of them would fight for the cores."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it, also in the midst of a decoder
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _earlier(
@@ -265,7 +303,9 @@ def _one_by_one(job: _Job, clips: Sequence[Clip]) -> Stream:
             try:
                 yield pool.submit(job, clip).result()
             except BrokenProcessPool:
-                failure = "the process that read it died (a broken file, or too little memory)"
+                failure = (
+                    "the process that read it died, or hung (a broken file, or too little memory)"
+                )
                 yield [], ClipReport(clip.key, clip.split, clip.label, failure=failure)
                 pool.shutdown()
                 pool = _pool(1)
@@ -275,7 +315,7 @@ def _one_by_one(job: _Job, clips: Sequence[Clip]) -> Stream:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Not "fork": threads of torch, OpenCV and Arrow do not survive it.
-    return ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+    return ProcessPoolExecutor(workers, get_context("spawn"), _begin)
 
 
 def _check_options(options: Extraction, workers: int) -> None:
@@ -302,7 +342,10 @@ def _check_clips(clips: Sequence[Clip]) -> None:
 
 def _plan(info: StoreInfo, clips: Sequence[Clip]) -> dict[str, Any]:
     """What must be the same for a stopped run to go on; where the files lie may change."""
-    listing = [{**asdict(clip), "path": ""} for clip in clips]
+    listing = [
+        {**asdict(clip), "path": "", "frames": [frame.name for frame in clip.frames]}
+        for clip in clips
+    ]
     plan = asdict(info) | {"clips": len(clips), "listing": _digest(listing)}
     del plan["package"]
     return plan
@@ -321,7 +364,7 @@ def _groups(clips: Sequence[Clip], frames_per_video: int) -> list[list[Clip]]:
             groups.append([])
             room = _FACES_PER_SHARD
         groups[-1].append(clip)
-        room -= frames_per_video if is_video(clip.path) else 1
+        room -= frames_per_video if clip.frames or is_video(clip.path) else 1
     return groups
 
 
@@ -389,4 +432,6 @@ def _summary(info: StoreInfo, reports: Sequence[ClipReport], left_out: Mapping[s
         groups=groups,
         failures=tuple((report.key, report.failure) for report in reports if report.failure),
         left_out=dict(left_out),
+        tracks=info.tracks,
+        several=sum(report.people > 1 for report in reports),
     )

@@ -26,6 +26,12 @@ _LAYOUTS = {
 _DATA = {
     "ffpp": "FaceForensics++: the FaceForensics Terms of Use",
     "faceforensics": "FaceForensics++: the FaceForensics Terms of Use",
+    "dfd": "DeepFakeDetection: the FaceForensics Terms of Use",
+    "celebdf": "Celeb-DF: the Terms to Use Celeb-DF",
+    "celebdf-v1": "Celeb-DF: the Terms to Use Celeb-DF",
+    "uadfv": "UADFV: on request from its authors",
+    "dfdc": "the Deepfake Detection Challenge: its own terms",
+    "dfdc-preview": "the Deepfake Detection Challenge: its own terms",
     "toy": "faces drawn by deepregions: nobody's",
 }
 

@@ -1,0 +1,58 @@
+"""A clip: one photo or video of a database, and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepregions.errors import UsageError
+
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One photo or video of a database.
+
+    Attributes:
+        path: The file; of a clip that is kept as images, their folder.
+        key: Its name, unique within the database.
+        label: 1 is fake, 0 is genuine.
+        method: How it was made, such as ``"Deepfakes"``; ``"original"`` if genuine.
+        compression: The database's word for it, such as ``"c23"``; may be empty.
+        identities: Who is in it, at least one: of a fake, the target and then the source.
+        split: ``"train"``, ``"val"`` or ``"test"``; before a database is divided, the official
+            one, or empty where there is none.
+        group: What else it must not be parted from; empty for nothing.
+        frames: Its frames in order, where it is kept as images.
+    """
+
+    path: Path
+    key: str
+    label: int
+    method: str
+    compression: str
+    identities: tuple[str, ...]
+    split: str
+    group: str = ""
+    frames: tuple[Path, ...] = ()
+
+
+def assert_identity_disjoint(clips: Iterable[Clip]) -> None:
+    """Checks that nobody is in two splits.
+
+    Raises:
+        UsageError: Somebody is; the message names who, and a file of each split.
+    """
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        for name in clip.identities:
+            other = seen.setdefault(name, clip)
+            if other.split != clip.split:
+                raise UsageError(
+                    f"{other.split} and {clip.split} share the identity {name!r}: "
+                    f"{other.path} and {clip.path}",
+                    "keep all files of a person in one split; if this is not one person, say how "
+                    "file names name people with --identity REGEX ('.+': each file is a person)",
+                )

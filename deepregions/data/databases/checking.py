@@ -1,0 +1,197 @@
+"""What is in a database's folder and what is not, before hours of work are spent on it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from deepregions.data.clips import Clip
+from deepregions.data.databases.base import Adapter
+from deepregions.data.store import SPLITS
+from deepregions.errors import UsageError
+from deepregions.types import FAKE
+
+_SAMPLE = 1 << 16  # bytes, of the head and of the tail of a file
+_NAMED = 3  # in a message; all are in the findings
+
+
+@dataclass(frozen=True)
+class GroupCount:
+    """How many videos of a group there are.
+
+    Attributes:
+        group: Such as ``"Deepfakes"`` or ``"train fake"``.
+        found: How many are there and can be used.
+        published: How many there should be; None if that is not known.
+        least: How many there must be for it to be complete.
+        optional: Whether it may be missing altogether.
+    """
+
+    group: str
+    found: int
+    published: int | None
+    least: int = 0
+    optional: bool = False
+
+    @property
+    def short(self) -> bool:
+        """Whether some are missing."""
+        return self.found < self.least and not (self.optional and not self.found)
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """How many genuine and fake clips a split has."""
+
+    split: str
+    genuine: int
+    fake: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a database's folder holds.
+
+    Attributes:
+        database: Its name.
+        root: Where it is.
+        groups: What is there against what is published.
+        scheme: How it is divided.
+        splits: What comes of that.
+        left_out: How many files are there but not used, by reason.
+        absent: Files that the database's own lists name and that are not there.
+        disputed: A line for each file whose label its folder contradicts.
+        duplicates: Files with the same contents, as far as their sizes, heads and tails tell.
+        empty: Files of no bytes, and links to nothing.
+        partial: Whether some of it is missing.
+        problems: All that is wrong, a line each.
+        notes: What is worth knowing, a line each.
+    """
+
+    database: str
+    root: str
+    groups: tuple[GroupCount, ...] = ()
+    scheme: str = ""
+    splits: tuple[SplitCount, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()
+    absent: tuple[str, ...] = ()
+    disputed: tuple[str, ...] = ()
+    duplicates: tuple[tuple[str, ...], ...] = ()
+    empty: tuple[str, ...] = ()
+    partial: bool = False
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def check(database: Adapter) -> Findings:
+    """Compares what is there with what is published; no video is opened.
+
+    Raises:
+        UsageError: One of the database's own lists cannot be read.
+    """
+    listing = database.listing()
+    clips = listing.clips
+    groups = _counted(database, clips)
+    empty, duplicates = _contents(clips)
+    problems = [f"{g.group}: {g.found} of {g.published} videos" for g in groups if g.short]
+    for what, files in (
+        ("files that its lists name are not there", listing.absent),
+        ("files whose label their folder or name contradicts", listing.disputed),
+        ("files are empty, or links to nothing", empty),
+        ("files have the same contents", [" = ".join(group) for group in duplicates]),
+    ):
+        if files:
+            more = ", ..." if len(files) > _NAMED else ""
+            problems.append(f"{what}: {len(files)} ({', '.join(files[:_NAMED])}{more})")
+    splits: tuple[SplitCount, ...] = ()
+    try:
+        divided = database.clips()
+        splits = tuple(_split_count(split, divided) for split in SPLITS)
+    except UsageError as error:
+        problems.append(str(error))
+    return Findings(
+        database=database.name,
+        root=str(database.root),
+        groups=groups,
+        scheme=_described(database),
+        splits=splits,
+        left_out=tuple(database.left_out.items()),
+        absent=tuple(listing.absent),
+        disputed=tuple(listing.disputed),
+        duplicates=duplicates,
+        empty=empty,
+        partial=bool(listing.absent) or any(group.short for group in groups),
+        problems=tuple(problems),
+        notes=tuple(_notes(groups, splits)),
+    )
+
+
+def _counted(database: Adapter, clips: Sequence[Clip]) -> tuple[GroupCount, ...]:
+    found = Counter(database.group_of(clip) for clip in clips)
+    expected = database.expected()
+    optional = database.facts.optional if set(expected) == set(database.facts.published) else ()
+    share = 1 - database.facts.tolerance
+    return tuple(
+        GroupCount(
+            group,
+            found[group],
+            expected.get(group),
+            ceil(share * expected.get(group, 0)),
+            group in optional,
+        )
+        for group in dict.fromkeys((*expected, *sorted(found)))
+    )
+
+
+def _contents(clips: Iterable[Clip]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Returns the files that are empty, and those that are the same; of images, only the first."""
+    sizes: dict[int, list[tuple[str, Path]]] = {}
+    for clip in clips:
+        path = clip.frames[0] if clip.frames else clip.path
+        size = path.stat().st_size if path.exists() else 0  # a link to nothing
+        sizes.setdefault(size, []).append((clip.key, path))
+    same: dict[str, list[str]] = {}
+    for size, files in sizes.items():
+        if size and len(files) > 1:
+            for key, path in files:
+                same.setdefault(_sampled(path, size), []).append(key)
+    groups = sorted(tuple(keys) for keys in same.values() if len(keys) > 1)
+    return tuple(key for key, _ in sizes.get(0, [])), tuple(groups)
+
+
+def _sampled(path: Path, size: int) -> str:
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as stream:
+        digest.update(stream.read(_SAMPLE))
+        stream.seek(-min(_SAMPLE, size), os.SEEK_END)
+        digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _split_count(split: str, clips: Iterable[Clip]) -> SplitCount:
+    labels = [clip.label == FAKE for clip in clips if clip.split == split]
+    return SplitCount(split, len(labels) - sum(labels), sum(labels))
+
+
+def _described(database: Adapter) -> str:
+    splitting = database.splitting
+    if splitting.scheme == "kfold":
+        return f"kfold {splitting.fold} of {splitting.folds}"
+    return str(splitting.scheme)
+
+
+def _notes(groups: Iterable[GroupCount], splits: Iterable[SplitCount]) -> Iterable[str]:
+    for group in groups:
+        if group.optional and not group.found:
+            yield f"{group.group} is not there; it need not be"
+        if group.published is not None and group.found > group.published:
+            yield f"{group.group}: {group.found} videos, more than the {group.published} published"
+    for count in splits:
+        for word, number in (("genuine", count.genuine), ("fake", count.fake)):
+            if not number:
+                yield f"the split {count.split} has no {word} clips"

@@ -1,0 +1,172 @@
+"""Databases as DeepfakeBench rearranges them: a JSON file that lists frames by video."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there, read_json
+from deepregions.data.databases.celebdf import celebdf_people
+from deepregions.data.databases.dfdc import dfdc_preview_people
+from deepregions.data.splits import Splitting
+from deepregions.data.store import SPLITS
+from deepregions.errors import UsageError
+from deepregions.types import BONA_FIDE, FAKE
+
+_COMPRESSIONS = ("raw", "c23", "c40")
+_NO_VIDEO = "an entry that is no video"
+_PRECEDENCE = ("test", "val", "train")
+
+
+class DeepfakeBench(Adapter):
+    """A file of DeepfakeBench's ``preprocessing/rearrange.py`` (Yan et al. 2023).
+
+    Its form is ``{database: {label: {split: {[compression:] {video: {"label": label, "frames":
+    [path, ...]}}}}}}``. Labels are such as ``FF-real``, ``FF-DF``, ``CelebDFv2_fake`` or
+    ``UADFV_Real``: what ends with "real" is genuine. Frames are cropped faces in files of their
+    own; they are found in the JSON file's folder, in ``images``, or in folders above, with or
+    without the first parts of their paths.
+
+    DeepfakeBench puts videos into several splits (test videos into its training split, everything
+    of UADFV and DeepFakeDetection into all). Here a video is in one: test before val before train.
+
+    Args:
+        root: The JSON file.
+        compression: Which one, where the file has several.
+        images: The folder that the frames' paths are relative to.
+        name: What the database is called in stores and bundles.
+        splitting: How it is divided; officially by default.
+
+    Raises:
+        UsageError: It is not there or not such a file, or no frame is found.
+    """
+
+    facts = Facts(
+        title="DeepfakeBench's JSON",
+        url="https://github.com/SCLBD/DeepfakeBench",
+        licence="that of the database rearranged; DeepfakeBench: CC BY-NC 4.0",
+        layout="a JSON file {database: {label: {split: {video: {label, frames}}}}} and its frames",
+        splits="train, val and test, made disjoint",
+    )
+
+    def __init__(
+        self,
+        root: Path,
+        compression: str = "c23",
+        images: Path | None = None,
+        name: str = "deepfakebench",
+        splitting: Splitting = DEFAULT,
+    ) -> None:
+        super().__init__(root, splitting)
+        self.name = name
+        self._compression = compression
+        self._images = images or root.parent
+        if not root.is_file():
+            raise self._wrong_root(root.name)
+        self._content = read_json(root)
+        if not isinstance(self._content, dict) or not all(map(_is_tree, self._content.values())):
+            raise self._wrong_root("such a structure")
+
+    def listing(self) -> Listing:
+        """Lists the videos by label and name."""
+        found = Listing()
+        locate: Callable[[str], Path | None] | None = None
+        clips: dict[str, Clip] = {}
+        for label, split, compression, video, entry in self._entries(found):
+            frames = [str(frame).replace("\\", "/") for frame in entry["frames"]]
+            key = "/".join(filter(None, (label, compression, video)))
+            if not frames:
+                found.left_out["it has no frames"] += 1
+                continue
+            if str(entry.get("label", label)) != label:
+                found.disputed.append(f"{key} is {entry['label']} in itself")
+                continue
+            locate = locate or self._locator(frames[0])
+            paths = tuple(filter(None, map(locate, sorted(frames, key=_natural))))
+            if not paths:
+                found.absent.append(key)
+                continue
+            genuine = label.lower().endswith("real")
+            clip = Clip(
+                path=paths[0].parent,
+                key=key,
+                label=BONA_FIDE if genuine else FAKE,
+                method=ORIGINAL if genuine else label,
+                compression=compression,
+                identities=_people(label, video),
+                split=split,
+                frames=paths,
+            )
+            before = clips.setdefault(key, clip)
+            if _PRECEDENCE.index(split) < _PRECEDENCE.index(before.split):
+                clips[key] = replace(before, split=split)
+        found.clips = [clips[key] for key in sorted(clips)]
+        return found
+
+    def _entries(self, found: Listing) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]]:
+        """Yields label, split, compression, video and its entry; others are counted."""
+        for labels in self._content.values():
+            for label, splits in labels.items():
+                for split in SPLITS:
+                    videos = splits.get(split, {})
+                    compression = ""
+                    if isinstance(videos, dict) and videos.keys() & set(_COMPRESSIONS):
+                        compression = self._compression
+                        videos = videos.get(compression, {})
+                    if not isinstance(videos, dict):
+                        found.left_out[_NO_VIDEO] += 1
+                        continue
+                    for video, entry in videos.items():
+                        if isinstance(entry, dict) and isinstance(entry.get("frames"), list):
+                            yield label, split, compression, video, entry
+                        else:  # its DFDC loop leaves one video's entry in place of all
+                            found.left_out[_NO_VIDEO] += 1
+
+    def _locator(self, frame: str) -> Callable[[str], Path | None]:
+        """Returns what finds frames, by where the first one is."""
+        parts = PurePosixPath(frame).parts
+        for base in (self._images, *self._images.resolve().parents):
+            for skipped in range(max(1, len(parts) - 1)):  # at least folder/file
+                if is_there(base.joinpath(*parts[skipped:])):
+                    return lambda name: _existing(base, PurePosixPath(name).parts[skipped:])
+        raise UsageError(
+            f"{self.root}: its frame {frame} is not in {self._images} nor in a folder above",
+            "say with --images which folder the paths are relative to",
+        )
+
+
+def _existing(base: Path, parts: tuple[str, ...]) -> Path | None:
+    path = base.joinpath(*parts)
+    return path if is_there(path) else None
+
+
+def _is_tree(labels: Any) -> bool:
+    return isinstance(labels, dict) and all(
+        isinstance(splits, dict) and splits.keys() <= set(SPLITS) for splits in labels.values()
+    )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Orders frames by the numbers in their names, with or without leading zeros."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _people(label: str, video: str) -> tuple[str, ...]:
+    """Who is in a video, as far as its name says in the database that its label is of."""
+    family = re.split(r"[-_]", label)[0].lower()
+    people: tuple[str, ...] = ()
+    if family == "ff" and re.fullmatch(r"\d+(_\d+)?", video):
+        people = tuple(video.split("_"))
+    elif family == "dfd" and re.match(r"\d+(_\d+)?__", video):
+        people = tuple(video.split("__", maxsplit=1)[0].split("_"))
+    elif family.startswith("celebdf"):
+        people = celebdf_people(video)
+    elif family == "dfdcp":
+        people = dfdc_preview_people(video)
+    elif family == "uadfv":
+        people = (video.removesuffix("_fake"),)
+    return people or (f"{label}/{video}",)

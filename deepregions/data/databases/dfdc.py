@@ -1,0 +1,257 @@
+"""The Deepfake Detection Challenge's database, and the preview that came before it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there, read_json
+from deepregions.data.splits import Splitting
+from deepregions.errors import UsageError
+from deepregions.types import BONA_FIDE, FAKE
+
+_METADATA, _LABELS, _DATASET = "metadata.json", "labels.csv", "dataset.json"
+_DEPTH = 3  # folders between the root and a part's metadata.json
+_LEAST_PARTS = 10  # of the training set, for parts to be kept whole
+_NO_LABEL = "its metadata has no label"
+
+
+class Dfdc(Adapter):
+    """The Deepfake Detection Challenge's database (Dolhansky et al. 2020).
+
+    Expects, in the root or in folders of it, folders with ``metadata.json``, which maps file names
+    to ``{"label": "FAKE" or "REAL", "split": "train", "original": name}``, and their videos: the
+    parts of the training set, ``dfdc_train_part_0`` to ``49``. And ``test/labels.csv`` and
+    ``validation/labels.csv``, where they are there: ``filename,label``, 1 is fake.
+
+    Who is in a video is not published. A fake and its original have one identity, the original's
+    name; videos of the test and validation parts are one each. Parts of the training set are kept
+    whole if there are ten or more, so that people whom one part has several originals of are less
+    often on two sides.
+
+    Args:
+        root: The folder of these, or one part.
+        splitting: How it is divided; officially by default where ``test/`` is there.
+
+    Raises:
+        UsageError: ``root`` has no such files.
+    """
+
+    name = "dfdc"
+    facts = Facts(
+        title="DFDC",
+        url="https://ai.meta.com/datasets/dfdc/",
+        licence="its own terms (registration, research)",
+        layout="dfdc_train_part_*/metadata.json with their videos, or test/labels.csv",
+        published={
+            "train original": 19154,
+            "train fake": 100000,
+            "val original": 2000,
+            "val fake": 2000,
+            "test original": 2500,
+            "test fake": 2500,
+        },
+        optional=frozenset({"val original", "val fake", "test original", "test fake"}),
+        tolerance=0.01,  # sources differ; each part's own list tells what it lacks
+        source="Dolhansky et al. 2020; SCLBD/DeepfakeBench, issue 63",
+        splits="50 training parts, a validation and a test part",
+    )
+
+    def __init__(self, root: Path, splitting: Splitting = DEFAULT) -> None:
+        super().__init__(root, splitting)
+        self._parts: list[Path] = []
+        self._labels: dict[str, Path] = {}
+        for folder, names in _folders(root, _DEPTH):
+            if _LABELS in names:
+                split = {"test": "test", "validation": "val"}.get(folder.name)
+                if split or folder == root:
+                    self._labels[split or "test"] = folder / _LABELS
+            elif _METADATA in names:
+                self._parts.append(folder)
+        if not self._parts and not self._labels:
+            raise self._wrong_root(_METADATA)
+        self.scheme = "official" if "test" in self._labels else "paper"
+
+    def listing(self) -> Listing:
+        """Lists the training parts by number, then validation, then test."""
+        found = Listing()
+        for part in sorted(self._parts, key=lambda part: (_number(part), part)):
+            self._list_part(part, found)
+        for split in ("val", "test"):
+            if split in self._labels:
+                self._list_labels(self._labels[split], split, found)
+        first = {clip.key: clip for clip in reversed(found.clips)}
+        found.left_out["there is another of that name"] += len(found.clips) - len(first)
+        found.clips = [clip for clip in found.clips if first[clip.key] is clip]
+        return found
+
+    def group_of(self, clip: Clip) -> str:
+        """The official split and the class."""
+        return f"{clip.split} {clip.method}"
+
+    def _list_part(self, part: Path, found: Listing) -> None:
+        path = part / _METADATA
+        metadata = _mapping(path)
+        folder, there = _video_names(part)
+        for name in sorted(metadata):
+            entry = metadata[name]
+            label = {"FAKE": FAKE, "REAL": BONA_FIDE}.get(str(entry.get("label", "")).upper())
+            if name not in there:
+                found.absent.append(f"{part.name}/{name}")
+            elif label is None:
+                found.left_out[_NO_LABEL] += 1
+            else:
+                original = str(entry.get("original") or name) if label == FAKE else name
+                method = "fake" if label == FAKE else ORIGINAL
+                key = f"{part.name}/{PurePosixPath(name).stem}"
+                people = (PurePosixPath(original).stem,)
+                group = part.name if len(self._parts) >= _LEAST_PARTS else ""
+                clip = Clip(folder / name, key, label, method, "", people, "train", group)
+                found.clips.append(clip)
+        found.left_out[f"not in its folder's {_METADATA}"] += len(there - metadata.keys())
+
+    def _list_labels(self, path: Path, split: str, found: Listing) -> None:
+        folder, there = _video_names(path.parent)
+        labels = _read_labels(path)
+        for name in sorted(labels):
+            label = labels[name]
+            key = f"{split}/{PurePosixPath(name).stem}"
+            if name not in there:
+                found.absent.append(f"{folder.name}/{name}")
+                continue
+            method = "fake" if label == FAKE else ORIGINAL
+            clip = Clip(folder / name, key, label, method, "", (key,), split)
+            found.clips.append(clip)
+        found.left_out[f"not in its folder's {_LABELS}"] += len(there - labels.keys())
+
+
+class DfdcPreview(Adapter):
+    """The preview of the Deepfake Detection Challenge's database (Dolhansky et al. 2019).
+
+    Expects ``dataset.json``, which maps paths such as ``method_A/<id>/<id>_A/<name>.mp4`` and
+    ``original_videos/<id>/<name>.mp4`` to ``{"label": "fake" or "real", "set": "train" or "test",
+    "target_id": number, "swapped_id": number or null, ...}``, and these files.
+
+    Args:
+        root: The folder of ``dataset.json``.
+        splitting: How it is divided; officially by default.
+
+    Raises:
+        UsageError: ``root`` has no such file.
+    """
+
+    name = "dfdc-preview"
+    facts = Facts(
+        title="DFDC Preview",
+        url="https://ai.meta.com/datasets/dfdc/",
+        licence="its own terms (registration, research)",
+        layout=f"{_DATASET}, original_videos/, method_A/ and method_B/",
+        published={
+            "train original": 855,
+            "train fake": 3618,
+            "test original": 276,
+            "test fake": 501,
+        },
+        tolerance=0.01,  # counted by others; its own list tells what is lacking
+        source="SCLBD/DeepfakeBench, issue 63",
+        splits="training and test set of different people; no validation part",
+    )
+
+    def __init__(self, root: Path, splitting: Splitting = DEFAULT) -> None:
+        super().__init__(root, splitting)
+        if not (root / _DATASET).is_file():
+            raise self._wrong_root(_DATASET)
+
+    def listing(self) -> Listing:
+        """Lists the files by path."""
+        found = Listing()
+        dataset = _mapping(self.root / _DATASET)
+        for name in sorted(dataset):
+            entry = dataset[name]
+            label = {"fake": FAKE, "real": BONA_FIDE}.get(str(entry.get("label", "")).lower())
+            top, *below = PurePosixPath(name).parts or ("",)
+            path = self.root / name
+            if not is_there(path):  # as DeepfakeBench and others keep them, frames beside
+                path = self.root.joinpath(top, "videos", *below)
+            if not is_there(path):
+                found.absent.append(name)
+            elif label is None:
+                found.left_out[_NO_LABEL] += 1
+            elif (top == "original_videos") != (label == BONA_FIDE):
+                found.disputed.append(f"{name} is {entry['label']} in {_DATASET}")
+            else:
+                method = top if label == FAKE else ORIGINAL
+                key = PurePosixPath(name).with_suffix("").as_posix()
+                split = {"train": "train", "test": "test"}.get(str(entry.get("set", "")), "")
+                people = _preview_people(entry, PurePosixPath(name).stem, label)
+                found.clips.append(Clip(path, key, label, method, "", people, split))
+        return found
+
+    def group_of(self, clip: Clip) -> str:
+        """The official split and the class."""
+        return f"{clip.split} {ORIGINAL if clip.label == BONA_FIDE else 'fake'}"
+
+
+def dfdc_preview_people(stem: str) -> tuple[str, ...]:
+    """Who is in a video by its name: ``<swapped>_<target>_A_001`` or ``<target>_A_001``."""
+    numbers = re.match(r"(?:(\d+)_)?(\d+)_[A-Z]+_", stem)
+    return tuple(name for name in numbers.groups()[::-1] if name) if numbers else ()
+
+
+def _preview_people(entry: Mapping[str, Any], stem: str, label: int) -> tuple[str, ...]:
+    """Target and then source; the names of files say it too."""
+    named = [entry.get("target_id"), entry.get("swapped_id") if label == FAKE else None]
+    people = tuple(dict.fromkeys(str(name) for name in named if name is not None))
+    return people or dfdc_preview_people(stem) or (stem,)
+
+
+def _mapping(path: Path) -> dict[str, dict[str, Any]]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise UsageError(f"{path} does not map file names to objects", "download it again")
+    return content
+
+
+def _read_labels(path: Path) -> dict[str, int]:
+    labels = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            for row in csv.DictReader(stream):
+                labels[str(row["filename"]).strip()] = int(row["label"])
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}", "expected filename,label with 1 for fake"
+        ) from error
+    if set(labels.values()) - {BONA_FIDE, FAKE}:
+        raise UsageError(f"{path} has labels other than 0 and 1", "download it again")
+    return labels
+
+
+def _folders(root: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:
+    """Yields folders and the names in them, sorted; a folder with a list is not entered."""
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UsageError(f"{root}: {error.strerror}", "check its permissions") from error
+    names = {entry.name for entry in entries}
+    yield root, names
+    if depth and _METADATA not in names:
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                yield from _folders(Path(entry.path), depth - 1)
+
+
+def _video_names(folder: Path) -> tuple[Path, set[str]]:
+    inner = folder / "videos"
+    folder = inner if inner.is_dir() else folder
+    return folder, {path.name for path in folder.glob("[!.]*.mp4")}
+
+
+def _number(part: Path) -> int:
+    named = re.search(r"(\d+)$", part.name)
+    return int(named[1]) if named else -1

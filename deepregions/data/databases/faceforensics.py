@@ -1,0 +1,210 @@
+"""FaceForensics++ and DeepFakeDetection, which are published in one tree."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, videos
+from deepregions.data.splits import Splitting
+from deepregions.data.store import SPLITS
+from deepregions.errors import UsageError
+from deepregions.types import BONA_FIDE, FAKE
+
+_ACTORS, _DFD = "actors", "DeepFakeDetection"
+_FOUR = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+
+# Names as in FaceForensics' download instructions: <actor>__<scene> of genuine videos,
+# <target>_<source>__<scene>__<8 characters> of manipulated ones.
+_GENUINE = re.compile(r"(\d+)__.+")
+_MANIPULATED = re.compile(r"(\d+)_(\d+)__.+__\w{8}")
+
+
+class FaceForensics(Adapter):
+    """FaceForensics++ (Roessler et al. 2019) as published, with its official splits.
+
+    Expects ``original_sequences/youtube/<compression>/videos/NNN.mp4``,
+    ``manipulated_sequences/<method>/<compression>/videos/TTT_SSS.mp4`` (target, source) and
+    ``splits/{train,val,test}.json`` (or these in the root), which are lists of pairs: [a, b] stands
+    for the originals a and b and the fakes a_b and b_a. Only the files that are there are used;
+    those of DeepFakeDetection (other people, no official split) are a database of their own.
+
+    Args:
+        root: The folder of these.
+        compression: ``"raw"``, ``"c23"`` or ``"c40"``.
+        methods: Which manipulations; all that are there by default.
+        splitting: How it is divided; officially by default.
+
+    Raises:
+        UsageError: ``root`` is not that tree, or has no such compression or method.
+    """
+
+    name = "ffpp"
+    carve = False
+    facts = Facts(
+        title="FaceForensics++",
+        url="https://github.com/ondyari/FaceForensics",
+        licence="FaceForensics Terms of Use (on request, research)",
+        layout="original_sequences/youtube/c23/videos/*.mp4, "
+        "manipulated_sequences/*/c23/videos/*.mp4 and splits/{train,val,test}.json",
+        published=dict.fromkeys((ORIGINAL, *_FOUR, "FaceShifter"), 1000),
+        optional=frozenset({"FaceShifter"}),  # added to the four of the paper in 2020
+        source="Roessler et al. 2019; dataset/README.md of ondyari/FaceForensics",
+        splits="360/70/70 pairs: 720/140/140 originals and as many fakes of each manipulation",
+    )
+
+    def __init__(
+        self,
+        root: Path,
+        compression: str = "c23",
+        methods: Sequence[str] | None = None,
+        splitting: Splitting = DEFAULT,
+    ) -> None:
+        super().__init__(root, splitting)
+        self._compression = compression
+        self._methods = methods
+        self._split_of: dict[str, str] = {}
+        self._pairs: set[tuple[str, ...]] = set()
+        if self.splitting.scheme == "official" or _splits_folder(root).is_dir():
+            self._split_of, self._pairs = _official_splits(_splits_folder(root))
+        fakes = _video_folders(root / "manipulated_sequences", compression)
+        reals = _video_folders(root / "original_sequences", compression)
+        if not fakes and not reals:
+            found = sorted({path.name for path in root.glob("*_sequences/*/*") if path.is_dir()})
+            raise UsageError(
+                f"{root} has no FaceForensics++ videos of compression {compression!r}",
+                f"expected original_sequences/youtube/{compression}/videos/*.mp4; there are: "
+                f"{', '.join(found) or 'none at all'}",
+            )
+        others = [reals.pop(_ACTORS, None), fakes.pop(_DFD, None)]
+        self._others = [folder for folder in others if folder is not None]
+        for method in methods or ():
+            if method not in fakes:
+                raise UsageError(
+                    f"there is no manipulation {method!r} of compression {compression!r} in {root}",
+                    f"there are: {', '.join(fakes) or 'none'}",
+                )
+        self._fakes = {name: fakes[name] for name in methods or fakes}
+        self._reals = reals
+
+    def listing(self) -> Listing:
+        """Lists the originals and then each manipulation, by name."""
+        found = Listing()
+        for folder in self._reals.values():
+            found.clips += [self._clip(path, ORIGINAL) for path in videos(folder)]
+        for method, folder in self._fakes.items():
+            found.clips += [self._clip(path, method) for path in videos(folder)]
+        others = sum(len(videos(folder)) for folder in self._others)
+        found.left_out["of DeepFakeDetection (--database dfd)"] += others
+        return found
+
+    def expected(self) -> Mapping[str, int]:
+        """How many videos there should be of the chosen manipulations."""
+        chosen = (ORIGINAL, *self._methods) if self._methods else self.facts.published
+        return {name: self.facts.published.get(name, 0) for name in chosen}
+
+    def _clip(self, path: Path, method: str) -> Clip:
+        people = tuple(path.stem.split("_"))
+        official = method == ORIGINAL or people in self._pairs
+        split = self._split_of.get(people[0], "") if official else ""
+        label = BONA_FIDE if method == ORIGINAL else FAKE
+        key = f"{method}/{self._compression}/{path.stem}"
+        return Clip(path, key, label, method, self._compression, people, split)
+
+
+class DeepFakeDetection(Adapter):
+    """DeepFakeDetection (Google and Jigsaw 2019), which is published within FaceForensics++.
+
+    Expects ``original_sequences/actors/<compression>/videos/<actor>__<scene>.mp4`` and
+    ``manipulated_sequences/DeepFakeDetection/<compression>/videos/
+    <target>_<source>__<scene>__<8 characters>.mp4``.
+
+    Args:
+        root: The folder of these.
+        compression: ``"raw"``, ``"c23"`` or ``"c40"``.
+        splitting: How it is divided; by people as in the paper by default.
+
+    Raises:
+        UsageError: ``root`` has no such videos.
+    """
+
+    name = "dfd"
+    scheme = "paper"
+    facts = Facts(
+        title="DeepFakeDetection",
+        url="https://github.com/ondyari/FaceForensics",
+        licence="FaceForensics Terms of Use (on request, research)",
+        layout="original_sequences/actors/c23/videos/*.mp4 and "
+        "manipulated_sequences/DeepFakeDetection/c23/videos/*.mp4",
+        published={ORIGINAL: 363, _DFD: 3000},
+        source="README.md of SCLBD/DeepfakeBench (28 actors; of the fakes, 3000 or some more)",
+    )
+
+    def __init__(
+        self, root: Path, compression: str = "c23", splitting: Splitting = DEFAULT
+    ) -> None:
+        super().__init__(root, splitting)
+        self._compression = compression
+        self._folders = {
+            ORIGINAL: root / "original_sequences" / _ACTORS / compression / "videos",
+            _DFD: root / "manipulated_sequences" / _DFD / compression / "videos",
+        }
+        if not any(folder.is_dir() for folder in self._folders.values()):
+            raise self._wrong_root(f"original_sequences/{_ACTORS}/{compression}/videos")
+
+    def listing(self) -> Listing:
+        """Lists the genuine videos and then the fakes, by name."""
+        found = Listing()
+        for method, folder in self._folders.items():
+            pattern = _GENUINE if method == ORIGINAL else _MANIPULATED
+            label = BONA_FIDE if method == ORIGINAL else FAKE
+            for path in videos(folder):
+                named = pattern.fullmatch(path.stem)
+                if named is None:
+                    found.left_out["its name does not say who is in it"] += 1
+                    continue
+                key = f"{method}/{self._compression}/{path.stem}"
+                people = named.groups()
+                found.clips.append(
+                    Clip(path, key, label, method, self._compression, people, split="")
+                )
+        return found
+
+
+def _video_folders(top: Path, compression: str) -> dict[str, Path]:
+    found = sorted(top.glob(f"*/{compression}/videos"))
+    return {path.parents[1].name: path for path in found}
+
+
+def _splits_folder(root: Path) -> Path:
+    """The folder of the three files: ``splits``, or the root, where DeepfakeBench has them."""
+    inner = root / "splits"
+    return root if not inner.is_dir() and (root / "train.json").is_file() else inner
+
+
+def _official_splits(folder: Path) -> tuple[dict[str, str], set[tuple[str, ...]]]:
+    split_of: dict[str, str] = {}
+    pairs: set[tuple[str, ...]] = set()
+    for split in SPLITS:
+        path = folder / f"{split}.json"
+        try:
+            for one, two in json.loads(path.read_text()):
+                pairs |= {(one, two), (two, one)}
+                for person in (one, two):
+                    if split_of.setdefault(person, split) != split:
+                        raise UsageError(f"{path}: {person} is in {split_of[person]}.json too")
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"{path} is not there",
+                "expected FaceForensics++ as published: splits/{train,val,test}.json beside "
+                "original_sequences/ and manipulated_sequences/",
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"{path} is not a list of pairs of names: {error}",
+                "get it again from https://github.com/ondyari/FaceForensics",
+            ) from error
+    return split_of, pairs

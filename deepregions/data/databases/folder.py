@@ -1,0 +1,116 @@
+"""Anybody's photographs and videos, sorted into folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deepregions.data.clips import ORIGINAL, Clip, assert_identity_disjoint
+from deepregions.data.databases.base import Adapter, Facts, Listing
+from deepregions.data.splits import Splitting
+from deepregions.data.store import SPLITS
+from deepregions.errors import UsageError
+from deepregions.media import find_media
+from deepregions.types import BONA_FIDE, FAKE
+
+
+class Folder(Adapter):
+    """Photos and videos in ``real/`` and ``fake/``, at any depth.
+
+    Where ``train/``, ``val/`` and ``test/`` lie above them, these are the official split, and
+    nobody may be in two. Otherwise people are split at about 70, 10 and 20 %.
+
+    People are told apart by their files' names. By default the first part of a name, up to an
+    underscore, hyphen, space or dot, is a person: ``001_neutral.jpg`` and ``001_smiling.jpg`` are
+    one. In the name of a fake the second part is its second person, if both parts are numbers of
+    equal length: ``004_982.mp4`` shares ``004`` and ``982`` with others. Where names say something
+    else, as in ``img_0001.jpg``, give ``identity``. The first folder below ``fake/``, if any, is
+    the manipulation's name.
+
+    Args:
+        root: The folder of ``real/`` and ``fake/``, or of the splits.
+        name: What the database is called in stores and bundles.
+        identity: A regular expression, searched in the path below ``real/`` or ``fake/`` without
+            the suffix: its groups are the people, or the whole match if it has none.
+        seed: Another seed splits people otherwise.
+        splitting: How it is divided, in place of ``seed``.
+
+    Raises:
+        UsageError: ``root`` has no such folders, one is empty, or ``identity`` does not fit.
+    """
+
+    facts = Facts(
+        title="a folder",
+        url="",
+        licence="your own",
+        layout="real/ and fake/, or train/, val/ and test/ with these in each",
+        splits="train/, val/ and test/, where they are there",
+    )
+
+    def __init__(
+        self,
+        root: Path,
+        name: str = "folder",
+        identity: str | None = None,
+        seed: int = 0,
+        splitting: Splitting | None = None,
+    ) -> None:
+        super().__init__(root, splitting or Splitting(seed=seed))
+        self.name = name
+        try:
+            self._identity = re.compile(identity) if identity is not None else None
+        except re.error as error:
+            raise UsageError(f"identity {identity!r} is no regular expression: {error}") from error
+        self._parts = [split for split in SPLITS if (root / split).is_dir()]
+        self.scheme = "official" if self._parts else "paper"
+        for folder in self._classes():
+            if not folder.is_dir():
+                raise UsageError(
+                    f"{folder} is not there",
+                    f"expected {root}/real and {root}/fake, or {root}/train/real, "
+                    f"{root}/train/fake, {root}/val/real and so on",
+                )
+
+    def listing(self) -> Listing:
+        """Lists the files by path: real before fake, train before val before test.
+
+        Raises:
+            UsageError: A folder is empty, a name does not fit ``identity``, or somebody is in two
+                of the given splits.
+        """
+        tops = self._classes()
+        clips = [self._clip(path, top) for top in tops for path in find_media([top])]
+        if self.splitting.scheme == "official":
+            assert_identity_disjoint(clips)
+        return Listing(clips)
+
+    def _classes(self) -> list[Path]:
+        tops = [self.root / part for part in self._parts] or [self.root]
+        return [top / name for top in tops for name in ("real", "fake")]
+
+    def _clip(self, path: Path, top: Path) -> Clip:
+        below = path.relative_to(top)
+        fake = top.name == "fake"
+        method = ORIGINAL if not fake else below.parts[0] if len(below.parts) > 1 else "fake"
+        key = path.relative_to(self.root).as_posix()
+        people = self._people(below, fake)
+        split = top.parent.name if self._parts else ""
+        return Clip(path, key, FAKE if fake else BONA_FIDE, method, "", people, split)
+
+    def _people(self, below: Path, fake: bool) -> tuple[str, ...]:
+        if self._identity is None:
+            return _leading(below.stem, fake)
+        found = self._identity.search(below.with_suffix("").as_posix())
+        people = tuple(filter(None, (found.groups() or (found[0],)) if found else ()))
+        if not people:
+            raise UsageError(
+                f"{below} names nobody by the identity {self._identity.pattern!r}",
+                "it must match every path below real/ and fake/, without the suffix",
+            )
+        return people
+
+
+def _leading(stem: str, fake: bool) -> tuple[str, ...]:
+    first, second = ([*re.split(r"[_\-. ]+", stem), ""])[:2]
+    numbers = first.isdecimal() and second.isdecimal() and len(first) == len(second)
+    return (first or stem, second) if fake and numbers else (first or stem,)

@@ -1,0 +1,114 @@
+"""A table of anybody's photographs and videos."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there
+from deepregions.data.splits import Splitting
+from deepregions.data.store import SPLITS
+from deepregions.errors import UsageError
+from deepregions.types import BONA_FIDE, FAKE
+
+_NEEDED = ("path", "label")
+_COLUMNS = (*_NEEDED, "method", "compression", "identities", "split")
+_LABELS = {
+    **dict.fromkeys(("0", "real", "genuine", "original", "bonafide", "bona fide"), BONA_FIDE),
+    **dict.fromkeys(("1", "fake"), FAKE),
+}
+_FOLDERS = {"real": BONA_FIDE, "fake": FAKE}
+
+
+class Manifest(Adapter):
+    """A CSV file with a header and a line for each photo or video.
+
+    ==============  ==================================================================
+    ``path``        the file, relative to the CSV file's folder, or absolute
+    ``label``       ``1`` or ``fake``; ``0``, ``real``, ``genuine``, ``original`` or ``bonafide``
+    ``method``      how it was made; by default ``original`` or ``fake``
+    ``compression`` a word for it; by default none
+    ``identities``  who is in it, separated by ``;``: of a fake, the target and then the source;
+                    by default each file is somebody else
+    ``split``       ``train``, ``val`` or ``test``: an official split; by default none
+    ==============  ==================================================================
+
+    Only the first two are needed; other columns are ignored.
+
+    Args:
+        root: The CSV file, or a folder with ``manifest.csv``.
+        name: What the database is called in stores and bundles.
+        splitting: How it is divided; officially by default if any line has a split.
+
+    Raises:
+        UsageError: It is not there or not such a file; the message names the line.
+    """
+
+    facts = Facts(
+        title="a CSV manifest",
+        url="",
+        licence="your own",
+        layout="a CSV file with the columns path and label, and if you like method, compression, "
+        "identities and split",
+        splits="its column split, where it has one",
+    )
+
+    def __init__(self, root: Path, name: str = "csv", splitting: Splitting = DEFAULT) -> None:
+        super().__init__(root, splitting)
+        self.name = name
+        self._file = root / "manifest.csv" if root.is_dir() else root
+        if not self._file.is_file():
+            raise self._wrong_root(self._file.name)
+        self._rows = self._read()
+        self.scheme = "official" if any(row["split"] for row in self._rows) else "paper"
+
+    def listing(self) -> Listing:
+        """Lists the files in the order of their lines."""
+        found = Listing()
+        seen: set[str] = set()
+        for row in self._rows:
+            label = _LABELS[row["label"].lower()]
+            path = self._file.parent / row["path"]
+            folders = [part.lower() for part in Path(row["path"]).parts[:-1]]
+            said = next((_FOLDERS[part] for part in reversed(folders) if part in _FOLDERS), label)
+            if row["path"] in seen:
+                found.left_out["listed before"] += 1
+            elif not is_there(path):
+                found.absent.append(row["path"])
+            elif said != label:
+                found.disputed.append(f"{row['path']} is {row['label']} in {self._file.name}")
+            else:
+                method = row["method"] or (ORIGINAL if label == BONA_FIDE else "fake")
+                people = tuple(filter(None, re.split(r"\s*;\s*", row["identities"])))
+                people = people or (row["path"],)
+                given = (method, row["compression"], people, row["split"])
+                found.clips.append(Clip(path, row["path"], label, *given))
+            seen.add(row["path"])
+        return found
+
+    def _read(self) -> list[dict[str, str]]:
+        rows = []
+        try:
+            with self._file.open(encoding="utf-8-sig", newline="") as stream:
+                reader = csv.DictReader(stream)
+                missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
+                if missing:
+                    raise self._wrong_root(f"the column {missing[0]!r}")
+                for line in reader:
+                    row = {name: str(line.get(name) or "").strip() for name in _COLUMNS}
+                    self._check(row, reader.line_num)
+                    rows.append(row)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"{self._file} cannot be read: {error}", "save it as UTF-8") from error
+        return rows
+
+    def _check(self, row: dict[str, str], line: int) -> None:
+        where = f"{self._file}, line {line}"
+        if not row["path"] or "\0" in row["path"]:
+            raise UsageError(f"{where}: no path", "each line names a file")
+        if row["label"].lower() not in _LABELS:
+            raise UsageError(f"{where}: label {row['label']!r}", f"one of {', '.join(_LABELS)}")
+        if row["split"] and row["split"] not in SPLITS:
+            raise UsageError(f"{where}: split {row['split']!r}", f"one of {', '.join(SPLITS)}")

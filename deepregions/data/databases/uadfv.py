@@ -1,0 +1,60 @@
+"""UADFV."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, videos
+from deepregions.data.splits import Splitting
+from deepregions.types import BONA_FIDE, FAKE
+
+
+class Uadfv(Adapter):
+    """UADFV (Yang et al. 2019): ``real/0000.mp4`` and ``fake/0000_fake.mp4`` made from it.
+
+    A number is taken for a person: who is in which video is not published. The source, the same
+    actor in all fakes (Tolosana et al. 2020, "DeepFakes and Beyond"), is not counted as a person:
+    no split would be possible.
+
+    Args:
+        root: The folder of ``real/`` and ``fake/``.
+        splitting: How it is divided; by people as in the paper by default.
+
+    Raises:
+        UsageError: ``root`` has no such folders.
+    """
+
+    name = "uadfv"
+    scheme = "paper"
+    facts = Facts(
+        title="UADFV",
+        url="https://docs.google.com/forms/d/e/1FAIpQLScKPoOv15TIZ9Mn0nGScIVgKRM9tFWOmjh9eHKx57Yp-XcnxA/viewform",
+        licence="by its authors (on request, research)",
+        layout="real/*.mp4 (0000.mp4) and fake/*.mp4 (0000_fake.mp4)",
+        published={ORIGINAL: 49, "fake": 49},
+        source="README.md of SCLBD/DeepfakeBench",
+    )
+
+    def __init__(self, root: Path, splitting: Splitting = DEFAULT) -> None:
+        super().__init__(root, splitting)
+        for folder in ("real", "fake"):
+            if not (root / folder).is_dir():
+                raise self._wrong_root(folder)
+
+    def listing(self) -> Listing:
+        """Lists the genuine videos and then the fakes, by number."""
+        found = Listing()
+        for folder, label in (("real", BONA_FIDE), ("fake", FAKE)):
+            for path in videos(self.root / folder):
+                named = re.fullmatch(r"(\d+)(_fake)?", path.stem)
+                name = f"{folder}/{path.stem}"
+                if named is None:
+                    found.left_out["its name is no number"] += 1
+                elif (named[2] is not None) != (label == FAKE):
+                    found.disputed.append(f"{name}.mp4 says by its name that it is not {folder}")
+                else:
+                    method = "fake" if label == FAKE else ORIGINAL
+                    found.clips.append(Clip(path, name, label, method, "", (named[1],), ""))
+        return found

@@ -1,0 +1,211 @@
+"""Preparation that is killed, or that has no room, or may not write."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_prepare import PaintedDetector, ffpp, files, photos  # noqa: F401
+
+from deepregions.data import prepare as module
+from deepregions.data.databases import FaceForensics, Folder
+from deepregions.data.prepare import prepare
+from deepregions.data.store import FaceStore, shard_name
+from deepregions.errors import StoreError
+
+TESTS = Path(__file__).parent
+OPTIONS = {"detector": PaintedDetector(), "frames_per_video": 4}
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    return subprocess.Popen(
+        [sys.executable, *([] if code.endswith(".py") else ["-c"]), code, *map(str, arguments)],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_gives_the_undisturbed_store(
+    ffpp: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_FACES_PER_SHARD", 4)  # a clip a shard: nine
+    prepare(FaceForensics(ffpp), tmp_path / "whole", **OPTIONS)
+    seed = random.randrange(10**6)
+    script = str(TESTS / "interrupted.py")
+    process = start(script, ffpp, tmp_path / "killed", seed, 12)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert int(out) >= 3, "too few were killed to show anything"
+    assert files(tmp_path / "killed") == files(tmp_path / "whole"), f"seed {seed}"
+    assert len(FaceStore(tmp_path / "killed")) == 36
+
+
+@pytest.mark.slow
+def test_killed_with_its_processes_gives_the_undisturbed_store(
+    photos: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        from deepregions.data import prepare
+        from deepregions.data.databases import Folder
+        from test_prepare import SlowDetector
+        if __name__ == "__main__":
+            prepare._FACES_PER_SHARD = 2
+            folder, out = map(Path, sys.argv[1:])
+            prepare.prepare(Folder(folder), out, detector=SlowDetector(), workers=2)
+        """
+    )
+    (tmp_path / "run.py").write_text(script)
+    victim = start(str(tmp_path / "run.py"), photos, tmp_path / "killed")
+    while victim.poll() is None and not (tmp_path / "killed" / shard_name(0)).exists():
+        time.sleep(0.005)
+    children = [int(pid) for pid in children_of(victim.pid)]
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
+    monkeypatch.setattr(module, "_FACES_PER_SHARD", 2)
+    prepare(Folder(photos), tmp_path / "killed", detector=PaintedDetector())
+    prepare(Folder(photos), tmp_path / "whole", detector=PaintedDetector())
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    assert len(children) >= 2
+    deadline = time.monotonic() + 20
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, children)), "worker processes outlive the one that was killed"
+
+
+def children_of(pid: int) -> list[str]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.is_file():
+        pytest.skip("this system does not tell who a process's children are")
+    return path.read_text().split()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB, which one shard fills."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can make a small file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def remount(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
+
+
+def test_disk_full(ffpp: Path, small_disk: Path, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setattr(module, "_FACES_PER_SHARD", 4)
+    with pytest.raises(StoreError, match=r"cannot write the store.*No space left.*goes on"):
+        prepare(FaceForensics(ffpp), small_disk / "store", **OPTIONS)
+    there = {path.name for path in (small_disk / "store").iterdir()}
+    assert shard_name(0) in there
+    assert all(name in ("plan.json", *map(shard_name, range(9))) for name in there)
+    remount(small_disk, "size=8m")
+    prepare(FaceForensics(ffpp), small_disk / "store", **OPTIONS)
+    prepare(FaceForensics(ffpp), tmp_path / "whole", **OPTIONS)
+    assert files(small_disk / "store") == files(tmp_path / "whole")
+
+
+def test_read_only(ffpp: Path, small_disk: Path) -> None:  # noqa: F811
+    remount(small_disk, "size=8m")
+    prepare(FaceForensics(ffpp), small_disk / "store", **OPTIONS)
+    before = files(small_disk / "store")
+    remount(small_disk, "ro")
+    work: list[int] = []
+    with pytest.raises(StoreError, match=r"cannot write the store .*Read-only"):
+        prepare(
+            FaceForensics(ffpp),
+            small_disk / "other",
+            **OPTIONS,
+            progress=lambda *numbers: work.append(numbers[0]),
+        )
+    assert not work  # before anything was done
+    assert len(FaceStore(small_disk / "store")) == 36  # what was finished opens
+    assert files(small_disk / "store") == before
+
+
+@pytest.mark.slow
+def test_no_room_for_a_shard(photos: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The same for whoever is not root: files may not grow beyond 8 kB."""
+    script = textwrap.dedent(
+        """
+        import resource, signal, sys
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+        from pathlib import Path
+        from deepregions.data.databases import Folder
+        from deepregions.data.prepare import prepare
+        from deepregions.errors import StoreError
+        from test_prepare import PaintedDetector
+        try:
+            prepare(Folder(Path(sys.argv[1])), Path(sys.argv[2]), detector=PaintedDetector())
+        except StoreError as error:
+            sys.exit(f"error: {error}")
+        """
+    )
+    process = start(script, photos, tmp_path / "store")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: cannot write the store" in errors.splitlines()[-1]
+    assert "File too large" in errors.splitlines()[-1]
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {"plan.json"}
+    with pytest.raises(StoreError):
+        FaceStore(tmp_path / "store")
+    prepare(Folder(photos), tmp_path / "store", detector=PaintedDetector())
+    prepare(Folder(photos), tmp_path / "whole", detector=PaintedDetector())
+    assert files(tmp_path / "store") == files(tmp_path / "whole")
+
+
+def test_a_full_disk_at_the_very_end(
+    photos: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All faces are written, but not the list of them: nothing is made again."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish_store", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            prepare(Folder(photos), tmp_path / "store", detector=PaintedDetector())
+    with pytest.raises(StoreError, match=r"unfinished.*goes on where it was"):
+        FaceStore(tmp_path / "store")
+    work: list[int] = []
+    prepare(
+        Folder(photos),
+        tmp_path / "store",
+        detector=PaintedDetector(),
+        progress=lambda *numbers: work.append(numbers[0]),
+    )
+    assert not work
+    assert len(FaceStore(tmp_path / "store")) == 12
+    assert json.loads((tmp_path / "store/report.json").read_text())["faces"] == 12
