@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+_HARMLESS = (
+    "\u00a0\u200c\u200d"  # spaces and joiners, of Persian words and emoji: they hide nothing
+)
+
 
 class DeepregionsError(Exception):
     """An error that its user can act on: commands print it as one line, and exit non-zero.
@@ -62,14 +66,16 @@ class MissingExtraError(DeepregionsError):
 
 
 def printable(text: str) -> str:
-    r"""Returns a text as one line that any terminal shows as it stands.
+    r"""Returns a text as one line that any terminal or page shows as it stands.
 
     A file's name may hold line breaks, escape sequences that rewrite the terminal, marks that
     turn the reading direction, and bytes that are no text: these become ``\n``, ``\x1b``,
     ``\u202e``, ``\udcff``.
     """
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
+        character
+        if character.isprintable() or character in _HARMLESS
+        else character.encode("unicode_escape").decode()
         for character in text
     )
 

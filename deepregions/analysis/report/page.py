@@ -15,6 +15,7 @@ from deepregions.analysis.report import words
 from deepregions.analysis.report.plots import Sampled, Timeline, time_axis
 from deepregions.analysis.report.views import HeatMap, TrackView, frame_view, gate, track_view
 from deepregions.analysis.results import FaceResult, InputResult, TrackResult, probability
+from deepregions.errors import printable
 from deepregions.files import atomic_file
 
 # Beyond these a page would be too long to be read: what is left out is said, and is in the JSON.
@@ -172,5 +173,5 @@ def environment() -> Environment:
 
 def _shown(value: Any) -> Any:
     if type(value) is str:
-        return words.visible(value)
+        return printable(value)
     return value

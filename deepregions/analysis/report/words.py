@@ -15,26 +15,6 @@ MEANING = {
     Status.ERROR: "the networks' answers are not finite numbers",
 }
 
-_JOINERS = "\u200c\u200d"  # in Persian words and in emoji; they hide nothing
-
-
-def visible(text: str) -> str:
-    r"""Makes characters visible that have no shape, or that reorder their neighbours.
-
-    Control and format characters (line breaks, right-to-left marks), unassigned ones and bytes
-    that are no UTF-8 are written as Python writes them: ``\n``, ``\u202e``, ``\udc80``. So a name
-    looks as it is, and can always be encoded.
-    """
-    if text.isprintable():
-        return text
-    return "".join(_shown(char) for char in text)
-
-
-def _shown(char: str) -> str:
-    if char.isprintable() or char in _JOINERS or char == "\u00a0":
-        return char
-    return char.encode("unicode_escape").decode("ascii")
-
 
 def score(log_odds: float | None) -> str:
     """A score in [0, 1] to three places, or that there is none."""
