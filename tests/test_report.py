@@ -19,7 +19,7 @@ from deepregions.analysis.report.colours import TRACKS
 from deepregions.analysis.report.page import render_page
 from deepregions.analysis.report.plots import Sampled, Timeline, height, time_axis
 from deepregions.analysis.report.views import gate, why_not
-from deepregions.analysis.report.words import clock, odds, visible
+from deepregions.analysis.report.words import clock, odds
 from deepregions.analysis.results import (
     Cell,
     FaceResult,
@@ -28,6 +28,7 @@ from deepregions.analysis.results import (
     summarise_input,
     to_json,
 )
+from deepregions.errors import printable
 from deepregions.types import REGIONS, Region, Status
 
 # Attributes by which a page makes a browser fetch something.
@@ -356,10 +357,10 @@ def test_frames_between_are_known_from_what_was_recorded() -> None:
 
 @given(names)
 def test_what_is_visible_can_be_encoded_and_hides_nothing(text: str) -> None:
-    shown = visible(text)
+    shown = printable(text)
     shown.encode("utf-8")
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", shown)
-    assert visible("Ünïcode 名前 👩🏽 a\u00a0b") == "Ünïcode 名前 👩🏽 a\u00a0b"
+    assert printable("Ünïcode 名前 👩🏽 a\u00a0b") == "Ünïcode 名前 👩🏽 a\u00a0b"
 
 
 def test_log_odds_have_a_sign_unless_they_are_nothing() -> None:
