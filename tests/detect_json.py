@@ -26,6 +26,7 @@ FACTS: dict[str, Any] = {
     "rules": {"faces": "mean of log-odds over its faces", "tracks": "highest track"},
     "gates": {"size": {"least": 48, "unit": "px"}},
     "command": ["deepregions", "detect", "a b.mp4"],
+    "date": "2026-11-24T12:00:00+00:00",
     "device": "cpu",
     "calibration": "uncalibrated",
     "versions": {"torch": "2.14.1"},

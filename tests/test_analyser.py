@@ -1,5 +1,6 @@
 """From files to results: real decoding and real networks, on faces that the tests place."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_a_photo_gets_the_mean_of_its_networks_log_odds(photo: Path, reader: Med
     assert cells == {("xception", "entire"): 3.0, ("dsp-fwa", "eyes"): -1.0}
     assert analysis.top is not None
     assert analysis.result.media["width"] == 200
+    assert analysis.result.media["sha256"] == hashlib.sha256(photo.read_bytes()).hexdigest()
     assert analysis.result.warnings == ("said of all",)
     assert len(analysis.strip) == 1
 

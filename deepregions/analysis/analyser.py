@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from deepregions.aggregation import Aggregation
-from deepregions.analysis.evidence import Analysis, Evidence, Strip
+from deepregions.analysis.evidence import (
+    PHOTOGRAPH,
+    THUMBNAIL,
+    Analysis,
+    Evidence,
+    Strip,
+)
 from deepregions.analysis.results import FaceResult, InputResult, summarise_input
 from deepregions.analysis.scoring import Found, Score, Scorer
 from deepregions.analysis.warnings import warnings_of
@@ -22,6 +28,7 @@ from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.shots import Look, ShotDetector
 from deepregions.faces.tracks import Tracker
+from deepregions.files import sha256
 from deepregions.media import Frame, MediaReader, OpenMedia, Sampling, is_video
 from deepregions.media.sampling import refine
 from deepregions.types import Region, Status
@@ -186,7 +193,8 @@ class _Run:
         seen = _Seen(frame.number, frame.time, look, faces, looks)
         self.seen.append(seen)
         if self.analyser.pictures:
-            self.strip.add(frame.number, frame.time, frame.image)
+            side = THUMBNAIL if self.only is None else PHOTOGRAPH
+            self.strip.add(frame.number, frame.time, frame.image, side)
         for face in faces:
             self.waiting.append((seen, Found.cut(frame.image, face)))
             if len(self.waiting) >= self.analyser.batch_size:
@@ -268,7 +276,15 @@ def _refused(
 
 
 def _media(media: OpenMedia) -> dict[str, Any]:
-    return {} if media.info is None else asdict(media.info)
+    """What the file is, and which: its digest tells whether it is the one that was judged."""
+    if media.info is None:
+        return {}
+    try:
+        digest = {"bytes": media.path.stat().st_size, "sha256": sha256(media.path)}
+    except OSError as error:  # it has gone since
+        logger.info("%s: %s", media.path, error)
+        digest = {}
+    return asdict(media.info) | digest
 
 
 def _face(

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepregions.analysis.results import FaceResult, InputResult
 
 THUMBNAIL = 320  # pixels of the longer side: about 15 KB as JPEG
+PHOTOGRAPH = 960  # the same of a photograph, which may show a crowd
 STRIP = 24  # frames of a strip at most
 
 
@@ -83,10 +84,10 @@ class Strip:
         self._seen = 0
         self._kept: list[Thumbnail] = []
 
-    def add(self, frame: int, time: float, image: Tensor) -> None:
-        """Takes a frame (3, H, W) uint8, or passes it over."""
+    def add(self, frame: int, time: float, image: Tensor, side: int = THUMBNAIL) -> None:
+        """Takes a frame (3, H, W) uint8, to be no larger than ``side``, or passes it over."""
         if self._seen % self._every == 0:
-            self._kept.append(_thumbnail(frame, time, image))
+            self._kept.append(_thumbnail(frame, time, image, side))
         self._seen += 1
         if len(self._kept) >= 2 * self._most:
             self._kept = self._kept[::2]
@@ -101,9 +102,9 @@ class Strip:
         return tuple(kept[place] for place in places)
 
 
-def _thumbnail(frame: int, time: float, image: Tensor) -> Thumbnail:
+def _thumbnail(frame: int, time: float, image: Tensor, side: int) -> Thumbnail:
     height, width = image.shape[1:]
-    scale = min(1.0, THUMBNAIL / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
     buffer = io.BytesIO()

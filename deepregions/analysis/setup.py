@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
@@ -84,6 +85,7 @@ def make_analyser(
         "landmarks": None if find is None else {"name": find.name, "version": find.version},
         "device": str(where),
         "command": ["deepregions", *sys.argv[1:]],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: metadata.version(name) for name in _LIBRARIES},
         "deepregions": __version__,
     }
