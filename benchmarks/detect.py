@@ -34,7 +34,7 @@ def main() -> None:
         torch.manual_seed(0)
         network = Member(Xception(size=64).eval(), Region.ENTIRE, "random", "masked", {})
         save_bundle([network], folder / "bundle")
-        portrait = skimage.data.astronaut()[:320, 60:380]
+        portrait = skimage.data.astronaut()[:320, 60:380]  # type: ignore[no-untyped-call]
         Image.fromarray(portrait).save(folder / "portrait.jpg")
         print("| inputs | seconds | peak resident size, MB |\n|---|---|---|")
         for label, inputs in (
