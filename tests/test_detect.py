@@ -66,11 +66,11 @@ def test_what_was_finished_is_kept_and_gone_on_with(
     command = [sys.executable, "-m", "deepregions", "detect", str(many), "--bundle", bundle]
     command += ["--out", str(out), *LANDMARKS]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(lines(out)) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=200)
     assert process.returncode == code, error
     assert error.splitlines()[-1].startswith("deepregions: ")
     assert "Traceback" not in error
