@@ -101,7 +101,9 @@ def test_it_says_where_an_imported_network_is_from() -> None:
     assert SOURCE["remarks"][0] in text  # type: ignore[index]
     assert text.count("EAAI 110, 2022") == 1
     assert "None are known to the bundle." in text
-    assert "Data uadfv: not known to the bundle" in text
+    assert "Data uadfv: UADFV: on request from its authors" in text
+    unknown = rendered(model_card([imported(database="mine")]))
+    assert "Data mine: not known to the bundle" in unknown
 
 
 @pytest.mark.parametrize(
