@@ -65,7 +65,14 @@ def test_what_was_finished_is_kept_and_gone_on_with(
     out = tmp_path / "out"
     command = [sys.executable, "-m", "deepregions", "detect", str(many), "--bundle", bundle]
     command += ["--out", str(out), *LANDMARKS]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background may ignore SIGINT, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     deadline = time.monotonic() + 300
     while len(lines(out)) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
