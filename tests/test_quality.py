@@ -200,6 +200,17 @@ def test_small_blurred_uncertain_and_wrong() -> None:
     assert why(image, points) == ["landmarks are not a face's"]
 
 
+def test_a_blurred_face_has_no_sharp_mouth_but_a_sharp_one_may_have_a_blurred_mouth() -> None:
+    image, points = noise(), face()
+    quality = measure(image, points)
+    soft = replace(quality, sharpness=torch.tensor([[0.3, 0.5, 0.5, 0.5, 0.5]]))
+    assert not judge(soft, GATES).regions.any()
+    x0, y0 = (points[0, 48:].amin(0) - 15).int().tolist()
+    x1, y1 = (points[0, 48:].amax(0) + 15).int().tolist()
+    image[..., y0:y1, x0:x1] = blurred(image, 8)[..., y0:y1, x0:x1]
+    assert why(image, points) == ["blurred (mouth)"]
+
+
 def test_status_tells_small_from_bad() -> None:
     images = noise().expand(3, -1, -1, -1)
     points = torch.cat([face(), face(width=34), face(yaw=70)])

@@ -159,7 +159,7 @@ def agreement(landmarks: NDArray[np.float64], points: NDArray[np.float64]) -> fl
     return float(1 / (1 + np.exp(min((distance - _DOUBT) / _SPREAD, 50.0))))
 
 
-_DOUBT, _SPREAD = 0.10, 0.02  # the logistic curve from distance to confidence
+_DOUBT, _SPREAD = 0.11, 0.02  # the logistic curve from distance to confidence
 
 
 def _model() -> Path:

@@ -129,25 +129,30 @@ def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> Found:
 class HogFinder:
     """dlib's frontal face detector (histograms of oriented gradients, faces from 80 pixels on).
 
-    Images are enlarged up to fourfold where no face is found at their own size.
+    Images are enlarged up to fourfold where no face is found at their own size. Where none is sure
+    at any, those that are nearly so count: of the near-profile DFDC clip's frames, 98 % have a face
+    then, not 88 %; of 235 photographs whose faces were blurred away 8 have one, all where the face
+    had been.
     """
 
     name = "hog"
-    version = "hog"
-    sides = (640, 960, 1440)
+    version = "hog from -0.25"
+    sides = (640, 960, 1440, 1700)
+    doubtful = -0.25  # the least score of a face where none has one above 0, dlib's own threshold
 
     def __init__(self) -> None:
         self._detector = dlib.get_frontal_face_detector()
 
     def __call__(self, image: Image) -> list[Found]:
         """Returns the faces of an (H, W, 3) uint8 RGB image."""
+        best: list[Found] = []
         for reduced, scale in _reduced(image, self.sides, enlarge=4.0):
-            boxes, scores, _ = self._detector.run(np.ascontiguousarray(reduced), 0, 0.0)
-            if boxes:
-                return [
-                    _from_hog(box, score, scale) for box, score in zip(boxes, scores, strict=True)
-                ]
-        return []
+            rows = self._detector.run(np.ascontiguousarray(reduced), 0, self.doubtful)
+            found = [_from_hog(box, score, scale) for box, score, _ in zip(*rows, strict=True)]
+            if sure := [one for one in found if one.score > 0]:
+                return sure
+            best = max(best, found, key=lambda own: max((one.score for one in own), default=-1.0))
+        return best
 
 
 def _from_hog(box: dlib.rectangle, score: float, scale: NDArray[np.float64]) -> Found:

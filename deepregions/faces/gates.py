@@ -82,6 +82,7 @@ def judge(quality: Quality, gates: Gates) -> Judged:
     yaw = quality.yaw.abs()
     limits = [gates.max_yaw_whole if one in _WHOLE else gates.max_yaw for one in REGIONS]
     aside = (quality.pitch.abs() > gates.max_pitch) | (quality.roll.abs() > gates.max_roll)
+    blurred = ~(quality.sharpness >= gates.min_sharpness)
     of_face = (
         ~(quality.finite & (quality.misfit <= MAX_MISFIT)),
         quality.confidence < gates.min_confidence,  # false where it is NaN, unknown
@@ -92,7 +93,7 @@ def judge(quality: Quality, gates: Gates) -> Judged:
         quality.inside < MIN_INSIDE,
         quality.dark > gates.max_dark,
         quality.bright > gates.max_bright,
-        ~(quality.sharpness >= gates.min_sharpness),
+        blurred | blurred[:, :1],  # the entire face comes first
     )
     everywhere = [check[:, None].expand(-1, len(REGIONS)) for check in of_face]
     failed = torch.stack((*everywhere, *of_region), dim=2)
@@ -153,6 +154,6 @@ def _detail(why: str, quality: Quality, face: int, places: list[int], gates: Gat
         f"at most {gates.max_dark:.0%}",
         "overexposed": f"{float(quality.bright[face, places].max()):.0%} white, "
         f"at most {gates.max_bright:.0%}",
-        "blurred": f"sharpness {float(quality.sharpness[face, places].min()):.2f}, "
+        "blurred": f"sharpness {float(quality.sharpness[face, [0, *places]].min()):.2f}, "
         f"at least {gates.min_sharpness:g}",
     }[why]

@@ -47,7 +47,8 @@ _SHAPE_SAME, _SHAPE_OTHER = 0.05, 0.25  # root mean square distance of shapes of
 # The distance of looks at which two people are as likely as one, and the slope beyond; by logistic
 # regression on pairs of the shared clips and photographs.
 _LOOKS, _LOOKS_SLOPE = 0.31, 31.5
-_LEAST, _MOST = -4.0, 4.0  # nats that one kind of evidence may bring
+_LOOKS_MOST, _LOOKS_LEAST = 7.0, -5.0  # light may change, and two people may look the same
+_LEAST = -4.0  # nats that place or size may bring
 _LEARN = 0.3  # share of the newest face in a track's looks
 
 
@@ -215,10 +216,11 @@ def _score(track: _Track, face: _Seen, time: float) -> float:
     if last.shape is not None and face.shape is not None:
         apart = math.sqrt(float(((last.shape - face.shape) ** 2).sum(axis=1).mean()))
         middle, half = (_SHAPE_OTHER + _SHAPE_SAME) / 2, (_SHAPE_OTHER - _SHAPE_SAME) / 2
-        score += math.exp(-passed) * _clipped((middle - apart) / half, 1.0)
+        score += math.exp(-passed) * max(-1.0, min(1.0, (middle - apart) / half))
     if last.looks is not None and face.looks is not None:
         apart = float(np.linalg.norm(last.looks - face.looks))
-        score += _clipped(_LOOKS_SLOPE * (_LOOKS - apart), _MOST)
+        alike = _LOOKS_SLOPE * (_LOOKS - apart)
+        score += max(_LOOKS_LEAST, min(_LOOKS_MOST, alike))
     return score
 
 
@@ -237,7 +239,3 @@ def _size(growth: float, passed: float) -> float:
     spread = min(_GROWTH * math.sqrt(1 + passed), _ANY_SIZE)
     score = math.log(_ANY_SIZE / spread) - growth**2 / 2 * (spread**-2 - _ANY_SIZE**-2)
     return max(score, _LEAST)
-
-
-def _clipped(value: float, limit: float) -> float:
-    return max(-limit, min(limit, value))
