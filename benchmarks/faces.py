@@ -23,11 +23,12 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
-from deepregions.faces.gates import Gates, judge, refusals
+from deepregions.faces.gates import judge, refusals
 from deepregions.faces.landmarks import Face, LandmarkDetector, landmark_detector
 from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.shots import ShotDetector
+from deepregions.faces.thresholds import Gates
 from deepregions.faces.tracks import Tracker, link
 from deepregions.media import frames
 from deepregions.media.images import read_image

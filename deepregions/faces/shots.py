@@ -103,7 +103,8 @@ class ShotDetector:
         if look.corners is None:
             found, descriptors = self._finder.detectAndCompute(look.grey, None)
             places = np.array([corner.pt for corner in found], dtype=np.float32)
-            look.corners = places, np.asarray(descriptors, dtype=np.uint8)
+            none = np.empty((0, 32), np.uint8)  # OpenCV gives None
+            look.corners = places, np.asarray(descriptors, np.uint8) if found else none
         return look.corners
 
     def _shared(self, last: Look, look: Look) -> float:
