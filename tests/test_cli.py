@@ -17,7 +17,7 @@ from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 from deepregions.weights.bundle import save_bundle
 
-COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "fit", "demo")
+COMMANDS = ("detect", "segment", "prepare", "import", "models", "bundle", "forge", "fit", "demo")
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
 from deepregions import __version__
-from deepregions.commands import bundle, demo, detect, import_, models, prepare, segment
+from deepregions.commands import bundle, demo, detect, forge, import_, models, prepare, segment
 from deepregions.errors import DeepregionsError, UsageError
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
     segment.segment,
     prepare.prepare,
+    forge.forge,
     import_.import_,
     models.models,
     bundle.bundle,
@@ -177,7 +178,8 @@ def _command_parser(command: Callable[..., int]) -> ArgumentParser:
 def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
     required = parameter.default is inspect.Parameter.empty
     options: dict[str, Any] = {"help": text}
-    if get_origin(parameter.annotation) is list or parameter.annotation in _PATHS:
+    kinds = (parameter.annotation, *get_args(parameter.annotation))
+    if any(get_origin(kind) is list for kind in kinds):
         options |= {"nargs": "+", "type": str}
     elif parameter.default is False:
         options["action"] = "store_true"
@@ -187,7 +189,7 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> Non
         options["default"] = parameter.default
     if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
         if not required:
-            options["nargs"] = "?"
+            options["nargs"] = "*" if "nargs" in options else "?"
         parser.add_argument(parameter.name, **options)
     else:
         spelled = (parameter.name, parameter.name.replace("_", "-"))

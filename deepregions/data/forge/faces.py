@@ -31,6 +31,10 @@ class Faces:
         """Returns some of them."""
         return Faces(self.pixels.index_select(0, index), self.landmarks.index_select(0, index))
 
+    def to(self, device: torch.device | str) -> Faces:
+        """Returns them on a device."""
+        return Faces(self.pixels.to(device), self.landmarks.to(device))
+
     def floating(self) -> Faces:
         """Returns them with float32 pixels."""
         return Faces(self.pixels.float(), self.landmarks)

@@ -34,6 +34,7 @@ GRID = 80  # cells a side
 _SPAN = 1.5  # of the grid's side over the face's: room for what is deformed and softened
 _FACE = GRID / _SPAN  # cells that a face takes
 _DIRECTIONS = 48  # sides of the polygon that a hull is taken for: 0.2 % of it too large
+_SOFTEST = 1.5  # cells: half the blur of a region's edge, at least
 _COARSE, _FINE = 5, 16  # knots a side of the fields that deform masks
 
 # Landmarks of each hull: 78 are those above the brows.
@@ -113,18 +114,20 @@ def draw_shape(draws: Draws, parts: Tensor, recipe: Recipe) -> Shape:
     coarse = recipe.coarse * strength * draws.normal(2, _COARSE, _COARSE)
     fine = recipe.fine * strength * draws.normal(2, _FINE, _FINE)
     softened = draws.chance(recipe.blur_p)
-    # A region is some three times narrower than a face, and so are its margins.
+    # A region is some times narrower than a face, and so are its margins. It fades out inside.
     confined = parts.any(1)
-    scale = _FACE / 2 * torch.where(confined, 1 / 3, 1.0)
+    scale = _FACE / 2 * torch.where(confined, 0.4, 1.0)
     erode = scale * draws.uniform(*recipe.erode)
     blur = scale * softened * draws.uniform(*recipe.blur)
+    blur = torch.where(confined, blur.clamp(min=_SOFTEST), blur)
+    erode = torch.where(confined, torch.maximum(erode, blur), erode)
     return Shape(
         hull=draws.choice(len(_HULLS)),
         parts=parts,
         lift=draws.uniform(0, recipe.lift),
         coarse=coarse,
         fine=fine,
-        erode=torch.where(confined, torch.maximum(erode, blur), erode),  # it fades out inside
+        erode=erode,
         blur=blur,
         sigma=2
         * scale
@@ -249,8 +252,9 @@ def _soften(mask: Tensor, shape: Shape) -> Tensor:
         value.to(device, non_blocking=True) for value in (shape.erode, shape.blur, shape.sigma)
     )
     # OpenCV's sigma of a kernel's width, which SBI uses in the first stage.
-    mask = _normal(_blur(mask, erode, 0.3 * erode + 0.3))
-    mask = (mask - 0.98).clamp(min=0) / 0.02
+    first = _normal(_blur(mask, erode, 0.3 * erode + 0.3))
+    whole = (first - 0.98).clamp(min=0) / 0.02
+    mask = torch.where(erode[:, None, None] > 0, whole, mask)
     return _normal(_blur(mask, blur, sigma))
 
 

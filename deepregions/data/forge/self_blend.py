@@ -55,7 +55,9 @@ class SelfBlend:
         """Forges; see :class:`deepregions.data.forge.faces.Method`."""
         pixels, device = faces.pixels, faces.pixels.device
         shape = draw_shape(draws, parts, MASKS)
-        changed = self._sharpness(_recoloured(pixels, draws), draws)
+        # A small patch shows a change of colour more than a face does.
+        shift = SHIFT * torch.where(parts.any(1), 0.5, 1.0)
+        changed = self._sharpness(_recoloured(pixels, draws, shift), draws)
         ratio = torch.tensor(RATIOS)[draws.choice(len(RATIOS))]
         flags = torch.stack((draws.chance(self._target_p).float(), ratio), dim=1)
         flags = flags.to(device, non_blocking=True)[:, :, None, None, None]
@@ -86,8 +88,9 @@ class SelfBlend:
         return in_order(results, rows)
 
 
-def _recoloured(pixels: Tensor, draws: Draws) -> Tensor:
-    shift = SHIFT * draws.chance(0.3)[:, None] * draws.uniform(-1, 1, 3)
+def _recoloured(pixels: Tensor, draws: Draws, most: Tensor) -> Tensor:
+    """Shifts colours by at most ``most`` (B,), and changes brightness and contrast."""
+    shift = (most * draws.chance(0.3))[:, None] * draws.uniform(-1, 1, 3)
     gain = 1 + draws.uniform(-CONTRAST, CONTRAST)[:, None]
     offset = gain * shift + 255 * draws.uniform(-BRIGHTNESS, BRIGHTNESS)[:, None]
     change = torch.cat((gain, offset), dim=1).to(pixels.device, non_blocking=True)
