@@ -1,14 +1,18 @@
-"""Writing files and folders that appear whole or not at all, and hashing them."""
+"""Files and folders that appear whole or not at all, their names, and their digests."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_LONGEST = 120  # bytes of a name: room for endings, and for the hidden name of a partial file
 
 
 @contextmanager
@@ -63,3 +67,29 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+class Names:
+    """Gives each input a file name of its own, on any system."""
+
+    def __init__(self) -> None:
+        self._used = {"results", "index"}
+
+    def take(self, name: str) -> None:
+        """Marks a name as used."""
+        self._used.add(_folded(name))
+
+    def unused(self, stem: str) -> str:
+        """Returns the stem made plain, with a number where another input has it."""
+        plain = re.sub(r"[^\w.+ ()-]", "_", stem).strip(" .-") or "input"
+        plain = plain.encode()[:_LONGEST].decode(errors="ignore").rstrip(" .")
+        name, number = plain, 2
+        while _folded(name) in self._used:
+            name, number = f"{plain}-{number}", number + 1
+        self.take(name)
+        return name
+
+
+def _folded(name: str) -> str:
+    """Returns what two names share that are one to a system that ignores case and accents' form."""
+    return unicodedata.normalize("NFKC", name).casefold()

@@ -109,7 +109,7 @@ class FitCLI(LightningCLI):
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        store = self.datamodule.store
+        store, forging = self.datamodule.store, self.datamodule.forging
         state = torch.load(best, map_location="cpu", weights_only=True)
         member = Member(
             detector=self.model.cpu(),
@@ -125,6 +125,7 @@ class FitCLI(LightningCLI):
                 "epoch": int(state["epoch"]),
                 "validation": figures,
                 "seed": self.config.fit.seed_everything,
+                **({} if forging is None else {"forge": forging.settings()}),
             },
         )
         save_bundle([member], path)

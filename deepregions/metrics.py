@@ -103,6 +103,9 @@ class VerificationMetrics(Metric):
 
     Correct when several processes share an epoch: every process then sees all scores, and a face
     that a sampler handed out twice, to fill the last batch, counts once.
+
+    Attributes:
+        methods: Names of how fakes were made, for figures of each; none by default.
     """
 
     higher_is_better = None
@@ -114,12 +117,22 @@ class VerificationMetrics(Metric):
     video: list[Tensor]
     index: list[Tensor]
 
+    method: list[Tensor]
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name in ("logits", "label", "video", "index"):
+        self.methods: tuple[str, ...] = ()
+        for name in ("logits", "label", "video", "index", "method"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, logits: Tensor, label: Tensor, video: Tensor, index: Tensor) -> None:
+    def update(
+        self,
+        logits: Tensor,
+        label: Tensor,
+        video: Tensor,
+        index: Tensor,
+        method: Tensor | None = None,
+    ) -> None:
         """Takes the scores of a batch; nothing is read back from the device.
 
         Args:
@@ -127,7 +140,9 @@ class VerificationMetrics(Metric):
             label: (N,) 1 is fake.
             video: (N,) equal for the faces of one video.
             index: (N,) equal for one and the same face; faces with a negative one do not count.
+            method: (N,) how it was made, an index of ``methods``.
         """
+        self.method.append(torch.zeros_like(index) if method is None else method.detach().long())
         self.logits.append(logits.detach().float())
         self.label.append(label.detach().long())
         self.video.append(video.detach().long())
@@ -137,12 +152,14 @@ class VerificationMetrics(Metric):
         """Returns ``{frame,video}_{auc,eer,accuracy}`` as float32 scalars.
 
         AUC and EER are NaN where a class is absent, and everything is NaN where a score is or
-        where no face counts. A video is fake if any of its faces is.
+        where no face counts. A video is fake if any of its faces is. Where ``methods`` are named,
+        also ``frame_auc/METHOD`` of each with fakes: these against all that is genuine.
         """
         logits, label, video, index = (
             _joined(state).cpu() for state in (self.logits, self.label, self.video, self.index)
         )
-        logits, label, video = (x[_first_of_each(index)] for x in (logits, label, video))
+        chosen = _first_of_each(index)
+        logits, label, video = (x[chosen] for x in (logits, label, video))
         _, owner = torch.unique(video, return_inverse=True)
         count = owner.bincount()
         video_logits = torch.zeros(len(count), dtype=torch.float64)
@@ -155,6 +172,12 @@ class VerificationMetrics(Metric):
             values[f"{level}_auc"] = area_under_curve(x, y)
             values[f"{level}_eer"] = equal_error_rate(x, y)[0]
             values[f"{level}_accuracy"] = accuracy(x, y)
+        if self.methods:
+            method = _joined(self.method).cpu()[chosen]
+            for number, name in enumerate(self.methods):
+                own = (label == 0) | (method == number)
+                if bool((label[own] == 1).any()):
+                    values[f"frame_auc/{name}"] = area_under_curve(logits[own], label[own])
         return {name: torch.tensor(x, device=self.device) for name, x in values.items()}
 
 

@@ -19,6 +19,9 @@ from torch import Tensor
 BONA_FIDE = 0
 FAKE = 1
 
+ORIGINAL = "original"
+"""What genuine faces have for the method by which they were made."""
+
 NUM_LANDMARKS = 68
 
 
@@ -78,6 +81,10 @@ class FaceBatch(_Batch):
         index: (B,) int64, the face's row in its store: unique, so that a sampler that pads an
             epoch (as distributed ones do) cannot make a face count twice.
         key: B names, unique within a database.
+        person: (B,) int64, equal for faces of one person, if that is known.
+        region_label: (B, 5) int64 in the order of ``REGIONS``, 1 where a region is fake; None:
+            all are what the face is.
+        method: B names of how each was made, ``ORIGINAL`` for genuine ones; or none.
     """
 
     image: Tensor
@@ -86,6 +93,9 @@ class FaceBatch(_Batch):
     video: Tensor
     index: Tensor
     key: tuple[str, ...]
+    person: Tensor | None = None
+    region_label: Tensor | None = None
+    method: tuple[str, ...] = ()
 
 
 @dataclass
@@ -99,6 +109,9 @@ class RegionBatch(_Batch):
         video: (B,) int64, as in :class:`FaceBatch`.
         index: (B,) int64, as in :class:`FaceBatch`.
         key: B names.
+        region_label: (B, R) int64, 1 where the region is fake; None: all are what the face is.
+        method: (B,) int64, which of ``methods`` made it, or None.
+        methods: Their names, the first is ``ORIGINAL``. Figures are told for each of them apart.
     """
 
     crops: Tensor
@@ -107,3 +120,6 @@ class RegionBatch(_Batch):
     video: Tensor
     index: Tensor
     key: tuple[str, ...]
+    region_label: Tensor | None = None
+    method: Tensor | None = None
+    methods: tuple[str, ...] = ()

@@ -1,11 +1,17 @@
 """Augmentations: landmarks stay on their pixels, and left stays left."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 from data_helpers import face_points
+from PIL import Image
 from torch import Tensor
 
 from deepregions.data.augment import Augmenter, Strengths
+from deepregions.data.draws import Draws, seeds_of
+from deepregions.data.toy import draw_face
 from deepregions.errors import UsageError
 from deepregions.faces.regions import MIRROR
 
@@ -72,7 +78,9 @@ def test_warp_moves_landmarks_with_the_pixels() -> None:
     assert torch.allclose(moved.mean(1), points.mean(1), atol=1e-3)  # about the face's middle
 
 
-@pytest.mark.parametrize("name", ["colour_p", "blur_p", "noise_p", "jpeg_p", "warp_p"])
+@pytest.mark.parametrize(
+    "name", ["colour_p", "gamma_p", "blur_p", "noise_p", "video_p", "jpeg_p", "warp_p"]
+)
 def test_each_alters_only_whom_it_is_drawn_for(name: str) -> None:
     torch.manual_seed(1)
     images = torch.randint(0, 256, (1, 3, HEIGHT, WIDTH), dtype=torch.uint8).expand(40, -1, -1, -1)
@@ -108,6 +116,55 @@ def test_follows_the_seed() -> None:
     assert not torch.equal(results[0][0], results[2][0])
 
 
+def test_faces_follow_their_own_seeds_in_any_batch() -> None:
+    images = torch.randint(0, 256, (16, 3, 40, 48), dtype=torch.uint8)
+    augmenter = Augmenter(Strengths(gamma_p=0.5, video_p=0.5, blur_p=0.5))
+    draws = Draws(seeds_of(map(str, range(16))))
+    together, moved = augmenter(images, landmarks(16), draws)
+    rows = torch.tensor([9, 3, 14])
+    some, moved_too = augmenter(images[rows], landmarks(3), draws[rows])
+    assert (some.int() - together[rows].int()).abs().max() <= 1
+    assert torch.allclose(moved_too, moved[rows], atol=1e-4)
+    twins = augmenter.degrade(images[:1].expand(2, -1, -1, -1), draws[torch.tensor([5, 5])])
+    assert torch.equal(twins[0], twins[1])  # equal draws do the same to genuine and forged
+
+
+@pytest.mark.parametrize("name", ["colour_p", "gamma_p", "blur_p", "noise_p", "video_p", "jpeg_p"])
+def test_degradations_keep_faces_where_and_about_as_they_are(name: str) -> None:
+    drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
+    images = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
+    draws = Draws(seeds_of(map(str, range(12))))
+    altered = only(**{name: 1.0}).degrade(images, draws)
+    assert (altered != images).flatten(1).any(1).float().mean() > 0.7
+    one, two = (x.float().mean(1).flatten(1).numpy() for x in (images, altered))
+    for before, after in zip(one, two, strict=True):
+        assert np.corrcoef(before, after)[0, 1] > 0.94
+    change = (altered.float() - images.float()).mean((1, 2, 3))
+    assert change.abs().max() < (60 if name in ("colour_p", "gamma_p") else 3)
+    if name in ("colour_p", "gamma_p"):
+        assert change.min() < -2 and change.max() > 2  # either way
+
+
+def test_video_is_made_smaller_compressed_and_enlarged() -> None:
+    """Against Pillow doing the same."""
+    drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
+    pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float()
+    draws = Draws(seeds_of(map(str, range(12))))
+    (ours,) = only(video_quality=50)._video(draws, pixels)
+    again = Draws(seeds_of(map(str, range(12))))
+    quality, kind = again.uniform(50, 90), again.choice(3)
+    assert set(kind.tolist()) == {0, 1, 2}
+    for row, image in enumerate(drawn):
+        side = (96, 72, 48)[int(kind[row])]
+        buffer = io.BytesIO()
+        small = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+        small.save(buffer, "JPEG", quality=int(quality[row]))
+        theirs = Image.open(buffer).resize((96, 96), Image.Resampling.BILINEAR)
+        wanted = torch.from_numpy(np.array(theirs)).permute(2, 0, 1).float()
+        loss = (wanted - pixels[row]).abs().mean()
+        assert (ours[row] - wanted).abs().mean() < 0.3 * loss
+
+
 def test_is_not_a_matter_of_module_state() -> None:
     images = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8)
     flipped, _ = only(flip_p=1.0).eval()(images, landmarks(4))
@@ -123,6 +180,10 @@ def test_is_not_a_matter_of_module_state() -> None:
         {"rotation": -1},
         {"noise_std": -1},
         {"blur_sigma": 0},
+        {"gamma": -0.1},
+        {"gamma_p": 2},
+        {"video_p": -1},
+        {"video_quality": 95},
     ],
 )
 def test_bad_strengths(values: dict[str, float]) -> None:

@@ -23,6 +23,7 @@ COMMANDS = (
     "segment",
     "databases",
     "prepare",
+    "forge",
     "import",
     "models",
     "bundle",

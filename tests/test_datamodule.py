@@ -13,7 +13,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DistributedSampler
 
 from deepregions.data.augment import Strengths
-from deepregions.data.datamodule import BalancedSampler, RegionDataModule, StoredFaces, collate
+from deepregions.data.datamodule import RegionDataModule, StoredFaces, collate
+from deepregions.data.sampling import BalancedSampler
 from deepregions.data.store import create_store, decode_image
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.cropping import RegionCropper

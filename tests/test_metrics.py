@@ -160,6 +160,23 @@ def test_exchanged_states_give_the_same_as_one_process():
     assert ours.compute() == alone.compute()
 
 
+def test_each_method_is_compared_with_all_that_is_genuine():
+    metrics = VerificationMetrics()
+    metrics.methods = ("original", "swap", "unseen", "warp")
+    logits = torch.tensor([0.1, 0.5, 0.9, 0.2, 0.4, 0.8, 0.95, 0.0])
+    label = torch.tensor([0, 0, 0, 1, 1, 1, 1, 0])
+    method = torch.tensor([0, 0, 0, 1, 1, 3, 3, 3])  # the last: a region that it left alone
+    number = torch.arange(8)
+    for part in (slice(0, 5), slice(5, 8)):
+        metrics.update(logits[part], label[part], number[part], number[part], method[part])
+    values = metrics.compute()
+    genuine = label == 0
+    for name, index in (("swap", 1), ("warp", 3)):
+        own = genuine | (method == index)
+        assert values[f"frame_auc/{name}"] == pytest.approx(roc_auc_score(label[own], logits[own]))
+    assert "frame_auc/unseen" not in values and "frame_auc/original" not in values
+
+
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_has_an_accuracy_only(label):
     metrics = VerificationMetrics()

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, Literal
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.report import CsvTable, IndexRow, index_row, write_index
 from deepregions.errors import UsageError
-from deepregions.files import atomic_file
+from deepregions.files import Names, atomic_file
 from deepregions.types import Status
 
 RESULTS = "results.jsonl"
@@ -27,7 +25,6 @@ TABLE = "results.csv"
 INDEX = "index.html"
 _ROWS = ".index.jsonl"
 _END = "table_end"  # where the input's rows in the table end, in bytes
-_LONGEST = 120  # bytes of a name: room for endings, and for the hidden name of a partial file
 
 SETTINGS = ("models", "fusion", "rules", "gates", "landmarks", "deepregions")
 """The facts of a result that must be the same for results to lie in one folder."""
@@ -190,29 +187,3 @@ def _drop_partial(path: Path) -> None:
             kept = start
         if kept < end:
             stream.truncate(kept)
-
-
-class Names:
-    """Gives each input a file name of its own, on any system."""
-
-    def __init__(self) -> None:
-        self._used = {"results", "index"}
-
-    def take(self, name: str) -> None:
-        """Marks a name as used."""
-        self._used.add(_folded(name))
-
-    def unused(self, stem: str) -> str:
-        """Returns the stem made plain, with a number where another input has it."""
-        plain = re.sub(r"[^\w.+ ()-]", "_", stem).strip(" .-") or "input"
-        plain = plain.encode()[:_LONGEST].decode(errors="ignore").rstrip(" .")
-        name, number = plain, 2
-        while _folded(name) in self._used:
-            name, number = f"{plain}-{number}", number + 1
-        self.take(name)
-        return name
-
-
-def _folded(name: str) -> str:
-    """Returns what two names share that are one to a system that ignores case and accents' form."""
-    return unicodedata.normalize("NFKC", name).casefold()

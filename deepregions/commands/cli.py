@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
@@ -22,6 +22,7 @@ from deepregions.commands import (
     demo,
     detect,
     doctor,
+    forge,
     import_,
     models,
     prepare,
@@ -42,6 +43,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     segment.segment,
     databases.databases,
     prepare.prepare,
+    forge.forge,
     import_.import_,
     models.models,
     bundle.bundle,
@@ -229,7 +231,8 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> Non
         return
     required = parameter.default is inspect.Parameter.empty
     options: dict[str, Any] = {"help": text}
-    if get_origin(parameter.annotation) is list or parameter.annotation in _PATHS:
+    kinds = (parameter.annotation, *get_args(parameter.annotation))
+    if any(get_origin(kind) is list for kind in kinds):
         options |= {"nargs": "+", "type": str}
     elif parameter.default is False:
         options["action"] = "store_true"
@@ -239,7 +242,7 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> Non
         options["default"] = parameter.default
     if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
         if not required:
-            options["nargs"] = "?"
+            options["nargs"] = "*" if "nargs" in options else "?"
         parser.add_argument(parameter.name, **options)
     else:
         spelled = (parameter.name, parameter.name.replace("_", "-"))

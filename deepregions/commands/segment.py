@@ -42,9 +42,9 @@ def segment(
             openface:FOLDER for the CSV files of OpenFace.
         device: auto, cpu, cuda or cuda:N, for the landmark backend.
     """
-    from deepregions.analysis.archive import Names
     from deepregions.commands import checks
     from deepregions.errors import DeepregionsError, UsageError, printable
+    from deepregions.files import Names
     from deepregions.media import find_media, is_video
 
     if size is not None:

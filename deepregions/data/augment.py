@@ -1,4 +1,7 @@
-"""What happens to training images on the device: flips, turns, colours, blur, noise, JPEG."""
+"""What happens to training images on the device: flips, turns, and what pictures suffer.
+
+Genuine and fake faces suffer alike: nothing here sees a label.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import kornia.augmentation as K  # noqa: N812
 import torch
+from kornia.filters import gaussian_blur2d
 from kornia.geometry.linalg import transform_points
 from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 from torch import Tensor, nn
+from torch.nn import functional
 
+from deepregions.data.colour import LUMA, recolour, saturation
+from deepregions.data.draws import Draws, noise
+from deepregions.data.jpeg import compress
 from deepregions.errors import UsageError
 from deepregions.faces.regions import mirror
+
+_SCALES = (1.0, 0.75, 0.5)  # of pictures that were part of a video: blocks are 8, 11 or 16 pixels
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,16 @@ class Strengths:
         brightness: The factor is between 1 - this and 1 + this.
         contrast: As above.
         saturation: As above.
+        gamma_p: Gamma changed: the middle tones get lighter or darker.
+        gamma: The exponent is at most 1 + this, at least its inverse.
         blur_p: Gaussian blur.
         blur_sigma: Its standard deviation is at most this many pixels.
         noise_p: Gaussian noise.
         noise_std: Its standard deviation, where the image's range is 1.
-        jpeg_p: JPEG compression.
+        video_p: What a video codec does, without a codec: made smaller, compressed in blocks,
+            made larger again, so that blocks are soft and of several sizes.
+        video_quality: The lowest quality of that compression, on JPEG's scale; the highest is 90.
+        jpeg_p: JPEG compression, in half of the cases with chroma at half its size.
         jpeg_quality: The lowest quality, 1 to 100; the highest is 100.
     """
 
@@ -48,32 +62,39 @@ class Strengths:
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
+    gamma_p: float = 0.0
+    gamma: float = 0.25
     blur_p: float = 0.1
     blur_sigma: float = 1.5
     noise_p: float = 0.2
     noise_std: float = 0.02
+    video_p: float = 0.0
+    video_quality: float = 40.0
     jpeg_p: float = 0.3
     jpeg_quality: float = 50.0
 
     def __post_init__(self) -> None:
-        for name in ("flip_p", "warp_p", "colour_p", "blur_p", "noise_p", "jpeg_p"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
+        for name in ("flip", "warp", "colour", "gamma", "blur", "noise", "video", "jpeg"):
+            if not 0 <= getattr(self, f"{name}_p") <= 1:
+                raise UsageError(f"{name}_p must be from 0 to 1, not {getattr(self, f'{name}_p')}")
         for name in ("zoom", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise UsageError(f"jpeg_quality must be from 1 to 100, not {self.jpeg_quality}")
-        if self.rotation < 0 or self.noise_std < 0 or self.blur_sigma <= 0.1:
-            raise UsageError("rotation and noise_std must not be negative, blur_sigma above 0.1")
+        for name, most in (("jpeg_quality", 100), ("video_quality", 90)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} must be from 1 to {most}, not {getattr(self, name)}")
+        for name in ("rotation", "noise_std", "gamma"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must not be negative, but is {getattr(self, name)}")
+        if self.blur_sigma <= 0.1:
+            raise UsageError(f"blur_sigma must be above 0.1, not {self.blur_sigma}")
 
 
 class Augmenter(nn.Module):
     """Alters a batch of faces at random, landmarks with their pixels.
 
-    Which faces, and how much, is drawn on the CPU from torch's global generator, so a seed gives
-    the same on any device (but for the noise itself). Each operation sees only the faces that were
-    drawn for it: kornia would compute it for all, and keep some.
+    Which faces, and how much, is drawn on the CPU, so a seed gives the same on any device. Each
+    operation sees only the faces that were drawn for it.
 
     Args:
         strengths: How often and how strongly.
@@ -81,40 +102,63 @@ class Augmenter(nn.Module):
 
     def __init__(self, strengths: Strengths) -> None:
         super().__init__()
-        self.strengths = s = strengths
-        kernel = 2 * math.ceil(3 * s.blur_sigma) + 1
-        self.colour = K.ColorJitter(s.brightness, s.contrast, s.saturation)
-        self.blur = K.RandomGaussianBlur((kernel, kernel), (0.1, s.blur_sigma), p=1.0)
-        self.noise = K.RandomGaussianNoise(std=s.noise_std, p=1.0)
-        self.jpeg = K.RandomJPEG((s.jpeg_quality, 100.0), p=1.0)
+        self.strengths = strengths
+        self._kernel = 2 * math.ceil(3 * strengths.blur_sigma) + 1
 
     @torch.no_grad()
-    def forward(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns altered copies.
+    def forward(
+        self, image: Tensor, landmarks: Tensor, draws: Draws | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns altered copies: moved, then degraded.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels of ``image``, iBUG order.
+            draws: What is drawn; from torch's global generator by default.
 
         Returns:
             The image (B, 3, H, W) uint8, and its landmarks, again in iBUG order: the first eye is
             the one on the image's left, mirrored or not.
         """
-        s = self.strengths
-        pixels = image.float() / 255
-        pixels, landmarks = _sometimes(s.flip_p, _flip, pixels, landmarks)
-        pixels, landmarks = _sometimes(s.warp_p, self._warp, pixels, landmarks)
-        for chance, alter in (
-            (s.colour_p, self.colour),
-            (s.blur_p, self.blur),
-            (s.noise_p, self.noise),
-            (s.jpeg_p, self.jpeg),
-        ):
-            (pixels,) = _sometimes(chance, lambda some, alter=alter: (alter(some),), pixels)
-        return pixels.mul(255).round().clamp(0, 255).to(torch.uint8), landmarks
+        if draws is None:
+            draws = Draws(torch.randint(-(2**63), 2**63 - 1, (len(image),)))
+        image, landmarks = self.move(image, landmarks, draws)
+        return self.degrade(image, draws), landmarks
 
-    def _warp(self, pixels: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        angle, zoom = (2 * torch.rand(2, len(pixels)) - 1).to(pixels.device)
+    @torch.no_grad()
+    def move(self, image: Tensor, landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Mirrors, turns and zooms; arguments and results as :meth:`forward`'s."""
+        s = self.strengths
+        image, landmarks = _sometimes(draws.stream("flip"), s.flip_p, _flip, image, landmarks)
+        image, landmarks = _sometimes(draws.stream("warp"), s.warp_p, self._warp, image, landmarks)
+        return image, landmarks
+
+    @torch.no_grad()
+    def degrade(self, image: Tensor, draws: Draws) -> Tensor:
+        """Does to pictures what cameras, editors and networks do; nothing moves.
+
+        Args:
+            image: (B, 3, H, W) uint8 RGB.
+            draws: Of B faces; equal ones do the same.
+
+        Returns:
+            (B, 3, H, W) uint8.
+        """
+        s = self.strengths
+        pixels = image.float()
+        for name, chance, alter in (
+            ("colour", s.colour_p, self._colour),
+            ("gamma", s.gamma_p, self._gamma),
+            ("blur", s.blur_p, self._blur),
+            ("noise", s.noise_p, self._noise),
+            ("video", s.video_p, self._video),
+            ("jpeg", s.jpeg_p, self._jpeg),
+        ):
+            (pixels,) = _sometimes(draws.stream(name), chance, alter, pixels)
+        return pixels.round().clamp(0, 255).to(torch.uint8)
+
+    def _warp(self, draws: Draws, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        angle, zoom = draws.uniform(-1, 1, 2).to(image.device, non_blocking=True).unbind(1)
         centre = landmarks.mean(1)
         matrix = get_affine_matrix2d(
             torch.zeros_like(centre),
@@ -122,23 +166,87 @@ class Augmenter(nn.Module):
             (1 + self.strengths.zoom * zoom)[:, None].expand(-1, 2),
             self.strengths.rotation * angle,
         )
-        size = (pixels.shape[2], pixels.shape[3])
+        size = (image.shape[2], image.shape[3])
         # align_corners: the matrix is in pixels between centres, and so are the landmarks.
-        turned = warp_affine(pixels, matrix[:, :2], size, padding_mode="border", align_corners=True)
-        return turned, transform_points(matrix, landmarks)
+        turned = warp_affine(
+            image.float(), matrix[:, :2], size, padding_mode="border", align_corners=True
+        )
+        return turned.round().to(torch.uint8), transform_points(matrix, landmarks)
+
+    def _colour(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+        s = self.strengths
+        brightness, contrast, paleness = (
+            1 + most * draws.uniform(-1, 1) for most in (s.brightness, s.contrast, s.saturation)
+        )
+        linear = (brightness * contrast)[:, None, None] * saturation(paleness)
+        linear = linear.to(pixels.device, non_blocking=True)
+        # Contrast is about the picture's mean luma.
+        kept = (brightness * (1 - contrast)).to(pixels.device, non_blocking=True)
+        grey = sum(weight * mean for weight, mean in zip(LUMA, pixels.mean((2, 3)).T, strict=True))
+        return (recolour(pixels, linear, (kept * grey)[:, None].expand(-1, 3)),)
+
+    def _gamma(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+        most = math.log(1 + self.strengths.gamma)
+        exponent = draws.uniform(-most, most).exp().to(pixels.device, non_blocking=True)
+        return ((pixels / 255).pow(exponent[:, None, None, None]).mul_(255),)
+
+    def _blur(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+        sigma = draws.uniform(0.1, self.strengths.blur_sigma)[:, None].expand(-1, 2)
+        sigma = sigma.to(pixels.device, non_blocking=True)
+        return (gaussian_blur2d(pixels, (self._kernel, self._kernel), sigma),)
+
+    def _noise(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+        seeds = draws.seeds.to(pixels.device, non_blocking=True)
+        grain = noise(seeds, (pixels.shape[1], pixels.shape[2], pixels.shape[3]))
+        return (torch.add(pixels, grain, alpha=255 * self.strengths.noise_std).clamp_(0, 255),)
+
+    def _jpeg(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+        quality = draws.uniform(self.strengths.jpeg_quality, 101)
+        halved = draws.choice(2)
+
+        def alter(kind: int, rows: Tensor, some: Tensor) -> Tensor:
+            return compress(some, quality[rows].clamp(max=100), halved=bool(kind))
+
+        return (_by_kind(halved, alter, pixels),)
+
+    def _video(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+        quality = draws.uniform(self.strengths.video_quality, 90)
+        size = pixels.shape[2:]
+
+        def alter(kind: int, rows: Tensor, some: Tensor) -> Tensor:
+            smaller = [max(8, round(side * _SCALES[kind])) for side in size]
+            reduced = functional.interpolate(some, smaller, mode="bilinear", antialias=True)
+            coded = compress(reduced.round(), quality[rows])
+            return functional.interpolate(coded, size, mode="bilinear", antialias=True)
+
+        return (_by_kind(draws.choice(len(_SCALES)), alter, pixels),)
 
 
-def _flip(pixels: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    return pixels.flip(-1), mirror(landmarks, pixels.shape[-1])
+def _flip(draws: Draws, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    return image.flip(-1), mirror(landmarks, image.shape[-1])
 
 
 def _sometimes(
-    chance: float, alter: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+    draws: Draws, chance: float, alter: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
 ) -> tuple[Tensor, ...]:
     """Applies ``alter`` to the batch's elements that are drawn for it."""
-    rows = (torch.rand(len(tensors[0])) < chance).nonzero()[:, 0]
+    rows = draws.chance(chance).nonzero()[:, 0]
     if not len(rows):
         return tensors
-    rows = rows.to(tensors[0].device, non_blocking=True)
-    altered = alter(*(tensor.index_select(0, rows) for tensor in tensors))
-    return tuple(a.index_copy(0, rows, b) for a, b in zip(tensors, altered, strict=True))
+    place = rows.to(tensors[0].device, non_blocking=True)
+    some = draws[rows].stream("how")
+    altered = alter(some, *(tensor.index_select(0, place) for tensor in tensors))
+    return tuple(a.index_copy(0, place, b) for a, b in zip(tensors, altered, strict=True))
+
+
+def _by_kind(
+    kinds: Tensor, alter: Callable[[int, Tensor, Tensor], Tensor], pixels: Tensor
+) -> Tensor:
+    """Alters the faces of each kind, (B,) on the host, together."""
+    result = pixels
+    for kind in sorted(set(kinds.tolist())):
+        rows = (kinds == kind).nonzero()[:, 0]
+        place = rows.to(pixels.device, non_blocking=True)
+        altered = alter(kind, rows, pixels.index_select(0, place))
+        result = result.index_copy(0, place, altered)
+    return result

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -15,11 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from deepregions.data.augment import Augmenter, Strengths
-from deepregions.data.store import FaceStore, decode_image
+from deepregions.data.draws import Draws, seeds_of
+from deepregions.data.forge.pairing import Forging, Pairing
+from deepregions.data.sampling import BalancedSampler
+from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper
 from deepregions.faces.patches import stack
-from deepregions.types import BONA_FIDE, FAKE, REGIONS, FaceBatch, Region, RegionBatch
+from deepregions.types import BONA_FIDE, FAKE, ORIGINAL, REGIONS, FaceBatch, Region, RegionBatch
 
 ALL = "all"
 
@@ -34,6 +37,9 @@ class Face:
     video: int
     index: int
     key: str
+    person: int
+    region_label: Tensor
+    method: str
 
 
 class StoredFaces(Dataset[Face]):
@@ -42,12 +48,19 @@ class StoredFaces(Dataset[Face]):
     Args:
         store: The store.
         rows: (N,) which rows.
+        persons: (all rows,) numbers of who is in them; by default those of videos.
     """
 
-    def __init__(self, store: FaceStore, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        store: FaceStore,
+        rows: npt.NDArray[np.int64],
+        persons: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         self.store = store
         self.rows = rows
         self._videos = store.videos[rows]
+        self._persons = self._videos if persons is None else persons[rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -55,9 +68,25 @@ class StoredFaces(Dataset[Face]):
     def __getitem__(self, position: int) -> Face:
         row = int(self.rows[position])
         face = self.store[row]
-        landmarks = torch.from_numpy(face.landmarks)
-        video = int(self._videos[position])
-        return Face(decode_image(face.image), landmarks, face.label, video, row, face.key)
+        return Face(
+            image=decode_image(face.image),
+            landmarks=torch.from_numpy(face.landmarks),
+            label=face.label,
+            video=int(self._videos[position]),
+            index=row,
+            key=face.key,
+            person=int(self._persons[position]),
+            region_label=_region_labels(face),
+            method=face.method,
+        )
+
+
+def _region_labels(face: FaceRecord) -> Tensor:
+    """(5,): of a fake that is confined to a region (``METHOD:REGION``), this and the entire."""
+    region = face.method.partition(":")[2]
+    if region not in tuple(REGIONS):
+        return torch.full((len(REGIONS),), face.label)
+    return torch.tensor([face.label * (each in (Region.ENTIRE, region)) for each in REGIONS])
 
 
 def collate(faces: Sequence[Face]) -> FaceBatch:
@@ -69,54 +98,10 @@ def collate(faces: Sequence[Face]) -> FaceBatch:
         video=torch.tensor([face.video for face in faces]),
         index=torch.tensor([face.index for face in faces]),
         key=tuple(face.key for face in faces),
+        person=torch.tensor([face.person for face in faces]),
+        region_label=torch.stack([face.region_label for face in faces]),
+        method=tuple(face.method for face in faces),
     )
-
-
-class BalancedSampler(DistributedSampler[int]):
-    """Draws as many genuine as fake faces, the same on every rank but for the share that it takes.
-
-    An epoch goes through each class in random order, again from the start when it is used up. A
-    genuine and a fake face follow each other, so batches of even size are balanced too; ranks take
-    turns by such pairs, so no draw is made on two of them.
-
-    Args:
-        dataset: What the positions are of.
-        labels: (N,) the label of each position; both classes must be there.
-        num_replicas: How many ranks.
-        rank: Which of them this is.
-        draws: How many faces an epoch has over all ranks; as many as there are by default. What
-            does not divide into a pair per rank is left out.
-        seed: Another seed gives another order.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[Face],
-        labels: npt.NDArray[np.int64],
-        num_replicas: int = 1,
-        rank: int = 0,
-        *,
-        draws: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
-        self._classes = [np.flatnonzero(labels == label) for label in (BONA_FIDE, FAKE)]
-        wanted = len(labels) if draws is None else draws
-        self._pairs = max(1, wanted // (2 * num_replicas))  # of this rank
-        self.num_samples = 2 * self._pairs
-        self.total_size = self.num_samples * num_replicas
-
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng([self.seed, self.epoch])
-        pairs = np.stack([self._draw(rows, generator) for rows in self._classes], 1)
-        return iter(pairs[self.rank :: self.num_replicas].ravel().tolist())
-
-    def _draw(
-        self, rows: npt.NDArray[np.int64], generator: np.random.Generator
-    ) -> npt.NDArray[np.int64]:
-        count = self._pairs * self.num_replicas
-        rounds = -(-count // len(rows))
-        return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]
 
 
 class RegionDataModule(LightningDataModule):
@@ -130,15 +115,19 @@ class RegionDataModule(LightningDataModule):
         region: One region, or ``"all"`` five: ``RegionBatch.crops`` has R = 1 or 5.
         size: Side of the crops in pixels: the detector's.
         layout: See :class:`deepregions.faces.cropping.RegionCropper`.
-        batch_size: Faces a batch, on each device.
+        batch_size: Faces a batch, on each device, twins included in training.
         workers: Processes that read and decode, for each device; 0 is the training process.
         augment: How training faces are altered; ``false`` leaves them as they are, ``true`` is the
             default strengths.
+        forge: Make fakes of genuine faces, on the device: each face of a batch then comes with its
+            forged twin, and the store needs no fakes. Faces for validation and tests are forged
+            once by each method, always in the same way.
         balanced: Train on as many genuine as fake faces, instead of on each face once an epoch.
         faces_per_epoch: How many faces an epoch draws if balanced; as many as there are by default.
-        seed: Of the order of training faces.
+        seed: Of the order of training faces, and of forgeries.
 
-    ``region``, ``size`` and ``layout`` are attributes too.
+    ``region``, ``size`` and ``layout`` are attributes too, and ``forging``, which is None where no
+    fakes are made.
 
     Raises:
         UsageError: A misspelt region or layout, or a number that makes no sense.
@@ -154,6 +143,7 @@ class RegionDataModule(LightningDataModule):
         batch_size: int = 32,
         workers: int = 2,
         augment: Strengths | bool = True,
+        forge: Forging | bool = False,
         balanced: bool = True,
         faces_per_epoch: int | None = None,
         seed: int = 0,
@@ -181,6 +171,7 @@ class RegionDataModule(LightningDataModule):
         self._cropper = RegionCropper(size, regions, layout)
         strengths = Strengths() if augment is True else augment
         self._augmenter = Augmenter(strengths) if strengths is not False else None
+        self.forging = (Forging() if forge is True else forge) or None
 
     @cached_property
     def store(self) -> FaceStore:
@@ -203,36 +194,42 @@ class RegionDataModule(LightningDataModule):
             self._rows(split)
         if stage == "fit":
             labels = self.store.labels[self._rows("train")]
-            for label, name in ((BONA_FIDE, "genuine"), (FAKE, "fake")):
+            needs_fakes = self.forging is None or self.forging.share < 1
+            for label, name in ((BONA_FIDE, "genuine"), (FAKE, "fake"))[: 1 + needs_fakes]:
                 if label not in labels:
                     raise UsageError(
                         f"the training split of {self._path} has no {name} faces",
-                        "training needs both: prepare a store of genuine and fake clips",
+                        "training needs both: prepare a store of genuine and fake clips, or make "
+                        "fakes of genuine faces with --data.forge true",
                     )
 
     def train_dataloader(self) -> DataLoader[Face]:
         """Returns batches of the training split, shuffled; an incomplete last one is left out."""
-        faces = StoredFaces(self.store, self._rows("train"))
-        if self._balanced:
+        faces = self._faces("train")
+        size, draws = self._batch_size, self._faces_per_epoch
+        if self._forges_all:  # a twin is added to each
+            size, draws = max(1, size // 2), draws and max(1, draws // 2)
+        if self._balanced or self.forging:
             labels = self.store.labels[faces.rows]
             sampler: DistributedSampler[int] = BalancedSampler(
-                faces, labels, *self._ranks(), draws=self._faces_per_epoch, seed=self._seed
+                faces, labels, *self._ranks(), draws=draws, seed=self._seed
             )
         else:
             sampler = DistributedSampler(faces, *self._ranks(), shuffle=True, seed=self._seed)
-        return self._loader(faces, sampler, drop_last=len(sampler) >= self._batch_size)
+        return self._loader(faces, sampler, size, drop_last=len(sampler) >= size)
 
     def val_dataloader(self) -> DataLoader[Face]:
-        """Returns batches of the validation split, in order."""
-        return self._in_order("val")
+        """Returns batches of the validation split, in the same order each time."""
+        return self._unshuffled(self._faces("val"))
 
     def test_dataloader(self) -> DataLoader[Face]:
-        """Returns batches of the test split, in order."""
-        return self._in_order("test")
+        """Returns batches of the test split, in the same order each time."""
+        return self._unshuffled(self._faces("test"))
 
     def predict_dataloader(self) -> DataLoader[Face]:
-        """Returns batches of the test split, in order."""
-        return self._in_order("test")
+        """Returns batches of the test split, in order; nothing is forged."""
+        faces = StoredFaces(self.store, np.flatnonzero(self.store.splits == "test"))
+        return self._unshuffled(faces)
 
     def transfer_batch_to_device(
         self,
@@ -253,17 +250,75 @@ class RegionDataModule(LightningDataModule):
         The trainer's state decides, not a module's: a module may be in training mode while the
         trainer validates, and the other way round.
         """
-        image, landmarks = batch.image, batch.landmarks
-        if self._augmenter is not None and self.trainer is not None and self.trainer.training:
-            image, landmarks = self._augmenter.to(image.device)(image, landmarks)
-        crops, valid = self._cropper.to(image.device)(image, landmarks)
-        return RegionBatch(crops, valid, batch.label, batch.video, batch.index, batch.key)
+        training = self.trainer is not None and self.trainer.training
+        predicting = self.trainer is not None and self.trainer.predicting
+        if self.forging is not None and not predicting:
+            return self._cut(self._forged(batch, training), self._pairing.names)
+        if self._augmenter is not None and training:
+            image, landmarks = self._augmenter(batch.image, batch.landmarks)
+            batch = replace(batch, image=image, landmarks=landmarks)
+        return self._cut(batch)
+
+    def _forged(self, batch: FaceBatch, training: bool) -> FaceBatch:
+        """A batch with its forged twins, altered as it is if the trainer is training."""
+        if not training:
+            return self._pairing.evaluate(batch, Draws(seeds_of(batch.key, self._seed)))
+        step = self.trainer.global_step if self.trainer is not None else 0
+        draws = Draws(seeds_of(batch.key, self._seed, step))
+        if self._augmenter is None:
+            return self._pairing.train(batch, draws)[0]
+        image, landmarks = self._augmenter.move(batch.image, batch.landmarks, draws)
+        pairs, rows = self._pairing.train(replace(batch, image=image, landmarks=landmarks), draws)
+        return replace(pairs, image=self._augmenter.degrade(pairs.image, draws[rows]))
+
+    def _cut(self, batch: FaceBatch, methods: tuple[str, ...] = ()) -> RegionBatch:
+        """Cuts faces into regions."""
+        crops, valid = self._cropper.to(batch.image.device)(batch.image, batch.landmarks)
+        labels = batch.region_label
+        if labels is not None and self.region != ALL:
+            labels = labels[:, [*REGIONS].index(Region(self.region)), None]
+        names = (ORIGINAL, *methods) if methods else ()
+        known = [names.index(name) if name in names else len(names) for name in batch.method]
+        return RegionBatch(
+            crops,
+            valid,
+            batch.label,
+            batch.video,
+            batch.index,
+            batch.key,
+            region_label=labels,
+            method=torch.tensor(known).to(crops.device, non_blocking=True) if names else None,
+            methods=names,
+        )
+
+    @cached_property
+    def _pairing(self) -> Pairing:
+        detail = None if self.layout == "tight" else self.size
+        count = len(self.store)
+        return Pairing(self.forging or Forging(), count, count, detail)
+
+    @property
+    def _forges_all(self) -> bool:
+        return self.forging is not None and self.forging.share == 1
+
+    def _faces(self, split: str) -> StoredFaces:
+        """The faces of a split; only genuine ones where all fakes are made of them."""
+        rows = self._rows(split)
+        if self.forging is None:
+            return StoredFaces(self.store, rows)
+        # Neighbours are frames of one person, who has nobody to swap faces with.
+        rows = np.random.default_rng(self._seed).permutation(rows)
+        return StoredFaces(self.store, rows, self.store.persons)
 
     def _rows(self, split: str) -> npt.NDArray[np.int64]:
-        rows = np.flatnonzero(self.store.splits == split)
+        wanted = self.store.splits == split
+        if self._forges_all:
+            wanted &= self.store.labels == BONA_FIDE
+        rows = np.flatnonzero(wanted)
         if not len(rows):
+            kind = "genuine faces" if self._forges_all else "faces"
             raise UsageError(
-                f"the store {self._path} has no faces in the split {split!r}",
+                f"the store {self._path} has no {kind} in the split {split!r}",
                 "prepare more photos or videos: a split is given whole people only",
             )
         return rows
@@ -272,17 +327,21 @@ class RegionDataModule(LightningDataModule):
         """How many there are, and which this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _in_order(self, split: str) -> DataLoader[Face]:
-        faces = StoredFaces(self.store, self._rows(split))
+    def _unshuffled(self, faces: StoredFaces) -> DataLoader[Face]:
         # Several ranks repeat a few faces to be equally long: metrics know them by their index.
-        return self._loader(faces, DistributedSampler(faces, *self._ranks(), shuffle=False))
+        sampler: DistributedSampler[int] = DistributedSampler(faces, *self._ranks(), shuffle=False)
+        return self._loader(faces, sampler, self._batch_size)
 
     def _loader(
-        self, faces: StoredFaces, sampler: DistributedSampler[int], drop_last: bool = False
+        self,
+        faces: StoredFaces,
+        sampler: DistributedSampler[int],
+        batch_size: int,
+        drop_last: bool = False,
     ) -> DataLoader[Face]:
         return DataLoader(
             faces,
-            self._batch_size,
+            batch_size=batch_size,  # by name: to predict, Lightning makes the loader again
             sampler=sampler,
             num_workers=self._workers,
             collate_fn=collate,

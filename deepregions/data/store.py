@@ -322,6 +322,15 @@ class FaceStore:
         return np.unique(self.column("video").astype(str), return_inverse=True)[1].astype(np.int64)
 
     @property
+    def persons(self) -> npt.NDArray[np.int64]:
+        """(N,) numbers, equal for faces whose first identity, or else whose video, is the same."""
+        names = zip(self.column("identities"), self.column("video"), strict=True)
+        who = [
+            f"person {people[0]}" if len(people) else f"video {video}" for people, video in names
+        ]
+        return np.unique(who, return_inverse=True)[1].astype(np.int64)
+
+    @property
     def fingerprint(self) -> str:
         """A SHA-256 of the faces and of all that is recorded of each, from the shards' own."""
         return hashlib.sha256("\n".join(self._hashes).encode()).hexdigest()

@@ -209,7 +209,7 @@ class RegionDetector(LightningModule, ABC):
     def _judge(self, batch: RegionBatch) -> tuple[Tensor, Tensor]:
         """Returns the mean loss of the valid regions, and the log-odds (B, R)."""
         scores = self.scores(batch.crops.flatten(0, 1))
-        label = batch.label[:, None].expand_as(batch.valid)
+        label = _labels(batch)
         losses = self.score_losses(scores, label.flatten()).view_as(batch.valid)
         total = torch.where(batch.valid, losses, 0.0).sum()
         return total / batch.valid.sum().clamp(min=1), self.log_odds(scores).view_as(batch.valid)
@@ -220,8 +220,11 @@ class RegionDetector(LightningModule, ABC):
         regions = torch.arange(logits.shape[1], device=logits.device)
         # A face that is seen in several regions is several samples; one not valid is none.
         index = torch.where(batch.valid, batch.index[:, None] * len(regions) + regions, -1)
-        label, video = (x[:, None].expand_as(index) for x in (batch.label, batch.video))
-        self._metrics.update(*(x.flatten() for x in (logits, label, video, index)))
+        method = torch.zeros_like(batch.label) if batch.method is None else batch.method
+        video, method = (x[:, None].expand_as(index) for x in (batch.video, method))
+        self._metrics.methods = batch.methods
+        samples = (logits, _labels(batch), video, index, method)
+        self._metrics.update(*(x.flatten() for x in samples))
 
     def _log_loss(self, stage: str, loss: Tensor, batch: RegionBatch) -> None:
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
@@ -232,3 +235,10 @@ class RegionDetector(LightningModule, ABC):
         values = {f"{stage}/{name}": value for name, value in self._metrics.compute().items()}
         self._metrics.reset()
         self.log_dict(values, sync_dist=True)
+
+
+def _labels(batch: RegionBatch) -> Tensor:
+    """(B, R), of each region its own where that is known, else the face's."""
+    if batch.region_label is not None:
+        return batch.region_label
+    return batch.label[:, None].expand_as(batch.valid)

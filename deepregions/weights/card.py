@@ -185,12 +185,14 @@ def _origins(members: Sequence[Member]) -> str:
             ]
         else:
             landmarks = _dict(member.training.get("landmarks"))
+            forgeries = _list(_dict(member.training.get("forge")).get("methods"))
             facts = [
                 ("trained with deepregions on", member.database),
                 ("epoch", member.training.get("epoch")),
                 ("seed", member.training.get("seed")),
                 ("face store", member.training.get("store")),
                 ("landmarks", " ".join(map(str, landmarks.values())) or None),
+                ("fakes made of genuine faces by", ", ".join(map(str, forgeries)) or None),
             ]
         said = ", ".join(
             f"{what} {text}" for what, fact in facts if fact is not None and (text := _text(fact))

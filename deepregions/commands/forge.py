@@ -1,0 +1,171 @@
+"""``deepregions forge``: forged faces, from photographs or from a face store."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deepregions.data.forge.photos import Portrait
+
+NOTHING_FOUND = 5
+
+
+def forge(
+    photos: list[Path] | None = None,
+    *,
+    out: Path,
+    method: Literal["fwa", "self_blend", "swap"] = "self_blend",
+    region: Literal["eyes", "nose", "mouth"] | None = None,
+    store: Path | None = None,
+    methods: list[str] | None = None,
+    region_p: float = 0.0,
+    seed: int = 0,
+    landmarks: str = "auto",
+    device: str = "auto",
+) -> int:
+    """Forges faces: the largest one of each photograph, or all genuine ones of a face store.
+
+    Of photographs it writes OUT/PHOTO/{forged,mask,side_by_side}.png at the photograph's own size
+    and forge.json, which says what was done; the pictures' metadata says that they are synthetic.
+    The photographs are taken to be of different people. Prints one folder per line; exits with 5
+    if no face was found at all. Of a store it writes another one, with each genuine face and a
+    forgery of it by each method.
+
+    Args:
+        photos: Photographs, or folders of them.
+        out: The folder to write to.
+        method: fwa: the face loses detail and is warped back (DSP-FWA); self_blend: blended with
+            a changed copy of itself; swap: with another photograph's face.
+        region: Confine the forgery to this region of the face.
+        store: A face store to forge instead of photographs.
+        methods: With --store: which forgeries; all three if left out.
+        region_p: With --store: share of forgeries that are confined to eyes, nose or mouth.
+        seed: Another seed makes other forgeries.
+        landmarks: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from deepregions.devices import choose_device
+    from deepregions.errors import UsageError
+
+    if bool(photos) == (store is not None):
+        raise UsageError("give photographs to forge, or a store with --store, and not both")
+    where = choose_device(device)
+    if store is not None:
+        if region is not None:
+            raise UsageError("--region is for photographs", "for a store there is --region-p")
+        return _forge_store(store, out, methods, region_p=region_p, seed=seed, device=str(where))
+    if methods is not None or region_p:
+        raise UsageError(
+            "--methods and --region-p are for --store", "photographs have --method and --region"
+        )
+    return _forge_photos(
+        photos or [],
+        out,
+        method=method,
+        region=region,
+        seed=seed,
+        landmarks=landmarks,
+        device=str(where),
+    )
+
+
+def _forge_photos(
+    photos: Sequence[Path],
+    out: Path,
+    *,
+    method: str,
+    region: str | None,
+    seed: int,
+    landmarks: str,
+    device: str,
+) -> int:
+    from deepregions.commands import checks
+    from deepregions.data.forge.photos import forge_photo, pair_donors, write_photo
+    from deepregions.errors import DeepregionsError
+    from deepregions.files import Names
+    from deepregions.types import Region
+
+    found = _portraits(photos, landmarks, device)
+    if not found:
+        return NOTHING_FOUND
+    donors: Sequence[Portrait | None] = [None] * len(found)
+    if method == "swap":
+        donors = pair_donors(found, seed)
+    names, written = Names(), 0
+    pairs = list(zip(found, donors, strict=True))
+    for portrait, donor in checks.progress(pairs, "forging"):
+        folder = out / names.unused(portrait.path.stem)
+        try:
+            photo = forge_photo(
+                portrait,
+                method,
+                region=Region(region) if region else None,
+                seed=seed,
+                donor=donor,
+                device=device,
+            )
+        except DeepregionsError as error:
+            sys.stderr.write(f"deepregions: {error}\n")
+            continue
+        write_photo(photo, folder)
+        sys.stdout.write(f"{folder}\n")
+        written += 1
+    return 0 if written else NOTHING_FOUND
+
+
+def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Portrait]:
+    """The photographs in which there is a face; a line to standard error for each of the others."""
+    from deepregions.commands import checks
+    from deepregions.data.forge.photos import find_portrait
+    from deepregions.errors import DeepregionsError, UsageError
+    from deepregions.faces.landmarks import landmark_detector
+    from deepregions.media import find_media, is_video
+
+    files = [path for path in find_media(photos) if not is_video(path)]
+    if not files:
+        raise UsageError("there are no images among the inputs", "forge takes photographs")
+    detector = landmark_detector(landmarks, device)
+    found = []
+    for path in checks.progress(files, "finding faces"):
+        try:
+            portrait = find_portrait(path, detector)
+        except DeepregionsError as error:
+            sys.stderr.write(f"deepregions: {error}\n")
+            continue
+        if portrait is None:
+            sys.stderr.write(f"deepregions: {path}: no face was found\n")
+        else:
+            found.append(portrait)
+    return found
+
+
+def _forge_store(
+    store: Path, out: Path, methods: list[str] | None, *, region_p: float, seed: int, device: str
+) -> int:
+    from deepregions.commands import checks
+    from deepregions.data.forge import METHODS
+    from deepregions.data.forge.stores import forge_store
+    from deepregions.data.store import FaceStore
+
+    with checks.counted("forging") as progress:
+        report = forge_store(
+            FaceStore(store),
+            out,
+            methods or METHODS,
+            region_p=region_p,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    console = checks.output()
+    console.print(f"{report.genuine} genuine faces", highlight=False)
+    for name, count in report.forged.items():
+        console.print(f"{count} forged by {name}", highlight=False)
+    for name, count in report.skipped.items():
+        sys.stderr.write(f"deepregions: {count} faces could not be forged by {name}\n")
+    sys.stdout.write(f"store: {out}\n")
+    return 0

@@ -1,0 +1,112 @@
+"""Face swaps: somebody else's face, warped onto the landmarks, in the target's colours.
+
+What classical face swapping does (such as FaceSwap in FaceForensics++, and the blends of Face
+X-ray, Li et al. 2020). The warp is a thin-plate spline through the landmarks (Bookstein 1989): it
+is smooth, where a mesh of triangles folds when landmarks are wrong and leaves creases at its edges,
+and one batched linear system, where a mesh needs a search for each pixel. It is relaxed a little,
+as landmarks are known to a pixel or so.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deepregions.data.colour import recolour, transfer
+from deepregions.data.draws import Draws
+from deepregions.data.forge.alignment import INNER, mean_face, moved, sample, similarity
+from deepregions.data.forge.faces import Blend, Faces
+from deepregions.data.forge.masks import Recipe, blend_masks, draw_shape
+
+MASKS = Recipe(
+    deform_p=1.0,
+    coarse=0.01,
+    fine=0.005,
+    erode=(0.03, 0.1),
+    blur_p=1.0,
+    blur=(0.06, 0.2),
+    lift=0.3,  # above is hair
+)
+
+_KNOTS = 32  # a side, where the spline is evaluated; between them it is nearly straight
+_RELAXED = 1e-3  # added to the spline's diagonal, whose values are of the order of 1
+
+
+class Swap:
+    """Blends in the faces of others; where there is nobody else, nothing changes."""
+
+    name = "swap"
+    needs_donors = True
+
+    def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:
+        """Forges; see :class:`deepregions.data.forge.faces.Method`."""
+        shape = draw_shape(draws, parts, MASKS)
+        mask, touched = blend_masks(faces.landmarks, shape, faces.size)
+        if donors is None:
+            return Blend(faces.pixels, faces.pixels, mask * 0, touched & False)
+        source = sample(donors.pixels, _flow(faces, donors))
+        source = recolour(source, *transfer(source, faces.pixels, mask))
+        return Blend(faces.pixels, source, mask, touched)
+
+
+def choose_donors(landmarks: Tensor, person: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Chooses for each face of a batch somebody else who looks the same way.
+
+    Args:
+        landmarks: (B, 68, 2) float32, finite.
+        person: (B,) int64, who it is.
+        draws: Of B faces: which of those who are alike.
+
+    Returns:
+        Rows (B,) int64, and whether there is anybody else, (B,) bool.
+    """
+    shapes = moved(landmarks, similarity(landmarks[:, INNER], mean_face(256).to(landmarks.device)))
+    away = torch.cdist(shapes.flatten(1), shapes.flatten(1))
+    luck = draws.normal(len(draws)).to(landmarks.device, non_blocking=True)
+    away = away * torch.exp(0.5 * luck)
+    away = away.masked_fill(person[:, None] == person, torch.inf)
+    nearest, row = away.min(1)
+    return row, nearest < torch.inf
+
+
+def _flow(faces: Faces, donors: Faces) -> Tensor:
+    """From where of the donor each pixel comes, (B, H, W, 2), the edges at -1 and 1."""
+    target, source = faces.landmarks, donors.landmarks
+    there = similarity(target, source)  # the spline bends what a similarity leaves
+    low, high = target.amin(1, keepdim=True), target.amax(1, keepdim=True)
+    scale = ((high - low).amax(-1, keepdim=True) / 2).clamp(min=1e-3)
+    centre = (low + high) / 2
+    points = (target - centre) / scale
+    weights = _spline(points, source - moved(target, there))
+    y, x = (torch.linspace(0, side - 1, _KNOTS, device=target.device) for side in faces.size)
+    knots = torch.stack((x.expand(_KNOTS, -1), y[:, None].expand(-1, _KNOTS)), dim=-1)
+    knots = knots.view(1, -1, 2)
+    bent = _basis(((knots - centre) / scale).clamp(-2, 2), points) @ weights
+    x, y = (moved(knots, there) + bent).unbind(-1)
+    height, width = donors.size
+    field = torch.stack((x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1), dim=1)
+    field = field.view(-1, 2, _KNOTS, _KNOTS)
+    full = functional.interpolate(field, faces.size, mode="bilinear", align_corners=True)
+    return full.permute(0, 2, 3, 1)
+
+
+def _spline(points: Tensor, values: Tensor) -> Tensor:
+    """The weights (B, N + 3, 2) of the splines that have values (B, N, 2) at points (B, N, 2)."""
+    count = points.shape[1]
+    upper = _basis(points, points)  # (B, N, N + 3)
+    lower = torch.cat((upper[..., count:].mT, upper.new_zeros(len(points), 3, 3)), dim=-1)
+    matrix = torch.cat((upper, lower), dim=1)
+    matrix[:, :count, :count] += _RELAXED * torch.eye(count, device=points.device)
+    right = torch.cat((values, values.new_zeros(len(points), 3, 2)), dim=1)
+    weights: Tensor = torch.linalg.solve_ex(matrix, right)[0]  # solve would wait for the device
+    return weights
+
+
+def _basis(at: Tensor, points: Tensor) -> Tensor:
+    """(B, M, N + 3): the thin plate's kernel of each point, then 1, x and y, at M places."""
+    across, down = (at[..., axis, None] - points[:, None, :, axis] for axis in (0, 1))
+    square = torch.addcmul(across.square_(), down, down)
+    kernel = torch.xlogy(square, square).mul_(0.5)
+    ones = at.new_ones(*at.shape[:2], 1)
+    return torch.cat((kernel, ones, at), dim=-1)

@@ -1,0 +1,62 @@
+"""Which faces an epoch of training draws, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset, DistributedSampler
+
+from deepregions.types import BONA_FIDE, FAKE
+
+
+class BalancedSampler(DistributedSampler[int]):
+    """Draws as many genuine as fake faces, the same on every rank but for the share that it takes.
+
+    Of one class only where there are no others.
+
+    An epoch goes through each class in random order, again from the start when it is used up. A
+    genuine and a fake face follow each other, so batches of even size are balanced too; ranks take
+    turns by such pairs, so no draw is made on two of them.
+
+    Args:
+        dataset: What the positions are of.
+        labels: (N,) the label of each position.
+        num_replicas: How many ranks.
+        rank: Which of them this is.
+        draws: How many faces an epoch has over all ranks; as many as there are by default. What
+            does not divide into a face of each class per rank is left out.
+        seed: Another seed gives another order.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        labels: npt.NDArray[np.int64],
+        num_replicas: int = 1,
+        rank: int = 0,
+        *,
+        draws: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
+        classes = [np.flatnonzero(labels == label) for label in (BONA_FIDE, FAKE)]
+        self._classes = [rows for rows in classes if len(rows)]
+        wanted = len(labels) if draws is None else draws
+        self._pairs = max(1, wanted // (len(self._classes) * num_replicas))  # of this rank
+        self.num_samples = len(self._classes) * self._pairs
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        pairs = np.stack([self._draw(rows, generator) for rows in self._classes], 1)
+        return iter(pairs[self.rank :: self.num_replicas].ravel().tolist())
+
+    def _draw(
+        self, rows: npt.NDArray[np.int64], generator: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
+        count = self._pairs * self.num_replicas
+        rounds = -(-count // len(rows))
+        return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]
