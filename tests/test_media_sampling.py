@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from deepregions.errors import UsageError
@@ -44,6 +44,7 @@ def test_by_count_gives_what_is_on_show_in_the_middles(
 
 
 @given(times=shown, last=durations, pieces=st.floats(0.3, 100))
+@example(times=np.array([-1099511627326, -1099511627325, 0]), last=1, pieces=1.0)
 def test_by_rate_gives_what_is_on_show_at_every_step(
     times: np.ndarray, last: int, pieces: float
 ) -> None:
