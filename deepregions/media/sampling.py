@@ -116,8 +116,10 @@ def by_rate(times: Times, end: float, step: float) -> tuple[int, ...]:
     begins = (times - float(times[0])) / step
     ends = np.append(begins[1:], (end - float(times[0])) / step)
     rounding = ends[-1] * 1e-12  # a third of a second has no exact value
-    next_moments = np.ceil(begins - rounding)
-    return tuple(np.flatnonzero(next_moments + rounding < ends).tolist())
+    next_moments = np.maximum(np.ceil(begins - rounding), 1)
+    shown = next_moments + rounding < ends
+    shown[0] = True  # at the start, to which no rounding applies
+    return tuple(np.flatnonzero(shown).tolist())
 
 
 def refine(
