@@ -30,16 +30,18 @@ from deepregions.data.databases import FaceForensics
 from deepregions.data.prepare import prepare
 from deepregions.data.store import encode_image
 from deepregions.errors import UsageError
+from deepregions.faces.appearance import appearance
 from deepregions.faces.dlib68 import DlibLandmarks
 from deepregions.faces.finders import YUNET, FaceFinder, Found, HogFinder, Image, YuNetFinder
 from deepregions.faces.patches import crop_face
+from deepregions.faces.shots import ShotDetector
 from deepregions.media import frame_batches
 
 
 def main(
     root: Path = Path("../shared/videos/ffpp"), frames: int = 32, workers: int = 2, repeat: int = 8
 ) -> None:
-    """Measures decoding, finding, landmarking, encoding, and all of it.
+    """Measures decoding, finding, landmarking, following, encoding, and all of it.
 
     Args:
         root: FaceForensics++, or a part of it.
@@ -87,17 +89,23 @@ class _TimedFinder:
 
 def _measure_stages(clips: list[Clip], frames: int) -> None:
     model = assets.find(YUNET)
-    stages = {name: _Stage() for name in ("decode", "find", "landmark", "encode")}
+    stages = {name: _Stage() for name in ("decode", "find", "landmark", "follow", "encode")}
     finder = _TimedFinder(HogFinder() if model is None else YuNetFinder(model), stages["find"])
     detector = DlibLandmarks(finder)
     seen = faces = 0
     for clip in clips:
         with stages["decode"].timed():
             batches = list(frame_batches(clip.path, frames))
+        shot_changes = ShotDetector()
         for batch in batches:
             images = torch.stack([frame.image.permute(1, 2, 0) for frame in batch])
             with stages["landmark"].timed():
                 found = detector(images.permute(0, 3, 1, 2))
+            with stages["follow"].timed():  # what tells shots and people apart
+                for frame, each in zip(batch, found, strict=True):
+                    shot_changes(frame.image)
+                    for face in each:
+                        appearance(frame.image, face)
             with stages["encode"].timed():
                 for frame, each in zip(batch, found, strict=True):
                     cuts = [crop_face(frame.image, face) for face in each]
