@@ -22,6 +22,11 @@ MAX_MISFIT = 0.1
 """Landmarks farther than this from a turned mean face, in widths of it, are not a face's: on the
 702 shared photographs they are within 0.064, and 68 random points are at 1.6 and more."""
 
+DOUBTFUL_YAW, DOUBTFUL_MISFIT = 10.0, 0.034
+"""Where a backend gives no confidence, landmarks of a head turned by more degrees are not certain
+if they are farther from a turned mean face. With dlib and HOG, 87 % of the near-profile DFDC clip's
+frames fail, 10 % of the shared photographs, and no frame of the other clips."""
+
 CHECKS = (
     "landmarks are not a face's",
     "landmarks are not certain",
@@ -50,16 +55,18 @@ class Gates:
     Attributes:
         min_size: Pixels of the face's width in the frame. At 40 the mouth, the smallest region,
             covers 130 pixels and is enlarged fivefold for a detector of 200; landmarks are within
-            4 % of the eye corners' distance for 95 % of faces, at 24 within 6 %. None fails (all
+            3 % of the eye corners' distance for 95 % of faces, at 24 within 5 %. None fails (all
             are at least 188).
-        min_confidence: Of the landmarks, where the backend gives one. For dlib and YuNet, 0.5 is
-            a mean distance of 10 % of the eye corners' between the two: 1.7 % fail, near-profiles
+        min_confidence: Of the landmarks, where the backend gives one (else see
+            ``DOUBTFUL_YAW``). For dlib and YuNet, 0.5 is
+            a mean distance of 11 % of the eye corners' between the two: 1.4 % fail, near-profiles
             and faces behind hands, microphones and mirrored sunglasses; of the near-profile DFDC
-            clip 95 % of the frames fail.
+            clip 91 % of the frames fail. Of faces 64 pixels wide 4 % fail, of 40 pixels 10 %, as
+            YuNet places its points less exactly.
         max_yaw: Degrees that the head may be turned aside for eyes, nose and mouth: beyond, half
             of each is hidden or narrow, and the nose stands before the background. In dlib's
-            degrees, which fall short of the true ones (30 is a true 45, about); 1.6 % fail. FAN
-            and OpenFace give truer degrees: 45 suits them.
+            degrees, which fall short of the true ones (30 looks like 45); 1.6 % fail. FAN and
+            OpenFace should give truer degrees, and bear a larger limit.
         max_yaw_whole: The same for the entire face and the rest, where the cheek in view is most
             of what is seen: 1.0 % fail.
         max_pitch: Degrees up or down; beyond, the nose hides the mouth, or lids the eyes. None of
@@ -69,9 +76,11 @@ class Gates:
         max_dark: Share of a region's pixels that may be black: there is no detail in them. None
             has more than 0.38.
         max_bright: Share that may be white. One fails (its nose, 0.57).
-        min_sharpness: See :mod:`deepregions.faces.quality`. Less than 0.35 is a face blurred by
-            2 % of its width, or enlarged from 17 pixels: there is nothing finer than features. None
-            fails; the compressed clips have 0.46 and more for the face, 0.36 for a nose.
+        min_sharpness: See :mod:`deepregions.faces.quality`; a face that is blurred as a whole has
+            no sharp region. Less than 0.35 is a face with nothing finer than its features: blurred
+            by 2 % of their width 98 % of the photographs fail, by 3 % all; reduced to 24 pixels
+            and enlarged again half, to 16 pixels all. Unchanged none fails; the compressed clips
+            have 0.46 and more for the face, 0.36 for a nose.
     """
 
     min_size: float = 40.0
@@ -126,10 +135,11 @@ def judge(quality: Quality, gates: Gates) -> Judged:
     yaw = quality.yaw.abs()
     limits = [gates.max_yaw_whole if one in _WHOLE else gates.max_yaw for one in REGIONS]
     aside = (quality.pitch.abs() > gates.max_pitch) | (quality.roll.abs() > gates.max_roll)
+    unsure = quality.confidence.isnan() & (yaw > DOUBTFUL_YAW)
     blurred = ~(quality.sharpness >= gates.min_sharpness)
     of_face = (
         ~(quality.finite & (quality.misfit <= MAX_MISFIT)),
-        quality.confidence < gates.min_confidence,  # false where it is NaN, unknown
+        (quality.confidence < gates.min_confidence) | (unsure & (quality.misfit > DOUBTFUL_MISFIT)),
         ~(quality.size >= gates.min_size),
     )
     of_region = (
@@ -181,14 +191,23 @@ def refusals(quality: Quality, judged: Judged, gates: Gates) -> list[tuple[Refus
     return found
 
 
+def _doubt(quality: Quality, face: int, gates: Gates) -> str:
+    confidence = float(quality.confidence[face])
+    if not math.isnan(confidence):
+        return f"confidence {confidence:.2f}, at least {gates.min_confidence:g}"
+    return (
+        f"no confidence, and {float(quality.misfit[face]):.3f} widths off the mean face, "
+        f"at most {DOUBTFUL_MISFIT:g}"
+    )
+
+
 def _detail(why: str, quality: Quality, face: int, places: list[int], gates: Gates) -> str:
     """The figures that failed: of several regions, those of the worst."""
     yaw, pitch, roll = (round(float(a[face])) for a in (quality.yaw, quality.pitch, quality.roll))
     limit = min(gates.max_yaw_whole if REGIONS[p] in _WHOLE else gates.max_yaw for p in places)
     return {
         "landmarks are not a face's": f"{float(quality.misfit[face]):.2f} widths off the mean face",
-        "landmarks are not certain": f"confidence {float(quality.confidence[face]):.2f}, "
-        f"at least {gates.min_confidence:g}",
+        "landmarks are not certain": _doubt(quality, face, gates),
         "too small": f"{float(quality.size[face]):.0f} pixels wide, at least {gates.min_size:g}",
         "turned away": f"yaw {yaw}, pitch {pitch}, roll {roll} degrees, "
         f"at most {limit:g}, {gates.max_pitch:g}, {gates.max_roll:g}",
