@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_pose import seen
 
-from deepregions.data.databases import Folder
+from deepregions.data.databases import Clip, Folder
+from deepregions.data.extract import Extraction, extract
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore
 from deepregions.errors import UnreadableError, UsageError
@@ -301,3 +304,31 @@ def test_a_database_is_prepared_with_openface_s_landmarks(tmp_path: Path) -> Non
     assert report.faces == 5
     assert [key for key, _ in report.failures] == ["fake/fake-carl.png"]
     assert FaceStore(tmp_path / "store").info.landmarks == "openface"
+
+
+def test_a_video_s_landmarks_are_those_of_the_frames_that_were_sampled(tmp_path: Path) -> None:
+    """A white square moves through grey; OpenFace's rows put a face around it in every frame."""
+    path, rate = tmp_path / "ben.mp4", 25
+    places = [120 + 6 * number for number in range(60)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = (
+            640,
+            400,
+            "yuv420p",
+            4_000_000,
+        )
+        for place in places:
+            picture = np.full((400, 640, 3), 90, np.uint8)
+            picture[190:210, place - 10 : place + 10] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    rows = [(number + 1, 0.9, 1, face(place)) for number, place in enumerate(places)]
+    write_video(tmp_path / "ben.csv", *rows)
+    clip = Clip(path, "ben", 0, "original", "", ("ben",), "test")
+    records, report = extract(clip, OpenFaceLandmarks(tmp_path), Extraction(frames_per_video=7))
+    assert report.faces == 7
+    for record in records:
+        pixels = np.asarray(Image.open(io.BytesIO(record.image)).convert("L"))
+        white = np.argwhere(pixels > 200).mean(axis=0)[::-1]
+        assert np.abs(record.landmarks.mean(axis=0) - white).max() < 4  # a frame is 6 pixels

@@ -15,16 +15,18 @@ class Gates:
     Attributes:
         min_size: Pixels of the face's width in the frame. At 40 the mouth, the smallest region,
             covers 130 pixels and is enlarged fivefold for a detector of 200; landmarks are within
-            4 % of the eye corners' distance for 95 % of faces, at 24 within 6 %. None fails (all
+            3 % of the eye corners' distance for 95 % of faces, at 24 within 5 %. None fails (all
             are at least 188).
-        min_confidence: Of the landmarks, where the backend gives one. For dlib and YuNet, 0.5 is
-            a mean distance of 10 % of the eye corners' between the two: 1.7 % fail, near-profiles
+        min_confidence: Of the landmarks, where the backend gives one (else see
+            ``DOUBTFUL_YAW``). For dlib and YuNet, 0.5 is
+            a mean distance of 11 % of the eye corners' between the two: 1.4 % fail, near-profiles
             and faces behind hands, microphones and mirrored sunglasses; of the near-profile DFDC
-            clip 95 % of the frames fail.
+            clip 91 % of the frames fail. Of faces 64 pixels wide 4 % fail, of 40 pixels 10 %, as
+            YuNet places its points less exactly.
         max_yaw: Degrees that the head may be turned aside for eyes, nose and mouth: beyond, half
             of each is hidden or narrow, and the nose stands before the background. In dlib's
-            degrees, which fall short of the true ones (30 is a true 45, about); 1.6 % fail. FAN
-            and OpenFace give truer degrees: 45 suits them.
+            degrees, which fall short of the true ones (30 looks like 45); 1.6 % fail. FAN and
+            OpenFace should give truer degrees, and bear a larger limit.
         max_yaw_whole: The same for the entire face and the rest, where the cheek in view is most
             of what is seen: 1.0 % fail.
         max_pitch: Degrees up or down; beyond, the nose hides the mouth, or lids the eyes. None of
@@ -34,9 +36,12 @@ class Gates:
         max_dark: Share of a region's pixels that may be black: there is no detail in them. None
             has more than 0.38.
         max_bright: Share that may be white. One fails (its nose, 0.57).
-        min_sharpness: See :mod:`deepregions.faces.quality`. Less than 0.35 is a face blurred by
-            2 % of its width, or enlarged from 17 pixels: there is nothing finer than features. None
-            fails; the compressed clips have 0.46 and more for the face, 0.36 for a nose.
+        min_sharpness: Of the entire face; see :mod:`deepregions.faces.quality`. A region that is
+            less sharp than its face is judged: blending blurs, so that is what some forgeries
+            show. Less than 0.35 is a face with nothing finer than its features: blurred
+            by 2 % of their width 98 % of the photographs fail, by 3 % all; reduced to 24 pixels
+            and enlarged again half, to 16 pixels all. Unchanged none fails; the compressed clips
+            have 0.46 and more.
     """
 
     min_size: float = 40.0
