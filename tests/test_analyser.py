@@ -76,13 +76,13 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def make_video(path: Path, frames: int = 20) -> Path:
-    """A grey video that grows lighter; ten frames a second."""
+def make_video(path: Path, frames: int = 20, *, lighter: int = 1) -> Path:
+    """A grey video that grows lighter with every frame; ten frames a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 200
         for number in range(frames):
-            pixels = np.full((200, 200, 3), 60 + number % 100, np.uint8)
+            pixels = np.full((200, 200, 3), 60 + lighter * number, np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode(None):
@@ -163,15 +163,16 @@ def test_the_picture_is_of_the_frame_with_the_highest_score(
 def test_adaptive_sampling_looks_where_the_score_changes(
     tmp_path: Path, reader: MediaReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = make_video(tmp_path / "long.mp4", 100)
-    scorer = analyser(
-        member(xception(2.0)), sampling=Sampling("adaptive", count=16), find=Finder(landmarks()[0])
-    )
+    path = make_video(tmp_path / "long.mp4", 100, lighter=0)
+    start = landmarks()[0]
+    find = Finder(by_number=lambda number: [start + number / 10])
+    sampling = Sampling("adaptive", count=16)
+    scorer = analyser(member(xception(2.0)), sampling=sampling, find=find)
     true = scorer.scorer.score
 
     def score(faces):  # type: ignore[no-untyped-def]
-        """Fake from the middle on: grey value 110 is frame 50."""
-        late = [float(found.patch.float().mean()) > 110 for found in faces]
+        """Fake from the middle on: by then the face has moved by 5 pixels."""
+        late = [bool((found.face.landmarks - start).mean() > 5) for found in faces]
         return [
             replace(each, log_odds=4.0 if fake else -4.0)
             for each, fake in zip(true(faces), late, strict=True)
@@ -199,7 +200,7 @@ def test_the_rules_are_those_that_were_asked_for(video: Path, reader: MediaReade
 
 
 def test_a_person_seen_in_few_frames_is_a_warning(tmp_path: Path, reader: MediaReader) -> None:
-    path = make_video(tmp_path / "long.mp4", 40)
+    path = make_video(tmp_path / "long.mp4", 40, lighter=0)
     points = landmarks()[0]
     find = Finder(by_number=lambda number: [points] if number < 4 else [])
     scorer = analyser(member(xception(2.0)), find=find, sampling=Sampling(count=20))

@@ -151,6 +151,7 @@ def test_what_the_document_says_of_training_is_in_the_card() -> None:
     training: dict[str, Any] = {key: f"said {key}" for key in documented(2)}
     training["landmarks"] = {"name": "said landmarks"}
     training["validation"] = {"figure": "said validation"}
+    training["forge"] = {"methods": ["said forge"]}
     source = {key: f"said {key}" for key in sources} | {"remarks": ["said remarks"]}
     network = Capsule(size=64).eval()
     for facts, expected in (
