@@ -98,6 +98,19 @@ def test_frames_without_detail_are_passed_over(value: int) -> None:
     assert cuts(plain, plain) == []
 
 
+def test_frames_with_hardly_a_corner_are_passed_over() -> None:
+    """Somebody who leaves a plain picture changes its colours more than many a cut does."""
+    plain = torch.full((3, 96, 96), 200, dtype=torch.uint8)
+    there = plain.clone()
+    there[:, 4:52, 44:92] = torch.tensor([20, 220, 20], dtype=torch.uint8)[:, None, None]
+    there[:, 60:90, 4:40] = torch.tensor([220, 20, 20], dtype=torch.uint8)[:, None, None]
+    gone = there.clone()
+    gone[:, 4:52, 44:92] = 200
+    assert cuts(there, gone, there) == []
+    one, other = scene(11, 96, 160), scene(12, 96, 160)
+    assert cuts(one, there, other) == [2]
+
+
 def test_a_fade_through_black_is_one_cut() -> None:
     one, other = scene(8), scene(9)
     out = [lit(one, gain, 0) for gain in (1, 0.6, 0.3, 0)]

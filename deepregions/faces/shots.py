@@ -5,8 +5,8 @@ other, and all have moved alike (ORB features; a similarity between them by RANS
 no use to tell two plain or blurred pictures apart, and some match by chance, so the colours count
 too: with corners alone, three times as many cuts between two people in the same studio are missed.
 Neither does camera motion, zoom or the motion of a person make a cut, nor a change of exposure:
-grey values are standardised before corners are looked for. A frame without any detail (black, or a
-white flash) shows no shot; the next one is compared with the last that had some.
+grey values are standardised before corners are looked for. A frame without any detail (black, a
+white flash, a blur) shows no shot; the next one is compared with the last that had some.
 
 The weights come from a logistic regression on pairs of the shared clips and photographs, of which
 half were cuts; `benchmarks/faces.py` says how many cuts are found, and how many that are none.
@@ -27,10 +27,8 @@ from torch import Tensor
 
 _SIDE = 256  # pixels of the longer side in which frames are compared
 _CORNERS = 250
-_ENOUGH = 20  # corners; of frames with fewer, the colours have to decide
-_UNKNOWN = 0.055  # share of corners that stands for that: light and colour must differ as of two
-# portraits (4 nats, of which FFHQ's have 5 and moved ones 2.6 at most)
-_EQUAL = 0.06  # distance of colours, of which two shots always have more (0.15 in one studio)
+_ENOUGH = 20  # corners; frames with fewer are passed over, as colours alone mislead
+_EQUAL = 0.06  # distance of colours; two people in one studio have 0.15 and more, 98 % of them
 _EDGE = 16  # pixels within which of a picture's edge no corner is looked for
 _NEAR = 50  # bits of 256 in which two descriptors of one corner may differ
 _TOLERANCE = 5.0  # pixels by which a corner may miss where the others' motion takes it
@@ -93,7 +91,10 @@ class ShotDetector:
             return False
         colour = float(np.linalg.norm(last.colour - look.colour))
         light = float(np.linalg.norm(last.light - look.light))
-        if colour + light < _EQUAL:
+        if colour + light < _EQUAL or len(self._corners(last)[0]) < _ENOUGH:
+            return False
+        if len(self._corners(look)[0]) < _ENOUGH:
+            self._last = last
             return False
         score = _OFFSET + _COLOUR * colour + _LIGHT * light
         return score + _SHARED * math.sqrt(self._shared(last, look)) > 0
@@ -110,9 +111,6 @@ class ShotDetector:
     def _shared(self, last: Look, look: Look) -> float:
         """Returns the share of corners that are in both frames and have moved alike."""
         (before, first), (after, second) = self._corners(last), self._corners(look)
-        fewer = min(len(before), len(after))
-        if fewer < _ENOUGH:
-            return _UNKNOWN
         near = [one for one in self._matcher.match(first, second) if one.distance < _NEAR]
         if len(near) < 4:  # two pairs of corners always agree on a similarity
             return 0.0
@@ -124,7 +122,7 @@ class ShotDetector:
             ransacReprojThreshold=_TOLERANCE,
             maxIters=500,
         )
-        return 0.0 if motion is None else int(alike.sum()) / fewer
+        return 0.0 if motion is None else int(alike.sum()) / min(len(before), len(after))
 
 
 def _look(pixels: NDArray[np.uint8]) -> Look | None:
