@@ -17,7 +17,7 @@ import pytest
 import torch
 from detect_json import validate_detect
 from networks import member, xception
-from PIL import Image
+from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
 from deepregions.analysis.archive import Archive
@@ -334,6 +334,43 @@ def test_a_crowd_is_told_apart(portrait: Path, bundle: str, tmp_path: Path) -> N
     tracks = result["tracks"]
     assert isinstance(tracks, list) and len(tracks) >= 36
     assert len({track["track"] for track in tracks}) == len(tracks)
+
+
+def _cartoon(_: Image.Image) -> Image.Image:
+    picture = Image.new("RGB", (300, 300), (250, 230, 90))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((40, 30, 260, 280), (255, 210, 150), (0, 0, 0), 5)
+    for x in (105, 195):
+        draw.ellipse((x - 20, 110, x + 20, 150), (255, 255, 255), (0, 0, 0), 4)
+        draw.ellipse((x - 8, 122, x + 8, 138), (0, 0, 0))
+    draw.arc((100, 170, 200, 240), 20, 160, (180, 0, 0), 6)
+    return picture
+
+
+def _poster(face: Image.Image) -> Image.Image:
+    wall = Image.new("RGB", (900, 700), (120, 130, 140))
+    wall.paste(face.resize((40, 40)), (700, 90))  # the face is 14 pixels wide
+    return wall
+
+
+def _at_the_border(face: Image.Image) -> Image.Image:
+    return face.crop((142, 0, 300, 300))  # through the middle of the face
+
+
+@pytest.mark.parametrize("make", [_cartoon, _poster, _at_the_border])
+def test_what_is_hardly_a_face_is_refused_or_judged_but_never_guessed(
+    make: object, portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "odd.png"
+    make(Image.open(portrait)).save(path)  # type: ignore[operator]
+    code = run(["detect", str(path), "--bundle", bundle, *LANDMARKS, "--json"])
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    validate_detect(result)
+    assert (result["score"] is None) == (result["status"] != "ok") == (code == 5)
+    assert (printed.err == "") == (code == 0)
+    if make is _poster:
+        assert result["status"] in {"no_face", "too_small"}
 
 
 def test_a_video_is_copied_with_boxes(portrait: Path, bundle: str, tmp_path: Path) -> None:
