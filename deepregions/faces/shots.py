@@ -3,15 +3,15 @@
 Two frames of one shot show the same things, moved: of the corners in one, many are found in the
 other, and all have moved alike (ORB features; a similarity between them by RANSAC). Corners are of
 no use to tell two plain or blurred pictures apart, and some match by chance, so the colours count
-too: with corners alone, three times as many cuts between two people in the same studio are missed.
+too: with corners alone, three times as many cuts are missed for as few that are none.
 Neither does camera motion, zoom or the motion of a person make a cut, nor a change of exposure:
 grey values are standardised before corners are looked for. A frame without any detail (black, a
 white flash, a blur) shows no shot; the next one is compared with the last that had some.
 
 The weights come from a logistic regression on pairs of the shared clips and photographs, of which
 half were cuts; `benchmarks/faces.py` says how many cuts are found, and how many that are none.
-Not found: dissolves that last longer than two samples are apart, and cuts between pictures whose
-corners are mostly those of a logo or a frame around them.
+Not found: dissolves that two or more sampled frames show, and cuts between pictures whose corners
+are mostly those of a logo or a frame around them.
 """
 
 from __future__ import annotations
