@@ -79,7 +79,7 @@ class ShotDetector:
         look = _look(_reduced(image))
         if look is not None:
             self._corners(look)
-            look.grey = look.grey[:0]
+            look.grey = np.empty((0, 0), np.uint8)  # a slice would keep all of it
         return look
 
     def changes(self, look: Look | None) -> bool:
