@@ -20,6 +20,7 @@ from deepregions.analysis.evidence import (
     Evidence,
     Strip,
 )
+from deepregions.analysis.heap import trim
 from deepregions.analysis.results import FaceResult, InputResult, summarise_input
 from deepregions.analysis.scoring import Found, Score, Scorer
 from deepregions.analysis.warnings import warnings_of
@@ -180,6 +181,7 @@ class _Run:
                 if frame.number not in known:
                     known.add(frame.number)
                     self._take(frame, faces)
+            trim()
         self._score()
 
     def _take(self, frame: Frame, faces: list[Face]) -> None:
