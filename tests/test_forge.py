@@ -32,7 +32,7 @@ from deepregions.data.forge.alignment import (
     similarity,
     warp,
 )
-from deepregions.data.forge.faces import in_order
+from deepregions.data.forge.faces import runs
 from deepregions.data.toy import draw_face
 from deepregions.errors import UsageError
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
@@ -360,13 +360,35 @@ def test_fwa_takes_detail_away(faces: tuple[Tensor, Tensor]) -> None:
 @pytest.mark.parametrize("scale", fwa.SCALES)
 def test_fwa_loses_what_resizing_does(faces: tuple[Tensor, Tensor], scale: float) -> None:
     side = 120
-    losses, _ = fwa._constants(side, None, torch.device("cpu"))
-    loss = losses[fwa.SCALES.index(scale)]
-    plane = faces[0][0, 1, :side, :side].float()
+    part = faces[0][:1, :, :side, :side].float()
+    ours = fwa._lessened(part, fwa.SCALES.index(scale), side)[0, 1]
     few = round(side * scale)
-    reduced = Image.fromarray(plane.numpy()).resize((few, few), Image.Resampling.BILINEAR)
-    theirs = np.array(reduced.resize((side, side), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose((loss @ plane @ loss.T).numpy(), theirs, atol=0.1)
+    plane = Image.fromarray(part[0, 1].numpy())
+    theirs = np.array(plane.resize((few, few), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=0.1)
+
+
+@pytest.mark.parametrize("number", range(len(fwa.BLURS)))
+def test_fwa_blurs_as_opencv(faces: tuple[Tensor, Tensor], number: int) -> None:
+    part = faces[0][:1, :, :128, :128].float()
+    ours = fwa._lessened(part, len(fwa.SCALES) + number, 128)[0, 1].numpy()
+    sigma = fwa.BLURS[number] / 2  # in pixels of 256
+    theirs = cv2.GaussianBlur(part[0, 1].numpy(), (31, 31), sigma)
+    np.testing.assert_allclose(ours[16:-16, 16:-16], theirs[16:-16, 16:-16], atol=0.05)
+
+
+def test_fwa_is_at_the_same_place(faces: tuple[Tensor, Tensor]) -> None:
+    """What was reduced and enlarged again has not moved by a part of a pixel."""
+    forged = forge(faces, "fwa")
+    one, two = faces[0].float().mean(1), forged.image.float().mean(1)
+    inside = (forged.mask[:, 0] == 1).float()
+
+    def error(x: int, y: int) -> Tensor:
+        moved_ = one.roll((y, x), (1, 2))
+        return ((moved_ - two).square() * inside).sum((1, 2))
+
+    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        assert (error(0, 0) < error(x, y)).float().mean() > 0.9
 
 
 def test_swaps_are_with_other_people(faces: tuple[Tensor, Tensor]) -> None:
@@ -417,10 +439,9 @@ def test_landmarks_that_are_no_face_do_no_harm(points_: np.ndarray, name: str) -
     assert torch.equal(forged.image[still], forged.genuine[still])
 
 
-def test_results_come_back_in_order() -> None:
-    rows = [torch.tensor([3, 0]), torch.tensor([2]), torch.tensor([1])]
-    parts = [r.float() * 10 for r in rows]
-    assert in_order(parts, rows).tolist() == [0, 10, 20, 30]
+def test_runs() -> None:
+    found = runs(torch.tensor([3, 3, 0, 1, 1]))
+    assert found == [(3, slice(0, 2)), (0, slice(2, 3)), (1, slice(3, 5))]
 
 
 def test_unknown_methods() -> None:

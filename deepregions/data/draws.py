@@ -18,6 +18,8 @@ from torch import Tensor
 # The multipliers of SplitMix64 (Steele, Lea and Flood 2014), as signed numbers.
 _STEP, _ONE, _TWO = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
+_AHEAD = 64  # numbers that are hashed together
+
 
 def seeds_of(keys: Iterable[str], *salt: int | str) -> Tensor:
     """Returns a seed for each name, (N,) int64 on the host.
@@ -43,6 +45,7 @@ class Draws:
     def __init__(self, seeds: Tensor) -> None:
         self._seeds = seeds
         self._drawn = 0
+        self._table = torch.empty(len(seeds), 0)  # numbers yet to be drawn
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -80,10 +83,15 @@ class Draws:
     def _unit(self, *shape: int) -> Tensor:
         """(B, *shape) float32, evenly in [0, 1)."""
         count = torch.Size(shape).numel()
-        place = torch.arange(self._drawn + 1, self._drawn + 1 + count) * _STEP
-        self._drawn += count
-        bits = _mixed(self._seeds[:, None] + place)
-        return (_shifted(bits, 40).float() * 2**-24).view(-1, *shape)
+        missing = count - self._table.shape[1]
+        if missing > 0:
+            fresh = max(missing, _AHEAD)  # one hash of many numbers takes no longer than of one
+            place = torch.arange(self._drawn + 1, self._drawn + 1 + fresh) * _STEP
+            self._drawn += fresh
+            bits = _mixed(self._seeds[:, None] + place)
+            self._table = torch.cat((self._table, _shifted(bits, 40).float() * 2**-24), dim=1)
+        drawn, self._table = self._table[:, :count], self._table[:, count:]
+        return drawn.reshape(-1, *shape)
 
 
 def noise(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,17 +44,14 @@ class Faces:
         return self.pixels.shape[2], self.pixels.shape[3]
 
 
-def in_order(parts: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
-    """Puts results for some rows of a batch together, in the batch's order.
-
-    Args:
-        parts: What came of the rows of each of the lists that are not empty.
-        rows: The lists of rows, on the host; all rows of the batch are in one of them.
-    """
-    together, order = torch.cat(list(parts)), torch.cat(list(rows))
-    if torch.equal(order, torch.arange(len(order))):
-        return together
-    return together.index_select(0, order.argsort().to(together.device, non_blocking=True))
+def runs(kinds: Tensor) -> list[tuple[int, slice]]:
+    """Returns the runs of equal neighbours in (B,) int64 on the host: each kind, and where."""
+    values, counts = torch.unique_consecutive(kinds, return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        (kind, slice(*ends_)) for kind, *ends_ in zip(values.tolist(), starts, ends, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,13 @@ class Method(Protocol):
     @property
     def needs_donors(self) -> bool:
         """Whether it takes something from somebody else."""
+
+    def kinds(self, draws: Draws) -> Tensor:
+        """Which way of the method each face goes, (B,) int64: those of a kind go together fastest.
+
+        Args:
+            draws: Of B faces.
+        """
 
     def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:
         """Forges.

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from deepregions.data.draws import Draws
 from deepregions.data.forge.alignment import INNER, inverse, mean_face, similarity, warp
-from deepregions.data.forge.faces import FACE_SHARE, Blend, Faces
+from deepregions.data.forge.faces import FACE_SHARE, Blend, Faces, runs
 from deepregions.data.forge.masks import Recipe, blend_masks, draw_shape
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the aligned face's sides
@@ -44,29 +44,45 @@ class FWA:
         """Forges; see :class:`deepregions.data.forge.faces.Method`."""
         shape = draw_shape(draws, parts, MASKS)
         side = round(ALIGNED * max(faces.size))
-        losses, mean = _constants(side, self._detail, faces.pixels.device)
-        which = draws.choice(len(losses)).to(losses.device, non_blocking=True)
+        full = side if self._detail is None else min(FACE_SHARE * self._detail, side)
+        mean = mean_face(side).to(faces.pixels.device, non_blocking=True)
         there = similarity(faces.landmarks[:, INNER], mean)
-        aligned = warp(faces.pixels, inverse(there), (side, side))
-        loss = losses.index_select(0, which)[:, None]
-        source = warp(loss @ aligned @ loss.mT, there, faces.size)
+        sources = []
+        for kind, run in runs(self.kinds(draws)):
+            aligned = warp(faces.pixels[run], inverse(there[run]), (side, side))
+            sources.append(_warped_back(_lessened(aligned, kind, full), there[run], faces.size))
+        source = torch.cat(sources) if len(sources) > 1 else sources[0]
         mask, touched = blend_masks(faces.landmarks, shape, faces.size)
         return Blend(faces.pixels, source, mask, touched)
 
+    def kinds(self, draws: Draws) -> Tensor:
+        """Draws the strength of each loss, an index of ``SCALES`` and then ``BLURS``."""
+        return draws.stream("strength").choice(len(SCALES) + len(BLURS))
 
-@lru_cache(maxsize=8)
-def _constants(side: int, detail: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each strength what it makes of a line of pixels, (K, side, side), and the mean face."""
-    full = min(FACE_SHARE * detail, side) if detail is not None else side
-    line = torch.eye(side)[None, None]
-    losses = []
-    for scale in SCALES:
-        fewer = (max(2, round(full * scale)), side)
-        reduced = functional.interpolate(line, fewer, mode="bilinear", antialias=True)
-        losses.append(functional.interpolate(reduced, (side, side), mode="bilinear")[0, 0])
+
+def _lessened(aligned: Tensor, strength: int, full: float) -> Tensor:
+    """Square pictures with less detail, of which there are ``full`` pixels a side: smaller ones."""
+    side = aligned.shape[-1]
+    if strength < len(SCALES):
+        size = max(2, round(full * SCALES[strength]))
+        return functional.interpolate(aligned, (size, size), mode="bilinear", antialias=True)
+    sigma = BLURS[strength - len(SCALES)] / 256 * side * side / full
+    kernel = _gaussian(side, round(sigma, 6), aligned.device)
+    return kernel @ aligned @ kernel.T
+
+
+@lru_cache(maxsize=16)
+def _gaussian(side: int, sigma: float, device: torch.device) -> Tensor:
+    """(side, side), what blurs a line of pixels; at its ends it goes on as inside."""
     step = torch.arange(side)
-    for blur in BLURS:
-        sigma = blur * side / 256 * side / full
-        kernel = torch.exp(-0.5 * ((step[:, None] - step) / sigma).square())
-        losses.append(kernel / kernel.sum(1, keepdim=True))
-    return torch.stack(losses).to(device), mean_face(side).to(device)
+    kernel = torch.exp(-0.5 * ((step[:, None] - step) / sigma).square())
+    return (kernel / kernel.sum(1, keepdim=True)).to(device)
+
+
+def _warped_back(small: Tensor, there: Tensor, size: tuple[int, int]) -> Tensor:
+    """From a reduced aligned picture to the photograph's place; that enlarges it, bilinearly."""
+    side = round(ALIGNED * max(size))
+    ratio = small.shape[-1] / side
+    back = ratio * there
+    back[..., 2:] += (ratio - 1) / 2  # pixels' centres are at whole numbers
+    return warp(small, back, size)

@@ -30,11 +30,11 @@ CONFINED: tuple[Region, ...] = (Region.EYES, Region.NOSE, Region.MOUTH)
 TOUCHED = 0.05
 """A region is touched if this share of it is replaced."""
 
-GRID = 80  # cells a side
+GRID = 64  # cells a side
 _SPAN = 1.5  # of the grid's side over the face's: room for what is deformed and softened
 _FACE = GRID / _SPAN  # cells that a face takes
 _DIRECTIONS = 48  # sides of the polygon that a hull is taken for: 0.2 % of it too large
-_SOFTEST = 1.5  # cells: half the blur of a region's edge, at least
+_SOFTEST = 1.25  # cells: half the blur of a region's edge, at least
 _COARSE, _FINE = 5, 16  # knots a side of the fields that deform masks
 
 # Landmarks of each hull: 78 are those above the brows.

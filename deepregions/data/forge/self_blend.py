@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from deepregions.data.draws import Draws
 from deepregions.data.forge.alignment import warp
-from deepregions.data.forge.faces import FACE_SHARE, Blend, Faces, in_order
+from deepregions.data.forge.faces import FACE_SHARE, Blend, Faces, runs
 from deepregions.data.forge.masks import Recipe, blend_masks, draw_shape
 from deepregions.faces.regions import canvas
 
@@ -64,28 +64,28 @@ class SelfBlend:
         target_changes = flags[:, 0]
         back, landmarks = _moved(faces, draws)
         source = warp(torch.lerp(changed, pixels, target_changes), back, faces.size)
-        target = torch.lerp(pixels, changed, target_changes) if self._target_p else pixels
+        target = pixels
+        if self._target_p:  # in place: on a CPU, fresh memory costs more than computing
+            target = torch.lerp(pixels, changed, target_changes, out=changed)
         mask, touched = blend_masks(faces.landmarks, shape, faces.size, landmarks)
         return Blend(target, source, mask * flags[:, 1], touched)
 
+    def kinds(self, draws: Draws) -> Tensor:
+        """Draws whether each copy is reduced, by which of ``REDUCED``, or, half of them, not."""
+        return draws.stream("kind").choice(2 * len(REDUCED)).clamp(max=len(REDUCED))
+
     def _sharpness(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Reduces or sharpens each picture."""
+        """Reduces or sharpens each picture, in place."""
         scale = 1.0
         if self._detail is not None:
             scale = max(1.0, max(pixels.shape[2:]) / (FACE_SHARE * self._detail))
-        weight, kind = draws.uniform(*SHARPEN), draws.choice(2 * len(REDUCED))
-        kind = kind.clamp(max=len(REDUCED))  # half are sharpened
-        rows = [(kind == number).nonzero()[:, 0] for number in range(len(REDUCED) + 1)]
-        places = [some.to(pixels.device, non_blocking=True) for some in rows]
-        amount = weight[rows[-1]].to(pixels.device, non_blocking=True)
-        results = [
-            _reduced(pixels.index_select(0, place), factor * scale)
-            for factor, place in zip(REDUCED, places, strict=False)
-            if len(place)
-        ]
-        if len(places[-1]):
-            results.append(_sharpened(pixels.index_select(0, places[-1]), amount, scale))
-        return in_order(results, rows)
+        weight = draws.uniform(*SHARPEN).to(pixels.device, non_blocking=True)
+        for kind, run in runs(self.kinds(draws)):
+            if kind < len(REDUCED):
+                pixels[run] = _reduced(pixels[run], REDUCED[kind] * scale)
+            else:
+                _sharpen(pixels[run], weight[run], scale)
+        return pixels
 
 
 def _recoloured(pixels: Tensor, draws: Draws, most: Tensor) -> Tensor:
@@ -106,18 +106,18 @@ def _reduced(pixels: Tensor, factor: float) -> Tensor:
     return pixels
 
 
-def _sharpened(pixels: Tensor, weight: Tensor, scale: float) -> Tensor:
-    """The usual 3 x 3 kernel (9 in the middle, -1 around), larger where detail is coarser."""
+def _sharpen(pixels: Tensor, weight: Tensor, scale: float) -> None:
+    """Applies the usual 3 x 3 kernel (9 in the middle, -1 around), or a larger one, in place."""
     side = 2 * round((3 * scale - 1) / 2) + 1
-    mean = functional.pad(pixels, [side // 2] * 4, mode="replicate")
+    total = functional.pad(pixels, [side // 2] * 4, mode="replicate")
     for axis in (2, 3):  # sums of slices: pooling takes ten times as long on a CPU
-        count = mean.shape[axis] - side + 1
-        total = mean.narrow(axis, 0, count) + mean.narrow(axis, 1, count)
-        for shift in range(2, side):
-            total += mean.narrow(axis, shift, count)
-        mean = total
-    weight = 9 * weight[:, None, None, None]
-    return torch.addcmul(pixels * (1 + weight), mean, weight, value=-1 / side**2).clamp_(0, 255)
+        count = total.shape[axis] - side + 1
+        slices = [total.narrow(axis, shift, count) for shift in range(side)]
+        total = slices[0] + slices[1]
+        for each in slices[2:]:
+            total += each
+    difference = torch.sub(pixels, total, alpha=1 / side**2, out=total)
+    pixels.addcmul_(difference, weight[:, None, None, None], value=9).clamp_(0, 255)
 
 
 def _moved(faces: Faces, draws: Draws) -> tuple[Tensor, Tensor]:

@@ -39,12 +39,16 @@ class Swap:
     name = "swap"
     needs_donors = True
 
+    def kinds(self, draws: Draws) -> Tensor:
+        """There is one kind of swap."""
+        return torch.zeros(len(draws), dtype=torch.int64)
+
     def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:
         """Forges; see :class:`deepregions.data.forge.faces.Method`."""
         shape = draw_shape(draws, parts, MASKS)
         mask, touched = blend_masks(faces.landmarks, shape, faces.size)
         if donors is None:
-            return Blend(faces.pixels, faces.pixels, mask * 0, touched & False)
+            return Blend(faces.pixels, faces.pixels.clone(), mask * 0, touched & False)
         source = sample(donors.pixels, _flow(faces, donors))
         source = recolour(source, *transfer(source, faces.pixels, mask))
         return Blend(faces.pixels, source, mask, touched)
