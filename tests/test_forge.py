@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
+from torch.nn import functional
 
 from deepregions.data.colour import hue, recolour, saturation, transfer
 from deepregions.data.draws import Draws, seeds_of
@@ -29,6 +30,7 @@ from deepregions.data.forge.alignment import (
     inverse,
     mean_face,
     moved,
+    sample,
     similarity,
     warp,
 )
@@ -72,7 +74,7 @@ def forge(
     parts = torch.zeros(count, 3, dtype=torch.bool)
     if region is not None:
         parts[:, masks.CONFINED.index(region)] = True
-    return Forge([make_method(name, **options)])(
+    return Forge([make_method(name, **options)], masks=True)(
         images,
         landmarks,
         drawn,
@@ -242,7 +244,8 @@ def test_masks_of_faces(faces: tuple[Tensor, Tensor], recipe: masks.Recipe) -> N
     inside, touched_shares = [], []
     for seed in range(4):
         shape = masks.draw_shape(draws(seed=seed), torch.zeros(PEOPLE, 3, dtype=torch.bool), recipe)
-        mask, touched = masks.blend_masks(landmarks, shape, (SIZE, SIZE))
+        made = masks.make_masks(landmarks, shape)
+        mask, touched = made.enlarged((SIZE, SIZE)), made.touched
         assert mask.shape == (PEOPLE, 1, SIZE, SIZE)
         assert mask.min() == 0 and 0.95 < mask.max() <= 1
         inside.append((mask[:, 0] * whole).sum() / mask.sum())
@@ -306,6 +309,16 @@ def test_the_same_seed_gives_the_same(faces: tuple[Tensor, Tensor], name: str) -
     assert torch.equal(first.genuine, again.genuine)
     assert torch.equal(first.mask, again.mask)
     assert not torch.equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("width", [SIZE - 7, SIZE])
+def test_every_width_is_put_together_alike(faces: tuple[Tensor, Tensor], width: int) -> None:
+    narrow = faces[0][..., :width].contiguous(), faces[1]
+    forged = forge(narrow, "self_blend", target_p=0.0)
+    assert forged.mask is not None
+    outside = (forged.mask == 0).expand_as(narrow[0])
+    assert torch.equal(forged.image[outside], narrow[0][outside])
+    assert (forged.image != narrow[0]).flatten(1).any(1).all()
 
 
 @pytest.mark.parametrize("name", ["fwa", "self_blend"])
@@ -412,9 +425,10 @@ def test_a_swap_brings_the_donors_features_to_the_landmarks() -> None:
         x, y = others[index]
         dot = 255 * torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)
         donor = dot.expand(1, 3, -1, -1)
-        some = swap.Faces(torch.zeros(1, 3, SIZE, SIZE), points_[None])
-        flow = swap._flow(some, swap.Faces(donor, others[None]))
-        light = swap.sample(donor, flow)[0, 0]
+        size = (SIZE, SIZE)
+        flow = swap._flow(points_[None], size, others[None], size)
+        full = functional.interpolate(flow, size, mode="bilinear", align_corners=True)
+        light = sample(donor, full.permute(0, 2, 3, 1))[0, 0]
         found = torch.stack(
             ((light * columns).sum() / light.sum(), (light * rows).sum() / light.sum())
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.draws import Draws
-from deepregions.data.forge.faces import Blend, Faces, Method, runs
+from deepregions.data.forge.faces import Method, Scene, runs
 from deepregions.data.forge.fwa import FWA
 from deepregions.data.forge.masks import CONFINED
 from deepregions.data.forge.self_blend import SelfBlend
@@ -20,11 +21,11 @@ from deepregions.types import REGIONS
 
 METHODS = ("fwa", "self_blend", "swap")
 
-_ROWS_AT_A_TIME = 16  # on a CPU: near its caches
+_ROWS_AT_A_TIME = 4  # on a CPU: near its caches
 _FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflows
 
 
-def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method:
+def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method[Any]:
     """Makes a method by its name.
 
     Args:
@@ -64,9 +65,9 @@ class Forged:
 
     Attributes:
         genuine: (B, 3, H, W) uint8. Mostly the picture as it was given; where a method changes
-            what is around the forgery, this has changed alike.
+            what is around the forgery, this has changed alike. May be what was given itself.
         image: (B, 3, H, W) uint8, the forgery: equal to ``genuine`` where ``mask`` is 0.
-        mask: (B, 1, H, W) float32 in [0, 1], how much of the forgery shows.
+        mask: (B, 1, H, W) float32 in [0, 1], how much of the forgery shows; None if not asked for.
         touched: (B, 5) bool in the order of ``REGIONS``: which regions were forged. All are
             false where nothing could be forged (landmarks that are no face, nobody to swap
             with); ``image`` is ``genuine`` there.
@@ -74,7 +75,7 @@ class Forged:
 
     genuine: Tensor
     image: Tensor
-    mask: Tensor
+    mask: Tensor | None
     touched: Tensor
 
 
@@ -83,10 +84,12 @@ class Forge:
 
     Args:
         methods: The forgeries to make.
+        masks: Whether to return masks, too.
     """
 
-    def __init__(self, methods: Sequence[Method]) -> None:
+    def __init__(self, methods: Sequence[Method[Any]], *, masks: bool = False) -> None:
         self.methods = tuple(methods)
+        self._masks = masks
 
     @torch.no_grad()
     def __call__(
@@ -98,12 +101,11 @@ class Forge:
         which: Tensor,
         parts: Tensor,
         person: Tensor,
-        donors: tuple[Tensor, Tensor] | None = None,
     ) -> Forged:
         """Forges every face.
 
         Nothing is read back from the device. The same draws give the same forgeries, but for
-        swaps among the batch, which depend on who else is in it.
+        swaps, which depend on who else is in the batch.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
@@ -113,60 +115,86 @@ class Forge:
             parts: (B, 3) bool on the host, to which of ``CONFINED`` it is confined; none: a
                 forgery of the whole face.
             person: (B,) int64, who is who.
-            donors: Images and landmarks of B others, for swaps; chosen from the batch by default.
         """
         tame = landmarks.detach().float().nan_to_num(0.0).clamp(-_FAR, _FAR)
         usable = (tame == landmarks).flatten(1).all(1)
-        faces, others = Faces(image, tame), None
-        if donors is not None:
-            others = Faces(*donors)
-        elif any(method.needs_donors for method in self.methods):
-            row, found = choose_donors(tame, person, draws.stream("donors"))
-            others = faces.rows(row)
-        result = Forged(
-            genuine=torch.empty_like(image),
-            image=torch.empty_like(image),
-            mask=torch.empty_like(image[:, :1], dtype=torch.float32),
-            touched=usable.new_empty(len(image), len(REGIONS)),
-        )
+        batch = _Batch(image, tame, masks=self._masks)
         for number, method in enumerate(self.methods):
-            possible = usable & found if method.needs_donors and donors is None else usable
             rows = (which == number).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            possible = usable
+            if method.needs_donors and batch.donors is None:
+                batch.donors, found = choose_donors(tame, person, draws.stream("donors"))
+                possible = usable & found
             own = draws[rows].stream(method.name)
-            for chunk in _chunks(method.kinds(own), image.device.type):
-                place = rows[chunk].to(image.device, non_blocking=True)
-                some = faces.rows(place)
-                blend = method(
-                    given := some.floating(),
-                    others.rows(place).floating() if others and method.needs_donors else None,
-                    parts[rows[chunk]],
-                    own[chunk],
-                )
-                genuine = some.pixels if blend.target is given.pixels else _bytes(blend.target)
-                finished = _finished(blend, possible.index_select(0, place))
-                for name, part in (("genuine", genuine), *finished.items()):
-                    getattr(result, name).index_copy_(0, place, part)
-        return result
+            order = method.kinds(own).argsort(stable=True)
+            batch.forge(method, rows[order], own[order], parts[rows[order]], possible)
+        return Forged(batch.genuine, batch.forged, batch.mask, batch.touched)
 
 
-def _chunks(kinds: Tensor, device: str) -> list[Tensor]:
-    """The rows that go together, of kinds (B,) on the host."""
-    order = kinds.argsort(stable=True)
+class _Batch:
+    """Pictures to forge, and what has been made of them."""
+
+    def __init__(self, image: Tensor, landmarks: Tensor, *, masks: bool) -> None:
+        self.image = self.genuine = image
+        self.landmarks = landmarks
+        self.donors: Tensor | None = None  # (B,) rows
+        self.forged = torch.empty_like(image)
+        self.mask = torch.empty_like(image[:, :1], dtype=torch.float32) if masks else None
+        self.touched = torch.zeros(len(image), len(REGIONS), dtype=torch.bool, device=image.device)
+
+    def forge(
+        self, method: Method[Any], rows: Tensor, draws: Draws, parts: Tensor, possible: Tensor
+    ) -> None:
+        """Forges some rows, those of a kind beside each other, where that is possible, (B,)."""
+        size = (self.image.shape[2], self.image.shape[3])
+        place = rows.to(self.image.device, non_blocking=True)
+        scene = Scene(self.landmarks.index_select(0, place), size, parts)
+        donors = None
+        if method.needs_donors and self.donors is not None:
+            donors = self.donors.index_select(0, place)
+            others = self.landmarks.index_select(0, donors)
+            scene = replace(scene, donors=others, donor_size=size)
+        plan = method.plan(scene, draws)
+        touched = plan.masks.touched & possible.index_select(0, place)[:, None]
+        self.touched.index_copy_(0, place, touched)
+        for some in _chunks(method.kinds(draws), self.image.device.type):
+            pixels = self.image.index_select(0, place[some]).float()
+            other = None
+            if donors is not None:
+                other = self.image.index_select(0, donors[some]).float()
+            blend = method.blend(pixels, other, plan[some])
+            if blend.target is not pixels:
+                if self.genuine is self.image:
+                    self.genuine = self.image.clone()
+                _put(self.genuine, place[some], _bytes(blend.target + 0.5))
+            mask = blend.mask.mul_(touched[some, :1, None, None])
+            # In place: on a CPU, fresh memory costs more than what is computed in it.
+            torch.lerp(blend.target, blend.source, mask.expand_as(pixels), out=blend.source)
+            _put(self.forged, place[some], _bytes(blend.source.add_(0.5)))
+            if self.mask is not None:
+                _put(self.mask, place[some], mask)
+
+
+def _chunks(kinds: Tensor, device: str) -> list[slice]:
+    """Which of the rows, in order of their kinds (B,), go together."""
     if device != "cpu":  # few and large kernels
-        return [order] if len(order) else []
-    parts = [order[run] for _, run in runs(kinds[order])]
-    return [chunk for part in parts for chunk in torch.split(part, _ROWS_AT_A_TIME)]
+        return [slice(0, len(kinds))]
+    return [
+        slice(start, min(run.stop, start + _ROWS_AT_A_TIME))
+        for _, run in runs(kinds)
+        for start in range(run.start, run.stop, _ROWS_AT_A_TIME)
+    ]
 
 
-def _finished(blend: Blend, possible: Tensor) -> dict[str, Tensor]:
-    """Image, mask and regions of :class:`Forged`, for faces that can be forged, (B,) bool."""
-    possible = possible & blend.touched[:, 0]
-    mask = blend.mask.mul_(possible[:, None, None, None])
-    # In place: on a CPU, fresh memory costs more than what is computed in it.
-    forged = torch.lerp(blend.target, blend.source, mask.expand_as(blend.target), out=blend.source)
-    touched = blend.touched & possible[:, None]
-    return {"image": forged.add_(0.5).to(torch.uint8), "mask": mask, "touched": touched}
+def _bytes(raised: Tensor) -> Tensor:
+    """Rounds values in [0, 255] that have been raised by a half."""
+    return raised.to(torch.uint8)
 
 
-def _bytes(pixels: Tensor) -> Tensor:
-    return (pixels + 0.5).to(torch.uint8)  # rounded: they are in [0, 255]
+def _put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
+    """Copies pictures into some rows of a batch: bytes eight at a time, where they are as many."""
+    if part.dtype == torch.uint8 and part.shape[-1] % 8 == 0 and whole.is_contiguous():
+        whole, part = whole.view(torch.int64), part.view(torch.int64)
+    whole.index_copy_(0, rows, part)

@@ -8,6 +8,7 @@ DeepfakeBench's (``fwa_blend``), the Gaussian of 5 pixels FWA's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -16,14 +17,31 @@ from torch.nn import functional
 
 from deepregions.data.draws import Draws
 from deepregions.data.forge.alignment import INNER, inverse, mean_face, similarity, warp
-from deepregions.data.forge.faces import FACE_SHARE, Blend, Faces, runs
-from deepregions.data.forge.masks import Recipe, blend_masks, draw_shape
+from deepregions.data.forge.faces import FACE_SHARE, Blend, Rows, Scene, runs
+from deepregions.data.forge.masks import Masks, Recipe, draw_shape, make_masks
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the aligned face's sides
 ALIGNED = 0.75  # sides of the aligned face over the picture's
 BLURS = (1.1, 1.6, 2.2)  # standard deviations in pixels of an aligned face of 256; 1.1 is 5 x 5's
 
 MASKS = Recipe(deform_p=0.9, coarse=0.04, fine=0.01, erode=(0.0, 0.0), blur_p=0.9, blur=(0.03, 0.2))
+
+
+@dataclass(frozen=True)
+class FWAPlan(Rows):
+    """What :class:`FWA` does to B faces.
+
+    Attributes:
+        masks: Where.
+        kinds: (B,) int64 on the host, the strength.
+        there: (B, 2, 3) from the picture to the aligned one.
+        back: (B, 2, 3) the other way.
+    """
+
+    masks: Masks
+    kinds: Tensor
+    there: Tensor
+    back: Tensor
 
 
 class FWA:
@@ -40,24 +58,35 @@ class FWA:
     def __init__(self, detail: int | None = None) -> None:
         self._detail = detail
 
-    def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:  # noqa: ARG002
-        """Forges; see :class:`deepregions.data.forge.faces.Method`."""
-        shape = draw_shape(draws, parts, MASKS)
-        side = round(ALIGNED * max(faces.size))
-        full = side if self._detail is None else min(FACE_SHARE * self._detail, side)
-        mean = mean_face(side).to(faces.pixels.device, non_blocking=True)
-        there = similarity(faces.landmarks[:, INNER], mean)
-        sources = []
-        for kind, run in runs(self.kinds(draws)):
-            aligned = warp(faces.pixels[run], inverse(there[run]), (side, side))
-            sources.append(_warped_back(_lessened(aligned, kind, full), there[run], faces.size))
-        source = torch.cat(sources) if len(sources) > 1 else sources[0]
-        mask, touched = blend_masks(faces.landmarks, shape, faces.size)
-        return Blend(faces.pixels, source, mask, touched)
-
     def kinds(self, draws: Draws) -> Tensor:
         """Draws the strength of each loss, an index of ``SCALES`` and then ``BLURS``."""
         return draws.stream("strength").choice(len(SCALES) + len(BLURS))
+
+    def plan(self, scene: Scene, draws: Draws) -> FWAPlan:
+        """Aligns faces; see :class:`deepregions.data.forge.faces.Method`."""
+        shape = draw_shape(draws, scene.parts, MASKS)
+        mean = mean_face(round(ALIGNED * max(scene.size)))
+        mean = mean.to(scene.landmarks.device, non_blocking=True)
+        there = similarity(scene.landmarks[:, INNER], mean)
+        masks = make_masks(scene.landmarks, shape)
+        return FWAPlan(masks, self.kinds(draws), there, inverse(there))
+
+    def blend(self, pixels: Tensor, donors: Tensor | None, plan: FWAPlan) -> Blend:  # noqa: ARG002
+        """Forges; see :class:`deepregions.data.forge.faces.Method`."""
+        size = (pixels.shape[2], pixels.shape[3])
+        side = round(ALIGNED * max(size))
+        full = side if self._detail is None else min(FACE_SHARE * self._detail, side)
+        sources = []
+        for kind, run in runs(plan.kinds):
+            aligned = warp(pixels[run], plan.back[run], (side, side))
+            small = _lessened(aligned, kind, full)
+            # Warping back enlarges it too: both are bilinear.
+            ratio = small.shape[-1] / side
+            there = ratio * plan.there[run]
+            there[..., 2:] += (ratio - 1) / 2  # pixels' centres are at whole numbers
+            sources.append(warp(small, there, size))
+        source = torch.cat(sources) if len(sources) > 1 else sources[0]
+        return Blend(pixels, source, plan.masks.enlarged(size))
 
 
 def _lessened(aligned: Tensor, strength: int, full: float) -> Tensor:
@@ -77,12 +106,3 @@ def _gaussian(side: int, sigma: float, device: torch.device) -> Tensor:
     step = torch.arange(side)
     kernel = torch.exp(-0.5 * ((step[:, None] - step) / sigma).square())
     return (kernel / kernel.sum(1, keepdim=True)).to(device)
-
-
-def _warped_back(small: Tensor, there: Tensor, size: tuple[int, int]) -> Tensor:
-    """From a reduced aligned picture to the photograph's place; that enlarges it, bilinearly."""
-    side = round(ALIGNED * max(size))
-    ratio = small.shape[-1] / side
-    back = ratio * there
-    back[..., 2:] += (ratio - 1) / 2  # pixels' centres are at whole numbers
-    return warp(small, back, size)
