@@ -461,3 +461,15 @@ def test_runs() -> None:
 def test_unknown_methods() -> None:
     with pytest.raises(UsageError, match=r"no forgery 'gan'.*fwa, self_blend, swap"):
         make_method("gan")
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("region", [None, Region.NOSE])
+def test_nothing_is_read_back_from_the_device(name: str, region: Region | None) -> None:
+    """On the "meta" device there is nothing to read, nor can host and device be mixed up."""
+    images = torch.empty(5, 3, 64, 72, dtype=torch.uint8, device="meta")
+    landmarks = torch.empty(5, 68, 2, device="meta")
+    person = torch.empty(5, dtype=torch.int64, device="meta")
+    forged = forge((images, landmarks), name, region=region, person=person, detail=32)
+    assert forged.image.shape == images.shape and forged.image.device.type == "meta"
+    assert forged.touched.shape == (5, 5)
