@@ -163,7 +163,7 @@ def test_video_is_made_smaller_compressed_and_enlarged() -> None:
     drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
     pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float()
     draws = Draws(seeds_of(map(str, range(12))))
-    (ours,) = only(video_quality=50)._video(draws, pixels)
+    (ours,) = only(video_quality=50)._video(draws, pixels.clone())
     again = Draws(seeds_of(map(str, range(12))))
     quality, kind = again.uniform(50, 90), again.choice(3)
     assert set(kind.tolist()) == {0, 1, 2}

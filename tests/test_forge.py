@@ -26,16 +26,10 @@ from deepregions.data.forge import (
     self_blend,
     swap,
 )
-from deepregions.data.forge.alignment import (
-    inverse,
-    mean_face,
-    moved,
-    sample,
-    similarity,
-    warp,
-)
+from deepregions.data.forge.alignment import mean_face
 from deepregions.data.forge.faces import runs
 from deepregions.data.toy import draw_face
+from deepregions.data.warping import inverse, moved, sample, similarity, warp
 from deepregions.errors import UsageError
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
 from deepregions.faces.regions import outlines

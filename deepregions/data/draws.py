@@ -50,7 +50,7 @@ class Draws:
     def __len__(self) -> int:
         return len(self._seeds)
 
-    def __getitem__(self, rows: Tensor) -> Draws:
+    def __getitem__(self, rows: Tensor | slice) -> Draws:
         """Returns streams for some of the faces, from their beginning."""
         return Draws(self._seeds[rows])
 
@@ -108,12 +108,14 @@ def noise(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
     start = _mixed(seeds).to(torch.int32)  # its low half
     bits = place * 0x01000193 + start[:, None]
     for shift, factor in ((16, 0x7FEB352D), (15, -0x7B935975)):  # the multipliers of lowbias32
-        bits = (bits ^ ((bits >> shift) & ((1 << (32 - shift)) - 1))) * factor
-    bits = bits ^ ((bits >> 16) & 0xFFFF)
-    total = (bits & 0x00FF00FF) + ((bits >> 8) & 0x00FF00FF)
-    total = (total & 0xFFFF) + (total >> 16)
+        high = bits >> shift
+        bits.bitwise_xor_(high.bitwise_and_((1 << (32 - shift)) - 1)).mul_(factor)
+    high = bits >> 16
+    bits.bitwise_xor_(high.bitwise_and_(0xFFFF))
+    total = (bits & 0x00FF00FF).add_(bits.bitwise_right_shift_(8).bitwise_and_(0x00FF00FF))
+    total = (total & 0xFFFF).add_(total >> 16)
     spread = math.sqrt(4 * (256**2 - 1) / 12)
-    return ((total.float() - 510) / spread).view(-1, *shape)
+    return total.float().sub_(510).div_(spread).view(-1, *shape)
 
 
 def _mixed(x: Tensor) -> Tensor:

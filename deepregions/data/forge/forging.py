@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deepregions.data.chunks import chunks, put
 from deepregions.data.draws import Draws
 from deepregions.data.forge.faces import Method, Scene, runs
 from deepregions.data.forge.fwa import FWA
@@ -21,7 +23,6 @@ from deepregions.types import REGIONS
 
 METHODS = ("fwa", "self_blend", "swap")
 
-_ROWS_AT_A_TIME = 4  # on a CPU: near its caches
 _FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflows
 
 
@@ -124,7 +125,7 @@ class Forge:
             if not len(rows):
                 continue
             possible = usable
-            if method.needs_donors and batch.donors is None:
+            if method.needs_donors:
                 batch.donors, found = choose_donors(tame, person, draws.stream("donors"))
                 possible = usable & found
             own = draws[rows].stream(method.name)
@@ -140,7 +141,7 @@ class _Batch:
         self.image = self.genuine = image
         self.landmarks = landmarks
         self.donors: Tensor | None = None  # (B,) rows
-        self.forged = torch.empty_like(image)
+        self.forged = torch.empty_like(image, memory_format=torch.contiguous_format)
         self.mask = torch.empty_like(image[:, :1], dtype=torch.float32) if masks else None
         self.touched = torch.zeros(len(image), len(REGIONS), dtype=torch.bool, device=image.device)
 
@@ -159,7 +160,12 @@ class _Batch:
         plan = method.plan(scene, draws)
         touched = plan.masks.touched & possible.index_select(0, place)[:, None]
         self.touched.index_copy_(0, place, touched)
-        for some in _chunks(method.kinds(draws), self.image.device.type):
+        kinds = method.kinds(draws)
+        # On a CPU those of one kind only, so that none of their results must be put together.
+        same = [run for _, run in runs(kinds)]
+        if self.image.device.type != "cpu":
+            same = [slice(0, len(kinds))]
+        for some in chain(*(chunks(run.start, run.stop, self.image.device) for run in same)):
             pixels = self.image.index_select(0, place[some]).float()
             other = None
             if donors is not None:
@@ -167,34 +173,16 @@ class _Batch:
             blend = method.blend(pixels, other, plan[some])
             if blend.target is not pixels:
                 if self.genuine is self.image:
-                    self.genuine = self.image.clone()
-                _put(self.genuine, place[some], _bytes(blend.target + 0.5))
+                    self.genuine = self.image.clone(memory_format=torch.contiguous_format)
+                put(self.genuine, place[some], _bytes(blend.target + 0.5))
             mask = blend.mask.mul_(touched[some, :1, None, None])
             # In place: on a CPU, fresh memory costs more than what is computed in it.
             torch.lerp(blend.target, blend.source, mask.expand_as(pixels), out=blend.source)
-            _put(self.forged, place[some], _bytes(blend.source.add_(0.5)))
+            put(self.forged, place[some], _bytes(blend.source.add_(0.5)))
             if self.mask is not None:
-                _put(self.mask, place[some], mask)
-
-
-def _chunks(kinds: Tensor, device: str) -> list[slice]:
-    """Which of the rows, in order of their kinds (B,), go together."""
-    if device != "cpu":  # few and large kernels
-        return [slice(0, len(kinds))]
-    return [
-        slice(start, min(run.stop, start + _ROWS_AT_A_TIME))
-        for _, run in runs(kinds)
-        for start in range(run.start, run.stop, _ROWS_AT_A_TIME)
-    ]
+                put(self.mask, place[some], mask)
 
 
 def _bytes(raised: Tensor) -> Tensor:
     """Rounds values in [0, 255] that have been raised by a half."""
     return raised.to(torch.uint8)
-
-
-def _put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
-    """Copies pictures into some rows of a batch: bytes eight at a time, where they are as many."""
-    if part.dtype == torch.uint8 and part.shape[-1] % 8 == 0 and whole.is_contiguous():
-        whole, part = whole.view(torch.int64), part.view(torch.int64)
-    whole.index_copy_(0, rows, part)

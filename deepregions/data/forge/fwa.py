@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.draws import Draws
-from deepregions.data.forge.alignment import INNER, inverse, mean_face, similarity, warp
+from deepregions.data.forge.alignment import INNER, mean_face
 from deepregions.data.forge.faces import FACE_SHARE, Blend, Rows, Scene, runs
 from deepregions.data.forge.masks import Masks, Recipe, draw_shape, make_masks
+from deepregions.data.warping import inverse, similarity, warp
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the aligned face's sides
 ALIGNED = 0.75  # sides of the aligned face over the picture's

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.draws import Draws
-from deepregions.data.forge.alignment import warp
 from deepregions.data.forge.faces import FACE_SHARE, Blend, Rows, Scene, runs
 from deepregions.data.forge.masks import Masks, Recipe, draw_shape, make_masks
+from deepregions.data.warping import warp
 from deepregions.faces.regions import canvas
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)

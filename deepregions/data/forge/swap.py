@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from deepregions.data.colour import recolour, transfer
 from deepregions.data.draws import Draws
-from deepregions.data.forge.alignment import INNER, mean_face, moved, sample, similarity
+from deepregions.data.forge.alignment import INNER, mean_face
 from deepregions.data.forge.faces import Blend, Rows, Scene
 from deepregions.data.forge.masks import Masks, Recipe, draw_shape, make_masks
+from deepregions.data.warping import moved, sample, similarity
 
 MASKS = Recipe(
     deform_p=1.0,
