@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -145,12 +146,24 @@ def test_degradations_keep_faces_where_and_about_as_they_are(name: str) -> None:
         assert change.min() < -2 and change.max() > 2  # either way
 
 
+def test_blur_is_opencvs() -> None:
+    pixels = torch.rand(3, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 255
+    draws = Draws(seeds_of("abc"))
+    (ours,) = only(blur_sigma=2.0)._blur(draws, pixels)
+    sigmas = Draws(seeds_of("abc")).uniform(0.1, 2.0)
+    for image, blurred, sigma in zip(pixels, ours, sigmas, strict=True):
+        theirs = cv2.GaussianBlur(
+            image.permute(1, 2, 0).numpy(), (13, 13), float(sigma), borderType=cv2.BORDER_REPLICATE
+        )
+        np.testing.assert_allclose(blurred.permute(1, 2, 0).numpy(), theirs, atol=0.01)
+
+
 def test_video_is_made_smaller_compressed_and_enlarged() -> None:
     """Against Pillow doing the same."""
     drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
     pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float()
     draws = Draws(seeds_of(map(str, range(12))))
-    (ours,) = only(video_quality=50)._video(draws, pixels)
+    (ours,) = only(video_quality=50)._video(draws, pixels.clone())
     again = Draws(seeds_of(map(str, range(12))))
     quality, kind = again.uniform(50, 90), again.choice(3)
     assert set(kind.tolist()) == {0, 1, 2}
@@ -163,6 +176,15 @@ def test_video_is_made_smaller_compressed_and_enlarged() -> None:
         wanted = torch.from_numpy(np.array(theirs)).permute(2, 0, 1).float()
         loss = (wanted - pixels[row]).abs().mean()
         assert (ours[row] - wanted).abs().mean() < 0.3 * loss
+
+
+def test_nothing_is_read_back_from_the_device() -> None:
+    """On the "meta" device there is nothing to read, nor can host and device be mixed up."""
+    always = dict.fromkeys(NEVER, 1.0)
+    images = torch.empty(5, 3, 40, 48, dtype=torch.uint8, device="meta")
+    points = torch.empty(5, 68, 2, device="meta")
+    altered, moved = Augmenter(Strengths(**always))(images, points)
+    assert altered.shape == images.shape and moved.device.type == "meta"
 
 
 def test_is_not_a_matter_of_module_state() -> None:

@@ -203,6 +203,14 @@ def test_folder_identity_option(tmp_path: Path) -> None:
         Folder(tmp_path, identity="(")
 
 
+def test_folder_of_genuine_files_only(tmp_path: Path) -> None:
+    for number in range(10):
+        touch(tmp_path / f"real/p{number}_a.jpg")
+    clips = Folder(tmp_path).clips()
+    assert {clip.label for clip in clips} == {0}
+    assert {clip.split for clip in clips} == {"train", "val", "test"}
+
+
 def test_folder_bad_trees(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"real is not there.*expected"):
         Folder(tmp_path)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
+from torch.nn import functional
 
 from deepregions.data.colour import hue, recolour, saturation, transfer
 from deepregions.data.draws import Draws, seeds_of
@@ -25,15 +26,10 @@ from deepregions.data.forge import (
     self_blend,
     swap,
 )
-from deepregions.data.forge.alignment import (
-    inverse,
-    mean_face,
-    moved,
-    similarity,
-    warp,
-)
-from deepregions.data.forge.faces import in_order
+from deepregions.data.forge.alignment import mean_face
+from deepregions.data.forge.faces import runs
 from deepregions.data.toy import draw_face
+from deepregions.data.warping import inverse, moved, sample, similarity, warp
 from deepregions.errors import UsageError
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
 from deepregions.faces.regions import outlines
@@ -72,7 +68,7 @@ def forge(
     parts = torch.zeros(count, 3, dtype=torch.bool)
     if region is not None:
         parts[:, masks.CONFINED.index(region)] = True
-    return Forge([make_method(name, **options)])(
+    return Forge([make_method(name, **options)], masks=True)(
         images,
         landmarks,
         drawn,
@@ -242,7 +238,8 @@ def test_masks_of_faces(faces: tuple[Tensor, Tensor], recipe: masks.Recipe) -> N
     inside, touched_shares = [], []
     for seed in range(4):
         shape = masks.draw_shape(draws(seed=seed), torch.zeros(PEOPLE, 3, dtype=torch.bool), recipe)
-        mask, touched = masks.blend_masks(landmarks, shape, (SIZE, SIZE))
+        made = masks.make_masks(landmarks, shape)
+        mask, touched = made.enlarged((SIZE, SIZE)), made.touched
         assert mask.shape == (PEOPLE, 1, SIZE, SIZE)
         assert mask.min() == 0 and 0.95 < mask.max() <= 1
         inside.append((mask[:, 0] * whole).sum() / mask.sum())
@@ -308,6 +305,16 @@ def test_the_same_seed_gives_the_same(faces: tuple[Tensor, Tensor], name: str) -
     assert not torch.equal(first.image, other.image)
 
 
+@pytest.mark.parametrize("width", [SIZE - 7, SIZE])
+def test_every_width_is_put_together_alike(faces: tuple[Tensor, Tensor], width: int) -> None:
+    narrow = faces[0][..., :width].contiguous(), faces[1]
+    forged = forge(narrow, "self_blend", target_p=0.0)
+    assert forged.mask is not None
+    outside = (forged.mask == 0).expand_as(narrow[0])
+    assert torch.equal(forged.image[outside], narrow[0][outside])
+    assert (forged.image != narrow[0]).flatten(1).any(1).all()
+
+
 @pytest.mark.parametrize("name", ["fwa", "self_blend"])
 def test_a_face_is_forged_the_same_in_any_batch(faces: tuple[Tensor, Tensor], name: str) -> None:
     together = forge(faces, name)
@@ -360,13 +367,35 @@ def test_fwa_takes_detail_away(faces: tuple[Tensor, Tensor]) -> None:
 @pytest.mark.parametrize("scale", fwa.SCALES)
 def test_fwa_loses_what_resizing_does(faces: tuple[Tensor, Tensor], scale: float) -> None:
     side = 120
-    losses, _ = fwa._constants(side, None, torch.device("cpu"))
-    loss = losses[fwa.SCALES.index(scale)]
-    plane = faces[0][0, 1, :side, :side].float()
+    part = faces[0][:1, :, :side, :side].float()
+    ours = fwa._lessened(part, fwa.SCALES.index(scale), side)[0, 1]
     few = round(side * scale)
-    reduced = Image.fromarray(plane.numpy()).resize((few, few), Image.Resampling.BILINEAR)
-    theirs = np.array(reduced.resize((side, side), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose((loss @ plane @ loss.T).numpy(), theirs, atol=0.1)
+    plane = Image.fromarray(part[0, 1].numpy())
+    theirs = np.array(plane.resize((few, few), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=0.1)
+
+
+@pytest.mark.parametrize("number", range(len(fwa.BLURS)))
+def test_fwa_blurs_as_opencv(faces: tuple[Tensor, Tensor], number: int) -> None:
+    part = faces[0][:1, :, :128, :128].float()
+    ours = fwa._lessened(part, len(fwa.SCALES) + number, 128)[0, 1].numpy()
+    sigma = fwa.BLURS[number] / 2  # in pixels of 256
+    theirs = cv2.GaussianBlur(part[0, 1].numpy(), (31, 31), sigma)
+    np.testing.assert_allclose(ours[16:-16, 16:-16], theirs[16:-16, 16:-16], atol=0.05)
+
+
+def test_fwa_is_at_the_same_place(faces: tuple[Tensor, Tensor]) -> None:
+    """What was reduced and enlarged again has not moved by a part of a pixel."""
+    forged = forge(faces, "fwa")
+    one, two = faces[0].float().mean(1), forged.image.float().mean(1)
+    inside = (forged.mask[:, 0] == 1).float()
+
+    def error(x: int, y: int) -> Tensor:
+        moved_ = one.roll((y, x), (1, 2))
+        return ((moved_ - two).square() * inside).sum((1, 2))
+
+    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        assert (error(0, 0) < error(x, y)).float().mean() > 0.9
 
 
 def test_swaps_are_with_other_people(faces: tuple[Tensor, Tensor]) -> None:
@@ -390,9 +419,10 @@ def test_a_swap_brings_the_donors_features_to_the_landmarks() -> None:
         x, y = others[index]
         dot = 255 * torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)
         donor = dot.expand(1, 3, -1, -1)
-        some = swap.Faces(torch.zeros(1, 3, SIZE, SIZE), points_[None])
-        flow = swap._flow(some, swap.Faces(donor, others[None]))
-        light = swap.sample(donor, flow)[0, 0]
+        size = (SIZE, SIZE)
+        flow = swap._flow(points_[None], size, others[None], size)
+        full = functional.interpolate(flow, size, mode="bilinear", align_corners=True)
+        light = sample(donor, full.permute(0, 2, 3, 1))[0, 0]
         found = torch.stack(
             ((light * columns).sum() / light.sum(), (light * rows).sum() / light.sum())
         )
@@ -417,12 +447,23 @@ def test_landmarks_that_are_no_face_do_no_harm(points_: np.ndarray, name: str) -
     assert torch.equal(forged.image[still], forged.genuine[still])
 
 
-def test_results_come_back_in_order() -> None:
-    rows = [torch.tensor([3, 0]), torch.tensor([2]), torch.tensor([1])]
-    parts = [r.float() * 10 for r in rows]
-    assert in_order(parts, rows).tolist() == [0, 10, 20, 30]
+def test_runs() -> None:
+    found = runs(torch.tensor([3, 3, 0, 1, 1]))
+    assert found == [(3, slice(0, 2)), (0, slice(2, 3)), (1, slice(3, 5))]
 
 
 def test_unknown_methods() -> None:
     with pytest.raises(UsageError, match=r"no forgery 'gan'.*fwa, self_blend, swap"):
         make_method("gan")
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("region", [None, Region.NOSE])
+def test_nothing_is_read_back_from_the_device(name: str, region: Region | None) -> None:
+    """On the "meta" device there is nothing to read, nor can host and device be mixed up."""
+    images = torch.empty(5, 3, 64, 72, dtype=torch.uint8, device="meta")
+    landmarks = torch.empty(5, 68, 2, device="meta")
+    person = torch.empty(5, dtype=torch.int64, device="meta")
+    forged = forge((images, landmarks), name, region=region, person=person, detail=32)
+    assert forged.image.shape == images.shape and forged.image.device.type == "meta"
+    assert forged.touched.shape == (5, 5)

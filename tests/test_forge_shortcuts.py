@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.draws import Draws, seeds_of
-from deepregions.data.forge import METHODS, Forged
+from deepregions.data.forge import METHODS, Forge, Forged
 from deepregions.data.forge.pairing import Forging, Pairing
 from deepregions.data.jpeg import compress
 from deepregions.data.store import decode_image, encode_image
@@ -56,10 +56,11 @@ def pairs(
     images, landmarks = faces
     pairing = Pairing(Forging((name,)), count, count, detail=None)
     masks: list[Tensor] = []
-    forge = pairing._training
+    forge = Forge(pairing._training.methods, masks=True)
 
     def recorded(*args: Any, **options: Any) -> Forged:
         forged = forge(*args, **options)
+        assert forged.mask is not None
         masks.append(forged.mask)
         return forged
 

@@ -77,6 +77,16 @@ def test_every_genuine_face_gets_a_twin(genuine: Path) -> None:
     assert share > 0.3  # what is around the forgery is the same, to the bit
 
 
+def test_nothing_is_read_back_from_the_device(genuine: Path) -> None:
+    """On the "meta" device there is nothing to read, nor can host and device be mixed up."""
+    batch = faces(genuine)
+    there = batch.to("meta")
+    for share in (1.0, 0.5):
+        pairing = Pairing(Forging(("fwa", "swap"), region_p=0.5, share=share), 100, 50, detail=None)
+        assert pairing.train(there, draws(batch))[0].image.device.type == "meta"
+        assert pairing.evaluate(there, draws(batch)).image.device.type == "meta"
+
+
 def test_some_fakes_may_be_the_stores(mixed: Path) -> None:
     batch = faces(mixed)
     order = torch.stack(

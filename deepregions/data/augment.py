@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from kornia.filters import gaussian_blur2d
-from kornia.geometry.linalg import transform_points
-from kornia.geometry.transform import get_affine_matrix2d, warp_affine
+from kornia.geometry.transform import get_affine_matrix2d
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepregions.data.chunks import chunks
 from deepregions.data.colour import LUMA, recolour, saturation
 from deepregions.data.draws import Draws, noise
 from deepregions.data.jpeg import compress
+from deepregions.data.warping import inverse, moved, warp
 from deepregions.errors import UsageError
 from deepregions.faces.regions import mirror
 
@@ -103,7 +103,7 @@ class Augmenter(nn.Module):
     def __init__(self, strengths: Strengths) -> None:
         super().__init__()
         self.strengths = strengths
-        self._kernel = 2 * math.ceil(3 * strengths.blur_sigma) + 1
+        self._reach = math.ceil(3 * strengths.blur_sigma)  # of the blur, in pixels
 
     @torch.no_grad()
     def forward(
@@ -128,9 +128,14 @@ class Augmenter(nn.Module):
     @torch.no_grad()
     def move(self, image: Tensor, landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Mirrors, turns and zooms; arguments and results as :meth:`forward`'s."""
-        s = self.strengths
-        image, landmarks = _sometimes(draws.stream("flip"), s.flip_p, _flip, image, landmarks)
-        image, landmarks = _sometimes(draws.stream("warp"), s.warp_p, self._warp, image, landmarks)
+        image, landmarks = image.clone(), landmarks.clone()
+        for name, chance, alter in (
+            ("flip", self.strengths.flip_p, _flip),
+            ("warp", self.strengths.warp_p, self._warp),
+        ):
+            own = draws.stream(name)
+            for some in chunks(0, len(image), image.device):
+                _sometimes(own[some], chance, alter, image[some], landmarks[some])
         return image, landmarks
 
     @torch.no_grad()
@@ -145,17 +150,21 @@ class Augmenter(nn.Module):
             (B, 3, H, W) uint8.
         """
         s = self.strengths
-        pixels = image.float()
-        for name, chance, alter in (
-            ("colour", s.colour_p, self._colour),
-            ("gamma", s.gamma_p, self._gamma),
-            ("blur", s.blur_p, self._blur),
-            ("noise", s.noise_p, self._noise),
-            ("video", s.video_p, self._video),
-            ("jpeg", s.jpeg_p, self._jpeg),
-        ):
-            (pixels,) = _sometimes(draws.stream(name), chance, alter, pixels)
-        return pixels.round().clamp(0, 255).to(torch.uint8)
+        steps = (
+            (draws.stream("colour"), s.colour_p, self._colour),
+            (draws.stream("gamma"), s.gamma_p, self._gamma),
+            (draws.stream("blur"), s.blur_p, self._blur),
+            (draws.stream("noise"), s.noise_p, self._noise),
+            (draws.stream("video"), s.video_p, self._video),
+            (draws.stream("jpeg"), s.jpeg_p, self._jpeg),
+        )
+        result = torch.empty_like(image)
+        for some in chunks(0, len(image), image.device):
+            pixels = image[some].float()
+            for own, chance, alter in steps:
+                _sometimes(own[some], chance, alter, pixels)
+            result[some] = pixels.round_().clamp_(0, 255).to(torch.uint8)
+        return result
 
     def _warp(self, draws: Draws, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
         angle, zoom = draws.uniform(-1, 1, 2).to(image.device, non_blocking=True).unbind(1)
@@ -166,12 +175,9 @@ class Augmenter(nn.Module):
             (1 + self.strengths.zoom * zoom)[:, None].expand(-1, 2),
             self.strengths.rotation * angle,
         )
-        size = (image.shape[2], image.shape[3])
-        # align_corners: the matrix is in pixels between centres, and so are the landmarks.
-        turned = warp_affine(
-            image.float(), matrix[:, :2], size, padding_mode="border", align_corners=True
-        )
-        return turned.round().to(torch.uint8), transform_points(matrix, landmarks)
+        matrix = matrix[:, :2]
+        turned = warp(image.float(), inverse(matrix), (image.shape[2], image.shape[3]))
+        return turned.add_(0.5).to(torch.uint8), moved(landmarks, matrix)
 
     def _colour(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
         s = self.strengths
@@ -191,9 +197,19 @@ class Augmenter(nn.Module):
         return ((pixels / 255).pow(exponent[:, None, None, None]).mul_(255),)
 
     def _blur(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
-        sigma = draws.uniform(0.1, self.strengths.blur_sigma)[:, None].expand(-1, 2)
-        sigma = sigma.to(pixels.device, non_blocking=True)
-        return (gaussian_blur2d(pixels, (self._kernel, self._kernel), sigma),)
+        sigma = draws.uniform(0.1, self.strengths.blur_sigma)[:, None]
+        away = torch.arange(-self._reach, self._reach + 1.0)
+        weights = torch.exp(-0.5 * (away / sigma).square())
+        weights = weights / weights.sum(1, keepdim=True)
+        weights = weights.T[..., None, None, None].to(pixels.device, non_blocking=True)
+        pixels = functional.pad(pixels, [self._reach] * 4, mode="replicate")
+        for axis in (2, 3):  # kornia's blur waits for the device, and takes longer on a CPU
+            count = pixels.shape[axis] - 2 * self._reach
+            total = pixels.narrow(axis, 0, count) * weights[0]
+            for shift, weight in enumerate(weights[1:], 1):
+                total.addcmul_(pixels.narrow(axis, shift, count), weight)
+            pixels = total
+        return (pixels,)
 
     def _noise(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
         seeds = draws.seeds.to(pixels.device, non_blocking=True)
@@ -228,25 +244,24 @@ def _flip(draws: Draws, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tenso
 
 def _sometimes(
     draws: Draws, chance: float, alter: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
-) -> tuple[Tensor, ...]:
-    """Applies ``alter`` to the batch's elements that are drawn for it."""
+) -> None:
+    """Applies ``alter`` to the batch's elements that are drawn for it, in place."""
     rows = draws.chance(chance).nonzero()[:, 0]
     if not len(rows):
-        return tensors
+        return
     place = rows.to(tensors[0].device, non_blocking=True)
     some = draws[rows].stream("how")
     altered = alter(some, *(tensor.index_select(0, place) for tensor in tensors))
-    return tuple(a.index_copy(0, place, b) for a, b in zip(tensors, altered, strict=True))
+    for whole, part in zip(tensors, altered, strict=True):
+        whole.index_copy_(0, place, part)
 
 
 def _by_kind(
     kinds: Tensor, alter: Callable[[int, Tensor, Tensor], Tensor], pixels: Tensor
 ) -> Tensor:
-    """Alters the faces of each kind, (B,) on the host, together."""
-    result = pixels
+    """Alters the faces of each kind, (B,) on the host, together, in place."""
     for kind in sorted(set(kinds.tolist())):
         rows = (kinds == kind).nonzero()[:, 0]
         place = rows.to(pixels.device, non_blocking=True)
-        altered = alter(kind, rows, pixels.index_select(0, place))
-        result = result.index_copy(0, place, altered)
-    return result
+        pixels.index_copy_(0, place, alter(kind, rows, pixels.index_select(0, place)))
+    return pixels

@@ -18,6 +18,8 @@ from torch import Tensor
 # The multipliers of SplitMix64 (Steele, Lea and Flood 2014), as signed numbers.
 _STEP, _ONE, _TWO = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
+_AHEAD = 64  # numbers that are hashed together
+
 
 def seeds_of(keys: Iterable[str], *salt: int | str) -> Tensor:
     """Returns a seed for each name, (N,) int64 on the host.
@@ -43,11 +45,12 @@ class Draws:
     def __init__(self, seeds: Tensor) -> None:
         self._seeds = seeds
         self._drawn = 0
+        self._table = torch.empty(len(seeds), 0)  # numbers yet to be drawn
 
     def __len__(self) -> int:
         return len(self._seeds)
 
-    def __getitem__(self, rows: Tensor) -> Draws:
+    def __getitem__(self, rows: Tensor | slice) -> Draws:
         """Returns streams for some of the faces, from their beginning."""
         return Draws(self._seeds[rows])
 
@@ -80,10 +83,15 @@ class Draws:
     def _unit(self, *shape: int) -> Tensor:
         """(B, *shape) float32, evenly in [0, 1)."""
         count = torch.Size(shape).numel()
-        place = torch.arange(self._drawn + 1, self._drawn + 1 + count) * _STEP
-        self._drawn += count
-        bits = _mixed(self._seeds[:, None] + place)
-        return (_shifted(bits, 40).float() * 2**-24).view(-1, *shape)
+        missing = count - self._table.shape[1]
+        if missing > 0:
+            fresh = max(missing, _AHEAD)  # one hash of many numbers takes no longer than of one
+            place = torch.arange(self._drawn + 1, self._drawn + 1 + fresh) * _STEP
+            self._drawn += fresh
+            bits = _mixed(self._seeds[:, None] + place)
+            self._table = torch.cat((self._table, _shifted(bits, 40).float() * 2**-24), dim=1)
+        drawn, self._table = self._table[:, :count], self._table[:, count:]
+        return drawn.reshape(-1, *shape)
 
 
 def noise(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -100,12 +108,14 @@ def noise(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
     start = _mixed(seeds).to(torch.int32)  # its low half
     bits = place * 0x01000193 + start[:, None]
     for shift, factor in ((16, 0x7FEB352D), (15, -0x7B935975)):  # the multipliers of lowbias32
-        bits = (bits ^ ((bits >> shift) & ((1 << (32 - shift)) - 1))) * factor
-    bits = bits ^ ((bits >> 16) & 0xFFFF)
-    total = (bits & 0x00FF00FF) + ((bits >> 8) & 0x00FF00FF)
-    total = (total & 0xFFFF) + (total >> 16)
+        high = bits >> shift
+        bits.bitwise_xor_(high.bitwise_and_((1 << (32 - shift)) - 1)).mul_(factor)
+    high = bits >> 16
+    bits.bitwise_xor_(high.bitwise_and_(0xFFFF))
+    total = (bits & 0x00FF00FF).add_(bits.bitwise_right_shift_(8).bitwise_and_(0x00FF00FF))
+    total = (total & 0xFFFF).add_(total >> 16)
     spread = math.sqrt(4 * (256**2 - 1) / 12)
-    return ((total.float() - 510) / spread).view(-1, *shape)
+    return total.float().sub_(510).div_(spread).view(-1, *shape)
 
 
 def _mixed(x: Tensor) -> Tensor:

@@ -85,12 +85,13 @@ def _blocks(plane: Tensor, steps: Tensor) -> Tensor:
     """
     cosines = _constants(plane.device)[3]
     batch, channels, height, width = plane.shape
-    shape = (batch, channels, height // 8, 8, width // 8, 8)
-    blocks = plane.reshape(shape).transpose(3, 4)  # (B, C, rows, columns, 8, 8)
-    steps = steps[:, :, None, None]
-    coefficients = (cosines @ blocks @ cosines.T).div_(steps).round_().mul_(steps)
-    blocks = (cosines.T @ coefficients @ cosines).round_().clamp_(-128, 127)
-    return blocks.transpose(3, 4).reshape_as(plane)
+    rows = (batch, channels * height // 8, 8, width)  # 8 rows of blocks beside each other
+    coefficients = (cosines @ plane.reshape(rows)).view(-1, 8) @ cosines.T
+    steps = steps[:, :, None, :, None]
+    grid = coefficients.view(batch, channels, height // 8, 8, width // 8, 8)
+    grid.div_(steps).round_().mul_(steps)
+    pixels = cosines.T @ (coefficients @ cosines).view(rows)
+    return pixels.round_().clamp_(-128, 127).view_as(plane)
 
 
 def _turns(like: Tensor, first: float, second: float) -> Tensor:

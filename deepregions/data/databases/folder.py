@@ -17,6 +17,8 @@ from deepregions.types import BONA_FIDE, FAKE
 class Folder(Adapter):
     """Photos and videos in ``real/`` and ``fake/``, at any depth.
 
+    Without ``fake/`` they are all genuine: enough to train with fakes that are made of them.
+
     Where ``train/``, ``val/`` and ``test/`` lie above them, these are the official split, and
     nobody may be in two. Otherwise people are split at about 70, 10 and 20 %.
 
@@ -64,7 +66,7 @@ class Folder(Adapter):
         self._parts = [split for split in SPLITS if (root / split).is_dir()]
         self.scheme = "official" if self._parts else "paper"
         for folder in self._classes():
-            if not folder.is_dir():
+            if folder.name == "real" and not folder.is_dir():
                 raise UsageError(
                     f"{folder} is not there",
                     f"expected {root}/real and {root}/fake, or {root}/train/real, "
@@ -78,7 +80,7 @@ class Folder(Adapter):
             UsageError: A folder is empty, a name does not fit ``identity``, or somebody is in two
                 of the given splits.
         """
-        tops = self._classes()
+        tops = [top for top in self._classes() if top.is_dir()]
         clips = [self._clip(path, top) for top in tops for path in find_media([top])]
         if self.splitting.scheme == "official":
             assert_identity_disjoint(clips)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,47 +14,16 @@ FACE_SHARE = 1.6
 """Side of a stored picture over that of the face in it, about: what a ``detail`` refers to."""
 
 
-@dataclass(frozen=True)
-class Faces:
-    """A batch of faces in work.
+class Rows:
+    """A dataclass whose fields have a row for each face: tensors, or others like this."""
 
-    Attributes:
-        pixels: (B, 3, H, W) RGB in [0, 255], uint8 or, in work, float32.
-        landmarks: (B, 68, 2) float32, finite.
-    """
-
-    pixels: Tensor
-    landmarks: Tensor
-
-    def rows(self, index: Tensor) -> Faces:
-        """Returns some of them."""
-        return Faces(self.pixels.index_select(0, index), self.landmarks.index_select(0, index))
-
-    def to(self, device: torch.device | str) -> Faces:
-        """Returns them on a device."""
-        return Faces(self.pixels.to(device), self.landmarks.to(device))
-
-    def floating(self) -> Faces:
-        """Returns them with float32 pixels."""
-        return Faces(self.pixels.float(), self.landmarks)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.pixels.shape[2], self.pixels.shape[3]
-
-
-def in_order(parts: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
-    """Puts results for some rows of a batch together, in the batch's order.
-
-    Args:
-        parts: What came of the rows of each of the lists that are not empty.
-        rows: The lists of rows, on the host; all rows of the batch are in one of them.
-    """
-    together, order = torch.cat(list(parts)), torch.cat(list(rows))
-    if torch.equal(order, torch.arange(len(order))):
-        return together
-    return together.index_select(0, order.argsort().to(together.device, non_blocking=True))
+    def __getitem__(self, rows: slice) -> Self:
+        """Returns those of some neighbours."""
+        values: dict[str, Any] = {}
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            values[item.name] = value[rows] if isinstance(value, Tensor | Rows) else value
+        return replace(self, **values)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -64,19 +32,40 @@ class Blend:
 
     Attributes:
         target: (B, 3, H, W) float32 in [0, 255]. Its genuine counterpart is this very picture.
-        source: As ``target``.
+        source: As ``target``, and not the same memory.
         mask: (B, 1, H, W) float32 in [0, 1].
-        touched: (B, 5) bool, which regions are replaced, in the order of ``REGIONS``.
     """
 
     target: Tensor
     source: Tensor
     mask: Tensor
-    touched: Tensor
 
 
-class Method(Protocol):
-    """Forges a batch of faces."""
+@dataclass(frozen=True)
+class Scene:
+    """Faces to forge, without their pixels.
+
+    Attributes:
+        landmarks: (B, 68, 2) float32, finite.
+        size: Height and width of the pictures.
+        parts: (B, 3) bool on the host, the regions of :data:`masks.CONFINED` to which each forgery
+            is confined; none: the whole face.
+        donors: (B, 68, 2) landmarks of somebody else for each of them, if there is anybody.
+        donor_size: Height and width of their pictures.
+    """
+
+    landmarks: Tensor
+    size: tuple[int, int]
+    parts: Tensor
+    donors: Tensor | None = None
+    donor_size: tuple[int, int] = (0, 0)
+
+
+PlanT = TypeVar("PlanT", bound=Rows)
+
+
+class Method(Protocol[PlanT]):
+    """Forges faces: first what needs no pixels, for all at once; then pixels, some at a time."""
 
     @property
     def name(self) -> str:
@@ -86,13 +75,40 @@ class Method(Protocol):
     def needs_donors(self) -> bool:
         """Whether it takes something from somebody else."""
 
-    def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:
+    def kinds(self, draws: Draws) -> Tensor:
+        """Which way of the method each face goes, (B,) int64: those of a kind go together fastest.
+
+        Args:
+            draws: Of B faces.
+        """
+
+    def plan(self, scene: Scene, draws: Draws) -> PlanT:
+        """Draws all that is drawn, and does what needs no pixels.
+
+        Args:
+            scene: B faces.
+            draws: Of them.
+
+        Returns:
+            With ``masks``, a :class:`masks.Masks`.
+        """
+
+    def blend(self, pixels: Tensor, donors: Tensor | None, plan: PlanT) -> Blend:
         """Forges.
 
         Args:
-            faces: B faces.
-            donors: Somebody else for each of them; None where there is nobody.
-            parts: (B, 3) bool on the host, the regions of :data:`masks.CONFINED` to which each
-                forgery is confined; none: the whole face.
-            draws: Of B faces.
+            pixels: (B, 3, H, W) float32 RGB in [0, 255].
+            donors: The same of somebody else for each of them.
+            plan: Of the same B faces.
         """
+
+
+def runs(kinds: Tensor) -> list[tuple[int, slice]]:
+    """Returns the runs of equal neighbours in (B,) int64 on the host: each kind, and where."""
+    values, counts = torch.unique_consecutive(kinds, return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        (kind, slice(start, end))
+        for kind, start, end in zip(values.tolist(), starts, ends, strict=True)
+    ]

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deepregions.data.chunks import chunks, put
 from deepregions.data.draws import Draws
-from deepregions.data.forge.faces import Blend, Faces, Method, in_order
+from deepregions.data.forge.faces import Method, Scene, runs
 from deepregions.data.forge.fwa import FWA
 from deepregions.data.forge.masks import CONFINED
 from deepregions.data.forge.self_blend import SelfBlend
 from deepregions.data.forge.swap import Swap, choose_donors
 from deepregions.errors import UsageError
+from deepregions.types import REGIONS
 
 METHODS = ("fwa", "self_blend", "swap")
 
-_ROWS_AT_A_TIME = {"cpu": 8}  # near the caches; elsewhere few and large kernels are better
 _FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflows
 
 
-def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method:
+def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method[Any]:
     """Makes a method by its name.
 
     Args:
@@ -63,9 +66,9 @@ class Forged:
 
     Attributes:
         genuine: (B, 3, H, W) uint8. Mostly the picture as it was given; where a method changes
-            what is around the forgery, this has changed alike.
+            what is around the forgery, this has changed alike. May be what was given itself.
         image: (B, 3, H, W) uint8, the forgery: equal to ``genuine`` where ``mask`` is 0.
-        mask: (B, 1, H, W) float32 in [0, 1], how much of the forgery shows.
+        mask: (B, 1, H, W) float32 in [0, 1], how much of the forgery shows; None if not asked for.
         touched: (B, 5) bool in the order of ``REGIONS``: which regions were forged. All are
             false where nothing could be forged (landmarks that are no face, nobody to swap
             with); ``image`` is ``genuine`` there.
@@ -73,7 +76,7 @@ class Forged:
 
     genuine: Tensor
     image: Tensor
-    mask: Tensor
+    mask: Tensor | None
     touched: Tensor
 
 
@@ -82,10 +85,12 @@ class Forge:
 
     Args:
         methods: The forgeries to make.
+        masks: Whether to return masks, too.
     """
 
-    def __init__(self, methods: Sequence[Method]) -> None:
+    def __init__(self, methods: Sequence[Method[Any]], *, masks: bool = False) -> None:
         self.methods = tuple(methods)
+        self._masks = masks
 
     @torch.no_grad()
     def __call__(
@@ -97,12 +102,11 @@ class Forge:
         which: Tensor,
         parts: Tensor,
         person: Tensor,
-        donors: tuple[Tensor, Tensor] | None = None,
     ) -> Forged:
         """Forges every face.
 
         Nothing is read back from the device. The same draws give the same forgeries, but for
-        swaps among the batch, which depend on who else is in it.
+        swaps, which depend on who else is in the batch.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
@@ -112,46 +116,73 @@ class Forge:
             parts: (B, 3) bool on the host, to which of ``CONFINED`` it is confined; none: a
                 forgery of the whole face.
             person: (B,) int64, who is who.
-            donors: Images and landmarks of B others, for swaps; chosen from the batch by default.
         """
         tame = landmarks.detach().float().nan_to_num(0.0).clamp(-_FAR, _FAR)
         usable = (tame == landmarks).flatten(1).all(1)
-        faces, others = Faces(image, tame), None
-        if donors is not None:
-            others = Faces(*donors)
-        elif any(method.needs_donors for method in self.methods):
-            row, found = choose_donors(tame, person, draws.stream("donors"))
-            others = faces.rows(row)
-        lists, results = [], []
-        step = _ROWS_AT_A_TIME.get(image.device.type, len(image))
+        batch = _Batch(image, tame, masks=self._masks)
         for number, method in enumerate(self.methods):
-            possible = usable & found if method.needs_donors and donors is None else usable
-            for rows in torch.split((which == number).nonzero()[:, 0], step):
-                if not len(rows):
-                    continue
-                place = rows.to(image.device, non_blocking=True)
-                some = faces.rows(place)
-                given = some.floating()
-                blend = method(
-                    given,
-                    others.rows(place).floating() if others and method.needs_donors else None,
-                    parts[rows],
-                    draws[rows].stream(method.name),
-                )
-                lists.append(rows)
-                genuine = some.pixels if blend.target is given.pixels else _bytes(blend.target)
-                results.append((genuine, *_finished(blend, possible.index_select(0, place))))
-        return Forged(*(in_order(each, lists) for each in zip(*results, strict=True)))
+            rows = (which == number).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            possible = usable
+            if method.needs_donors:
+                batch.donors, found = choose_donors(tame, person, draws.stream("donors"))
+                possible = usable & found
+            own = draws[rows].stream(method.name)
+            order = method.kinds(own).argsort(stable=True)
+            batch.forge(method, rows[order], own[order], parts[rows[order]], possible)
+        return Forged(batch.genuine, batch.forged, batch.mask, batch.touched)
 
 
-def _finished(blend: Blend, possible: Tensor) -> tuple[Tensor, ...]:
-    """Image, mask and regions of :class:`Forged`, for faces that can be forged, (B,) bool."""
-    possible = possible & blend.touched[:, 0]
-    mask = blend.mask * possible[:, None, None, None]
-    forged = torch.lerp(blend.target, blend.source, mask.expand_as(blend.target))
-    touched = blend.touched & possible[:, None]
-    return _bytes(forged), mask, touched
+class _Batch:
+    """Pictures to forge, and what has been made of them."""
+
+    def __init__(self, image: Tensor, landmarks: Tensor, *, masks: bool) -> None:
+        self.image = self.genuine = image
+        self.landmarks = landmarks
+        self.donors: Tensor | None = None  # (B,) rows
+        self.forged = torch.empty_like(image, memory_format=torch.contiguous_format)
+        self.mask = torch.empty_like(image[:, :1], dtype=torch.float32) if masks else None
+        self.touched = torch.zeros(len(image), len(REGIONS), dtype=torch.bool, device=image.device)
+
+    def forge(
+        self, method: Method[Any], rows: Tensor, draws: Draws, parts: Tensor, possible: Tensor
+    ) -> None:
+        """Forges some rows, those of a kind beside each other, where that is possible, (B,)."""
+        size = (self.image.shape[2], self.image.shape[3])
+        place = rows.to(self.image.device, non_blocking=True)
+        scene = Scene(self.landmarks.index_select(0, place), size, parts)
+        donors = None
+        if method.needs_donors and self.donors is not None:
+            donors = self.donors.index_select(0, place)
+            others = self.landmarks.index_select(0, donors)
+            scene = replace(scene, donors=others, donor_size=size)
+        plan = method.plan(scene, draws)
+        touched = plan.masks.touched & possible.index_select(0, place)[:, None]
+        self.touched.index_copy_(0, place, touched)
+        kinds = method.kinds(draws)
+        # On a CPU those of one kind only, so that none of their results must be put together.
+        same = [run for _, run in runs(kinds)]
+        if self.image.device.type != "cpu":
+            same = [slice(0, len(kinds))]
+        for some in chain(*(chunks(run.start, run.stop, self.image.device) for run in same)):
+            pixels = self.image.index_select(0, place[some]).float()
+            other = None
+            if donors is not None:
+                other = self.image.index_select(0, donors[some]).float()
+            blend = method.blend(pixels, other, plan[some])
+            if blend.target is not pixels:
+                if self.genuine is self.image:
+                    self.genuine = self.image.clone(memory_format=torch.contiguous_format)
+                put(self.genuine, place[some], _bytes(blend.target + 0.5))
+            mask = blend.mask.mul_(touched[some, :1, None, None])
+            # In place: on a CPU, fresh memory costs more than what is computed in it.
+            torch.lerp(blend.target, blend.source, mask.expand_as(pixels), out=blend.source)
+            put(self.forged, place[some], _bytes(blend.source.add_(0.5)))
+            if self.mask is not None:
+                put(self.mask, place[some], mask)
 
 
-def _bytes(pixels: Tensor) -> Tensor:
-    return (pixels + 0.5).to(torch.uint8)  # rounded: they are in [0, 255]
+def _bytes(raised: Tensor) -> Tensor:
+    """Rounds values in [0, 255] that have been raised by a half."""
+    return raised.to(torch.uint8)

@@ -8,6 +8,7 @@ DeepfakeBench's (``fwa_blend``), the Gaussian of 5 pixels FWA's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -15,15 +16,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.draws import Draws
-from deepregions.data.forge.alignment import INNER, inverse, mean_face, similarity, warp
-from deepregions.data.forge.faces import FACE_SHARE, Blend, Faces
-from deepregions.data.forge.masks import Recipe, blend_masks, draw_shape
+from deepregions.data.forge.alignment import INNER, mean_face
+from deepregions.data.forge.faces import FACE_SHARE, Blend, Rows, Scene, runs
+from deepregions.data.forge.masks import Masks, Recipe, draw_shape, make_masks
+from deepregions.data.warping import inverse, similarity, warp
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the aligned face's sides
 ALIGNED = 0.75  # sides of the aligned face over the picture's
 BLURS = (1.1, 1.6, 2.2)  # standard deviations in pixels of an aligned face of 256; 1.1 is 5 x 5's
 
 MASKS = Recipe(deform_p=0.9, coarse=0.04, fine=0.01, erode=(0.0, 0.0), blur_p=0.9, blur=(0.03, 0.2))
+
+
+@dataclass(frozen=True)
+class FWAPlan(Rows):
+    """What :class:`FWA` does to B faces.
+
+    Attributes:
+        masks: Where.
+        kinds: (B,) int64 on the host, the strength.
+        there: (B, 2, 3) from the picture to the aligned one.
+        back: (B, 2, 3) the other way.
+    """
+
+    masks: Masks
+    kinds: Tensor
+    there: Tensor
+    back: Tensor
 
 
 class FWA:
@@ -40,33 +59,51 @@ class FWA:
     def __init__(self, detail: int | None = None) -> None:
         self._detail = detail
 
-    def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:  # noqa: ARG002
+    def kinds(self, draws: Draws) -> Tensor:
+        """Draws the strength of each loss, an index of ``SCALES`` and then ``BLURS``."""
+        return draws.stream("strength").choice(len(SCALES) + len(BLURS))
+
+    def plan(self, scene: Scene, draws: Draws) -> FWAPlan:
+        """Aligns faces; see :class:`deepregions.data.forge.faces.Method`."""
+        shape = draw_shape(draws, scene.parts, MASKS)
+        mean = mean_face(round(ALIGNED * max(scene.size)))
+        mean = mean.to(scene.landmarks.device, non_blocking=True)
+        there = similarity(scene.landmarks[:, INNER], mean)
+        masks = make_masks(scene.landmarks, shape)
+        return FWAPlan(masks, self.kinds(draws), there, inverse(there))
+
+    def blend(self, pixels: Tensor, donors: Tensor | None, plan: FWAPlan) -> Blend:  # noqa: ARG002
         """Forges; see :class:`deepregions.data.forge.faces.Method`."""
-        shape = draw_shape(draws, parts, MASKS)
-        side = round(ALIGNED * max(faces.size))
-        losses, mean = _constants(side, self._detail, faces.pixels.device)
-        which = draws.choice(len(losses)).to(losses.device, non_blocking=True)
-        there = similarity(faces.landmarks[:, INNER], mean)
-        aligned = warp(faces.pixels, inverse(there), (side, side))
-        loss = losses.index_select(0, which)[:, None]
-        source = warp(loss @ aligned @ loss.mT, there, faces.size)
-        mask, touched = blend_masks(faces.landmarks, shape, faces.size)
-        return Blend(faces.pixels, source, mask, touched)
+        size = (pixels.shape[2], pixels.shape[3])
+        side = round(ALIGNED * max(size))
+        full = side if self._detail is None else min(FACE_SHARE * self._detail, side)
+        sources = []
+        for kind, run in runs(plan.kinds):
+            aligned = warp(pixels[run], plan.back[run], (side, side))
+            small = _lessened(aligned, kind, full)
+            # Warping back enlarges it too: both are bilinear.
+            ratio = small.shape[-1] / side
+            there = ratio * plan.there[run]
+            there[..., 2:] += (ratio - 1) / 2  # pixels' centres are at whole numbers
+            sources.append(warp(small, there, size))
+        source = torch.cat(sources) if len(sources) > 1 else sources[0]
+        return Blend(pixels, source, plan.masks.enlarged(size))
 
 
-@lru_cache(maxsize=8)
-def _constants(side: int, detail: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each strength what it makes of a line of pixels, (K, side, side), and the mean face."""
-    full = min(FACE_SHARE * detail, side) if detail is not None else side
-    line = torch.eye(side)[None, None]
-    losses = []
-    for scale in SCALES:
-        fewer = (max(2, round(full * scale)), side)
-        reduced = functional.interpolate(line, fewer, mode="bilinear", antialias=True)
-        losses.append(functional.interpolate(reduced, (side, side), mode="bilinear")[0, 0])
+def _lessened(aligned: Tensor, strength: int, full: float) -> Tensor:
+    """Square pictures with less detail, of which there are ``full`` pixels a side: smaller ones."""
+    side = aligned.shape[-1]
+    if strength < len(SCALES):
+        size = max(2, round(full * SCALES[strength]))
+        return functional.interpolate(aligned, (size, size), mode="bilinear", antialias=True)
+    sigma = BLURS[strength - len(SCALES)] / 256 * side * side / full
+    kernel = _gaussian(side, round(sigma, 6), aligned.device)
+    return kernel @ aligned @ kernel.T
+
+
+@lru_cache(maxsize=16)
+def _gaussian(side: int, sigma: float, device: torch.device) -> Tensor:
+    """(side, side), what blurs a line of pixels; at its ends it goes on as inside."""
     step = torch.arange(side)
-    for blur in BLURS:
-        sigma = blur * side / 256 * side / full
-        kernel = torch.exp(-0.5 * ((step[:, None] - step) / sigma).square())
-        losses.append(kernel / kernel.sum(1, keepdim=True))
-    return torch.stack(losses).to(device), mean_face(side).to(device)
+    kernel = torch.exp(-0.5 * ((step[:, None] - step) / sigma).square())
+    return (kernel / kernel.sum(1, keepdim=True)).to(device)

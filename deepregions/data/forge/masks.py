@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.draws import Draws
+from deepregions.data.forge.faces import Rows
 from deepregions.faces.rasterise import part_masks
 from deepregions.faces.regions import canvas, outlines
 from deepregions.types import Region
@@ -30,11 +31,11 @@ CONFINED: tuple[Region, ...] = (Region.EYES, Region.NOSE, Region.MOUTH)
 TOUCHED = 0.05
 """A region is touched if this share of it is replaced."""
 
-GRID = 80  # cells a side
+GRID = 64  # cells a side
 _SPAN = 1.5  # of the grid's side over the face's: room for what is deformed and softened
 _FACE = GRID / _SPAN  # cells that a face takes
 _DIRECTIONS = 48  # sides of the polygon that a hull is taken for: 0.2 % of it too large
-_SOFTEST = 1.5  # cells: half the blur of a region's edge, at least
+_SOFTEST = 1.25  # cells: half the blur of a region's edge, at least
 _COARSE, _FINE = 5, 16  # knots a side of the fields that deform masks
 
 # Landmarks of each hull: 78 are those above the brows.
@@ -135,43 +136,67 @@ def draw_shape(draws: Draws, parts: Tensor, recipe: Recipe) -> Shape:
     )
 
 
-def blend_masks(
-    landmarks: Tensor, shape: Shape, size: tuple[int, int], source: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Masks(Rows):
+    """Masks of B forgeries, on a grid over each face.
+
+    Attributes:
+        values: (B, G, G) float32 in [0, 1].
+        origin: (B, 1, 2) where on the picture the grid's top left corner is.
+        cell: (B, 1, 1) the side of a cell in pixels.
+        landmarks: (B, 68, 2) of the faces.
+        chosen: (B, 4) float32, 1 for the parts (eyes, nose, mouth, rest) that may be touched.
+        confined: (B,) bool on the host, whether these are not all.
+        touched: (B, 5) bool in the order of ``REGIONS``, which regions are replaced.
+    """
+
+    values: Tensor
+    origin: Tensor
+    cell: Tensor
+    landmarks: Tensor
+    chosen: Tensor
+    confined: Tensor
+    touched: Tensor
+
+    def enlarged(self, size: tuple[int, int]) -> Tensor:
+        """Returns masks (B, 1, H, W) of pictures; confined ones are 0 outside their regions."""
+        full = _enlarge(self.values, self.origin, self.cell, size)
+        rows = self.confined.nonzero()[:, 0]
+        if len(rows):  # to the pixel, what the enlarging has smeared over a region's edge
+            rows = rows.to(full.device, non_blocking=True)
+            landmarks, chosen = (x.index_select(0, rows) for x in (self.landmarks, self.chosen))
+            inside = _chosen(_parts(landmarks, *size), chosen)[:, None]
+            full = full.index_copy(0, rows, full.index_select(0, rows) * inside)
+        return full
+
+
+def make_masks(landmarks: Tensor, shape: Shape, source: Tensor | None = None) -> Masks:
     """Makes masks of shapes.
 
     Args:
         landmarks: (B, 68, 2) float32, finite.
         shape: Of B masks.
-        size: Height and width of the picture.
         source: Landmarks of what is blended in, if it was moved: its hull is the mask.
-
-    Returns:
-        The mask (B, 1, H, W), and which regions it touches, (B, 5) bool in the order of
-        ``REGIONS``. A confined mask is 0 outside its regions.
     """
-    device = landmarks.device
     origin, cell = _frame(landmarks)
     points = (landmarks - origin) / cell - 0.5
     own = points if source is None else (source - origin) / cell - 0.5
     parts = _parts(points, GRID, GRID)  # (B, 4, G, G)
-    mask, rows = _hulls(own, shape), shape.confined.nonzero()[:, 0]
-    allowed = torch.ones_like(parts[:, 0])
+    confined = shape.confined
+    chosen = functional.pad(shape.parts.float(), (0, 1))
+    chosen = torch.where(confined[:, None], chosen, 1.0).to(landmarks.device, non_blocking=True)
+    mask, rows = _hulls(own, shape), confined.nonzero()[:, 0]
+    allowed = torch.ones_like(mask)
     if len(rows):
-        chosen = functional.pad(shape.parts[rows].float(), (0, 1)).to(device, non_blocking=True)
-        rows = rows.to(device, non_blocking=True)
-        inside = _chosen(parts.index_select(0, rows), chosen)
+        rows = rows.to(landmarks.device, non_blocking=True)
+        inside = _chosen(parts.index_select(0, rows), chosen.index_select(0, rows))
         mask, allowed = mask.index_copy(0, rows, inside), allowed.index_copy(0, rows, inside)
     mask = _soften(_deform(mask, shape) * allowed, shape) * allowed
     whole = parts.flatten(2)
     shares = (whole @ mask.flatten(1)[..., None])[..., 0] / whole.sum(-1).clamp(min=1)
-    touched = shares > TOUCHED
-    full = _enlarge(mask, origin, cell, size)
-    if len(rows):  # to the pixel, what the enlarging has smeared over a region's edge
-        touched = touched.index_copy(0, rows, touched.index_select(0, rows) & (chosen > 0))
-        inside = _chosen(_parts(landmarks.index_select(0, rows), *size), chosen)[:, None]
-        full = full.index_copy(0, rows, full.index_select(0, rows) * inside)
-    return full, torch.cat((touched.any(1, keepdim=True), touched), dim=1)
+    touched = (shares > TOUCHED) & (chosen > 0)
+    touched = torch.cat((touched.any(1, keepdim=True), touched), dim=1)
+    return Masks(mask, origin, cell, landmarks, chosen, confined, touched)
 
 
 def _frame(landmarks: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import deepregions
 from deepregions.data.draws import Draws, seeds_of
-from deepregions.data.forge.faces import Faces
+from deepregions.data.forge.faces import Scene
 from deepregions.data.forge.forging import make_method
 from deepregions.data.forge.masks import CONFINED
 from deepregions.data.forge.swap import choose_donors
@@ -121,13 +121,24 @@ def forge_photo(
     left, top, right, bottom = _window(portrait.face, original)
     part = original[:, top:bottom, left:right]
     landmarks = portrait.face.landmarks - torch.tensor([left, top])
-    some = _worked_on(part, landmarks, _LARGEST / max(part.shape[1:])).to(device)
-    parts = torch.tensor([[region == each for each in CONFINED]])
-    draws = Draws(seeds_of([portrait.path.name], seed, method))
+    some, points = _worked_on(part, landmarks, _LARGEST / max(part.shape[1:]))
+    scene = Scene(
+        landmarks=points.to(device),
+        size=(some.shape[2], some.shape[3]),
+        parts=torch.tensor([[region == each for each in CONFINED]]),
+    )
+    other = None
+    if donor is not None:
+        other, others = _donor(donor, points)
+        other_size = (other.shape[2], other.shape[3])
+        scene = replace(scene, donors=others.to(device), donor_size=other_size)
+        other = other.to(device)
     # The picture around the face is not to change; see SelfBlend.
-    blend = make_method(method, target_p=0.0)(some, _donor(donor, some), parts, draws)
-    if not bool(blend.touched[0, 0]):
+    maker = make_method(method, target_p=0.0)
+    plan = maker.plan(scene, Draws(seeds_of([portrait.path.name], seed, method)))
+    if not bool(plan.masks.touched[0, 0]):
         raise UsageError(f"{portrait.path}: too little of a face to forge", "give another picture")
+    blend = maker.blend(some.to(device), other, plan)
     size = (part.shape[1], part.shape[2])
     source, mask = (
         functional.interpolate(x.cpu(), size, mode="bilinear", antialias=True).clamp(0, 255)
@@ -137,7 +148,7 @@ def forge_photo(
     pasted = torch.lerp(part.float(), source[0], mask[0]).add(0.5).to(torch.uint8)
     forged[:, top:bottom, left:right] = pasted
     whole[top:bottom, left:right] = mask[0, 0]
-    touched = dict(zip(map(str, REGIONS), blend.touched[0].tolist(), strict=True))
+    touched = dict(zip(map(str, REGIONS), plan.masks.touched[0].tolist(), strict=True))
     record = {
         "note": NOTE,
         "program": f"deepregions {deepregions.__version__}",
@@ -187,27 +198,24 @@ def _window(face: Face, image: Tensor) -> tuple[int, int, int, int]:
     return left, top, min(right, image.shape[2]), min(bottom, image.shape[1])
 
 
-def _worked_on(part: Tensor, landmarks: Tensor, scale: float) -> Faces:
-    """A face to work on, made smaller if ``scale`` is below 1."""
+def _worked_on(part: Tensor, landmarks: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Pixels (1, 3, h, w) and landmarks (1, 68, 2), made smaller if ``scale`` is below 1."""
     pixels = part[None].float()
     if scale < 1:
         size = [max(2, round(side * scale)) for side in part.shape[1:]]
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
         ratio = torch.tensor([size[1] / part.shape[2], size[0] / part.shape[1]])
         landmarks = (landmarks + 0.5) * ratio - 0.5
-    return Faces(pixels, landmarks[None])
+    return pixels, landmarks[None]
 
 
-def _donor(donor: Portrait | None, target: Faces) -> Faces | None:
+def _donor(donor: Portrait, target: Tensor) -> tuple[Tensor, Tensor]:
     """A donor's face, about as large as the target's, or it would be sampled with gaps."""
-    if donor is None:
-        return None
     image = read_image(donor.path)
     left, top, right, bottom = _window(donor.face, image)
     landmarks = donor.face.landmarks - torch.tensor([left, top])
-    sides = [float((p.amax(0) - p.amin(0)).max()) for p in (target.landmarks[0].cpu(), landmarks)]
-    part = image[:, top:bottom, left:right]
-    return _worked_on(part, landmarks, sides[0] / max(sides[1], 1.0)).to(target.pixels.device)
+    wanted, there = (float((p.amax(0) - p.amin(0)).max()) for p in (target[0], landmarks))
+    return _worked_on(image[:, top:bottom, left:right], landmarks, wanted / max(there, 1.0))
 
 
 def _source(portrait: Portrait | None) -> dict[str, str] | None:

@@ -9,14 +9,17 @@ it, or sharpness and colour outside the mask would tell the two apart.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.draws import Draws
-from deepregions.data.forge.alignment import warp
-from deepregions.data.forge.faces import FACE_SHARE, Blend, Faces, in_order
-from deepregions.data.forge.masks import Recipe, blend_masks, draw_shape
+from deepregions.data.forge.faces import FACE_SHARE, Blend, Rows, Scene, runs
+from deepregions.data.forge.masks import Masks, Recipe, draw_shape, make_masks
+from deepregions.data.warping import warp
 from deepregions.faces.regions import canvas
 
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
@@ -32,6 +35,29 @@ ZOOM = 0.95  # smallest; the largest is its inverse
 MASKS = Recipe(
     deform_p=1.0, coarse=0.01, fine=0.015, erode=(0.045, 0.22), blur_p=1.0, blur=(0.045, 0.22)
 )
+
+
+@dataclass(frozen=True)
+class SelfBlendPlan(Rows):
+    """What :class:`SelfBlend` does to B faces; numbers are (B, 1, 1, 1) unless it is said.
+
+    Attributes:
+        masks: Where, and how much of it shows.
+        kinds: (B,) int64 on the host, how sharpness is changed.
+        back: (B, 2, 3) from the picture's pixels to the source's.
+        gain: Factor of colours.
+        offset: (B, 3, 1, 1) what is then added to them.
+        sharpness: Weight of the sharpened picture, if it is sharpened.
+        target_changes: 1 where the target is the changed copy, 0 where the source is.
+    """
+
+    masks: Masks
+    kinds: Tensor
+    back: Tensor
+    gain: Tensor
+    offset: Tensor
+    sharpness: Tensor
+    target_changes: Tensor
 
 
 class SelfBlend:
@@ -51,51 +77,54 @@ class SelfBlend:
         self._detail = detail
         self._target_p = target_p
 
-    def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:  # noqa: ARG002
-        """Forges; see :class:`deepregions.data.forge.faces.Method`."""
-        pixels, device = faces.pixels, faces.pixels.device
-        shape = draw_shape(draws, parts, MASKS)
-        # A small patch shows a change of colour more than a face does.
-        shift = SHIFT * torch.where(parts.any(1), 0.5, 1.0)
-        changed = self._sharpness(_recoloured(pixels, draws, shift), draws)
-        ratio = torch.tensor(RATIOS)[draws.choice(len(RATIOS))]
-        flags = torch.stack((draws.chance(self._target_p).float(), ratio), dim=1)
-        flags = flags.to(device, non_blocking=True)[:, :, None, None, None]
-        target_changes = flags[:, 0]
-        back, landmarks = _moved(faces, draws)
-        source = warp(torch.lerp(changed, pixels, target_changes), back, faces.size)
-        target = torch.lerp(pixels, changed, target_changes) if self._target_p else pixels
-        mask, touched = blend_masks(faces.landmarks, shape, faces.size, landmarks)
-        return Blend(target, source, mask * flags[:, 1], touched)
+    def kinds(self, draws: Draws) -> Tensor:
+        """Draws whether each copy is reduced, by which of ``REDUCED``, or, half of them, not."""
+        return draws.stream("kind").choice(2 * len(REDUCED)).clamp(max=len(REDUCED))
 
-    def _sharpness(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Reduces or sharpens each picture."""
+    def plan(self, scene: Scene, draws: Draws) -> SelfBlendPlan:
+        """Draws changes; see :class:`deepregions.data.forge.faces.Method`."""
+        device = scene.landmarks.device
+        shape = draw_shape(draws, scene.parts, MASKS)
+        # A small patch shows a change of colour more than a face does.
+        most = SHIFT * torch.where(scene.parts.any(1), 0.5, 1.0)
+        shift = (most * draws.chance(0.3))[:, None] * draws.uniform(-1, 1, 3)
+        gain = 1 + draws.uniform(-CONTRAST, CONTRAST)[:, None]
+        offset = gain * shift + 255 * draws.uniform(-BRIGHTNESS, BRIGHTNESS)[:, None]
+        ratio = torch.tensor(RATIOS)[draws.choice(len(RATIOS)), None]
+        sharpness = draws.uniform(*SHARPEN)[:, None]
+        targets = draws.chance(self._target_p)[:, None].float()
+        drawn = torch.cat((gain, offset, sharpness, targets, ratio), dim=1)
+        drawn = drawn.to(device, non_blocking=True)
+        back, moved = _moved(scene.landmarks, draws)
+        masks = make_masks(scene.landmarks, shape, moved)
+        masks = replace(masks, values=masks.values * drawn[:, 6:, None])
+        return SelfBlendPlan(
+            masks=masks,
+            kinds=self.kinds(draws),
+            back=back,
+            gain=drawn[:, :1, None, None],
+            offset=drawn[:, 1:4, None, None],
+            sharpness=drawn[:, 4:5, None, None],
+            target_changes=drawn[:, 5:6, None, None],
+        )
+
+    def blend(self, pixels: Tensor, donors: Tensor | None, plan: SelfBlendPlan) -> Blend:  # noqa: ARG002
+        """Forges; see :class:`deepregions.data.forge.faces.Method`."""
+        size = (pixels.shape[2], pixels.shape[3])
+        changed = torch.addcmul(plan.offset, pixels, plan.gain).clamp_(0, 255)
         scale = 1.0
         if self._detail is not None:
-            scale = max(1.0, max(pixels.shape[2:]) / (FACE_SHARE * self._detail))
-        weight, kind = draws.uniform(*SHARPEN), draws.choice(2 * len(REDUCED))
-        kind = kind.clamp(max=len(REDUCED))  # half are sharpened
-        rows = [(kind == number).nonzero()[:, 0] for number in range(len(REDUCED) + 1)]
-        places = [some.to(pixels.device, non_blocking=True) for some in rows]
-        amount = weight[rows[-1]].to(pixels.device, non_blocking=True)
-        results = [
-            _reduced(pixels.index_select(0, place), factor * scale)
-            for factor, place in zip(REDUCED, places, strict=False)
-            if len(place)
-        ]
-        if len(places[-1]):
-            results.append(_sharpened(pixels.index_select(0, places[-1]), amount, scale))
-        return in_order(results, rows)
-
-
-def _recoloured(pixels: Tensor, draws: Draws, most: Tensor) -> Tensor:
-    """Shifts colours by at most ``most`` (B,), and changes brightness and contrast."""
-    shift = (most * draws.chance(0.3))[:, None] * draws.uniform(-1, 1, 3)
-    gain = 1 + draws.uniform(-CONTRAST, CONTRAST)[:, None]
-    offset = gain * shift + 255 * draws.uniform(-BRIGHTNESS, BRIGHTNESS)[:, None]
-    change = torch.cat((gain, offset), dim=1).to(pixels.device, non_blocking=True)
-    change = change[..., None, None]
-    return torch.addcmul(change[:, 1:], pixels, change[:, :1]).clamp_(0, 255)
+            scale = max(1.0, max(size) / (FACE_SHARE * self._detail))
+        for kind, run in runs(plan.kinds):
+            if kind < len(REDUCED):
+                changed[run] = _reduced(changed[run], REDUCED[kind] * scale)
+            else:
+                _sharpen(changed[run], plan.sharpness[run], scale)
+        source = warp(torch.lerp(changed, pixels, plan.target_changes), plan.back, size)
+        target = pixels
+        if self._target_p:  # in place: on a CPU, fresh memory costs more than computing
+            target = torch.lerp(pixels, changed, plan.target_changes, out=changed)
+        return Blend(target, source, plan.masks.enlarged(size))
 
 
 def _reduced(pixels: Tensor, factor: float) -> Tensor:
@@ -106,30 +135,30 @@ def _reduced(pixels: Tensor, factor: float) -> Tensor:
     return pixels
 
 
-def _sharpened(pixels: Tensor, weight: Tensor, scale: float) -> Tensor:
-    """The usual 3 x 3 kernel (9 in the middle, -1 around), larger where detail is coarser."""
+def _sharpen(pixels: Tensor, weight: Tensor, scale: float) -> None:
+    """Applies the usual 3 x 3 kernel (9 in the middle, -1 around), or a larger one, in place."""
     side = 2 * round((3 * scale - 1) / 2) + 1
-    mean = functional.pad(pixels, [side // 2] * 4, mode="replicate")
+    total = functional.pad(pixels, [side // 2] * 4, mode="replicate")
     for axis in (2, 3):  # sums of slices: pooling takes ten times as long on a CPU
-        count = mean.shape[axis] - side + 1
-        total = mean.narrow(axis, 0, count) + mean.narrow(axis, 1, count)
-        for shift in range(2, side):
-            total += mean.narrow(axis, shift, count)
-        mean = total
-    weight = 9 * weight[:, None, None, None]
-    return torch.addcmul(pixels * (1 + weight), mean, weight, value=-1 / side**2).clamp_(0, 255)
+        count = total.shape[axis] - side + 1
+        slices = [total.narrow(axis, shift, count) for shift in range(side)]
+        total = slices[0] + slices[1]
+        for each in slices[2:]:
+            total += each
+    difference = torch.sub(pixels, total, alpha=1 / side**2, out=total)
+    pixels.addcmul_(difference, weight, value=9).clamp_(0, 255)
 
 
-def _moved(faces: Faces, draws: Draws) -> tuple[Tensor, Tensor]:
+def _moved(landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """How to move the source: from its pixels to the picture's, and where landmarks go."""
-    zoom = ZOOM * draws.uniform(0, 1).mul(-2 * torch.log(torch.tensor(ZOOM))).exp()
+    zoom = ZOOM * draws.uniform(0, 1).mul(-2 * math.log(ZOOM)).exp()
     shift = draws.uniform(-1, 1, 2) * torch.tensor(MOVE)
-    drawn = torch.cat((zoom[:, None], shift), dim=1).to(faces.pixels.device, non_blocking=True)
+    drawn = torch.cat((zoom[:, None], shift), dim=1).to(landmarks.device, non_blocking=True)
     zoom, shift = drawn[:, :1, None], drawn[:, None, 1:]
-    box = canvas(faces.landmarks).float()
+    box = canvas(landmarks).float()
     width = (box[:, 2] - box[:, 0])[:, None, None]
     centre = ((box[:, :2] + box[:, 2:]) / 2)[:, None]
-    landmarks = (faces.landmarks - centre) * zoom + centre + shift * width
+    moved = (landmarks - centre) * zoom + centre + shift * width
     offset = centre - (centre + shift * width) / zoom  # where a pixel comes from
     eye = torch.eye(2, device=zoom.device) / zoom
-    return torch.cat((eye, offset.mT), dim=-1), landmarks
+    return torch.cat((eye, offset.mT), dim=-1), moved

@@ -9,15 +9,18 @@ as landmarks are known to a pixel or so.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.colour import recolour, transfer
 from deepregions.data.draws import Draws
-from deepregions.data.forge.alignment import INNER, mean_face, moved, sample, similarity
-from deepregions.data.forge.faces import Blend, Faces
-from deepregions.data.forge.masks import Recipe, blend_masks, draw_shape
+from deepregions.data.forge.alignment import INNER, mean_face
+from deepregions.data.forge.faces import Blend, Rows, Scene
+from deepregions.data.forge.masks import Masks, Recipe, draw_shape, make_masks
+from deepregions.data.warping import moved, sample, similarity
 
 MASKS = Recipe(
     deform_p=1.0,
@@ -29,8 +32,21 @@ MASKS = Recipe(
     lift=0.3,  # above is hair
 )
 
-_KNOTS = 32  # a side, where the spline is evaluated; between them it is nearly straight
+_KNOTS = 24  # a side, where the spline is evaluated; between them it is nearly straight
 _RELAXED = 1e-3  # added to the spline's diagonal, whose values are of the order of 1
+
+
+@dataclass(frozen=True)
+class SwapPlan(Rows):
+    """What :class:`Swap` does to B faces.
+
+    Attributes:
+        masks: Where.
+        flow: (B, 2, K, K) from where of the donor the picture's knots come, the edges at -1 and 1.
+    """
+
+    masks: Masks
+    flow: Tensor
 
 
 class Swap:
@@ -39,15 +55,26 @@ class Swap:
     name = "swap"
     needs_donors = True
 
-    def __call__(self, faces: Faces, donors: Faces | None, parts: Tensor, draws: Draws) -> Blend:
+    def kinds(self, draws: Draws) -> Tensor:
+        """There is one kind of swap."""
+        return torch.zeros(len(draws), dtype=torch.int64)
+
+    def plan(self, scene: Scene, draws: Draws) -> SwapPlan:
+        """Finds the warp; see :class:`deepregions.data.forge.faces.Method`."""
+        if scene.donors is None:
+            raise ValueError("a swap needs donors")
+        masks = make_masks(scene.landmarks, draw_shape(draws, scene.parts, MASKS))
+        return SwapPlan(masks, _flow(scene.landmarks, scene.size, scene.donors, scene.donor_size))
+
+    def blend(self, pixels: Tensor, donors: Tensor | None, plan: SwapPlan) -> Blend:
         """Forges; see :class:`deepregions.data.forge.faces.Method`."""
-        shape = draw_shape(draws, parts, MASKS)
-        mask, touched = blend_masks(faces.landmarks, shape, faces.size)
         if donors is None:
-            return Blend(faces.pixels, faces.pixels, mask * 0, touched & False)
-        source = sample(donors.pixels, _flow(faces, donors))
-        source = recolour(source, *transfer(source, faces.pixels, mask))
-        return Blend(faces.pixels, source, mask, touched)
+            raise ValueError("a swap needs donors")
+        size = (pixels.shape[2], pixels.shape[3])
+        flow = functional.interpolate(plan.flow, size, mode="bilinear", align_corners=True)
+        source = sample(donors, flow.permute(0, 2, 3, 1))
+        mask = plan.masks.enlarged(size)
+        return Blend(pixels, recolour(source, *transfer(source, pixels, mask)), mask)
 
 
 def choose_donors(landmarks: Tensor, person: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -70,25 +97,24 @@ def choose_donors(landmarks: Tensor, person: Tensor, draws: Draws) -> tuple[Tens
     return row, nearest < torch.inf
 
 
-def _flow(faces: Faces, donors: Faces) -> Tensor:
-    """From where of the donor each pixel comes, (B, H, W, 2), the edges at -1 and 1."""
-    target, source = faces.landmarks, donors.landmarks
+def _flow(
+    target: Tensor, size: tuple[int, int], source: Tensor, source_size: tuple[int, int]
+) -> Tensor:
+    """From where of the source each knot on the target's picture comes, (B, 2, K, K) in -1 to 1."""
     there = similarity(target, source)  # the spline bends what a similarity leaves
     low, high = target.amin(1, keepdim=True), target.amax(1, keepdim=True)
     scale = ((high - low).amax(-1, keepdim=True) / 2).clamp(min=1e-3)
     centre = (low + high) / 2
     points = (target - centre) / scale
     weights = _spline(points, source - moved(target, there))
-    y, x = (torch.linspace(0, side - 1, _KNOTS, device=target.device) for side in faces.size)
+    y, x = (torch.linspace(0, side - 1, _KNOTS, device=target.device) for side in size)
     knots = torch.stack((x.expand(_KNOTS, -1), y[:, None].expand(-1, _KNOTS)), dim=-1)
     knots = knots.view(1, -1, 2)
     bent = _basis(((knots - centre) / scale).clamp(-2, 2), points) @ weights
     x, y = (moved(knots, there) + bent).unbind(-1)
-    height, width = donors.size
+    height, width = source_size
     field = torch.stack((x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1), dim=1)
-    field = field.view(-1, 2, _KNOTS, _KNOTS)
-    full = functional.interpolate(field, faces.size, mode="bilinear", align_corners=True)
-    return full.permute(0, 2, 3, 1)
+    return field.view(-1, 2, _KNOTS, _KNOTS)
 
 
 def _spline(points: Tensor, values: Tensor) -> Tensor:
@@ -107,6 +133,6 @@ def _basis(at: Tensor, points: Tensor) -> Tensor:
     """(B, M, N + 3): the thin plate's kernel of each point, then 1, x and y, at M places."""
     across, down = (at[..., axis, None] - points[:, None, :, axis] for axis in (0, 1))
     square = torch.addcmul(across.square_(), down, down)
-    kernel = torch.xlogy(square, square).mul_(0.5)
+    kernel = torch.log(square + 1e-12).mul_(square).mul_(0.5)
     ones = at.new_ones(*at.shape[:2], 1)
     return torch.cat((kernel, ones, at), dim=-1)

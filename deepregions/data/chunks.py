@@ -1,0 +1,27 @@
+"""Batches of pictures a few at a time, where that is faster: near a CPU's caches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ON_A_CPU = 4  # pictures; a few megabytes in work
+
+
+def chunks(first: int, end: int, device: torch.device) -> list[slice]:
+    """Splits rows into those to work on at a time; on a GPU all, in few and large kernels."""
+    step = _ON_A_CPU if device.type == "cpu" else max(end - first, 1)
+    return [slice(start, min(end, start + step)) for start in range(first, end, step)]
+
+
+def put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
+    """Copies pictures into some rows of a batch: bytes eight at a time, where they are as many.
+
+    Args:
+        whole: (B, ...), contiguous.
+        rows: (N,) int64 on its device.
+        part: (N, ...).
+    """
+    if part.dtype == torch.uint8 and part.shape[-1] % 8 == 0 and part.is_contiguous():
+        whole, part = whole.view(torch.int64), part.view(torch.int64)
+    whole.index_copy_(0, rows, part)
