@@ -18,7 +18,7 @@ LAYERS = (
     ("metrics", "scores"),
     ("data",),
     ("detectors",),
-    ("fusion", "calibration", "aggregation"),
+    ("minimum", "fusion", "calibration", "aggregation"),
     ("system",),
     ("weights",),
     ("analysis",),
