@@ -23,6 +23,7 @@ LAYERS = (
     ("weights",),
     ("analysis",),
     ("evaluation",),
+    ("fusing",),
     ("fit", "doctor"),
     ("commands",),
     ("__main__",),
