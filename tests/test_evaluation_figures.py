@@ -105,6 +105,11 @@ def test_det_marks_the_equal_error_rate() -> None:
     assert float(said.split()[2]) == pytest.approx(100 * norm.cdf(x), abs=0.051)
 
 
+def test_a_perfect_det_is_said_to_be_out_of_sight() -> None:
+    figure = figures.det({"a": ([0, 1], [False, True])})
+    assert legend(figure) == ["a: EER 0.0 % (beyond the axes)"]
+
+
 def test_long_curves_are_thinned_without_being_seen() -> None:
     scores, fake = scored(1_000_000)
     accused, found, _ = roc_curve(fake, scores, drop_intermediate=False)
@@ -361,6 +366,12 @@ def test_nothing_to_compare_gives_a_figure_that_says_so() -> None:
     ):
         assert words(figure).startswith("not defined: no ")
         assert "not defined: no " in figures.alt_text(figure)
+
+
+def test_infinite_cross_entropy_is_not_drawn_but_told() -> None:
+    figure = figures.ece_plot([math.inf, 0, 0, 1], [False, False, True, True])
+    assert legend(figure)[0] == "as given: infinite"
+    assert np.isnan(points(figure.axes[0].lines[0])[1]).all()
 
 
 def test_scores_and_labels_of_different_numbers_are_refused() -> None:

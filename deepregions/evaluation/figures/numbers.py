@@ -145,10 +145,11 @@ def cross_entropy(llr: Floats, fake: Bools, prior: Floats) -> Floats:
     Returns:
         (K,) bits; at even odds this is Cllr.
     """
-    fakes, genuine = -llr[fake], llr[~fake]
+    fakes, of_fakes = np.unique(-llr[fake], return_counts=True)
+    genuine, of_genuine = np.unique(llr[~fake], return_counts=True)
     bits = [
-        float(np.logaddexp(0.0, fakes - odds).mean()) / (1.0 + np.exp(-odds))
-        + float(np.logaddexp(0.0, genuine + odds).mean()) / (1.0 + np.exp(odds))
+        np.average(np.logaddexp(0.0, fakes - odds), weights=of_fakes) / (1.0 + np.exp(-odds))
+        + np.average(np.logaddexp(0.0, genuine + odds), weights=of_genuine) / (1.0 + np.exp(odds))
         for odds in prior
     ]
     return np.asarray(np.array(bits) / np.log(2.0), dtype=np.float64)

@@ -117,8 +117,11 @@ def ece_plot(
     bits = [cross_entropy(each, verdicts.fake, prior) for each in (verdicts.scores, best)]
     nothing = cross_entropy(np.zeros(2), np.array([True, False]), prior)
     even = len(prior) // 2
+    finite = bits[0][
+        np.isfinite(bits[0])
+    ]  # all or none: one infinite ratio that misleads is enough
     labels = [
-        f"as given: Cllr {bits[0][even]:.3f}",
+        f"as given: Cllr {bits[0][even]:.3f}" if finite.size else "as given: infinite",
         f"calibrated by PAV: minimum Cllr {bits[1][even]:.3f}",
         "reference (log ratio 0)",
         *_lost(verdicts, unit),
@@ -134,7 +137,7 @@ def ece_plot(
             drawn = np.where(np.isfinite(values), values, np.nan)
             handles += axes.plot(_PRIORS, drawn, color=colour, linestyle=pattern)
         axes.axvline(0, color=style.FAINT, linewidth=0.8)
-        top = max(1.0, float(np.nanmin([np.nanmax(np.append(bits[0], 0.0)), 2.0])))
+        top = max(1.0, min(2.0, float(finite.max(initial=0.0))))
         axes.set(xlim=(_PRIORS[0], _PRIORS[-1]), ylim=(0, 1.05 * top))
         style.name_axes(axes, "prior log10 odds of a fake", "empirical cross-entropy (bits)")
         _finish(figure, handles, labels)
@@ -194,6 +197,6 @@ def _calibration_lines(axes: Axes, x: Floats, y: Floats, ends: tuple[float, floa
         kept = thinned((x - x[0]) / np.ptp(x), y / (np.ptp(y) or 1.0))
         x, y = x[kept], y[kept]
     marker = "o" if len(x) == 1 else ""
-    (line,) = axes.plot(x, y, color=style.FAKE, marker=marker)
+    (line,) = axes.plot(x, y, color=style.FAKE, marker=marker, drawstyle="steps-mid")
     (perfect,) = axes.plot(ends, ends, color=style.INK, linestyle=style.PATTERNS[2])
     return [line, perfect]

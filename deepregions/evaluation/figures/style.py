@@ -127,8 +127,8 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
             ncols=_columns(labels, figure.get_size_inches()[0]),
             handlelength=2.6,
             columnspacing=1.4,
-            borderaxespad=0,
-            borderpad=0.1,
+            borderaxespad=0.6,
+            borderpad=0,
         )
 
 

@@ -38,8 +38,13 @@ class _Line:
 
 _Curve = Callable[[Verdicts], _Line]
 
-_TICKS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)  # rates
-_LOWEST, _USUAL, _HIGHEST = 0.001, 0.6, 0.99  # where the axes of a DET end
+_TICKS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)  # rates
+_FEWER_TICKS = (0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+_DIAGONAL: dict[str, Any] = {
+    "color": style.FAINT,
+    "linewidth": 0.8,
+    "linestyle": (0, (2, 3)),
+}
 _BEYOND = 1e-5  # rates below are drawn here, outside the axes
 _FEWEST, _MOST = 12, 60  # bins
 
@@ -66,7 +71,7 @@ def roc(systems: Systems, *, title: str = "ROC", unit: str = "faces") -> Figure:
     with style.styled():
         figure, axes = _curves(systems, curve, 1.0, title, unit)
         if axes is not None:
-            axes.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
+            axes.plot([0, 1], [0, 1], **_DIAGONAL)
             axes.set(xlim=(0, 1), ylim=(0, 1.005), aspect="equal")
             style.name_axes(axes, f"genuine {unit} called fake", f"fake {unit} found")
     return figure
@@ -93,21 +98,20 @@ def det(systems: Systems, *, title: str = "DET", unit: str = "faces") -> Figure:
         rate, _ = equal_error_rate(*_tensors(verdicts))
         worst.append(rate)
         x, y, mark = (_deviate(each) for each in (accused, missed, rate))
-        return _Line(x, y, f"EER {100 * rate:.1f} %", float(mark))
+        seen = _FEWER_TICKS[0] <= rate <= _FEWER_TICKS[-1]
+        said = f"EER {100 * rate:.1f} %{'' if seen else ' (beyond the axes)'}"
+        return _Line(x, y, said, float(mark))
 
     with style.styled():
-        figure, axes = _curves(systems, curve, ndtri(_USUAL) - ndtri(_LOWEST), title, unit)
+        figure, axes = _curves(systems, curve, ndtri(_TICKS[-1]) - ndtri(_TICKS[0]), title, unit)
         if axes is not None:
-            end = _USUAL if max(worst) < 0.9 * _USUAL else _HIGHEST
-            axes.plot(
-                ndtri([_LOWEST, end]), ndtri([_LOWEST, end]), color=style.FAINT, linewidth=0.8,
-                linestyle=(0, (2, 3)),
-            )  # fmt: skip
-            places = [rate for rate in _TICKS if rate <= end]
+            places = _TICKS if max(worst) < 0.9 * _TICKS[-1] else _FEWER_TICKS
+            low, high = ndtri([places[0], places[-1]])
+            axes.plot([low, high], [low, high], **_DIAGONAL)
             names = [f"{100 * rate:g}" for rate in places]
             axes.set_xticks(ndtri(places), names)
             axes.set_yticks(ndtri(places), names)
-            limits = (ndtri(_LOWEST) - 0.05, ndtri(end) + 0.05)
+            limits = (low - 0.05, high + 0.05)
             axes.set(xlim=limits, ylim=limits, aspect="equal")
             style.name_axes(axes, f"genuine {unit} called fake (%)", f"fake {unit} missed (%)")
     return figure
