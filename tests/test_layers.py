@@ -23,7 +23,7 @@ LAYERS = (
     ("weights",),
     ("analysis",),
     ("evaluation",),
-    ("fit", "doctor"),
+    ("fit", "doctor", "reproduction"),
     ("commands",),
     ("__main__",),
 )
