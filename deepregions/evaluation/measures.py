@@ -33,7 +33,7 @@ from deepregions.ranking import (
 Best = Literal["higher", "lower", "none"]
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
-_ROUNDING = 1e-9  # of a share: 1 of 100 is at most 1 %, whatever 0.01 is in binary
+_ROUNDING = 1e-9  # of shares: 1 of 100 is at most 1 %, whatever 0.01 is in binary
 
 
 def average_precision(counts: Tally) -> float:
@@ -83,7 +83,11 @@ def cllr(counts: Tally) -> float:
     """
     if not counts.two_classes:
         return NAN
-    return _cost(counts, np.logaddexp(0, -counts.values), np.logaddexp(0, counts.values))
+    of_genuine = np.logaddexp(0, counts.values)
+    of_fake = of_genuine - counts.values  # log(1 + exp(-x)), to within rounding of x
+    fake = float(counts.fake @ of_fake) / counts.fakes
+    genuine = float(counts.genuine @ of_genuine) / counts.genuines
+    return (fake + genuine) / (2 * math.log(2))
 
 
 def minimum_cllr(counts: Tally) -> float:
@@ -113,15 +117,9 @@ def calibration_error(counts: Tally, bins: int = BINS) -> float:
         return NAN
     mass = counts.fake + counts.genuine
     middle = (mass.cumsum() - mass / 2) / total
-    place = np.minimum((bins * middle).astype(np.int64), bins - 1)
+    place = np.minimum((bins * middle + _ROUNDING).astype(np.int64), bins - 1)
     surplus = np.bincount(place, counts.fake - mass * expit(counts.values), bins)
     return float(np.abs(surplus).sum()) / total
-
-
-def _cost(counts: Tally, of_fake: Floats, of_genuine: Floats) -> float:
-    fake = float(counts.fake @ np.where(counts.fake > 0, of_fake, 0.0)) / counts.fakes
-    genuine = float(counts.genuine @ np.where(counts.genuine > 0, of_genuine, 0.0))
-    return (fake + genuine / counts.genuines) / (2 * math.log(2))
 
 
 @dataclass(frozen=True, eq=False)
