@@ -155,7 +155,14 @@ class Sample:
 
     def only(self, method: int) -> Sample:
         """Returns what is genuine and the fakes of one method."""
-        return self.weighted(self.weights * (~self.fake | (self.method == method)))
+        if method not in self._apart:
+            own = self.weights * (~self.fake | (self.method == method))
+            self._apart[method] = self.weighted(own)
+        return self._apart[method]
+
+    @cached_property
+    def _apart(self) -> dict[int, Sample]:
+        return {}
 
     @cached_property
     def apcers(self) -> Floats:
