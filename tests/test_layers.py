@@ -18,7 +18,7 @@ LAYERS = (
     ("ranking", "metrics", "scores"),
     ("data",),
     ("detectors",),
-    ("fusion", "calibration", "aggregation"),
+    ("minimum", "fusion", "calibration", "aggregation"),
     ("system",),
     ("weights",),
     ("analysis",),
