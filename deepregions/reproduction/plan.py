@@ -209,5 +209,5 @@ class Plan:
                 str(store.with_name(f"{store.name}-forged") if database.forge else store)
             )
             needed.append(f"{'forge' if database.forge else 'prepare'}/{database.title}")
-        command += ["--out", str(out), "--resume", *self.evaluate]
+        command += ["--out", str(out), *self.evaluate]
         return Step(f"evaluate/seed-{seed}", tuple(command), out, "index.html", tuple(needed))
