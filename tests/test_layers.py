@@ -11,7 +11,7 @@ PACKAGE = Path(deepregions.__file__).parent
 
 # From the ground up. A name with a dot is one module of a package that spans two layers.
 LAYERS = (
-    ("types", "errors", "files", "devices"),
+    ("types", "errors", "files", "devices", "pages"),
     ("assets",),
     ("media",),
     ("faces",),
