@@ -306,6 +306,7 @@ def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
     assert isinstance(mean, Estimate)
     assert isinstance(worst, Estimate)
     assert mean.value == pytest.approx(np.mean(values))
+    assert worst.n == (judged & table.fake).sum()
     assert worst.value == max(c.value for c in apcer.cells[0][:2] if isinstance(c, Estimate))
     assert eer.best == "lower"
 

@@ -177,9 +177,9 @@ class Evaluated:
         """Returns a figure of a system, or why there is none."""
         number = self.systems.index(system)
         found = self.result.estimate(number, measure)
-        if measure.at_threshold and found.value is None and self.thresholds[number].reason:
-            return replace(found, reason=self.thresholds[number].reason)
-        return found
+        reason = self.thresholds[number].reason
+        unset = measure.at_threshold and found.value is None and found.n and reason
+        return replace(found, reason=reason) if unset else found
 
     def difference(self, first: System, second: System, measure: Measure) -> Estimate:
         """Returns the first system's figure less the second's, with a paired interval."""

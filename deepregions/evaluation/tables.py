@@ -33,7 +33,7 @@ CSV_COLUMNS = (
 )
 DIGITS = 3
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~$:@#!{}()])|(?<=www)(\.)", re.IGNORECASE)
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~$@#]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -182,7 +182,7 @@ def to_latex(table: Table) -> str:
 
 def escape_markdown(text: str) -> str:
     """Returns a text that Markdown shows as it stands, on one line."""
-    return _MARKDOWN.sub(r"\\\1\2", printable(text))
+    return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
 def escape_latex(text: str) -> str:
