@@ -101,6 +101,9 @@ class Scored:
         for d, r in table.cells:
             detector, _, database = table.detectors[d].partition(".")
             trained = database or self._trained_on(f"{detector}_{table.regions[r]}.")
+            network = f"{detector}_{table.regions[r]}.{trained}"
+            if network not in table.origin.models and not bool(table.valid[:, d, r].any()):
+                continue  # another database's network makes this place one of the table's cells
             found[System(detector, table.regions[r], trained)] = table.log_odds[:, d, r]
         databases = sorted({s.trained_on for s in found} - {""}, key=len, reverse=True)
         for name, values in self.fused.items():
