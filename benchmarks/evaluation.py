@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 import time
+from typing import Any
 
 import numpy as np
 from jsonargparse import auto_cli
@@ -19,7 +20,7 @@ from deepregions.evaluation.measures import MEASURES
 from deepregions.evaluation.protocols import Scored, Settings, evaluate
 from deepregions.evaluation.tables import to_csv, to_latex, to_markdown
 from deepregions.evaluation.trials import video_trials
-from deepregions.scores import Floats, Origin, ScoreTable
+from deepregions.scores import Floats, Origin, ScoreTable, Strings
 from deepregions.types import REGIONS
 
 DETECTORS = ("xception", "capsule", "dsp-fwa")
@@ -42,7 +43,7 @@ def main(
     scored = Scored("made", table, _fusions(table))
     for level in ("frame", "video"):
         start = time.perf_counter()
-        evaluated = evaluate([scored], Settings(level, rounds=rounds))  # type: ignore[arg-type]
+        evaluated = evaluate([scored], Settings(level, rounds=rounds))
         took = time.perf_counter() - start
         each = evaluated[0]
         count = f"{len(each.trials[0])} {level}s, {len(each.systems)} systems"
@@ -61,16 +62,18 @@ def _once(faces: int, per_video: int) -> None:
     logits = table.log_odds[:, 0, 0]
     for rule in ("mean", "median", "top"):
         start = time.perf_counter()
-        trials = video_trials(table, logits, Aggregation(rule))  # type: ignore[arg-type]
+        trials = video_trials(table, logits, Aggregation(rule))
         took = time.perf_counter() - start
         print(f"{faces} faces to {len(trials)} videos by {rule}: {took:.1f} s")
     start = time.perf_counter()
     settings = Settings("frame", rounds=0)
     evaluate([Scored("made", table)], settings)
     took = time.perf_counter() - start
-    print(f"{faces} faces by one network, every measure once: {took:.1f} s, peak {_peak():.0f} MB")
-    names = {measure.name for measure in MEASURES}
-    print(f"measures: {', '.join(sorted(names))}; and APCER, AUC, EER of each method")
+    print(
+        f"{faces} faces by five networks, every measure once: {took:.1f} s, peak {_peak():.0f} MB"
+    )
+    names = ", ".join(measure.title for measure in MEASURES)
+    print(f"measures: {names}; and of each method APCER, AUC and EER")
 
 
 def _table(faces: int, per_video: int, networks: int = len(DETECTORS)) -> ScoreTable:
@@ -82,14 +85,14 @@ def _table(faces: int, per_video: int, networks: int = len(DETECTORS)) -> ScoreT
     logits = 1.5 * rng.normal(size=shape) + np.where(fake, 1.0, -1.0)[:, None, None]
     logits[rng.uniform(size=shape) < 0.02] = np.nan
     person = video // len(METHODS)
-    people: Floats = np.empty(faces, dtype=np.object_)  # type: ignore[assignment]
+    people: Strings = np.empty(faces, dtype=np.object_)
     people[:] = [(f"p{n}", f"q{n}") if f else (f"p{n}",) for n, f in zip(person, fake, strict=True)]
     models = {f"{d}_{r}.made": "" for d in DETECTORS[:networks] for r in REGIONS}
 
-    def words(values: list[str]) -> Floats:
-        return np.array(values, dtype=np.object_)  # type: ignore[return-value]
+    def words(values: list[str]) -> Strings:
+        return np.array(values, dtype=np.object_)
 
-    columns = {
+    columns: dict[str, Any] = {
         "key": words([str(n) for n in range(faces)]),
         "video": words([f"v{n}" for n in video]),
         "track": np.zeros(faces, dtype=np.int64),
@@ -104,7 +107,7 @@ def _table(faces: int, per_video: int, networks: int = len(DETECTORS)) -> ScoreT
         Origin("made", models=models),
         DETECTORS[:networks],
         REGIONS,
-        **columns,  # type: ignore[arg-type]
+        **columns,
         log_odds=logits,
     )
 

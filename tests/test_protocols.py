@@ -115,6 +115,17 @@ def test_names_tell_what_was_learned_from() -> None:
     assert {s.trained_on for s in Scored("one", unknown).systems} == {""}
 
 
+def test_a_network_of_another_database_is_not_missed_here() -> None:
+    table = made(trained=("one", "two"))
+    models = {k: v for k, v in table.origin.models.items() if k != "xception_eyes.two"}
+    logits = table.log_odds.copy()
+    logits[:, 1, 1] = np.nan
+    table = replace(table, origin=Origin("one", models=models), log_odds=logits)
+    assert (1, 1) in table.cells
+    assert System("xception", Region.EYES, "two") not in Scored("one", table).systems
+    assert len(Scored("one", table).systems) == 7
+
+
 def test_figures_are_those_of_the_evaluation_part_alone() -> None:
     given = scored()
     each = evaluate([given], QUICK)[0]
@@ -306,6 +317,7 @@ def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
     assert isinstance(mean, Estimate)
     assert isinstance(worst, Estimate)
     assert mean.value == pytest.approx(np.mean(values))
+    assert worst.n == (judged & table.fake).sum()
     assert worst.value == max(c.value for c in apcer.cells[0][:2] if isinstance(c, Estimate))
     assert eer.best == "lower"
 

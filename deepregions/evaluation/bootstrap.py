@@ -55,55 +55,48 @@ class Bootstrap:
     """S systems measured on the same trials by M measures, and again in R rounds.
 
     Attributes:
-        systems: S names.
+        trials: Of each system.
         measures: M measures.
         values: (S, M) float64, on all trials; NaN where undefined.
         draws: (S, M, R) float64, on each draw of groups.
-        n: (S,) trials with a verdict.
-        coverage: (S,) their share.
         groups: How many groups there are.
         confidence: What share of draws intervals hold.
-        reasons: (S,) why a system has no figures of two classes; empty where it has.
     """
 
-    systems: tuple[str, ...]
+    trials: tuple[Trials, ...]
     measures: tuple[Measure, ...]
     values: Floats
     draws: Floats
-    n: tuple[int, ...]
-    coverage: tuple[float, ...]
     groups: int
     confidence: float
-    reasons: tuple[str, ...]
 
     def estimate(self, system: int | str, measure: Measure | str) -> Estimate:
         """Returns a figure of a system with its interval."""
         s, m = self._system(system), self._measure(measure)
-        return self._made(s, float(self.values[s, m]), self.draws[s, m], self.reasons[s])
+        return self._made(s, self.measures[m], float(self.values[s, m]), self.draws[s, m])
 
     def difference(self, first: int | str, second: int | str, measure: Measure | str) -> Estimate:
         """Returns the first system's figure less the second's; its interval is of paired draws.
 
-        Each system is measured on its own trials with a verdict; ``n`` and ``coverage`` are the
-        smaller ones.
+        Each system is measured on its own trials with a verdict; ``n`` and ``coverage`` are those
+        of the system with fewer.
         """
         a, b, m = self._system(first), self._system(second), self._measure(measure)
-        least = min(a, b, key=lambda s: self.n[s])
+        least = min(a, b, key=lambda s: int(self.trials[s].judged.sum()))
         value = float(self.values[a, m] - self.values[b, m])
-        reason = self.reasons[a] or self.reasons[b]
-        return self._made(least, value, self.draws[a, m] - self.draws[b, m], reason)
+        return self._made(least, self.measures[m], value, self.draws[a, m] - self.draws[b, m])
 
     def mean(self, system: int | str, measures: Sequence[Measure | str]) -> Estimate:
-        """Returns the mean of several measures; undefined where one is."""
+        """Returns the mean of some measures of two classes; undefined where one is."""
         s, places = self._system(system), [self._measure(measure) for measure in measures]
-        value = float(self.values[s, places].mean()) if places else NAN
-        draws = self.draws[s, places].mean(0) if places else self.draws[s, :0].sum(0)
-        return self._made(s, value, draws, self.reasons[s])
+        value = float(self.values[s, places].mean())
+        return self._made(s, MEASURES[0], value, self.draws[s, places].mean(0))
 
-    def _made(self, system: int, value: float, draws: Floats, reason: str) -> Estimate:
-        n, coverage = self.n[system], self.coverage[system]
+    def _made(self, system: int, measure: Measure, value: float, draws: Floats) -> Estimate:
+        trials = self.trials[system].over(measure)
+        n, coverage = int(trials.judged.sum()), trials.coverage
         if math.isnan(value):
-            return Estimate.none(reason or "undefined here", n, coverage)
+            return Estimate.none(_reason(trials, measure), n, coverage)
         kept = draws[~np.isnan(draws)]
         low = high = None
         if self.groups > 1 and len(kept):
@@ -112,7 +105,8 @@ class Bootstrap:
         return Estimate(value, low, high, n, coverage, dropped=len(draws) - len(kept))
 
     def _system(self, system: int | str) -> int:
-        return self.systems.index(system) if isinstance(system, str) else system
+        names = [trials.name for trials in self.trials]
+        return names.index(system) if isinstance(system, str) else system
 
     def _measure(self, measure: Measure | str) -> int:
         name = measure if isinstance(measure, str) else measure.name
@@ -158,15 +152,12 @@ def bootstrap(
             drawn = sample.weighted(weights[own])
             draws[s, :, number] = [measure.of(drawn) for measure in measures]
     return Bootstrap(
-        systems=tuple(t.name for t in trials),
+        trials=tuple(trials),
         measures=tuple(measures),
         values=values.reshape(len(trials), len(measures)),
         draws=draws,
-        n=tuple(len(own) for own in rows),
-        coverage=tuple(t.coverage for t in trials),
         groups=len(np.unique(first.group)),
         confidence=confidence,
-        reasons=tuple(t.absent() for t in trials),
     )
 
 
@@ -184,6 +175,13 @@ def draw(group: Numbers, rounds: int, seed: int) -> Iterator[Floats]:
     for _ in range(rounds):
         drawn = rng.integers(0, max(1, count), count)
         yield np.bincount(drawn, minlength=count).astype(np.float64)[place]
+
+
+def _reason(trials: Trials, measure: Measure) -> str:
+    """Says why a measure of some trials is undefined."""
+    if not trials.judged.any():
+        return "no verdict" if len(trials) else "nothing to judge"
+    return trials.absent() if measure.classes == "both" else "undefined here"
 
 
 def _alike(one: Trials, other: Trials) -> bool:

@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 RULES = (Aggregation("mean"), Aggregation("median"), Aggregation("top"))
 _MISSING = "not trained or not scored"
+_THRESHOLDS = (
+    "Thresholds: equal errors on the development part of the database that was learned from."
+)
 
 
 def all_tables(scored: Sequence[Scored], settings: Settings | None = None) -> list[Table]:
@@ -61,7 +64,7 @@ def tables_of(evaluated: Sequence[Evaluated]) -> list[Table]:
         tables += [*within_tables(each), coverage_table(each)]
         for measure in (AUC, EER):
             tables += region_tables(each, measure)
-        tables += [*method_tables(each), *fusion_tables(each)]
+        tables += [*method_tables(each), *fusion_tables(each), pairs_table(each)]
     for measure in (AUC, EER, CLLR, MIN_CLLR):
         tables += across_tables(evaluated, measure)
     return tables
@@ -137,38 +140,34 @@ def method_tables(each: Evaluated) -> list[Table]:
     for measure in APART:
         parts = [against(measure, number, name) for number, name in enumerate(each.methods)]
         means = [each.result.mean(number, parts) for number in range(len(each.systems))]
-        tables.append(_by_method(each, measure, parts, last=means, title="Mean", genuine=True))
+        table = _by_method(each, measure, parts, (*each.methods, "Mean"), means)
+        note = f"{table.note} Each manipulation is taken with all that is genuine."
+        tables.append(replace(table, note=note))
     parts = [apcer_of(number, name) for number, name in enumerate(each.methods)]
     worst = [each.estimate(system, WORST_APCER) for system in each.systems]
     apcer = replace(WORST_APCER, title="APCER")
-    tables.append(_by_method(each, apcer, parts, last=worst, title="Worst", genuine=False))
-    return tables
+    table = _by_method(each, apcer, parts, (*each.methods, "Worst"), worst)
+    return [*tables, replace(table, note=f"{table.note} {_THRESHOLDS}")]
 
 
 def _by_method(
     each: Evaluated,
     measure: Measure,
     parts: Sequence[Measure],
-    *,
+    columns: tuple[str, ...],
     last: Sequence[Estimate],
-    title: str,
-    genuine: bool,
 ) -> Table:
-    """Makes a table with a column for each method and a last one."""
-    cells = []
-    for number in range(len(each.systems)):
-        single = [
-            _of_method(each, number, part, name, genuine=genuine)
-            for part, name in zip(parts, each.methods, strict=True)
-        ]
-        cells.append((*single, last[number]))
+    cells = tuple(
+        (*(each.estimate(system, part) for part in parts), final)
+        for system, final in zip(each.systems, last, strict=True)
+    )
     return Table(
         f"{measure.title} on {each.database} by manipulation, {_level(each)}",
         tuple(system.name for system in each.systems),
-        (*each.methods, title),
-        tuple(cells),
+        columns,
+        cells,
         measure.best,
-        _note(each) + (" Each manipulation is taken with all that is genuine." if genuine else ""),
+        _note(each),
         "System",
     )
 
@@ -304,7 +303,7 @@ def _measured(each: Evaluated, systems: Sequence[System], title: str) -> Table:
         tuple(measure.title for measure in MEASURES),
         tuple(tuple(each.estimate(s, m) for m in MEASURES) for s in systems),
         tuple(measure.best for measure in MEASURES),
-        _note(each),
+        f"{_note(each)} {_THRESHOLDS}",
         "System",
     )
 
@@ -313,20 +312,6 @@ def _estimate(each: Evaluated, system: System, measure: Measure) -> Cell:
     if system not in each.systems:
         return Estimate.none(_MISSING)
     return each.estimate(system, measure)
-
-
-def _of_method(
-    each: Evaluated, system: int, part: Measure, method: str, *, genuine: bool = True
-) -> Estimate:
-    """Returns a figure of one method's fakes (with what is genuine), with what it is over."""
-    found = each.estimate(each.systems[system], part)
-    trials = each.trials[system]
-    rows = (trials.fake & (trials.method == method)) | (~trials.fake & genuine)
-    own = trials.select(rows)
-    reason = found.reason
-    if found.value is None and not bool((own.judged & own.fake).any()):
-        reason = f"no {method} with a verdict"
-    return replace(found, n=int(own.judged.sum()), coverage=own.coverage, reason=reason)
 
 
 def _share(part: int, whole: int) -> str:
@@ -341,7 +326,7 @@ def _p(value: float) -> str:
 
 def _level(each: Evaluated) -> str:
     level: Level = each.settings.level
-    return "each face by itself" if level == "frame" else "each photo or video by itself"
+    return "by face" if level == "frame" else "by video"
 
 
 def _note(each: Evaluated) -> str:
@@ -349,8 +334,8 @@ def _note(each: Evaluated) -> str:
     settings, groups = each.settings, each.result.groups
     rule = "" if settings.level == "frame" else f" Faces become one by: {settings.rule.track_name}."
     return (
-        f"Brackets: {settings.confidence:.0%} of {settings.rounds} draws of the {groups} groups of"
-        f" people who share no trial. n: trials with a verdict, and their share.{rule}"
+        f"Brackets hold {100 * settings.confidence:.0f} % of {settings.rounds} draws of the"
+        f" {groups} groups of people. n: trials with a verdict, and their share.{rule}"
     )
 
 

@@ -193,8 +193,9 @@ class Measure:
         of: Computes it.
         best: Whether higher or lower is better.
         at_threshold: Whether it needs a threshold.
-        classes: Of which classes there must be some: ``"both"``, ``"fake"``, ``"genuine"``,
-            ``"any"``.
+        classes: Which trials it is over: ``"fake"``, ``"genuine"``, ``"both"``, of which there
+            must be some of each, or ``"any"``.
+        method: Of which method's fakes alone; empty for all.
     """
 
     name: str
@@ -203,6 +204,7 @@ class Measure:
     best: Best = "lower"
     at_threshold: bool = False
     classes: Literal["both", "fake", "genuine", "any"] = "both"
+    method: str = ""
 
 
 def _on_tally(function: Callable[[Tally], float], sample: Sample) -> float:
@@ -256,19 +258,20 @@ MEASURES = (
 )
 
 
-def apcer_of(method: int, title: str) -> Measure:
+def apcer_of(method: int, name: str) -> Measure:
     """Returns the APCER of one method as a measure."""
 
     def of(sample: Sample) -> float:
         return float(sample.apcers[method])
 
-    return Measure(f"apcer_{title}", f"APCER {title}", of, "lower", True, "fake")
+    return Measure(f"apcer/{name}", f"APCER {name}", of, "lower", True, "fake", name)
 
 
-def against(measure: Measure, method: int, title: str) -> Measure:
+def against(measure: Measure, method: int, name: str) -> Measure:
     """Returns a measure of what is genuine and the fakes of one method alone."""
 
     def of(sample: Sample) -> float:
         return measure.of(sample.only(method))
 
-    return replace(measure, name=f"{measure.name}/{title}", title=title, of=of)
+    title = f"{measure.title} {name}"
+    return replace(measure, name=f"{measure.name}/{name}", title=title, of=of, method=name)

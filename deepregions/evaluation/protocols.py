@@ -101,6 +101,9 @@ class Scored:
         for d, r in table.cells:
             detector, _, database = table.detectors[d].partition(".")
             trained = database or self._trained_on(f"{detector}_{table.regions[r]}.")
+            network = f"{detector}_{table.regions[r]}.{trained}"
+            if network not in table.origin.models and not bool(table.valid[:, d, r].any()):
+                continue  # another database's network makes this place one of the table's cells
             found[System(detector, table.regions[r], trained)] = table.log_odds[:, d, r]
         databases = sorted({s.trained_on for s in found} - {""}, key=len, reverse=True)
         for name, values in self.fused.items():
@@ -177,9 +180,9 @@ class Evaluated:
         """Returns a figure of a system, or why there is none."""
         number = self.systems.index(system)
         found = self.result.estimate(number, measure)
-        if measure.at_threshold and found.value is None and self.thresholds[number].reason:
-            return replace(found, reason=self.thresholds[number].reason)
-        return found
+        reason = self.thresholds[number].reason
+        unset = measure.at_threshold and found.value is None and found.n and reason
+        return replace(found, reason=reason) if unset else found
 
     def difference(self, first: System, second: System, measure: Measure) -> Estimate:
         """Returns the first system's figure less the second's, with a paired interval."""

@@ -32,8 +32,9 @@ CSV_COLUMNS = (
     "reason",
 )
 DIGITS = 3
+_WIDE = 4  # columns that fit a page
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~$:@#!{}()])|(?<=www)(\.)", re.IGNORECASE)
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~$@#]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -158,14 +159,17 @@ def to_csv(tables: Sequence[Table]) -> str:
 def to_latex(table: Table) -> str:
     r"""Writes a ``table`` environment with rules of the package ``booktabs``.
 
-    It needs ``\usepackage{booktabs}`` and ``\usepackage{textcomp}`` with T1 fonts.
+    It needs ``booktabs``, ``graphicx`` (wide tables are shrunk to the page), and ``textcomp`` with
+    T1 fonts.
     """
+    wide = len(table.columns) > _WIDE
     winners = table.winners()
     header = " & ".join(escape_latex(name) for name in (table.corner, *table.columns))
     lines = [
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{escape_latex(table.title)}}}",
+        *([r"  \resizebox{\linewidth}{!}{%"] if wide else []),
         rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"    \toprule",
         rf"    {header} \\",
@@ -174,7 +178,7 @@ def to_latex(table: Table) -> str:
     for r, (name, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
         texts = [_latex_cell(cell, (r, c) in winners) for c, cell in enumerate(cells)]
         lines.append(rf"    {' & '.join([escape_latex(name), *texts])} \\")
-    lines += [r"    \bottomrule", r"  \end{tabular}"]
+    lines += [r"    \bottomrule", r"  \end{tabular}" + ("}" if wide else "")]
     if table.note:
         lines.append(rf"  \par\smallskip {{\footnotesize {escape_latex(table.note)}}}")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
@@ -182,7 +186,7 @@ def to_latex(table: Table) -> str:
 
 def escape_markdown(text: str) -> str:
     """Returns a text that Markdown shows as it stands, on one line."""
-    return _MARKDOWN.sub(r"\\\1\2", printable(text))
+    return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
 def escape_latex(text: str) -> str:

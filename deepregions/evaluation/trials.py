@@ -16,7 +16,7 @@ import pyarrow as pa
 from deepregions.aggregation import Aggregation
 from deepregions.data.splits import connected
 from deepregions.errors import UndefinedMetricError, UsageError
-from deepregions.evaluation.measures import Sample
+from deepregions.evaluation.measures import Measure, Sample
 from deepregions.ranking import NAN, Bools, Floats, Ranking, equal_error_rate, tally
 from deepregions.scores import Numbers, ScoreTable, Strings, judged
 
@@ -90,6 +90,13 @@ class Trials:
         ranking = Ranking(own.log_odds, own.fake)
         ones = np.ones(len(own))
         return Sample(own.log_odds, own.fake, method, len(number), threshold, ones, ranking)
+
+    def over(self, measure: Measure) -> Trials:
+        """Returns the trials that a measure is over, with a verdict or not."""
+        fakes = self.fake & (self.method == measure.method) if measure.method else self.fake
+        if measure.classes == "fake":
+            return self.select(fakes)
+        return self.select(~self.fake if measure.classes == "genuine" else ~self.fake | fakes)
 
     def absent(self) -> str:
         """Returns what is missing for measures of two classes, in words; empty if nothing is."""
