@@ -167,6 +167,7 @@ def fit_head(
             enable_model_summary=False,
             gradient_clip_val=1.0,
         ).fit(head, loader)
+    head.trainer = None  # what was trained goes on alone
     return 0 if watch is None else watch.best
 
 

@@ -27,6 +27,7 @@ class Fusion(nn.Module):
     Attributes:
         rule: How, in words.
         cells: Which cells.
+        sha256: Of its file; empty before it is saved.
 
     Raises:
         UsageError: A cell is named twice.
@@ -40,6 +41,7 @@ class Fusion(nn.Module):
         self.cells: tuple[Cell, ...] = tuple((str(row), Region(r)) for row, r in cells)
         if len(set(self.cells)) < len(self.cells):
             raise UsageError("a fusion has a cell twice", named(self.cells))
+        self.sha256 = ""
         places = torch.arange(len(self.cells))
         self.register_buffer("places", places, persistent=False)
 
@@ -53,12 +55,15 @@ class Fusion(nn.Module):
         regions: Sequence[Region],
         there: Iterable[Cell] | None = None,
     ) -> Self:
-        """Finds the fusion's cells in matrices with these rows and columns.
+        """Finds the fusion's cells in matrices with these rows and columns, from then on.
 
         Args:
             rows: D names.
             regions: R regions.
             there: The cells that have a network, if there must be no others than the fusion's.
+
+        Returns:
+            Itself.
 
         Raises:
             UsageError: The cells differ; the message names those that do.
