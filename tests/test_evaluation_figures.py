@@ -25,7 +25,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from deepregions.evaluation import figures
-from deepregions.evaluation.figures.numbers import pool_adjacent_violators
+from deepregions.evaluation.figures.numbers import supported
+from deepregions.ranking import tally
 
 Arrays = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
 HOSTILE = ["$\\frac{", "_hidden", "<b>&\"'", "a\nb\u202e\x1b", "中文", "x" * 300, ""]
@@ -204,8 +205,9 @@ def test_cross_entropy_at_even_odds_is_cllr(data: Arrays) -> None:
 @settings(max_examples=60, deadline=None)
 def test_pav_is_isotonic_regression(data: Arrays) -> None:
     llr, fake = data
-    ratios = pool_adjacent_violators(llr, fake)
-    share = IsotonicRegression(y_min=0, y_max=1).fit(llr, fake).predict(llr)
+    counts = tally(llr, fake)
+    ratios = supported(counts)
+    share = IsotonicRegression(y_min=0, y_max=1).fit(llr, fake).predict(counts.values)
     prior = math.log(fake.sum() / (~fake).sum())
     np.testing.assert_allclose(1 / (1 + np.exp(-ratios - prior)), share, atol=1e-9)
 

@@ -98,12 +98,24 @@ def minimum_cllr(counts: Tally) -> float:
     """
     if not counts.two_classes:
         return NAN
+    both = counts.fake / counts.fakes + counts.genuine / counts.genuines
+    posterior = best_posterior(counts)
+    bits = entr(posterior) + entr(1.0 - posterior)
+    return float(both @ bits) / (2 * math.log(2))
+
+
+def best_posterior(counts: Tally) -> Floats:
+    """Returns the probabilities of a fake, at even prior odds, that the labels support best.
+
+    Pool adjacent violators over the distinct scores: (K,), falling as they do.
+
+    Args:
+        counts: Scores of both classes.
+    """
     fake, genuine = counts.fake / counts.fakes, counts.genuine / counts.genuines
     both = fake + genuine
     posterior = isotonic_regression(fake / both, weights=both, increasing=False).x
-    posterior = np.clip(posterior, 0.0, 1.0)
-    bits = entr(posterior) + entr(1.0 - posterior)
-    return float(both @ bits) / (2 * math.log(2))
+    return np.asarray(posterior.clip(0.0, 1.0), dtype=np.float64)
 
 
 def calibration_error(counts: Tally, bins: int = BINS) -> float:

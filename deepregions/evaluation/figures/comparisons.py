@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from deepregions.evaluation.figures import style
-from deepregions.evaluation.figures.numbers import Floats
+from deepregions.ranking import Floats
 
 Interval = tuple[float, float, float]  # a value, and the ends of its interval
 Curve = tuple[Sequence[float | str], npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]

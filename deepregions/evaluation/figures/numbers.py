@@ -1,4 +1,4 @@
-"""The numbers that figures draw: operating points, calibrated ratios, what a prior costs."""
+"""The numbers that figures draw: operating points, supported ratios, what a prior costs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from deepregions.evaluation.measures import best_posterior
+from deepregions.ranking import Bools, Floats, Tally, tally
 
 _FEW = 2000  # points of a curve that are all drawn
 _FINE = 1000  # steps of a side of the axes: half a pixel of a page
@@ -53,6 +52,11 @@ class Verdicts:
         """How many have no verdict."""
         return int((~self.kept).sum())
 
+    @property
+    def counts(self) -> Tally:
+        """How many of each class have each score."""
+        return tally(self.scores, self.fake)
+
     def why_undefined(self, unit: str) -> str:
         """Says which class is absent; empty if both are there.
 
@@ -74,24 +78,18 @@ class Verdicts:
         )
 
 
-def operating_points(verdicts: Verdicts) -> tuple[Floats, Floats]:
-    """Returns the error rates at each threshold, the strictest first.
-
-    What scores at or above the threshold is called fake.
+def operating_points(counts: Tally) -> tuple[Floats, Floats]:
+    """Returns the error rates at each threshold, the strictest first, which calls none fake.
 
     Args:
-        verdicts: N scores, of both classes.
+        counts: K distinct scores, of both classes.
 
     Returns:
-        The share of genuine ones called fake, rising from 0 to 1, and the share of fakes missed,
-        falling from 1 to 0; (K + 1,) of K distinct scores.
+        BPCER, the share of genuine ones called fake, rising from 0 to 1; and APCER, the share of
+        fakes missed, falling from 1 to 0; (K + 1,).
     """
-    order = np.argsort(-verdicts.scores, kind="stable")
-    scores, fake = verdicts.scores[order], verdicts.fake[order]
-    last = np.append(scores[1:] != scores[:-1], True)
-    found = np.append(0, np.cumsum(fake)[last])
-    accused = np.append(0, np.cumsum(~fake)[last])
-    return accused / accused[-1], 1.0 - found / found[-1]
+    accused = np.append(0.0, counts.accused) / counts.genuines
+    return accused, 1.0 - np.append(0.0, counts.found) / counts.fakes
 
 
 def thinned(x: Floats, y: Floats) -> Bools:
@@ -113,43 +111,36 @@ def thinned(x: Floats, y: Floats) -> Bools:
     return np.asarray(np.append(True, changes) | np.append(changes, True), dtype=np.bool_)
 
 
-def pool_adjacent_violators(llr: Floats, fake: Bools) -> Floats:
-    """Returns the log-likelihood ratios that these very labels support best.
+def supported(counts: Tally) -> Floats:
+    """Returns the natural log-likelihood ratios that these very labels support best (PAV).
 
     Args:
-        llr: (N,) natural log-likelihood ratios, of both classes.
-        fake: (N,).
+        counts: K distinct scores, of both classes.
 
     Returns:
-        (N,) natural log-likelihood ratios, rising with ``llr``; infinite where all that is
-        beyond is of one class. Isotonic regression of the labels (Brümmer and du Preez 2006),
-        less the log-odds of the classes; equal ratios are one group.
+        (K,), falling as the scores do; infinite where all that is beyond is of one class.
     """
-    values, place, counts = np.unique(llr, return_inverse=True, return_counts=True)
-    share = np.bincount(place, weights=fake, minlength=len(values)) / counts
-    posterior = isotonic_regression(share, weights=counts).x.clip(0.0, 1.0)
+    posterior = best_posterior(counts).round(12)  # exactly 0 or 1 where it is that but for rounding
     with np.errstate(divide="ignore"):
-        ratios = np.log(posterior) - np.log1p(-posterior)
-    prior = np.log(fake.sum()) - np.log((~fake).sum())
-    return np.asarray((ratios - prior)[place], dtype=np.float64)
+        return np.asarray(np.log(posterior) - np.log1p(-posterior), dtype=np.float64)
 
 
-def cross_entropy(llr: Floats, fake: Bools, prior: Floats) -> Floats:
+def cross_entropy(counts: Tally, prior: Floats) -> Floats:
     """Returns the empirical cross-entropy at prior odds (Ramos and Gonzalez-Rodriguez 2013).
 
     Args:
-        llr: (N,) natural log-likelihood ratios, of both classes.
-        fake: (N,).
+        counts: Natural log-likelihood ratios, of both classes, maybe infinite.
         prior: (K,) natural log-odds of a fake before anything is looked at.
 
     Returns:
         (K,) bits; at even odds this is Cllr.
     """
-    fakes, of_fakes = np.unique(-llr[fake], return_counts=True)
-    genuine, of_genuine = np.unique(llr[~fake], return_counts=True)
+    fake, genuine = counts.fake > 0, counts.genuine > 0  # elsewhere a cost may be infinite
+    of_fakes, of_genuine = counts.fake[fake], counts.genuine[genuine]
+    fakes, genuines = counts.values[fake], counts.values[genuine]
     bits = [
-        np.average(np.logaddexp(0.0, fakes - odds), weights=of_fakes) / (1.0 + np.exp(-odds))
-        + np.average(np.logaddexp(0.0, genuine + odds), weights=of_genuine) / (1.0 + np.exp(odds))
+        of_fakes @ np.logaddexp(0.0, -fakes - odds) / counts.fakes / (1.0 + np.exp(-odds))
+        + of_genuine @ np.logaddexp(0.0, genuines + odds) / counts.genuines / (1.0 + np.exp(odds))
         for odds in prior
     ]
     return np.asarray(np.array(bits) / np.log(2.0), dtype=np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
@@ -10,14 +12,14 @@ from matplotlib.figure import Figure
 
 from deepregions.evaluation.figures import style
 from deepregions.evaluation.figures.numbers import (
-    Floats,
     Verdicts,
     cross_entropy,
     exceedance,
-    pool_adjacent_violators,
     span,
+    supported,
     thinned,
 )
+from deepregions.ranking import Floats, Tally
 
 _LOG10 = np.log(10.0)
 _PRIORS = np.linspace(-2.5, 2.5, 101)  # log10 odds; 0 is among them
@@ -112,10 +114,11 @@ def ece_plot(
     why = verdicts.why_undefined(unit)
     if why:
         return style.undefined(title, why)
-    best = pool_adjacent_violators(verdicts.scores, verdicts.fake)
+    counts = verdicts.counts
     prior = _PRIORS * _LOG10
-    bits = [cross_entropy(each, verdicts.fake, prior) for each in (verdicts.scores, best)]
-    nothing = cross_entropy(np.zeros(2), np.array([True, False]), prior)
+    best = replace(counts, values=supported(counts))
+    bits = [cross_entropy(each, prior) for each in (counts, best)]
+    nothing = cross_entropy(Tally(np.zeros(1), np.ones(1), np.ones(1)), prior)
     even = len(prior) // 2
     finite = bits[0][
         np.isfinite(bits[0])
@@ -171,17 +174,16 @@ def calibration_curve(
     why = verdicts.why_undefined(unit)
     if why:
         return style.undefined(title, why)
-    best = pool_adjacent_violators(verdicts.scores, verdicts.fake) / _LOG10
-    given, first = np.unique(verdicts.scores / _LOG10, return_index=True)
-    supported = best[first]
+    counts = verdicts.counts
+    given, best = (each[::-1] / _LOG10 for each in (counts.values, supported(counts)))
     low, high = span(given, [0.0])
     inside = np.isfinite(given)
-    bottom, top = span(supported, [0.0, low, high])
+    bottom, top = span(best, [0.0, low, high])
     labels = ["supported by the labels (PAV)", "perfectly calibrated", *_lost(verdicts, unit)]
     with style.styled():
         figure, axes = style.canvas(title, legend=labels)
         beyond = top - bottom  # lines go this far out of the axes, where ratios are infinite
-        y = supported[inside].clip(bottom - beyond, top + beyond)
+        y = best[inside].clip(bottom - beyond, top + beyond)
         x = given[inside]
         handles = _calibration_lines(axes, x, y, (low, high))
         axes.set(xlim=(low, high), ylim=(bottom, top))

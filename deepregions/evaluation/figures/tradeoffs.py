@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,14 +15,12 @@ from scipy.special import ndtri
 
 from deepregions.evaluation.figures import style
 from deepregions.evaluation.figures.numbers import (
-    Bools,
-    Floats,
     Verdicts,
     operating_points,
     span,
     thinned,
 )
-from deepregions.metrics import area_under_curve, equal_error_rate
+from deepregions.ranking import Bools, Floats, area_under_curve, equal_error_rate
 
 Systems = Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
 
@@ -64,9 +61,9 @@ def roc(systems: Systems, *, title: str = "ROC", unit: str = "faces") -> Figure:
     """
 
     def curve(verdicts: Verdicts) -> _Line:
-        accused, missed = operating_points(verdicts)
-        area = area_under_curve(*_tensors(verdicts))
-        return _Line(accused, 1.0 - missed, f"AUC {area:.3f}")
+        counts = verdicts.counts
+        accused, missed = operating_points(counts)
+        return _Line(accused, 1.0 - missed, f"AUC {area_under_curve(counts):.3f}")
 
     with style.styled():
         figure, axes = _curves(systems, curve, 1.0, title, unit)
@@ -94,8 +91,9 @@ def det(systems: Systems, *, title: str = "DET", unit: str = "faces") -> Figure:
     worst = [0.0]
 
     def curve(verdicts: Verdicts) -> _Line:
-        accused, missed = operating_points(verdicts)
-        rate, _ = equal_error_rate(*_tensors(verdicts))
+        counts = verdicts.counts
+        accused, missed = operating_points(counts)
+        rate, _ = equal_error_rate(counts)
         worst.append(rate)
         x, y, mark = (_deviate(each) for each in (accused, missed, rate))
         seen = _FEWER_TICKS[0] <= rate <= _FEWER_TICKS[-1]
@@ -120,10 +118,6 @@ def det(systems: Systems, *, title: str = "DET", unit: str = "faces") -> Figure:
 def _deviate(rates: npt.ArrayLike) -> Floats:
     bounded = np.clip(np.asarray(rates, dtype=np.float64), _BEYOND, 1.0 - _BEYOND)
     return np.asarray(ndtri(bounded), dtype=np.float64)
-
-
-def _tensors(verdicts: Verdicts) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(verdicts.scores), torch.from_numpy(verdicts.fake).long()
 
 
 def _curves(
