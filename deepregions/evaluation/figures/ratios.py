@@ -22,7 +22,7 @@ from deepregions.evaluation.figures.numbers import (
 from deepregions.ranking import Floats, Tally
 
 _LOG10 = np.log(10.0)
-_PRIORS = np.linspace(-2.5, 2.5, 101)  # log10 odds; 0 is among them
+_PRIORS = np.linspace(-2.5, 2.5, 61)  # log10 odds; 0 is among them
 
 
 def tippett(
