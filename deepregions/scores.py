@@ -121,12 +121,12 @@ class ScoreTable:
     @cached_property
     def valid(self) -> Bools:
         """(N, D, R), whether there is an answer."""
-        return np.asarray(~np.isnan(self.log_odds), dtype=np.bool_)
+        return np.isfinite(self.log_odds)
 
     @property
     def fake(self) -> Bools:
         """(N,), whether it is a fake."""
-        return self.label == FAKE
+        return np.asarray(self.label == FAKE, dtype=np.bool_)
 
     @property
     def cells(self) -> tuple[tuple[int, int], ...]:

@@ -11,19 +11,19 @@ PACKAGE = Path(deepregions.__file__).parent
 
 # From the ground up. A name with a dot is one module of a package that spans two layers.
 LAYERS = (
-    ("types", "errors", "files", "devices"),
+    ("types", "errors", "files", "devices", "pages"),
     ("assets",),
     ("media",),
     ("faces",),
     ("ranking", "metrics", "scores"),
     ("data",),
     ("detectors",),
-    ("fusion", "calibration", "aggregation"),
+    ("minimum", "fusion", "calibration", "aggregation"),
     ("system",),
     ("weights",),
     ("analysis",),
     ("evaluation",),
-    ("fit", "doctor"),
+    ("fit", "doctor", "reproduction"),
     ("commands",),
     ("__main__",),
 )

@@ -1,1 +1,1 @@
-"""How well systems tell fakes from genuine faces: measures with intervals, protocols, tables."""
+"""How well systems tell fake from genuine: measures, protocols, tables, figures."""
