@@ -75,10 +75,13 @@ class Ranking:
     """
 
     def __init__(self, scores: Floats, fake: Bools) -> None:
-        rising, place = np.unique(scores, return_inverse=True)
-        self.values = rising[::-1].astype(np.float64)
-        self._place = len(rising) - 1 - place
-        self._is_fake = np.asarray(fake, dtype=np.float64)
+        self._order = np.argsort(-scores, kind="stable")
+        falling = scores[self._order].astype(np.float64)
+        fresh = np.ones(len(falling), dtype=np.bool_)
+        fresh[1:] = falling[1:] != falling[:-1]
+        self._start = np.flatnonzero(fresh)
+        self._is_fake = np.asarray(fake[self._order], dtype=np.float64)
+        self.values = falling[self._start]
 
     def tally(self, weights: Floats | None = None) -> Tally:
         """Counts.
@@ -86,12 +89,11 @@ class Ranking:
         Args:
             weights: (N,) not negative; None counts each once. What has none is not there.
         """
-        count = len(self.values)
-        if weights is None:
-            weights = np.ones(len(self._place))
-        at = (np.bincount(self._place, w, count) for w in (weights, weights * self._is_fake))
-        total, fake = (np.asarray(x, dtype=np.float64) for x in at)  # int64 if there is nothing
-        there = total > 0
+        total = np.ones(len(self._order)) if weights is None else weights[self._order]
+        fake = total * self._is_fake
+        if len(self._start) < len(total):  # some are equal
+            total, fake = (np.add.reduceat(x, self._start) for x in (total, fake))
+        there = np.flatnonzero(total > 0)
         fake = fake[there]
         return Tally(self.values[there], fake, np.maximum(total[there] - fake, 0.0))
 

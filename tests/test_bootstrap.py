@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from deepregions.errors import UsageError
 from deepregions.evaluation.bootstrap import Estimate, bootstrap, draw
@@ -140,6 +141,19 @@ def test_each_system_counts_its_own_verdicts(seed: int, missing: float) -> None:
         assert got.coverage == pytest.approx(there[own].mean())
         if got.value is None:
             assert got.reason in {"no verdict", holed.absent()}
+
+
+def test_weights_go_to_the_trials_they_are_of() -> None:
+    trials = made(12, 3)
+    holes = np.arange(len(trials)) % 5 == 0
+    holed = replace(trials, log_odds=np.where(holes, NAN, trials.log_odds))
+    result = bootstrap([trials, holed], [AUC], rounds=20, seed=4)
+    for number, weights in enumerate(draw(trials.group, 20, 4)):
+        for system, own in enumerate((holes | True, ~holes)):
+            expected = roc_auc_score(
+                trials.fake[own], trials.log_odds[own], sample_weight=weights[own]
+            )
+            assert result.draws[system, 0, number] == pytest.approx(expected)
 
 
 def test_rounds_without_a_class_are_dropped_and_counted() -> None:

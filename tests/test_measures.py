@@ -178,7 +178,7 @@ def test_the_worst_method_counts() -> None:
     """ISO/IEC 30107-3: APCER is of each kind of attack by itself, and the highest is told."""
     trials = Trials(
         "s",
-        np.array([-1.0, 1.0, 1.0, 1.0, -1.0, 2.0, 0.0, -3.0]),
+        np.array([-1.0, 0.0, 1.0, 1.0, -1.0, 2.0, 0.0, -3.0]),  # at the threshold is fake
         np.array([True] * 6 + [False] * 2),
         np.array(["swap"] * 4 + ["warp"] * 2 + ["original"] * 2, dtype=object),
         np.arange(8),

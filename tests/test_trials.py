@@ -49,13 +49,13 @@ def logits(of: ScoreTable) -> Any:
 
 faces = st.lists(
     st.tuples(
-        st.integers(0, 3),  # video
-        st.integers(0, 2),  # track
+        st.integers(0, 2),  # video
+        st.integers(0, 1),  # track
         st.one_of(st.just(NAN), st.integers(-9, 9).map(float)),
         st.booleans(),  # fake
     ),
     min_size=1,
-    max_size=30,
+    max_size=40,
 )
 rules = st.builds(
     Aggregation,
@@ -89,6 +89,13 @@ def test_videos_are_scored_as_detect_does(drawn: Any, rule: Aggregation) -> None
         )
         assert trials.fake[number] == any(d[3] for d in own)
         assert trials.method[number] == ("swap" if trials.fake[number] else "original")
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
+def test_the_highest_third_is_rounded_up(count: int, kept: int) -> None:
+    of = table(*(face("v", float(2**n)) for n in range(count)))
+    trials = video_trials(of, logits(of), Aggregation("top"))
+    assert trials.log_odds[0] == np.mean([2**n for n in range(count)][-kept:])
 
 
 def test_a_missing_verdict_stays_and_is_counted() -> None:
