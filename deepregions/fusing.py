@@ -1,7 +1,7 @@
 """``python -m deepregions.fit --config configs/fusion.yaml``: a fusion of networks, calibrated.
 
-Trains on scores of a development part, and writes a bundle with the networks, their fusion and
-its calibration.
+Trains on scores of a development part, from a file or of a store that is scored here, and writes a
+bundle with the networks, their fusion and its calibration.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ import numpy as np
 from jsonargparse import ArgumentParser
 
 from deepregions.calibration import Kind as CalibrationKind
+from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
+from deepregions.evaluation.scoring import StoreScorer
 from deepregions.fusion import Kind
 from deepregions.fusion.validation import CrossValidated, compare, train_calibrated
 from deepregions.scores import ScoreTable
 from deepregions.system import Member, System
 from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
 
+_PART = "val"
+_USAGE = "--bundle DIR... --out DIR, and --scores FILE or --store DIR"
 _COMPARED: tuple[Kind, ...] = ("mean", "logistic", "head")
 _IN_A_FILE = re.compile(r"^fusion\s*:", re.MULTILINE)
 
@@ -90,12 +94,19 @@ def fit_fusion(argv: Sequence[str]) -> int:
     except ArgumentError as error:
         hint = "see deepregions fit --config configs/fusion.yaml --help"
         raise UsageError(" ".join(str(error.message).split()), hint) from error
-    for name in ("scores", "bundle", "out"):
+    for name in ("bundle", "out"):
         if not options[name]:
-            raise UsageError(f"a fusion needs --{name}", "--scores FILE --bundle DIR... --out DIR")
+            raise UsageError(f"a fusion needs --{name}", _USAGE)
+    if (options.scores is None) == (options.store is None):
+        raise UsageError("a fusion needs --scores or --store, one of them", _USAGE)
     chosen = FusionOptions(**options.fusion.as_dict())
+    table = None if options.scores is None else ScoreTable.read(Path(options.scores))
     members = [member for path in options.bundle for member in load_bundle(path)]
-    bundle, compared = train_bundle(ScoreTable.read(Path(options.scores)), members, chosen)
+    if table is None:
+        members = chosen_members(members, chosen)
+        store = FaceStore(Path(options.store))
+        table = StoreScorer(members, device=options.device).score(store, (_PART,))
+    bundle, compared = train_bundle(table, members, chosen)
     out = Path(options.out)
     save_bundle(bundle, out, fusion=bundle.fusion, calibration=bundle.calibration)
     sys.stdout.writelines(f"{line}\n" for line in _told(bundle, compared))
@@ -121,9 +132,9 @@ def train_bundle(
         UsageError: No network is wanted, the scores are of others, or they have no development
             part that can be learned from.
     """
-    chosen = _chosen(members, options)
+    chosen = chosen_members(members, options)
     scores = scores_of(table, chosen)
-    development = scores.part("val")
+    development = scores.part(_PART)
     if not len(development):
         there = ", ".join(sorted({str(split) for split in table.split})) or "none"
         raise UsageError(
@@ -179,7 +190,12 @@ def scores_of(table: ScoreTable, members: Sequence[Member]) -> ScoreTable:
     )
 
 
-def _chosen(members: Sequence[Member], options: FusionOptions) -> list[Member]:
+def chosen_members(members: Sequence[Member], options: FusionOptions) -> list[Member]:
+    """Returns the networks that options choose.
+
+    Raises:
+        UsageError: There is no such detector or region among them, or no network.
+    """
     names = {m.detector.name for m in members}
     names |= {f"{m.detector.name}.{m.database}" for m in members}
     for what, wanted, known in (
@@ -229,6 +245,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--scores", type=str | None, help="Parquet file of scores (docs/fusion.md)."
     )
+    parser.add_argument("--store", type=str | None, help="A face store to score instead.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N.")
     parser.add_argument("--bundle", type=str, nargs="+", help="The networks' bundles.")
     parser.add_argument("--out", type=str | None, help="Folder for the new bundle.")
     parser.add_class_arguments(FusionOptions, "fusion")

@@ -121,7 +121,7 @@ class ScoreTable:
     @cached_property
     def valid(self) -> Bools:
         """(N, D, R), whether there is an answer."""
-        return np.asarray(~np.isnan(self.log_odds), dtype=np.bool_)
+        return np.isfinite(self.log_odds)
 
     @property
     def fake(self) -> Bools:

@@ -19,6 +19,8 @@ from PIL import Image
 from score_tables import score_table
 
 from deepregions.commands.cli import run
+from deepregions.data.store import FaceStore
+from deepregions.data.toy import write_toy_store
 from deepregions.detectors import Capsule
 from deepregions.errors import UsageError
 from deepregions.fusing import FusionOptions, asks_for_fusion, scores_of, train_bundle
@@ -245,6 +247,26 @@ def test_shipped_configs_are_fusions_and_others_are_not() -> None:
     assert not asks_for_fusion(["--model", "Xception", "--data.store", "fusion"])
 
 
+def test_a_store_is_scored_on_the_way(
+    bundles: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Drawn faces; only the development part is looked at."""
+    store = tmp_path / "store"
+    write_toy_store(store, count=64, size=96)
+    command = ["fit", *CONFIG, "--fusion.kind", "mean", "--fusion.regions", "[entire]"]
+    command += ["--store", str(store), "--device", "cpu", "--bundle", *bundles]
+    assert run([*command, "--out", str(tmp_path / "out")]) == 0
+    bundle = load_bundle(tmp_path / "out")
+    assert bundle.calibration is not None
+    about, faces = bundle.calibration.development, FaceStore(store)
+    assert (about.database, about.store) == (faces.info.database, faces.fingerprint)
+    assert about.landmarks is not None
+    assert about.landmarks["name"] == faces.info.landmarks
+    part = faces.splits.astype(str) == "val"
+    assert 4 <= about.genuine + about.fake <= part.sum()
+    assert f"{about.genuine} genuine and {about.fake} fake videos" in capsys.readouterr().out
+
+
 def test_rows_are_found_by_what_networks_were_trained_on(
     members: list[Member], table: ScoreTable
 ) -> None:
@@ -303,7 +325,8 @@ def test_what_cannot_be_trained_is_refused(members: list[Member], table: ScoreTa
         (["--fusion.colour", "red"], "colour"),
         (["--fusion.folds", "many"], "folds"),
         (["--fusion.kind", "sum"], "fusion.kind"),
-        ([], "a fusion needs --scores"),
+        ([], "a fusion needs --scores or --store"),
+        (["--store", "nowhere"], "nowhere"),
     ],
 )
 def test_what_is_asked_for_wrongly_is_one_line_and_nothing_is_written(

@@ -16,7 +16,7 @@ SCHEMA = "deepregions.detect"
 VERSION = 3  # 2: people's rules, quality, sampling, warnings; 3: likelihood ratios
 
 # Of several reasons for having no score, the first of these is the one that is told.
-_GRAVEST = (Status.ERROR, Status.LOW_QUALITY, Status.TOO_SMALL)
+GRAVEST = (Status.ERROR, Status.LOW_QUALITY, Status.TOO_SMALL)
 _MESSAGES = {
     Status.OK: "",
     Status.NO_FACE: "no face was found",
@@ -196,7 +196,7 @@ def _known(values: Iterable[float | None]) -> list[float]:
 
 def _gravest(statuses: Iterable[Status]) -> Status:
     found = set(statuses)
-    return next((status for status in _GRAVEST if status in found), Status.NO_FACE)
+    return next((status for status in GRAVEST if status in found), Status.NO_FACE)
 
 
 def summarise_input(

@@ -1,0 +1,1 @@
+"""How well systems tell fake from genuine: measures, protocols, tables, figures."""

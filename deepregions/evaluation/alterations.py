@@ -1,0 +1,152 @@
+"""What happens to pictures on their way to a lab, by real codecs: the axes of robustness.
+
+Each alteration is one kind at one level and treats genuine and fake faces alike. Landmarks are
+kept, so that what is measured is the networks, not the search for faces.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deepregions.data.draws import seeds_of
+from deepregions.errors import UsageError
+
+Picture = npt.NDArray[np.uint8]
+
+LEVELS: Mapping[str, tuple[float, ...]] = {
+    "jpeg": (90, 70, 50, 30),  # quality
+    "h264": (18, 23, 30, 40),  # CRF: FaceForensics++ has 23 and 40
+    "resize": (0.75, 0.5, 0.25),  # of the side; enlarged again
+    "blur": (1, 2, 4),  # standard deviation, in hundredths of the picture's longer side
+    "noise": (2, 5, 10),  # standard deviation, grey values
+    "gamma": (0.5, 0.75, 1.5, 2.0),  # exponent
+}
+
+_RANGES = {
+    "jpeg": (1, 100),
+    "h264": (0, 51),
+    "resize": (0.01, 1),
+    "blur": (0, 50),
+    "noise": (0, 255),
+    "gamma": (0.01, 100),
+}
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """One kind of alteration at one level.
+
+    Attributes:
+        kind: A key of :data:`LEVELS`.
+        level: How strong, in the unit that is given there.
+
+    Raises:
+        UsageError: There is no such kind, or the level is out of its range.
+    """
+
+    kind: str
+    level: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in _RANGES:
+            raise UsageError(f"no alteration {self.kind!r}", f"there are {', '.join(_RANGES)}")
+        low, high = _RANGES[self.kind]
+        if not low <= self.level <= high:
+            raise UsageError(f"{self.kind} at {self.level}", f"from {low} to {high}")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.level:g}"
+
+    def __call__(self, images: Sequence[Tensor], keys: Sequence[str]) -> list[Tensor]:
+        """Alters the faces of one video.
+
+        Args:
+            images: Each (3, h, w) uint8 RGB, in order of time.
+            keys: Their names, which noise depends on.
+
+        Returns:
+            As many, of the same sizes.
+        """
+        pictures = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
+        if self.kind == "h264":
+            altered = _video(pictures, round(self.level))
+        elif self.kind == "noise":
+            seeds = seeds_of(keys).tolist()
+            altered = [
+                _noisy(picture, self.level, abs(int(seed)))
+                for picture, seed in zip(pictures, seeds, strict=True)
+            ]
+        else:
+            altered = [_ALTER[self.kind](picture, self.level) for picture in pictures]
+        return [torch.from_numpy(np.array(x)).permute(2, 0, 1) for x in altered]
+
+
+def _jpeg(picture: Picture, quality: float) -> Picture:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=round(quality))
+    return np.asarray(Image.open(buffer))
+
+
+def _resized(picture: Picture, share: float) -> Picture:
+    height, width = picture.shape[:2]
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    small = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _blurred(picture: Picture, sigma: float) -> Picture:
+    if not sigma:
+        return picture
+    pixels = sigma / 100 * max(picture.shape[:2])
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), pixels), np.uint8)
+
+
+def _gamma(picture: Picture, exponent: float) -> Picture:
+    table = (255 * (np.arange(256) / 255) ** exponent).round().astype(np.uint8)
+    return table[picture]
+
+
+def _noisy(picture: Picture, deviation: float, seed: int) -> Picture:
+    noise = np.random.default_rng(seed).normal(0, deviation, picture.shape)
+    return (picture + noise).round().clip(0, 255).astype(np.uint8)
+
+
+_ALTER: Mapping[str, Callable[[Picture, float], Picture]] = {
+    "jpeg": _jpeg,
+    "resize": _resized,
+    "blur": _blurred,
+    "gamma": _gamma,
+}
+
+
+def _video(pictures: Sequence[Picture], crf: int) -> list[Picture]:
+    """Faces of one video after H.264, as its frames; smaller ones are continued at their edges."""
+    height, width = (2 * -(-max(p.shape[side] for p in pictures) // 2) for side in (0, 1))
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        options = {"crf": str(crf), "preset": "medium"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1  # the same bytes on any machine
+        for picture in pictures:
+            rows, columns = height - picture.shape[0], width - picture.shape[1]
+            padded = np.pad(picture, ((0, rows), (0, columns), (0, 0)), "edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
+        container.mux(stream.encode(None))
+    buffer.seek(0)
+    with av.open(buffer, "r") as coded:
+        frames = [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
+    return [
+        np.asarray(frame[: picture.shape[0], : picture.shape[1]], np.uint8)
+        for frame, picture in zip(frames, pictures, strict=True)
+    ]

@@ -1,0 +1,94 @@
+"""Alterations of pictures: what the codecs themselves do."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from deepregions.data.toy import draw_face
+from deepregions.errors import UsageError
+from deepregions.evaluation.alterations import LEVELS, Alteration
+
+
+def face(seed: int = 0, height: int = 120, width: int = 100) -> torch.Tensor:
+    image = draw_face(np.random.default_rng(seed), 128)[0][:height, :width]
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+
+
+def distance(one: torch.Tensor, two: torch.Tensor) -> float:
+    return float((one.float() - two.float()).square().mean())
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_sizes_stay_and_stronger_levels_change_more(kind: str) -> None:
+    images = [face(0), face(0, 111, 97), face(0, 128, 128)]
+    keys = ["a", "b", "c"]
+    changes = []
+    for level in LEVELS[kind]:
+        altered = Alteration(kind, level)(images, keys)
+        assert [x.shape for x in altered] == [x.shape for x in images]
+        assert all(x.dtype == torch.uint8 for x in altered)
+        again = Alteration(kind, level)(images, keys)
+        assert all(torch.equal(x, y) for x, y in zip(altered, again, strict=True))
+        changes.append(distance(altered[0], images[0]))
+    assert min(changes) > 0
+    if kind != "gamma":  # both ways from 1
+        assert changes == sorted(changes)
+
+
+def test_jpeg_is_pillows() -> None:
+    image = face()
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=50)
+    expected = np.asarray(Image.open(buffer))
+    (altered,) = Alteration("jpeg", 50)([image], ["a"])
+    np.testing.assert_array_equal(altered.permute(1, 2, 0).numpy(), expected)
+
+
+def test_gamma_and_blur_in_closed_form() -> None:
+    (altered,) = Alteration("gamma", 2)([face()], ["a"])
+    expected = (255 * (face().double() / 255) ** 2).round()
+    assert torch.equal(altered.double(), expected)
+    point = torch.zeros(3, 101, 101, dtype=torch.uint8)
+    point[:, 50, 50] = 255
+    (altered,) = Alteration("blur", 1)([point], ["a"])
+    kernel = cv2.getGaussianKernel(9, 1.01)
+    assert abs(int(altered[0, 50, 50]) - 255 * float(kernel[4, 0]) ** 2) < 1
+
+
+def test_noise_depends_on_the_face_only() -> None:
+    images = [face(0), face(1)]
+    both = Alteration("noise", 5)(images, ["a", "b"])
+    assert torch.equal(Alteration("noise", 5)(images[1:], ["b"])[0], both[1])
+    assert not torch.equal(Alteration("noise", 5)(images[1:], ["c"])[0], both[1])
+    noise = (both[0].float() - images[0].float())[(images[0] > 20) & (images[0] < 235)]
+    assert float(noise.std()) == pytest.approx(5, rel=0.05)
+
+
+def test_the_frames_of_a_video_stay_in_order() -> None:
+    images = [torch.full((3, 64, 64), value, dtype=torch.uint8) for value in (30, 120, 220, 60)]
+    altered = Alteration("h264", 30)(images, list("abcd"))
+    means = [float(x.float().mean()) for x in altered]
+    np.testing.assert_allclose(means, [30, 120, 220, 60], atol=6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from(sorted(LEVELS)),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
+)
+def test_any_size_will_do(kind: str, sizes: list[tuple[int, int]]) -> None:
+    images = [torch.full((3, h, w), 100, dtype=torch.uint8) for h, w in sizes]
+    altered = Alteration(kind, LEVELS[kind][-1])(images, [str(n) for n in range(len(sizes))])
+    assert [x.shape for x in altered] == [x.shape for x in images]
+
+
+@pytest.mark.parametrize(("kind", "level"), [("rain", 1), ("jpeg", 0), ("h264", 52), ("resize", 2)])
+def test_what_there_is_not_is_refused(kind: str, level: float) -> None:
+    with pytest.raises(UsageError, match=kind):
+        Alteration(kind, level)
