@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from deepregions.errors import UsageError
-from deepregions.evaluation.bootstrap import Estimate, bootstrap, draw
+from deepregions.evaluation.bootstrap import Estimate, bootstrap, draw, draws_of
 from deepregions.evaluation.measures import (
     ACCURACY,
     AUC,
@@ -23,6 +23,7 @@ from deepregions.evaluation.measures import (
     against,
 )
 from deepregions.evaluation.trials import Trials
+from deepregions.ranking import area_under_curve, tally
 
 NAN = math.nan
 
@@ -199,3 +200,57 @@ def test_systems_on_other_trials_are_refused() -> None:
         bootstrap([], [AUC])
     with pytest.raises(UsageError, match="confidence"):
         bootstrap([made()], [AUC], confidence=1.0)
+
+
+def swapped(people: int, seed: int = 0) -> Trials:
+    """A genuine trial of each person, and a fake of each with the next: all hang together."""
+    rng = np.random.default_rng(seed)
+    own = rng.normal(size=people)
+    who = np.concatenate(
+        [
+            np.stack([np.arange(people), np.full(people, -1)], 1),
+            np.stack([np.arange(people), np.roll(np.arange(people), 1)], 1),
+        ]
+    )
+    fake = np.repeat([False, True], people)
+    shown = np.where(who >= 0, own[who], 0.0).sum(1)
+    logits = shown + rng.normal(size=2 * people) + 1.5 * fake
+    method = np.where(fake, "swap", "original").astype(object)
+    return Trials("s", logits, fake, method, np.zeros(2 * people, dtype=np.int64), who)
+
+
+def test_people_are_drawn_where_fakes_tie_all_of_them_together() -> None:
+    trials = swapped(60)
+    assert trials.people is not None
+    for weights in draws_of(trials, 5, 1):
+        genuine, fake = weights[:60], weights[60:]
+        assert genuine.sum() == 60
+        np.testing.assert_array_equal(fake, genuine * np.roll(genuine, 1))
+    result = bootstrap([trials], (AUC,), rounds=200)
+    assert (result.groups, result.unit) == (60, "people")
+    estimate = result.estimate(0, AUC)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert estimate.low < estimate.value < estimate.high
+
+
+def test_intervals_over_people_hold_the_truth() -> None:
+    """The area of this mixture, from a sample of 20,000 people, is in most intervals of 95 %."""
+    large = swapped(20_000, 7)
+    truth = area_under_curve(tally(large.log_odds, large.fake))
+    held = 0
+    for seed in range(60):
+        found = bootstrap([swapped(80, seed)], (AUC,), rounds=200).estimate(0, AUC)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= truth <= found.high
+    assert held >= 51  # 0.9998 of 60 at 0.95
+
+
+def test_groups_are_drawn_where_there_are_enough() -> None:
+    trials = made(40, 2)
+    people = trials.group[:, None]
+    with_people = replace(trials, people=people)
+    one, two = (list(draws_of(each, 4, 3)) for each in (trials, with_people))
+    np.testing.assert_array_equal(one, two)
+    assert bootstrap([with_people], (AUC,), rounds=2).unit == "groups of people"

@@ -206,3 +206,25 @@ def test_the_threshold_is_that_of_equal_errors() -> None:
         face("none", NAN),
     )
     assert development_threshold(frame_trials(of, logits(of))) == 1.5
+
+
+def test_people_are_those_of_a_video_however_many() -> None:
+    of = table(
+        face("v0", identities=("a",)),
+        face("v1", identities=("a", "b")),
+        face("v2", identities=()),
+        face("v0", identities=("c",)),
+        face("v3", identities=("b", "b")),
+    )
+    people = groups_of(of).people
+    assert people.shape == (5, 2)
+    names = [frozenset(row[row >= 0].tolist()) for row in people]
+    assert names[0] == names[3]  # one video shows both
+    assert [len(each) for each in names] == [2, 2, 1, 2, 1]
+    assert len(names[0] & names[1]) == 1
+    assert names[4] < names[1]
+    assert not names[2] & (names[0] | names[1])
+    trials = video_trials(of, np.zeros(5), Aggregation())
+    assert trials.people is not None
+    assert len(trials.people) == 4
+    assert trials.select(np.array([2, 0])).people.tolist() == trials.people[[2, 0]].tolist()

@@ -1,7 +1,10 @@
 """Intervals by bootstrap over people: groups are drawn, with all trials in which they appear.
 
 Faces of one video and videos of one person are alike, so trials drawn one by one would make
-intervals too narrow. All systems of a database are measured on the same draws, so that their
+intervals too narrow. Where fakes tie so many people together that few groups are left (each
+swapped with each, as in Celeb-DF), people are drawn instead, and what shows several of them counts
+as often as the product of their draws: the vertex bootstrap of Snijders and Borgatti 1999
+(Connections 22). All systems of a database are measured on the same draws, so that their
 differences are paired.
 """
 
@@ -20,6 +23,7 @@ from deepregions.ranking import NAN, Floats
 from deepregions.scores import Numbers
 
 ROUNDS = 1000
+FEW = 20  # groups; below, people are drawn where there are more of them
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Bootstrap:
         measures: M measures.
         values: (S, M) float64, on all trials; NaN where undefined.
         draws: (S, M, R) float64, on each draw of groups.
-        groups: How many groups there are.
+        groups: How many groups, or people, are drawn.
+        unit: What these are, in words.
         confidence: What share of draws intervals hold.
     """
 
@@ -68,6 +73,7 @@ class Bootstrap:
     values: Floats
     draws: Floats
     groups: int
+    unit: str
     confidence: float
 
     def estimate(self, system: int | str, measure: Measure | str) -> Estimate:
@@ -146,8 +152,9 @@ def bootstrap(
     samples = [t.sample(x) for t, x in zip(trials, thresholds, strict=True)]
     rows = [np.flatnonzero(t.judged) for t in trials]
     values = np.array([[m.of(sample) for m in measures] for sample in samples])
+    units, unit = _units(first)
     draws = np.full((len(trials), len(measures), rounds), NAN)
-    for number, weights in enumerate(draw(first.group, rounds, seed)):
+    for number, weights in enumerate(draws_of(first, rounds, seed)):
         for s, (sample, own) in enumerate(zip(samples, rows, strict=True)):
             drawn = sample.weighted(weights[own])
             draws[s, :, number] = [measure.of(drawn) for measure in measures]
@@ -156,9 +163,35 @@ def bootstrap(
         measures=tuple(measures),
         values=values.reshape(len(trials), len(measures)),
         draws=draws,
-        groups=len(np.unique(first.group)),
+        groups=units,
+        unit=unit,
         confidence=confidence,
     )
+
+
+def draws_of(trials: Trials, rounds: int, seed: int) -> Iterator[Floats]:
+    """Yields the weights (N,) of each round, by groups or by people."""
+    people = trials.people
+    if people is None or _units(trials)[1] == _GROUPS:
+        yield from draw(trials.group, rounds, seed)
+        return
+    for times in draw(np.arange(_counted(people)), rounds, seed):
+        yield np.where(people >= 0, times[people], 1.0).prod(1)
+
+
+_GROUPS = "groups of people"
+_PEOPLE = "people"
+
+
+def _units(trials: Trials) -> tuple[int, str]:
+    """How many are drawn, and what they are."""
+    groups = len(np.unique(trials.group))
+    people = 0 if trials.people is None else _counted(trials.people)
+    return (people, _PEOPLE) if groups < FEW and people > groups else (groups, _GROUPS)
+
+
+def _counted(people: Numbers) -> int:
+    return int(people.max(initial=-1)) + 1
 
 
 def draw(group: Numbers, rounds: int, seed: int) -> Iterator[Floats]:
@@ -187,5 +220,5 @@ def _reason(trials: Trials, measure: Measure) -> str:
 def _alike(one: Trials, other: Trials) -> bool:
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("fake", "group", "method")
+        for name in ("fake", "group", "method", "people")
     )

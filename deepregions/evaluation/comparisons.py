@@ -335,7 +335,7 @@ def _note(each: Evaluated) -> str:
     rule = "" if settings.level == "frame" else f" Faces become one by: {settings.rule.track_name}."
     return (
         f"Brackets hold {100 * settings.confidence:.0f} % of {settings.rounds} draws of the"
-        f" {groups} groups of people. n: trials with a verdict, and their share.{rule}"
+        f" {groups} {each.result.unit}. n: trials with a verdict, and their share.{rule}"
     )
 
 

@@ -27,6 +27,7 @@ from deepregions.scores import ScoreTable
 from deepregions.types import Region
 
 UNTRAINED: tuple[Kind, ...] = ("mean", "max")
+OF_PARTS: tuple[Kind, ...] = ("mean", "logistic")  # the others are for all networks together
 TITLES: Mapping[Kind, str] = {
     "mean": "mean",
     "max": "maximum",
@@ -76,20 +77,20 @@ def recipes(table: ScoreTable, rows: Sequence[str], kinds: Sequence[Kind]) -> li
     """Returns the fusions that some rows of a table allow: of two networks or more each."""
     there = [(table.detectors[d], str(table.regions[r])) for d, r in table.cells]
     cells = [cell for cell in there if cell[0] in rows]
-    groups: dict[str, list[tuple[str, str]]] = {
-        "detectors on the face": [cell for cell in cells if cell[1] == Region.ENTIRE]
-    }
+    parts = {"detectors on the face": [cell for cell in cells if cell[1] == Region.ENTIRE]}
     for row in rows:
-        parts = [cell for cell in cells if cell[0] == row and cell[1] != Region.ENTIRE]
-        groups[f"regions of {row.partition('.')[0]}"] = parts
-    groups["all"] = cells
-    found, seen = [], set[tuple[tuple[str, str], ...]]()
-    for name, group in groups.items():
-        if len(group) < 2 or tuple(group) in seen:
+        own = [cell for cell in cells if cell[0] == row and cell[1] != Region.ENTIRE]
+        parts[f"regions of {row.partition('.')[0]}"] = own
+    found = []
+    for name, group in (*parts.items(), ("all", cells)):
+        if len(group) < 2 or (name != "all" and group == cells):
             continue
-        seen.add(tuple(group))
         detectors, regions = (tuple(dict.fromkeys(axis)) for axis in zip(*group, strict=True))
-        found += [Recipe(f"{name}: {TITLES[k]}", k, detectors, regions) for k in kinds]
+        found += [
+            Recipe(f"{name}: {TITLES[kind]}", kind, detectors, regions)
+            for kind in kinds
+            if name == "all" or kind in OF_PARTS
+        ]
     return found
 
 

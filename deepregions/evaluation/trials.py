@@ -6,6 +6,7 @@ those (coverage) stands beside every figure.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ class Trials:
         fake: (N,) whether it is a fake.
         method: (N,) how it was made; ``"original"`` if genuine.
         group: (N,) int64 from 0, equal for trials that share people, directly or through others.
+        people: (N, P) int64 from 0, who is in each, -1 in places that are left; None if that is
+            not known.
 
     Raises:
         UsageError: Columns of different lengths, or a log-odds is infinite.
@@ -41,9 +44,11 @@ class Trials:
     fake: Bools
     method: Strings
     group: Numbers
+    people: Numbers | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(x) for x in (self.log_odds, self.fake, self.method, self.group)}
+        columns = (self.log_odds, self.fake, self.method, self.group, self.people)
+        lengths = {len(x) for x in columns if x is not None}
         if len(lengths) != 1:
             raise UsageError(f"trials of {self.name} have columns of different lengths")
         if bool(np.isinf(self.log_odds).any()):
@@ -80,7 +85,8 @@ class Trials:
     def select(self, rows: npt.NDArray[Any]) -> Trials:
         """Returns some trials: ``rows`` are numbers or a mask."""
         columns = {n: getattr(self, n)[rows] for n in ("log_odds", "fake", "method", "group")}
-        return replace(self, **columns)
+        people = None if self.people is None else self.people[rows]
+        return replace(self, people=people, **columns)
 
     def sample(self, threshold: float = NAN) -> Sample:
         """Returns the trials with a verdict, each counted once, as measures take them."""
@@ -117,6 +123,8 @@ class Groups(NamedTuple):
     """(N,) int64, equal for faces that share people, directly or through others."""
     video: Numbers
     """(N,) int64, equal for faces of one photo or video."""
+    people: Numbers
+    """(N, P) int64, who is in the photo or video of each, -1 in places that are left."""
 
 
 def frame_trials(
@@ -132,7 +140,7 @@ def frame_trials(
     """
     logits = _verdicts(table, log_odds)
     groups = groups or groups_of(table)
-    return Trials(name, logits, table.fake, table.method, groups.group)
+    return Trials(name, logits, table.fake, table.method, groups.group, groups.people)
 
 
 def video_trials(
@@ -155,7 +163,7 @@ def video_trials(
         groups: As there.
     """
     logits = _verdicts(table, log_odds)
-    group, video = groups or groups_of(table)
+    group, video, people = groups or groups_of(table)
     count = int(video.max()) + 1 if len(video) else 0
     there = np.flatnonzero(~np.isnan(logits))
     scores = _over_faces(video[there], table.track[there], logits[there], rule)
@@ -169,6 +177,7 @@ def video_trials(
         table.fake[first],
         table.method[first],
         group[first],
+        people[first],
     )
 
 
@@ -185,7 +194,21 @@ def groups_of(table: ScoreTable) -> Groups:
     root = connected(nodes)
     count = int(video.max()) + 1 if len(video) else 0
     of_video = _codes(np.array([root[f"v{number}"] for number in range(count)], dtype=np.object_))
-    return Groups(of_video[video], video)
+    return Groups(of_video[video], video, _people(pairs, count)[video])
+
+
+def _people(pairs: Iterable[tuple[int, tuple[str, ...]]], count: int) -> Numbers:
+    """Returns (V, P) numbers of who is in each video; a video of nobody known is one by itself."""
+    of_video: list[dict[str, None]] = [{} for _ in range(count)]
+    for number, names in sorted(pairs):
+        of_video[number] |= dict.fromkeys(f"p{name}" for name in names if name)
+    everybody: dict[str, int] = {}
+    most = max((len(names) for names in of_video), default=0)
+    people = np.full((count, max(1, most)), -1, dtype=np.int64)
+    for number, known in enumerate(of_video):
+        for place, name in enumerate(known or [f"v{number}"]):
+            people[number, place] = everybody.setdefault(name, len(everybody))
+    return people
 
 
 def development_threshold(trials: Trials) -> float:

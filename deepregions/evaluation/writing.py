@@ -21,7 +21,7 @@ from deepregions.evaluation.page import (
     write_evaluation_page,
 )
 from deepregions.evaluation.tables import Table, number, to_csv, to_latex, to_markdown
-from deepregions.files import atomic_file
+from deepregions.files import Names, atomic_file
 
 PAGE = "index.html"
 SCHEMA = "deepregions.evaluation"
@@ -55,13 +55,14 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
     for name, text in texts.items():
         with atomic_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
-    for chapter in chapters:
-        for drawing in chapter.drawings:
-            figures.save(drawing.figure, folder / "figures", drawing.stem)
+    names, drawn = Names(), {}
+    for drawing in (drawing for chapter in chapters for drawing in chapter.drawings):
+        stem = names.unused(drawing.stem)
+        drawn[drawing.stem] = figures.save(drawing.figure, folder / "figures", stem)[1]
     page = Page(
         title="Evaluation: " + ", ".join(each.database for each in outcome.evaluated),
         summary=summary(outcome),
-        sections=[_section(chapter) for chapter in chapters],
+        sections=[_section(chapter, drawn) for chapter in chapters],
         facts=facts,
     )
     write_evaluation_page(folder / PAGE, page)
@@ -110,7 +111,7 @@ def _json(outcome: Outcome, facts: Mapping[str, Any]) -> str:
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
-def _section(chapter: Chapter) -> Section:
+def _section(chapter: Chapter, drawn: Mapping[str, Path]) -> Section:
     return Section(
         heading=chapter.heading,
         text=chapter.text,
@@ -118,7 +119,7 @@ def _section(chapter: Chapter) -> Section:
         figures=[
             PageFigure(
                 drawing.title,
-                figures.svg_text(drawing.figure),
+                drawn[drawing.stem].read_text(encoding="utf-8"),
                 drawing.caption,
                 figures.alt_text(drawing.figure),
             )

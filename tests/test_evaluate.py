@@ -1,0 +1,235 @@
+"""``deepregions evaluate`` through its real entry point, on forged drawn faces."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from networks import member, xception
+from sklearn.metrics import roc_auc_score
+
+from deepregions.commands.cli import run
+from deepregions.data.store import FaceRecord, FaceStore, create_store
+from deepregions.data.toy import write_toy_store
+from deepregions.detectors import DSPFWA
+from deepregions.errors import UsageError
+from deepregions.evaluation.running import read_attributes
+from deepregions.types import Region
+from deepregions.weights.bundle import save_bundle
+
+LOOSE = ["--gates.min_size", "0", "--gates.min_sharpness", "0", "--device", "cpu"]
+
+
+def relabelled(source: Path, out: Path, name: str, **values: Any) -> Path:
+    """A copy of a store under another database's name."""
+    store = FaceStore(source)
+    faces: list[FaceRecord] = [replace(face, **values) for face in store]
+    create_store(out, replace(store.info, database=name), faces)
+    return out
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stores, and bundles of networks that were trained on either."""
+    folder = tmp_path_factory.mktemp("made")
+    for name, seed in (("one", 1), ("two", 2)):
+        write_toy_store(folder / f"toy-{name}", count=72, seed=seed, size=96)
+        relabelled(folder / f"toy-{name}", folder / name, name)
+        torch.manual_seed(seed)
+        members = [member(xception(), region, name) for region in (Region.ENTIRE, Region.EYES)]
+        if name == "one":
+            other = DSPFWA(size=64, pyramid="adaptive").eval()
+            members.append(member(other, Region.ENTIRE, name))
+        save_bundle(members, folder / f"bundle-{name}")
+    return folder
+
+
+def evaluate(made: Path, out: Path, *more: str, stores: str = "one two") -> int:
+    bundles = [str(made / f"bundle-{name}") for name in ("one", "two")]
+    paths = [str(made / name) for name in stores.split()]
+    words = ["evaluate", "--bundle", *bundles, "--store", *paths, "--out", str(out)]
+    return run([*words, *LOOSE, "--rounds", "30", *more])
+
+
+@pytest.fixture(scope="module")
+def evaluated(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    assert evaluate(made, out, "--robustness", "jpeg", "frames") == 0
+    return out
+
+
+def test_figures_are_those_of_the_scores(evaluated: Path) -> None:
+    results = json.loads((evaluated / "results.json").read_text())
+    table = pq.read_table(evaluated / "scores" / "one.parquet").to_pylist()
+    assert {row["split"] for row in table} == {"val", "test"}
+    for detector in ("xception.one", "xception.two", "dsp-fwa"):
+        own = [
+            row
+            for row in table
+            if row["split"] == "test" and row["detector"] == detector and row["region"] == "entire"
+        ]
+        videos: dict[str, list[dict[str, Any]]] = {}
+        for row in own:
+            videos.setdefault(row["video"], []).append(row)
+        scores = [np.mean([row["log_odds"] for row in rows]) for rows in videos.values()]
+        labels = [rows[0]["label"] for rows in videos.values()]
+        name, _, trained = detector.partition(".")
+        trained = trained or "one"
+        found = results["databases"]["one"][f"{name} entire ({trained})"]["measures"]["auc"]
+        assert found["value"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
+        assert found["n"] == len(scores)
+        assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_there_is_a_row_for_every_network_and_fusion(evaluated: Path) -> None:
+    results = json.loads((evaluated / "results.json").read_text())
+    for database in ("one", "two"):
+        names = set(results["databases"][database])
+        for trained in ("one", "two"):
+            assert f"xception eyes ({trained})" in names
+            for kind in ("mean", "weighted mean", "logistic regression", "learned head"):
+                assert f"all: {kind} ({trained})" in names
+            # a threshold of each, from the development part of what it was trained on
+            here = results["databases"]["one"][f"xception eyes ({trained})"]["threshold"]
+            there = results["databases"]["two"][f"xception eyes ({trained})"]["threshold"]
+            assert here == there
+        assert "detectors on the face: mean (one)" in names
+        assert "detectors on the face: mean (two)" not in names  # there is one only
+        calibrated = results["databases"][database]["all: mean (one)"]["measures"]["llr"]
+        assert calibrated["min_cllr"]["value"] <= calibrated["cllr"]["value"]
+
+
+def test_everything_is_written(evaluated: Path) -> None:
+    page = (evaluated / "index.html").read_text()
+    for words in ("Across databases", "Robustness", "ROC on one", "Tippett", "<svg", "deepregions"):
+        assert words in page
+    with (evaluated / "tables.csv").open() as stream:
+        tables = {row["table"] for row in csv.DictReader(stream)}
+    assert any(name.startswith("Within one") for name in tables)
+    assert any(name.startswith("Across databases: EER") for name in tables)
+    assert any("JPEG quality" in name for name in tables)
+    assert (evaluated / "tables.md").read_text().count("|") > 100
+    assert r"\toprule" in (evaluated / "tables.tex").read_text()
+    stems = {path.stem for path in (evaluated / "figures").iterdir()}
+    for stem in ("one-roc", "one-det", "two-histogram", "one-tippett", "one-robustness-jpeg"):
+        assert stem in stems
+        assert (evaluated / "figures" / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_second_run_scores_nothing_and_says_the_same(
+    made: Path, evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(evaluated, tmp_path / "out")
+    before = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr("deepregions.analysis.scoring.Scorer.score", refuse)
+    assert evaluate(made, tmp_path / "out", "--fusions", "mean") == 0
+    after = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]
+    for database, systems in after.items():
+        assert systems == {name: before[database][name] for name in systems}
+
+
+def test_one_class_only_is_exit_4(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FaceStore(made / "one")
+    genuine = [face for face in store if not face.label]
+    create_store(tmp_path / "genuine", store.info, genuine)
+    words = ["evaluate", "--bundle", str(made / "bundle-one"), "--store", str(tmp_path / "genuine")]
+    assert run([*words, "--out", str(tmp_path / "out"), *LOOSE]) == 4
+    error = capsys.readouterr().err
+    assert "no fake" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_without_a_development_part_nothing_is_trained(made: Path, tmp_path: Path) -> None:
+    store = FaceStore(made / "one")
+    create_store(tmp_path / "s", store.info, [face for face in store if face.split == "test"])
+    words = ["evaluate", "--bundle", str(made / "bundle-one"), "--store", str(tmp_path / "s")]
+    words += ["--fusions", "mean", "logistic"]
+    assert run([*words, "--out", str(tmp_path / "out"), *LOOSE, "--rounds", "0"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]["one"]
+    assert "all: mean (one)" in results or "all: mean" in results
+    assert not any("logistic" in name for name in results)
+    for system in results.values():
+        assert system["threshold"] is None
+        assert system["measures"]["accuracy"]["value"] is None
+        assert "development" in system["measures"]["accuracy"]["reason"]
+        assert "llr" not in system["measures"]
+
+
+def test_attributes_make_slices(made: Path, tmp_path: Path) -> None:
+    store = FaceStore(made / "one")
+    people = sorted({name for face in store for name in face.identities})
+    table = "identity,eyes\n" + "".join(
+        f"{name},{'blue' if n % 2 else 'brown'}\n" for n, name in enumerate(people)
+    )
+    (tmp_path / "people.csv").write_text(table)
+    more = ["--attributes", str(tmp_path / "people.csv"), "--fusions", "mean"]
+    assert evaluate(made, tmp_path / "out", *more, stores="one") == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "AUC on one by eyes" in page
+    with (tmp_path / "out" / "tables.csv").open() as stream:
+        own = [row for row in csv.DictReader(stream) if row["table"] == "AUC on one by eyes"]
+    assert {row["column"] for row in own} == {"blue", "brown"}
+    total = {
+        row["column"]: int(row["n"]) for row in own if row["row"].startswith("xception entire")
+    }
+    assert sum(total.values()) == len({face.video for face in store if face.split == "test"})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--fusions", "vote"], "no fusion 'vote'"),
+        (["--robustness", "rain"], "no robustness to 'rain'"),
+        (["--rounds", "-1"], "-1 rounds"),
+        (["--attributes", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["--models", "models"], "do not go together"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    made: Path, tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(made, tmp_path / "out", *more, stores="one") == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_two_stores_of_one_database_or_none_are_refused(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(made, tmp_path / "out", stores="one one") == 2
+    assert "two stores are of one" in capsys.readouterr().err
+    assert evaluate(made, tmp_path / "out", stores="nothing") != 0
+    assert "no store at" in capsys.readouterr().err
+
+
+def test_attributes_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("identity,age,sex\na,old,f\nb,young,\nc,old,m\n")
+    assert read_attributes(file) == {
+        "age": {"old": {"a", "c"}, "young": {"b"}},
+        "sex": {"f": {"a"}, "m": {"c"}},
+    }
+    file.write_text("name,age\na,old\n")
+    with pytest.raises(UsageError, match="no column 'identity'"):
+        read_attributes(file)
+
+
+def test_labels_and_scores_decide_not_the_order(evaluated: Path) -> None:
+    rows = pq.read_table(evaluated / "scores" / "two.parquet").to_pylist()
+    keys = [row["key"] for row in rows]
+    assert len(set(keys)) * 3 * 2 == len(keys)
+    assert np.isfinite([row["log_odds"] for row in rows if row["valid"]]).all()
