@@ -13,7 +13,7 @@ than that, and can lie on black.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -58,6 +58,12 @@ class Heat:
     def empty(self) -> Tensor:
         """(B,) bool, where there is no heat at all."""
         return self.maps.flatten(1).amax(1) <= 0
+
+    def of(self, face: int) -> Heat:
+        """Returns the heat of one face, as a batch of one."""
+        one = slice(face, face + 1)
+        tensors = {name: getattr(self, name)[one] for name in ("crops", "maps", "box", "mask")}
+        return replace(self, **tensors)
 
     def on_crop(self) -> Tensor:
         """Returns the heat over the crop, (B, S, S) float32."""

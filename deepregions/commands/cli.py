@@ -22,6 +22,7 @@ from deepregions.commands import (
     demo,
     detect,
     doctor,
+    explain,
     forge,
     import_,
     models,
@@ -40,6 +41,7 @@ _ALIASES = {"database": ("--ddbb",)}  # as the paper's program calls it
 
 _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
+    explain.explain,
     segment.segment,
     databases.databases,
     prepare.prepare,

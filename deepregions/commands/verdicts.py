@@ -132,7 +132,7 @@ class Verdicts:
             self._table.add(result)
         else:
             self._print_table(result)
-        _say(result)
+        say(result)
         picture = None
         if analysis.top is not None and (self._archive is not None or self._output.show):
             picture = draw_verdict(result, analysis.top, self._facts["models"])
@@ -181,7 +181,7 @@ class Verdicts:
             self._console.print(f"  note: {escape(printable(warning))}", highlight=False)
 
 
-def _say(result: InputResult) -> None:
+def say(result: InputResult) -> None:
     """Says on standard error why there is no score, in one line."""
     if result.status is Status.OK:
         return
