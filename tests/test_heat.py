@@ -6,13 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import landmarks, member, picture
+from networks import Bright, landmarks, member, picture
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deepregions.analysis.heat import Heat, grad_cam, heats, heats_segmented, share
 from deepregions.detectors import DSPFWA, Capsule, RegionDetector, Xception
-from deepregions.detectors.base import Attention
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.regions import mirror
@@ -22,39 +21,19 @@ from deepregions.types import REGIONS, Region
 SIZE = 200
 
 
-class Bright(RegionDetector):
-    """A detector that looks for brightness: its map is the crop's grey in cells of 8x8 pixels."""
-
-    name = "bright"
-
-    def __init__(self, size: int = SIZE, weight: float = 1.0) -> None:
-        super().__init__(
-            size=size, normalisation="unit", optimizer=torch.optim.SGD, lr_scheduler=None
-        )
-        self.pool = nn.Conv2d(3, 2, 8, stride=8, bias=False)
-        self.classifier = nn.Linear(2, 2, bias=False)
-        with torch.no_grad():
-            self.pool.weight.fill_(1 / 192)
-            self.pool.weight[1].neg_()
-            self.classifier.weight.copy_(torch.tensor([[0.0, 0.0], [weight, 0.0]]))
-
-    @property
-    def head(self) -> nn.Module:
-        return self.classifier
-
-    @property
-    def attention(self) -> Attention:
-        return Attention(self.pool, 3.5, 8)
-
-    def network(self, x: Tensor) -> Tensor:
-        return self.classifier(self.pool(x).mean((2, 3)))
+SMALL = 112  # of detectors whose heat is compared number by number
 
 
-@pytest.fixture(scope="module", params=[Xception, Capsule, DSPFWA], ids=lambda kind: kind.name)
+@pytest.fixture(scope="module", params=["xception", "capsule", "dsp-fwa"])
 def detector(request: pytest.FixtureRequest) -> Iterator[RegionDetector]:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        yield request.param(size=SIZE).eval()
+        kinds = {
+            "xception": lambda: Xception(SMALL),
+            "capsule": lambda: Capsule(SMALL),
+            "dsp-fwa": lambda: DSPFWA(SMALL, pyramid="adaptive"),
+        }
+        yield kinds[request.param]().eval()
 
 
 def by_hand(detector: RegionDetector, crops: Tensor) -> Tensor:
@@ -78,10 +57,10 @@ def by_hand(detector: RegionDetector, crops: Tensor) -> Tensor:
 
 
 def test_agrees_with_autograd_by_hand(detector: RegionDetector) -> None:
-    crops = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    crops = torch.rand(2, 3, SMALL, SMALL, generator=torch.Generator().manual_seed(0))
     expected = by_hand(detector, crops)
     found = grad_cam(detector, crops)
-    assert found.shape[1:] == ((25, 25) if isinstance(detector, Capsule) else (7, 7))
+    assert found.shape[1:] == ((14, 14) if isinstance(detector, Capsule) else (4, 4))
     other = grad_cam(detector, crops, towards="genuine")
     scale = float(expected.abs().amax())
     assert scale > 0
@@ -92,8 +71,8 @@ def test_agrees_with_autograd_by_hand(detector: RegionDetector) -> None:
 def test_xception_has_a_closed_form() -> None:
     """Its map is averaged before a linear layer: heat over all cells is the log-odds themselves."""
     torch.manual_seed(5)
-    detector = Xception(size=SIZE).eval()
-    crops = torch.rand(1, 3, SIZE, SIZE)
+    detector = Xception(size=SMALL).eval()
+    crops = torch.rand(1, 3, SMALL, SMALL)
     signed = grad_cam(detector, crops) - grad_cam(detector, crops, towards="genuine")
     with torch.no_grad():
         logits = detector(crops).item()
@@ -102,7 +81,7 @@ def test_xception_has_a_closed_form() -> None:
 
 
 def test_leaves_no_trace_and_works_frozen_and_under_inference(detector: RegionDetector) -> None:
-    crops = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    crops = torch.rand(3, 3, SMALL, SMALL, generator=torch.Generator().manual_seed(1))
     expected = grad_cam(detector, crops)
     detector.train()
     modes = [module.training for module in detector.modules()]
@@ -135,6 +114,21 @@ def test_a_linear_network_has_a_closed_form() -> None:
     assert grad_cam(Bright(weight=-2.0), crops).count_nonzero() == 0
 
 
+def test_what_rounding_leaves_is_no_heat() -> None:
+    """Grey in which a network looks for more green than red: weights that cancel out, nearly."""
+    detector = Bright(colour=(-1.0, 1.0, 0.0))
+    grey = torch.rand(2, 1, SIZE, SIZE).expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        detector.classifier.weight[1] = torch.tensor([1.0, 0.5])
+        detector.pool.weight[1] = -2 * detector.pool.weight[0] * (1 + 1e-7)
+    crops = grey.clone()
+    crops[:, 1] += 0.1
+    with torch.no_grad():
+        maps = detector.pool(crops)
+    assert maps.abs().amin() > 0.03  # each channel sees something
+    assert grad_cam(detector, crops).count_nonzero() == 0
+
+
 def test_answers_that_are_no_numbers_are_no_heat() -> None:
     assert grad_cam(Bright(), torch.full((1, 3, SIZE, SIZE), torch.nan)).count_nonzero() == 0
 
@@ -156,10 +150,8 @@ def mean_pool(x: Tensor, kernel_size: int, stride: int, padding=0, *args, ceil_m
     [
         (Xception, {}),
         (Xception, {"size": 224}),
-        (Xception, {"size": 224, "padding": "symmetric"}),
-        (Capsule, {}),
+        (Capsule, {"size": 96}),
         (DSPFWA, {}),
-        (DSPFWA, {"size": 224}),
     ],
 )
 def test_cells_are_where_the_network_has_them(

@@ -162,12 +162,12 @@ def draw_shares(explanation: FaceExplanation) -> Image.Image:
     detectors, regions = explanation.by_detector, explanation.by_region
     bars = max(len(detectors), len(regions))
     figure = Figure(figsize=(9.0, 1.5 + 0.42 * bars), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=False, gridspec_kw={"wspace": 0.12})
     cells = [cell for cell in explanation.cells if cell.share is not None]
     by_region = [(str(cell.region), cell.share or 0.0) for cell in cells]
     by_detector = [(cell.detector, cell.share or 0.0) for cell in cells]
-    _bars(left, regions, by_region, "By region")
-    _bars(right, detectors, by_detector, "By detector")
+    _bars(left, regions, by_region, "By region", bars)
+    _bars(right, detectors, by_detector, "By detector", bars)
     total = explanation.shares.total
     figure.suptitle(
         f"What the fused log-odds {total:+.2f} is made of: red towards fake, green away from it",
@@ -180,7 +180,7 @@ def draw_shares(explanation: FaceExplanation) -> Image.Image:
 
 
 def _bars(
-    axes: Axes, sums: Mapping[str, float], cells: Sequence[tuple[str, float]], title: str
+    axes: Axes, sums: Mapping[str, float], cells: Sequence[tuple[str, float]], title: str, rows: int
 ) -> None:
     names, values = list(sums), list(sums.values())
     places = range(len(names))
@@ -195,7 +195,7 @@ def _bars(
         axes.scatter(x, y, 20, "black", zorder=3, linewidths=0.8, edgecolors="white")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(places, [printable(name) for name in names], parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(rows - 0.4, -0.6)
     axes.margins(x=0.06)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("adds to the log-odds", fontsize=9)

@@ -26,6 +26,8 @@ from deepregions.faces.cropping import RegionCropper, resize
 from deepregions.system import Cut, Member, System
 from deepregions.types import Region
 
+_NOISE = 1e-6  # of the sum of what cancels out: some roundings of float32
+
 Towards = Literal["fake", "genuine"]
 """What the heat speaks for; ``genuine`` is what Grad-CAM's paper calls counterfactual."""
 
@@ -133,8 +135,11 @@ def grad_cam(
     with torch.inference_mode(False), torch.enable_grad(), evaluating(detector), cudnn:
         for part in torch.split(crops.detach(), batch_size):
             # Cloned: autograd does not take what was made in inference mode.
-            heat: Tensor = gradients.attribute(part.clone())
-            found.append(heat.detach()[:, 0].float())
+            terms: Tensor = gradients.attribute(part.clone(), attr_dim_summation=False)
+            terms = terms.detach().float()
+            total = terms.sum(1)
+            # Where channels cancel out, what is left of rounding is no heat.
+            found.append(torch.where(total.abs() > _NOISE * terms.abs().sum(1), total, 0.0))
     heat = torch.cat(found).nan_to_num(0.0, 0.0, 0.0)
     return (heat if towards == "fake" else -heat).clamp(min=0)
 
