@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.explaining import CellExplanation, FaceExplanation, to_json
-from deepregions.analysis.overlay import legend, outlined, overlay
+from deepregions.analysis.overlay import legend, overlay, tile
 from deepregions.analysis.picture import centred, colour_of, fitting, font
 from deepregions.analysis.report import HeatMap, write_page
 from deepregions.analysis.report.pictures import from_pixels
@@ -125,8 +125,7 @@ def _draw_cell(
         said = "no network" if cell is None else "no answer"
         centred(draw, x, y + _TILE // 2 - 10, said, _FAINT)
         return
-    tile = from_pixels(outlined(overlay(cell.crop, cell.heat), cell.mask))
-    picture.paste(tile.resize((_TILE, _TILE), Image.Resampling.BILINEAR), (x, y))
+    picture.paste(from_pixels(tile(cell.crop, cell.heat, cell.mask, _TILE)), (x, y))
     score = probability(cell.log_odds)
     if score is not None:
         centred(draw, x, y + _TILE + 2, f"{score:.3f}", colour_of(score), bold=True)

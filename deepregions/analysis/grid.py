@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from deepregions.analysis.heat import Heat
-from deepregions.analysis.overlay import legend, outlined, overlay
+from deepregions.analysis.overlay import legend, tile
 from deepregions.analysis.picture import centred, fitting, font
 from deepregions.analysis.report.pictures import from_pixels
 from deepregions.analysis.results import probability
@@ -126,7 +126,7 @@ def heat_picture(heat: Heat, face: int = 0) -> tuple[Tensor, float | None]:
         (3, S, S) uint8 on the CPU, the region outlined; and the share, None without heat.
     """
     one = heat.of(face)
-    picture = outlined(overlay(one.crops[0], one.on_crop()[0]), one.mask[0])
+    picture = tile(one.crops[0], one.on_crop()[0], one.mask[0], _TILE)
     return picture, None if bool(one.empty) else float(one.inside())
 
 
@@ -197,8 +197,8 @@ def _draw(
         return
     colour = _RIGHT if right else _WRONG
     draw.rectangle((x, y, x + side - 1, y + side - 1), colour)
-    tile = from_pixels(example.image).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
-    picture.paste(tile, (x + _EDGE, y + _EDGE))
+    shown = from_pixels(example.image).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
+    picture.paste(shown, (x + _EDGE, y + _EDGE))
     pick = example.pick
     called = "fake" if pick.log_odds >= pick.threshold else "real"
     said = f"{probability(pick.log_odds):.3f}: called {called}"

@@ -40,6 +40,24 @@ def overlay(picture: Tensor, heat: Tensor) -> Tensor:
     return (mixed.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def tile(crop: Tensor, heat: Tensor, mask: Tensor, side: int) -> Tensor:
+    """Draws what a network saw: its crop with the heat over it and the region's outline.
+
+    Args:
+        crop: (3, S, S) float in [0, 1].
+        heat: (S, S) float, 0 or more.
+        mask: (S, S) bool, where the region is.
+        side: Of the picture, in pixels.
+
+    Returns:
+        (3, side, side) uint8 on the CPU.
+    """
+    smooth = torch.cat([crop.cpu(), heat.cpu()[None]])[None]
+    scaled = functional.interpolate(smooth, (side, side), mode="bilinear")[0]
+    region = functional.interpolate(mask.cpu()[None, None].float(), (side, side), mode="bilinear")
+    return outlined(overlay(scaled[:3], scaled[3]), region[0, 0] >= 0.5)
+
+
 def outlined(picture: Tensor, mask: Tensor) -> Tensor:
     """Draws the outline of a region on a picture, two pixels wide, white with black outside.
 
