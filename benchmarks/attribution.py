@@ -58,7 +58,7 @@ def main() -> None:
                 said = "{:.3f} [{:.3f}, {:.3f}]".format(*value)
             else:
                 said = f"{value:.4g}"
-            print(f"  {what:<22}{said}")
+            print(f"  {what:<26}{said}")
 
 
 if __name__ == "__main__":

@@ -185,9 +185,10 @@ def _bars(
     places = range(len(names))
     colours = [_FAKE if value > 0 else _GENUINE for value in values]
     axes.barh(places, values, 0.62, color=colours, alpha=0.85)
+    digits = 2 if max(map(abs, values), default=0.0) >= 0.1 else 3
     for place, value in zip(places, values, strict=True):
         edge = axes.get_yaxis_transform()  # x in shares of the plot, beside which no point lies
-        axes.text(1.02, place, f"{value:+.2f}", va="center", fontsize=9, transform=edge)
+        axes.text(1.02, place, f"{value:+.{digits}f}", va="center", fontsize=9, transform=edge)
     if len(cells) > len(names):
         y = [names.index(name) for name, _ in cells]
         x = [value for _, value in cells]
@@ -215,9 +216,16 @@ def heatmaps_of(explanation: FaceExplanation) -> list[HeatMap]:
         shown.thumbnail((_ON_PAGE, _ON_PAGE), Image.Resampling.LANCZOS)
         pixels = torch.frombuffer(bytearray(shown.tobytes()), dtype=torch.uint8)
         image = pixels.view(shown.height, shown.width, 3).permute(2, 0, 1)
-        track = evidence.face.track
         found.append(
-            HeatMap(track, cell.detector, cell.region, image, cell.inside, empty=cell.empty)
+            HeatMap(
+                evidence.face.track,
+                cell.detector,
+                cell.region,
+                image,
+                cell.inside,
+                cell.empty,
+                explanation.towards,
+            )
         )
     return found
 

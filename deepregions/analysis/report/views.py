@@ -36,6 +36,7 @@ class HeatMap:
         image: (3, H, W) uint8 RGB, the heat over the face.
         inside: The share of the heat that lies inside the region's mask, if it was measured.
         empty: There is no heat at all: the picture is there to show just that.
+        towards: What the heat speaks for, ``"fake"`` or ``"genuine"``.
     """
 
     track: int
@@ -44,6 +45,7 @@ class HeatMap:
     image: Tensor
     inside: float | None = None
     empty: bool = False
+    towards: str = "fake"
 
 
 @dataclass(frozen=True)
