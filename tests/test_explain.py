@@ -445,7 +445,7 @@ def test_heat_of_a_network_that_does_not_know_is_where_it_always_is(painted: Fac
     assert figures["region has most"][0] == pytest.approx(1 / 3)
     low, high = figures["region has most"][1:]
     assert low < 1 / 3 < high
-    assert figures["region had most before"][0] == pytest.approx(1 / 3)
+    assert figures["of those with heat before"][0] == pytest.approx(1 / 3)
     assert figures["forged less before"][0] == pytest.approx(0.0, abs=0.01)
 
 

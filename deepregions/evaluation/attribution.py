@@ -7,10 +7,10 @@ Of the heat of a network for the entire face, towards fake, is measured
   of faces has the latter, too;
 - how often the forged region is the one of the three with the most heat for its area. Where regions
   are drawn evenly, that is 1/3 for heat that does not know what was forged, whatever it prefers;
-  on the same faces as they were it must be so.
+  of the same faces as they were, those that have heat should give that.
 
 Intervals are 95 %, by bootstrap over people, as a person's forgeries by several methods are alike.
-Faces without any heat are counted and left out of shares; in the rates they are misses.
+Faces without any heat are counted and left out of shares; in the rate they are misses.
 """
 
 from __future__ import annotations
@@ -154,14 +154,24 @@ def summarise(found: Sequence[Measured]) -> dict[str, float | tuple[float, float
     return {
         "forgeries": len(found),
         "without heat": int((~heated).sum()),
+        "without heat before": int(np.isnan(before[:, 0]).sum()),
         "called fake": float(np.mean([each.called for each in found])),
         "share of heat": bootstrap(own, people),
         "share of area": bootstrap(np.where(heated, areas[one, place], np.nan), people),
         "share of heat before": bootstrap(np.where(heated, before[one, place], np.nan), people),
         "forged less before": bootstrap(own - before[one, place], people),
         "region has most": bootstrap(_densest(shares, areas) == place, people),
-        "region had most before": bootstrap(_densest(before, areas) == place, people),
+        "of those with heat": _rate(shares, areas, place, people),
+        "of those with heat before": _rate(before, areas, place, people),
     }
+
+
+def _rate(
+    shares: Floats, areas: Floats, place: npt.NDArray[np.int64], people: Sequence[str]
+) -> tuple[float, float, float]:
+    """How often the region in its place has the most heat for its area, where there is heat."""
+    densest = _densest(shares, areas)
+    return bootstrap(np.where(densest >= 0, densest == place, np.nan), people)
 
 
 def _densest(shares: Floats, areas: Floats) -> npt.NDArray[np.int64]:
