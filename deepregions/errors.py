@@ -18,7 +18,8 @@ class DeepregionsError(Exception):
     Args:
         message: What is wrong, naming the file or the value.
         hint: What to do about it.
-        exit_code: What a command exits with: 2 for wrong usage, 1 otherwise.
+        exit_code: What a command exits with: 2 for wrong usage, 4 where there is nothing to
+            measure, 1 otherwise.
     """
 
     exit_code = 1
@@ -59,6 +60,12 @@ class BundleError(DeepregionsError):
 
 class StoreError(DeepregionsError):
     """A face store that is missing, incomplete or of an unknown schema."""
+
+
+class UndefinedMetricError(DeepregionsError):
+    """Scores of one class only, or none: there is nothing to measure."""
+
+    exit_code = 4
 
 
 class MissingExtraError(DeepregionsError):

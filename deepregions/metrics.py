@@ -7,20 +7,19 @@ figures take the mean log-odds of a video's faces.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-NAN = math.nan
+from deepregions import ranking
+from deepregions.ranking import NAN, Tally
 
 
 def area_under_curve(scores: Tensor, labels: Tensor) -> float:
-    """Returns the area under the ROC curve: how often a fake scores above a genuine face.
-
-    Ties count half, as in Hanley and McNeil 1982 and scikit-learn.
+    """Returns the area under the ROC curve, see :func:`deepregions.ranking.area_under_curve`.
 
     Args:
         scores: (N,) any finite numbers, higher is more fake.
@@ -30,19 +29,11 @@ def area_under_curve(scores: Tensor, labels: Tensor) -> float:
         A number in [0, 1]; NaN where a class is absent or a score is NaN.
     """
     counts = _counts(scores, labels)
-    if counts is None:
-        return NAN
-    _, fake, genuine = counts
-    below = genuine.sum() - genuine.cumsum(0)
-    doubled = (fake * (2 * below + genuine)).sum()  # exact in int64 up to 10^9 scores
-    return float(doubled) / (2.0 * float(fake.sum()) * float(genuine.sum()))
+    return NAN if counts is None else ranking.area_under_curve(counts)
 
 
 def equal_error_rate(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Returns the error rate where as many fakes are missed as genuine faces are accused.
-
-    The ROC curve is taken as the straight lines between its operating points, so the rate is
-    where that curve meets the diagonal on which both errors are equal.
+    """Returns the equal error rate, see :func:`deepregions.ranking.equal_error_rate`.
 
     Args:
         scores: (N,) any finite numbers, higher is more fake.
@@ -53,21 +44,7 @@ def equal_error_rate(scores: Tensor, labels: Tensor) -> tuple[float, float]:
         Both are NaN where a class is absent or a score is NaN.
     """
     counts = _counts(scores, labels)
-    if counts is None:
-        return NAN, NAN
-    values, fake, genuine = counts
-    accused = genuine.cumsum(0).double() / genuine.sum()
-    missed = 1.0 - fake.cumsum(0).double() / fake.sum()
-    gap = accused - missed  # rises from above -1 at the strictest threshold to 1
-    after = int((gap >= 0).nonzero()[0])
-    if after == 0:  # the curve starts at (0, 1), where the threshold is beyond every score
-        left_accused, left_gap, nearest = 0.0, -1.0, 0
-    else:
-        left_accused, left_gap = float(accused[after - 1]), float(gap[after - 1])
-        nearest = after if float(gap[after]) <= -left_gap else after - 1
-    share = -left_gap / (float(gap[after]) - left_gap)
-    rate = left_accused + share * (float(accused[after]) - left_accused)
-    return rate, float(values[nearest])
+    return (NAN, NAN) if counts is None else ranking.equal_error_rate(counts)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -80,22 +57,16 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     Returns:
         A number in [0, 1]; NaN where there is nothing to judge or a log-odds is NaN.
     """
-    if len(logits) == 0 or bool(logits.isnan().any()):
-        return NAN
-    return float(((logits >= 0) == (labels == 1)).double().mean())
+    counts = _counts(logits, labels)
+    return NAN if counts is None else ranking.accuracy(counts, 0.0)
 
 
-def _counts(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Returns the distinct scores, highest first, with the fakes and genuine faces at each."""
-    scores, fake = scores.detach().cpu().double(), (labels.detach().cpu() == 1).long()
-    genuine = 1 - fake
-    if bool(scores.isnan().any()) or not bool(fake.any()) or not bool(genuine.any()):
+def _counts(scores: Tensor, labels: Tensor) -> Tally | None:
+    """Counts scores, unless one is NaN."""
+    values = scores.detach().cpu().double().numpy()
+    if bool(np.isnan(values).any()):
         return None
-    values, place = torch.unique(scores, return_inverse=True)
-    at = torch.zeros(2, len(values), dtype=torch.int64)
-    at.index_add_(1, place, torch.stack([fake, genuine]))
-    at = at.flip(1)
-    return values.flip(0), at[0], at[1]
+    return ranking.tally(values, (labels.detach().cpu() == 1).numpy())
 
 
 class VerificationMetrics(Metric):

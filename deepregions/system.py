@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper, resize
 from deepregions.faces.resampling import Resample
-from deepregions.fusion import MeanFusion
+from deepregions.fusion import Fusion, MeanFusion
 from deepregions.types import REGIONS, Region
 
 
@@ -74,15 +75,20 @@ class SystemOutput(NamedTuple):
 class System(nn.Module):
     """All members side by side.
 
+    Args:
+        members: The networks.
+        fusion: How their answers become one, trained for exactly these; their mean, if left out.
+
     Attributes:
         rows: D names: the detector, with the database where a detector was trained on several.
         regions: R regions, in the paper's order.
 
     Raises:
-        UsageError: No member, or two for the same detector, region and database.
+        UsageError: No member, or two for the same detector, region and database; or the fusion is
+            for others.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], fusion: Fusion | None = None) -> None:
         super().__init__()
         if not members:
             raise UsageError("there is no network to score with", "pass at least one --bundle")
@@ -103,7 +109,9 @@ class System(nn.Module):
             RegionCropper(cut.size, regions, cut.layout, cut.resample)
             for cut, regions in self.cuts.items()
         )
-        self.fusion = MeanFusion()
+        names = [(self.rows[row], self.regions[column]) for row, column in self.cells]
+        own = copy.deepcopy(fusion or MeanFusion())  # it belongs to this matrix from here on
+        self.fusion = own.bind(self.rows, self.regions, names)
         self.eval()
 
     def forward(

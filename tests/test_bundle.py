@@ -92,7 +92,7 @@ def test_nothing_is_left_of_a_bundle_that_could_not_be_written(tmp_path: Path) -
     ("changes", "message"),
     [
         ({"schema": "other"}, "not a bundle's manifest"),
-        ({"version": 3}, "version 3.*update deepregions"),
+        ({"version": 4}, "version 4.*update deepregions"),
         ({"version": 0}, "version 0"),
         ({"members": []}, "names no network"),
         ({"members": [{}]}, "not as a bundle's should be"),

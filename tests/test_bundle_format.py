@@ -12,12 +12,15 @@ import torch
 from networks import SIZE, member
 from safetensors.torch import save_file
 
+import deepregions.fusion
 from deepregions import detectors
+from deepregions.calibration import Calibration, Development
 from deepregions.detectors import Capsule, RegionDetector, Xception
 from deepregions.errors import BundleError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import sha256
+from deepregions.fusion import Fusion, LogisticFusion
 from deepregions.system import Member
 from deepregions.types import Region
 from deepregions.weights.bundle import VERSION, load_bundle, read_manifest, save_bundle
@@ -139,10 +142,24 @@ def documented(table: int) -> set[str]:
     return {key for row in rows for key in re.findall(r"`(\w+)`", row.split("|")[1])}
 
 
-def test_the_document_names_every_key_and_no_other(bundle: Path) -> None:
-    manifest = json.loads((bundle / "bundle.json").read_text())
+def test_the_document_names_every_key_and_no_other(tmp_path: Path) -> None:
+    members = [member(Capsule(size=64).eval(), Region.EYES)]
+    about = Development("made", "f00d", "val", 7, 7)
+    calibration = Calibration("logistic", {"slope": 1.0, "offset": 0.0}, -1.0, 1.0, "x", about)
+    fusion = LogisticFusion([("capsule", Region.EYES)])
+    save_bundle(members, tmp_path / "one", fusion=fusion, calibration=calibration)
+    manifest = json.loads((tmp_path / "one" / "bundle.json").read_text())
     assert documented(0) == set(manifest)
     assert documented(1) == set(manifest["members"][0])
+    assert documented(3) == set(manifest["fusion"])
+    assert documented(4) == set(manifest["calibration"])
+    words = set(re.findall(r"`(\w+)`", section("bundle.json")))
+    assert words >= {*manifest["calibration"]["development"], *fusion.settings()}
+    fusions = [getattr(deepregions.fusion, name) for name in deepregions.fusion.__all__]
+    kinds = {
+        each.__name__ for each in fusions if isinstance(each, type) and issubclass(each, Fusion)
+    }
+    assert words >= kinds - {"Fusion", "TrainedFusion"}  # bases
 
 
 def test_what_the_document_says_of_training_is_in_the_card() -> None:

@@ -150,7 +150,7 @@ def test_a_store_of_forgeries(
     genuine = [face for face in before if not face.label]
     assert f"{len(genuine)} genuine faces" in printed and f"store: {out}" in printed
     assert len(after) == 4 * len(genuine)
-    assert after.info.database == "toy-forged"
+    assert after.info.database == "toy"
     by_key = {face.key: face for face in after}
     assert len(by_key) == len(after)
     for face in genuine:

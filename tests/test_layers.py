@@ -11,19 +11,19 @@ PACKAGE = Path(deepregions.__file__).parent
 
 # From the ground up. A name with a dot is one module of a package that spans two layers.
 LAYERS = (
-    ("types", "errors", "files", "devices"),
+    ("types", "errors", "files", "devices", "pages"),
     ("assets",),
     ("media",),
     ("faces",),
-    ("metrics", "scores"),
+    ("ranking", "metrics", "scores"),
     ("data",),
     ("detectors",),
-    ("fusion", "calibration", "aggregation"),
+    ("minimum", "fusion", "calibration", "aggregation"),
     ("system",),
     ("weights",),
     ("analysis",),
     ("evaluation",),
-    ("fit", "doctor"),
+    ("fit", "doctor", "reproduction"),
     ("commands",),
     ("__main__",),
 )
@@ -32,6 +32,7 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 # What a layer may not know of, although it lies above.
 FORBIDDEN = {
     "media": {"faces"},
+    "ranking": {"media", "faces"},
     "metrics": {"media", "faces"},
     "scores": {"media", "faces"},
     "data": {"detectors"},

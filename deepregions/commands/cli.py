@@ -22,11 +22,13 @@ from deepregions.commands import (
     demo,
     detect,
     doctor,
+    evaluate,
     explain,
     forge,
     import_,
     models,
     prepare,
+    reproduce,
     schema,
     segment,
 )
@@ -49,6 +51,8 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     import_.import_,
     models.models,
     bundle.bundle,
+    evaluate.evaluate,
+    reproduce.reproduce,
     doctor.doctor,
     schema.schema,
     demo.demo,
@@ -172,7 +176,17 @@ def _call(command: Callable[..., int], options: dict[str, Any]) -> int:
         kind: Any = parameter.annotation
         if isinstance(kind, type) and is_dataclass(kind):
             options[name] = kind(**options[name])
+        elif (item := _dataclass_in(kind)) is not None:
+            options[name] = [item(**fields) for fields in options[name] or ()]
     return command(**options)
+
+
+def _dataclass_in(kind: Any) -> Callable[..., Any] | None:
+    """The dataclass of which an option is a list; such options are for config files."""
+    if get_origin(kind) is not list:
+        return None
+    (item,) = get_args(kind)
+    return item if isinstance(item, type) and is_dataclass(item) else None
 
 
 def _parameters(command: Callable[..., int]) -> Mapping[str, inspect.Parameter]:
@@ -234,7 +248,9 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> Non
     required = parameter.default is inspect.Parameter.empty
     options: dict[str, Any] = {"help": text}
     kinds = (parameter.annotation, *get_args(parameter.annotation))
-    if any(get_origin(kind) is list for kind in kinds):
+    if _dataclass_in(parameter.annotation) is not None:
+        options["type"] = parameter.annotation
+    elif any(get_origin(kind) is list for kind in kinds):
         options |= {"nargs": "+", "type": str}
     elif parameter.default is False:
         options["action"] = "store_true"

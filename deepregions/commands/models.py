@@ -188,6 +188,8 @@ def _bundle_facts(found: Found) -> dict[str, Any]:
         "written_by": f"deepregions {found.manifest.get('deepregions', '')}".strip(),
         "version": found.manifest.get("version"),
         "members": found.members,
+        "fusion": found.manifest.get("fusion"),
+        "calibration": found.manifest.get("calibration"),
     }
 
 
@@ -201,13 +203,15 @@ def _entry_facts(entry: Entry) -> dict[str, Any]:
 
 
 def _bundle_table(found: Sequence[Found]) -> Table:
-    table = _table("bundle", "networks", "detectors", "regions", "trained on", "MB")
+    heads = ("bundle", "networks", "detectors", "regions", "trained on", "fusion", "calibrated")
+    table = _table(*heads, "MB")
     for each in found:
         size = sum(file.stat().st_size for file in each.path.glob("*.safetensors")) / 1e6
         detectors = [str(member.get("name", "?")).partition("_")[0] for member in each.members]
         values = [", ".join(dict.fromkeys(detectors))]
         values += [_distinct(each, key) for key in ("region", "database")]
         count = "broken" if each.problem else str(len(each.members))
+        values += [_said(each, "fusion", "class", "mean"), _said(each, "calibration", "kind", "no")]
         table.add_row(*map(_cell, (each.name, count, *values, f"{size:.0f}")))
     return table
 
@@ -226,6 +230,11 @@ def _registry_table(offered: Sequence[Entry]) -> Table:
 
 def _distinct(found: Found, key: str) -> str:
     return ", ".join(dict.fromkeys(str(member.get(key, "?")) for member in found.members))
+
+
+def _said(found: Found, entry: str, key: str, without: str) -> str:
+    what = found.manifest.get(entry)
+    return str(what.get(key, "?")) if isinstance(what, dict) else without
 
 
 def _table(*heads: str) -> Table:

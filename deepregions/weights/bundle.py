@@ -8,42 +8,95 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import deepregions.detectors
+import deepregions.fusion
 from deepregions import __version__
+from deepregions.calibration import Calibration
 from deepregions.detectors import RegionDetector
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import atomic_folder, sha256
-from deepregions.system import Member
+from deepregions.fusion import Fusion
+from deepregions.system import Member, System
 from deepregions.types import Region
 from deepregions.weights.card import CARD, model_card
 from deepregions.weights.hub import download, hub_name
 
 SCHEMA = "deepregions.bundle"
-VERSION = 2  # 2 added "resample"
+VERSION = 3  # 2 added "resample", 3 "fusion" and "calibration"
+_FUSED = 3  # from here on, these two keys mean something
 _MANIFEST = "bundle.json"
+_FUSION = "fusion.safetensors"
 _PLAIN = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # what is a file's name on every system
 
 
-def save_bundle(members: Sequence[Member], path: Path) -> None:
+@dataclass(frozen=True, eq=False)
+class Bundle(Sequence[Member]):
+    """Networks, and how to use them together; as a sequence, the networks.
+
+    Attributes:
+        members: The networks.
+        fusion: How their answers become one; None for their mean.
+        calibration: What the fused log-odds say; None if that is not known.
+        notes: What a reader of their scores should know, such as a fusion that is not used.
+    """
+
+    members: tuple[Member, ...]
+    fusion: Fusion | None = None
+    calibration: Calibration | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @overload
+    def __getitem__(self, index: int) -> Member: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Member, ...]: ...
+    def __getitem__(self, index: int | slice) -> Member | tuple[Member, ...]:
+        return self.members[index]
+
+    def system(self) -> System:
+        """Returns the networks and their fusion as one module.
+
+        Raises:
+            UsageError: As :class:`~deepregions.system.System`.
+        """
+        return System(self.members, self.fusion)
+
+
+def save_bundle(
+    members: Sequence[Member],
+    path: Path,
+    *,
+    fusion: Fusion | None = None,
+    calibration: Calibration | None = None,
+) -> None:
     """Writes members as one bundle: the whole folder, or nothing.
 
     Args:
         members: Networks and where they come from.
         path: The folder; an earlier bundle there is replaced.
+        fusion: How their answers become one, for exactly these networks.
+        calibration: Of the fused log-odds; without a fusion, of their mean.
 
     Raises:
-        UsageError: The folder holds something that is no bundle.
+        UsageError: The folder holds something that is no bundle, or the fusion is for others.
         OSError: It cannot be written.
     """
+    if fusion is not None:
+        System(members, fusion)
     if (
         path.exists()
         and not (path / _MANIFEST).is_file()
@@ -58,26 +111,31 @@ def save_bundle(members: Sequence[Member], path: Path) -> None:
             state = {key: value.contiguous() for key, value in member.detector.state_dict().items()}
             save_file(state, file)
             entries.append(_entry(member, file))
-        manifest = {
+        manifest: dict[str, Any] = {
             "schema": SCHEMA,
             "version": VERSION,
             "deepregions": __version__,
             "members": entries,
         }
+        if fusion is not None:
+            manifest["fusion"] = _fusion_entry(fusion, folder / _FUSION)
+        if calibration is not None:
+            manifest["calibration"] = calibration.settings()
         text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
         (folder / _MANIFEST).write_text(text, encoding="utf-8")
-        card = model_card(members, [entry["sha256"] for entry in entries])
+        digests = [entry["sha256"] for entry in entries]
+        card = model_card(members, digests, fusion=fusion, calibration=calibration)
         (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def load_bundle(path: Path | str) -> list[Member]:
+def load_bundle(path: Path | str) -> Bundle:
     """Reads a bundle.
 
     Args:
         path: Its folder, or ``hf://owner/name[@revision]`` on the Hugging Face Hub.
 
     Returns:
-        Its members, on the CPU, in eval mode.
+        Its members, fusion and calibration, on the CPU, in eval mode.
 
     Raises:
         BundleError: It is not there, not a bundle, incomplete, altered, or of a newer version.
@@ -87,7 +145,8 @@ def load_bundle(path: Path | str) -> list[Member]:
     path = Path(path) if name is None else download(name)
     manifest = _read_manifest(path)
     try:
-        return [_load_member(path, entry) for entry in manifest["members"]]
+        members = tuple(_load_member(path, entry) for entry in manifest["members"])
+        return Bundle(members, _load_fusion(path, manifest, members), _calibration(manifest))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
             f"{path / _MANIFEST} is not as a bundle's should be: {error}", "write the bundle again"
@@ -104,7 +163,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_bundle(path: Path) -> dict[str, str]:
-    """Loads a bundle's networks one by one, going on after those that fail.
+    """Loads what a bundle holds one by one, going on after what fails.
 
     Args:
         path: Its folder.
@@ -115,17 +174,32 @@ def check_bundle(path: Path) -> dict[str, str]:
     Raises:
         BundleError: Its manifest cannot be read.
     """
-    problems = {}
-    for number, entry in enumerate(_read_manifest(path)["members"]):
+    manifest = _read_manifest(path)
+    problems: dict[str, str] = {}
+    members = []
+    for number, entry in enumerate(manifest["members"]):
         file = str(entry.get("file", number)) if isinstance(entry, dict) else str(number)
-        problems[file] = ""
-        try:
-            _load_member(path, entry)
-        except BundleError as error:
-            problems[file] = str(error)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            problems[file] = f"it is not as a network of a bundle should be: {error}"
+        with _noted(problems, file, "network"):
+            members.append(_load_member(path, entry))
+    if _fused(manifest, "fusion"):
+        with _noted(problems, _FUSION, "fusion"):
+            _load_fusion(path, manifest, members if not any(problems.values()) else None)
+    if _fused(manifest, "calibration"):
+        with _noted(problems, f"{_MANIFEST}: calibration", "calibration"):
+            _calibration(manifest)
     return problems
+
+
+@contextmanager
+def _noted(problems: dict[str, str], file: str, what: str) -> Iterator[None]:
+    """Writes down what goes wrong with a file, or that nothing does."""
+    problems[file] = ""
+    try:
+        yield
+    except BundleError as error:
+        problems[file] = str(error)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problems[file] = f"it is not as a {what} of a bundle should be: {error}"
 
 
 def _entry(member: Member, file: Path) -> dict[str, Any]:
@@ -168,22 +242,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _fusion_entry(fusion: Fusion, file: Path) -> dict[str, Any]:
+    save_file({key: value.contiguous() for key, value in fusion.state_dict().items()}, file)
+    return {
+        "class": type(fusion).__name__,
+        "settings": fusion.settings(),
+        "file": file.name,
+        "sha256": sha256(file),
+    }
+
+
 def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
-    file = folder / Path(entry["file"]).name  # never outside the bundle
-    if not file.is_file():
-        raise BundleError(f"{file} is missing", "copy the whole bundle folder")
-    if sha256(file) != entry["sha256"]:
-        raise BundleError(
-            f"{file} is not the file that the bundle was written with (SHA-256 differs)",
-            "copy the bundle again",
-        )
+    file = _whole_file(folder, entry)
     detector = _build(file, entry["class"], entry["settings"])
-    try:
-        detector.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise BundleError(f"{file} does not fit {entry['class']}: {first_line}") from error
-    detector.eval()
+    _load_state(detector, file)
     return Member(
         detector=detector,
         region=Region(entry["region"]),
@@ -193,6 +265,66 @@ def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
         sha256=str(entry["sha256"]),
         resample=_one_of(Resample, entry.get("resample", "bilinear")),  # version 1 had no other
     )
+
+
+def _load_fusion(
+    folder: Path, manifest: dict[str, Any], members: Sequence[Member] | None
+) -> Fusion | None:
+    """Loads the fusion, if there is one; where members are given, it must be for these."""
+    entry = _fused(manifest, "fusion")
+    if entry is None:
+        return None
+    file = _whole_file(folder, entry)
+    kind = getattr(deepregions.fusion, str(entry["class"]), None)
+    if not (isinstance(kind, type) and issubclass(kind, Fusion)):
+        raise BundleError(f"{file} is of an unknown fusion, {entry['class']}", "update deepregions")
+    try:
+        fusion = kind(**entry["settings"])
+    except (TypeError, ValueError, DeepregionsError) as error:
+        raise BundleError(f"{file}: {entry['class']} cannot be built: {error}") from error
+    _load_state(fusion, file)
+    if not all(bool(value.isfinite().all()) for value in fusion.state_dict().values()):
+        raise BundleError(f"{file} has numbers that are not finite", "train the fusion again")
+    fusion.sha256 = str(entry["sha256"])
+    if members is not None:
+        try:
+            System(members, fusion)
+        except UsageError as error:
+            raise BundleError(f"{folder / _MANIFEST}: {error.args[0]}") from error
+    return fusion
+
+
+def _calibration(manifest: dict[str, Any]) -> Calibration | None:
+    entry = _fused(manifest, "calibration")
+    return None if entry is None else Calibration.of(entry)
+
+
+def _fused(manifest: dict[str, Any], key: str) -> Any:
+    """Returns what a manifest has at a key that older versions do not know."""
+    return manifest.get(key) if manifest["version"] >= _FUSED else None
+
+
+def _whole_file(folder: Path, entry: dict[str, Any]) -> Path:
+    """Returns an entry's file, which has its digest."""
+    file = folder / Path(entry["file"]).name  # never outside the bundle
+    if not file.is_file():
+        raise BundleError(f"{file} is missing", "copy the whole bundle folder")
+    if sha256(file) != entry["sha256"]:
+        raise BundleError(
+            f"{file} is not the file that the bundle was written with (SHA-256 differs)",
+            "copy the bundle again",
+        )
+    return file
+
+
+def _load_state(module: nn.Module, file: Path) -> None:
+    name = type(module).__name__
+    try:
+        module.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise BundleError(f"{file} does not fit {name}: {first_line}") from error
+    module.eval()
 
 
 def _one_of(names: Any, name: object) -> Any:

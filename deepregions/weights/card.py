@@ -7,12 +7,15 @@ Names and remarks may come from strangers' files: they are written as plain text
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from deepregions.calibration import Calibration
+from deepregions.fusion import Fusion, MeanFusion, TrainedFusion
 from deepregions.system import Member
 
 CARD = "README.md"
@@ -39,10 +42,9 @@ _USE = """\
 ## Use
 
 ```python
-from deepregions.system import System
 from deepregions.weights.bundle import load_bundle
 
-system = System(load_bundle("PATH"))  # or "hf://owner/name"
+system = load_bundle("PATH").system()  # or "hf://owner/name"
 logits, valid, present, fused = system(image, landmarks)  # uint8 RGB; 68 landmarks in pixels
 ```
 
@@ -57,20 +59,29 @@ picture. Not for deciding about people without a person's judgement.
 
 - Detectors of this kind do much worse on databases, manipulations and compression that they were \
 not trained on. Figures on the training database do not carry over.
-- A score is not a calibrated probability of being fake, and not evidence by itself.
+- A score is not a probability of being fake, and not evidence by itself. A likelihood ratio, \
+where there is one, holds for material like that of its development part.
 - A manipulated region need not be a manipulated face, nor a genuine face a genuine picture.
 - How errors differ between groups of people (skin, age, sex) has not been measured, unless it is \
 said above.
 """
 
 
-def model_card(members: Sequence[Member], digests: Sequence[str] = ()) -> str:
+def model_card(
+    members: Sequence[Member],
+    digests: Sequence[str] = (),
+    *,
+    fusion: Fusion | None = None,
+    calibration: Calibration | None = None,
+) -> str:
     """Writes the card of a bundle.
 
     Args:
         members: Its networks.
         digests: SHA-256 of their files, in the same order; those that the members know if left
             out.
+        fusion: How they are used together; their mean, if left out.
+        calibration: Of that.
 
     Returns:
         Markdown with Hugging Face's front matter.
@@ -87,6 +98,7 @@ def model_card(members: Sequence[Member], digests: Sequence[str] = ()) -> str:
         f"## Networks\n\n{_networks(members, digests)}",
         f"## What they are given\n\n{_inputs(members)}",
         f"## Where they come from\n\n{_origins(members)}",
+        f"## Together\n\n{_together(fusion, calibration)}",
         f"## Figures\n\n{_figures(members)}",
         f"## Licences\n\n{_licences(members)}",
         _LIMITS,
@@ -201,6 +213,26 @@ def _origins(members: Sequence[Member]) -> str:
         remarks = (_text(remark) for remark in _list(source.get("remarks")))
         lines += [f"  - {remark}" for remark in remarks if remark]
     return "\n".join(lines) + "\n"
+
+
+def _together(fusion: Fusion | None, calibration: Calibration | None) -> str:
+    lines = [f"- Fusion: {(fusion or MeanFusion()).rule}."]
+    if isinstance(fusion, TrainedFusion):
+        lines[0] = f"- Fusion: {fusion.rule}, for exactly these networks together."
+    if calibration is None:
+        return f"{lines[0]}\n- Scores are uncalibrated.\n"
+    about = calibration.development
+    low, high = (bound / math.log(10) for bound in (calibration.lower, calibration.upper))
+    methods = ", ".join(f"{_text(name)} {_number(n)}" for name, n in about.methods.items())
+    found_on = f"database {_text(about.database)}, part {_text(about.split)}"
+    videos = f"{_number(about.genuine)} genuine and {_number(about.fake)} fake videos"
+    lines.append(
+        f"- Calibration to likelihood ratios: {calibration.kind}, on {found_on}, {videos}"
+        f"{f' ({methods})' if methods else ''}, face store {_text(about.store) or 'not known'}. "
+        f"It supports log10 likelihood ratios from {low:.2f} to {high:.2f}, for the "
+        f"{_text(calibration.rule)}."
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _figures(members: Sequence[Member]) -> str:

@@ -11,9 +11,8 @@ from typing import Any, Self
 import deepregions.detectors
 from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
-from deepregions.system import Member
 from deepregions.types import Region
-from deepregions.weights.bundle import load_bundle
+from deepregions.weights.bundle import Bundle, load_bundle
 from deepregions.weights.collection import find_bundles, models_folders
 from deepregions.weights.recognition import database_of, region_of
 
@@ -87,8 +86,11 @@ def detector_of(name: str) -> str:
 
 def choose_members(
     choice: Choice, bundles: Sequence[Path] | None = None, folder: Path | None = None
-) -> list[Member]:
+) -> Bundle:
     """Loads the networks that are wanted, and no others where a folder holds many bundles.
+
+    A bundle's fusion and calibration come along if all its networks are wanted, and no others:
+    they are for these together. Otherwise the bundle that is returned has a note that says so.
 
     Args:
         choice: What is wanted.
@@ -113,13 +115,23 @@ def choose_members(
             )
         names = [str(entry.get("name")) for each in found for entry in each.members]
         chosen = [each.path for each in found if any(_wanted(choice, e) for e in each.members)]
-    loaded = [member for bundle in chosen for member in load_bundle(bundle)]
+    opened = [load_bundle(bundle) for bundle in chosen]
+    loaded = [member for bundle in opened for member in bundle]
     members = [m for m in loaded if choice.fits(m.detector.name, m.region, m.database)]
     if not members:
         known = sorted({*names, *(member.name for member in loaded)})
         shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
         raise UsageError(f"there is no {choice}", f"there are: {shown}")
-    return members
+    if len(opened) == 1 and len(members) == len(loaded):
+        return opened[0]
+    trained = [
+        str(path)
+        for path, bundle in zip(chosen, opened, strict=True)
+        if bundle.fusion is not None or bundle.calibration is not None
+    ]
+    note = f"the mean is used, uncalibrated: fusion and calibration of {', '.join(trained)} are "
+    note += "for exactly the networks of that bundle"
+    return Bundle(tuple(members), notes=(note,) if trained else ())
 
 
 def _wanted(choice: Choice, entry: Mapping[str, Any]) -> bool:

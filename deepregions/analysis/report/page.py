@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from PIL import Image
 
+from deepregions import pages
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.report import words
 from deepregions.analysis.report.plots import Sampled, Timeline, time_axis
 from deepregions.analysis.report.views import HeatMap, TrackView, frame_view, gate, track_view
 from deepregions.analysis.results import FaceResult, InputResult, TrackResult, probability
-from deepregions.errors import printable
 from deepregions.files import atomic_file
 
 # Beyond these a page would be too long to be read: what is left out is said, and is in the JSON.
@@ -83,7 +82,7 @@ def render_page(
             frames=[frame_view(frame, by_frame.get(frame.frame, ())) for frame in analysis.strip],
             faces=result.faces[:_LISTED],
             calibration=facts.get("calibration") or UNCALIBRATED,
-            command=_command(facts.get("command")),
+            command=pages.command_line(facts.get("command")),
             gates={name: gate(name, facts.get("gates") or {}) for name in _measures(result)},
             trained_on=_trained_on(facts.get("models", ())),
             judged=sum(face.log_odds is not None for face in result.faces),
@@ -154,23 +153,10 @@ def _trained_on(models: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str
     return list(found.values())
 
 
-def _command(command: Any) -> str:
-    if isinstance(command, Sequence) and not isinstance(command, str):
-        return shlex.join(str(part) for part in command)
-    return str(command) if command else ""
-
-
 @cache
 def environment() -> Environment:
-    """What renders the templates: all that comes from data is escaped, and made visible."""
-    environment = Environment(
-        loader=PackageLoader("deepregions.analysis.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """What renders the templates."""
+    environment = pages.environment("deepregions.analysis.report")
     environment.globals |= {
         "probability": probability,
         "score": words.score,
@@ -180,9 +166,3 @@ def environment() -> Environment:
         "meaning": words.MEANING,
     }
     return environment
-
-
-def _shown(value: Any) -> Any:
-    if type(value) is str:
-        return printable(value)
-    return value

@@ -66,7 +66,7 @@ class CsvTable:
         self._stream.flush()
 
     def _write(self, row: Sequence[str | float | None]) -> None:
-        self._writer.writerow([_guarded(each) if isinstance(each, str) else each for each in row])
+        self._writer.writerow([guarded(each) if isinstance(each, str) else each for each in row])
 
 
 def write_csv(
@@ -111,7 +111,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
-def _guarded(text: str) -> str:
+def guarded(text: str) -> str:
     """A text that no spreadsheet calculates, and that every encoding of Unicode can write."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
     return f"{_MARK}{text}" if text.startswith(_FORMULA) else text

@@ -101,8 +101,7 @@ def forge_store(
                     written = report.genuine + report.forged.total()
                     progress(report.genuine, int(wanted.sum()), written)
 
-    info = replace(source.info, database=f"{source.info.database}-forged")
-    create_store(out, info, records())
+    create_store(out, source.info, records())  # still that database: figures on it are within it
     return report
 
 

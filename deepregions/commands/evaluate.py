@@ -1,0 +1,171 @@
+"""``deepregions evaluate``: how well networks and their fusions tell fake from genuine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from deepregions.aggregation import Aggregation
+from deepregions.faces.thresholds import Gates
+
+_GATES, _RULES = Gates(), Aggregation()
+
+
+def evaluate(
+    *,
+    store: list[Path],
+    out: Path,
+    bundle: list[Path] | None = None,
+    models: Path | None = None,
+    detector: str | None = None,
+    region: str | None = None,
+    database: str | None = None,
+    level: Literal["video", "frame"] = "video",
+    fusions: list[str] | None = None,
+    robustness: list[str] | None = None,
+    attributes: Path | None = None,
+    rounds: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    rules: Aggregation = _RULES,
+    gates: Gates = _GATES,
+    device: str = "auto",
+    batch_size: int = 32,
+    json: bool = False,
+) -> int:
+    """Measures networks and their fusions within and across databases.
+
+    Every face of the development and evaluation parts of the stores is scored once; scores are
+    kept in OUT/scores by network and store, so that a run that was stopped goes on where it was.
+    Thresholds, fusions and calibrations are found on the development part of what networks were
+    trained on; figures are of evaluation parts, with intervals by a bootstrap over people. Writes
+    tables (Markdown, CSV, LaTeX), figures (PNG, SVG), results.json, and a page with all of it,
+    whose path is printed. Exits with 4 where a class is absent.
+
+    Args:
+        store: Face stores of different databases, as deepregions prepare and forge write them.
+        out: The folder to write to.
+        bundle: Bundle folders, as deepregions fit and import write them, or hf://owner/name.
+        models: A folder of bundles, instead of --bundle.
+        detector: Only networks of this detector.
+        region: Only networks for this region.
+        database: Only networks trained on this database.
+        level: Whether a photo or video is judged, or each face.
+        fusions: Which fusions are tried: mean, max, weighted, logistic, head; all but max if left
+            out.
+        robustness: Also measure on altered faces: jpeg, h264, resize, blur, noise, gamma, frames;
+            or all.
+        attributes: A CSV file with a column identity and one for each attribute of people, for
+            figures of each group of them.
+        rounds: Of the bootstrap; 0 gives no intervals.
+        confidence: Of intervals.
+        seed: Of the bootstrap.
+        rules: How the scores of a video's faces become one.
+        gates: What a face must be to be judged.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: How many faces are scored at once.
+        json: Print what results.json holds, instead of tables.
+    """
+    from deepregions.commands import checks
+    from deepregions.data.store import FaceStore
+    from deepregions.errors import UsageError
+    from deepregions.evaluation.alterations import LEVELS
+    from deepregions.evaluation.protocols import Settings
+    from deepregions.evaluation.robustness import FRAMES
+    from deepregions.evaluation.running import Request, run
+    from deepregions.evaluation.scoring import StoreScorer
+    from deepregions.evaluation.writing import write_outcome
+    from deepregions.fusion import KINDS
+    from deepregions.weights.selection import Choice, choose_members
+
+    checks.positive(batch_size=batch_size)
+    kinds = [kind for kind in KINDS if kind in (fusions or set(KINDS) - {"max"})]
+    unknown = set(fusions or ()) - set(KINDS)
+    if unknown:
+        raise UsageError(f"no fusion {min(unknown)!r}", f"there are {', '.join(KINDS)}")
+    if bundle and models:
+        raise UsageError("--bundle and --models do not go together", "give one of them")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file", "name a folder")
+    wanted = robustness or []
+    request = Request(
+        Settings(level, rules, rounds, seed, confidence),
+        kinds,
+        [*LEVELS, FRAMES] if "all" in wanted else wanted,
+        attributes,
+    )
+    stores = [FaceStore(path) for path in store]
+    choice = Choice.named(detector=detector, region=region, database=database)
+    members = choose_members(choice, bundle, models)
+    with checks.counted("scoring") as show:
+        scorer = StoreScorer(
+            members,
+            out / "scores",
+            gates=gates,
+            device=device,
+            batch_size=batch_size,
+            progress=lambda done, total: show(done, total, done),
+        )
+        outcome = run(scorer, stores, request)
+    for each in outcome.scored:
+        each.table.write(out / "scores" / f"{each.database}.parquet")
+    page = write_outcome(outcome, out, _facts(members, stores, request, gates))
+    _show(outcome, page, as_json=json)
+    return 0
+
+
+def _facts(members: Any, stores: Any, request: Any, gates: Gates) -> dict[str, Any]:
+    """What an evaluation was made with."""
+    import platform
+    import sys
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+    from importlib import metadata
+
+    from deepregions import __version__
+
+    libraries = ("torch", "numpy", "scipy", "pillow", "opencv-python", "av")
+    return {
+        "command": ["deepregions", *sys.argv[1:]],
+        "models": {member.name: member.sha256 for member in members},
+        "stores": {each.info.database: each.fingerprint for each in stores},
+        "landmarks": {each.info.database: each.info.landmarks for each in stores},
+        "rules": {
+            "faces": request.settings.rule.track_name,
+            "tracks": request.settings.rule.input_name,
+        },
+        "gates": asdict(gates),
+        "seed": request.settings.seed,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {
+            "deepregions": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in libraries},
+        },
+    }
+
+
+def _show(outcome: Any, page: Path, *, as_json: bool) -> None:
+    import sys
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    from deepregions.commands import checks
+    from deepregions.errors import printable
+    from deepregions.evaluation.measures import AUC, EER
+    from deepregions.evaluation.writing import told
+
+    if as_json:
+        sys.stdout.write((page.parent / "results.json").read_text(encoding="utf-8"))
+        return
+    console = checks.output()
+    for each in outcome.evaluated:
+        table = Table("system", "AUC", "EER", "n", title=escape(printable(each.database)))
+        for system in each.systems:
+            auc, eer = each.estimate(system, AUC), each.estimate(system, EER)
+            name = escape(printable(system.name))
+            table.add_row(name, told(auc), told(eer), str(auc.n))
+        console.print(table)
+    sys.stdout.write(f"{page}\n")

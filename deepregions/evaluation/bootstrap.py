@@ -1,0 +1,191 @@
+"""Intervals by bootstrap over people: groups are drawn, with all trials in which they appear.
+
+Faces of one video and videos of one person are alike, so trials drawn one by one would make
+intervals too narrow. All systems of a database are measured on the same draws, so that their
+differences are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepregions.errors import UsageError
+from deepregions.evaluation.measures import MEASURES, Measure
+from deepregions.evaluation.trials import Trials
+from deepregions.ranking import NAN, Floats
+from deepregions.scores import Numbers
+
+ROUNDS = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with what it rests on.
+
+    Attributes:
+        value: The figure; None where it is undefined, and ``reason`` says why.
+        low: Lower end of the interval; None where there is none (fewer than two groups).
+        high: Upper end.
+        n: Trials that it is over.
+        coverage: The share of trials with a verdict, in [0, 1].
+        reason: Why there is no value.
+        dropped: Rounds of the bootstrap in which it was undefined.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    coverage: float
+    reason: str = ""
+    dropped: int = 0
+
+    @classmethod
+    def none(cls, reason: str, n: int = 0, coverage: float = NAN) -> Estimate:
+        """Returns an estimate without a value."""
+        return cls(None, None, None, n, coverage, reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """S systems measured on the same trials by M measures, and again in R rounds.
+
+    Attributes:
+        trials: Of each system.
+        measures: M measures.
+        values: (S, M) float64, on all trials; NaN where undefined.
+        draws: (S, M, R) float64, on each draw of groups.
+        groups: How many groups there are.
+        confidence: What share of draws intervals hold.
+    """
+
+    trials: tuple[Trials, ...]
+    measures: tuple[Measure, ...]
+    values: Floats
+    draws: Floats
+    groups: int
+    confidence: float
+
+    def estimate(self, system: int | str, measure: Measure | str) -> Estimate:
+        """Returns a figure of a system with its interval."""
+        s, m = self._system(system), self._measure(measure)
+        return self._made(s, self.measures[m], float(self.values[s, m]), self.draws[s, m])
+
+    def difference(self, first: int | str, second: int | str, measure: Measure | str) -> Estimate:
+        """Returns the first system's figure less the second's; its interval is of paired draws.
+
+        Each system is measured on its own trials with a verdict; ``n`` and ``coverage`` are those
+        of the system with fewer.
+        """
+        a, b, m = self._system(first), self._system(second), self._measure(measure)
+        least = min(a, b, key=lambda s: int(self.trials[s].judged.sum()))
+        value = float(self.values[a, m] - self.values[b, m])
+        return self._made(least, self.measures[m], value, self.draws[a, m] - self.draws[b, m])
+
+    def mean(self, system: int | str, measures: Sequence[Measure | str]) -> Estimate:
+        """Returns the mean of some measures of two classes; undefined where one is."""
+        s, places = self._system(system), [self._measure(measure) for measure in measures]
+        value = float(self.values[s, places].mean())
+        return self._made(s, MEASURES[0], value, self.draws[s, places].mean(0))
+
+    def _made(self, system: int, measure: Measure, value: float, draws: Floats) -> Estimate:
+        trials = self.trials[system].over(measure)
+        n, coverage = int(trials.judged.sum()), trials.coverage
+        if math.isnan(value):
+            return Estimate.none(_reason(trials, measure), n, coverage)
+        kept = draws[~np.isnan(draws)]
+        low = high = None
+        if self.groups > 1 and len(kept):
+            tail = (1 - self.confidence) / 2
+            low, high = (float(x) for x in np.quantile(kept, [tail, 1 - tail]))
+        return Estimate(value, low, high, n, coverage, dropped=len(draws) - len(kept))
+
+    def _system(self, system: int | str) -> int:
+        names = [trials.name for trials in self.trials]
+        return names.index(system) if isinstance(system, str) else system
+
+    def _measure(self, measure: Measure | str) -> int:
+        name = measure if isinstance(measure, str) else measure.name
+        return [m.name for m in self.measures].index(name)
+
+
+def bootstrap(
+    trials: Sequence[Trials],
+    measures: Sequence[Measure] = MEASURES,
+    thresholds: Sequence[float] | None = None,
+    *,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Bootstrap:
+    """Measures systems on their trials, and on draws of groups with replacement.
+
+    Args:
+        trials: Of each system, all on the same trials (only ``log_odds`` and ``name`` differ).
+        measures: What is measured.
+        thresholds: Of each system its operating threshold, NaN where there is none.
+        rounds: How many draws; 0 gives no intervals.
+        seed: Of the draws.
+        confidence: What share of draws an interval holds: its percentiles.
+
+    Raises:
+        UsageError: No system, or systems on other trials, or a count or share that makes no sense.
+    """
+    if not trials:
+        raise UsageError("there is no system to measure")
+    first = trials[0]
+    if not all(_alike(first, other) for other in trials):
+        raise UsageError("systems that are compared must be on the same trials")
+    if rounds < 0 or not 0 < confidence < 1:
+        raise UsageError(f"{rounds} rounds at a confidence of {confidence}", "1000 and 0.95")
+    thresholds = [NAN] * len(trials) if thresholds is None else thresholds
+    samples = [t.sample(x) for t, x in zip(trials, thresholds, strict=True)]
+    rows = [np.flatnonzero(t.judged) for t in trials]
+    values = np.array([[m.of(sample) for m in measures] for sample in samples])
+    draws = np.full((len(trials), len(measures), rounds), NAN)
+    for number, weights in enumerate(draw(first.group, rounds, seed)):
+        for s, (sample, own) in enumerate(zip(samples, rows, strict=True)):
+            drawn = sample.weighted(weights[own])
+            draws[s, :, number] = [measure.of(drawn) for measure in measures]
+    return Bootstrap(
+        trials=tuple(trials),
+        measures=tuple(measures),
+        values=values.reshape(len(trials), len(measures)),
+        draws=draws,
+        groups=len(np.unique(first.group)),
+        confidence=confidence,
+    )
+
+
+def draw(group: Numbers, rounds: int, seed: int) -> Iterator[Floats]:
+    """Yields the weights (N,) of each round: how often each trial's group was drawn.
+
+    Groups are put in the order in which they come first, so that their numbers do not matter.
+    """
+    _, first, place = np.unique(group, return_index=True, return_inverse=True)
+    count = len(first)
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(count)
+    place = rank[place]
+    rng = np.random.default_rng(seed)
+    for _ in range(rounds):
+        drawn = rng.integers(0, max(1, count), count)
+        yield np.bincount(drawn, minlength=count).astype(np.float64)[place]
+
+
+def _reason(trials: Trials, measure: Measure) -> str:
+    """Says why a measure of some trials is undefined."""
+    if not trials.judged.any():
+        return "no verdict" if len(trials) else "nothing to judge"
+    return trials.absent() if measure.classes == "both" else "undefined here"
+
+
+def _alike(one: Trials, other: Trials) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("fake", "group", "method")
+    )

@@ -1,0 +1,201 @@
+"""How all figures look, and how they are saved: the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from deepregions.errors import printable
+from deepregions.files import atomic_file
+
+# Of Okabe and Ito's palette (Color Universal Design, 2008), told apart by the colour-blind, what
+# stands out from white; a line's pattern always goes with its colour.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#1b1d21", "#e69f00")
+PATTERNS: tuple[str | tuple[float, tuple[float, ...]], ...] = (
+    "solid",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+)
+GENUINE, FAKE, INK, FAINT = "#0072b2", "#d55e00", "#1b1d21", "#5a5f67"
+WIDTH, HEIGHT = 5.2, 3.7  # inches; 500 pixels of a page
+_LEGEND_LINE, _ROOM = 0.21, 0.09  # inches
+_HANDLE, _CHARACTER = 0.62, 0.068  # inches of a legend's column
+_LONGEST = 64  # characters of a legend's line
+_DPI = 200
+
+_SETTINGS = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.titlesize": 11,
+    "figure.titleweight": "bold",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "grid.color": "#e3e5e9",
+    "grid.linewidth": 0.7,
+    "hatch.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "deepregions",
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "xtick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 9,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The look of figures while they are made and drawn, whatever the user's settings are."""
+    with matplotlib.style.context(["default", _SETTINGS]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in any script
+        yield
+
+
+def plain(name: str, longest: int = _LONGEST) -> str:
+    """Returns a name as one line that a legend shows: made visible, its middle left out if long."""
+    text = printable(str(name))
+    if len(text) > longest:
+        half = (longest - 1) // 2
+        text = f"{text[:half]}…{text[-half:]}"
+    return f" {text}" if text.startswith("_") else text  # matplotlib leaves such out of legends
+
+
+def line_style(place: int) -> dict[str, object]:
+    """Returns colour and pattern of the line at a place of a legend: 12 that differ."""
+    pattern = PATTERNS[(place + place // 12) % len(PATTERNS)]
+    return {"color": PALETTE[place % len(PALETTE)], "linestyle": pattern}
+
+
+def canvas(
+    title: str, *, width: float = WIDTH, height: float = HEIGHT, legend: Sequence[str] = ()
+) -> tuple[Figure, Axes]:
+    """Makes a figure with one pair of axes.
+
+    Args:
+        title: What it shows.
+        width: In inches.
+        height: The same, without the legend.
+        legend: What the legend below is going to say.
+    """
+    lines = -(-len(legend) // _columns(legend, width)) if legend else 0
+    layout = ConstrainedLayoutEngine(w_pad=_ROOM, h_pad=_ROOM)
+    figure = Figure(figsize=(width, height + _ROOM + _LEGEND_LINE * lines), layout=layout)
+    figure.set_label(title)
+    axes = figure.add_subplot()
+    axes.set_title(plain(title), pad=9)
+    return figure, axes
+
+
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    """Writes what the axes are."""
+    axes.set(xlabel=plain(x), ylabel=plain(y))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Puts a legend below the axes, in columns if it is of short lines."""
+    if labels:
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=_columns(labels, figure.get_size_inches()[0]),
+            handlelength=2.6,
+            columnspacing=1.4,
+            borderaxespad=0.6,
+            borderpad=0,
+        )
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    column = _HANDLE + _CHARACTER * max(len(label) for label in labels)
+    fitting = min(len(labels), 3, max(1, int((width - 0.1) / column)))
+    lines = -(-len(labels) // fitting)
+    return -(-len(labels) // lines)  # as even as they can be
+
+
+def note() -> Line2D:
+    """Returns what stands before a line of a legend that is only words."""
+    return Line2D([], [], linestyle="none")
+
+
+def undefined(title: str, reason: str) -> Figure:
+    """Returns a figure that says why there is nothing to be seen."""
+    with styled():
+        figure, axes = canvas(title, height=HEIGHT / 2)
+        axes.set_axis_off()
+        said = f"not defined: {reason}"
+        axes.text(0.5, 0.5, plain(said), ha="center", va="center", transform=axes.transAxes)
+        describe(figure, said)
+    return figure
+
+
+def describe(figure: Figure, text: str) -> None:
+    """Keeps what a figure shows in words, after its title, for those who do not see it."""
+    figure.set_label(printable(f"{figure.get_label()}: {text}"))
+
+
+def alt_text(figure: Figure) -> str:
+    """Returns what a figure shows in words."""
+    return str(figure.get_label())
+
+
+def svg_text(figure: Figure) -> str:
+    """Returns a figure as SVG: text stays text, and nothing in it depends on the day."""
+    buffer = io.StringIO()
+    about = {"Title": alt_text(figure), "Date": None, "Creator": None}
+    with styled():
+        figure.savefig(buffer, format="svg", metadata=about)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
+    """Writes a figure as PNG (200 dots an inch) and SVG, each whole or not at all.
+
+    Both have the figure's words as their title, and no date.
+
+    Args:
+        figure: What to write.
+        folder: Where to; it is made.
+        stem: The files' name without its ending.
+
+    Returns:
+        The PNG and the SVG.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    buffer = io.BytesIO()
+    about = {"Title": alt_text(figure), "Software": None}
+    with styled():
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata=about)
+    png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
+    for path, data in ((png, buffer.getvalue()), (svg, svg_text(figure).encode())):
+        with atomic_file(path) as partial:
+            partial.write_bytes(data)
+    return png, svg

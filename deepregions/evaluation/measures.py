@@ -1,0 +1,289 @@
+"""What is measured of a system on trials: each measure, from a count of its scores.
+
+Convention: 1 is fake; log-odds at or above a threshold are called fake. APCER is the share of
+fakes called genuine, BPCER that of genuine ones called fake (ISO/IEC 30107-3, where a fake is
+the attack). A measure is NaN, never an error, where what it divides by is absent: so rounds of a
+bootstrap go on. ``docs/metrics.md`` has every formula and source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import isotonic_regression
+from scipy.special import entr, expit
+
+from deepregions.ranking import (
+    NAN,
+    Bools,
+    Floats,
+    Ranking,
+    Tally,
+    accuracy,
+    area_under_curve,
+    equal_error_rate,
+)
+
+Best = Literal["higher", "lower", "none"]
+
+BINS = 15  # of the calibration error, as in Guo et al. 2017
+_ROUNDING = 1e-9  # of shares: 1 of 100 is at most 1 %, whatever 0.01 is in binary
+
+
+def average_precision(counts: Tally) -> float:
+    """Returns the sum of precision over steps of recall, as scikit-learn; NaN without a class."""
+    if not counts.two_classes:
+        return NAN
+    precision = counts.found / (counts.found + counts.accused)
+    return float(counts.fake @ precision) / counts.fakes
+
+
+def apcer(counts: Tally, threshold: float) -> float:
+    """Returns the share of fakes called genuine; NaN without fakes or threshold."""
+    if not counts.fakes or math.isnan(threshold):
+        return NAN
+    return 1.0 - counts.called_fake(threshold)[0] / counts.fakes
+
+
+def bpcer(counts: Tally, threshold: float) -> float:
+    """Returns the share of genuine ones called fake; NaN without genuine ones or threshold."""
+    if not counts.genuines or math.isnan(threshold):
+        return NAN
+    return counts.called_fake(threshold)[1] / counts.genuines
+
+
+def balanced_accuracy(counts: Tally, threshold: float) -> float:
+    """Returns the mean share of right verdicts of the two classes; NaN without a class."""
+    return 1.0 - (apcer(counts, threshold) + bpcer(counts, threshold)) / 2
+
+
+def bpcer_at_apcer(counts: Tally, limit: float) -> float:
+    """Returns the lowest BPCER at a threshold with an APCER of at most ``limit``.
+
+    Only thresholds at scores that occur count: nothing is interpolated.
+    """
+    if not counts.two_classes:
+        return NAN
+    missed = counts.fakes - counts.found
+    place = int((missed <= (limit + _ROUNDING) * counts.fakes).argmax())
+    return float(counts.accused[place]) / counts.genuines
+
+
+def cllr(counts: Tally) -> float:
+    """Returns the cost of scores taken as natural-log likelihood ratios, in bits.
+
+    0 is perfect, 1 is what a system costs that says nothing (Brümmer and du Preez 2006, equation
+    for C_llr). NaN where a class is absent.
+    """
+    if not counts.two_classes:
+        return NAN
+    of_genuine = np.logaddexp(0, counts.values)
+    of_fake = of_genuine - counts.values  # log(1 + exp(-x)), to within rounding of x
+    fake = float(counts.fake @ of_fake) / counts.fakes
+    genuine = float(counts.genuine @ of_genuine) / counts.genuines
+    return (fake + genuine) / (2 * math.log(2))
+
+
+def minimum_cllr(counts: Tally) -> float:
+    """Returns the least Cllr of any rising function of the scores, found by PAV.
+
+    Pool adjacent violators (isotonic regression) at even prior odds, as in Brümmer and du Preez
+    2006: what is left when calibration is perfect. NaN where a class is absent.
+    """
+    if not counts.two_classes:
+        return NAN
+    both = counts.fake / counts.fakes + counts.genuine / counts.genuines
+    posterior = best_posterior(counts)
+    bits = entr(posterior) + entr(1.0 - posterior)
+    return float(both @ bits) / (2 * math.log(2))
+
+
+def best_posterior(counts: Tally) -> Floats:
+    """Returns the probabilities of a fake, at even prior odds, that the labels support best.
+
+    Pool adjacent violators over the distinct scores: (K,), falling as they do.
+
+    Args:
+        counts: Scores of both classes.
+    """
+    fake, genuine = counts.fake / counts.fakes, counts.genuine / counts.genuines
+    both = fake + genuine
+    posterior = isotonic_regression(fake / both, weights=both, increasing=False).x
+    return np.asarray(posterior.clip(0.0, 1.0), dtype=np.float64)
+
+
+def calibration_error(counts: Tally, bins: int = BINS) -> float:
+    """Returns the expected calibration error of P(fake), in bins of about equal mass.
+
+    Equal scores share a bin, that in which the middle of their mass lies. NaN where there is
+    nothing.
+    """
+    total = counts.fakes + counts.genuines
+    if not total:
+        return NAN
+    mass = counts.fake + counts.genuine
+    middle = (mass.cumsum() - mass / 2) / total
+    place = np.minimum((bins * middle + _ROUNDING).astype(np.int64), bins - 1)
+    surplus = np.bincount(place, counts.fake - mass * expit(counts.values), bins)
+    return float(np.abs(surplus).sum()) / total
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Trials of one system with their weights: what a :class:`Measure` is computed from.
+
+    Attributes:
+        log_odds: (N,), none NaN.
+        fake: (N,).
+        method: (N,) int64, which of M methods made each fake; of genuine ones it says nothing.
+        methods: How many there are, M.
+        threshold: The operating threshold, from development data; NaN if there is none.
+        weights: (N,) not negative.
+        ranking: The scores in order, shared by all weightings.
+    """
+
+    log_odds: Floats
+    fake: Bools
+    method: npt.NDArray[np.int64]
+    methods: int
+    threshold: float
+    weights: Floats
+    ranking: Ranking
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The scores counted."""
+        return self.ranking.tally(self.weights)
+
+    def weighted(self, weights: Floats) -> Sample:
+        """Returns the same trials with other weights (N,)."""
+        return replace(self, weights=weights)
+
+    def only(self, method: int) -> Sample:
+        """Returns what is genuine and the fakes of one method."""
+        if method not in self._apart:
+            own = self.weights * (~self.fake | (self.method == method))
+            self._apart[method] = self.weighted(own)
+        return self._apart[method]
+
+    @cached_property
+    def _apart(self) -> dict[int, Sample]:
+        return {}
+
+    @cached_property
+    def apcers(self) -> Floats:
+        """(M,), APCER of each method; NaN where it has no fakes or there is no threshold."""
+        if math.isnan(self.threshold):
+            return np.full(self.methods, NAN)
+        weights = self.weights * self.fake
+        place = np.where(self.fake, self.method, 0)
+        of_all = np.bincount(place, weights, self.methods)
+        missed = np.bincount(place, weights * (self.log_odds < self.threshold), self.methods)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(missed / of_all, dtype=np.float64)
+
+
+def worst_apcer(sample: Sample) -> float:
+    """Returns the APCER of the method that is missed most (ISO/IEC 30107-3); NaN without fakes."""
+    known = sample.apcers[~np.isnan(sample.apcers)]
+    return float(known.max()) if len(known) else NAN
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of a table.
+
+    Attributes:
+        name: A short name, as in CSV.
+        title: As over a column.
+        of: Computes it.
+        best: Whether higher or lower is better.
+        at_threshold: Whether it needs a threshold.
+        classes: Which trials it is over: ``"fake"``, ``"genuine"``, ``"both"``, of which there
+            must be some of each, or ``"any"``.
+        method: Of which method's fakes alone; empty for all.
+    """
+
+    name: str
+    title: str
+    of: Callable[[Sample], float]
+    best: Best = "lower"
+    at_threshold: bool = False
+    classes: Literal["both", "fake", "genuine", "any"] = "both"
+    method: str = ""
+
+
+def _on_tally(function: Callable[[Tally], float], sample: Sample) -> float:
+    return function(sample.tally)
+
+
+def _eer(counts: Tally) -> float:
+    return equal_error_rate(counts)[0]
+
+
+def _at_threshold(function: Callable[[Tally, float], float], sample: Sample) -> float:
+    return function(sample.tally, sample.threshold)
+
+
+def _bpcer_at(limit: float, sample: Sample) -> float:
+    return bpcer_at_apcer(sample.tally, limit)
+
+
+AUC = Measure("auc", "AUC", partial(_on_tally, area_under_curve), "higher")
+EER = Measure("eer", "EER", partial(_on_tally, _eer))
+AP = Measure("ap", "AP", partial(_on_tally, average_precision), "higher")
+ACCURACY = Measure("accuracy", "Accuracy", partial(_at_threshold, accuracy), "higher", True, "any")
+BALANCED = Measure(
+    "balanced_accuracy",
+    "Balanced accuracy",
+    partial(_at_threshold, balanced_accuracy),
+    "higher",
+    True,
+)
+WORST_APCER = Measure("worst_apcer", "Worst APCER", worst_apcer, "lower", True, "fake")
+BPCER = Measure("bpcer", "BPCER", partial(_at_threshold, bpcer), "lower", True, "genuine")
+BPCER_1 = Measure("bpcer_apcer1", "BPCER at APCER 1 %", partial(_bpcer_at, 0.01))
+BPCER_5 = Measure("bpcer_apcer5", "BPCER at APCER 5 %", partial(_bpcer_at, 0.05))
+CLLR = Measure("cllr", "Cllr", partial(_on_tally, cllr))
+MIN_CLLR = Measure("min_cllr", "Minimum Cllr", partial(_on_tally, minimum_cllr))
+ECE = Measure("ece", "ECE", partial(_on_tally, calibration_error), "lower", False, "any")
+
+MEASURES = (
+    AUC,
+    EER,
+    AP,
+    ACCURACY,
+    BALANCED,
+    WORST_APCER,
+    BPCER,
+    BPCER_1,
+    BPCER_5,
+    CLLR,
+    MIN_CLLR,
+    ECE,
+)
+
+
+def apcer_of(method: int, name: str) -> Measure:
+    """Returns the APCER of one method as a measure."""
+
+    def of(sample: Sample) -> float:
+        return float(sample.apcers[method])
+
+    return Measure(f"apcer/{name}", f"APCER {name}", of, "lower", True, "fake", name)
+
+
+def against(measure: Measure, method: int, name: str) -> Measure:
+    """Returns a measure of what is genuine and the fakes of one method alone."""
+
+    def of(sample: Sample) -> float:
+        return measure.of(sample.only(method))
+
+    title = f"{measure.title} {name}"
+    return replace(measure, name=f"{measure.name}/{name}", title=title, of=of, method=name)

@@ -1,0 +1,254 @@
+"""What is judged: every face, or every video, with who it shows and what the system says.
+
+A trial without a verdict stays, as NaN: measures are over the trials with one, and the share of
+those (coverage) stands beside every figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from deepregions.aggregation import Aggregation
+from deepregions.data.splits import connected
+from deepregions.errors import UndefinedMetricError, UsageError
+from deepregions.evaluation.measures import Measure, Sample
+from deepregions.ranking import NAN, Bools, Floats, Ranking, equal_error_rate, tally
+from deepregions.scores import Numbers, ScoreTable, Strings, judged
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """N faces or videos of a database with the verdicts of one system.
+
+    Attributes:
+        name: The system.
+        log_odds: (N,) float64, higher is more fake; NaN where there is no verdict.
+        fake: (N,) whether it is a fake.
+        method: (N,) how it was made; ``"original"`` if genuine.
+        group: (N,) int64 from 0, equal for trials that share people, directly or through others.
+
+    Raises:
+        UsageError: Columns of different lengths, or a log-odds is infinite.
+    """
+
+    name: str
+    log_odds: Floats
+    fake: Bools
+    method: Strings
+    group: Numbers
+
+    def __post_init__(self) -> None:
+        lengths = {len(x) for x in (self.log_odds, self.fake, self.method, self.group)}
+        if len(lengths) != 1:
+            raise UsageError(f"trials of {self.name} have columns of different lengths")
+        if bool(np.isinf(self.log_odds).any()):
+            raise UsageError(f"a log-odds of {self.name} is infinite", "it must be finite")
+
+    def __len__(self) -> int:
+        return len(self.log_odds)
+
+    @property
+    def judged(self) -> Bools:
+        """(N,), whether there is a verdict."""
+        return ~np.isnan(self.log_odds)
+
+    @property
+    def coverage(self) -> float:
+        """The share of trials with a verdict; NaN where there are none."""
+        return _share(self.judged)
+
+    @property
+    def coverage_of_fakes(self) -> float:
+        """The share of fakes with a verdict."""
+        return _share(self.judged[self.fake])
+
+    @property
+    def coverage_of_genuine(self) -> float:
+        """The share of genuine ones with a verdict."""
+        return _share(self.judged[~self.fake])
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """How fakes were made, sorted, whether judged or not."""
+        return tuple(sorted(set(self.method[self.fake].tolist())))
+
+    def select(self, rows: npt.NDArray[Any]) -> Trials:
+        """Returns some trials: ``rows`` are numbers or a mask."""
+        columns = {n: getattr(self, n)[rows] for n in ("log_odds", "fake", "method", "group")}
+        return replace(self, **columns)
+
+    def sample(self, threshold: float = NAN) -> Sample:
+        """Returns the trials with a verdict, each counted once, as measures take them."""
+        own = self.select(self.judged)
+        number = {method: n for n, method in enumerate(self.methods)}
+        method = np.array([number.get(name, 0) for name in own.method.tolist()], dtype=np.int64)
+        ranking = Ranking(own.log_odds, own.fake)
+        ones = np.ones(len(own))
+        return Sample(own.log_odds, own.fake, method, len(number), threshold, ones, ranking)
+
+    def over(self, measure: Measure) -> Trials:
+        """Returns the trials that a measure is over, with a verdict or not."""
+        fakes = self.fake & (self.method == measure.method) if measure.method else self.fake
+        if measure.classes == "fake":
+            return self.select(fakes)
+        return self.select(~self.fake if measure.classes == "genuine" else ~self.fake | fakes)
+
+    def absent(self) -> str:
+        """Returns what is missing for measures of two classes, in words; empty if nothing is."""
+        there = self.judged
+        if not len(self):
+            return "nothing to judge"
+        if not there.any():
+            return "no verdict"
+        if not bool((there & self.fake).any()):
+            return "no fake with a verdict"
+        return "" if bool((there & ~self.fake).any()) else "nothing genuine with a verdict"
+
+
+class Groups(NamedTuple):
+    """Which faces belong together; both are numbered from 0 as they come."""
+
+    group: Numbers
+    """(N,) int64, equal for faces that share people, directly or through others."""
+    video: Numbers
+    """(N,) int64, equal for faces of one photo or video."""
+
+
+def frame_trials(
+    table: ScoreTable, log_odds: Floats, name: str = "", groups: Groups | None = None
+) -> Trials:
+    """Returns a trial for each face.
+
+    Args:
+        table: The faces. One whose status is not ``ok`` has no verdict, whatever its log-odds.
+        log_odds: (N,) what the system says; NaN where nothing.
+        name: The system.
+        groups: Those of the table, if they are known already.
+    """
+    logits = _verdicts(table, log_odds)
+    groups = groups or groups_of(table)
+    return Trials(name, logits, table.fake, table.method, groups.group)
+
+
+def video_trials(
+    table: ScoreTable,
+    log_odds: Floats,
+    rule: Aggregation,
+    name: str = "",
+    groups: Groups | None = None,
+) -> Trials:
+    """Returns a trial for each photo or video, in the order in which they come.
+
+    Scores go from faces to tracks to videos by the rule, as ``detect`` joins them. A video is a
+    fake if any of its faces is, and its method is that of the first of these.
+
+    Args:
+        table: The faces, as for :func:`frame_trials`.
+        log_odds: (N,).
+        rule: How many scores become one.
+        name: The system.
+        groups: As there.
+    """
+    logits = _verdicts(table, log_odds)
+    group, video = groups or groups_of(table)
+    count = int(video.max()) + 1 if len(video) else 0
+    there = np.flatnonzero(~np.isnan(logits))
+    scores = _over_faces(video[there], table.track[there], logits[there], rule)
+    rank = np.arange(len(table)) + np.where(table.fake, 0, len(table))
+    first = np.full(count, 2 * len(table))  # the face that tells a video's label and method
+    np.minimum.at(first, video, rank)
+    first %= max(1, len(table))
+    return Trials(
+        name,
+        _over_tracks(*scores, count, rule),
+        table.fake[first],
+        table.method[first],
+        group[first],
+    )
+
+
+def groups_of(table: ScoreTable) -> Groups:
+    """Returns the group and the video of each face.
+
+    Faces are of one group if they share a person, or hang together through fakes that show two,
+    or through a video that shows several. A video of nobody known is a group by itself.
+    """
+    video = _codes(table.video)
+    people = table.identities.tolist()
+    pairs = set(zip(video.tolist(), people, strict=True))
+    nodes = [(f"v{number}", *(f"p{name}" for name in names if name)) for number, names in pairs]
+    root = connected(nodes)
+    count = int(video.max()) + 1 if len(video) else 0
+    of_video = _codes(np.array([root[f"v{number}"] for number in range(count)], dtype=np.object_))
+    return Groups(of_video[video], video)
+
+
+def development_threshold(trials: Trials) -> float:
+    """Returns the threshold of the EER over trials with a verdict.
+
+    Raises:
+        UndefinedMetricError: A class is absent.
+    """
+    if reason := trials.absent():
+        raise UndefinedMetricError(f"no threshold for {trials.name}: {reason}")
+    own = trials.select(trials.judged)
+    return equal_error_rate(tally(own.log_odds, own.fake))[1]
+
+
+def _verdicts(table: ScoreTable, log_odds: Floats) -> Floats:
+    if log_odds.shape != (len(table),):
+        raise UsageError(f"{log_odds.shape} log-odds of {len(table)} faces", "one of each face")
+    return np.where(judged(table.status), log_odds, NAN)
+
+
+def _share(mask: Bools) -> float:
+    return float(mask.mean()) if len(mask) else NAN
+
+
+def _codes(names: Strings) -> Numbers:
+    """Numbers names from 0 as they come."""
+    encoded = pa.array(names.tolist(), pa.string()).dictionary_encode()
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _over_faces(
+    video: Numbers, track: Numbers, logits: Floats, rule: Aggregation
+) -> tuple[Numbers, Numbers, Floats]:
+    """Returns of each track its video, how many faces it has, and its log-odds."""
+    order = np.lexsort((-logits, track, video))
+    video, track, logits = video[order], track[order], logits[order]
+    fresh = np.ones(len(order), dtype=np.bool_)
+    fresh[1:] = (video[1:] != video[:-1]) | (track[1:] != track[:-1])
+    start = np.flatnonzero(fresh)
+    size = np.diff(start, append=len(order))
+    if rule.track == "median":
+        value = (logits[start + (size - 1) // 2] + logits[start + size // 2]) / 2
+    else:
+        kept = size
+        if rule.track == "top":
+            kept = np.maximum(1, np.ceil(rule.share * size - 1e-9).astype(np.int64))
+        unit = np.cumsum(fresh) - 1
+        used = np.arange(len(order)) - start[unit] < kept[unit]
+        value = np.bincount(unit, logits * used, len(start)) / kept
+    return video[start], size, value
+
+
+def _over_tracks(
+    video: Numbers, size: Numbers, value: Floats, count: int, rule: Aggregation
+) -> Floats:
+    """Returns the log-odds of each of ``count`` videos; tracks are sorted by video."""
+    result = np.full(count, NAN)
+    if rule.input == "mean":
+        number = np.bincount(video, minlength=count)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.bincount(video, value, count) / number, dtype=np.float64)
+    # The best of each video is put first, the earlier track of equals; then firsts are taken.
+    order = np.lexsort((-value if rule.input == "highest" else -size, video))
+    chosen, place = np.unique(video[order], return_index=True)
+    result[chosen] = value[order][place]
+    return result

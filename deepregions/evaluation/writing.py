@@ -1,0 +1,151 @@
+"""An evaluation as files: tables as Markdown, CSV and LaTeX, figures as PNG and SVG, one page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepregions.evaluation import figures
+from deepregions.evaluation.bootstrap import Estimate
+from deepregions.evaluation.measures import AUC, EER
+from deepregions.evaluation.outcome import Chapter, Outcome
+from deepregions.evaluation.page import (
+    Cell,
+    Page,
+    PageFigure,
+    PageTable,
+    Section,
+    write_evaluation_page,
+)
+from deepregions.evaluation.tables import Table, number, to_csv, to_latex, to_markdown
+from deepregions.files import atomic_file
+
+PAGE = "index.html"
+SCHEMA = "deepregions.evaluation"
+VERSION = 1
+
+
+def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> Path:
+    """Writes everything that was found; the page last, so that what has one is whole.
+
+    Args:
+        outcome: What was found.
+        folder: Where to; it is made.
+        facts: What it was made with.
+
+    Returns:
+        The page.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PAGE).unlink(missing_ok=True)
+    chapters = list(outcome.chapters())
+    tables = [table for chapter in chapters for table in chapter.tables]
+    texts = {
+        "tables.md": "\n".join(to_markdown(table) for table in tables),
+        "tables.csv": to_csv(tables),
+        "tables.tex": "\n".join(to_latex(table) for table in tables),
+        "results.json": _json(outcome, facts),
+    }
+    for name, text in texts.items():
+        with atomic_file(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    for chapter in chapters:
+        for drawing in chapter.drawings:
+            figures.save(drawing.figure, folder / "figures", drawing.stem)
+    page = Page(
+        title="Evaluation: " + ", ".join(each.database for each in outcome.evaluated),
+        summary=summary(outcome),
+        sections=[_section(chapter) for chapter in chapters],
+        facts=facts,
+    )
+    write_evaluation_page(folder / PAGE, page)
+    return folder / PAGE
+
+
+def summary(outcome: Outcome) -> str:
+    """Returns what came of it in a few sentences, a paragraph for each database."""
+    paragraphs = []
+    for each in outcome.evaluated:
+        first = outcome.headline(each)
+        auc, eer = each.estimate(first, AUC), each.estimate(first, EER)
+        words = f"{each.database}: {first.name} has AUC {told(auc)} and EER {told(eer)}"
+        best = each.best_single()
+        if best is not None and best != first:
+            gain = each.difference(first, best, EER)
+            words += (
+                f"; the best single network, {best.name}, has EER {told(each.estimate(best, EER))}"
+                f" (difference {told(gain)})"
+            )
+        if auc.coverage < 1:
+            words += f". {1 - auc.coverage:.1%} got no verdict"
+        paragraphs.append(f"{words}.")
+    return "\n\n".join(paragraphs)
+
+
+def told(estimate: Estimate) -> str:
+    """Writes a figure with its interval."""
+    if estimate.value is None:
+        return f"undefined ({estimate.reason})"
+    if estimate.low is None or estimate.high is None:
+        return number(estimate.value)
+    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+
+
+def _json(outcome: Outcome, facts: Mapping[str, Any]) -> str:
+    found = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "level": outcome.settings.level,
+        "rounds": outcome.settings.rounds,
+        "confidence": outcome.settings.confidence,
+        "databases": outcome.facts(),
+        **facts,
+    }
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+
+
+def _section(chapter: Chapter) -> Section:
+    return Section(
+        heading=chapter.heading,
+        text=chapter.text,
+        tables=[_table(table) for table in chapter.tables],
+        figures=[
+            PageFigure(
+                drawing.title,
+                figures.svg_text(drawing.figure),
+                drawing.caption,
+                figures.alt_text(drawing.figure),
+            )
+            for drawing in chapter.drawings
+        ],
+    )
+
+
+def _table(table: Table) -> PageTable:
+    winners = table.winners()
+    rows: list[Sequence[Cell]] = []
+    for r, (name, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
+        row = [Cell(name)]
+        for c, cell in enumerate(cells):
+            row.append(_cell(cell, (r, c) in winners))
+        rows.append(row)
+    return PageTable(table.title, (table.corner, *table.columns), rows, table.note)
+
+
+def _cell(cell: Estimate | str, best: bool) -> Cell:
+    if isinstance(cell, str):
+        return Cell(cell)
+    covered = "" if math.isnan(cell.coverage) else f", {cell.coverage:.1%}"
+    over = f"n={cell.n}{covered}"
+    if cell.value is None:
+        return Cell("–", cell.reason, over)
+    interval = ""
+    if cell.low is not None and cell.high is not None:
+        interval = f"{number(cell.low)} to {number(cell.high)}"
+    return Cell(number(cell.value), interval, over, best)

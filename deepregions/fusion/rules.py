@@ -1,0 +1,226 @@
+"""Score-level fusions: from the (detector x region) matrix of log-odds to one number per face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from deepregions.errors import UsageError
+from deepregions.types import Region
+
+Cell = tuple[str, Region]
+"""A detector's row name (as of a system or table) and a region: where an answer stands."""
+
+
+class Fusion(nn.Module):
+    """Fuses the cells of a face; subclasses say how in :meth:`fuse`.
+
+    A fusion that was trained belongs to certain cells, by name. :meth:`bind` finds them in a
+    matrix; until then it takes matrices that hold these cells, in their order.
+
+    Args:
+        cells: Which cells; none for whatever there is.
+
+    Attributes:
+        rule: How, in words.
+        cells: Which cells.
+        sha256: Of its file; empty before it is saved.
+
+    Raises:
+        UsageError: A cell is named twice.
+    """
+
+    rule: ClassVar[str]
+    places: Tensor
+
+    def __init__(self, cells: Iterable[Sequence[str]] = ()) -> None:
+        super().__init__()
+        self.cells: tuple[Cell, ...] = tuple((str(row), Region(r)) for row, r in cells)
+        if len(set(self.cells)) < len(self.cells):
+            raise UsageError("a fusion has a cell twice", named(self.cells))
+        self.sha256 = ""
+        places = torch.arange(len(self.cells))
+        self.register_buffer("places", places, persistent=False)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the arguments that build it again, JSON values only."""
+        return {"cells": [[row, str(region)] for row, region in self.cells]}
+
+    def bind(
+        self,
+        rows: Sequence[str],
+        regions: Sequence[Region],
+        there: Iterable[Cell] | None = None,
+    ) -> Self:
+        """Finds the fusion's cells in matrices with these rows and columns, from then on.
+
+        Args:
+            rows: D names.
+            regions: R regions.
+            there: The cells that have a network, if there must be no others than the fusion's.
+
+        Returns:
+            Itself.
+
+        Raises:
+            UsageError: The cells differ; the message names those that do.
+        """
+        if not self.cells:
+            return self
+        known = {(row, region) for row in rows for region in regions} if there is None else {*there}
+        missing = [cell for cell in self.cells if cell not in known]
+        extra = sorted(known - {*self.cells}) if there is not None else []
+        if missing or extra:
+            said = [f"without {named(missing)}"] if missing else []
+            said += [f"with {named(extra)}, which it does not know"] if extra else []
+            raise UsageError(
+                f"the fusion is of other networks: here it is {' and '.join(said)}",
+                "use it with the networks it was trained for, or train another",
+            )
+        width = len(regions)
+        places = [rows.index(row) * width + regions.index(region) for row, region in self.cells]
+        self.places = torch.tensor(places, device=self.places.device)
+        return self
+
+    def forward(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """Fuses.
+
+        Args:
+            logits: (B, D, R) fake log-odds; cells that are not valid may hold anything.
+            valid: (B, D, R) bool.
+
+        Returns:
+            (B,) float32 fake log-odds; NaN where none of the fusion's cells is valid.
+        """
+        logits, valid = logits.flatten(1), valid.flatten(1)
+        if self.cells:
+            logits, valid = logits[:, self.places], valid[:, self.places]
+        fused = self.fuse(torch.where(valid, logits.float(), 0.0), valid)
+        return torch.where(valid.any(1), fused, torch.nan)
+
+    def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """Fuses (B, N) log-odds, 0 where not valid; where none is, the result is not looked at."""
+        raise NotImplementedError
+
+
+class MeanFusion(Fusion):
+    """The mean of the valid log-odds: each (detector, region) has the same say.
+
+    Log-odds, not probabilities: three networks at 0.99 and one at 0.4 are not the same evidence
+    as four at 0.84. A cell that is not valid is left out, never counted as 0 (= "undecided").
+    Scales are left as they are: a detector whose log-odds lie within +-10 outvotes one whose lie
+    within +-1. The trained fusions put all on one scale first.
+    """
+
+    rule = "mean of log-odds"
+
+    def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """See :meth:`Fusion.fuse`."""
+        return logits.sum(1) / valid.float().sum(1)
+
+
+class MaxFusion(Fusion):
+    """The highest of the valid log-odds: one detector that sees a forgery is enough.
+
+    Scales are left as they are, as in :class:`MeanFusion`.
+    """
+
+    rule = "highest log-odds"
+
+    def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """See :meth:`Fusion.fuse`."""
+        return logits.masked_fill(~valid, -torch.inf).amax(1)
+
+
+class TrainedFusion(Fusion):
+    """A fusion that puts each cell's log-odds on one scale first: less a mean, by a deviation.
+
+    Args:
+        cells: Which cells, N.
+
+    Attributes:
+        mean: (N,) of each cell's log-odds over the development part, halfway between the classes.
+        std: (N,) their standard deviation.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, cells: Iterable[Sequence[str]]) -> None:
+        super().__init__(cells)
+        if not self.cells:
+            raise UsageError("a trained fusion needs its cells", "name at least one")
+        self.register_buffer("mean", torch.zeros(len(self.cells)))
+        self.register_buffer("std", torch.ones(len(self.cells)))
+
+    def scaled(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """Returns (B, N) log-odds on one scale; 0, the middle, where not valid."""
+        return torch.where(valid, (logits - self.mean) / self.std, 0.0)
+
+
+class WeightedFusion(TrainedFusion):
+    """A weighted mean of scaled log-odds over the valid cells.
+
+    Weights are not negative, and a cell that is not valid hands its weight to the others in
+    proportion. ``scale`` and ``offset`` bring the mean back to log-odds; they do not change the
+    order of faces.
+
+    Attributes:
+        weight: (N,) above zero, together 1.
+        scale: At or above zero.
+        offset: What is added.
+    """
+
+    rule = "weighted mean of scaled log-odds"
+    weight: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, cells: Iterable[Sequence[str]]) -> None:
+        super().__init__(cells)
+        self.register_buffer("weight", torch.full((len(self.cells),), 1 / len(self.cells)))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """See :meth:`Fusion.fuse`."""
+        weight = self.weight * valid
+        return self.scale * mean_of(self.scaled(logits, valid), weight) + self.offset
+
+
+class LogisticFusion(TrainedFusion):
+    """Logistic regression on scaled log-odds.
+
+    A cell that is not valid counts as undecided (it adds nothing): that a region cannot be seen
+    is not taken for evidence.
+
+    Attributes:
+        weight: (N,) one for each cell.
+        offset: What is added.
+    """
+
+    rule = "logistic regression on scaled log-odds"
+    weight: Tensor
+    offset: Tensor
+
+    def __init__(self, cells: Iterable[Sequence[str]]) -> None:
+        super().__init__(cells)
+        self.register_buffer("weight", torch.zeros(len(self.cells)))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """See :meth:`Fusion.fuse`."""
+        return self.scaled(logits, valid) @ self.weight + self.offset
+
+
+def mean_of(values: Tensor, weight: Tensor) -> Tensor:
+    """Returns (B,) means over the second axis, weighted by weights that may all be zero."""
+    return (values * weight).sum(1) / weight.sum(1).clamp(min=1e-12)
+
+
+def named(cells: Iterable[Cell]) -> str:
+    """Cells in words, ``detector/region``."""
+    return ", ".join(f"{row}/{region}" for row, region in cells)

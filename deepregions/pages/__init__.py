@@ -1,0 +1,41 @@
+"""What all pages share: one look, light, dark and printed, and everything from data escaped."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from deepregions.errors import printable
+
+
+def environment(package: str) -> Environment:
+    """Returns what renders a package's templates: what comes from data is escaped, and visible.
+
+    Args:
+        package: Whose folder ``templates`` it is. There ``base.css`` and ``common.html.j2`` are
+            this package's.
+    """
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(__name__)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def command_line(command: Any) -> str:
+    """Returns a command as one types it: its parts quoted where that is needed."""
+    if isinstance(command, Sequence) and not isinstance(command, str):
+        return shlex.join(str(part) for part in command)
+    return str(command) if command else ""
+
+
+def _shown(value: Any) -> Any:
+    if type(value) is str:
+        return printable(value)
+    return value

@@ -1,0 +1,1 @@
+"""A whole study from one plan: prepare, train, evaluate, each step once."""

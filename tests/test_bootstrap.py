@@ -1,0 +1,201 @@
+"""Intervals: over groups, paired, seeded, and right as often as they claim."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from deepregions.errors import UsageError
+from deepregions.evaluation.bootstrap import Estimate, bootstrap, draw
+from deepregions.evaluation.measures import (
+    ACCURACY,
+    AUC,
+    BPCER,
+    EER,
+    MEASURES,
+    Measure,
+    against,
+)
+from deepregions.evaluation.trials import Trials
+
+NAN = math.nan
+
+
+def mean_of(sample: Any) -> float:
+    total = sample.weights.sum()
+    return float(sample.weights @ sample.log_odds / total) if total else NAN
+
+
+MEAN = Measure("mean", "Mean", mean_of, "higher", False, "any")
+
+
+def made(
+    groups: int = 40, each: int = 5, seed: int = 0, name: str = "s", shift: float = 1.0
+) -> Any:
+    """Trials of groups that are alike within: half of a group's variance is its own."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(groups), each)
+    fake = group % 2 == 1
+    logits = rng.normal(size=groups)[group] + rng.normal(size=len(group)) + shift * fake
+    method = np.where(fake, np.where(group % 4 == 1, "swap", "warp"), "original").astype(object)
+    return Trials(name, logits, fake, method, group)
+
+
+def test_draws_are_of_whole_groups() -> None:
+    group = np.array([7, 7, 2, 5, 2])
+    for weights in draw(group, 50, 0):
+        assert weights[0] == weights[1]
+        assert weights[2] == weights[4]
+        assert weights[0] + weights[2] + weights[3] == 3
+    rounds = np.stack(list(draw(group, 4000, 1)))
+    assert rounds.mean(0) == pytest.approx(np.ones(5), abs=0.05)
+    assert rounds.var(0) == pytest.approx(np.full(5, 2 / 3), abs=0.05)  # binomial(3, 1/3)
+
+
+@given(st.permutations(range(6)))
+def test_numbers_of_groups_do_not_matter(names: list[int]) -> None:
+    group = np.array([0, 0, 1, 2, 3, 3, 4, 5, 1])
+    renamed = np.array(names)[group]
+    for one, other in zip(draw(group, 5, 3), draw(renamed, 5, 3), strict=True):
+        assert one.tolist() == other.tolist()
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    one, two, three = (bootstrap([made()], [AUC], rounds=50, seed=seed) for seed in (0, 0, 1))
+    assert one.estimate(0, AUC) == two.estimate("s", "auc")
+    assert one.estimate(0, AUC) != three.estimate(0, AUC)
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy() -> None:
+    trials = made(200, 1)
+    got = bootstrap([trials], [MEAN], rounds=4000).estimate(0, MEAN)
+    known = stats.bootstrap(
+        (trials.log_odds,), np.mean, method="percentile", n_resamples=4000, rng=0
+    ).confidence_interval
+    assert got.low == pytest.approx(known.low, abs=0.02)
+    assert got.high == pytest.approx(known.high, abs=0.02)
+
+
+def test_trials_that_are_alike_widen_the_interval() -> None:
+    """A group of k trials with correlation 1/2 is worth 2k/(k+1) independent ones."""
+    grouped = made(200, 9)
+    alone = replace(grouped, group=np.arange(len(grouped)))
+    wide, narrow = (bootstrap([t], [MEAN], rounds=500).estimate(0, MEAN) for t in (grouped, alone))
+    ratio = (wide.high - wide.low) / (narrow.high - narrow.low)  # type: ignore[operator]
+    assert ratio == pytest.approx(math.sqrt(5), rel=0.15)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    truth = stats.norm.cdf(1.0 / 2)  # of two Gaussians, each of variance 2, one apart
+    hits = 0
+    for seed in range(60):
+        got = bootstrap([made(60, 3, seed)], [AUC], rounds=100, confidence=0.9).estimate(0, AUC)
+        hits += bool(got.low <= truth <= got.high)  # type: ignore[operator]
+    assert stats.binomtest(hits, 60, 0.9).pvalue > 0.001
+
+
+def test_merging_groups_is_drawing_them_together() -> None:
+    trials = made(20, 3)
+    merged = replace(trials, group=trials.group // 2)
+    for weights in draw(merged.group, 20, 0):
+        assert (weights.reshape(10, 6) == weights.reshape(10, 6)[:, :1]).all()
+    one = bootstrap([merged], [AUC], rounds=20)
+    assert one.values[0, 0] == bootstrap([trials], [AUC], rounds=0).values[0, 0]
+    assert one.groups == 10
+
+
+def test_differences_are_paired() -> None:
+    first = made(name="first")
+    shifted = replace(first, name="second", log_odds=first.log_odds * 2 + 1)
+    result = bootstrap([first, shifted, made(seed=1, name="other")], [AUC, EER], rounds=100)
+    same = result.difference("first", "second", AUC)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    other, back = result.difference(0, 2, EER), result.difference(2, 0, EER)
+    assert other.value == pytest.approx(result.values[0, 1] - result.values[2, 1])
+    assert other.low < other.value < other.high  # type: ignore[operator]
+    assert (back.low, back.high) == pytest.approx((-other.high, -other.low))  # type: ignore[operator]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 99), st.floats(0, 0.9))
+def test_each_system_counts_its_own_verdicts(seed: int, missing: float) -> None:
+    rng = np.random.default_rng(seed)
+    full = made(10, 2, seed, "full")
+    holes = np.where(rng.uniform(size=len(full)) < missing, NAN, full.log_odds)
+    holed = replace(full, name="holed", log_odds=holes)
+    result = bootstrap([full, holed], MEASURES, [0.0, 0.0], rounds=8)
+    there = holed.judged
+    over = {"fake": full.fake, "genuine": ~full.fake}
+    alone = bootstrap([full.select(there)], MEASURES, [0.0], rounds=0)
+    for measure in MEASURES:
+        got, expected = result.estimate("holed", measure), alone.estimate(0, measure)
+        assert got.value == expected.value
+        own = over.get(measure.classes, full.fake | True)
+        assert got.n == (there & own).sum()
+        assert got.coverage == pytest.approx(there[own].mean())
+        if got.value is None:
+            assert got.reason in {"no verdict", holed.absent()}
+
+
+def test_weights_go_to_the_trials_they_are_of() -> None:
+    trials = made(12, 3)
+    holes = np.arange(len(trials)) % 5 == 0
+    holed = replace(trials, log_odds=np.where(holes, NAN, trials.log_odds))
+    result = bootstrap([trials, holed], [AUC], rounds=20, seed=4)
+    for number, weights in enumerate(draw(trials.group, 20, 4)):
+        for system, own in enumerate((holes | True, ~holes)):
+            expected = roc_auc_score(
+                trials.fake[own], trials.log_odds[own], sample_weight=weights[own]
+            )
+            assert result.draws[system, 0, number] == pytest.approx(expected)
+
+
+def test_rounds_without_a_class_are_dropped_and_counted() -> None:
+    trials = made(3, 4)  # one of three groups is fake: (2/3)^3 of draws have none
+    result = bootstrap([trials], [AUC, ACCURACY], [0.0], rounds=2000)
+    got = result.estimate(0, AUC)
+    none = (2 / 3) ** 3 + (1 / 3) ** 3
+    assert got.dropped / 2000 == pytest.approx(none, abs=0.05)
+    assert got.low is not None
+    assert not math.isnan(got.low)
+    assert result.estimate(0, ACCURACY).dropped == 0
+
+
+def test_one_group_has_no_interval() -> None:
+    trials = replace(made(), group=np.zeros(200, dtype=np.int64))
+    got = bootstrap([trials], [AUC], rounds=10).estimate(0, AUC)
+    assert (got.low, got.high) == (None, None)
+    assert got.value is not None
+
+
+def test_what_is_undefined_has_a_reason() -> None:
+    trials = made()
+    genuine = replace(trials, log_odds=np.where(trials.fake, NAN, trials.log_odds))
+    result = bootstrap([genuine], [AUC, BPCER], [0.0], rounds=5)
+    assert result.estimate(0, AUC) == Estimate.none("no fake with a verdict", 100, 0.5)
+    assert result.estimate(0, BPCER).value is not None  # it needs no fakes
+
+
+def test_methods_apart_and_their_mean() -> None:
+    trials = made()
+    measures = [against(AUC, n, m) for n, m in enumerate(trials.methods)]
+    result = bootstrap([trials], measures, rounds=50)
+    for measure, method in zip(measures, trials.methods, strict=True):
+        own = trials.select(~trials.fake | (trials.method == method))
+        assert result.estimate(0, measure).value == bootstrap([own], [AUC], rounds=0).values[0, 0]
+    assert result.mean(0, measures).value == pytest.approx(result.values.mean())
+
+
+def test_systems_on_other_trials_are_refused() -> None:
+    with pytest.raises(UsageError, match="same trials"):
+        bootstrap([made(), made(20)], [AUC])
+    with pytest.raises(UsageError, match="no system"):
+        bootstrap([], [AUC])
+    with pytest.raises(UsageError, match="confidence"):
+        bootstrap([made()], [AUC], confidence=1.0)

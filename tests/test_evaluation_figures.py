@@ -1,0 +1,480 @@
+"""The figures of an evaluation: what they draw, measured by others; and that they always draw."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image
+from scipy.stats import entropy, norm
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from deepregions.evaluation import figures
+from deepregions.evaluation.figures.numbers import supported
+from deepregions.ranking import tally
+
+Arrays = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
+HOSTILE = ["$\\frac{", "_hidden", "<b>&\"'", "a\nb\u202e\x1b", "中文", "x" * 300, ""]
+
+
+def scored(count: int = 400, shift: float = 1.0, seed: int = 0) -> Arrays:
+    random = np.random.default_rng(seed)
+    fake = np.arange(count) % 2 == 1
+    return random.normal(0, 1, count) + np.where(fake, shift, -shift), fake
+
+
+@st.composite
+def both_classes(draw: st.DrawFn) -> Arrays:
+    """Few scores, many of them equal, of both classes."""
+    rows = draw(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=25))
+    rows += [(draw(st.integers(-3, 3)), True), (draw(st.integers(-3, 3)), False)]
+    return np.array([r[0] for r in rows], dtype=np.float64), np.array([r[1] for r in rows])
+
+
+def line(figure: Figure, name: str) -> Line2D:
+    (found,) = [each for each in figure.axes[0].lines if each.get_label() == name]
+    return found
+
+
+def points(drawn: Line2D) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    return np.asarray(drawn.get_xdata(), np.float64), np.asarray(drawn.get_ydata(), np.float64)
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for each in figure.legends for text in each.get_texts()]
+
+
+def words(figure: Figure) -> str:
+    return " ".join([text.get_text() for text in figure.axes[0].texts] + legend(figure))
+
+
+@given(both_classes())
+@settings(max_examples=25, deadline=None)
+def test_roc_is_that_of_scikit_learn(data: Arrays) -> None:
+    scores, fake = data
+    figure = figures.roc({"a": data})
+    accused, found, _ = roc_curve(fake, scores, drop_intermediate=False)
+    x, y = points(line(figure, "a"))
+    np.testing.assert_allclose(x, accused)
+    np.testing.assert_allclose(y, found)
+    assert legend(figure) == [f"a: AUC {roc_auc_score(fake, scores):.3f}"]
+
+
+@given(both_classes())
+@settings(max_examples=25, deadline=None)
+def test_det_is_on_normal_deviates(data: Arrays) -> None:
+    scores, fake = data
+    figure = figures.det({"a": data})
+    accused, found, _ = roc_curve(fake, scores, drop_intermediate=False)
+    x, y = points(line(figure, "a"))
+    inside = (accused > 0) & (accused < 1)
+    np.testing.assert_allclose(x[inside], norm.ppf(accused[inside]))
+    inside = (found > 0) & (found < 1)
+    np.testing.assert_allclose(y[inside], norm.ppf(1 - found[inside]), atol=1e-12)
+    assert np.isfinite(x).all()
+    assert np.isfinite(y).all()
+    ticks = figure.axes[0].get_xticks()
+    names = [float(text.get_text()) for text in figure.axes[0].get_xticklabels()]
+    np.testing.assert_allclose(ticks, norm.ppf(np.array(names) / 100))
+    assert {0.1, 1, 5, 20, 40} <= set(names)
+
+
+def test_det_marks_the_equal_error_rate() -> None:
+    scores, fake = scored(4000)
+    figure = figures.det({"a": (scores, fake)})
+    accused, found, _ = roc_curve(fake, scores, drop_intermediate=False)
+    nearest = np.argmin(np.abs(accused - (1 - found)))
+    (x,), (y,) = points(line(figure, "EER of a"))
+    assert x == y
+    assert norm.cdf(x) == pytest.approx((accused + 1 - found)[nearest] / 2, abs=1e-3)
+    (said,) = legend(figure)
+    assert float(said.split()[2]) == pytest.approx(100 * norm.cdf(x), abs=0.051)
+
+
+def test_a_perfect_det_is_said_to_be_out_of_sight() -> None:
+    figure = figures.det({"a": ([0, 1], [False, True])})
+    assert legend(figure) == ["a: EER 0.0 % (beyond the axes)"]
+
+
+def test_long_curves_are_thinned_without_being_seen() -> None:
+    scores, fake = scored(1_000_000)
+    accused, found, _ = roc_curve(fake, scores, drop_intermediate=False)
+    x, y = points(line(figures.roc({"a": (scores, fake)}), "a"))
+    assert len(x) < 5000
+    assert len(accused) > 100 * len(x)
+    along = accused + found  # rises along the curve, so it says where on it a point is
+    np.testing.assert_allclose(np.interp(along, x + y, x), accused, atol=1 / 500)
+    x, y = points(line(figures.det({"a": (scores, fake)}), "a"))
+    assert len(x) < 10000
+    seen = (accused > 0.001) & (accused < 0.6) & (found > 0.4) & (found < 0.999)
+    full = norm.ppf(accused[seen]), norm.ppf(1 - found[seen])
+    drawn = np.interp(full[0] - full[1], x - y, x)
+    np.testing.assert_allclose(drawn, full[0], atol=3.4 / 500)
+
+
+def test_systems_without_a_curve_are_named() -> None:
+    scores, fake = scored(20)
+    scores[:3] = np.nan
+    systems = {"good": (scores, fake), "bad": (scores, np.ones(20, bool)), "no": ([], [])}
+    for draw in (figures.roc, figures.det):
+        said = legend(draw(systems, unit="videos"))
+        assert said[0].startswith("good: ")
+        assert said[0].endswith(", no verdict on 3 of 20 videos")
+        assert said[1:] == ["bad: not defined: no genuine videos", "no: not defined: no videos"]
+
+
+def test_histogram_shows_all_of_each_class() -> None:
+    scores, fake = scored(300)
+    scores[0], scores[5] = np.nan, 1e9
+    methods = ["original" if not f else ("swap" if i % 3 else "fwa") for i, f in enumerate(fake)]
+    figure = figures.histogram(scores, fake, {"EER": 0.25, "far": np.inf}, methods=methods)
+    axes = figure.axes[0]
+    shares = [patch.get_data().values.sum() for patch in axes.patches]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(shares, 100)
+    assert len(shares) == 4
+    (mark,) = [each for each in axes.lines if each.get_linewidth() > 1]
+    assert list(np.asarray(mark.get_xdata())) == [0.25, 0.25]
+    swapped = sum(name == "swap" for name in methods)
+    assert f"swap ({swapped})" in legend(figure)
+    assert "threshold EER: 0.25" in legend(figure)
+    assert "genuine (149 faces)" in legend(figure)
+    assert "no verdict on 1 of 300 faces" in legend(figure)
+    assert "all beyond" in axes.get_xlabel()
+
+
+def test_histogram_of_one_class_says_so() -> None:
+    figure = figures.histogram([1.0, 2.0], [True, True])
+    assert "no genuine faces" in legend(figure)
+
+
+@given(both_classes())
+@settings(max_examples=15, deadline=None)
+def test_tippett_is_the_share_above(data: Arrays) -> None:
+    llr, fake = data
+    figure = figures.tippett(llr, fake)
+    for drawn, rows in zip(figure.axes[0].lines[:2], (fake, ~fake), strict=True):
+        x, y = points(drawn)
+        assert drawn.get_drawstyle() == "steps-post"
+        values = llr[rows] / np.log(10)
+        # Where a value is drawn, what equals it is no longer above it, but for rounding.
+        expected = [100 * np.mean(values > at + 1e-12) for at in x]
+        np.testing.assert_allclose(y, expected, atol=1e-9)
+    assert f"{100 * np.mean(llr[fake] < 0):.1f} % below 0" in legend(figure)[0]
+    assert f"{100 * np.mean(llr[~fake] > 0):.1f} % above 0" in legend(figure)[1]
+
+
+def cllr(llr: npt.NDArray[np.float64], fake: npt.NDArray[np.bool_]) -> float:
+    """Brümmer and du Preez 2006, one by one."""
+    missed = [math.log2(1 + math.exp(-value)) for value in llr[fake]]
+    accused = [math.log2(1 + math.exp(value)) for value in llr[~fake]]
+    return (sum(missed) / len(missed) + sum(accused) / len(accused)) / 2
+
+
+@given(both_classes())
+@settings(max_examples=15, deadline=None)
+def test_cross_entropy_at_even_odds_is_cllr(data: Arrays) -> None:
+    llr, fake = data
+    figure = figures.ece_plot(llr, fake)
+    (x, given_), (_, best), (_, nothing) = (points(each) for each in figure.axes[0].lines[:3])
+    even = len(x) // 2
+    assert x[even] == pytest.approx(0, abs=1e-12)
+    assert given_[even] == pytest.approx(cllr(llr, fake))
+    assert legend(figure)[0] == f"as given: Cllr {cllr(llr, fake):.3f}"
+    share = 1 / (1 + 10.0**-x)
+    np.testing.assert_allclose(nothing, entropy([share, 1 - share], base=2))
+    # Nothing that rises with the ratios does better than PAV, doing nothing included.
+    assert (best <= np.minimum(given_, nothing) + 1e-9).all()
+
+
+@given(both_classes())
+@settings(max_examples=60, deadline=None)
+def test_pav_is_isotonic_regression(data: Arrays) -> None:
+    llr, fake = data
+    counts = tally(llr, fake)
+    ratios = supported(counts)
+    share = IsotonicRegression(y_min=0, y_max=1).fit(llr, fake).predict(counts.values)
+    prior = math.log(fake.sum() / (~fake).sum())
+    np.testing.assert_allclose(1 / (1 + np.exp(-ratios - prior)), share, atol=1e-9)
+
+
+def test_calibrated_ratios_lie_on_the_diagonal() -> None:
+    scores, fake = scored(200_000)
+    llr = 2 * scores  # of N(1, 1) against N(-1, 1)
+    x, y = points(figures.calibration_curve(llr, fake).axes[0].lines[2])
+    middle = np.abs(x) < 1.5
+    assert middle.sum() > 50
+    np.testing.assert_allclose(y[middle], x[middle], atol=0.25)
+    x, y = points(figures.calibration_curve(3 * llr, fake).axes[0].lines[2])
+    middle = np.abs(x) < 3
+    np.testing.assert_allclose(3 * y[middle], x[middle], atol=0.75)
+
+
+def contrast(one: Any, other: Any) -> float:
+    """WCAG 2.2's contrast ratio, from its text."""
+    lights = []
+    for colour in (one, other):
+        parts = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
+        ]
+        lights.append(0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2])
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_matrix_writes_every_cell_readably(better: Any) -> None:
+    values = np.linspace(0.5, 1, 20).reshape(4, 5)
+    values[1, 2] = np.nan
+    low = values - 0.02
+    low[0, 0] = np.nan
+    names = ["A", "B", "C", "D", "E"]
+    figure = figures.cross_matrix(
+        names[:4], names, values, low, values + 0.01, title="AUC", better=better
+    )
+    axes = figure.axes[0]
+    written = {}
+    for text in axes.texts:
+        x, y = text.get_position()
+        written.setdefault((round(y), round(x)), []).append(text)
+    cells = {
+        (round(p.get_y() + 0.5), round(p.get_x() + 0.5)): p
+        for p in axes.patches
+        if isinstance(p, Rectangle) and p.get_fill()
+    }
+    assert len(written) == len(cells) == 20
+    for place, texts in written.items():
+        value = values[place]
+        if np.isnan(value):
+            assert [text.get_text() for text in texts] == ["–"]
+            continue
+        assert texts[0].get_text() == f"{value:.3f}"
+        if place != (0, 0):
+            assert texts[1].get_text() == f"{low[place]:.3f}–{value + 0.01:.3f}"
+        for text in texts:
+            assert contrast(text.get_color(), cells[place].get_facecolor()[:3]) >= 4.5
+    shades = [contrast(cells[0, 0].get_facecolor()[:3], "black"),
+              contrast(cells[3, 4].get_facecolor()[:3], "black")]  # fmt: skip
+    assert (shades[1] > shades[0]) == (better == "higher")
+    frames = [p for p in axes.patches if isinstance(p, Rectangle) and not p.get_fill()]
+    assert len(frames) == 4
+
+
+def test_robustness_over_numbers_and_words() -> None:
+    curves = {
+        "a": ([90, 50, 70], [0.9, 0.5, 0.7], [0.8, 0.4, 0.6], [1.0, 0.6, 0.8]),
+        "b": ([90], [np.nan], [np.nan], [np.nan]),
+    }
+    figure = figures.robustness(curves, "JPEG quality", "AUC", percent=True)
+    x, y = points(line(figure, "a"))
+    assert list(x) == [50, 70, 90]
+    np.testing.assert_allclose(y, [50, 70, 90])
+    (band,) = figure.axes[0].collections
+    edges = band.get_paths()[0].get_extents()
+    np.testing.assert_allclose([edges.y0, edges.y1], [40, 100])
+    assert legend(figure) == ["a", "b: not defined"]
+    words_ = {"a": (["none", "40", "23"], [1, 2, 3], [1, 2, 3], [1, 2, 3])}
+    axes = figures.robustness(words_, "CRF", "EER").axes[0]
+    places = {
+        t.get_text(): x for t, x in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)
+    }
+    assert places == {"none": 0, "40": 1, "23": 2}
+
+
+def test_bars_have_their_heights_and_intervals() -> None:
+    nothing = (math.nan,) * 3
+    groups = {"eyes": {"x": (0.8, 0.7, 0.85), "y": nothing}, "nose": {"x": (0.4, 0.3, 0.5)}}
+    figure = figures.bars(groups, baseline=0.5)
+    axes = figure.axes[0]
+    bars = [p for p in axes.patches if isinstance(p, Rectangle)]
+    assert sorted(p.get_y() + p.get_height() for p in bars) == pytest.approx([0.4, 0.8])
+    ends = [path.vertices[:, 1] for each in axes.collections for path in each.get_paths()]
+    assert sorted(tuple(np.sort(e)) for e in ends) == [
+        pytest.approx((0.3, 0.5)), pytest.approx((0.7, 0.85)),
+    ]  # fmt: skip
+    assert [text.get_text() for text in axes.texts] == ["–", "–"]
+    assert legend(figure) == ["x", "y"]
+    assert "bars begin at 0.5" in axes.get_ylabel()
+    sliced = figures.slices("age", groups, counts={"eyes": 1200}, measure="EER").axes[0]
+    assert [t.get_text() for t in sliced.get_xticklabels()] == ["eyes\nn=1,200", "nose"]
+    assert sliced.get_title(loc="left") == "EER by age"
+
+
+NAN = [math.nan] * 4
+ODD: dict[str, tuple[list[float], list[int], str]] = {
+    "no genuine faces": ([1, 2, 3, 3], [1, 1, 1, 1], "no genuine faces"),
+    "no fake faces": ([1, 2, 3, 3], [0, 0, 0, 0], "no fake faces"),
+    "constant": ([1, 1, 1, 1], [0, 1, 1, 0], ""),
+    "nothing": ([], [], "not defined: no faces"),
+    "no verdict": (NAN, [0, 1, 0, 1], "not defined: no faces with a verdict"),
+    "some NaN": ([1, math.nan, 3, 0], [0, 1, 1, 0], "no verdict on 1 of 4 faces"),
+    "perfect": ([-1, -2, 3, 4], [0, 0, 1, 1], ""),
+    "reversed": ([1, 2, -3, -4], [0, 0, 1, 1], ""),
+    "infinite": ([-math.inf, math.inf, 1, math.inf], [1, 0, 1, 1], ""),
+    "all infinite": ([-math.inf, math.inf], [0, 1], ""),
+    "huge": ([-1e300, 1e300, 0], [0, 1, 1], ""),
+    "two": ([0.5, 0.25], [1, 0], ""),
+}
+OF_SCORES: dict[str, Callable[[Any, Any], Figure]] = {
+    "roc": lambda scores, fake: figures.roc({"a": (scores, fake)}),
+    "det": lambda scores, fake: figures.det({"a": (scores, fake)}),
+    "histogram": lambda scores, fake: figures.histogram(scores, fake, {"t": 0.5}),
+    "tippett": figures.tippett,
+    "ece": figures.ece_plot,
+    "calibration": figures.calibration_curve,
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("name", OF_SCORES)
+def test_odd_scores_give_a_figure_that_says_so(name: str, case: str) -> None:
+    scores, fake, said = ODD[case]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = OF_SCORES[name](scores, fake)
+        svg = figures.svg_text(figure)
+    assert said in words(figure)
+    assert said in svg
+    if case == said:
+        assert f"not defined: {said}" in words(figure) or name == "histogram"
+
+
+def test_nothing_to_compare_gives_a_figure_that_says_so() -> None:
+    nan = (math.nan,) * 3
+    for figure in (
+        figures.roc({}),
+        figures.cross_matrix([], [], [], [], [], title="t", better="lower"),
+        figures.cross_matrix(["a"], ["b"], [[math.nan]], [[0]], [[1]], title="t", better="lower"),
+        figures.robustness({}, "x", "y"),
+        figures.robustness({"a": ([1], [math.nan], [0], [1])}, "x", "y"),
+        figures.robustness({"a": ([], [], [], [])}, "x", "y"),
+        figures.bars({}),
+        figures.bars({"eyes": {}}),
+        figures.bars({"eyes": {"a": nan}}),
+        figures.slices("age", {}),
+    ):
+        assert words(figure).startswith("not defined: no ")
+        assert "not defined: no " in figures.alt_text(figure)
+
+
+def test_infinite_cross_entropy_is_not_drawn_but_told() -> None:
+    figure = figures.ece_plot([math.inf, 0, 0, 1], [False, False, True, True])
+    assert legend(figure)[0] == "as given: infinite"
+    assert np.isnan(points(figure.axes[0].lines[0])[1]).all()
+
+
+def test_scores_and_labels_of_different_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 scores with 2 labels"):
+        figures.tippett([1, 2, 3], [True, False])
+
+
+def everything(names: list[str]) -> Iterator[Figure]:
+    """Each kind of figure with these names in it."""
+    systems = {name: scored(60, seed=i) for i, name in enumerate(names)}
+    scores, fake = scored(60)
+    yield figures.roc(systems, title=names[0])
+    yield figures.det(systems)
+    thresholds = dict.fromkeys(names, 0.5)
+    methods = [names[i % len(names)] for i in range(60)]
+    yield figures.histogram(scores, fake, thresholds, methods=methods)
+    yield figures.tippett(scores, fake, title=names[0])
+    yield figures.ece_plot(scores, fake, title=names[-1])
+    yield figures.calibration_curve(scores, fake)
+    count = len(names)
+    values = np.linspace(0.5, 1, count**2).reshape(count, count)
+    yield figures.cross_matrix(
+        names, names, values, values - 0.1, values, title="AUC", better="higher"
+    )
+    each = dict.fromkeys(names, (0.5, 0.4, 0.6))
+    yield figures.bars(dict.fromkeys(names, each), counts=dict.fromkeys(names, 12345))
+    yield figures.slices(names[0], dict.fromkeys(names, each), measure=names[-1])
+    curve = ([*names], [0.5] * count, [0.4] * count, [0.6] * count)
+    yield figures.robustness(dict.fromkeys(names, curve), names[0], names[-1])
+    quality = ([100, 95, 94, 90, 20], [0.5] * 5, [0.4] * 5, [0.6] * 5)
+    yield figures.robustness(dict.fromkeys(names, quality), "JPEG quality", "AUC")
+
+
+REALISTIC = [f"{d} {r}" for d in ("xception", "dsp-fwa") for r in ("entire", "eyes", "rest")]
+
+
+@pytest.mark.parametrize("names", [REALISTIC, ["A", "B"], ["FaceForensics++ c23", "self-made"]])
+def test_no_text_is_cut_off_or_on_another(names: list[str]) -> None:
+    for figure in everything(names):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        renderer = canvas.get_renderer()
+        axes = figure.axes[0]
+        ticks = [
+            [text for place, text in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+             if text.get_text() and axis.get_view_interval().min() <= place + 1e-9
+             and place - 1e-9 <= axis.get_view_interval().max()]
+            for axis in (axes.xaxis, axes.yaxis)
+        ]  # fmt: skip
+        legends = [text for each in figure.legends for text in each.get_texts()]
+        others = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        others += ticks[0] + ticks[1] + legends
+        for text in others:
+            box = text.get_window_extent(renderer)
+            assert box.x0 >= -1, text
+            assert box.y0 >= -1, text
+            assert box.x1 <= figure.bbox.x1 + 1, text
+            assert box.y1 <= figure.bbox.y1 + 1, text
+        for group in (*ticks, legends, axes.texts):
+            level = [text for text in group if not text.get_rotation()]
+            for one, other in combinations(level, 2):
+                first, second = (each.get_window_extent(renderer) for each in (one, other))
+                assert not first.padded(-1).overlaps(second.padded(-1)), (one, other)
+
+
+def test_names_are_shown_as_they_are() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = [figures.svg_text(figure) for figure in everything(HOSTILE)]
+    for said in ("$\\frac{", "_hidden", "&lt;b&gt;&amp;", "a\\nb\\u202e\\x1b", "中文", "xxx…xxx"):
+        assert said in drawn[0], said
+    assert not any("<b>" in svg or "\x1b" in svg for svg in drawn)
+
+
+def test_saved_figures_are_the_same_every_time(tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    pairs = []
+    for place in ("one", "two"):
+        # What users set for their own figures changes nothing.
+        looks = {} if place == "one" else {"axes.facecolor": "red", "savefig.bbox": "tight"}
+        with mpl.rc_context(looks):
+            figure = figures.det({"a": scored(200)}, title="DET of A")
+            pairs.append(figures.save(figure, tmp_path / place / "deep", "det"))
+    for first, second in zip(*pairs, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+        assert first.stat().st_mode & 0o044
+    png, svg = pairs[0]
+    assert (png.name, svg.name) == ("det.png", "det.svg")
+    with Image.open(png) as image:
+        assert image.width == pytest.approx(1040, abs=1)
+        assert image.text == {"Title": "DET of A: a: EER 14.0 %"}  # type: ignore[attr-defined]
+    text = svg.read_text(encoding="utf-8")
+    assert "<title>DET of A: a: EER 14.0 %</title>" in text
+    assert "dc:date" not in text
+    assert ">genuine faces called fake (%)</text>" in text
+    assert not plt.get_fignums()
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_that_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        figures.save(figures.roc({"a": scored(20)}), tmp_path / "file", "roc")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,408 @@
+"""Protocols: who is measured on what, and with thresholds from where."""
+
+import math
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from deepregions.aggregation import Aggregation
+from deepregions.errors import UndefinedMetricError, UsageError
+from deepregions.evaluation.bootstrap import Estimate
+from deepregions.evaluation.comparisons import (
+    across_tables,
+    aggregation_tables,
+    all_tables,
+    coverage_table,
+    fusion_tables,
+    method_tables,
+    pairs_table,
+    region_tables,
+    within_tables,
+)
+from deepregions.evaluation.delong import delong
+from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, EER, WORST_APCER
+from deepregions.evaluation.protocols import Scored, Settings, System, evaluate
+from deepregions.evaluation.tables import Table, to_csv, to_latex, to_markdown
+from deepregions.metrics import equal_error_rate as eer_of_training
+from deepregions.scores import Origin, ScoreTable, make_table
+from deepregions.types import Region
+
+REGIONS = (Region.ENTIRE, Region.EYES)
+QUICK = Settings("frame", rounds=20)
+NETWORKS = ("xception", "capsule")
+
+
+def made(
+    database: str = "one",
+    trained: tuple[str, ...] = ("one",),
+    videos: int = 120,
+    faces: int = 2,
+    seed: int = 0,
+) -> ScoreTable:
+    """Videos of people; each video has its own strength, and some faces have no verdict."""
+    rng = np.random.default_rng(seed)
+    several = len(trained) > 1
+    rows = [f"{n}.{t}" if several else n for n, t in product(NETWORKS, trained)]
+    models = {f"{n}_{r}.{t}": "" for n, t, r in product(NETWORKS, trained, REGIONS)}
+    found = []
+    for number in range(videos):
+        fake = number % 3 > 0
+        strength = rng.normal(size=(len(rows), len(REGIONS))) + (1.5 if fake else -1.5)
+        people = (f"p{number % 40}", f"q{number % 40}")[: 1 + fake]
+        for face in range(faces):
+            logits = strength + rng.normal(size=strength.shape)
+            logits[rng.uniform(size=logits.shape) < 0.05] = np.nan
+            status = "ok" if rng.uniform() > 0.05 else "low_quality"
+            found.append(
+                {
+                    "key": f"{number}/{face}",
+                    "video": str(number),
+                    "track": 0,
+                    "identities": people,
+                    "label": int(fake),
+                    "method": ("original", "swap", "warp")[number % 3],
+                    "compression": "",
+                    "split": ("test", "val")[number // 3 % 2],
+                    "status": status,
+                    "log_odds": logits,
+                }
+            )
+    return make_table(Origin(database, models=models), rows, REGIONS, found)
+
+
+def fused(table: ScoreTable) -> Any:
+    with np.errstate(all="ignore"):
+        flat = table.log_odds.reshape(len(table), -1)
+        there = ~np.isnan(flat)
+        return np.where(there.any(1), np.nansum(flat, 1) / there.sum(1), np.nan)
+
+
+def scored(database: str = "one", **other: Any) -> Scored:
+    table = made(database, **other)
+    return Scored(database, table, {"mean": fused(table)})
+
+
+ENTIRE = System("xception", Region.ENTIRE, "one")
+MEAN = System("mean", None, "one")
+
+
+def test_every_network_and_fusion_is_a_system() -> None:
+    systems = list(scored().systems)
+    assert [s.name for s in systems] == [
+        "xception entire (one)",
+        "xception eyes (one)",
+        "capsule entire (one)",
+        "capsule eyes (one)",
+        "mean (one)",
+    ]
+    assert [s.fused for s in systems] == [False] * 4 + [True]
+
+
+def test_names_tell_what_was_learned_from() -> None:
+    table = made(trained=("one", "a.b"))
+    values = fused(table)
+    given = Scored("one", table, {"mean": values, "max.one": values, "max.a.b": values})
+    names = [s.name for s in given.systems]
+    assert names[:2] == ["xception entire (one)", "xception eyes (one)"]
+    assert names[2] == "xception entire (a.b)"
+    assert names[-3:] == ["mean", "max (one)", "max (a.b)"]
+    unknown = replace(made(), origin=Origin("one"))
+    assert {s.trained_on for s in Scored("one", unknown).systems} == {""}
+
+
+def test_a_network_of_another_database_is_not_missed_here() -> None:
+    table = made(trained=("one", "two"))
+    models = {k: v for k, v in table.origin.models.items() if k != "xception_eyes.two"}
+    logits = table.log_odds.copy()
+    logits[:, 1, 1] = np.nan
+    table = replace(table, origin=Origin("one", models=models), log_odds=logits)
+    assert (1, 1) in table.cells
+    assert System("xception", Region.EYES, "two") not in Scored("one", table).systems
+    assert len(Scored("one", table).systems) == 7
+
+
+def test_figures_are_those_of_the_evaluation_part_alone() -> None:
+    given = scored()
+    each = evaluate([given], QUICK)[0]
+    table = given.table
+    rows = (table.split == "test") & (table.status == "ok") & table.valid[:, 0, 0]
+    truth, logits = table.fake[rows], table.log_odds[rows, 0, 0]
+    found = each.estimate(ENTIRE, AUC)
+    assert found.value == pytest.approx(roc_auc_score(truth, logits))
+    assert found.n == rows.sum()
+    assert found.coverage == pytest.approx(rows.sum() / (table.split == "test").sum())
+    assert found.low <= found.value <= found.high  # type: ignore[operator]
+
+
+def test_the_threshold_is_of_the_development_part() -> None:
+    given = scored()
+    table = given.table
+    dev = (table.split == "val") & (table.status == "ok") & table.valid[:, 0, 0]
+    _, threshold = eer_of_training(
+        torch.tensor(table.log_odds[dev, 0, 0]), torch.tensor(table.label[dev])
+    )
+    each = evaluate([given], QUICK)[0]
+    assert each.thresholds[0].value == threshold
+    rows = (table.split == "test") & (table.status == "ok") & table.valid[:, 0, 0]
+    expected = balanced_accuracy_score(table.fake[rows], table.log_odds[rows, 0, 0] >= threshold)
+    assert each.estimate(ENTIRE, BALANCED).value == pytest.approx(expected)
+
+
+def test_answers_of_the_evaluation_part_do_not_move_the_threshold() -> None:
+    given = scored()
+    test = given.table.split == "test"
+    moved = given.table.log_odds + 3.0 * test[:, None, None]
+    other = replace(given, table=replace(given.table, log_odds=moved))
+    one, two = (evaluate([g], QUICK)[0] for g in (given, other))
+    assert one.thresholds[0] == two.thresholds[0]
+    assert one.estimate(ENTIRE, AUC) == two.estimate(ENTIRE, AUC)
+    assert one.estimate(ENTIRE, ACCURACY) != two.estimate(ENTIRE, ACCURACY)
+
+
+def test_across_databases_the_threshold_is_of_the_one_learned_from() -> None:
+    home, away = scored(), scored("two", seed=1)
+    one, two = evaluate([home, away], QUICK)
+    assert (one.database, two.database) == ("one", "two")
+    assert one.thresholds == two.thresholds
+    away_alone = evaluate([away], QUICK)[0]
+    found = away_alone.estimate(ENTIRE, BALANCED)
+    assert found.value is None
+    assert found.reason == "no scores of one, on which it was trained"
+    assert away_alone.estimate(ENTIRE, AUC) == two.estimate(ENTIRE, AUC)
+
+
+def test_a_database_may_give_thresholds_only() -> None:
+    home, away = scored(), scored("two", seed=1)
+    dev = home.table.split == "val"
+    only = Scored("one", home.table.select(dev), {"mean": home.fused["mean"][dev]})
+    (two,) = evaluate([only, away], QUICK)
+    assert two.thresholds == evaluate([home, away], QUICK)[1].thresholds
+
+
+@pytest.mark.parametrize(
+    ("keep", "reason"),
+    [
+        (lambda t: t.split == "test", "one has no development part"),
+        (lambda t: (t.split == "test") | t.fake, "nothing genuine with a verdict"),
+    ],
+)
+def test_without_development_data_there_is_a_reason(keep: Any, reason: str) -> None:
+    table = made()
+    each = evaluate([Scored("one", table.select(keep(table)))], QUICK)[0]
+    for measure in (ACCURACY, BALANCED, WORST_APCER):
+        found = each.estimate(ENTIRE, measure)
+        assert (found.value, found.low) == (None, None)
+        assert reason in found.reason
+        assert found.n > 0
+    assert each.estimate(ENTIRE, AUC).value is not None
+
+
+@pytest.mark.parametrize("label", ["fake", "genuine"])
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_one_class_is_an_error_that_says_which(label: str, level: Any) -> None:
+    table = made()
+    table = table.select(table.fake == (label == "genuine"))
+    with pytest.raises(UndefinedMetricError, match=f"of one has no {label}") as caught:
+        evaluate([Scored("one", table)], Settings(level, rounds=2))
+    assert caught.value.exit_code == 4
+
+
+def test_nothing_valid_is_an_error() -> None:
+    table = made()
+    none = replace(table, log_odds=np.full(table.log_odds.shape, np.nan))
+    with pytest.raises(UndefinedMetricError, match="on one: no verdict"):
+        evaluate([Scored("one", none)], QUICK)
+    bad = replace(table, status=np.full(len(table), "no_face", dtype=object))
+    with pytest.raises(UndefinedMetricError, match="on one: no verdict"):
+        evaluate([Scored("one", bad)], QUICK)
+
+
+def test_one_system_without_verdicts_does_not_stop_the_others() -> None:
+    table = made()
+    logits = table.log_odds.copy()
+    logits[:, 0, 0] = np.nan
+    each = evaluate([Scored("one", replace(table, log_odds=logits))], QUICK)[0]
+    found = each.estimate(ENTIRE, AUC)
+    assert (found.value, found.reason, found.n, found.coverage) == (None, "no verdict", 0, 0.0)
+    assert each.estimate(System("capsule", Region.EYES, "one"), AUC).value is not None
+    assert "no verdict" in to_markdown(within_tables(each)[0])
+
+
+def test_bad_sets_of_databases_are_refused() -> None:
+    table = made()
+    with pytest.raises(UsageError, match="no scores"):
+        evaluate([])
+    with pytest.raises(UsageError, match="two sets of scores are of one"):
+        evaluate([scored(), scored()])
+    with pytest.raises(UsageError, match="one has no evaluation part"):
+        evaluate([Scored("one", table.select(table.split == "val"))])
+    with pytest.raises(UsageError, match="two has no evaluation part"):
+        other = made("two")
+        evaluate([Scored("one", table), Scored("two", other.select(other.split == "val"))], QUICK)
+    with pytest.raises(UsageError, match="faces of one"):
+        Scored("one", table, {"mean": np.zeros(3)})
+
+
+def estimates(table: Table) -> list[Estimate]:
+    return [cell for row in table.cells for cell in row if isinstance(cell, Estimate)]
+
+
+def test_across_is_trained_by_tested() -> None:
+    both = [
+        Scored(d, made(d, trained=("one", "two"), seed=n)) for n, d in enumerate(("one", "two"))
+    ]
+    evaluated = evaluate(both, QUICK)
+    tables = across_tables(evaluated, EER)
+    assert len(tables) == 4
+    table = tables[0]
+    assert "EER of xception entire" in table.title
+    assert (table.rows, table.columns) == (("one", "two"), ("one", "two"))
+    for r, trained in enumerate(table.rows):
+        for c, each in enumerate(evaluated):
+            system = System("xception", Region.ENTIRE, trained)
+            assert table.cells[r][c] == each.estimate(system, EER)
+    titles = [t.title for each in evaluated for t in within_tables(each)]
+    assert [t.split(",")[0] for t in titles] == [
+        "Within one",
+        "On one",
+        "Within two",
+        "On two",
+    ]
+    assert across_tables(evaluate([scored()], QUICK), AUC) == []
+
+
+def test_a_system_that_was_not_scored_somewhere_has_a_reason_there() -> None:
+    one, two = scored(), Scored("two", made("two"))
+    table = next(
+        t for t in across_tables(evaluate([one, two], QUICK), AUC) if "AUC of mean" in t.title
+    )
+    there, missing = table.cells[0]
+    assert isinstance(there, Estimate)
+    assert isinstance(missing, Estimate)
+    assert there.value is not None
+    assert (missing.value, missing.reason) == (None, "not trained or not scored")
+
+
+def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
+    given = scored()
+    each = evaluate([given], QUICK)[0]
+    auc, eer, apcer = method_tables(each)
+    table = given.table.part("test")
+    judged = (table.status == "ok") & table.valid[:, 0, 0]
+    assert auc.columns == ("swap", "warp", "Mean")
+    values = []
+    for column, method in enumerate(("swap", "warp")):
+        rows = judged & (~table.fake | (table.method == method))
+        cell = auc.cells[0][column]
+        assert isinstance(cell, Estimate)
+        assert cell.value == pytest.approx(
+            roc_auc_score(table.fake[rows], table.log_odds[rows, 0, 0])
+        )
+        assert cell.n == rows.sum()
+        of_both = ~table.fake | (table.method == method)
+        assert cell.coverage == pytest.approx(rows.sum() / of_both.sum())
+        values.append(cell.value)
+        missed = apcer.cells[0][column]
+        fakes = judged & (table.method == method)
+        assert isinstance(missed, Estimate)
+        expected = (table.log_odds[fakes, 0, 0] < each.thresholds[0].value).mean()
+        assert missed.value == pytest.approx(expected)
+        assert missed.n == fakes.sum()
+    mean, worst = auc.cells[0][2], apcer.cells[0][2]
+    assert isinstance(mean, Estimate)
+    assert isinstance(worst, Estimate)
+    assert mean.value == pytest.approx(np.mean(values))
+    assert worst.n == (judged & table.fake).sum()
+    assert worst.value == max(c.value for c in apcer.cells[0][:2] if isinstance(c, Estimate))
+    assert eer.best == "lower"
+
+
+def test_regions_and_detectors_are_one_table_seen_two_ways() -> None:
+    each = evaluate([scored()], QUICK)[0]
+    detectors, regions = region_tables(each, EER)
+    assert detectors.rows == regions.columns == NETWORKS
+    assert detectors.columns == regions.rows == ("entire", "eyes")
+    assert detectors.cells[1][0] == regions.cells[0][1]
+    assert len(detectors.winners()) == len(regions.winners()) == 2
+
+
+def test_fusions_are_set_against_the_best_network() -> None:
+    each = evaluate([scored()], replace(QUICK, rounds=200))[0]
+    single = each.best_single()
+    assert single is not None
+    assert not single.fused
+    lowest = min(each.estimate(s, EER).value for s in each.systems if not s.fused)  # type: ignore[type-var]
+    assert each.estimate(single, EER).value == lowest
+    beside, gains = fusion_tables(each)
+    assert beside.rows == (single.name, "mean (one)")
+    gain = gains.cells[0][1]
+    assert isinstance(gain, Estimate)
+    assert gain.value == pytest.approx(
+        each.estimate(MEAN, EER).value - lowest  # type: ignore[operator]
+    )
+    assert gain.high is not None
+    assert gain.high < 0  # four networks with errors of their own: their mean is better
+    place = [each.systems.index(system) for system in (MEAN, single)]
+    test = delong(*(each.trials[number] for number in place))
+    assert gains.cells[0][-1] == f"p = {test.p:.3f}"  # one fusion: nothing to correct
+    assert fusion_tables(evaluate([Scored("one", made())], QUICK)[0]) == []
+
+
+def test_pairs_are_compared_both_ways() -> None:
+    each = evaluate([scored()], QUICK)[0]
+    table = pairs_table(each)
+    one, other = table.cells[0][1], table.cells[1][0]
+    assert isinstance(one, str)
+    assert isinstance(other, str)
+    assert float(one.split(",")[0]) == -float(other.split(",")[0])
+    assert one.split(",")[1] == other.split(",")[1]
+    assert table.cells[0][0] == ""
+
+
+def test_coverage_is_told_of_each_class() -> None:
+    given = scored()
+    table = coverage_table(evaluate([given], QUICK)[0])
+    part = given.table.part("test")
+    judged = (part.status == "ok") & part.valid[:, 0, 0]
+    fakes = f"{(judged & part.fake).sum()} of {part.fake.sum()} "
+    assert str(table.cells[0][1]).startswith(fakes)
+
+
+def test_rules_over_faces_are_compared() -> None:
+    given = scored()
+    auc, eer = aggregation_tables([given], Settings(rounds=10))
+    assert len(auc.columns) == 3
+    assert "median" in auc.columns[1]
+    for column, rule in enumerate(("mean", "median", "top")):
+        each = evaluate([given], Settings(rule=Aggregation(rule), rounds=10))[0]  # type: ignore[arg-type]
+        assert auc.cells[0][column] == each.estimate(ENTIRE, AUC)
+        assert eer.cells[0][column] == each.estimate(ENTIRE, EER)
+
+
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_all_tables_are_written_in_all_formats(level: Any) -> None:
+    both = [
+        Scored(d, table, {"mean.one": fused(table), "mean.two": fused(table)})
+        for d in ("one", "two")
+        for table in [made(d, trained=("one", "two"))]
+    ]
+    tables = all_tables(both, Settings(level, rounds=5))
+    titles = [table.title for table in tables]
+    assert len(set(titles)) == len(titles)
+    assert len(to_csv(tables).splitlines()) == 1 + sum(len(t.rows) * len(t.columns) for t in tables)
+    for table in tables:
+        assert "nan" not in to_markdown(table)
+        assert "nan" not in to_latex(table)
+        for cell in estimates(table):
+            assert (cell.value is None) == bool(cell.reason)
+            assert cell.value is None or not math.isnan(cell.value)
+
+
+def test_the_same_seed_gives_the_same_tables() -> None:
+    one, two = (to_csv(all_tables([scored()], QUICK)) for _ in range(2))
+    assert one == two

@@ -1,0 +1,208 @@
+"""Faces become trials: by the rules of detect, grouped by who is in them."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepregions.aggregation import Aggregation
+from deepregions.errors import UndefinedMetricError, UsageError
+from deepregions.evaluation.trials import (
+    Trials,
+    development_threshold,
+    frame_trials,
+    groups_of,
+    video_trials,
+)
+from deepregions.scores import Origin, ScoreTable, make_table
+from deepregions.types import Region
+
+NAN = math.nan
+
+
+def face(video: str, value: float = 0.0, **other: Any) -> dict[str, Any]:
+    return {
+        "key": "",
+        "video": video,
+        "track": 0,
+        "identities": (),
+        "label": 0,
+        "method": "original",
+        "compression": "",
+        "split": "test",
+        "status": "ok",
+        "log_odds": [[value]],
+    } | other
+
+
+def table(*faces: dict[str, Any]) -> ScoreTable:
+    return make_table(Origin("db"), ("xception",), (Region.ENTIRE,), faces)
+
+
+def logits(of: ScoreTable) -> Any:
+    return of.log_odds[:, 0, 0]
+
+
+faces = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # video
+        st.integers(0, 1),  # track
+        st.one_of(st.just(NAN), st.integers(-9, 9).map(float)),
+        st.booleans(),  # fake
+    ),
+    min_size=1,
+    max_size=40,
+)
+rules = st.builds(
+    Aggregation,
+    st.sampled_from(["mean", "median", "top"]),
+    st.floats(0.05, 1),
+    st.sampled_from(["highest", "main", "mean"]),
+)
+
+
+@settings(deadline=None)
+@given(faces, rules)
+def test_videos_are_scored_as_detect_does(drawn: Any, rule: Aggregation) -> None:
+    of = table(
+        *(
+            face(f"v{v}", x, track=t, label=int(fake), method="swap" if fake else "original")
+            for v, t, x, fake in drawn
+        )
+    )
+    trials = video_trials(of, logits(of), rule, "s")
+    videos = list(dict.fromkeys(v for v, *_ in drawn))
+    assert len(trials) == len(videos)
+    for number, video in enumerate(videos):
+        own = [d for d in drawn if d[0] == video]
+        tracks = []
+        for track in sorted({t for _, t, *_ in own}):
+            values = [x for _, t, x, _ in own if t == track and not math.isnan(x)]
+            tracks.append((len(values), rule.over_faces(values)))
+        expected = rule.over_tracks(tracks)
+        assert trials.log_odds[number] == pytest.approx(
+            NAN if expected is None else expected, nan_ok=True
+        )
+        assert trials.fake[number] == any(d[3] for d in own)
+        assert trials.method[number] == ("swap" if trials.fake[number] else "original")
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
+def test_the_highest_third_is_rounded_up(count: int, kept: int) -> None:
+    of = table(*(face("v", float(2**n)) for n in range(count)))
+    trials = video_trials(of, logits(of), Aggregation("top"))
+    assert trials.log_odds[0] == np.mean([2**n for n in range(count)][-kept:])
+
+
+def test_a_missing_verdict_stays_and_is_counted() -> None:
+    of = table(
+        face("a", 1.0, label=1, method="swap"),
+        face("a", 3.0, label=1, method="swap", status="low_quality"),
+        face("b", NAN, label=1, method="warp", status="no_face", track=-1),
+        face("c", -1.0),
+    )
+    frames, videos = frame_trials(of, logits(of)), video_trials(of, logits(of), Aggregation())
+    assert frames.coverage == 0.5
+    assert (frames.coverage_of_fakes, frames.coverage_of_genuine) == (pytest.approx(1 / 3), 1.0)
+    assert videos.coverage == pytest.approx(2 / 3)
+    assert videos.log_odds[0] == 1.0  # the face of low quality has no say
+    assert videos.methods == ("swap", "warp")
+    assert len(videos.sample().log_odds) == 2
+    assert videos.absent() == ""
+
+
+def test_people_who_hang_together_are_one_group() -> None:
+    of = table(
+        face("a", identities=("anna",)),
+        face("b", identities=("bert",)),
+        face("c", identities=("carl",)),
+        face("d", identities=("carl", "anna"), label=1, method="swap"),
+        face("e"),
+        face("f"),
+        face("e", identities=("",)),
+        face("g", identities=("zoe",)),
+        face("h", identities=("yan",)),
+        face("h", identities=("zoe",), track=1),
+    )
+    frames = frame_trials(of, logits(of))
+    assert frames.group.tolist() == [0, 1, 0, 0, 2, 3, 2, 4, 4, 4]
+    videos = video_trials(of, logits(of), Aggregation())
+    assert videos.group.tolist() == [0, 1, 0, 0, 2, 3, 4, 4]
+
+
+def test_nobody_known_connects_nothing() -> None:
+    of = table(face("a", identities=("",)), face("b", identities=("",)), face("c"))
+    assert groups_of(of).group.tolist() == [0, 1, 2]
+
+
+def test_a_person_named_as_a_video_is_somebody_else() -> None:
+    of = table(face("a"), face("b", identities=("a",)), face("va"), face("c", identities=("va",)))
+    assert groups_of(of).group.tolist() == [0, 1, 2, 3]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_groups_share_nobody_and_do_not_depend_on_order(pairs: list[tuple[int, int]]) -> None:
+    names = [(f"v{n}", tuple(map(str, pair))) for n, pair in enumerate(pairs)]
+    group = groups_of(table(*(face(v, identities=who) for v, who in names))).group
+    back = groups_of(table(*(face(v, identities=who) for v, who in names[::-1]))).group[::-1]
+    for i, (_, one) in enumerate(names):
+        for j, (_, other) in enumerate(names):
+            assert not set(one) & set(other) or group[i] == group[j]
+            assert (group[i] == group[j]) == (back[i] == back[j])
+
+
+def test_no_faces_are_no_trials() -> None:
+    of = table(face("a")).select(np.zeros(1, dtype=bool))
+    for trials in (frame_trials(of, logits(of)), video_trials(of, logits(of), Aggregation())):
+        assert len(trials) == 0
+        assert math.isnan(trials.coverage)
+        assert trials.absent() == "nothing to judge"
+
+
+def test_columns_of_other_lengths_and_infinite_scores_are_refused() -> None:
+    of = table(face("a"), face("b"))
+    with pytest.raises(UsageError, match="one of each face"):
+        frame_trials(of, logits(of)[:1])
+    with pytest.raises(UsageError, match="infinite"):
+        frame_trials(of, np.array([np.inf, 0.0]))
+    good = frame_trials(of, logits(of))
+    with pytest.raises(UsageError, match="different lengths"):
+        replace(good, group=good.group[:1])
+
+
+@pytest.mark.parametrize(
+    ("values", "fake", "reason"),
+    [
+        ([], [], "nothing to judge"),
+        ([NAN, NAN], [True, False], "no verdict"),
+        ([1.0, NAN], [False, True], "no fake"),
+        ([1.0, NAN], [True, False], "nothing genuine"),
+    ],
+)
+def test_what_is_absent_is_said(values: Any, fake: Any, reason: str) -> None:
+    count = len(values)
+    trials = Trials(
+        "sys",
+        np.array(values, dtype=np.float64),
+        np.array(fake, dtype=bool),
+        np.array(["x"] * count, dtype=object),
+        np.arange(count),
+    )
+    assert reason in trials.absent()
+    with pytest.raises(UndefinedMetricError, match=f"sys: .*{reason}") as caught:
+        development_threshold(trials)
+    assert caught.value.exit_code == 4
+
+
+def test_the_threshold_is_that_of_equal_errors() -> None:
+    of = table(
+        *(face(f"g{n}", -1.0 + n) for n in range(3)),
+        *(face(f"f{n}", 1.5 + n, label=1, method="swap") for n in range(3)),
+        face("none", NAN),
+    )
+    assert development_threshold(frame_trials(of, logits(of))) == 1.5
