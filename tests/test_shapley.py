@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from score_tables import score_table
 from torch import Tensor, nn
 
 from deepregions.analysis.shapley import MOST, Shares, shapley
 from deepregions.errors import BundleError, UsageError
-from deepregions.fusion import MeanFusion
+from deepregions.fusion import KINDS, Kind, MeanFusion, train_fusion
 
 SHAPE = (3, 5)
 
@@ -56,6 +57,7 @@ def brute_force(fusion: nn.Module, logits: Tensor, valid: Tensor) -> np.ndarray:
         for d, r in order:
             present[d, r] = True
             now = fusion(logits[None], present[None]).item()
+            now = 0.0 if math.isnan(now) else now
             sums[d, r] += now - before
             before = now
     return np.where(valid.numpy(), sums / len(orders), np.nan)
@@ -88,7 +90,7 @@ def test_is_the_mean_over_all_orders(face: tuple[Tensor, Tensor], seed: int) -> 
 def test_values_add_up_to_the_fused_score(face: tuple[Tensor, Tensor], seed: int) -> None:
     logits, valid = face
     for fusion in (MeanFusion(), Learned(15, seed)):
-        fused = float(fusion.eval()(logits[None], valid[None]))
+        fused = fusion.eval()(logits[None], valid[None]).item()
         found = shapley(fusion, logits, valid)
         assert found.total == pytest.approx(fused, abs=1e-5)
         sums = [np.nansum(each) for each in (found.cells, found.by_region, found.by_detector)]
@@ -193,7 +195,30 @@ def test_too_many_cells_are_refused() -> None:
 def test_a_fusion_that_cannot_do_without_a_region_is_refused() -> None:
     class Brittle(nn.Module):
         def forward(self, logits: Tensor, valid: Tensor) -> Tensor:
-            return torch.where(valid, logits, torch.nan).sum((1, 2))
+            return torch.where(valid, logits, torch.inf).sum((1, 2))
 
     with pytest.raises(BundleError, match="without some of the regions"):
         shapley(Brittle(), torch.zeros(SHAPE), torch.ones(SHAPE, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trained_fusions_are_taken_apart(kind: Kind) -> None:
+    """Also those of some networks only: the others get nothing, and alone have no answer."""
+    table = score_table(20, missing=0.1)
+    fusion = train_fusion(kind, table, detectors=["xception"])
+    fusion.bind(table.detectors, table.regions)
+    logits = torch.tensor([[1.0, -4.0, 2.0], [0.3, 0.1, 0.2]])
+    valid = torch.tensor([[True, True, False], [True, True, True]])
+    found = shapley(fusion, logits, valid)
+    with torch.inference_mode():
+        fused = fusion.eval()(logits[None], valid[None]).item()
+    assert found.total == pytest.approx(fused, abs=1e-6)
+    assert np.nansum(found.cells) == pytest.approx(fused, abs=1e-5)
+    known = valid & torch.tensor([[True], [bool(not fusion.cells)]])
+    np.testing.assert_allclose(found.cells, brute_force(fusion, logits, valid), atol=1e-5)
+    if fusion.cells:
+        np.testing.assert_array_equal(found.cells[1], 0.0)
+    # Without any of its cells the fusion has no answer.
+    alone = shapley(fusion, logits, valid & ~known)
+    assert math.isnan(alone.total)
+    assert np.isnan(alone.cells).all()

@@ -64,11 +64,11 @@ def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> Shares:
         valid: (D, R) bool.
 
     Returns:
-        The shares, with a total of NaN where no cell is valid.
+        The shares; all NaN where the fusion has no answer, as without any valid cell.
 
     Raises:
         UsageError: More than :data:`MOST` cells are valid.
-        BundleError: The fusion's answer to a set of valid cells is not finite.
+        BundleError: The fusion's answer to a set of valid cells is infinite.
     """
     players = valid.flatten().nonzero()[:, 0]
     count = len(players)
@@ -77,6 +77,9 @@ def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> Shares:
         return Shares(cells.reshape(valid.shape), math.nan)
     check_count(count)
     worth = _worths(fusion, logits, valid, players)
+    if np.isnan(worth[-1]):
+        return Shares(cells.reshape(valid.shape), math.nan)
+    worth = np.nan_to_num(worth, nan=0.0)
     cells[players.cpu().numpy()] = _values(worth, count)
     return Shares(cells.reshape(valid.shape), float(worth[-1]))
 
@@ -111,10 +114,9 @@ def _worths(fusion: nn.Module, logits: Tensor, valid: Tensor, players: Tensor) -
             table = kept.expand(len(numbers), *kept.shape)
             found.append(fusion(table, present.view(table.shape)).double().cpu())
     worth: Floats = torch.cat(found).numpy()
-    worth[0] = 0.0
-    if not np.isfinite(worth).all():
+    if np.isinf(worth).any():
         raise BundleError(
-            "the fusion's answer without some of the regions is not a finite number",
+            "the fusion's answer without some of the regions is infinite",
             "train it again, with faces of which regions are missing",
         )
     return worth
