@@ -1,7 +1,8 @@
-"""``python -m deepregions.fit``: trains one detector on one region and writes a bundle.
+"""``python -m deepregions.fit``: trains one detector on one region, or a fusion; writes a bundle.
 
 A LightningCLI: one YAML per database and one per detector, composed on the command line, and
-any option of the trainer, the detector or the datamodule on top.
+any option of the trainer, the detector or the datamodule on top. Options or a YAML with ``fusion``
+train one of those instead (:mod:`deepregions.fusing`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.detectors import RegionDetector
 from deepregions.errors import DeepregionsError, UsageError
+from deepregions.fusing import asks_for_fusion, fit_fusion
 from deepregions.system import Member
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
@@ -155,7 +157,7 @@ def fit(argv: Sequence[str]) -> int:
     """Runs a training.
 
     Args:
-        argv: LightningCLI's options for fit.
+        argv: LightningCLI's options for fit, or those of a fusion.
 
     Returns:
         The exit code, 0.
@@ -163,6 +165,8 @@ def fit(argv: Sequence[str]) -> int:
     Raises:
         DeepregionsError: A store, a file or an option is not as it should be.
     """
+    if asks_for_fusion(argv):
+        return fit_fusion(argv)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
     FitCLI(
         RegionDetector,

@@ -131,13 +131,21 @@ class ScoreTable:
     @property
     def cells(self) -> tuple[tuple[int, int], ...]:
         """Places in the matrix at which there is a network, row by row."""
-        found = {name.partition(".")[0] for name in self.origin.models}
         there = np.asarray(self.valid.any(0), dtype=np.bool_)
         return tuple(
             (d, r)
             for d, detector in enumerate(self.detectors)
             for r, region in enumerate(self.regions)
-            if there[d, r] or f"{detector.partition('.')[0]}_{region}" in found
+            if there[d, r] or self._names_network(detector, region)
+        )
+
+    def _names_network(self, row: str, region: Region) -> bool:
+        """Whether the origin names a network for a row, which may have a database in its name."""
+        detector, _, database = row.partition(".")
+        stem = f"{detector}_{region}."
+        return any(
+            name.startswith(stem) and database in ("", name.removeprefix(stem))
+            for name in self.origin.models
         )
 
     def select(self, rows: npt.NDArray[Any]) -> ScoreTable:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from deepregions.analysis.results import Cell, FaceResult, InputResult, summarise_input
 from deepregions.analysis.schemas import schema_text
+from deepregions.calibration import Calibration, Development
 from deepregions.types import REGIONS, Status
 
 FACTS: dict[str, Any] = {
@@ -28,11 +29,25 @@ FACTS: dict[str, Any] = {
     "command": ["deepregions", "detect", "a b.mp4"],
     "date": "2026-11-24T12:00:00+00:00",
     "device": "cpu",
+    "fusion_sha256": "",
     "calibration": "uncalibrated",
     "versions": {"torch": "2.14.1"},
     "deepregions": "0.1.0",
 }
 """What ``detect`` says of how its results were made."""
+
+CALIBRATION = Calibration(
+    "logistic",
+    {"slope": 0.8, "offset": -0.5},
+    lower=-3.0,
+    upper=4.0,
+    rule="mean of log-odds over its faces",
+    development=Development(
+        "dfdc", "0123abcd", "val", 60, 90, {"swap": 90}, None, {"folds": 5, "by": "people"}
+    ),
+)
+CALIBRATED = {**FACTS, "fusion_sha256": "ab" * 32, "calibration": CALIBRATION.facts()}
+"""The same of a bundle with a fusion and a calibration."""
 
 
 def validator() -> jsonschema.Draft202012Validator:
@@ -102,6 +117,7 @@ def input_results(draw: st.DrawFn) -> InputResult:
         kind,
         count,
         faces,
+        calibration=draw(st.sampled_from([None, CALIBRATION])),
         warnings=tuple(draw(st.lists(_words, max_size=2))),
         media={"width": 640, "height": 480, "duration": count / 7},
         sampling={"how": "count", "count": count, "numbers": list(range(count))},

@@ -110,7 +110,7 @@ def test_detect_prints_json_that_says_all(
     assert run(["detect", str(portrait), "--bundle", *bundles, *options]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     result = read_detect(line)
-    assert (result["schema"], result["version"]) == ("deepregions.detect", 2)
+    assert (result["schema"], result["version"]) == ("deepregions.detect", 3)
     assert (result["status"], result["input"]) == ("ok", str(portrait))
     assert result["log_odds"] == pytest.approx(2.0)
     assert result["score"] == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item(), abs=1e-6)

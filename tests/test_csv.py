@@ -2,12 +2,14 @@
 
 import csv
 import io
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.csv
 import pytest
-from detect_json import FACTS, input_results
+from detect_json import CALIBRATION, FACTS, input_results
 from hypothesis import given, settings
 from test_report import analysis
 
@@ -30,6 +32,23 @@ def table(*results: InputResult, models: Any = MODELS) -> list[dict[str, str]]:
     return list(csv.DictReader(stream, strict=True))
 
 
+def test_a_calibrated_track_has_its_ratio_with_bounds_and_words() -> None:
+    video = analysis().result
+    tracks = [
+        replace(each, llr=CALIBRATION.likelihood_ratio(each.log_odds)) for each in video.tracks
+    ]
+    rows = table(replace(video, tracks=tuple(tracks)))
+    assert any(each.llr for each in tracks)
+    for row, track in zip(rows, tracks, strict=True):
+        if track.llr is None:
+            assert {row[key] for key in COLUMNS[-4:]} == {""}
+            continue
+        assert float(row["log10_llr"]) == pytest.approx(track.llr.ln / math.log(10), abs=1e-6)
+        assert float(row["log10_llr_min"]) == pytest.approx(-3 / math.log(10), abs=1e-6)
+        assert float(row["log10_llr_max"]) == pytest.approx(4 / math.log(10), abs=1e-6)
+        assert row["verbal"] == track.llr.verbal
+
+
 def test_a_row_for_each_track_with_the_numbers_of_the_json(tmp_path: Path) -> None:
     video = analysis().result
     unread = InputResult("b.jpg", "image", Status.UNREADABLE, "b.jpg: damaged image")
@@ -46,6 +65,7 @@ def test_a_row_for_each_track_with_the_numbers_of_the_json(tmp_path: Path) -> No
             assert row[key] == track[key]
         assert row["message"] == "; ".join(track["reasons"])
         assert (row["input_status"], row["input_score"]) == ("ok", written["score"])
+        assert (row["log10_llr"], row["verbal"]) == (None, None)
         for cell in track["cells"]:
             assert row[f"{cell['detector']}/{cell['region']}"] == cell["score"]
     known = {key: value for key, value in last.items() if value is not None}

@@ -23,6 +23,7 @@ LAYERS = (
     ("weights",),
     ("analysis",),
     ("evaluation",),
+    ("fusing",),
     ("fit", "doctor", "reproduction"),
     ("commands",),
     ("__main__",),

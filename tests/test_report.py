@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from detect_json import FACTS, input_results, names
+from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, names
 from hypothesis import given, settings
 from networks import landmarks, picture
 
@@ -301,6 +301,22 @@ def test_no_score_is_never_shown_as_one() -> None:
     assert not page.values
     assert "a.jpg: damaged image" in page.words
     assert not re.search(r"\b0\.\d{3}\b", page.words.replace("0.1.0", ""))
+
+
+def test_a_calibrated_score_has_its_ratio_with_bounds_and_words() -> None:
+    made = analysis()
+    ratio = CALIBRATION.likelihood_ratio
+    tracks = [replace(each, llr=ratio(each.log_odds)) for each in made.result.tracks]
+    llr = ratio(made.result.log_odds)
+    assert llr is not None
+    result = replace(made.result, tracks=tuple(tracks), llr=llr)
+    page = check_page(render_page(replace(made, result=result), CALIBRATED))
+    assert llr.verbal.capitalize() in page.words
+    told = f"likelihood ratio {llr.log10:+.2f}"
+    assert page.words.count(told) >= 2  # the verdict's and its track's
+    assert "the data supports -1.30 to +1.74" in page.words
+    assert "0123abcd" in page.words  # what it was found on
+    assert "uncalibrated" not in page.words.lower()
 
 
 def test_a_calibrated_score_is_not_called_uncalibrated() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from detect_json import FACTS, input_results, validate_detect, validator
+from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, validate_detect, validator
 from hypothesis import given, settings
 
 from deepregions.analysis.results import (
@@ -26,7 +26,8 @@ def one_face(log_odds: float | None = 1.5) -> dict[str, Any]:
     status = Status.OK if log_odds is not None else Status.LOW_QUALITY
     cells = (Cell("xception", Region.EYES, log_odds),)
     face = FaceResult(0, 0.0, 0, (1.0, 2.0, 3.0, 4.0), status, log_odds, cells, (), {"size": 50.0})
-    written = to_json(summarise_input("a.jpg", "image", 1, (face,)), FACTS)
+    result = summarise_input("a.jpg", "image", 1, (face,), calibration=CALIBRATION)
+    written = to_json(result, CALIBRATED)
     return json.loads(json.dumps(written))
 
 
@@ -35,6 +36,7 @@ def one_face(log_odds: float | None = 1.5) -> dict[str, Any]:
 def test_whatever_comes_of_an_input_is_as_the_schema_says(result: InputResult) -> None:
     validate_detect(to_json(result, FACTS))
     validate_detect(to_json(result, {**FACTS, "landmarks": None}))
+    validate_detect(to_json(result, CALIBRATED))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,18 @@ def test_whatever_comes_of_an_input_is_as_the_schema_says(result: InputResult) -
         (("log_odds",), None),
         (("status",), "fake"),
         (("status",), "low_quality"),  # with a score
-        (("version",), 1),
+        (("version",), 2),
+        (("llr",), 1.5),
+        (("llr", "log10"), None),
+        (("llr", "log10_bounds"), [0.5]),
+        (("llr", "verbal"), "certainly fake"),
+        (("llr", "p"), 0.9),
+        (("tracks", 0, "llr", "limited"), "no"),
+        (("fusion_sha256",), "abc"),
+        (("calibration",), "calibrated"),
+        (("calibration", "kind"), "beta"),
+        (("calibration", "genuine"), 0),
+        (("calibration", "log10_llr_bounds"), [1]),
         (("verdict",), "fake"),
         (("kind",), "gif"),
         (("models",), []),
@@ -78,9 +91,34 @@ def test_what_is_wrong_does_not_pass(place: tuple[str | int, ...], value: Any) -
         validate_detect(written)
 
 
+def test_a_ratio_is_of_track_and_input_with_bounds_and_words() -> None:
+    written = one_face(3.0)
+    # 0.8 * 3 - 0.5 = 1.9, and 10 ** 0.825 is 6.7
+    expected = {
+        "log10": 0.82516,
+        "log10_bounds": [-1.302883, 1.737178],
+        "ln": 1.9,
+        "limited": False,
+        "verbal": "weak support for manipulated",
+    }
+    assert written["llr"].keys() == expected.keys()
+    for key, value in expected.items():
+        told = written["llr"][key]
+        assert told == (value if isinstance(value, str) else pytest.approx(value, abs=1e-5)), key
+    assert written["tracks"][0]["llr"] == written["llr"]
+    assert "llr" not in written["faces"][0]
+    high = one_face(99.0)["llr"]
+    assert (high["ln"], high["limited"]) == (4.0, True)
+    assert high["verbal"] == "moderate support for manipulated"
+    assert one_face(-99.0)["llr"]["verbal"] == "moderate support for genuine"
+
+
 def test_without_a_score_there_is_none_and_a_message() -> None:
     written = one_face(None)
     validate_detect(written)
+    assert written["llr"] is None
+    with pytest.raises(jsonschema.ValidationError):
+        validate_detect({**written, "llr": one_face()["llr"]})
     with pytest.raises(jsonschema.ValidationError):
         validate_detect({**written, "score": 0.5, "log_odds": 0.0})
     with pytest.raises(jsonschema.ValidationError):
@@ -93,7 +131,7 @@ def test_without_a_score_there_is_none_and_a_message() -> None:
 
 def test_every_key_that_is_written_must_be_there() -> None:
     written = one_face()
-    optional = {"rules", "gates", "command", "date", "device", "calibration", "versions"}
+    optional = {"rules", "gates", "command", "date", "device", "fusion_sha256", "versions"}
     for key in written:
         rest = {name: value for name, value in written.items() if name != key}
         assert validator().is_valid(rest) == (key in optional), key

@@ -120,3 +120,16 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     pq.write_table(old.replace_schema_metadata({"deepregions.scores": changed}), tmp_path / "t")
     with pytest.raises(UnreadableError, match="version"):
         ScoreTable.read(tmp_path / "t")
+
+
+def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases() -> None:
+    scores = table()
+    models = {"xception_entire.toy": "1", "xception_eyes.dfdc": "2", "capsule_eyes.x.y": "3"}
+    silent = replace(
+        scores,
+        origin=replace(scores.origin, models=models),
+        detectors=("xception.toy", "capsule"),
+        log_odds=np.full_like(scores.log_odds, np.nan),
+    )
+    assert silent.cells == ((0, 0), (1, 1))
+    assert replace(silent, detectors=("xception.dfdc", "capsule.x.y")).cells == ((0, 1), (1, 1))

@@ -24,6 +24,7 @@ from deepregions.analysis.heap import trim
 from deepregions.analysis.results import FaceResult, InputResult, summarise_input
 from deepregions.analysis.scoring import Found, Score, Scorer
 from deepregions.analysis.warnings import warnings_of
+from deepregions.calibration import Calibration
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
@@ -69,6 +70,7 @@ class Analyser:
         batch_size: How many faces are scored at once.
         pictures: Whether evidence and strips are collected.
         warnings: What every result's reader should know.
+        calibration: What the log-odds of tracks and files say; None if that is not known.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Analyser:
         batch_size: int = 16,
         pictures: bool = True,
         warnings: Sequence[str] = (),
+        calibration: Calibration | None = None,
     ) -> None:
         self.scorer = scorer
         self.find = find
@@ -89,6 +92,7 @@ class Analyser:
         self.batch_size = batch_size
         self.pictures = pictures
         self.warnings = tuple(warnings)
+        self.calibration = calibration
 
     def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Analysis]:
         """Yields what came of each photograph or video, in their order.
@@ -118,8 +122,16 @@ class Analyser:
         score = self.scorer.score_canvas(image, region)
         height, width = image.shape[-2:]
         face = _face(0, 0.0, 0, (0.0, 0.0, float(width), float(height)), score)
-        facts = {"media": _media(media), "warnings": self.warnings}
-        result = summarise_input(str(media.path), "regions", 1, (face,), self.rules, **facts)
+        result = summarise_input(
+            str(media.path),
+            "regions",
+            1,
+            (face,),
+            self.rules,
+            calibration=self.calibration,
+            media=_media(media),
+            warnings=self.warnings,
+        )
         return Analysis(
             result, (Evidence(image, None, face),) if score.log_odds is not None else ()
         )
@@ -225,6 +237,7 @@ class _Run:
             len(self.seen),
             faces,
             self.analyser.rules,
+            calibration=self.analyser.calibration,
             media=_media(self.media),
             sampling=self._sampling(),
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deepregions.analysis.evidence import Analysis
-from deepregions.analysis.report import CsvTable, IndexRow, index_row, write_index
+from deepregions.analysis.report import UNCALIBRATED, CsvTable, IndexRow, index_row, write_index
 from deepregions.errors import UsageError
 from deepregions.files import Names, atomic_file
 from deepregions.types import Status
@@ -26,7 +26,16 @@ INDEX = "index.html"
 _ROWS = ".index.jsonl"
 _END = "table_end"  # where the input's rows in the table end, in bytes
 
-SETTINGS = ("models", "fusion", "rules", "gates", "landmarks", "deepregions")
+SETTINGS = (
+    "models",
+    "fusion",
+    "fusion_sha256",
+    "calibration",
+    "rules",
+    "gates",
+    "landmarks",
+    "deepregions",
+)
 """The facts of a result that must be the same for results to lie in one folder."""
 
 Mode = Literal["new", "resume", "overwrite"]
@@ -64,6 +73,7 @@ class Archive:
         self.finished: set[str] = set()
         self.scored = 0
         self._names = Names()
+        self._calibration = facts.get("calibration") or UNCALIBRATED
         folder.mkdir(parents=True, exist_ok=True)
         if mode == "overwrite":
             for name in (RESULTS, TABLE, INDEX, _ROWS):
@@ -105,7 +115,8 @@ class Archive:
         """Writes the list of all pages."""
         self._stream.close()
         if self.finished:
-            write_index([_row(each) for each in _lines(self.folder / _ROWS)], self.folder / INDEX)
+            rows = [_row(each) for each in _lines(self.folder / _ROWS)]
+            write_index(rows, self.folder / INDEX, calibration=self._calibration)
 
     def _go_on(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
         _drop_partial(self.folder / RESULTS)

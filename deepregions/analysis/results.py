@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepregions.aggregation import Aggregation
+from deepregions.calibration import Calibration, LikelihoodRatio
 from deepregions.types import Region, Status
 
 SCHEMA = "deepregions.detect"
-VERSION = 2  # 2: people's rules, quality, sampling, warnings
+VERSION = 3  # 2: people's rules, quality, sampling, warnings; 3: likelihood ratios
 
 # Of several reasons for having no score, the first of these is the one that is told.
 GRAVEST = (Status.ERROR, Status.LOW_QUALITY, Status.TOO_SMALL)
@@ -82,6 +83,7 @@ class TrackResult:
         rule: How, in words.
         cells: Likewise for every (detector, region).
         reasons: Why faces or regions of it were not judged, the most frequent first.
+        llr: What its log-odds say, by the calibration; None if there is none.
     """
 
     track: int
@@ -94,6 +96,7 @@ class TrackResult:
     rule: str
     cells: tuple[Cell, ...]
     reasons: tuple[str, ...] = ()
+    llr: LikelihoodRatio | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class InputResult:
         media: What the file is: width, height, duration and so on; empty if it was not opened.
         sampling: Which frames were chosen, and how.
         warnings: What a reader of the score should know.
+        llr: What its log-odds say, by the calibration; None if there is none.
     """
 
     input: str
@@ -127,6 +131,7 @@ class InputResult:
     media: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    llr: LikelihoodRatio | None = None
 
     @property
     def top_track(self) -> TrackResult | None:
@@ -143,17 +148,23 @@ def probability(log_odds: float | None) -> float | None:
 
 
 def summarise_tracks(
-    faces: Sequence[FaceResult], rules: Aggregation | None = None
+    faces: Sequence[FaceResult],
+    rules: Aggregation | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[TrackResult, ...]:
-    """Makes one result per track from its faces."""
+    """Makes one result per track from its faces; calibrated is what its faces give together."""
     by_track: dict[int, list[FaceResult]] = {}
     for face in faces:
         by_track.setdefault(face.track, []).append(face)
     chosen = rules or Aggregation()
-    return tuple(_summarise(track, own, chosen) for track, own in sorted(by_track.items()))
+    return tuple(
+        _summarise(track, own, chosen, calibration) for track, own in sorted(by_track.items())
+    )
 
 
-def _summarise(track: int, faces: Sequence[FaceResult], rules: Aggregation) -> TrackResult:
+def _summarise(
+    track: int, faces: Sequence[FaceResult], rules: Aggregation, calibration: Calibration | None
+) -> TrackResult:
     fused = rules.over_faces(_known(face.log_odds for face in faces))
     reasons = Counter(reason for face in faces for reason in face.reasons)
     columns = zip(*(face.cells for face in faces), strict=True)
@@ -175,6 +186,7 @@ def _summarise(track: int, faces: Sequence[FaceResult], rules: Aggregation) -> T
             for column in columns
         ),
         reasons=tuple(reason for reason, _ in reasons.most_common()),
+        llr=None if calibration is None else calibration.likelihood_ratio(fused),
     )
 
 
@@ -193,6 +205,8 @@ def summarise_input(
     frames: int,
     faces: Sequence[FaceResult],
     rules: Aggregation | None = None,
+    *,
+    calibration: Calibration | None = None,
     **facts: Any,
 ) -> InputResult:
     """Makes the result of an input whose frames could be read.
@@ -203,10 +217,11 @@ def summarise_input(
         frames: How many frames were looked at.
         faces: All that were found in them.
         rules: How scores become one.
+        calibration: What the log-odds of tracks, and of the input, say.
         facts: Further attributes of the result.
     """
     chosen = rules or Aggregation()
-    tracks = summarise_tracks(faces, chosen)
+    tracks = summarise_tracks(faces, chosen, calibration)
     log_odds = chosen.over_tracks([(track.scored, track.log_odds) for track in tracks])
     status = _gravest(track.status for track in tracks) if log_odds is None else Status.OK
     message = _MESSAGES[status]
@@ -224,6 +239,7 @@ def summarise_input(
         rule=chosen.input_name,
         tracks=tracks,
         faces=tuple(faces),
+        llr=None if calibration is None else calibration.likelihood_ratio(log_odds),
         **facts,
     )
 
@@ -243,6 +259,7 @@ def to_json(result: InputResult, facts: Mapping[str, Any]) -> dict[str, Any]:
         "status": str(result.status),
         "message": result.message,
         **_score(result.log_odds),
+        "llr": _llr(result.llr),
         "rule": result.rule,
         "frames": result.frames,
         "media": dict(result.media),
@@ -263,6 +280,7 @@ def _track(track: TrackResult) -> dict[str, Any]:
         "scored": track.scored,
         "status": str(track.status),
         **_score(track.log_odds),
+        "llr": _llr(track.llr),
         "rule": track.rule,
         "cells": [_cell(cell) for cell in track.cells],
         "reasons": list(track.reasons),
@@ -287,6 +305,18 @@ def _face(face: FaceResult) -> dict[str, Any]:
 
 def _cell(cell: Cell) -> dict[str, Any]:
     return {"detector": cell.detector, "region": str(cell.region), **_score(cell.log_odds)}
+
+
+def _llr(ratio: LikelihoodRatio | None) -> dict[str, Any] | None:
+    if ratio is None:
+        return None
+    return {
+        "log10": round(ratio.log10, 6),
+        "log10_bounds": [round(bound, 6) for bound in ratio.bounds_log10],
+        "ln": round(ratio.ln, 6),
+        "limited": ratio.limited,
+        "verbal": ratio.verbal,
+    }
 
 
 def _score(log_odds: float | None) -> dict[str, float | None]:

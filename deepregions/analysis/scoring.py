@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -135,7 +136,7 @@ class Scorer:
         for number in range(batch):
             cells = self._cells(logits[number], valid[number])
             status, log_odds = statuses[number], None
-            if any(cell.log_odds is not None for cell in cells):
+            if math.isfinite(fused[number]):
                 status, log_odds = Status.OK, fused[number]
             elif present[number]:
                 status = Status.ERROR

@@ -13,11 +13,13 @@ from deepregions import __version__
 from deepregions.aggregation import Aggregation
 from deepregions.analysis.analyser import Analyser
 from deepregions.analysis.scoring import Scorer
+from deepregions.calibration import Calibration
 from deepregions.devices import choose_device
 from deepregions.faces.landmarks import LandmarkDetector, landmark_detector
 from deepregions.faces.thresholds import Gates
 from deepregions.media import Sampling
 from deepregions.system import Member, System
+from deepregions.weights.bundle import Bundle
 
 _LIBRARIES = ("torch", "timm", "av", "pillow", "opencv-python")  # whose numbers a score is made of
 
@@ -36,7 +38,7 @@ def make_analyser(
     """Loads what it takes to score.
 
     Args:
-        members: The networks, used together.
+        members: The networks, used together; a bundle also brings a fusion and a calibration.
         landmarks: A landmark backend's name; None where inputs are region canvases, on which no
             face is searched.
         device: A device's name.
@@ -54,9 +56,11 @@ def make_analyser(
         AssetError: The landmark backend's files cannot be had.
     """
     where = choose_device(device)
-    system = System(members)
+    bundle = members if isinstance(members, Bundle) else Bundle(tuple(members))
+    system = bundle.system()
     sampling, rules, gates = sampling or Sampling(), rules or Aggregation(), gates or Gates()
     find = None if landmarks is None else landmark_detector(landmarks, device)
+    calibration, doubts = _calibration(bundle, system, find, rules)
     analyser = Analyser(
         Scorer(system, gates, where),
         find,
@@ -64,7 +68,8 @@ def make_analyser(
         rules=rules,
         batch_size=batch_size,
         pictures=pictures,
-        warnings=tuple(_mismatches(members, find)),
+        warnings=(*bundle.notes, *doubts, *_mismatches(bundle, find)),
+        calibration=calibration,
     )
     facts = {
         "models": [
@@ -76,11 +81,12 @@ def make_analyser(
                 "sha256": member.sha256,
                 "landmarks": member.training.get("landmarks"),
             }
-            for member, (row, _) in zip(members, system.cells, strict=True)
+            for member, (row, _) in zip(system.members, system.cells, strict=True)
         ],
         "fusion": system.fusion.rule,
+        "fusion_sha256": system.fusion.sha256,
         "rules": {"faces": rules.track_name, "tracks": rules.input_name},
-        "calibration": "uncalibrated",
+        "calibration": "uncalibrated" if calibration is None else calibration.facts(),
         **({} if find is None else {"gates": asdict(gates)}),
         "landmarks": None if find is None else {"name": find.name, "version": find.version},
         "device": str(where),
@@ -90,6 +96,30 @@ def make_analyser(
         "deepregions": __version__,
     }
     return analyser, facts
+
+
+def _calibration(
+    bundle: Bundle, system: System, find: LandmarkDetector | None, rules: Aggregation
+) -> tuple[Calibration | None, tuple[str, ...]]:
+    """Returns the bundle's calibration, if it holds here, and what is to be said of that."""
+    calibration = bundle.calibration
+    if calibration is None:
+        return None, ()
+    if rules.track_name != calibration.rule:
+        why = f"uncalibrated: the calibration is for the {calibration.rule}"
+        return None, (f"{why}, not for the {rules.track_name}",)
+    if find is None:
+        if len(system.regions) == 1:
+            return calibration, ()
+        regions = ", ".join(system.regions)
+        return None, (f"uncalibrated: the calibration is for {regions} together",)
+    backend = (calibration.development.landmarks or {}).get("name")
+    if backend and backend != find.name:
+        return calibration, (
+            f"the likelihood ratio was calibrated on landmarks by {backend}; here they are by "
+            f"{find.name}",
+        )
+    return calibration, ()
 
 
 def _mismatches(members: Sequence[Member], find: LandmarkDetector | None) -> Iterator[str]:

@@ -24,6 +24,12 @@ def warnings_of(result: InputResult) -> Iterator[str]:
             f"the highest person has a score in {top.scored} of {result.frames} frames only: look "
             "whether it is a person"
         )
+    scored = sum(track.log_odds is not None for track in result.tracks)
+    if result.llr is not None and scored > 1:
+        yield (
+            f"the likelihood ratio is of one of {scored} people: the highest of many is higher by "
+            "chance alone"
+        )
     yield from _unjudged(result)
     yield from _silent(result)
     if result.sampling.get("limited"):
@@ -48,3 +54,5 @@ def _silent(result: InputResult) -> Iterator[str]:
     if silent:
         regions = ", ".join(dict.fromkeys(str(cell.region) for cell in silent))
         yield f"no answer on {regions}: the score is of the other regions"
+        if result.llr is not None:
+            yield "few of the calibration's faces may have lacked these, so it may not hold here"

@@ -215,7 +215,7 @@ def _parser() -> ArgumentParser:
         summary = parse(command.__doc__ or "").short_description or ""
         commands.add_subcommand(_name(command), _command_parser(command), help=summary)
     commands.add_subcommand(
-        "fit", ArgumentParser(), help="Trains a detector on a region (LightningCLI; fit --help)."
+        "fit", ArgumentParser(), help="Trains a detector on a region, or a fusion (fit --help)."
     )
     return parser
 

@@ -46,11 +46,13 @@ def detect(
     """Scores photographs and videos from 0 (genuine) to 1 (fake).
 
     Each bundle brings networks; together they are a matrix of detectors and regions, fused by
-    the mean of their log-odds. --detector, --region and --database choose among them, in the
-    spelling of the paper's program too (DSP-FWA, CelebDF, FaceForensics, --ddbb). People are
-    followed through a video, and each gets a score. What cannot be judged gets none, and a line
-    on standard error says why. Exits with 0 when the work was done, whatever the verdict; with 5
-    when no input could be scored, with 3 when fewer could than --min-coverage asks for.
+    the mean of their log-odds, or by what the bundle was trained to if exactly its networks are
+    used; where it was calibrated too, a likelihood ratio says what the score is worth.
+    --detector, --region and --database choose among them, in the spelling of the paper's program
+    too (DSP-FWA, CelebDF, FaceForensics, --ddbb). People are followed through a video, and each
+    gets a score. What cannot be judged gets none, and a line on standard error says why. Exits
+    with 0 when the work was done, whatever the verdict; with 5 when no input could be scored,
+    with 3 when fewer could than --min-coverage asks for.
 
     Args:
         inputs: Photographs, videos, or folders of them.

@@ -18,7 +18,7 @@ from rich.table import Table
 from deepregions.analysis.archive import Archive, Mode
 from deepregions.analysis.evidence import Analysis
 from deepregions.analysis.picture import draw_verdict, save_verdict
-from deepregions.analysis.report import CsvTable, annotate_video, write_page
+from deepregions.analysis.report import UNCALIBRATED, CsvTable, annotate_video, write_page
 from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands import checks
 from deepregions.errors import UnreadableError, UnsupportedError, UsageError, printable
@@ -160,7 +160,10 @@ class Verdicts:
         if self._output.video and analysis.result.kind == "video" and analysis.result.faces:
             try:
                 annotate_video(
-                    Path(analysis.result.input), analysis.result, archive.folder / f"{name}.mp4"
+                    Path(analysis.result.input),
+                    analysis.result,
+                    archive.folder / f"{name}.mp4",
+                    calibration=self._facts.get("calibration") or UNCALIBRATED,
                 )
             except (UnreadableError, UnsupportedError) as error:
                 sys.stderr.write(f"deepregions: no annotated video: {error}\n")
@@ -176,9 +179,20 @@ class Verdicts:
         if len(result.tracks) > 1:
             seen += f", {len(result.tracks)} people, the highest is shown"
         self._console.print(f"{head}  fused P(fake) [bold]{score}[/]  ({seen})", highlight=False)
+        self._console.print(f"  {_said(result)}", highlight=False)
         self._console.print(_table(result.top_track))
         for warning in result.warnings:
             self._console.print(f"  note: {escape(printable(warning))}", highlight=False)
+
+
+def _said(result: InputResult) -> str:
+    """What the score says, by the calibration."""
+    ratio = result.llr
+    if ratio is None:
+        return "uncalibrated: the score is not a probability"
+    low, high = ratio.bounds_log10
+    bounds = f"the data supports {low:+.2f} to {high:+.2f}"
+    return f"log10 likelihood ratio [bold]{ratio.log10:+.2f}[/] ({bounds}): {ratio.verbal}"
 
 
 def say(result: InputResult) -> None:

@@ -170,6 +170,7 @@ class StoreScorer:
         models = {member.name: member.sha256 for member in self.system.members}
         settings = {
             "gates": asdict(self.gates),
+            "landmarks": {"name": store.info.landmarks, "version": store.info.landmarks_version},
             "alteration": None if alteration is None else str(alteration),
             "deepregions": deepregions.__version__,
         }

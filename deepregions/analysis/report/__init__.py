@@ -1,12 +1,13 @@
 """What is left of an analysis for people: the page, the index, the table, the annotated video."""
 
 from deepregions.analysis.report.index import IndexRow, index_row, write_index
-from deepregions.analysis.report.page import write_page
+from deepregions.analysis.report.page import UNCALIBRATED, write_page
 from deepregions.analysis.report.table import CsvTable, write_csv
 from deepregions.analysis.report.video import annotate_video
 from deepregions.analysis.report.views import HeatMap
 
 __all__ = [
+    "UNCALIBRATED",
     "CsvTable",
     "HeatMap",
     "IndexRow",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -80,7 +81,9 @@ def index_row(analysis: Analysis, page: str = "") -> IndexRow:
     )
 
 
-def write_index(rows: Sequence[IndexRow], path: Path, *, calibration: str = UNCALIBRATED) -> None:
+def write_index(
+    rows: Sequence[IndexRow], path: Path, *, calibration: str | Mapping[str, Any] = UNCALIBRATED
+) -> None:
     """Writes the list of inputs, in the order given, as one HTML file.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from deepregions.analysis.results import Cell, InputResult, TrackResult, probability
+from deepregions.calibration import LikelihoodRatio
 
 COLUMNS = (
     "input",
@@ -22,6 +23,10 @@ COLUMNS = (
     "scored",
     "input_status",
     "input_score",
+    "log10_llr",
+    "log10_llr_min",
+    "log10_llr_max",
+    "verbal",
 )
 
 # What makes a spreadsheet take a text for a formula (OWASP, CSV injection; full-width forms too),
@@ -34,10 +39,11 @@ class CsvTable:
     """A table that grows by results: whatever was written stays when a run is interrupted.
 
     Columns are those of :data:`COLUMNS` and one for each network, ``detector/region``, with its
-    score. ``status``, ``message``, ``score`` and ``log_odds`` are the track's; an input without a
-    track has one row with its own. Numbers are those of the JSON. A text that a spreadsheet would
-    take for a formula begins with an apostrophe, as does one that began with an apostrophe. All
-    texts are quoted, so that no other separator splits them.
+    score. ``status``, ``message``, ``score``, ``log_odds``, the likelihood ratio with its bounds
+    and its words are the track's; an input without a track has one row with its own. Numbers are
+    those of the JSON. A text that a spreadsheet would take for a formula begins with an
+    apostrophe, as does one that began with an apostrophe. All texts are quoted, so that no other
+    separator splits them.
 
     Args:
         stream: Where to; open it as UTF-8, with ``newline=""``.
@@ -95,12 +101,19 @@ def _track(track: TrackResult, result: InputResult) -> list[str | float | None]:
         track.scored,
         str(result.status),
         _rounded(probability(result.log_odds)),
+        *_ratio(track.llr),
     ]
 
 
 def _no_track(result: InputResult) -> list[str | float | None]:
     status = str(result.status)
-    return [status, result.message, *([None] * 7), status, None]
+    return [status, result.message, *([None] * 7), status, None, *_ratio(None)]
+
+
+def _ratio(ratio: LikelihoodRatio | None) -> list[str | float | None]:
+    if ratio is None:
+        return [None] * 4
+    return [_rounded(ratio.log10), *map(_rounded, ratio.bounds_log10), ratio.verbal]
 
 
 def _scores(cells: Iterable[Cell]) -> dict[tuple[str, str], float | None]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -17,7 +18,7 @@ from deepregions.analysis.report.drawing import Layout, Mark
 from deepregions.analysis.report.encoding import Encoder
 from deepregions.analysis.report.page import UNCALIBRATED
 from deepregions.analysis.report.plots import Sampled
-from deepregions.analysis.report.words import clock, score
+from deepregions.analysis.report.words import clock, odds, score
 from deepregions.analysis.results import FaceResult, InputResult
 from deepregions.errors import UsageError
 from deepregions.files import atomic_file
@@ -37,7 +38,7 @@ def annotate_video(
     result: InputResult,
     out: Path,
     *,
-    calibration: str = UNCALIBRATED,
+    calibration: str | Mapping[str, Any] = UNCALIBRATED,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Writes a video again, as MP4, with boxes, track numbers and scores.
@@ -93,10 +94,12 @@ def _rate(result: InputResult) -> float:
     return float(rate) if isinstance(rate, int | float) and 1 <= rate <= 240 else 25.0
 
 
-def _caption(result: InputResult, calibration: str) -> str:
+def _caption(result: InputResult, calibration: str | Mapping[str, Any]) -> str:
     if result.log_odds is None:
         return f"no score: {result.status}"
     said = f"file {score(result.log_odds)} ({result.rule}; 0 genuine, 1 fake)"
+    if result.llr is not None:
+        said += f", log10 LR {odds(result.llr.log10)}: {result.llr.verbal}"
     return f"{said}, uncalibrated" if calibration == UNCALIBRATED else said
 
 

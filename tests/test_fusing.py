@@ -1,0 +1,345 @@
+"""From scores and bundles to a bundle that says likelihood ratios, by the real entry points."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detect_json import read_detect
+from networks import member
+from PIL import Image
+from score_tables import score_table
+
+from deepregions.commands.cli import run
+from deepregions.data.store import FaceStore
+from deepregions.data.toy import write_toy_store
+from deepregions.detectors import Capsule
+from deepregions.errors import UsageError
+from deepregions.fusing import FusionOptions, asks_for_fusion, scores_of, train_bundle
+from deepregions.fusion import FusionHead, LogisticFusion
+from deepregions.scores import ScoreTable
+from deepregions.system import Member
+from deepregions.types import Region
+from deepregions.weights.bundle import load_bundle, save_bundle
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ["--config", str(ROOT / "configs" / "fusion.yaml")]
+LANDMARKS = ["--landmarks", "dlib-hog"]
+ROWS = ("capsule.made", "capsule.other")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three small networks: on faces and mouths, and on faces of another database."""
+    folder = tmp_path_factory.mktemp("bundles")
+    torch.manual_seed(0)
+    save_bundle([member(capsule()), member(capsule(), Region.MOUTH)], folder / "a")
+    save_bundle([member(capsule(), database="other")], folder / "b")
+    return [str(folder / "a"), str(folder / "b")]
+
+
+def capsule() -> Capsule:
+    return Capsule(size=64).eval()
+
+
+@pytest.fixture(scope="module")
+def members(bundles: list[str]) -> list[Member]:
+    return [each for path in bundles for each in load_bundle(path)]
+
+
+@pytest.fixture(scope="module")
+def table(members: list[Member]) -> ScoreTable:
+    """What these networks could have said of 40 people, if they were better networks."""
+    table = score_table(40, detectors=ROWS, missing=0.1)
+    logits = table.log_odds.copy()
+    logits[:, 1, 1:] = np.nan
+    logits[:, 0, 1] = np.nan
+    models = {each.name: each.sha256 for each in members}
+    lost = np.isnan(logits).all((1, 2))
+    return replace(
+        table,
+        log_odds=logits,
+        status=np.where(lost, "low_quality", "ok").astype(object),
+        origin=replace(table.origin, models=models),
+    )
+
+
+@pytest.fixture(scope="module")
+def scores(table: ScoreTable, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("scores") / "scores.parquet"
+    table.write(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def fused(bundles: list[str], scores: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made by ``python -m deepregions.fit`` in a process of its own."""
+    folder = tmp_path_factory.mktemp("fit")
+    command = [sys.executable, "-m", "deepregions.fit", *CONFIG, "--scores", scores]
+    done = subprocess.run(
+        [*command, "--bundle", *bundles, "--out", "fused"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    told = done.stdout.splitlines()
+    assert told[0] == (
+        "development part of made: 40 genuine and 40 fake videos, in 5 folds by people"
+    )
+    figures = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in told[2:5]}
+    assert figures.keys() == {"logistic", "mean", "head"}
+    assert all(0.5 < auc < 1 and 0 < eer < 0.5 and 0 < c < 1 for auc, eer, c in figures.values())
+    assert figures["logistic"][2] < figures["mean"][2] + 0.05
+    assert told[5].startswith("calibration logistic: log10 likelihood ratios from -")
+    assert told[6] == "bundle: fused"
+    assert [path.name for path in folder.iterdir()] == ["fused"]  # no logs, no checkpoints
+    return folder / "fused"
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
+    path = tmp_path_factory.mktemp("photos") / "portrait.png"
+    Image.fromarray(data.astronaut()[:300, 80:380]).save(path)
+    return path
+
+
+def test_the_bundle_has_all_networks_a_fusion_and_a_calibration(
+    fused: Path, members: list[Member], table: ScoreTable
+) -> None:
+    bundle = load_bundle(fused)
+    assert {each.name for each in bundle} == {each.name for each in members}
+    assert isinstance(bundle.fusion, LogisticFusion)
+    assert bundle.calibration is not None
+    about = bundle.calibration.development
+    assert (about.database, about.store, about.genuine) == ("made", "f00d", 40)
+    assert about.landmarks == {"name": "drawn", "version": "1"}
+    again, _ = train_bundle(table, members, FusionOptions())
+    assert again.calibration is not None
+    assert again.calibration.upper == pytest.approx(bundle.calibration.upper, rel=1e-4)
+    assert run(["models", "verify", str(fused)]) == 0
+
+
+def test_detect_says_what_the_score_is_worth(
+    fused: Path, portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["detect", str(portrait), "--bundle", str(fused), *LANDMARKS]
+    assert run([*command, "--json", "--out", str(out)]) == 0
+    written = read_detect(capsys.readouterr().out)
+    bundle = load_bundle(fused)
+    assert bundle.calibration is not None
+    said = {(c["detector"], c["region"]): c["log_odds"] for c in written["faces"][0]["cells"]}
+    assert isinstance(bundle.fusion, LogisticFusion)
+    logits = torch.tensor([[[said[cell] for cell in bundle.fusion.cells]]])
+    odds = bundle.fusion(logits, torch.ones_like(logits, dtype=torch.bool)).item()
+    assert written["log_odds"] == pytest.approx(odds, abs=1e-4)
+    expected = float(bundle.calibration.llr(np.array(odds)))
+    assert written["llr"]["ln"] == pytest.approx(expected, abs=1e-4)
+    assert written["tracks"][0]["llr"] == written["llr"]
+    assert written["fusion"] == "logistic regression on scaled log-odds"
+    assert written["fusion_sha256"] == bundle.fusion.sha256
+    assert written["calibration"]["genuine"] == 40
+    (warning,) = written["warnings"]
+    assert "calibrated on landmarks by drawn" in warning
+    page = (out / "portrait.html").read_text()
+    assert written["llr"]["verbal"].capitalize() in page
+    assert "ncalibrated" not in page + (out / "index.html").read_text()
+    with (out / "results.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["log10_llr"]) == written["llr"]["log10"]
+    assert row["verbal"] == written["llr"]["verbal"]
+
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    assert f"log10 likelihood ratio {written['llr']['log10']:+.2f}" in shown
+    assert written["llr"]["verbal"] in shown
+    assert "the data supports -" in shown
+
+
+def test_where_it_does_not_hold_there_is_no_ratio_and_one_warning_says_why(
+    fused: Path, portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["detect", str(portrait), "--json", *LANDMARKS]
+    save_bundle([member(capsule(), Region.NOSE)], tmp_path / "nose")
+    for options, why in (
+        (["--bundle", str(fused), "--region", "entire"], "exactly the networks of that bundle"),
+        (["--bundle", str(fused), str(tmp_path / "nose")], "exactly the networks"),
+        (["--bundle", str(fused), "--rules.track", "median"], "calibration is for the mean of"),
+    ):
+        assert run([*command, *options]) == 0
+        written = read_detect(capsys.readouterr().out)
+        assert (written["calibration"], written["llr"]) == ("uncalibrated", None)
+        assert sum("uncalibrated" in warning for warning in written["warnings"]) == 1
+        assert any(why in warning for warning in written["warnings"]), written["warnings"]
+        trained = "median" in options
+        assert (written["fusion"] != "mean of log-odds") == trained
+    assert run(["detect", str(portrait), "--bundle", str(tmp_path / "nose"), *LANDMARKS]) == 0
+    assert "uncalibrated: the score is not a probability" in capsys.readouterr().out
+
+
+def test_a_folder_of_results_is_of_one_calibration(
+    fused: Path, portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = load_bundle(fused)
+    assert bundle.calibration is not None
+    other = replace(bundle.calibration, upper=bundle.calibration.upper / 2)
+    save_bundle(bundle, tmp_path / "other", fusion=bundle.fusion, calibration=other)
+    command = ["detect", str(portrait), "--out", str(tmp_path / "out"), *LANDMARKS]
+    assert run([*command, "--bundle", str(fused)]) == 0
+    assert run([*command, "--bundle", str(tmp_path / "other"), "--resume"]) == 2
+    assert "calibration differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"regions": ["entire"]}, {"capsule_entire.made", "capsule_entire.other"}),
+        ({"detectors": ["capsule.made"]}, {"capsule_entire.made", "capsule_mouth.made"}),
+        (
+            {"detectors": ["capsule"], "regions": ["mouth"], "kind": "max"},
+            {"capsule_mouth.made"},
+        ),
+    ],
+)
+def test_the_papers_fusions_are_choices_of_cells(
+    options: dict[str, Any], names: set[str], members: list[Member], table: ScoreTable
+) -> None:
+    chosen = FusionOptions(**{"kind": "weighted", "calibration": "isotonic", **options})
+    bundle, compared = train_bundle(table, members, chosen)
+    assert {each.name for each in bundle} == names
+    assert bundle.fusion is not None
+    bundle.system()  # its cells are these networks'
+    assert bundle.calibration is not None
+    assert bundle.calibration.kind == "isotonic"
+    assert [each.kind for each in compared] == [chosen.kind, "mean", "logistic", "head"]
+
+
+def test_options_choose_another_kind(bundles: list[str], scores: str, tmp_path: Path) -> None:
+    command = ["fit", "--fusion.kind", "head", "--fusion.regions", "[entire]", "--scores", scores]
+    assert run([*command, "--bundle", *bundles, "--out", str(tmp_path / "out")]) == 0
+    bundle = load_bundle(tmp_path / "out")
+    assert isinstance(bundle.fusion, FusionHead)
+    assert len(bundle) == 2
+
+
+def test_shipped_configs_are_fusions_and_others_are_not() -> None:
+    found = {
+        path.stem
+        for path in (ROOT / "configs").glob("*.yaml")
+        if asks_for_fusion(["--config", str(path)])
+    }
+    assert found == {"fusion", "fusion-detectors", "fusion-regions"}
+    assert asks_for_fusion([f"--config={ROOT}/configs/fusion.yaml"])
+    assert asks_for_fusion(["--fusion.kind=max"])
+    assert not asks_for_fusion(["--model", "Xception", "--data.store", "fusion"])
+
+
+def test_a_store_is_scored_on_the_way(
+    bundles: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Drawn faces; only the development part is looked at."""
+    store = tmp_path / "store"
+    write_toy_store(store, count=64, size=96)
+    command = ["fit", *CONFIG, "--fusion.kind", "mean", "--fusion.regions", "[entire]"]
+    command += ["--store", str(store), "--device", "cpu", "--bundle", *bundles]
+    assert run([*command, "--out", str(tmp_path / "out")]) == 0
+    bundle = load_bundle(tmp_path / "out")
+    assert bundle.calibration is not None
+    about, faces = bundle.calibration.development, FaceStore(store)
+    assert (about.database, about.store) == (faces.info.database, faces.fingerprint)
+    assert about.landmarks is not None
+    assert about.landmarks["name"] == faces.info.landmarks
+    part = faces.splits.astype(str) == "val"
+    assert 4 <= about.genuine + about.fake <= part.sum()
+    assert f"{about.genuine} genuine and {about.fake} fake videos" in capsys.readouterr().out
+
+
+def test_rows_are_found_by_what_networks_were_trained_on(
+    members: list[Member], table: ScoreTable
+) -> None:
+    """Beside another database's, a row has the database in its name; alone it has not."""
+    found = scores_of(table, members[:2])
+    assert found.detectors == ("capsule",)
+    assert found.regions == (Region.ENTIRE, Region.MOUTH)
+    np.testing.assert_array_equal(found.log_odds[:, 0], table.log_odds[:, 0, [0, 2]])
+    other = scores_of(table, members[2:])
+    np.testing.assert_array_equal(other.log_odds[:, 0, 0], table.log_odds[:, 1, 0])
+    assert set(other.origin.models) == {"capsule_entire.other"}
+
+
+def test_scores_of_other_networks_are_refused(members: list[Member], table: ScoreTable) -> None:
+    models = table.origin.models | {"capsule_mouth.made": "0" * 64}
+    with pytest.raises(UsageError, match=r"another capsule_mouth\.made.*SHA-256"):
+        scores_of(replace(table, origin=replace(table.origin, models=models)), members)
+    with pytest.raises(UsageError, match=r"no scores of capsule_entire\.made"):
+        scores_of(replace(table, origin=replace(table.origin, models={})), members)
+    with pytest.raises(UsageError, match=r"no scores of capsule_nose\.made"):
+        scores_of(table, [member(capsule(), Region.NOSE)])
+
+
+def test_what_cannot_be_trained_is_refused(members: list[Member], table: ScoreTable) -> None:
+    def refused(message: str, table: ScoreTable, **options: Any) -> None:
+        with pytest.raises(UsageError, match=message):
+            train_bundle(table, members, FusionOptions(**options))
+
+    def split(name: str) -> np.ndarray:
+        return np.full(len(table), name, dtype=object)
+
+    refused(r"no development part \(split val\)", replace(table, split=split("train")))
+    refused("there are: test", replace(table, split=split("test")))
+    refused("that have a score are fake", table.select(table.fake))
+    refused("that have a score are genuine", table.select(~table.fake))
+    nothing = np.full_like(table.log_odds, np.nan)
+    refused("none of the 240 faces", replace(table, log_odds=nothing))
+    few = table.select(table.fake | (table.video == "v0-0"))
+    refused("1 genuine and 40 fake videos", few)
+    silent = table.log_odds.copy()
+    silent[:, 1, 0] = np.nan
+    refused("has a score of capsule.other/entire", replace(table, log_odds=silent))
+    refused("no region 'nose'", table, regions=["nose"])
+    refused("no detector 'vgg'", table, detectors=["vgg"])
+    refused("no network of the bundles", table, detectors=["capsule.other"], regions=["mouth"])
+    refused("1 folds are too few", table, folds=1)
+    refused("no fusion 'sum'", table, kind="sum")
+    refused("no calibration 'beta'", table, calibration="beta")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scores", "nowhere.parquet"], "nowhere.parquet is not there"),
+        (["--scores", str(ROOT / "pyproject.toml")], "is not a table of scores"),
+        (["--fusion.colour", "red"], "colour"),
+        (["--fusion.folds", "many"], "folds"),
+        (["--fusion.kind", "sum"], "fusion.kind"),
+        ([], "a fusion needs --scores or --store"),
+        (["--store", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_one_line_and_nothing_is_written(
+    options: list[str],
+    message: str,
+    bundles: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["fit", *CONFIG, "--bundle", bundles[1], "--out", str(tmp_path / "out"), *options]
+    assert run(command) in {1, 2}
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("deepregions: error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
