@@ -4,9 +4,10 @@ from typing import TypeVar
 
 import torch
 from data_helpers import face_points
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, RegionDetector, Xception
+from deepregions.detectors.base import Attention
 from deepregions.system import Member
 from deepregions.types import Region
 
@@ -50,3 +51,32 @@ def member(
     detector: RegionDetector, region: Region = Region.ENTIRE, database: str = "made"
 ) -> Member:
     return Member(detector, region, database, "masked", {"note": "made by a test"})
+
+
+class Bright(RegionDetector):
+    """A detector that looks for a colour: its map is how much of it is in cells of 8x8 pixels."""
+
+    name = "bright"
+
+    def __init__(
+        self, size: int = 200, weight: float = 1.0, colour: tuple[float, ...] = (1.0, 1.0, 1.0)
+    ) -> None:
+        super().__init__(
+            size=size, normalisation="unit", optimizer=torch.optim.SGD, lr_scheduler=None
+        )
+        self.pool = nn.Conv2d(3, 2, 8, stride=8, bias=False)
+        self.classifier = nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            self.pool.weight[:] = torch.tensor(colour)[:, None, None] / 192
+            self.classifier.weight.copy_(torch.tensor([[0.0, 0.0], [weight, 0.0]]))
+
+    @property
+    def head(self) -> nn.Module:
+        return self.classifier
+
+    @property
+    def attention(self) -> Attention:
+        return Attention(self.pool, 3.5, 8)
+
+    def network(self, x: Tensor) -> Tensor:
+        return self.classifier(self.pool(x).mean((2, 3)))

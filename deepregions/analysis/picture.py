@@ -54,7 +54,7 @@ def draw_verdict(result: InputResult, evidence: Evidence, models: Sequence[Model
     for column, (name, tile) in enumerate(tiles):
         x = _LABELS + column * (_TILE + _GAP)
         picture.paste(to_pillow(tile), (x, _HEAD))
-        _centred(draw, x, _HEAD + _TILE + 2, name, _INK, bold=True)
+        centred(draw, x, _HEAD + _TILE + 2, name, _INK, bold=True)
     _draw_scores(draw, evidence.face, rows, [name for name, _ in tiles])
     return picture
 
@@ -75,26 +75,26 @@ def _draw_single(result: InputResult, evidence: Evidence, model: Model) -> Image
         (f"Database: {model['database']}  -  Region: {model['region']}", _INK),
     )
     for row, (text, colour) in enumerate(lines):
-        _centred(draw, _GAP, _GAP + row * _LINE, text, colour, width=_SINGLE, bold=True)
+        centred(draw, _GAP, _GAP + row * _LINE, text, colour, width=_SINGLE, bold=True)
     top = _GAP + 2 * _LINE + _GAP // 2
     shown = Region(model["region"])
     tiles = dict(region_tiles(evidence, _SINGLE))
     picture.paste(to_pillow(tiles[str(shown)]), (_GAP, top))
     below = top + _SINGLE + _GAP // 2
     prediction = "none" if score is None else f"{score:.3f}"
-    _centred(draw, _GAP, below, "Prediction (0 genuine, 1 fake)", _FAINT, width=_SINGLE)
-    _centred(draw, _GAP, below + _LINE, prediction, _colour(score), width=_SINGLE, bold=True)
+    centred(draw, _GAP, below, "Prediction (0 genuine, 1 fake)", _FAINT, width=_SINGLE)
+    centred(draw, _GAP, below + _LINE, prediction, colour_of(score), width=_SINGLE, bold=True)
     where = f", at {evidence.face.time:.1f} s" if result.kind == "video" else ""
-    name = _fitting(draw, f"{Path(result.input).name}{where}", _SINGLE)
-    _centred(draw, _GAP, below + 2 * _LINE, name, _FAINT, width=_SINGLE)
+    name = fitting(draw, f"{Path(result.input).name}{where}", _SINGLE)
+    centred(draw, _GAP, below + 2 * _LINE, name, _FAINT, width=_SINGLE)
     return picture
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+def fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
     """Shortens a text in its middle until it is no wider than this, in pixels."""
     keep = len(text)
     shown = text
-    while keep > 2 and draw.textlength(shown, _font(16)) > width:
+    while keep > 2 and draw.textlength(shown, font(16)) > width:
         keep -= 1
         shown = f"{text[: keep // 2]}...{text[len(text) - keep // 2 :]}"
     return shown
@@ -129,10 +129,10 @@ def _draw_head(
     score = probability(result.log_odds)
     where = f", shown at {face.time:.1f} s" if result.kind == "video" else ""
     verdict = "no score" if score is None else f"P(fake) {score:.3f}"
-    draw.text((_GAP, _GAP // 2), verdict, _colour(score), _font(20))
+    draw.text((_GAP, _GAP // 2), verdict, colour_of(score), font(20))
     name = Path(result.input).name
-    draw.text((_GAP + 190, _GAP // 2 + 3), f"{name}{where}", _INK, _font(16))
-    draw.text((_GAP, _LINE + _GAP), title, _FAINT, _font(14))
+    draw.text((_GAP + 190, _GAP // 2 + 3), f"{name}{where}", _INK, font(16))
+    draw.text((_GAP, _LINE + _GAP), title, _FAINT, font(14))
 
 
 def _draw_scores(
@@ -142,13 +142,13 @@ def _draw_scores(
     top = _HEAD + _TILE + _LINE + _GAP
     for index, row in enumerate(rows):
         y = top + index * _LINE
-        draw.text((_GAP, y), row, _INK, _font(16))
+        draw.text((_GAP, y), row, _INK, font(16))
         for column, name in enumerate(columns):
             x = _LABELS + column * (_TILE + _GAP)
             if (row, name) in scores:
                 _bar(draw, x, y, probability(scores[row, name]))
     y = top + len(rows) * _LINE
-    draw.text((_GAP, y), "fused", _INK, _font(16))
+    draw.text((_GAP, y), "fused", _INK, font(16))
     width = len(columns) * (_TILE + _GAP) - _GAP
     _bar(draw, _LABELS, y, probability(face.log_odds), width)
 
@@ -157,14 +157,14 @@ def _bar(
     draw: ImageDraw.ImageDraw, x: int, y: int, score: float | None, width: int = _TILE
 ) -> None:
     if score is None:
-        _centred(draw, x, y, "no answer", _FAINT, width=width)
+        centred(draw, x, y, "no answer", _FAINT, width=width)
         return
     draw.rectangle((x, y + 18, x + width, y + 21), (225, 227, 230))
-    draw.rectangle((x, y + 18, x + round(width * score), y + 21), _colour(score))
-    _centred(draw, x, y - 2, f"{score:.3f}", _colour(score), width=width, bold=True)
+    draw.rectangle((x, y + 18, x + round(width * score), y + 21), colour_of(score))
+    centred(draw, x, y - 2, f"{score:.3f}", colour_of(score), width=width, bold=True)
 
 
-def _centred(
+def centred(
     draw: ImageDraw.ImageDraw,
     x: int,
     y: int,
@@ -174,16 +174,19 @@ def _centred(
     width: int = _TILE,
     bold: bool = False,
 ) -> None:
-    font = _font(16)
-    left = x + (width - draw.textlength(text, font)) / 2
-    draw.text((left, y), text, colour, font, stroke_width=0.3 if bold else 0, stroke_fill=colour)
+    """Writes a line in the middle of a box that is ``width`` pixels wide."""
+    letters = font(16)
+    left = x + (width - draw.textlength(text, letters)) / 2
+    draw.text((left, y), text, colour, letters, stroke_width=0.3 if bold else 0, stroke_fill=colour)
 
 
-def _colour(score: float | None) -> tuple[int, int, int]:
+def colour_of(score: float | None) -> tuple[int, int, int]:
+    """Red above 0.5, green up to it, grey where there is none."""
     if score is None:
         return _FAINT
     return _FAKE if score > 0.5 else _GENUINE
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The letters of all pictures, of this size in pixels."""
     return ImageFont.load_default(size)

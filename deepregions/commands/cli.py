@@ -23,6 +23,7 @@ from deepregions.commands import (
     detect,
     doctor,
     evaluate,
+    explain,
     forge,
     import_,
     models,
@@ -42,6 +43,7 @@ _ALIASES = {"database": ("--ddbb",)}  # as the paper's program calls it
 
 _COMMANDS: tuple[Callable[..., int], ...] = (
     detect.detect,
+    explain.explain,
     segment.segment,
     databases.databases,
     prepare.prepare,

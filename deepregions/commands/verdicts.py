@@ -132,7 +132,7 @@ class Verdicts:
             self._table.add(result)
         else:
             self._print_table(result)
-        _say(result)
+        say(result)
         picture = None
         if analysis.top is not None and (self._archive is not None or self._output.show):
             picture = draw_verdict(result, analysis.top, self._facts["models"])
@@ -195,7 +195,7 @@ def _said(result: InputResult) -> str:
     return f"log10 likelihood ratio [bold]{ratio.log10:+.2f}[/] ({bounds}): {ratio.verbal}"
 
 
-def _say(result: InputResult) -> None:
+def say(result: InputResult) -> None:
     """Says on standard error why there is no score, in one line."""
     if result.status is Status.OK:
         return

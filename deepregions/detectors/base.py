@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from pytorch_lightning import LightningModule
@@ -26,6 +26,21 @@ _MEAN_AND_STD: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] 
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
 }
+
+
+class Attention(NamedTuple):
+    """The map in a network that shows where it looks, and where on a crop the map's cells are.
+
+    Cells of a map are not crops cut into equal squares: how the layers before pad decides which
+    pixel a cell is centred on.
+    """
+
+    layer: nn.Module
+    """Its output is the map, (N, C, h, w)."""
+    first: float
+    """The pixel of the crop that the first cell is centred on, in x as in y."""
+    step: float
+    """Pixels from one cell to the next."""
 
 
 class RegionDetector(LightningModule, ABC):
@@ -95,6 +110,18 @@ class RegionDetector(LightningModule, ABC):
     @abstractmethod
     def head(self) -> nn.Module:
         """The last part, a direct child, that is trained first when the rest is pretrained."""
+
+    @property
+    def attention(self) -> Attention:
+        """The map that Grad-CAM looks at: the last one that still shows where things are.
+
+        Raises:
+            UsageError: The detector does not name one.
+        """
+        raise UsageError(
+            f"{type(self).__name__} does not say which of its maps shows where it looks",
+            "give it the property attention",
+        )
 
     @abstractmethod
     def network(self, x: Tensor) -> Tensor:

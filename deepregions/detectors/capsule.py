@@ -8,7 +8,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.detectors.base import Normalisation, RegionDetector
+from deepregions.detectors.base import Attention, Normalisation, RegionDetector
 from deepregions.detectors.pretrained import load_backbone
 from deepregions.errors import UsageError
 
@@ -171,6 +171,11 @@ class Capsule(RegionDetector):
     def head(self) -> nn.Module:
         """The capsules: everything that is trained."""
         return self.capsules
+
+    @property
+    def attention(self) -> Attention:
+        """VGG's map that enters the capsules, after three halvings of 2x2 pixels."""
+        return Attention(self.trunk, 3.5, 8)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Returns the parameters of the capsules, none of VGG."""

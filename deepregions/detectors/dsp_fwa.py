@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from deepregions.detectors.base import Normalisation, RegionDetector
+from deepregions.detectors.base import Attention, Normalisation, RegionDetector
 from deepregions.detectors.pretrained import load_backbone
 from deepregions.errors import UsageError
 
@@ -121,6 +121,11 @@ class DSPFWA(RegionDetector):
     def head(self) -> nn.Module:
         """The fully connected layer."""
         return self.classifier
+
+    @property
+    def attention(self) -> Attention:
+        """ResNet's last map, before the pyramid; every layer pads by half of its kernel."""
+        return Attention(self.backbone.get_submodule("layer4"), 0, 32)
 
     def network(self, x: Tensor) -> Tensor:
         """Returns the class scores (N, 2) of (N, 3, S, S)."""

@@ -10,7 +10,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.detectors.base import Normalisation, RegionDetector
+from deepregions.detectors.base import Attention, Normalisation, RegionDetector
 from deepregions.detectors.pretrained import load_backbone
 from deepregions.errors import UsageError
 
@@ -105,6 +105,19 @@ class Xception(RegionDetector):
     def head(self) -> nn.Module:
         """The fully connected layer."""
         return self.classifier
+
+    @property
+    def attention(self) -> Attention:
+        """The last convolution's output, after its activation."""
+        first, step, side = 1.0, 2, (self.size - 3) // 2 + 1  # two convolutions without padding
+        first, side = first + step, side - 2
+        for _ in range(4):
+            if self.hparams["padding"] == "same" and side % 2 == 0:
+                # Padded at the far end only (SamePool): the pool's windows are centred on the
+                # second of two pixels, while the shortcut beside it takes the first.
+                first += step / 2
+            step, side = 2 * step, -(-side // 2)
+        return Attention(self.backbone.get_submodule("act4"), first, step)
 
     def network(self, x: Tensor) -> Tensor:
         """Returns the class scores (N, 2) of (N, 3, S, S)."""

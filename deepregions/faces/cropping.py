@@ -131,6 +131,42 @@ class RegionCropper(nn.Module):
         valid = (area >= MIN_AREA) & (inside >= MIN_INSIDE) & finite[:, None]
         return crops, _pick(valid, self.regions)
 
+    def boxes(self, landmarks: Tensor) -> Tensor:
+        """What of an image is stretched to each crop.
+
+        Args:
+            landmarks: (B, 68, 2) float32 pixels.
+
+        Returns:
+            (B, R, 4) int64 boxes, upper ends exclusive; they may reach out of the image.
+        """
+        points, _ = tame(landmarks)
+        return self._boxes(points, canvas(points)).expand(-1, len(self.regions), -1)
+
+    def masks(self, landmarks: Tensor, width: int, height: int) -> Tensor:
+        """Where on its crop each region is, as far as it is inside the image.
+
+        Args:
+            landmarks: (B, 68, 2) float32 pixels.
+            width: Of the image.
+            height: Of the image.
+
+        Returns:
+            (B, R, S, S) bool.
+        """
+        points, _ = tame(landmarks)
+        shape, whole, boxes = outlines(points), canvas(points), self.boxes(landmarks)
+        found = []
+        for number, region in enumerate(self.regions):
+            box = boxes[:, number]
+            _, seen = canvas_masks(shape, box, (width, height), self.size)
+            step = (torch.arange(self.size, device=box.device) + 0.5) / self.size
+            point = box[:, None, :2] + step[:, None] * (box[:, None, 2:] - box[:, None, :2])
+            on = ((point >= whole[:, None, :2]) & (point < whole[:, None, 2:])).movedim(-1, 0)
+            mask = seen[:, :, REGIONS.index(region)].transpose(1, 2).bool()
+            found.append(mask & on[0][:, None, :] & on[1][:, :, None])
+        return torch.stack(found, dim=1)
+
     def _boxes(self, points: Tensor, whole: Tensor) -> Tensor:
         """What is stretched to the crop: (B, R, 4), or (B, 1, 4) where all regions share it."""
         if self.layout == "tight":

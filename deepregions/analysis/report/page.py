@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
+from PIL import Image
 
 from deepregions import pages
 from deepregions.analysis.evidence import Analysis
@@ -31,6 +32,7 @@ def write_page(
     path: Path,
     *,
     heatmaps: Sequence[HeatMap] = (),
+    shares: Mapping[int, Image.Image] | None = None,
 ) -> None:
     """Writes the report of one input.
 
@@ -39,24 +41,29 @@ def write_page(
         facts: What it was made with, as in :func:`~deepregions.analysis.results.to_json`.
         path: The HTML file; it appears whole or not at all.
         heatmaps: Where networks looked, if that is known.
+        shares: By track, a picture of what the score of its highest face is made of.
 
     Raises:
         OSError: The file cannot be written.
     """
-    text = render_page(analysis, facts, heatmaps=heatmaps)
+    text = render_page(analysis, facts, heatmaps=heatmaps, shares=shares)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def render_page(
-    analysis: Analysis, facts: Mapping[str, Any], *, heatmaps: Sequence[HeatMap] = ()
+    analysis: Analysis,
+    facts: Mapping[str, Any],
+    *,
+    heatmaps: Sequence[HeatMap] = (),
+    shares: Mapping[int, Image.Image] | None = None,
 ) -> str:
     """Returns the report of one input as HTML; arguments as of :func:`write_page`."""
     result = analysis.result
     sampled = Sampled(result, (frame.frame for frame in analysis.strip))
     ends = [_duration(result), *(face.time for face in result.faces)]
     timeline = Timeline(time_axis(max(ends)), sampled)
-    tracks = _track_views(analysis, heatmaps, timeline)
+    tracks = _track_views(analysis, heatmaps, shares or {}, timeline)
     by_frame: dict[int, list[FaceResult]] = {}
     for face in result.faces:
         by_frame.setdefault(face.frame, []).append(face)
@@ -84,7 +91,10 @@ def render_page(
 
 
 def _track_views(
-    analysis: Analysis, heatmaps: Sequence[HeatMap], timeline: Timeline
+    analysis: Analysis,
+    heatmaps: Sequence[HeatMap],
+    shares: Mapping[int, Image.Image],
+    timeline: Timeline,
 ) -> list[TrackView]:
     result = analysis.result
     evidence = {each.face.track: each for each in analysis.evidence}
@@ -99,6 +109,7 @@ def _track_views(
             faces.get(track.track, ()),
             evidence.get(track.track),
             [heat for heat in heatmaps if heat.track == track.track],
+            shares.get(track.track),
             timeline=timeline,
             tile=tile if track.track in chosen else 0,
         )

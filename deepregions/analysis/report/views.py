@@ -35,6 +35,8 @@ class HeatMap:
         region: Its region.
         image: (3, H, W) uint8 RGB, the heat over the face.
         inside: The share of the heat that lies inside the region's mask, if it was measured.
+        empty: There is no heat at all: the picture is there to show just that.
+        towards: What the heat speaks for, ``"fake"`` or ``"genuine"``.
     """
 
     track: int
@@ -42,6 +44,8 @@ class HeatMap:
     region: Region
     image: Tensor
     inside: float | None = None
+    empty: bool = False
+    towards: str = "fake"
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class TrackView:
     tiles: tuple[TileView, ...]
     measures: tuple[Measure, ...]
     heatmaps: tuple[tuple[HeatMap, Markup], ...]
+    shares: Markup | None
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ def track_view(
     faces: Sequence[FaceResult],
     evidence: Evidence | None,
     heatmaps: Iterable[HeatMap],
+    shares: Image.Image | None = None,
     *,
     timeline: Timeline,
     tile: int,
@@ -139,6 +145,7 @@ def track_view(
         faces: Its own, by time.
         evidence: Its highest face.
         heatmaps: Of this track.
+        shares: Picture of what its score is made of.
         timeline: The input's.
         tile: Side of the regions' pictures in pixels; 0 for none.
     """
@@ -158,6 +165,7 @@ def track_view(
         heatmaps=tuple(
             (heat, pictures.data_uri(pictures.from_pixels(heat.image))) for heat in heatmaps
         ),
+        shares=pictures.data_uri(shares, 92) if shares is not None else None,
     )
 
 

@@ -1,0 +1,175 @@
+"""``deepregions explain``: why photographs and videos have their scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from deepregions.faces.thresholds import Gates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deepregions.analysis.explaining import FaceExplanation
+    from deepregions.analysis.results import InputResult
+
+NOTHING_EXPLAINED = 5
+
+_GATES = Gates()
+
+
+def explain(
+    inputs: list[Path],
+    *,
+    out: Path,
+    bundle: list[Path] | None = None,
+    models: Path | None = None,
+    detector: str | None = None,
+    region: str | None = None,
+    database: str | None = None,
+    overwrite: bool = False,
+    json: bool = False,
+    segmented: bool = False,
+    towards: Literal["fake", "genuine"] = "fake",
+    frames: int = 32,
+    gates: Gates = _GATES,
+    landmarks: str = "auto",
+    device: str = "auto",
+    batch_size: int = 16,
+) -> int:
+    """Shows why faces have their scores: where each network looked, and what each of them adds.
+
+    Of each person the highest-scoring face is explained. Where networks looked is Grad-CAM, with
+    the share of the heat that lies inside the region; what they add to the fused log-odds are
+    exact Shapley values. Writes to OUT/INPUT/: a page, explain.json, and two pictures per person.
+    What cannot be judged is said on standard error. Exits with 5 when nothing could be explained.
+
+    Args:
+        inputs: Photographs, videos, or folders of them.
+        out: The folder to write to.
+        bundle: Bundle folders, as `deepregions fit` and `deepregions import` write them, or
+            hf://owner/name.
+        models: A folder of bundles, instead of --bundle; by default $DEEPREGIONS_MODELS, or
+            models or bundles where you are.
+        detector: Only networks of this detector: xception, capsule or dsp-fwa.
+        region: Only networks for this region: entire, eyes, nose, mouth or rest.
+        database: Only networks trained on this database, such as uadfv, ffpp, celebdf or dfdc.
+        overwrite: Replace what an earlier run wrote to --out of the same inputs.
+        json: Print one JSON object per input, one per line, instead of tables.
+        segmented: The inputs already are region canvases (black outside the region); needs
+            --region.
+        towards: Show what speaks for fake, or (counterfactual) what speaks for genuine.
+        frames: How many frames of each video to look at, evenly in time.
+        gates: What a face must be to be judged.
+        landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH
+            of OpenFace 2's CSV files.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: How many faces are looked at at once.
+    """
+    from deepregions.analysis.explained import write_explanation
+    from deepregions.analysis.explaining import Explainer
+    from deepregions.analysis.setup import make_analyser
+    from deepregions.analysis.shapley import check_count
+    from deepregions.commands import checks
+    from deepregions.commands.verdicts import say
+    from deepregions.errors import UsageError
+    from deepregions.files import Names
+    from deepregions.media import MediaReader, Sampling, find_media
+    from deepregions.weights.selection import Choice, choose_members
+
+    checks.positive(frames=frames, batch_size=batch_size)
+    choice = Choice.named(detector=detector, region=region, database=database)
+    canvas = choice.region if segmented else None
+    if segmented and canvas is None:
+        raise UsageError("--segmented needs to know the region", "such as --region eyes")
+    if bundle and models:
+        raise UsageError("--bundle and --models do not go together", "give one of them")
+    files = find_media(inputs)
+    _check_folder(out, overwrite=overwrite)
+    members = choose_members(choice, bundle, models)
+    check_count(len(members))
+    analyser, facts = make_analyser(
+        members,
+        landmarks=None if segmented else landmarks,
+        device=device,
+        sampling=Sampling("count", count=frames),
+        gates=gates,
+        batch_size=batch_size,
+    )
+    scorer = analyser.scorer
+    explainer = Explainer(scorer.system, scorer.device, towards=towards, batch_size=batch_size)
+    names, explained = Names(), 0
+    with MediaReader() as reader:
+        found = (
+            analyser.analyse(files, reader)
+            if canvas is None
+            else analyser.analyse_canvases(files, canvas, reader)
+        )
+        for analysis in checks.progress(found, "explaining", len(files)):
+            faces = tuple(explainer.explain(analysis.evidence))
+            folder = out / names.unused(Path(analysis.result.input).stem)
+            write_explanation(analysis, faces, facts, folder)
+            if json:
+                _print_json(analysis.result, faces, facts)
+            else:
+                _print_table(analysis.result, faces, folder)
+            say(analysis.result)
+            explained += bool(faces)
+    return 0 if explained else NOTHING_EXPLAINED
+
+
+def _check_folder(out: Path, *, overwrite: bool) -> None:
+    from deepregions.analysis.explained import FACTS
+    from deepregions.errors import UsageError
+
+    if not overwrite and any(out.glob(f"*/{FACTS}")):
+        raise UsageError(
+            f"{out} has explanations of an earlier run",
+            "--overwrite replaces those of the same inputs; or name another folder",
+        )
+
+
+def _print_json(
+    result: InputResult, faces: Sequence[FaceExplanation], facts: dict[str, object]
+) -> None:
+    import json
+    import sys
+
+    from deepregions.analysis.explaining import to_json
+
+    sys.stdout.write(f"{json.dumps(to_json(result, faces, facts), allow_nan=False)}\n")
+    sys.stdout.flush()
+
+
+def _print_table(result: InputResult, faces: Sequence[FaceExplanation], folder: Path) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from deepregions.analysis.explained import inside_words
+    from deepregions.analysis.results import probability
+    from deepregions.commands import checks
+    from deepregions.errors import printable
+
+    console = checks.output()
+    head = f"[bold]{escape(printable(result.input))}[/]"
+    console.print(f"{head}  {escape(printable(str(folder)))}", highlight=False)
+    for face in faces:
+        table = Table(
+            box=box.SIMPLE, title=f"face {face.evidence.face.track}", title_justify="left"
+        )
+        table.add_column("network")
+        for name in ("P(fake)", "adds", "heat"):
+            table.add_column(name, justify="right")
+        for cell in face.cells:
+            score = probability(cell.log_odds)
+            if score is None or cell.share is None:
+                numbers = ("no answer", "", "")
+            else:
+                inside = inside_words(cell)
+                numbers = (f"{score:.3f}", f"{cell.share:+.2f}", inside)
+            table.add_row(escape(f"{cell.detector} {cell.region}"), *numbers)
+        table.add_section()
+        fused = probability(face.evidence.face.log_odds) or 0.0
+        table.add_row("fused", f"{fused:.3f}", f"{face.shares.total:+.2f}", "")
+        console.print(table)
