@@ -117,7 +117,14 @@ def test_everything_is_written(evaluated: Path) -> None:
     assert (evaluated / "tables.md").read_text().count("|") > 100
     assert r"\toprule" in (evaluated / "tables.tex").read_text()
     stems = {path.stem for path in (evaluated / "figures").iterdir()}
-    for stem in ("one-roc", "one-det", "two-histogram", "one-tippett", "one-robustness-jpeg"):
+    for stem in (
+        "one-roc",
+        "one-det",
+        "two-histogram",
+        "one-tippett",
+        "one-robustness-jpeg",
+        "one-decisions",
+    ):
         assert stem in stems
         assert (evaluated / "figures" / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
 

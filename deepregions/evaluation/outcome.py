@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from deepregions.evaluation import figures
 from deepregions.evaluation.bootstrap import Estimate
@@ -45,7 +46,7 @@ class Drawing:
 
     stem: str
     title: str
-    figure: Figure
+    figure: Figure | Image.Image
     caption: str
 
 
@@ -76,6 +77,7 @@ class Outcome:
         evaluated: Their evaluation parts, measured.
         calibrated: The same in likelihood ratios.
         curves: Of robustness.
+        grids: By database, its most confident right and wrong decisions as a picture.
         frames: The evaluation parts face by face, where videos have several.
         slices: By attribute, by its value, by database, those people measured.
     """
@@ -86,6 +88,7 @@ class Outcome:
     calibrated: Sequence[Calibrated]
     curves: Sequence[Curve] = ()
     frames: Sequence[Evaluated] = ()
+    grids: Mapping[str, Image.Image] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, Mapping[str, Evaluated]]] | None = None
 
     def chapters(self) -> Iterator[Chapter]:
@@ -170,6 +173,14 @@ class Outcome:
         )
         yield from self._regions(each)
         yield from self._ratios(each, ratios, first)
+        if name in self.grids:
+            yield Drawing(
+                f"{name}-decisions",
+                f"Decisions on {name}",
+                self.grids[name],
+                "The most confident right and wrong decisions on the whole face, of each detector "
+                "on real and fake faces, with where it looked (Grad-CAM).",
+            )
 
     def _regions(self, each: Evaluated) -> Iterator[Drawing]:
         networks = [s for s in each.systems if not s.fused]

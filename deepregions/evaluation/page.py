@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+from PIL import Image
 
 from deepregions import pages
 from deepregions.errors import UsageError
@@ -63,13 +66,13 @@ class PageFigure:
 
     Attributes:
         title: What it shows, in a few words.
-        svg: As :func:`deepregions.evaluation.figures.svg_text` makes it.
+        svg: As :func:`deepregions.evaluation.figures.svg_text` makes it; or the bytes of a PNG.
         caption: What is to be seen in it, and how to read it.
         alt: The same in words, for those who do not see it.
     """
 
     title: str
-    svg: str
+    svg: str | bytes
     caption: str
     alt: str
 
@@ -149,7 +152,11 @@ def render_evaluation_page(page: Page) -> str:
                 "give each row as many cells as there are names of columns",
             )
     drawings = {
-        (number, place): inline(figure.svg, f"f{number}-{place}-")
+        (number, place): (
+            inline(figure.svg, f"f{number}-{place}-")
+            if isinstance(figure.svg, str)
+            else _picture(figure.svg)
+        )
         for number, section in enumerate(page.sections, 1)
         for place, figure in enumerate(section.figures, 1)
     }
@@ -161,6 +168,15 @@ def render_evaluation_page(page: Page) -> str:
         paragraphs=_paragraphs,
         numeric=_numeric,
     )
+
+
+def _picture(png: bytes) -> Inlined:
+    """Makes a picture a part of a page."""
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        width = image.width
+    data = base64.b64encode(png).decode("ascii")
+    tag = Markup('<img src="data:image/png;base64,{}" alt="" style="width:100%">').format(data)
+    return Inlined(tag, width, frozenset())
 
 
 def inline(svg: str, prefix: str) -> Inlined:

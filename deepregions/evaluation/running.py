@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from deepregions.analysis.grid import decision_grid, pick_examples
 from deepregions.calibration import Calibration
 from deepregions.data.store import FaceStore
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.alterations import LEVELS, Alteration
 from deepregions.evaluation.calibrated import calibrate_trials
+from deepregions.evaluation.examples import load_examples
 from deepregions.evaluation.fusing import (
     Made,
     calibrate_networks,
@@ -34,6 +37,8 @@ from deepregions.evaluation.protocols import (
 from deepregions.evaluation.robustness import FRAMES, Curve, altered_curve, frame_curve
 from deepregions.evaluation.scoring import StoreScorer
 from deepregions.fusion import Kind
+from deepregions.scores import ScoreTable
+from deepregions.types import Region
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
         evaluated=evaluated,
         calibrated=[calibrate_trials(each, calibrations) for each in evaluated],
         curves=_curves(scorer, stores, scored, made, request),
+        grids=_grids(scorer, stores, scored, evaluated),
         frames=frames,
         slices=_slices(scored, evaluated, attributes, settings),
     )
@@ -156,6 +162,48 @@ def _curves(
                 levels = LEVELS[kind]
                 curves.append(altered_curve(each.database, kind, levels, score, request.settings))
     return curves
+
+
+def _grids(
+    scorer: StoreScorer,
+    stores: Sequence[FaceStore],
+    scored: Sequence[Scored],
+    evaluated: Sequence[Evaluated],
+) -> dict[str, Image.Image]:
+    """Right and wrong decisions of networks on the whole face that were trained on a database."""
+    tables = {each.database: _part(each).table for each in scored}
+    by_name = {store.info.database: store for store in stores}
+    rows = _rows(scorer)
+    grids = {}
+    for each in evaluated:
+        thresholds = {
+            row: threshold.value
+            for row, trained_on in rows.items()
+            for system, threshold in zip(each.systems, each.thresholds, strict=True)
+            if system == System(row.partition(".")[0], Region.ENTIRE, trained_on)
+            and trained_on == each.database
+            and not np.isnan(threshold.value)
+        }
+        if not thresholds:
+            continue
+        table = tables[each.database]
+        picks = [
+            pick
+            for pick in pick_examples(_only(table, list(thresholds)), Region.ENTIRE, thresholds)
+            if pick.detector in thresholds
+        ]
+        if picks:
+            examples = load_examples(
+                picks, by_name[each.database], scorer.system, device=scorer.device
+            )
+            grids[each.database] = decision_grid(examples, list(thresholds))
+    return grids
+
+
+def _only(table: ScoreTable, rows: Sequence[str]) -> ScoreTable:
+    """A table of some detectors."""
+    places = [table.detectors.index(row) for row in rows]
+    return replace(table, detectors=tuple(rows), log_odds=table.log_odds[:, places])
 
 
 def _part(scored: Scored) -> Scored:

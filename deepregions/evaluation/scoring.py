@@ -75,7 +75,7 @@ class StoreScorer:
         self.system = System(members)
         self.cache = cache
         self.gates = gates or Gates()
-        self._device = choose_device(device)
+        self.device = choose_device(device)
         self._batch_size = batch_size
         self._progress = progress
         self._scorers: dict[tuple[int, ...], Scorer] = {}
@@ -126,7 +126,7 @@ class StoreScorer:
         """One table (n, 1, 1) of each of some networks."""
         members = [self.system.members[number] for number in which]
         if which not in self._scorers:
-            self._scorers[which] = Scorer(System(members), self.gates, self._device)
+            self._scorers[which] = Scorer(System(members), self.gates, self.device)
         scorer = self._scorers[which]
         faces: list[list[dict[str, object]]] = [[] for _ in members]
         for batch in _batched(_found(job.store, rows, job.alteration), self._batch_size):

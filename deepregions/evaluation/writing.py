@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from deepregions.evaluation import figures
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.measures import AUC, EER
-from deepregions.evaluation.outcome import Chapter, Outcome
+from deepregions.evaluation.outcome import Chapter, Drawing, Outcome
 from deepregions.evaluation.page import (
     Cell,
     Page,
@@ -57,8 +60,7 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
             partial.write_text(text, encoding="utf-8")
     names, drawn = Names(), {}
     for drawing in (drawing for chapter in chapters for drawing in chapter.drawings):
-        stem = names.unused(drawing.stem)
-        drawn[drawing.stem] = figures.save(drawing.figure, folder / "figures", stem)[1]
+        drawn[drawing.stem] = _draw(drawing, folder / "figures", names.unused(drawing.stem))
     page = Page(
         title="Evaluation: " + ", ".join(each.database for each in outcome.evaluated),
         summary=summary(outcome),
@@ -111,7 +113,19 @@ def _json(outcome: Outcome, facts: Mapping[str, Any]) -> str:
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
-def _section(chapter: Chapter, drawn: Mapping[str, Path]) -> Section:
+def _draw(drawing: Drawing, folder: Path, stem: str) -> str | bytes:
+    """Writes a figure, and returns it as the page has it."""
+    if not isinstance(drawing.figure, Image.Image):
+        return figures.save(drawing.figure, folder, stem)[1].read_text(encoding="utf-8")
+    buffer = io.BytesIO()
+    drawing.figure.save(buffer, "PNG")
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / f"{stem}.png") as partial:
+        partial.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def _section(chapter: Chapter, drawn: Mapping[str, str | bytes]) -> Section:
     return Section(
         heading=chapter.heading,
         text=chapter.text,
@@ -119,9 +133,11 @@ def _section(chapter: Chapter, drawn: Mapping[str, Path]) -> Section:
         figures=[
             PageFigure(
                 drawing.title,
-                drawn[drawing.stem].read_text(encoding="utf-8"),
+                drawn[drawing.stem],
                 drawing.caption,
-                figures.alt_text(drawing.figure),
+                drawing.caption
+                if isinstance(drawing.figure, Image.Image)
+                else figures.alt_text(drawing.figure),
             )
             for drawing in chapter.drawings
         ],
