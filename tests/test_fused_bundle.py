@@ -31,7 +31,14 @@ from deepregions.weights.selection import Choice, choose_members
 
 CELLS = [("xception", Region.EYES), ("dsp-fwa", Region.ENTIRE)]
 DEVELOPMENT = Development(
-    "made", "f00d", "val", 70, 60, {"swap": 60}, {"name": "x", "version": "1"}, {"folds": 5}
+    "made",
+    "f00d",
+    "val",
+    70,
+    60,
+    {"swap": 60},
+    {"name": "x", "version": "1"},
+    {"folds": 5, "by": "people"},
 )
 
 
