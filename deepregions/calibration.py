@@ -109,6 +109,24 @@ class Development:
     landmarks: Mapping[str, Any] | None = None
     cross_validation: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """Makes one of JSON values; errors as of :meth:`Calibration.of`."""
+        landmarks, folds = stored["landmarks"], stored["cross_validation"]
+        genuine, fake = int(stored["genuine"]), int(stored["fake"])
+        if min(genuine, fake) < 1:
+            raise ValueError(f"a calibration on {genuine} genuine and {fake} fake videos")
+        return cls(
+            database=str(stored["database"]),
+            store=str(stored["store"]),
+            split=str(stored["split"]),
+            genuine=genuine,
+            fake=fake,
+            methods={str(name): int(count) for name, count in stored["methods"].items()},
+            landmarks=None if landmarks is None else {k: str(v) for k, v in landmarks.items()},
+            cross_validation={"folds": int(folds["folds"]), "by": str(folds["by"])},
+        )
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -135,8 +153,7 @@ class Calibration:
     development: Development
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"calibration {self.kind!r} is none of {', '.join(KINDS)}")
+        _known(self.kind)
         if not (-math.inf < self.lower <= 0 <= self.upper < math.inf):
             raise ValueError(f"bounds of {self.lower} and {self.upper} on a log-likelihood ratio")
         if self.kind == "logistic":
@@ -170,22 +187,27 @@ class Calibration:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Makes a calibration of :meth:`settings`; unknown keys are ignored.
+        """Makes a calibration of :meth:`settings`, maybe a stranger's; unknown keys are ignored.
 
         Raises:
             KeyError: One is missing.
             TypeError: One is of another kind.
+            AttributeError: Likewise.
+            OverflowError: A number is too large.
             ValueError: As the class.
         """
-        about = settings["development"]
-        names = Development.__dataclass_fields__
+        given = settings["parameters"]
+        if _known(settings["kind"]) == "logistic":
+            parameters: dict[str, Any] = {key: float(given[key]) for key in ("slope", "offset")}
+        else:
+            parameters = {key: [float(x) for x in given[key]] for key in ("log_odds", "llr")}
         return cls(
             kind=settings["kind"],
-            parameters=dict(settings["parameters"]),
+            parameters=parameters,
             lower=float(settings["lower"]),
             upper=float(settings["upper"]),
             rule=str(settings["rule"]),
-            development=Development(**{name: about[name] for name in names}),
+            development=Development.of(settings["development"]),
         )
 
     def facts(self) -> dict[str, Any]:
@@ -307,6 +329,12 @@ def cllr(llrs: Floats, fake: Bools) -> float:
         return math.nan
     missed, accused = np.logaddexp(0, -llrs[fake]), np.logaddexp(0, llrs[~fake])
     return float((missed.mean() + accused.mean()) / (2 * math.log(2)))
+
+
+def _known(kind: Kind) -> Kind:
+    if kind not in KINDS:
+        raise ValueError(f"calibration {kind!r} is none of {', '.join(KINDS)}")
+    return kind
 
 
 def _fit(kind: Kind, log_odds: Floats, fake: Bools, lower: float, upper: float) -> dict[str, Any]:

@@ -321,21 +321,76 @@ def _load_bundle() -> Callable[[Path], None]:
     deepregions.detectors.Tiny = Tiny  # type: ignore[attr-defined]
 
     def read(path: Path) -> None:
-        for member in load_bundle(path):
+        bundle = load_bundle(path)
+        for member in bundle:
             assert isinstance(member.detector, RegionDetector)
             assert not member.detector.training
+        bundle.system()
+        if bundle.calibration is not None:
+            ratio = bundle.calibration.likelihood_ratio(1.25)
+            assert ratio is not None
+            assert ratio.lower <= ratio.ln <= ratio.upper
+            json.dumps(bundle.calibration.facts(), allow_nan=False)
 
     return read
 
 
+def _fused_manifest() -> bytes:
+    """As version 3 has it, with a fusion and both kinds of calibration in turn."""
+    import math
+
+    manifest = json.loads(_with_digest(_weights())) | {"version": 3}
+    digest = hashlib.sha256(_fusion_state()).hexdigest()
+    manifest["fusion"] = {
+        "class": "LogisticFusion",
+        "settings": {"cells": [["tiny", "eyes"]]},
+        "file": "fusion.safetensors",
+        "sha256": digest,
+    }
+    manifest["calibration"] = {
+        "kind": "isotonic",
+        "parameters": {"log_odds": [-1.0, 2.5], "llr": [-0.5, 1.5], "slope": 1.0, "offset": 0.5},
+        "lower": -math.log(20),
+        "upper": math.log(20),
+        "rule": "mean of log-odds over its faces",
+        "development": {
+            "database": "made",
+            "store": "f00d",
+            "split": "val",
+            "genuine": 30,
+            "fake": 30,
+            "methods": {"swap": 30},
+            "landmarks": {"name": "x", "version": "1"},
+            "cross_validation": {"folds": 5, "by": "people"},
+        },
+    }
+    return json.dumps(manifest, indent=2).encode()
+
+
+def _fusion_state() -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    state = {name: torch.ones(1) for name in ("mean", "std", "weight")}
+    return save(state | {"offset": torch.zeros(())})
+
+
 def _manifest_seeds(_: Path) -> list[bytes]:
-    whole = _with_digest(_weights())
-    return [whole, whole.replace(b"tiny.safetensors", b"../../etc/passwd"), b"{}", b"[]"]
+    whole, fused = _with_digest(_weights()), _fused_manifest()
+    return [
+        fused,
+        fused.replace(b"isotonic", b"logistic"),
+        whole,
+        whole.replace(b"tiny.safetensors", b"../../etc/passwd"),
+        b"{}",
+        b"[]",
+    ]
 
 
 def _lay_out_manifest(folder: Path, content: bytes) -> Path:
     (folder / "bundle").mkdir(exist_ok=True)
     (folder / "bundle" / "tiny.safetensors").write_bytes(_weights())
+    (folder / "bundle" / "fusion.safetensors").write_bytes(_fusion_state())
     (folder / "bundle" / "bundle.json").write_bytes(content)
     return folder / "bundle"
 

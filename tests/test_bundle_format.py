@@ -144,7 +144,7 @@ def documented(table: int) -> set[str]:
 
 def test_the_document_names_every_key_and_no_other(tmp_path: Path) -> None:
     members = [member(Capsule(size=64).eval(), Region.EYES)]
-    about = Development("made", "f00d", "val", 7, 7)
+    about = Development("made", "f00d", "val", 7, 7, cross_validation={"folds": 2, "by": "video"})
     calibration = Calibration("logistic", {"slope": 1.0, "offset": 0.0}, -1.0, 1.0, "x", about)
     fusion = LogisticFusion([("capsule", Region.EYES)])
     save_bundle(members, tmp_path / "one", fusion=fusion, calibration=calibration)

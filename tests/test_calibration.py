@@ -31,7 +31,9 @@ from deepregions.errors import UsageError
 from deepregions.fusion import fuse_table
 from deepregions.fusion.validation import by_video, track_rule, train_calibrated
 
-DEVELOPMENT = Development("made", "f00d", "val", 100, 100, {"swap": 100}, None, {"folds": 5})
+DEVELOPMENT = Development(
+    "made", "f00d", "val", 100, 100, {"swap": 100}, None, {"folds": 5, "by": "people"}
+)
 
 
 def drawn(genuine: int = 100, fakes: int = 100, seed: int = 0, apart: float = 2.0) -> Any:
@@ -272,6 +274,7 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         {"parameters": {"slope": -1.0, "offset": 0.0}},
         {"parameters": {"slope": math.nan, "offset": 0.0}},
         {"parameters": {"slope": 1.0, "offset": math.inf}},
+        {"development": calibrated("logistic").settings()["development"] | {"fake": 0}},
     ],
 )
 def test_a_stored_calibration_that_is_none_is_refused(change: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import torch
 from networks import dsp_fwa, landmarks, member, picture, xception
 from safetensors.torch import save_file
 
+from deepregions.aggregation import Aggregation
+from deepregions.analysis.results import Cell, FaceResult, summarise_input
+from deepregions.analysis.setup import make_analyser
+from deepregions.analysis.warnings import warnings_of
 from deepregions.calibration import Calibration, Development
 from deepregions.commands.cli import run
 from deepregions.errors import BundleError, UsageError
@@ -25,13 +30,20 @@ from deepregions.fusion import (
     WeightedFusion,
 )
 from deepregions.system import System
-from deepregions.types import Region
+from deepregions.types import Region, Status
 from deepregions.weights.bundle import Bundle, load_bundle, read_manifest, save_bundle
 from deepregions.weights.selection import Choice, choose_members
 
 CELLS = [("xception", Region.EYES), ("dsp-fwa", Region.ENTIRE)]
 DEVELOPMENT = Development(
-    "made", "f00d", "val", 70, 60, {"swap": 60}, {"name": "x", "version": "1"}, {"folds": 5}
+    "made",
+    "f00d",
+    "val",
+    70,
+    60,
+    {"swap": 60},
+    {"name": "x", "version": "1"},
+    {"folds": 5, "by": "people"},
 )
 
 
@@ -60,7 +72,15 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(fused: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(fused, tmp_path / "copy"))
+    """With links to the networks, which are large and stay as they are."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in fused.iterdir():
+        if path.suffix == ".safetensors" and path.name != "fusion.safetensors":
+            (copy / path.name).symlink_to(path)
+        else:
+            shutil.copy(path, copy)
+    return copy
 
 
 def edit(bundle: Path, entry: str, **changes: Any) -> None:
@@ -192,3 +212,34 @@ def test_only_exactly_its_networks_are_fused_and_calibrated(fused: Path, tmp_pat
     plain = choose_members(Choice(), [tmp_path / "other"])
     assert plain.notes == ()
     assert isinstance(plain, Bundle)
+
+
+def calibrated_bundle(fused: Path, rule: str) -> Bundle:
+    bundle = load_bundle(fused)
+    return replace(bundle, calibration=replace(calibration(), rule=rule))
+
+
+def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Path) -> None:
+    bundle = calibrated_bundle(fused, Aggregation().track_name)
+    analyser, facts = make_analyser(bundle, landmarks=None, device="cpu")
+    assert (analyser.calibration, facts["calibration"]) == (None, "uncalibrated")
+    assert analyser.warnings == ("uncalibrated: the calibration is for entire, eyes together",)
+    assert facts["fusion"] == "logistic regression on scaled log-odds"
+    assert facts["fusion_sha256"] == sha256(fused / "fusion.safetensors")
+    plain, facts = make_analyser(bundle.members, landmarks=None, device="cpu")
+    assert (plain.warnings, facts["fusion_sha256"]) == ((), "")
+
+
+def test_the_highest_of_many_people_is_told_to_be_that() -> None:
+    box = (0.0, 0.0, 9.0, 9.0)
+    faces = [
+        FaceResult(0, 0.0, n, box, Status.OK, x, (Cell("xception", Region.EYES, None),))
+        for n, x in enumerate((1.0, 3.0, 2.0))
+    ]
+    result = summarise_input("a.jpg", "image", 1, faces, calibration=calibration())
+    assert result.llr == result.tracks[1].llr
+    told = list(warnings_of(result))
+    assert any("one of 3 people" in line for line in told)
+    assert any("may not hold here" in line for line in told)  # eyes were not judged
+    told = list(warnings_of(summarise_input("a.jpg", "image", 1, faces)))
+    assert not any("people" in line or "may not hold" in line for line in told)

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+from deepregions.errors import UsageError
 from deepregions.fusion.rules import LogisticFusion, TrainedFusion
 
 _EPOCHS, _BATCH = 40, 512
+_WIDEST = 1024  # a stranger's file may ask for any
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """(B, N) log-odds, 0 where not valid; (B, N) valid; (B,) 1 is fake; (B,) weights, of mean 1."""
@@ -32,10 +34,13 @@ class FusionHead(TrainedFusion, LightningModule):
 
     Args:
         cells: Which cells, N.
-        hidden: Width of the network.
+        hidden: Width of the network, 1024 at most.
         drop: The share of cells that are hidden in training.
         lr: Learning rate of AdamW.
         decay: Weight decay of the network, decoupled.
+
+    Raises:
+        UsageError: There is no cell, or another width.
     """
 
     rule = "learned head on scaled log-odds and their validity"
@@ -49,6 +54,8 @@ class FusionHead(TrainedFusion, LightningModule):
         decay: float = 0.3,
     ) -> None:
         super().__init__(cells)
+        if not 1 <= hidden <= _WIDEST:
+            raise UsageError(f"a head of width {hidden}", f"1 to {_WIDEST}")
         self.hidden, self.drop, self.lr, self.decay = hidden, drop, lr, decay
         count = len(self.cells)
         self.linear = nn.Linear(count, 1)

@@ -38,6 +38,7 @@ VERSION = 3  # 2 added "resample", 3 "fusion" and "calibration"
 _FUSED = 3  # from here on, these two keys mean something
 _MANIFEST = "bundle.json"
 _FUSION = "fusion.safetensors"
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _PLAIN = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # what is a file's name on every system
 
 
@@ -147,7 +148,7 @@ def load_bundle(path: Path | str) -> Bundle:
     try:
         members = tuple(_load_member(path, entry) for entry in manifest["members"])
         return Bundle(members, _load_fusion(path, manifest, members), _calibration(manifest))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _MALFORMED as error:
         raise BundleError(
             f"{path / _MANIFEST} is not as a bundle's should be: {error}", "write the bundle again"
         ) from error
@@ -198,7 +199,7 @@ def _noted(problems: dict[str, str], file: str, what: str) -> Iterator[None]:
         yield
     except BundleError as error:
         problems[file] = str(error)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _MALFORMED as error:
         problems[file] = f"it is not as a {what} of a bundle should be: {error}"
 
 
