@@ -1,10 +1,17 @@
 """A study: its steps, what is done again and what is not, and what a failure leaves."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from deepregions.commands.cli import run
 from deepregions.errors import UsageError
 from deepregions.reproduction.plan import DatabasePlan, DetectorPlan, Plan, Step
 from deepregions.reproduction.running import StepError, Study
@@ -113,3 +120,71 @@ def test_what_is_finished_is_not_done_again_and_a_failure_stops_what_needs_it(
     other = [replace(steps[0], command=(*steps[0].command, "--seed", "5"))]
     with pytest.raises(UsageError, match="made with other options"):
         Study(other, tmp_path, ["cpu"], tell)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(
+        "model:\n  class_path: deepregions.detectors.Xception\n  init_args: {size: 32}\n"
+        "data: {batch_size: 8, workers: 0}\n"
+        "trainer: {max_epochs: 1, log_every_n_steps: 1, accelerator: cpu}\n"
+    )
+    (tmp_path / "plan.yaml").write_text(
+        "databases:\n  - {database: toy, options: [--count, '48']}\n"
+        "detectors:\n  - {config: [tiny.yaml], name: small}\n"
+        "regions: [entire, eyes]\nout: study\ndevices: [cpu]\n"
+        "evaluate: [--rounds, '5', --fusions, mean, --gates.min_size, '0', --device, cpu]\n"
+    )
+    command = [sys.executable, "-m", "deepregions", "reproduce", "--config", "plan.yaml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = tmp_path / "study" / "done" / "fit" / "seed-0" / "toy" / "small-entire.json"
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert first.exists()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    bundle = tmp_path / "study" / "bundles" / "seed-0" / "toy" / "small-entire" / "bundle.json"
+    before = bundle.stat().st_mtime_ns
+    done = subprocess.run(
+        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "small-entire" not in done.stderr  # it was finished
+    assert "prepare/toy" not in done.stderr
+    assert bundle.stat().st_mtime_ns == before
+    page = Path("study") / "evaluation" / "seed-0" / "index.html"
+    assert done.stdout.split() == [str(page)]
+    results = json.loads((tmp_path / page).with_name("results.json").read_text())
+    assert {"xception entire (toy)", "xception eyes (toy)", "all: mean"} <= {
+        name.replace("all: mean (toy)", "all: mean") for name in results["databases"]["toy"]
+    }
+
+
+def test_a_dry_run_shows_every_step_and_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(
+        "model:\n  class_path: deepregions.detectors.Xception\n  init_args: {size: 32}\n"
+        "trainer: {max_epochs: 7}\n"
+    )
+    (tmp_path / "plan.yaml").write_text(
+        "databases:\n  - {database: toy, options: [--count, '100']}\n"
+        "detectors:\n  - {config: [tiny.yaml]}\nregions: [eyes]\nout: study\n"
+    )
+    words = ["reproduce", "--config", "plan.yaml", "--dry_run"]
+    assert run([*words, "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)
+    assert [step["step"] for step in steps] == [
+        *("prepare/toy", "fit/seed-0/toy/tiny-eyes", "evaluate/seed-0")
+    ]
+    assert all(step["state"] == "to do" for step in steps)
+    assert all(step["seconds"] > 0 and step["bytes"] > 0 for step in steps)
+    assert not (tmp_path / "study").exists()
+    (tmp_path / "tiny.yaml").write_text("model: nothing\n")
+    assert run(words) == 2
+    assert "the detector tiny" in capsys.readouterr().err
