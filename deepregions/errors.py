@@ -61,6 +61,10 @@ class StoreError(DeepregionsError):
     """A face store that is missing, incomplete or of an unknown schema."""
 
 
+class ExportError(DeepregionsError):
+    """A graph that cannot be made, or does not compute what PyTorch does."""
+
+
 class MissingExtraError(DeepregionsError):
     """An optional package that is not installed."""
 
