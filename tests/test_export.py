@@ -3,6 +3,9 @@
 import contextlib
 import io
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +76,7 @@ def test_the_file_is_one_and_says_what_it_is(exported: tuple[Path, str], bundle:
     facts = read_facts(path)
     assert facts.opset == 18
     assert facts.kind == "image"
-    assert facts.bundle == digest(members)
+    assert facts.bundle == digest(System(members))
     content = facts.content
     assert content["classes"] == ["genuine", "fake"]
     assert content["detectors"] == ["xception", "dsp-fwa", "capsule"]
@@ -85,6 +88,20 @@ def test_the_file_is_one_and_says_what_it_is(exported: tuple[Path, str], bundle:
     assert content["inputs"] == {each.name: each.shape for each in graph.get_inputs()}
     assert content["outputs"] == {each.name: each.shape for each in graph.get_outputs()}
     assert content["inputs"]["image"] == ["batch", 3, "height", "width"]
+
+
+def test_a_system_is_told_from_another() -> None:
+    system = tinted(a=Region.ENTIRE, b=Region.NOSE)
+    assert digest(system) == digest(System(system.members))
+    assert digest(system) != digest(System(system.members[:1]))
+    other = System([system.members[0], replace(system.members[1], sha256="other")])
+    assert digest(system) != digest(other)
+    fusions = [nn.Linear(2, 1), nn.Linear(2, 1)]
+    made = {digest(system)}
+    for fusion in fusions:
+        system.fusion = fusion  # random weights
+        made.add(digest(system))
+    assert len(made) == 3
 
 
 def test_nothing_of_this_machine_is_in_the_file(exported: tuple[Path, str]) -> None:
@@ -296,3 +313,43 @@ def test_files_that_are_not_ours_are_told_apart(tmp_path: Path) -> None:
     onnx.save(plain_model(), path, save_as_external_data=True, size_threshold=100)
     with pytest.raises(UnsupportedError, match="weights in other files"):
         read_facts(path)
+
+
+EXAMPLE = Path(__file__).parents[1] / "docs" / "export.md"
+
+
+def test_the_example_runs_where_there_is_neither_torch_nor_this_package(
+    exported: tuple[Path, str], bundle: Path, tmp_path: Path
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", EXAMPLE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "example.py").write_text(code)
+    packages = tmp_path / "packages"  # all that it can import, beside Python's own library
+    packages.mkdir()
+    for module in (np, onnxruntime):
+        found = Path(str(module.__file__)).parent
+        for each in (found, found.with_name(f"{found.name}.libs")):
+            if each.exists():
+                (packages / each.name).symlink_to(each)
+    image, points = picture(230, 220), landmarks()[0]
+    np.save(tmp_path / "image.npy", image.permute(1, 2, 0).numpy())
+    np.save(tmp_path / "points.npy", points.numpy())
+    start = (
+        "import importlib.util, runpy, sys; sys.path.append(sys.argv.pop(1)); "
+        "assert not any(map(importlib.util.find_spec, ('torch', 'deepregions', 'onnx'))); "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    )
+    arguments = ["packages", "example.py", str(exported[0]), "image.npy", "points.npy"]
+    command = [sys.executable, "-I", "-S", "-c", start, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with torch.inference_mode():
+        expected = System(load_bundle(bundle))(image[None], points[None])
+    lines = [line.split(": ") for line in done.stdout.splitlines()]
+    assert [name for name, _ in lines] == [
+        "xception entire",
+        "dsp-fwa eyes",
+        "capsule mouth",
+        "fake log-odds",
+    ]
+    numbers = [*expected.logits[0].diagonal().tolist(), expected.fused.item()]
+    assert [float(value) for _, value in lines] == pytest.approx(numbers, abs=3e-4)

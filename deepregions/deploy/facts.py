@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from onnx.external_data_helper import uses_external_data
 from deepregions import __version__
 from deepregions.deploy.graph import Graph, crop_inputs
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.system import Member
+from deepregions.system import System
 
 SCHEMA = "deepregions.onnx"
 VERSION = 1
@@ -46,17 +45,22 @@ class Facts:
 
     @property
     def bundle(self) -> str:
-        """The :func:`digest` of the networks in it."""
+        """The :func:`digest` of the system in it."""
         return str(self.content["bundle"])
 
 
-def digest(members: Sequence[Member]) -> str:
-    """Returns one SHA-256 for networks and how their crops are made, in any order."""
-    lines = sorted(
+def digest(system: System) -> str:
+    """Returns one SHA-256 for networks, how their crops are made, and how they are fused."""
+    lines = [
         f"{member.sha256} {member.name} {member.cut.size} {member.layout} {member.resample}"
-        for member in members
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        for member in system.members
+    ]
+    lines.append(type(system.fusion).__name__)
+    made = hashlib.sha256("\n".join(lines).encode())
+    for name, value in sorted(system.fusion.state_dict().items()):
+        made.update(f"{name} {[*value.shape]} {value.dtype}".encode())
+        made.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()
 
 
 def describe(graph: Graph, precision: str) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def describe(graph: Graph, precision: str) -> dict[str, Any]:
         "detectors": [*system.rows],
         "regions": [*map(str, system.regions)],
         "networks": networks,
-        "bundle": digest(system.members),
+        "bundle": digest(system),
         "inputs": {name: [*shape] for name, shape in graph.inputs.items()},
         "outputs": {name: [*shape] for name, shape in graph.outputs.items()},
         "preprocessing": {
