@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser
 
 from deepregions import __version__
 from deepregions.commands import (
+    benchmark,
     bundle,
     databases,
     demo,
@@ -49,6 +50,7 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     models.models,
     bundle.bundle,
     export.export,
+    benchmark.benchmark,
     doctor.doctor,
     schema.schema,
     demo.demo,
