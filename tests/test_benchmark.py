@@ -1,8 +1,10 @@
 """``deepregions benchmark``: what it says, not how fast this machine is."""
 
 import json
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from networks import SIZE, dsp_fwa, member, xception
@@ -10,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepregions.commands.cli import run
 from deepregions.deploy import benchmark
-from deepregions.deploy.benchmark import ORIGINAL
+from deepregions.deploy.benchmark import ORIGINAL, Job
+from deepregions.errors import ExportError
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -22,8 +25,9 @@ def bundle(tmp_path: Path) -> str:
 
 
 def test_the_table_has_each_detector_all_of_them_and_the_original_way(
-    bundle: str, capsys: pytest.CaptureFixture[str]
+    bundle: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(benchmark, "_run", benchmark.measure)  # without processes: they take long
     options = ["--runtime", "torch", "--batch-size", "2", "--seconds", "0.01", "--threads", "1"]
     assert run(["benchmark", "--bundle", bundle, *options, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -45,6 +49,31 @@ def test_the_table_has_each_detector_all_of_them_and_the_original_way(
         assert each["ratio"] == pytest.approx(each["rate"] / base["rate"])
         share = each["rate"] * work[each["what"]] / content["matrix"]["fp32"]
         assert each["share"] == pytest.approx(share)
+
+
+def job(bundle: str) -> Job:
+    return Job(
+        "one", ("xception_entire.made",), (bundle,), "torch", "fp32", 2, None, False, 0.01, 1
+    )
+
+
+def test_a_measurement_is_a_process_of_its_own(bundle: str) -> None:
+    content = bytearray(b"x") * (1 << 29)  # what is in memory here does not count there
+    made = benchmark._run(job(bundle))
+    assert (made.what, made.way, made.batch) == ("one", "torch fp32", 2)
+    assert made.rate > 0 and made.memory is not None
+    assert 100 < made.memory < psutil.Process().memory_info().rss / 1e6
+    del content
+
+
+def _dies(_: Job) -> None:
+    os._exit(9)
+
+
+def test_a_process_that_ends_is_named(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "measure", _dies)
+    with pytest.raises(ExportError, match=r"one by torch at batch 2 .*smaller --batch-size"):
+        benchmark._run(job(bundle))
 
 
 def test_wrong_use_is_named(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
