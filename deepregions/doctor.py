@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -21,6 +22,7 @@ from PIL import features
 
 from deepregions import __version__, assets
 from deepregions.assets import Asset
+from deepregions.deploy.runtimes import NAMES
 from deepregions.detectors.pretrained import WEIGHTS
 from deepregions.errors import DeepregionsError
 from deepregions.weights.collection import find_bundles, models_folders
@@ -68,6 +70,7 @@ def examine() -> Iterator[Check]:
     yield from _formats()
     yield from _weights()
     yield from _backends()
+    yield from _runtimes()
     yield from _bundles()
 
 
@@ -219,6 +222,18 @@ def _backends() -> Iterator[Check]:
             State.OPTIONAL if missing else State.OK,
             f"without {' and '.join(missing)} (fetched when first used)" if missing else "works",
             "deepregions models fetch " + missing[0] if missing else "",
+        )
+
+
+def _runtimes() -> Iterator[Check]:
+    for name in NAMES:
+        there = find_spec(name) is not None
+        yield Check(
+            "runtimes",
+            name,
+            State.OK if there else State.OPTIONAL,
+            f"detect --runtime {name} works" if there else "not installed",
+            "" if there else f"pip install '{_PACKAGE}[{name}]'",
         )
 
 

@@ -68,6 +68,10 @@ class UndefinedMetricError(DeepregionsError):
     exit_code = 4
 
 
+class ExportError(DeepregionsError):
+    """A graph that cannot be made, or does not compute what PyTorch does."""
+
+
 class MissingExtraError(DeepregionsError):
     """An optional package that is not installed."""
 

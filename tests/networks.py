@@ -7,7 +7,7 @@ from data_helpers import face_points
 from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, RegionDetector, Xception
-from deepregions.detectors.base import Attention
+from deepregions.detectors.base import Attention, Normalisation
 from deepregions.system import Member
 from deepregions.types import Region
 
@@ -36,6 +36,24 @@ def xception(bias: float | None = None) -> Xception:
 def dsp_fwa(bias: float | None = None) -> DSPFWA:
     """A small DSP-FWA, likewise."""
     return _constant(DSPFWA(size=SIZE, pyramid="adaptive"), bias)
+
+
+class Tint(RegionDetector):
+    """The least there is of a network, for what has to do with all of them but their size."""
+
+    name = "tint"
+
+    def __init__(self, size: int = SIZE, *, normalisation: Normalisation = "unit") -> None:
+        adam = torch.optim.Adam
+        super().__init__(size=size, normalisation=normalisation, optimizer=adam, lr_scheduler=None)
+        self.mix = torch.nn.Conv2d(3, 2, 5)
+
+    @property
+    def head(self) -> torch.nn.Module:
+        return self.mix
+
+    def network(self, x: Tensor) -> Tensor:
+        return 20 * self.mix(x).mean((2, 3))
 
 
 def _constant(detector: Detector, bias: float | None) -> Detector:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from networks import member, xception
 
 from deepregions.commands.cli import run
+from deepregions.deploy.runtimes import NAMES
 from deepregions.faces.finders import YUNET
 from deepregions.weights.bundle import save_bundle
 
@@ -44,6 +46,7 @@ def test_a_sound_machine_is_told_what_it_has(capsys: pytest.CaptureFixture[str])
     assert "models fetch yunet" in found["weights", "yunet"]["advice"]
     assert found["devices", "cpu"]["state"] == "ok"
     assert (found["devices", "cuda"]["state"] == "optional") or torch.cuda.is_available()
+    assert all(found["runtimes", name]["state"] == "ok" for name in NAMES)
     assert "h264" in found["formats", "video decoders"]["detail"]
     assert all(each["state"] == "ok" or each["detail"] for each in found.values())
 
@@ -74,6 +77,15 @@ def test_what_is_broken_is_named_with_advice(
     assert broken == {("weights", "yunet"), ("bundles", "mine"), ("packages", "timm")}
     assert "delete it" in found["weights", "yunet"]["advice"]
     assert "pip install --upgrade 'timm'" in found["packages", "timm"]["advice"]
+
+
+def test_a_missing_runtime_is_named_with_its_install_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    check = examined(capsys)["runtimes", "openvino"]
+    assert check["state"] == "optional" and check["detail"] == "not installed"
+    assert check["advice"] == "pip install 'deepregions[openvino]'"
 
 
 def test_the_table_has_every_check_and_the_advice(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ LAYERS = (
     ("minimum", "fusion", "calibration", "aggregation"),
     ("system",),
     ("weights",),
+    ("deploy",),
     ("analysis",),
     ("evaluation",),
     ("fusing",),
@@ -42,6 +43,7 @@ FORBIDDEN = {
     "calibration": {"media", "faces", "data", "detectors"},
     "aggregation": {"media", "faces", "data", "detectors"},
     "weights": {"media", "data"},
+    "deploy": {"media", "data"},
     "analysis": {"data"},
 }
 # fit.py hands over to the command line when it is run as a module; nothing else looks down.

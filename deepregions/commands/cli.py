@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser
 
 from deepregions import __version__
 from deepregions.commands import (
+    benchmark,
     bundle,
     databases,
     demo,
@@ -24,6 +25,7 @@ from deepregions.commands import (
     doctor,
     evaluate,
     explain,
+    export,
     forge,
     import_,
     models,
@@ -53,6 +55,8 @@ _COMMANDS: tuple[Callable[..., int], ...] = (
     bundle.bundle,
     evaluate.evaluate,
     reproduce.reproduce,
+    export.export,
+    benchmark.benchmark,
     doctor.doctor,
     schema.schema,
     demo.demo,

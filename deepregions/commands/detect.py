@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from deepregions.aggregation import Aggregation
 from deepregions.faces.thresholds import Gates
 
 if TYPE_CHECKING:
+    from deepregions.analysis.scoring import Scorer
     from deepregions.media import Sampling
 
 COVERED_TOO_FEW = 3
@@ -42,6 +44,7 @@ def detect(
     landmarks: str = "auto",
     device: str = "auto",
     batch_size: int = 16,
+    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
 ) -> int:
     """Scores photographs and videos from 0 (genuine) to 1 (fake).
 
@@ -84,6 +87,8 @@ def detect(
             of OpenFace 2's CSV files.
         device: auto, cpu, cuda or cuda:N.
         batch_size: How many faces are scored at once.
+        runtime: What the networks are run by: torch; onnxruntime or openvino, on the CPU (the
+            first time, the networks are exported, which takes minutes); auto: the fastest here.
     """
     from deepregions.analysis.setup import make_analyser
     from deepregions.commands import checks
@@ -114,6 +119,8 @@ def detect(
         batch_size=batch_size,
         pictures=out is not None or show,
     )
+    if runtime != "torch":
+        _run_by(runtime, analyser.scorer, facts["versions"])
     verdicts = Verdicts(facts, output, sampling)
     with MediaReader() as reader, verdicts:
         left = verdicts.unfinished(files)
@@ -127,6 +134,23 @@ def detect(
     if not verdicts.scored:
         return NOTHING_SCORED
     return COVERED_TOO_FEW if verdicts.scored < min_coverage * len(files) else 0
+
+
+def _run_by(
+    name: Literal["onnxruntime", "openvino", "auto"], scorer: Scorer, versions: dict[str, str]
+) -> None:
+    """Lets another runtime score, and says so among the libraries' versions."""
+    from deepregions.deploy.system import RuntimeSystem, fastest, run_by
+
+    system = scorer.system.cpu()
+    if name == "auto":
+        runtime, rates = fastest(system)
+        tried = ", ".join(f"{each} {rate:.1f}" for each, rate in rates.items())
+        sys.stderr.write(f"deepregions: runtime {runtime.name} (faces/s: {tried})\n")
+    else:
+        runtime = run_by(name, system)
+    scorer.system = RuntimeSystem(system, runtime).to(scorer.device)
+    versions[runtime.name] = runtime.version
 
 
 def _sampling(frames: int, rate: float | None, adaptive: bool) -> Sampling:

@@ -1,0 +1,91 @@
+"""``deepregions benchmark``: how fast networks run here, by each runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from deepregions.deploy.benchmark import Benchmark
+
+
+def benchmark(
+    *,
+    bundle: list[Path],
+    runtime: Literal["torch", "onnxruntime", "openvino", "all"] = "all",
+    batch_size: int = 16,
+    seconds: float = 3.0,
+    threads: int = 0,
+    json: bool = False,
+) -> int:
+    """Measures how fast networks run on this machine's CPU.
+
+    One network of each detector, and all of the bundles together: faces a second one by one and
+    in batches, the time of a run, peak memory, and the share of the rate at which this machine
+    multiplies matrices; beside them the way of the original, one image and one network after
+    another in float32, measured in the same run. Crops are random, and cutting them is not
+    counted. Exports what the runtimes need first, which is kept in the cache folder.
+
+    Args:
+        bundle: Bundle folders, or hf://owner/name.
+        runtime: Measure only this one, beside the original way.
+        batch_size: How many faces at once, beside one.
+        seconds: How long to measure each.
+        threads: CPU threads; 0 for as many as PyTorch takes.
+        json: Print JSON instead of a table.
+    """
+    import torch
+
+    from deepregions.commands import checks
+    from deepregions.deploy.benchmark import benchmark as measure
+    from deepregions.errors import UsageError
+    from deepregions.weights.selection import Choice, choose_members
+
+    checks.positive(batch_size=batch_size)
+    if not 0 < seconds <= 3600:
+        raise UsageError(f"--seconds is {seconds}", "above 0, and an hour at most")
+    if threads < 0:
+        raise UsageError(f"--threads is {threads}", "it must be 0 or more")
+    if threads:
+        torch.set_num_threads(threads)
+    measured = measure(
+        bundle,
+        choose_members(Choice(), bundle),
+        runtimes=None if runtime == "all" else [runtime],
+        batch_size=batch_size,
+        seconds=seconds,
+    )
+    if json:
+        checks.print_json(measured.to_json())
+    else:
+        _show(measured)
+    return 0
+
+
+def _show(measured: Benchmark) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from deepregions.commands import checks
+
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in measured.matrix.items())
+    title = f"{measured.threads} threads; matrix product, GFLOP/s: {rates}"
+    table = Table(title=title, box=box.SIMPLE)
+    for name in ("networks", "GFLOP", "by"):
+        table.add_column(name)
+    for name in ("batch", "faces/s", "p50 ms", "p95 ms", "peak MB", "x original", "of matrix"):
+        table.add_column(name, justify="right")
+    for each in measured.measurements:
+        table.add_row(
+            each.what,
+            f"{measured.work[each.what]:.1f}",
+            each.way,
+            str(each.batch),
+            f"{each.rate:.1f}",
+            f"{each.p50:.1f}",
+            f"{each.p95:.1f}",
+            "" if each.memory is None else f"{each.memory:.0f}",
+            f"{each.ratio:.2f}",
+            f"{each.share:.0%}",
+        )
+    checks.output().print(table)

@@ -1,0 +1,1 @@
+"""A trained system outside PyTorch: one ONNX file, and the runtimes that run it."""

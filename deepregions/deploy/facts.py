@@ -1,0 +1,151 @@
+"""What an exported file says about itself, in its metadata, and how it is read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto
+from onnx.external_data_helper import uses_external_data
+
+from deepregions import __version__
+from deepregions.deploy.graph import Graph, crop_inputs
+from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.system import System
+
+SCHEMA = "deepregions.onnx"
+VERSION = 1
+KEY = "deepregions"
+"""The metadata's key whose value is the facts as JSON."""
+
+_AGAIN = "deepregions export writes one"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file is and whose.
+
+    Attributes:
+        content: All of it, JSON values only, as :func:`describe` makes it.
+        opset: The version of ONNX's operators that the graph needs.
+    """
+
+    content: dict[str, Any]
+    opset: int
+
+    @property
+    def kind(self) -> str:
+        """``image`` or ``crops``: what it takes."""
+        return str(self.content["takes"])
+
+    @property
+    def bundle(self) -> str:
+        """The :func:`digest` of the system in it."""
+        return str(self.content["bundle"])
+
+
+def digest(system: System) -> str:
+    """Returns one SHA-256 for networks, how their crops are made, and how they are fused."""
+    lines = [
+        f"{member.sha256} {member.name} {member.cut.size} {member.layout} {member.resample}"
+        for member in system.members
+    ]
+    lines.append(type(system.fusion).__name__)
+    made = hashlib.sha256("\n".join(lines).encode())
+    for name, value in sorted(system.fusion.state_dict().items()):
+        made.update(f"{name} {[*value.shape]} {value.dtype}".encode())
+        made.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()
+
+
+def describe(graph: Graph, precision: str) -> dict[str, Any]:
+    """Returns what the metadata says of a graph."""
+    system = graph.system
+    networks = [
+        {
+            "name": member.name,
+            "detector": system.rows[row],
+            "region": str(member.region),
+            "database": member.database,
+            "sha256": member.sha256,
+            **{key: getattr(member.cut, key) for key in member.cut._fields},
+            "normalisation": member.detector.settings()["normalisation"],
+        }
+        for member, (row, _) in zip(system.members, system.cells, strict=True)
+    ]
+    crops = [
+        {"input": name, "regions": [*map(str, regions)], **cut._asdict()}
+        for name, (cut, regions) in zip(crop_inputs(system), system.cuts.items(), strict=True)
+    ]
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "deepregions": __version__,
+        "takes": graph.kind,
+        "precision": precision,
+        "classes": ["genuine", "fake"],  # 1 is fake: log-odds above 0 speak for it
+        "detectors": [*system.rows],
+        "regions": [*map(str, system.regions)],
+        "networks": networks,
+        "bundle": digest(system),
+        "inputs": {name: [*shape] for name, shape in graph.inputs.items()},
+        "outputs": {name: [*shape] for name, shape in graph.outputs.items()},
+        "preprocessing": {
+            "colours": "RGB",
+            "normalisation": "in the graph",
+            **({"crops": crops} if graph.kind == "crops" else {}),
+        },
+        "fusion": str(getattr(system.fusion, "rule", type(system.fusion).__name__)),
+        "calibrated": graph.calibration is not None,
+        "thresholds": {},
+    }
+
+
+def read_facts(path: Path) -> Facts:
+    """Reads what a file says about itself, after checking that it is one of ours.
+
+    Args:
+        path: An exported file.
+
+    Raises:
+        UnreadableError: It is not there, not ONNX, or not written by ``deepregions export``.
+        UnsupportedError: Its weights lie in other files, or it is of a newer version.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise UnreadableError(f"{path} cannot be read as ONNX: {error}", _AGAIN) from error
+    if any(map(uses_external_data, model.graph.initializer)):
+        raise UnsupportedError(
+            f"{path} keeps its weights in other files", "one self-contained file is wanted"
+        )
+    return Facts(_content(model, path), _opset(model))
+
+
+def _content(model: ModelProto, path: Path) -> dict[str, Any]:
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        content = json.loads(texts[KEY])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UnreadableError(f"{path} was not written by deepregions export", _AGAIN) from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise UnreadableError(f"{path} was not written by deepregions export", _AGAIN)
+    if content.get("version") != VERSION:
+        raise UnsupportedError(
+            f"{path} is of version {content.get('version')}; this program reads version {VERSION}",
+            "update deepregions, or export again",
+        )
+    missing = {"takes", "bundle", "inputs", "outputs", "detectors", "regions"} - content.keys()
+    if missing:
+        raise UnreadableError(f"{path} does not say its {', '.join(sorted(missing))}", _AGAIN)
+    return content
+
+
+def _opset(model: ModelProto) -> int:
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(versions, default=0)

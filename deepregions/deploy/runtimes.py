@@ -1,0 +1,223 @@
+"""What runs a system: PyTorch, onnxruntime or OpenVINO, behind one protocol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deepregions.deploy.facts import read_facts
+from deepregions.deploy.graph import CropsGraph, Graph
+from deepregions.errors import BundleError, UnsupportedError, UsageError, require
+
+Arrays = dict[str, npt.NDArray[Any]]
+Name = Literal["torch", "onnxruntime", "openvino"]
+NAMES: tuple[Name, ...] = get_args(Name)
+Precision = Literal["fp32", "bf16"]
+
+
+class Runtime(Protocol):
+    """Runs a graph of :mod:`deepregions.deploy.graph`, on the CPU."""
+
+    @property
+    def name(self) -> Name:
+        """Which it is."""
+
+    @property
+    def version(self) -> str:
+        """Of the library."""
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Answers: ``logits`` and ``valid`` (B, D, R), ``fused`` (B,), and ``llr`` (B,) if there.
+
+        Args:
+            inputs: By name, as the graph takes them.
+
+        Raises:
+            UsageError: They are not what the graph takes.
+        """
+
+
+class TorchRuntime:
+    """PyTorch itself, for what was not exported.
+
+    Args:
+        graph: What it runs.
+    """
+
+    name: Name = "torch"
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.version = str(torch.__version__)
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Answers, see :class:`Runtime`."""
+        _check(inputs, [*self._graph.inputs])
+        given = [torch.from_numpy(inputs[name]) for name in self._graph.inputs]
+        arguments = (given[:-1], given[-1]) if isinstance(self._graph, CropsGraph) else given
+        with torch.inference_mode():
+            answers = [answer.numpy() for answer in self._graph(*arguments)]
+        return dict(zip(self._graph.outputs, answers, strict=True))
+
+
+class OnnxRuntime:
+    """onnxruntime, on the CPU.
+
+    Args:
+        path: An exported file.
+
+    Raises:
+        MissingExtraError: It is not installed.
+        UnsupportedError: It does not know the file's operators.
+    """
+
+    name: Name = "onnxruntime"
+
+    def __init__(self, path: Path) -> None:
+        library = require("onnxruntime", "onnxruntime")
+        self.version = str(library.__version__)
+        options = library.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors only
+        try:
+            self._session = library.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except _onnxruntime_errors() as error:
+            raise _cannot_load(self, path, error) from error
+        self._inputs = [each.name for each in self._session.get_inputs()]
+        self._outputs = [each.name for each in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Answers, see :class:`Runtime`."""
+        _check(inputs, self._inputs)
+        try:
+            answers = self._session.run(self._outputs, dict(inputs))
+        except _onnxruntime_errors() as error:
+            raise _cannot_run(self, error) from error
+        return dict(zip(self._outputs, answers, strict=True))
+
+
+class OpenVino:
+    """OpenVINO, on the CPU.
+
+    Args:
+        path: An exported file.
+        precision: ``fp32``, which OpenVINO leaves by itself where the CPU has bfloat16; ``bf16``
+            asks for that.
+
+    Raises:
+        MissingExtraError: It is not installed.
+        UnsupportedError: It does not know the file's operators, or the CPU has no bfloat16.
+    """
+
+    name: Name = "openvino"
+
+    def __init__(self, path: Path, precision: Precision = "fp32") -> None:
+        library = require("openvino", "openvino")
+        self.version = metadata.version("openvino")
+        core = library.Core()
+        if precision == "bf16" and not _has_bf16(core):
+            raise UnsupportedError("this CPU has no bfloat16", "--precision fp32 runs anywhere")
+        hints = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads on it
+        }
+        try:
+            self._model = core.compile_model(str(path), "CPU", hints)
+        except RuntimeError as error:
+            raise _cannot_load(self, path, error) from error
+        self._inputs = [port.any_name for port in self._model.inputs]
+        self._outputs = [port.any_name for port in self._model.outputs]
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Answers, see :class:`Runtime`."""
+        _check(inputs, self._inputs)
+        try:
+            answers = self._model(dict(inputs))
+        except RuntimeError as error:
+            raise _cannot_run(self, error) from error
+        # Copied: OpenVINO writes the next answers to the same place.
+        return {name: np.array(answers[name]) for name in self._outputs}
+
+
+def open_file(
+    name: Name, path: Path, *, bundle: str | None = None, precision: Precision = "fp32"
+) -> Runtime:
+    """Opens an exported file.
+
+    Args:
+        name: ``onnxruntime`` or ``openvino``.
+        path: The file.
+        bundle: The :func:`~deepregions.deploy.facts.digest` of the system that it must be of.
+        precision: See :class:`OpenVino`; others compute as the file says.
+
+    Raises:
+        UsageError: The runtime does not run files.
+        UnreadableError: The file is not one of ours.
+        UnsupportedError: Its weights are in other files, or the runtime cannot run it.
+        BundleError: It is of another system.
+        MissingExtraError: The runtime is not installed.
+    """
+    facts = read_facts(path)
+    if bundle is not None and facts.bundle != bundle:
+        raise BundleError(f"{path} was exported from another bundle", "export this one")
+    if name == "onnxruntime":
+        return OnnxRuntime(path)
+    if name == "openvino":
+        return OpenVino(path, precision)
+    raise UsageError(f"{name} does not run ONNX files", "onnxruntime and openvino do")
+
+
+def installed() -> tuple[Name, ...]:
+    """Returns the runtimes that are there."""
+    return tuple(name for name in NAMES if util.find_spec(name) is not None)
+
+
+def has_bf16() -> bool:
+    """Returns whether OpenVINO is there and this CPU has bfloat16."""
+    return util.find_spec("openvino") is not None and _has_bf16(
+        require("openvino", "openvino").Core()
+    )
+
+
+def _has_bf16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _check(inputs: Mapping[str, object], names: list[str]) -> None:
+    if set(inputs) != set(names):
+        raise UsageError(f"the graph takes {', '.join(names)}, not {', '.join(inputs)}")
+
+
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """Returns onnxruntime's exceptions, which have nothing in common but where they are."""
+    module = require("onnxruntime.capi.onnxruntime_pybind11_state", "onnxruntime")
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type)]
+    return (ValueError, *(kind for kind in kinds if issubclass(kind, Exception)))
+
+
+def _cannot_load(runtime: Runtime, path: Path, error: Exception) -> UnsupportedError:
+    opset = read_facts(path).opset
+    return UnsupportedError(
+        f"{runtime.name} {runtime.version} cannot load {path} (opset {opset}): {_line(error)}",
+        f"pip install --upgrade {runtime.name}, or export with this version of deepregions",
+    )
+
+
+def _cannot_run(runtime: Runtime, error: Exception) -> UsageError:
+    return UsageError(f"{runtime.name} cannot run these inputs: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    """The complaint as one line, without where in the library's own sources it arose."""
+    said = re.sub(r"Exception from \S+:|Check '.*?' failed at \S+:", "", str(error))
+    return " ".join(said.split())[:300]
