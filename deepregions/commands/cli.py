@@ -71,7 +71,8 @@ def run(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 when the work was done, 2 for wrong usage, 1 for any other error that
-        its user can act on, 130 after Ctrl-C, 143 after SIGTERM.
+        its user can act on (a few have their own, such as 4 for a measure that is undefined),
+        130 after Ctrl-C, 143 after SIGTERM.
     """
     return _guarded(lambda: dispatch(argv))
 
