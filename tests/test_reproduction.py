@@ -93,7 +93,6 @@ def test_what_is_finished_is_not_done_again_and_a_failure_stops_what_needs_it(
         toy(tmp_path, "good"),
         toy(tmp_path, "bad", "--count", "none"),
         toy(tmp_path, "needs", after=("prepare/bad",)),
-        toy(tmp_path, "last", after=("prepare/good",)),
     ]
     with pytest.raises(StepError, match=r"^prepare/bad failed: .*none") as error:
         Study(steps, tmp_path, ["cpu"], tell).run()
@@ -104,8 +103,6 @@ def test_what_is_finished_is_not_done_again_and_a_failure_stops_what_needs_it(
         "prepare/bad: begun on cpu",
         "prepare/bad: failed",
         "prepare/needs: left out",
-        "prepare/last: begun on cpu",
-        "prepare/last: finished",
     ]
     told.clear()
     steps[1] = toy(tmp_path, "bad")
@@ -188,3 +185,17 @@ def test_a_dry_run_shows_every_step_and_does_nothing(
     (tmp_path / "tiny.yaml").write_text("model: nothing\n")
     assert run(words) == 2
     assert "the detector tiny" in capsys.readouterr().err
+
+
+def test_trainings_run_side_by_side_one_a_device(tmp_path: Path) -> None:
+    told: list[str] = []
+    steps = [replace(toy(tmp_path, name), trains=True) for name in ("a", "b", "c")]
+    steps.append(toy(tmp_path, "after", after=tuple(step.name for step in steps)))
+    study = Study(
+        steps, tmp_path, ["cpu:0", "cpu:1"], lambda step, what: told.append(f"{step.name}: {what}")
+    )
+    study.run()
+    assert told[:2] == ["prepare/a: begun on cpu:0", "prepare/b: begun on cpu:1"]
+    third = told.index(next(line for line in told if line.startswith("prepare/c: begun")))
+    assert any(line.endswith("finished") for line in told[:third])  # a device was free again
+    assert told[-2:] == ["prepare/after: begun on cpu:0", "prepare/after: finished"]
