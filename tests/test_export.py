@@ -96,6 +96,7 @@ def test_a_system_is_told_from_another() -> None:
     assert digest(system) != digest(System(system.members[:1]))
     other = System([system.members[0], replace(system.members[1], sha256="other")])
     assert digest(system) != digest(other)
+    assert digest(System([member(Tint().eval())])) != digest(System([member(Tint().eval())]))
     fusions = [nn.Linear(2, 1), nn.Linear(2, 1)]
     made = {digest(system)}
     for fusion in fusions:

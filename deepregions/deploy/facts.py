@@ -57,9 +57,11 @@ def digest(system: System) -> str:
     ]
     lines.append(type(system.fusion).__name__)
     made = hashlib.sha256("\n".join(lines).encode())
-    for name, value in sorted(system.fusion.state_dict().items()):
-        made.update(f"{name} {[*value.shape]} {value.dtype}".encode())
-        made.update(value.detach().cpu().contiguous().numpy().tobytes())
+    unsaved = [member.detector for member in system.members if not member.sha256]
+    for module in (*unsaved, system.fusion):
+        for name, value in sorted(module.state_dict().items()):
+            made.update(f"{name} {[*value.shape]} {value.dtype}".encode())
+            made.update(value.detach().cpu().contiguous().numpy().tobytes())
     return made.hexdigest()
 
 
