@@ -156,8 +156,7 @@ class System(nn.Module):
 
     def _score(self, crops: dict[tuple[Cut, Region], Tensor], present: Tensor) -> SystemOutput:
         """Scores the crops that there are; present is (B, R)."""
-        batch = len(present)
-        shape = (batch, len(self.rows), len(self.regions))
+        shape = (present.shape[0], len(self.rows), len(self.regions))  # len() would be a constant
         logits = torch.zeros(shape, device=present.device)
         valid = torch.zeros(shape, dtype=torch.bool, device=present.device)
         for member, detector, (row, column) in zip(

@@ -18,9 +18,11 @@ from networks import SIZE, Tint, dsp_fwa, landmarks, member, picture, xception
 from torch import Tensor, nn
 
 import deepregions
+from deepregions.calibration import Calibration, Development
 from deepregions.commands.cli import run
 from deepregions.deploy.export import export
 from deepregions.deploy.facts import KEY, digest, read_facts
+from deepregions.deploy.graph import Calibrated
 from deepregions.deploy.parity import Parity, parity
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError, UnreadableError, UnsupportedError
@@ -71,7 +73,7 @@ def test_the_file_is_one_and_says_what_it_is(exported: tuple[Path, str], bundle:
     path, printed = exported
     assert [each.name for each in path.parent.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(str(path), full_check=True)
-    assert "3 networks, fp32" in printed and "9 faces" in printed
+    assert "3 networks, mean of log-odds, fp32" in printed and "9 faces" in printed
     members = load_bundle(bundle)
     facts = read_facts(path)
     assert facts.opset == 18
@@ -168,13 +170,6 @@ def test_networks_that_want_other_crops_have_inputs_of_their_own(tmp_path: Path)
         assert_same(session(tmp_path / "m.onnx").run(None, names), system(image, points))
 
 
-class Twice(nn.Module):
-    """A calibration: what it gives is easily told."""
-
-    def forward(self, log_odds: Tensor) -> Tensor:
-        return 2 * log_odds + 1
-
-
 class OtherwiseExported(nn.Module):
     """What no export may do: it computes something else than the original."""
 
@@ -182,14 +177,33 @@ class OtherwiseExported(nn.Module):
         return log_odds + 1 if torch.compiler.is_exporting() else log_odds
 
 
-def test_a_calibration_is_in_the_graph(tmp_path: Path) -> None:
+def calibrations() -> list[Calibration]:
+    """One of each kind; what one log-odds more is worth depends on where it is."""
+    about = Development("made", "f00d", "val", 9, 9)
+    line = {"slope": 1.7, "offset": -0.4}
+    knots = {"log_odds": [-2.0, -0.5, 0.1, 3.0], "llr": [-1.9, -1.0, 0.3, 2.5]}
+    return [
+        Calibration("logistic", line, -1.5, 2.0, "mean", about),
+        Calibration("isotonic", knots, -1.9, 2.5, "mean", about),
+    ]
+
+
+@pytest.mark.parametrize("calibration", calibrations(), ids=["logistic", "isotonic"])
+def test_a_calibration_is_the_same_as_a_module(calibration: Calibration) -> None:
+    log_odds = np.append(np.linspace(-5, 5, 101), np.nan)
+    found = Calibrated(calibration)(torch.from_numpy(log_odds).float()).numpy()
+    np.testing.assert_allclose(found, calibration.llr(log_odds), atol=1e-6)
+
+
+@pytest.mark.parametrize("calibration", calibrations(), ids=["logistic", "isotonic"])
+def test_a_calibration_is_in_the_graph(tmp_path: Path, calibration: Calibration) -> None:
     path = tmp_path / "m.onnx"
-    export(tinted(), path, takes="crops", calibration=Twice())
+    export(tinted(), path, takes="crops", calibration=Calibrated(calibration))
     assert read_facts(path).content["calibrated"] is True
-    crops = torch.rand(2, 1, 3, SIZE, SIZE).numpy()
-    names = {"crops": crops, "present": np.array([[True], [False]])}
+    crops = torch.rand(3, 1, 3, SIZE, SIZE).numpy()
+    names = {"crops": crops, "present": np.array([[True], [False], [True]])}
     fused, llr = session(path).run(["fused", "llr"], names)
-    assert llr[0] == pytest.approx(2 * fused[0] + 1, rel=1e-5)
+    np.testing.assert_allclose(llr, calibration.llr(fused), atol=1e-5)
     assert np.isnan(llr[1])
 
 

@@ -37,19 +37,22 @@ def export(
     """
     from deepregions.deploy.export import LIMITS
     from deepregions.deploy.export import export as write
+    from deepregions.deploy.graph import Calibrated
     from deepregions.errors import UsageError
-    from deepregions.system import System
     from deepregions.weights.selection import choose_members
 
     if with_crop and crops_in:
         raise UsageError("--with-crop and --crops-in do not go together", "give one of them")
     if out.is_dir():
         raise UsageError(f"{out} is a folder", "--out names a file, such as model.onnx")
-    system = System(choose_members(_choice(only), bundle))
+    chosen = choose_members(_choice(only), bundle)
+    system = chosen.system()
     takes: Literal["image", "crops"] = "crops" if crops_in else "image"
-    parity = write(system, out, takes=takes, precision=precision)
+    calibration = None if chosen.calibration is None else Calibrated(chosen.calibration)
+    parity = write(system, out, takes=takes, precision=precision, calibration=calibration)
     sys.stdout.write(
-        f"{out}: {len(system.members)} networks, {precision}, {out.stat().st_size / 1e6:.1f} MB\n"
+        f"{out}: {len(system.members)} networks, {system.fusion.rule}, {precision}, "
+        f"{out.stat().st_size / 1e6:.1f} MB\n"
         f"against PyTorch: {parity} (at most {LIMITS[precision]:g})\n"
     )
     return 0

@@ -105,8 +105,7 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
     inputs, sides = graph.examples()
     try:
         with torch.no_grad(), _quiet():
-            # Strict: a plain trace would take the length of a batch for a constant.
-            traced = torch.export.export(graph, inputs, dynamic_shapes=sides, strict=True)
+            traced = torch.export.export(graph, inputs, dynamic_shapes=sides)
             program = torch.onnx.export(
                 traced,
                 dynamo=True,

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from deepregions.calibration import Calibration
 from deepregions.system import System, SystemOutput
 from deepregions.types import NUM_LANDMARKS
 
@@ -17,6 +18,42 @@ Kind = Literal["image", "crops"]
 
 _EXAMPLES = 2  # faces to trace with: a batch of one would be traced as always one
 _EXAMPLE_SIDE = (150, 160)
+
+
+class Calibrated(nn.Module):
+    """A calibration as a module, for a graph.
+
+    Args:
+        calibration: From a video's, here a face's, fused log-odds to likelihood ratios.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __init__(self, calibration: Calibration) -> None:
+        super().__init__()
+        self.lower, self.upper = calibration.lower, calibration.upper
+        given = calibration.parameters
+        if calibration.kind == "logistic":
+            self.slope = float(given["slope"])
+            x, y = [0.0], [float(given["offset"])]
+        else:
+            self.slope = 0.0
+            x, y = given["log_odds"], given["llr"]
+        self.register_buffer("x", torch.tensor(x, dtype=torch.float32))
+        self.register_buffer("y", torch.tensor(y, dtype=torch.float32))
+
+    def forward(self, log_odds: Tensor) -> Tensor:
+        """Returns natural LLRs (B,) within their bounds of log-odds (B,), NaN for NaN."""
+        straight = len(self.x) == 1
+        llr = self.y[0] + self.slope * log_odds if straight else self._between(log_odds)
+        return torch.where(log_odds.isnan(), log_odds, llr.clamp(self.lower, self.upper))
+
+    def _between(self, log_odds: Tensor) -> Tensor:
+        """Straight lines between the knots, constant beyond: all of them at once, summed."""
+        low, high = self.x[:-1], self.x[1:]
+        share = ((log_odds[:, None] - low) / (high - low)).clamp(0, 1)
+        return self.y[0] + (share * (self.y[1:] - self.y[:-1])).sum(1)
 
 
 class Graph(nn.Module, ABC):
