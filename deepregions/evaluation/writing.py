@@ -159,7 +159,7 @@ def _cell(cell: Estimate | str, best: bool) -> Cell:
     if isinstance(cell, str):
         return Cell(cell)
     covered = "" if math.isnan(cell.coverage) else f", {cell.coverage:.1%}"
-    over = f"n={cell.n}{covered}"
+    over = f"{cell.n}{covered}"
     if cell.value is None:
         return Cell("–", cell.reason, over)
     interval = ""
