@@ -316,21 +316,6 @@ def _upper_bound(llrs: Floats, fake: Bools) -> float:
     return bound
 
 
-def cllr(llrs: Floats, fake: Bools) -> float:
-    """Returns the cost of log-likelihood ratios in bits; 1 is what a constant LR of 1 has.
-
-    N. Brümmer and J. du Preez, Computer Speech & Language 20 (2006) 230-275.
-
-    Args:
-        llrs: (V,) natural LLRs.
-        fake: (V,).
-    """
-    if not fake.any() or fake.all() or np.isnan(llrs).any():
-        return math.nan
-    missed, accused = np.logaddexp(0, -llrs[fake]), np.logaddexp(0, llrs[~fake])
-    return float((missed.mean() + accused.mean()) / (2 * math.log(2)))
-
-
 def _known(kind: Kind) -> Kind:
     if kind not in KINDS:
         raise ValueError(f"calibration {kind!r} is none of {', '.join(KINDS)}")

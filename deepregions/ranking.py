@@ -147,3 +147,17 @@ def accuracy(counts: Tally, threshold: float) -> float:
         return NAN
     found, accused = counts.called_fake(threshold)
     return (found + counts.genuines - accused) / total
+
+
+def cllr(counts: Tally) -> float:
+    """Returns the cost of scores taken as natural-log likelihood ratios, in bits.
+
+    0 is perfect, 1 is what a system costs that says nothing (Brümmer and du Preez 2006, equation
+    for C_llr). NaN where a class is absent; infinite where a score is, for the wrong class.
+    """
+    if not counts.two_classes:
+        return NAN
+    fake, genuine = counts.fake > 0, counts.genuine > 0  # what is absent costs nothing
+    of_fake = counts.fake[fake] @ np.logaddexp(0, -counts.values[fake])
+    of_genuine = counts.genuine[genuine] @ np.logaddexp(0, counts.values[genuine])
+    return float(of_fake / counts.fakes + of_genuine / counts.genuines) / (2 * math.log(2))

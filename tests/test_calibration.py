@@ -23,17 +23,22 @@ from deepregions.calibration import (
     Kind,
     LikelihoodRatio,
     calibrate,
-    cllr,
     cross_calibrated,
     support_bounds,
 )
 from deepregions.errors import UsageError
 from deepregions.fusion import fuse_table
 from deepregions.fusion.validation import by_video, track_rule, train_calibrated
+from deepregions.ranking import cllr as cost_of
+from deepregions.ranking import tally
 
 DEVELOPMENT = Development(
     "made", "f00d", "val", 100, 100, {"swap": 100}, None, {"folds": 5, "by": "people"}
 )
+
+
+def cllr(llrs: Any, fake: Any) -> float:
+    return cost_of(tally(llrs, fake))
 
 
 def drawn(genuine: int = 100, fakes: int = 100, seed: int = 0, apart: float = 2.0) -> Any:
@@ -187,6 +192,9 @@ def test_cllr_of_known_ratios() -> None:
     # LRs of 3 and 1/3: log2(1 + 1/3)
     assert cllr(math.log(3) * np.array([1, 1, -1, -1]), fake) == pytest.approx(math.log2(4 / 3))
     assert math.isnan(cllr(np.zeros(4), np.ones(4, dtype=bool)))
+    endless = np.array([np.inf, 0, 0, -np.inf])
+    assert cllr(endless, fake) == pytest.approx(0.5)  # right without end costs nothing
+    assert math.isinf(cllr(-endless, fake))
     x, fake, _ = drawn(3000, 3000)
     llr = 2 * x - 2
     right = np.where(fake, expit(llr), expit(-llr))

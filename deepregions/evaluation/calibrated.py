@@ -13,13 +13,12 @@ from deepregions.evaluation.measures import (
     MIN_CLLR,
     Measure,
     Sample,
-    cllr,
     minimum_cllr,
 )
 from deepregions.evaluation.protocols import Evaluated, System
 from deepregions.evaluation.tables import Table
 from deepregions.evaluation.trials import Trials
-from deepregions.ranking import NAN
+from deepregions.ranking import NAN, cllr
 
 _LEAST = 1e-3  # bits; below, a ratio says nothing
 

@@ -27,6 +27,7 @@ from deepregions.ranking import (
     Tally,
     accuracy,
     area_under_curve,
+    cllr,
     equal_error_rate,
 )
 
@@ -73,21 +74,6 @@ def bpcer_at_apcer(counts: Tally, limit: float) -> float:
     missed = counts.fakes - counts.found
     place = int((missed <= (limit + _ROUNDING) * counts.fakes).argmax())
     return float(counts.accused[place]) / counts.genuines
-
-
-def cllr(counts: Tally) -> float:
-    """Returns the cost of scores taken as natural-log likelihood ratios, in bits.
-
-    0 is perfect, 1 is what a system costs that says nothing (Brümmer and du Preez 2006, equation
-    for C_llr). NaN where a class is absent.
-    """
-    if not counts.two_classes:
-        return NAN
-    of_genuine = np.logaddexp(0, counts.values)
-    of_fake = of_genuine - counts.values  # log(1 + exp(-x)), to within rounding of x
-    fake = float(counts.fake @ of_fake) / counts.fakes
-    genuine = float(counts.genuine @ of_genuine) / counts.genuines
-    return (fake + genuine) / (2 * math.log(2))
 
 
 def minimum_cllr(counts: Tally) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
@@ -15,7 +16,7 @@ Cell = tuple[str, Region]
 """A detector's row name (as of a system or table) and a region: where an answer stands."""
 
 
-class Fusion(nn.Module):
+class Fusion(nn.Module, ABC):
     """Fuses the cells of a face; subclasses say how in :meth:`fuse`.
 
     A fusion that was trained belongs to certain cells, by name. :meth:`bind` finds them in a
@@ -101,9 +102,9 @@ class Fusion(nn.Module):
         fused = self.fuse(torch.where(valid, logits.float(), 0.0), valid)
         return torch.where(valid.any(1), fused, torch.nan)
 
+    @abstractmethod
     def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
         """Fuses (B, N) log-odds, 0 where not valid; where none is, the result is not looked at."""
-        raise NotImplementedError
 
 
 class MeanFusion(Fusion):

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from deepregions import calibration as calibrating
 from deepregions.aggregation import Aggregation
-from deepregions.calibration import Calibration, Development, calibrate, cllr, cross_calibrated
+from deepregions.calibration import Calibration, Development, calibrate, cross_calibrated
 from deepregions.fusion.folds import Folds, deal
 from deepregions.fusion.rules import Fusion, MeanFusion
 from deepregions.fusion.training import Kind, chosen_cells, fuse_table, train_fusion
-from deepregions.metrics import area_under_curve, equal_error_rate
+from deepregions.ranking import area_under_curve, cllr, equal_error_rate, tally
 from deepregions.scores import ScoreTable
 
 Strings = npt.NDArray[np.object_]
@@ -162,14 +161,14 @@ def cross_validate(
     )
     videos = by_video(table, fused).known()
     llrs = cross_calibrated(calibration, videos.log_odds, videos.fake, dealt.number)
-    odds, label = torch.from_numpy(videos.log_odds), torch.from_numpy(videos.fake).long()
+    counts = tally(videos.log_odds, videos.fake)
     return CrossValidated(
         kind,
         videos,
         dealt,
-        auc=area_under_curve(odds, label),
-        eer=equal_error_rate(odds, label)[0],
-        cllr=cllr(llrs, videos.fake),
+        auc=area_under_curve(counts),
+        eer=equal_error_rate(counts)[0],
+        cllr=cllr(tally(llrs, videos.fake)),
     )
 
 
