@@ -50,8 +50,9 @@ def export(
     takes: Literal["image", "crops"] = "crops" if crops_in else "image"
     calibration = None if chosen.calibration is None else Calibrated(chosen.calibration)
     parity = write(system, out, takes=takes, precision=precision, calibration=calibration)
+    count = len(system.members)
     sys.stdout.write(
-        f"{out}: {len(system.members)} networks, {system.fusion.rule}, {precision}, "
+        f"{out}: {count} network{'s' if count > 1 else ''}, {system.fusion.rule}, {precision}, "
         f"{out.stat().st_size / 1e6:.1f} MB\n"
         f"against PyTorch: {parity} (at most {LIMITS[precision]:g})\n"
     )

@@ -90,7 +90,7 @@ class Study:
             last = log.read_text(errors="replace").strip().splitlines()[-1:] or [""]
             more = f" ({len(culprits) - 1} more failed too)" if len(culprits) > 1 else ""
             raise StepError(
-                f"{culprits[0]} failed: {last[0].removeprefix('deepregions: ')}{more}",
+                f"{culprits[0]} failed: {_said(last[0])}{more}",
                 f"its output is in {log}; the same command goes on where it was",
             )
 
@@ -158,6 +158,11 @@ class Study:
 
     def _note(self, step: Step) -> Path:
         return self.out / "done" / f"{step.name}.json"
+
+
+def _said(line: str) -> str:
+    """A command's last line without what every error begins with."""
+    return line.removeprefix("deepregions: ").removeprefix("error: ")
 
 
 def _environment(device: str, devices: int) -> Mapping[str, str]:
