@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepregions.commands.cli import run
 from deepregions.deploy import benchmark
 from deepregions.deploy.benchmark import ORIGINAL, Job
+from deepregions.deploy.original import Branches, as_original
+from deepregions.detectors import Capsule
 from deepregions.errors import ExportError
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
@@ -49,6 +51,27 @@ def test_the_table_has_each_detector_all_of_them_and_the_original_way(
         assert each["ratio"] == pytest.approx(each["rate"] / base["rate"])
         share = each["rate"] * work[each["what"]] / content["matrix"]["fp32"]
         assert each["share"] == pytest.approx(share)
+
+
+def test_capsules_in_a_loop_answer_as_those_side_by_side() -> None:
+    torch.manual_seed(0)
+    detector = Capsule(size=32)
+    for layer in detector.capsules.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            for value in layer.state_dict().values():
+                if value.is_floating_point():
+                    value.uniform_(0.5, 2.0)
+    detector.eval()
+    crops = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        joint = detector(crops)
+        looped = as_original(detector)(crops)
+    assert isinstance(detector.capsules[0], Branches)
+    assert len(detector.capsules[0].branches) == 10
+    assert joint.unique().numel() == 3
+    torch.testing.assert_close(looped, joint)
+    network = xception()
+    assert as_original(network) is network
 
 
 def job(bundle: str) -> Job:
