@@ -49,7 +49,7 @@ class PaintedDetector:
             low = torch.stack([columns.min(), rows.min()]).float()
             high = torch.stack([columns.max(), rows.max()]).float()
             points = torch.from_numpy(face_points()) * (high - low) + low
-            faces.append(Face(torch.cat([low, high]), points, 0.9))
+            faces.append(Face(torch.cat([low, high]), points, 0.875, 0.75))
         return sorted(faces, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
 
 
@@ -167,7 +167,7 @@ def test_prepared_faces(ffpp: Path, tmp_path: Path) -> None:
     assert (face.label, face.split, face.method) == (1, "test", "Deepfakes")
     assert (face.compression, face.identities) == ("c23", ("200", "201"))
     assert (face.video, face.frame_size) == ("Deepfakes/c23/200_201", (96, 96))
-    assert face.track == 0
+    assert (face.track, face.score, face.confidence) == (0, 0.875, 0.75)
     times = [store[row].time for row in range(-4, 0)]
     assert times == sorted(times)
     assert 0 <= times[0] < times[-1] <= 1

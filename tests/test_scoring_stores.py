@@ -69,6 +69,15 @@ def test_refused_faces_stay_and_say_why(store: FaceStore, members: list[Member])
     assert set(table.status) == {"too_small"}
 
 
+@pytest.mark.parametrize(("confidence", "judged"), [(0.4, False), (0.6, True), (None, True)])
+def test_faces_whose_landmarks_are_doubted_are_refused_as_by_detect(
+    tmp_path: Path, members: list[Member], confidence: float | None, judged: bool
+) -> None:
+    store = small_store(tmp_path / "s", ["test"] * 2, size=160, confidence=confidence)
+    table = StoreScorer(members, gates=ALL, device="cpu").score(store)
+    assert set(table.status) == {"ok" if judged else "low_quality"}
+
+
 def test_what_was_scored_is_not_scored_again(
     store: FaceStore, members: list[Member], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

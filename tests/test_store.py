@@ -50,6 +50,7 @@ records = st.builds(
     scale=st.floats(0, 1, width=32),
     frame_size=st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)),
     score=st.floats(-10, 10, width=32),
+    confidence=st.none() | st.floats(0, 1, width=32),
 )
 
 
@@ -183,7 +184,7 @@ def test_broken_shards(tmp_path: Path) -> None:
 
 def test_foreign_arrow_file_is_no_shard(tmp_path: Path) -> None:
     table = pa.table({"a": [1]})
-    for metadata in ({}, {"deepregions.schema": "1"}):
+    for metadata in ({}, {"deepregions.schema": "1"}, {"deepregions.schema": "2"}):
         with pa.ipc.new_file(tmp_path / "x.arrow", table.schema.with_metadata(metadata)) as writer:
             writer.write_table(table.replace_schema_metadata(metadata))
         with pytest.raises(StoreError, match=r"has schema none|does not have the columns"):
@@ -199,13 +200,33 @@ def test_broken_manifest(tmp_path: Path) -> None:
         ("[" * 100_000, "cannot be read"),
         ("[]", "is not a store's"),
         ("{}", "has schema none"),
-        (json.dumps(good | {"schema": 2}), r"has schema 2; this version reads 1.*upgrade"),
+        (json.dumps(good | {"schema": 3}), r"has schema 3; this version reads 1 and 2.*upgrade"),
         (json.dumps(good | {"info": {}}), "is not a store's"),
         (json.dumps(good | {"shards": [{}]}), "is not a store's"),
     ):
         manifest.write_text(text)
         with pytest.raises(StoreError, match=message):
             FaceStore(store.path)
+
+
+def test_a_store_of_the_first_schema_has_no_confidence(tmp_path: Path) -> None:
+    sure = [record(i, confidence=0.25) for i in range(3)]
+    path = create_store(tmp_path / "store", INFO, sure).path
+    assert FaceStore(path).column("confidence").tolist() == [0.25] * 3
+    shard, manifest = path / shard_name(0), path / "store.json"
+    first = read_shard(shard).drop_columns(["confidence"])
+    first = first.replace_schema_metadata({"deepregions.schema": "1"})
+    with pa.ipc.new_file(tmp_path / "old", first.schema) as writer:  # not in what it is read from
+        writer.write_table(first)
+    (tmp_path / "old").replace(shard)
+    old = json.loads(manifest.read_text()) | {"schema": 1}
+    old["shards"][0]["bytes"] = shard.stat().st_size
+    manifest.write_text(json.dumps(old))
+    store = FaceStore(path)
+    assert all(
+        same(face, replace(one, confidence=None)) for face, one in zip(store, sure, strict=True)
+    )
+    assert np.isnan(store.column("confidence")).all()
 
 
 def test_create_is_whole_or_nothing(tmp_path: Path) -> None:

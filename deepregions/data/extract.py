@@ -162,6 +162,7 @@ def _record(
         scale=scale,
         frame_size=(frame.image.shape[2], frame.image.shape[1]),
         score=face.score,
+        confidence=face.confidence,
     )
 
 

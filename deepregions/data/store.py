@@ -31,7 +31,7 @@ from deepregions.errors import StoreError
 from deepregions.files import atomic_file, atomic_folder, sha256
 from deepregions.types import NUM_LANDMARKS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPLITS = ("train", "val", "test")
 
 _MANIFEST = "store.json"
@@ -55,8 +55,10 @@ _SCHEMA = pa.schema(
         pa.field("scale", pa.float32(), nullable=False),
         pa.field("frame_size", pa.list_(pa.int32(), 2), nullable=False),
         pa.field("score", pa.float32(), nullable=False),
+        pa.field("confidence", pa.float32()),
     ]
 )
+_READS = {"1": _SCHEMA.remove(len(_SCHEMA) - 1), "2": _SCHEMA}  # confidence came with 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,7 @@ class FaceRecord:
         scale: Pixels of ``image`` per pixel of the frame; below 1 if the face was made smaller.
         frame_size: Width and height of the frame, in pixels.
         score: The face finder's confidence, on the scale of the store's landmark backend.
+        confidence: How sure the landmarks are, in [0, 1]; None where the backend cannot say.
     """
 
     image: bytes
@@ -96,6 +99,7 @@ class FaceRecord:
     scale: float = 1.0
     frame_size: tuple[int, int] = (0, 0)
     score: float = 1.0
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.landmarks.shape != (NUM_LANDMARKS, 2) or not np.isfinite(self.landmarks).all():
@@ -194,9 +198,11 @@ def read_shard(path: Path) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         raise StoreError(f"{path} is not a readable shard: {error}", _AGAIN) from error
     metadata = table.schema.metadata or {}
-    _check_schema(path, (metadata.get(b"deepregions.schema") or b"").decode())
-    if not table.schema.equals(_SCHEMA):
+    expected = _schema_of(path, (metadata.get(b"deepregions.schema") or b"").decode())
+    if not table.schema.equals(expected):
         raise StoreError(f"{path} does not have the columns of a face store", _AGAIN)
+    for missing in list(_SCHEMA)[len(expected) :]:
+        table = table.append_column(missing, pa.nulls(table.num_rows, missing.type))
     return table
 
 
@@ -385,16 +391,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path / _MANIFEST} cannot be read: {error}", _AGAIN) from error
     if not isinstance(manifest, dict):
         raise StoreError(f"{path / _MANIFEST} is not a store's", _AGAIN)
-    _check_schema(path, str(manifest.get("schema", "")))
+    _schema_of(path, str(manifest.get("schema", "")))
     return manifest
 
 
-def _check_schema(path: Path, version: str) -> None:
-    if version != str(SCHEMA_VERSION):
+def _schema_of(path: Path, version: str) -> pa.Schema:
+    if version not in _READS:
         raise StoreError(
-            f"{path} has schema {version or 'none'}; this version reads {SCHEMA_VERSION}",
+            f"{path} has schema {version or 'none'}; this version reads {' and '.join(_READS)}",
             "upgrade deepregions, or prepare the store again",
         )
+    return _READS[version]
 
 
 def _check_size(path: Path, size: int) -> None:

@@ -233,7 +233,7 @@ def _found(
         for image, record in zip(images, own, strict=True):
             landmarks = torch.from_numpy(record.landmarks)
             box = torch.cat([landmarks.amin(0), landmarks.amax(0)])
-            face = Face(box, landmarks, record.score)
+            face = Face(box, landmarks, record.score, record.confidence)
             yield record, Found(face, image, landmarks, record.scale)
 
 
