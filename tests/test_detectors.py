@@ -289,7 +289,7 @@ def test_sizes_that_the_legacy_pyramid_fits_work(size):
 # Capsule
 
 
-def test_vgg_is_never_trained():
+def test_a_frozen_vgg_is_never_trained():
     detector = Capsule(SIZE)
     before = {key: value.clone() for key, value in detector.trunk.state_dict().items()}
     detector.train()
@@ -304,6 +304,18 @@ def test_vgg_is_never_trained():
     assert all(
         torch.equal(value, before[key]) for key, value in detector.trunk.state_dict().items()
     )
+
+
+def test_vgg_that_is_not_frozen_learns_with_the_capsules():
+    detector = Capsule(SIZE, frozen=False).train()
+    before = {key: value.clone() for key, value in detector.trunk.state_dict().items()}
+    optimizer = detector.configure_optimizers()
+    given = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert given == {id(p) for p in detector.parameters()}
+    detector.losses(*separable(4)).mean().backward()
+    optimizer.step()
+    after = detector.trunk.state_dict()
+    assert not any(torch.equal(value, before[key]) for key, value in after.items())
 
 
 def test_routing_is_noisy_in_training_only():

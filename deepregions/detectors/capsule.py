@@ -113,8 +113,8 @@ class Routing(nn.Module):
 class Capsule(RegionDetector):
     """Capsule-Forensics: VGG-19's first layers, ten primary capsules, dynamic routing.
 
-    VGG is never trained, as in the original, whose optimizer was not given its parameters. As
-    output capsules are shorter than 1, log-odds are within (-1, 1): right in their order, but
+    VGG is not trained, as in the original, whose optimizer was not given its parameters. As output
+    capsules are shorter than 1, log-odds are within (-1, 1): right in their order, but
     not to be read as probabilities before calibration.
 
     Args:
@@ -122,6 +122,7 @@ class Capsule(RegionDetector):
         double_softmax: Scores as the paper's program gives them: it takes a softmax of
             probabilities, which keeps their order but squeezes them into [0.387, 0.613].
         normalisation: What VGG was given in training: ``centred`` in DeepfakeBench.
+        frozen: Leave VGG as it is. Without weights of others it is random, and must learn too.
         classes: The first is genuine, all others are kinds of fakes; log-odds are those of any
             fake. More than 2 is for checkpoints of the original's multi-class training.
         pretrained: Take VGG from timm's ``vgg19.tv_in1k``, trained on ImageNet.
@@ -144,6 +145,7 @@ class Capsule(RegionDetector):
         *,
         double_softmax: bool = False,
         normalisation: Normalisation = "imagenet",
+        frozen: bool = True,
         classes: int = 2,
         pretrained: bool = False,
         backbone_file: str | None = None,
@@ -161,7 +163,8 @@ class Capsule(RegionDetector):
         if classes < 2:
             raise UsageError(f"Capsule cannot tell {classes} class from others", "give 2 or more")
         self.double_softmax = double_softmax
-        self.trunk = vgg_trunk()
+        self.frozen = frozen
+        self.trunk = vgg_trunk().requires_grad_(not frozen)
         self.capsules = nn.Sequential(PrimaryCapsules(), Routing(classes))
         if pretrained or backbone_file:
             load_backbone(self.trunk, "vgg19.tv_in1k", backbone_file, prefix="features.")
@@ -169,7 +172,7 @@ class Capsule(RegionDetector):
 
     @property
     def head(self) -> nn.Module:
-        """The capsules: everything that is trained."""
+        """The capsules: everything that the original trains."""
         return self.capsules
 
     @property
@@ -178,13 +181,13 @@ class Capsule(RegionDetector):
         return Attention(self.trunk, 3.5, 8)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Returns the parameters of the capsules, none of VGG."""
-        return list(self.capsules.parameters())
+        """Returns the parameters of the capsules, and of VGG if it is not frozen."""
+        return list((self.capsules if self.frozen else self).parameters())
 
     def train(self, mode: bool = True) -> Capsule:
-        """Sets training mode, in which VGG stays as it is."""
+        """Sets training mode, in which a frozen VGG stays as it is."""
         super().train(mode)
-        self.trunk.eval()
+        self.trunk.train(mode and not self.frozen)
         return self
 
     def network(self, x: Tensor) -> Tensor:
