@@ -2,12 +2,15 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 import torch
 from networks import SIZE, dsp_fwa, member, xception
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepregions.commands.cli import run
@@ -74,10 +77,29 @@ def test_capsules_in_a_loop_answer_as_those_side_by_side() -> None:
     assert as_original(network) is network
 
 
-def job(bundle: str) -> Job:
-    return Job(
-        "one", ("xception_entire.made",), (bundle,), "torch", "fp32", 2, None, False, 0.01, 1
+def test_half_precision_answers_about_the_same(bundle: str) -> None:
+    """As on a GPU, where it is measured; nothing in it is of a GPU but the place."""
+    exact, half = (
+        cast(list[Tensor], benchmark._work(replace(job(bundle), precision=precision))())
+        for precision in ("fp32", "bf16")
     )
+    for one, two in zip(exact, half, strict=True):
+        torch.testing.assert_close(two, one, atol=0.1, rtol=0)
+    assert not torch.equal(exact[0], half[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_measured(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--batch-size", "2", "--seconds", "0.01", "--device", "cuda"]
+    assert run(["benchmark", "--bundle", bundle, *options, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    ways = {each["way"] for each in content["measurements"]}
+    assert ways == {ORIGINAL, "torch fp32", "torch bf16"}
+    assert all(each["memory"] > 0 for each in content["measurements"])
+
+
+def job(bundle: str) -> Job:
+    return Job("one", ("xception_entire.made",), (bundle,), batch=2, seconds=0.01)
 
 
 def test_a_measurement_is_a_process_of_its_own(bundle: str) -> None:
@@ -105,6 +127,8 @@ def test_wrong_use_is_named(bundle: str, capsys: pytest.CaptureFixture[str]) -> 
         (["--seconds", "0"], "--seconds is 0"),
         (["--threads", "-1"], "--threads is -1"),
         (["--runtime", "tensorrt"], "onnxruntime"),
+        (["--device", "meta", "--runtime", "openvino"], "only torch is measured on meta"),
+        (["--device", "abacus"], "device 'abacus' cannot be used here"),
     ):
         assert run(["benchmark", "--bundle", bundle, *options]) == 2
         assert said in capsys.readouterr().err

@@ -16,9 +16,10 @@ def benchmark(
     batch_size: int = 16,
     seconds: float = 3.0,
     threads: int = 0,
+    device: str = "cpu",
     json: bool = False,
 ) -> int:
-    """Measures how fast networks run on this machine's CPU.
+    """Measures how fast networks run on this machine.
 
     One network of each detector, and all of the bundles together: faces a second one by one and
     in batches, the time of a run, peak memory, and the share of the rate at which this machine
@@ -32,12 +33,14 @@ def benchmark(
         batch_size: How many faces at once, beside one.
         seconds: How long to measure each.
         threads: CPU threads; 0 for as many as PyTorch takes.
+        device: cpu, cuda or cuda:N. On a GPU only PyTorch is measured, in float32 and bfloat16.
         json: Print JSON instead of a table.
     """
     import torch
 
     from deepregions.commands import checks
     from deepregions.deploy.benchmark import benchmark as measure
+    from deepregions.devices import choose_device
     from deepregions.errors import UsageError
     from deepregions.weights.selection import Choice, choose_members
 
@@ -54,6 +57,7 @@ def benchmark(
         runtimes=None if runtime == "all" else [runtime],
         batch_size=batch_size,
         seconds=seconds,
+        device=choose_device(device),
     )
     if json:
         checks.print_json(measured.to_json())
@@ -69,7 +73,7 @@ def _show(measured: Benchmark) -> None:
     from deepregions.commands import checks
 
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in measured.matrix.items())
-    title = f"{measured.threads} threads; matrix product, GFLOP/s: {rates}"
+    title = f"{measured.device}, {measured.threads} threads; matrix product, GFLOP/s: {rates}"
     table = Table(title=title, box=box.SIMPLE)
     for name in ("networks", "GFLOP", "by"):
         table.add_column(name)

@@ -19,28 +19,29 @@ from typing import Any
 
 import onnx
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepregions.deploy.export import OPSET
-from deepregions.deploy.graph import CropsGraph
+from deepregions.deploy.graph import CropsGraph, HalfNetwork, crop_inputs
 from deepregions.deploy.original import as_original
 from deepregions.deploy.runtimes import (
     Name,
     Precision,
-    Runtime,
-    TorchRuntime,
     has_bf16,
     installed,
     open_file,
 )
 from deepregions.deploy.system import exported, random_crops
-from deepregions.errors import ExportError, require
+from deepregions.errors import ExportError, UsageError, require
 from deepregions.system import Member, System
 from deepregions.weights.bundle import load_bundle
 
 ORIGINAL = "original way"
 EVERYTHING = "all networks"
 
+_CPU = torch.device("cpu")
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _MATRIX = 4096  # columns; smaller ones do not keep all units busy
 
 
@@ -59,18 +60,20 @@ class Job:
         original: Whether they run one after another, as the original's.
         seconds: How long to measure.
         threads: Of the CPU.
+        device: Where PyTorch computes; the other runtimes do on the CPU.
     """
 
     what: str
     names: tuple[str, ...]
     bundles: tuple[str, ...]
-    runtime: Name
-    precision: Precision
-    batch: int
-    file: Path | None
-    original: bool
-    seconds: float
-    threads: int
+    runtime: Name = "torch"
+    precision: Precision = "fp32"
+    batch: int = 1
+    file: Path | None = None
+    original: bool = False
+    seconds: float = 3.0
+    threads: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Measurement:
         rate: Faces a second: of the median run.
         p50: Milliseconds of the median run.
         p95: Milliseconds that 95 % of the runs stay below.
-        memory: The process's peak resident size in MB; None where the system does not tell.
+        memory: The process's peak resident size in MB, on a GPU what it took there; None where
+            the system does not tell.
         ratio: ``rate`` by that of the original way.
         share: Of the matrix-multiply rate that was measured here, in the same precision.
     """
@@ -109,12 +113,14 @@ class Benchmark:
         matrix: GFLOP/s of a matrix product here, by precision.
         work: GFLOP of a face, by networks.
         threads: Of the CPU.
+        device: Where it was measured.
     """
 
     measurements: tuple[Measurement, ...]
     matrix: dict[str, float]
     work: dict[str, float]
     threads: int
+    device: str
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as JSON values."""
@@ -128,8 +134,9 @@ def benchmark(
     runtimes: Sequence[Name] | None = None,
     batch_size: int = 16,
     seconds: float = 3.0,
+    device: torch.device = _CPU,
 ) -> Benchmark:
-    """Measures networks, one of each detector and all together, on the CPU.
+    """Measures networks, one of each detector and all together.
 
     Args:
         bundles: Where the networks are.
@@ -137,31 +144,49 @@ def benchmark(
         runtimes: Which to measure; all that are installed, if left out.
         batch_size: How many faces at once, beside one.
         seconds: How long to measure each; the medians count.
+        device: On a GPU PyTorch is measured, in float32 and bfloat16; crops are there already.
 
     Raises:
-        UsageError: No networks.
+        UsageError: No networks, or a runtime that does not run on the device.
         ExportError: A measurement's process ended, as it does when memory is out.
     """
     threads = torch.get_num_threads()
-    matrix = {"fp32": _matrix_rate(torch.float32, seconds)}
-    ways: list[tuple[Name, Precision]] = [(name, "fp32") for name in runtimes or installed()]
-    if ("openvino", "fp32") in ways and has_bf16():
-        matrix["bf16"] = _matrix_rate(torch.bfloat16, seconds)
-        ways.append(("openvino", "bf16"))
+    ways = _ways(runtimes, device)
+    used = dict.fromkeys(("fp32", *(str(precision) for _, precision in ways)))
+    matrix = {each: _matrix_rate(_TYPES[each], seconds, device) for each in used}
     work, measured = {}, []
     for what, chosen in _groups(members):
         system = System(chosen)
         work[what] = sum(_gflop(member) for member in chosen)
         names = tuple(member.name for member in chosen)
-        common = (what, names, tuple(map(str, bundles)))
-        base = _run(Job(*common, "torch", "fp32", 1, None, True, seconds, threads))
+        at_once = Job(
+            what,
+            names,
+            tuple(map(str, bundles)),
+            seconds=seconds,
+            threads=threads,
+            device=str(device),
+        )
+        base = _run(replace(at_once, original=True))
         measured.append(_related(base, base, work[what], matrix["fp32"]))
         for name, precision in ways:
             file = None if name == "torch" else exported(system)
             for batch in dict.fromkeys((1, batch_size)):
-                job = Job(*common, name, precision, batch, file, False, seconds, threads)
+                job = replace(at_once, runtime=name, precision=precision, batch=batch, file=file)
                 measured.append(_related(_run(job), base, work[what], matrix[precision]))
-    return Benchmark(tuple(measured), matrix, work, threads)
+    return Benchmark(tuple(measured), matrix, work, threads, str(device))
+
+
+def _ways(runtimes: Sequence[Name] | None, device: torch.device) -> list[tuple[Name, Precision]]:
+    """Returns what is measured on a device."""
+    if device.type != "cpu":
+        if any(name != "torch" for name in runtimes or ()):
+            raise UsageError(f"only torch is measured on {device}", "--device cpu, for the others")
+        return [("torch", "fp32"), ("torch", "bf16")]
+    ways: list[tuple[Name, Precision]] = [(name, "fp32") for name in runtimes or installed()]
+    if ("openvino", "fp32") in ways and has_bf16():
+        ways.append(("openvino", "bf16"))
+    return ways
 
 
 def _groups(members: Sequence[Member]) -> Iterator[tuple[str, list[Member]]]:
@@ -197,8 +222,9 @@ def measure(job: Job) -> Measurement:
     middle = statistics.median(times)
     high = sorted(times)[min(len(times) - 1, int(0.95 * len(times)))]
     way = ORIGINAL if job.original else f"{job.runtime} {job.precision}"
+    memory = _peak_memory() if job.device == "cpu" else 1e-6 * torch.cuda.max_memory_allocated()
     return Measurement(
-        job.what, way, job.batch, job.batch / middle, 1e3 * middle, 1e3 * high, _peak_memory()
+        job.what, way, job.batch, job.batch / middle, 1e3 * middle, 1e3 * high, memory
     )
 
 
@@ -210,19 +236,37 @@ def _work(job: Job) -> Callable[[], object]:
         for member in load_bundle(bundle)
         if member.name in job.names
     ]
-    inputs = random_crops(System(members), job.batch)
     if job.original:
         for member in members:
             as_original(member.detector)
-        alone = [System([member]) for member in members]
-        parts = [(TorchRuntime(CropsGraph(one)), random_crops(one, job.batch)) for one in alone]
-        return lambda: [part.run(given) for part, given in parts]
+        parts = [_by_torch(System([member]), job) for member in members]
+        return lambda: [part() for part in parts]
     if job.file is None:
-        runtime: Runtime = TorchRuntime(CropsGraph(System(members)))
-    else:
-        del members
-        runtime = open_file(job.runtime, job.file, precision=job.precision)
+        return _by_torch(System(members), job)
+    inputs = random_crops(System(members), job.batch)
+    del members
+    runtime = open_file(job.runtime, job.file, precision=job.precision)
     return lambda: runtime.run(inputs)
+
+
+def _by_torch(system: System, job: Job) -> Callable[[], object]:
+    """Returns what runs a system in PyTorch, on crops that are on the device already."""
+    graph, device = CropsGraph(system), torch.device(job.device)
+    given = random_crops(system, job.batch)
+    crops = [torch.from_numpy(given[name]).to(device) for name in crop_inputs(system)]
+    present = torch.from_numpy(given["present"]).to(device)
+    if job.precision == "bf16":
+        system.detectors = nn.ModuleList(
+            HalfNetwork(each, torch.bfloat16) for each in system.detectors
+        )
+    if device.type != "cpu":
+        graph.to(device).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run() -> list[Tensor]:
+        return [answer.cpu() for answer in graph(crops, present)]  # waits for the device
+
+    return run
 
 
 def _times(work: Callable[[], object], seconds: float) -> list[float]:
@@ -236,15 +280,19 @@ def _times(work: Callable[[], object], seconds: float) -> list[float]:
     return times
 
 
-def _matrix_rate(kind: torch.dtype, seconds: float) -> float:
+def _matrix_rate(kind: torch.dtype, seconds: float, device: torch.device = _CPU) -> float:
     """Returns GFLOP/s of a product of square matrices: the best of those who offer one.
 
     On some CPUs PyTorch's float32 product takes twice as long as onnxruntime's, and would make a
     network seem to compute more than the machine can.
     """
-    a = torch.rand(_MATRIX, _MATRIX).to(kind)
-    ways: list[Callable[[], object]] = [lambda: a @ a]
-    if kind == torch.float32 and "onnxruntime" in installed():
+    a = torch.rand(_MATRIX, _MATRIX).to(device, kind)
+
+    def product() -> object:
+        return (a @ a)[:1].cpu()  # waits for the device
+
+    ways: list[Callable[[], object]] = [product]
+    if kind == torch.float32 and device.type == "cpu" and "onnxruntime" in installed():
         ways.append(_onnx_product(a))
     return max(2e-9 * _MATRIX**3 / statistics.median(_times(way, seconds)) for way in ways)
 

@@ -184,17 +184,19 @@ def crop_inputs(system: System) -> tuple[str, ...]:
 
 
 class HalfNetwork(nn.Module):
-    """A network that computes in float16, between float32 crops and float32 log-odds.
+    """A network that computes in 16 bits, between float32 crops and float32 log-odds.
 
     Args:
         detector: Made half in place.
+        kind: float16, or bfloat16.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: nn.Module, kind: torch.dtype = torch.float16) -> None:
         super().__init__()
-        self.detector = detector.half()
+        self.kind = kind
+        self.detector = detector.to(kind)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the log-odds (N,) float32 of crops (N, 3, S, S)."""
-        answer: Tensor = self.detector(x.half())
+        answer: Tensor = self.detector(x.to(self.kind))
         return answer.float()
