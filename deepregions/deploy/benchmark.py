@@ -259,8 +259,9 @@ def _by_torch(system: System, job: Job) -> Callable[[], object]:
         system.detectors = nn.ModuleList(
             HalfNetwork(each, torch.bfloat16) for each in system.detectors
         )
-    if device.type != "cpu":
-        graph.to(device).to(memory_format=torch.channels_last)
+    graph.to(device)
+    if not job.original:
+        graph.to(memory_format=torch.channels_last)  # as detect does
 
     @torch.inference_mode()
     def run() -> list[Tensor]:
