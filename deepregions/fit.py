@@ -18,7 +18,12 @@ from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import (
+    Callback,
+    ModelCheckpoint,
+    RichProgressBar,
+    WeightAveraging,
+)
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from deepregions.data.datamodule import RegionDataModule
@@ -99,6 +104,9 @@ class FitCLI(LightningCLI):
             return
         path = Path(self.config.fit.bundle or Path(self.trainer.log_dir or ".") / "bundle")
         self.trainer.loggers = []  # the curves end with the training
+        # What averages weights would validate the last average again, not the best one's.
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [each for each in callbacks if not isinstance(each, WeightAveraging)]
         self.trainer.validate(
             self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True
         )

@@ -96,6 +96,34 @@ def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
         torch.testing.assert_close(value, best["state_dict"][name], rtol=0, atol=0)
 
 
+def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = "pytorch_lightning.callbacks"
+    kept = {"monitor": "epoch", "mode": "min", "filename": "first"}  # not the last
+    callbacks = [
+        {"class_path": f"{where}.ModelCheckpoint", "init_args": kept},
+        {"class_path": f"{where}.EMAWeightAveraging", "init_args": {"decay": 0.5}},
+    ]
+    Path("averaged.yaml").write_text(json.dumps({"trainer": {"callbacks": callbacks}}))
+    averaged = ["--config", "averaged.yaml", "--model.optimizer.lr", "0.01"]
+    assert run(["fit", *SMALL["Xception"], *averaged, *options(store, epochs=3)]) == 0
+    log = tmp_path / "runs" / "fit" / "version_0"
+    (member,) = load_bundle(log / "bundle")
+    first, *_, last = [row for row in rows(log) if row["val/loss"]]
+    assert member.training["epoch"] == 0
+    assert member.training["validation"]["loss"] == pytest.approx(
+        float(first["val/loss"]), rel=1e-4
+    )
+    assert first["val/loss"] != last["val/loss"]
+    best = torch.load(log / "checkpoints" / "first.ckpt", weights_only=True)
+    weights = member.detector.state_dict()
+    assert all(torch.equal(value, best["state_dict"][name]) for name, value in weights.items())
+    raw = best["current_model_state"]  # what was averaged
+    assert not all(torch.equal(value, raw[name]) for name, value in weights.items())
+
+
 def test_a_stopped_training_goes_on_where_it_was(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
