@@ -16,6 +16,9 @@ def benchmark(
     batch_size: int = 16,
     seconds: float = 3.0,
     threads: int = 0,
+    video: Path | None = None,
+    frames: int = 32,
+    rate: float | None = None,
     json: bool = False,
 ) -> int:
     """Measures how fast networks run on this machine's CPU.
@@ -26,17 +29,23 @@ def benchmark(
     another in float32, measured in the same run. Crops are random, and cutting them is not
     counted. Exports what the runtimes need first, which is kept in the cache folder.
 
+    With --video, instead: what each stage of `detect` takes for one file, from decoding to fusing,
+    and which of them takes longest.
+
     Args:
         bundle: Bundle folders, or hf://owner/name.
         runtime: Measure only this one, beside the original way.
         batch_size: How many faces at once, beside one.
         seconds: How long to measure each.
         threads: CPU threads; 0 for as many as PyTorch takes.
+        video: Time the stages of `detect` for this file.
+        frames: How many of its frames to look at, evenly in time.
+        rate: Look at this many frames a second of it instead.
         json: Print JSON instead of a table.
     """
     import torch
 
-    from deepregions.commands import checks
+    from deepregions.commands import checks, stages
     from deepregions.deploy.benchmark import benchmark as measure
     from deepregions.errors import UsageError
     from deepregions.weights.selection import Choice, choose_members
@@ -48,9 +57,14 @@ def benchmark(
         raise UsageError(f"--threads is {threads}", "it must be 0 or more")
     if threads:
         torch.set_num_threads(threads)
+    chosen = choose_members(Choice(), bundle)
+    if video is not None:
+        sampling = stages.sampling(frames, rate)
+        stages.show(stages.timed(video, chosen, runtime, sampling, batch_size), json=json)
+        return 0
     measured = measure(
         bundle,
-        choose_members(Choice(), bundle),
+        chosen,
         runtimes=None if runtime == "all" else [runtime],
         batch_size=batch_size,
         seconds=seconds,
