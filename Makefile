@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-output
+WEB := docs/web
 
 .PHONY: demo test lint format clean
 
@@ -12,11 +13,17 @@ $(VENV)/ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+# onnxruntime-web, for the test of docs/web, which is skipped where this is not to be had.
+$(WEB)/node_modules/ready: $(WEB)/package.json
+	if command -v npm >/dev/null; then cd $(WEB) && \
+		npm install --no-package-lock --ignore-scripts --no-audit --no-fund --silent && \
+		touch node_modules/ready || echo "npm could not install onnxruntime-web"; fi
+
 demo: $(VENV)/ready
 	$(BIN)/deepregions demo --out $(DEMO)
 
 # Test files side by side, one process a core: threads of several would be in each other's way.
-test: lint
+test: lint $(WEB)/node_modules/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/ready
@@ -29,4 +36,4 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(WEB)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -93,6 +93,7 @@ class Analyser:
         self.pictures = pictures
         self.warnings = tuple(warnings)
         self.calibration = calibration
+        self.cut = Found.cut
 
     def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Analysis]:
         """Yields what came of each photograph or video, in their order.
@@ -210,7 +211,7 @@ class _Run:
             side = THUMBNAIL if self.only is None else PHOTOGRAPH
             self.strip.add(frame.number, frame.time, frame.image, side)
         for face in faces:
-            self.waiting.append((seen, Found.cut(frame.image, face)))
+            self.waiting.append((seen, self.analyser.cut(frame.image, face)))
             if len(self.waiting) >= self.analyser.batch_size:
                 self._score()
 

@@ -17,6 +17,9 @@ def benchmark(
     seconds: float = 3.0,
     threads: int = 0,
     device: str = "cpu",
+    video: Path | None = None,
+    frames: int = 32,
+    rate: float | None = None,
     json: bool = False,
 ) -> int:
     """Measures how fast networks run on this machine.
@@ -27,6 +30,9 @@ def benchmark(
     another in float32, measured in the same run. Crops are random, and cutting them is not
     counted. Exports what the runtimes need first, which is kept in the cache folder.
 
+    With --video, instead: what each stage of `detect` takes for one file, from decoding to fusing,
+    and which of them takes longest.
+
     Args:
         bundle: Bundle folders, or hf://owner/name.
         runtime: Measure only this one, beside the original way.
@@ -34,11 +40,14 @@ def benchmark(
         seconds: How long to measure each.
         threads: CPU threads; 0 for as many as PyTorch takes.
         device: cpu, cuda or cuda:N. On a GPU only PyTorch is measured, in float32 and bfloat16.
+        video: Time the stages of `detect` for this file.
+        frames: How many of its frames to look at, evenly in time.
+        rate: Look at this many frames a second of it instead.
         json: Print JSON instead of a table.
     """
     import torch
 
-    from deepregions.commands import checks
+    from deepregions.commands import checks, stages
     from deepregions.deploy.benchmark import benchmark as measure
     from deepregions.devices import choose_device
     from deepregions.errors import UsageError
@@ -51,9 +60,16 @@ def benchmark(
         raise UsageError(f"--threads is {threads}", "it must be 0 or more")
     if threads:
         torch.set_num_threads(threads)
+    chosen = choose_members(Choice(), bundle)
+    if video is not None:
+        if device != "cpu":
+            raise UsageError("--video is timed on the CPU", "leave --device out")
+        sampling = stages.sampling(frames, rate)
+        stages.show(stages.timed(video, chosen, runtime, sampling, batch_size), json=json)
+        return 0
     measured = measure(
         bundle,
-        choose_members(Choice(), bundle),
+        chosen,
         runtimes=None if runtime == "all" else [runtime],
         batch_size=batch_size,
         seconds=seconds,

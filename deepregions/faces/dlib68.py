@@ -72,19 +72,19 @@ class DlibLandmarks:
     sides = (256, 512)  # pixels of a face's side, the least and the most that dlib sees
 
     def __init__(self, finder: FaceFinder) -> None:
-        self._finder = finder
+        self.finder = finder
         self._predictor = dlib.shape_predictor(str(_model()))
 
     @property
     def name(self) -> str:
         """Landmarks, then finder: ``"dlib68+yunet"``."""
-        return f"dlib68+{self._finder.name}"
+        return f"dlib68+{self.finder.name}"
 
     @property
     def version(self) -> str:
         """dlib, the package with its model, and the finder."""
         models = f"{PACKAGE} {metadata.version(PACKAGE)}"
-        return f"dlib {dlib.__version__}; {models}; {self._finder.version}"
+        return f"dlib {dlib.__version__}; {models}; {self.finder.version}"
 
     def __call__(
         self,
@@ -102,7 +102,7 @@ class DlibLandmarks:
     def _faces(self, index: int, frame: Tensor) -> list[Face]:
         image = frame.permute(1, 2, 0).contiguous().cpu().numpy()
         try:
-            found = self._finder(image)
+            found = self.finder(image)
             faces = [self._face(image, one) for one in found if one.square[2] >= 1]
         except (cv2.error, RuntimeError, ValueError) as error:
             logger.warning("frame %d: no faces, as the search failed: %s", index, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,8 @@ from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, P
 from deepregions.media.sampling import Sampling
 from deepregions.media.sandbox import Child, Died
 from deepregions.media.wire import Message
+
+Waiting = Callable[[], AbstractContextManager[object]]
 
 _FILES = 500  # that one process reads: what decoders leak does not add up further
 _ERRORS: dict[str, type[DeepregionsError]] = {
@@ -28,8 +31,15 @@ class OpenMedia:
         path: The file.
     """
 
-    def __init__(self, path: Path, child: Child, release: Callable[[Child, bool], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        child: Child,
+        release: Callable[[Child, bool], None],
+        waiting: Waiting = nullcontext,
+    ) -> None:
         self.path = path
+        self._waiting = waiting
         self._child = child
         self._info: MediaInfo | None = None
         self._choice: dict[str, Any] | None = None
@@ -98,7 +108,8 @@ class OpenMedia:
     def _pictures(self) -> Iterator[Picture]:
         while self._state == "running":
             try:
-                message, pixels = self._child.receive()
+                with self._waiting():
+                    message, pixels = self._child.receive()
                 if pixels is None:
                     self._understand(message)
                     continue
@@ -139,10 +150,18 @@ class MediaReader:
         limits: What reading one file may take.
         ahead: How many files are opened before their turn, each by a process of its own which
             decodes 32 MB of frames, or at least one, before they are asked for.
+        waiting: Makes what is entered for as long as a frame is waited for, to time that.
     """
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, ahead: int = 1) -> None:
+    def __init__(
+        self,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        ahead: int = 1,
+        waiting: Waiting = nullcontext,
+    ) -> None:
         self._limits = limits
+        self._waiting = waiting
         self._ahead = ahead
         self._children: set[Child] = set()
         self._idle: list[Child] = []
@@ -201,7 +220,7 @@ class MediaReader:
                 self._children.discard(child)
                 continue
             child.served += 1
-            return OpenMedia(path, child, self._release)
+            return OpenMedia(path, child, self._release, self._waiting)
 
     def _release(self, child: Child, usable: bool) -> None:
         if usable and child in self._children and child.served < _FILES:
