@@ -1,10 +1,19 @@
-"""Which device a name means here."""
+"""Which device a name means here, and whether its memory is full."""
 
 from __future__ import annotations
 
+import re
+
 import torch
 
-from deepregions.errors import UsageError
+from deepregions.errors import OutOfMemoryError, UsageError
+
+# What PyTorch, onnxruntime, OpenVINO and C++ say; their exceptions have no type for it.
+_FULL = re.compile(
+    r"out of memory|not enough memory|(can't|cannot|could not|failed to) allocate|bad_alloc|"
+    r"bad allocation|alloc(ate|ation|ating)? (memory )?fail|could not create a memory",
+    re.IGNORECASE,
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -22,3 +31,10 @@ def choose_device(name: str) -> torch.device:
         hint = "auto, cpu, cuda or cuda:N; see what PyTorch says of your GPU"
         raise UsageError(f"device {name!r} cannot be used here", hint) from error
     return device
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Returns whether an exception, of ours or of a library, says that memory is full."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError, OutOfMemoryError)):
+        return True
+    return isinstance(error, Exception) and _FULL.search(str(error)) is not None

@@ -72,6 +72,10 @@ class ExportError(DeepregionsError):
     """A graph that cannot be made, or does not compute what PyTorch does."""
 
 
+class OutOfMemoryError(DeepregionsError):
+    """A batch that does not fit into memory, even if it is of one face."""
+
+
 class MissingExtraError(DeepregionsError):
     """An optional package that is not installed."""
 

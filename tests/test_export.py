@@ -290,7 +290,8 @@ def test_wrong_use_is_named(
         ([model, "--only", "resnet/eyes"], 2, "there is no detector 'resnet'"),
         ([model, "--only", "xception/nose"], 2, "there is no xception network for nose"),
         ([model, "--with-crop", "--crops-in"], 2, "do not go together"),
-        ([model, "--precision", "int8"], 2, "fp32"),
+        ([model, "--precision", "int4"], 2, "fp32"),
+        ([model, "--precision", "int8"], 2, "--store DIR"),
         ([str(tmp_path)], 2, "is a folder"),
         ([str(tmp_path / "file" / "m.onnx")], 1, "check the path"),
     ):

@@ -221,3 +221,89 @@ def test_detect_scores_by_any_runtime(
     for name in ("onnxruntime", "openvino", "auto"):
         assert scores[name] == pytest.approx(scores["torch"], abs=1e-4)
     assert len(list((tmp_path / "cache" / "exported").iterdir())) == 1
+
+
+@pytest.fixture
+def canvas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of detect for a canvas and a bundle, with a cache of its own."""
+    monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)  # bundles may name it
+    Image.fromarray(picture(80, 80).permute(1, 2, 0).numpy()).save(tmp_path / "eyes.png")
+    torch.manual_seed(0)
+    save_bundle([member(Tint().eval(), Region.EYES)], tmp_path / "bundle")
+    base = ["detect", str(tmp_path / "eyes.png"), "--segmented", "--region", "eyes", "--json"]
+    return [*base, "--bundle", str(tmp_path / "bundle")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_detect_makes_up_no_score_of_a_network_without_numbers(
+    name: Name, canvas: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "torch":
+        broken = Tint().eval()
+        with torch.no_grad():
+            broken.mix.weight[:] = torch.nan
+        save_bundle([member(broken, Region.EYES)], tmp_path / "nan")
+        canvas[-1] = str(tmp_path / "nan")
+    else:
+        assert run([*canvas, "--runtime", name]) == 0
+        (path,) = (tmp_path / "cache" / "exported").iterdir()
+        model = onnx.load(path)
+        for weight in model.graph.initializer:
+            if list(weight.dims) == [2, 3, 5, 5]:
+                nothing = np.full([2, 3, 5, 5], np.nan, np.float32)
+                weight.CopyFrom(onnx.numpy_helper.from_array(nothing, weight.name))
+        onnx.save(model, path)
+        capsys.readouterr()
+    assert run([*canvas, "--runtime", name]) == 5
+    printed = capsys.readouterr()
+    line = json.loads(printed.out)
+    validate_detect(line)
+    assert line["status"] == "error" and line["score"] is None and line["log_odds"] is None
+    assert printed.err.count("\n") == 1 and "the bundle is broken" in printed.err
+
+
+def test_detect_names_what_a_runtime_cannot_do(
+    canvas: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("torch", "onnxruntime", "auto"):
+        assert run([*canvas, "--runtime", name, "--precision", "bf16"]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.count("\n") == 1
+        assert f"{name} does not compute in bf16 here (--runtime openvino" in printed.err
+    assert not (tmp_path / "cache").exists()  # said before anything is exported
+    assert run([*canvas, "--runtime", "onnxruntime"]) == 0
+    (path,) = (tmp_path / "cache" / "exported").iterdir()
+    model = onnx.load(path)
+    model.opset_import[0].version = 999
+    onnx.save(model, path)
+    capsys.readouterr()
+    assert run([*canvas, "--runtime", "onnxruntime"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert "(opset 999)" in printed.err and "pip install --upgrade onnxruntime" in printed.err
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_detect_computes_in_bfloat16_where_that_is_asked_for(
+    there: bool,
+    canvas: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = [*canvas, "--runtime", "openvino"]
+    if not there or not has_bf16():
+        monkeypatch.setattr("deepregions.deploy.runtimes._has_bf16", lambda _: False)
+        assert run([*command, "--precision", "bf16"]) == 1
+        assert "this CPU has no bfloat16 (--precision fp32" in capsys.readouterr().err
+        return
+    lines = {}
+    for precision in ("fp32", "bf16"):
+        assert run([*command, "--precision", precision]) == 0
+        printed = capsys.readouterr()
+        lines[precision] = json.loads(printed.out)
+        validate_detect(lines[precision])
+        assert lines[precision]["precision"] == precision
+        assert printed.err.count("bfloat16 changes scores a little") == (precision == "bf16")
+    difference = abs(lines["bf16"]["log_odds"] - lines["fp32"]["log_odds"])
+    assert 1e-5 < difference < 0.5

@@ -34,6 +34,7 @@ SETTINGS = (
     "rules",
     "gates",
     "landmarks",
+    "precision",
     "deepregions",
 )
 """The facts of a result that must be the same for results to lie in one folder."""

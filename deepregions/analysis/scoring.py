@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from deepregions.analysis.results import Cell
+from deepregions.devices import out_of_memory
+from deepregions.errors import OutOfMemoryError
 from deepregions.faces.gates import STATUSES, Judged, judge, refusals
 from deepregions.faces.gates import figures as figures_of
 from deepregions.faces.landmarks import Face
@@ -19,6 +22,8 @@ from deepregions.faces.quality import Quality, measure
 from deepregions.faces.thresholds import Gates
 from deepregions.system import System, SystemOutput
 from deepregions.types import Region, Status
+
+logger = logging.getLogger(__name__)
 
 _BLACK = "nothing but black"
 _NO_LANDMARKS = "no landmarks on the picture"
@@ -77,23 +82,54 @@ class Scorer:
         self.system = system.to(device).to(memory_format=torch.channels_last)
         self.gates = gates
         self.device = device
+        self._most: int | None = None  # faces at once; known once memory was full
 
     @torch.inference_mode()
     def score(self, faces: Sequence[Found]) -> list[Score]:
-        """Scores faces of any sizes, at once."""
+        """Scores faces of any sizes, at once; in halves from where memory does not suffice.
+
+        Raises:
+            OutOfMemoryError: It does not suffice for one face.
+        """
         usable = [found for found in faces if found.patch is not None]
-        scores = iter(self._scored(usable) if usable else ())
+        scores = iter(self._fitting(usable))
         lost = Score(Status.LOW_QUALITY, None, self._cells(), (_NO_LANDMARKS,))
         return [lost if found.patch is None else next(scores) for found in faces]
 
     @torch.inference_mode()
     def score_canvas(self, image: Tensor, region: Region) -> Score:
         """Scores an image (3, H, W) uint8 that already is a region's canvas."""
-        output = self.system.forward_segmented(image[None].to(self.device), region)
+        try:
+            output = self.system.forward_segmented(image[None].to(self.device), region)
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if out_of_memory(error):
+                raise _too_small() from error
+            raise
         (score,) = self._rows(output)
         if score.status is Status.TOO_SMALL:
             return replace(score, status=Status.LOW_QUALITY, reasons=(_BLACK,))
         return score
+
+    def _fitting(self, faces: Sequence[Found]) -> list[Score]:
+        scores: list[Score] = []
+        while len(scores) < len(faces):
+            rest = faces[len(scores) :][: self._most]
+            try:
+                scores += self._scored(rest)
+                continue
+            except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Here, where the exception no longer holds what was computed.
+            if len(rest) == 1:
+                raise _too_small()
+            if self._most is None:
+                said = "deepregions: out of memory with %d faces at once: going on with %d or fewer"
+                logger.warning(said, len(rest), len(rest) // 2)
+            self._most = len(rest) // 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return scores
 
     def _scored(self, faces: Sequence[Found]) -> list[Score]:
         patches = [found.patch for found in faces if found.patch is not None]
@@ -156,3 +192,10 @@ class Scorer:
             answer = logits[r][c] if logits is not None and known else None
             cells.append(Cell(self.system.rows[r], self.system.regions[c], answer))
         return tuple(cells)
+
+
+def _too_small() -> OutOfMemoryError:
+    return OutOfMemoryError(
+        "memory does not suffice to score one face",
+        "free some, or use fewer networks: --detector, --region",
+    )

@@ -45,6 +45,7 @@ def detect(
     device: str = "auto",
     batch_size: int = 16,
     runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> int:
     """Scores photographs and videos from 0 (genuine) to 1 (fake).
 
@@ -89,6 +90,9 @@ def detect(
         batch_size: How many faces are scored at once.
         runtime: What the networks are run by: torch; onnxruntime or openvino, on the CPU (the
             first time, the networks are exported, which takes minutes); auto: the fastest here.
+        precision: What the networks compute in. bf16: openvino only, on CPUs that have it; scores
+            change a little, and deepregions export --precision bf16 --store measures what that
+            does to verdicts.
     """
     from deepregions.analysis.setup import make_analyser
     from deepregions.commands import checks
@@ -119,8 +123,9 @@ def detect(
         batch_size=batch_size,
         pictures=out is not None or show,
     )
-    if runtime != "torch":
-        _run_by(runtime, analyser.scorer, facts["versions"])
+    facts["precision"] = precision
+    if runtime != "torch" or precision != "fp32":
+        _run_by(runtime, precision, analyser.scorer, facts["versions"])
     verdicts = Verdicts(facts, output, sampling)
     with MediaReader() as reader, verdicts:
         left = verdicts.unfinished(files)
@@ -137,18 +142,28 @@ def detect(
 
 
 def _run_by(
-    name: Literal["onnxruntime", "openvino", "auto"], scorer: Scorer, versions: dict[str, str]
+    name: Literal["torch", "onnxruntime", "openvino", "auto"],
+    precision: Literal["fp32", "bf16"],
+    scorer: Scorer,
+    versions: dict[str, str],
 ) -> None:
     """Lets another runtime score, and says so among the libraries' versions."""
+    from deepregions.deploy.runtimes import check_precision
     from deepregions.deploy.system import RuntimeSystem, fastest, run_by
 
+    check_precision(name, precision)
+    if precision == "bf16":
+        sys.stderr.write(
+            "deepregions: bfloat16 changes scores a little (deepregions export --precision bf16 "
+            "--crops-in --store DIR measures what that does to verdicts)\n"
+        )
     system = scorer.system.cpu()
     if name == "auto":
         runtime, rates = fastest(system)
         tried = ", ".join(f"{each} {rate:.1f}" for each, rate in rates.items())
         sys.stderr.write(f"deepregions: runtime {runtime.name} (faces/s: {tried})\n")
     else:
-        runtime = run_by(name, system)
+        runtime = run_by(name, system, precision=precision)
     scorer.system = RuntimeSystem(system, runtime).to(scorer.device)
     versions[runtime.name] = runtime.version
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import onnx
 import torch
@@ -17,22 +19,38 @@ from torch import nn
 from torch.onnx.errors import OnnxExporterError
 
 from deepregions import __version__
-from deepregions.deploy.facts import KEY, describe
+from deepregions.deploy.drift import Drift, Source, measure
+from deepregions.deploy.facts import KEY, describe, write_facts
 from deepregions.deploy.graph import CropsGraph, Graph, HalfNetwork, ImageGraph, Kind
-from deepregions.deploy.parity import Parity, compare
-from deepregions.errors import ExportError, require
+from deepregions.deploy.parity import Parity, compare, given
+from deepregions.deploy.quantise import quantise
+from deepregions.deploy.runtimes import OnnxRuntime, OpenVino, Runtime, check_precision
+from deepregions.errors import ExportError, UsageError, require
 from deepregions.files import atomic_file
 from deepregions.system import System
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8", "bf16"]
 
 OPSET = 18  # what torch's exporter writes without converting, and runtimes since 2023 read
-LIMITS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.1}
-"""Largest difference of log-odds from PyTorch's float32 that a file may have."""
+CALIBRATION_FACES = 128
+"""On how many faces int8 finds the range of each map, at most."""
+LIMITS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.1, "bf16": 1e-4, "int8": math.inf}
+"""Largest difference of log-odds from PyTorch's float32 that a file may have on a photograph."""
+LIMITS_WITH_FACES = LIMITS | {"fp16": math.inf}
+"""The same where faces of a store show what becomes of verdicts, which is what counts."""
 
 _GRAPHS: dict[Kind, type[Graph]] = {"image": ImageGraph, "crops": CropsGraph}
 _TALKATIVE = ("torch.onnx", "torch.export", "torch.__trace", "onnxscript")
 _LARGEST = 2**31 - 2**24  # bytes of weights: protobuf's limit, with room for the graph
+
+
+class Exported(NamedTuple):
+    """What was found of a file before it was written."""
+
+    parity: Parity
+    """How near its answers, by onnxruntime, are to PyTorch's on a photograph."""
+    drift: Drift | None
+    """What its precision does to verdicts on a store; None where that was not asked for."""
 
 
 def export(
@@ -42,30 +60,38 @@ def export(
     takes: Kind = "image",
     precision: Precision = "fp32",
     calibration: nn.Module | None = None,
-) -> Parity:
+    source: Source | None = None,
+    allow_drift: bool = False,
+) -> Exported:
     """Writes a system as one ONNX file, or nothing.
 
     Args:
         system: Networks and their fusion, on the CPU.
         path: The file; an earlier one is replaced.
         takes: ``image``: photographs and landmarks; ``crops``: ready crops.
-        precision: What the networks compute in; all else is float32.
+        precision: What the networks compute in; all else is float32. The file for ``bf16`` is that
+            for ``fp32``: OpenVINO makes the difference.
         calibration: From fused log-odds (B,) to log-likelihood ratios (B,): then there is a
             further output, ``llr``.
-
-    Returns:
-        How near the file's answers, by onnxruntime, are to PyTorch's.
+        source: Faces on which what the precision does to verdicts is measured; those of its
+            development part show int8 its ranges.
+        allow_drift: Write the file even if verdicts drift further than they may.
 
     Raises:
-        ExportError: The file would exceed 2 GB, PyTorch cannot export a network, or the file's
-            answers are further from PyTorch's than :data:`LIMITS`.
+        UsageError: The precision needs faces, or takes crops only.
+        ExportError: The file would exceed 2 GB, PyTorch cannot export a network, a network gives
+            no number, the file's answers are further from PyTorch's than :data:`LIMITS`, or
+            verdicts drift.
+        UnsupportedError: This CPU has no bfloat16.
+        UndefinedMetricError: The faces that have a score are of one class.
         MissingExtraError: What exports, or what runs the file for the check, is not installed.
         OSError: The file cannot be written.
     """
     require("onnxscript", "onnxruntime")
     require("onnxruntime", "onnxruntime")
+    _check_use(takes, precision, source)
     reference = _GRAPHS[takes](system, calibration)
-    graph = reference if precision == "fp32" else _halved(reference)
+    graph = _halved(reference) if precision == "fp16" else reference
     _check_size(graph)
     with atomic_file(path) as partial:
         program = _program(graph)
@@ -74,14 +100,59 @@ def export(
         program.model.metadata_props[KEY] = json.dumps(facts, allow_nan=False)
         program.save(partial, external_data=False)
         del program
+        if precision == "int8" and source is not None:
+            faces = source.faces("val", CALIBRATION_FACES)
+            quantise(partial, (given(reference, each.image, each.landmarks) for each in faces))
+            facts |= {"ranges": source.facts | {"part": "val", "at_most": CALIBRATION_FACES}}
         onnx.checker.check_model(str(partial), full_check=True)
         parity = compare(reference, partial)
-        if not parity.within(LIMITS[precision]):
-            raise ExportError(
-                f"the file does not compute what PyTorch does: {parity}",
-                f"at most {LIMITS[precision]:g} is allowed; nothing was written",
-            )
-    return parity
+        _check_parity(parity, precision, source)
+        drift = None
+        if source is not None:
+            drift = measure(reference, _opened(partial, precision), source)
+            if not (drift.small or allow_drift):
+                raise ExportError(
+                    f"{precision} changes verdicts: {drift}",
+                    "nothing was written; --allow-drift writes it nevertheless",
+                )
+            write_facts(partial, facts | {"drift": source.facts | asdict(drift)})
+    return Exported(parity, drift)
+
+
+def _check_use(takes: Kind, precision: Precision, source: Source | None) -> None:
+    if precision in ("int8", "bf16") and source is None:
+        why = "finds the networks' ranges and " if precision == "int8" else ""
+        raise UsageError(
+            f"--precision {precision} needs faces: with them it {why}measures what it costs",
+            "--store DIR, as deepregions forge makes it",
+        )
+    if precision == "bf16" and takes == "image":
+        raise UsageError(
+            "--precision bf16 is for files that take crops: in others it would move the crops",
+            "--crops-in",
+        )
+    if precision == "bf16":
+        check_precision("openvino", "bf16")
+
+
+def _check_parity(parity: Parity, precision: Precision, source: Source | None) -> None:
+    if parity.silent:
+        raise ExportError(
+            f"{', '.join(parity.silent)} answers with no finite number, whatever the face",
+            "the bundle is broken: train or import it again; nothing was written",
+        )
+    limit = LIMITS[precision] if source is None else LIMITS_WITH_FACES[precision]
+    if not parity.within(limit):
+        allowed = "" if math.isinf(limit) else f"at most {limit:g} is allowed; "
+        raise ExportError(
+            f"the file does not compute what PyTorch does: {parity}",
+            f"{allowed}nothing was written",
+        )
+
+
+def _opened(path: Path, precision: Precision) -> Runtime:
+    """Opens a file with what its precision is for."""
+    return OpenVino(path, "bf16") if precision == "bf16" else OnnxRuntime(path)
 
 
 def _check_size(graph: nn.Module) -> None:

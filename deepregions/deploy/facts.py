@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, TensorProto
 from onnx.external_data_helper import uses_external_data
 
 from deepregions import __version__
@@ -108,6 +109,13 @@ def describe(graph: Graph, precision: str) -> dict[str, Any]:
     }
 
 
+def write_facts(path: Path, content: dict[str, Any]) -> None:
+    """Replaces what a file says about itself."""
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {KEY: json.dumps(content, allow_nan=False)})
+    onnx.save(model, path)
+
+
 def read_facts(path: Path) -> Facts:
     """Reads what a file says about itself, after checking that it is one of ours.
 
@@ -122,11 +130,21 @@ def read_facts(path: Path) -> Facts:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise UnreadableError(f"{path} cannot be read as ONNX: {error}", _AGAIN) from error
-    if any(map(uses_external_data, model.graph.initializer)):
+    if any(map(uses_external_data, _tensors(model.graph))):
         raise UnsupportedError(
             f"{path} keeps its weights in other files", "one self-contained file is wanted"
         )
     return Facts(_content(model, path), _opset(model))
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yields weights and constants, also of graphs within nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _content(model: ModelProto, path: Path) -> dict[str, Any]:

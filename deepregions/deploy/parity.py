@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from deepregions.deploy.faces import conditions
 from deepregions.deploy.graph import Graph, ImageGraph
+from deepregions.deploy.runtimes import TorchRuntime
 from deepregions.errors import require
+from deepregions.system import System
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -30,6 +31,7 @@ class Parity:
         fused: Largest difference of the fused log-odds, and of likelihood ratios.
         mean: Mean difference of the networks' log-odds.
         disputed: How many cells are valid in one and not in the other.
+        silent: The networks that answer no face at all, not even by PyTorch.
     """
 
     faces: int
@@ -38,6 +40,7 @@ class Parity:
     fused: float
     mean: float
     disputed: int
+    silent: tuple[str, ...] = ()
 
     def within(self, limit: float) -> bool:
         """Returns whether nothing differs by more, and something was compared."""
@@ -65,13 +68,21 @@ def compare(graph: Graph, path: Path) -> Parity:
     session = require("onnxruntime", "onnxruntime").InferenceSession(
         str(path), providers=["CPUExecutionProvider"]
     )
+    original = TorchRuntime(graph)
+    names = [*graph.outputs]
     pairs = []
-    for inputs, given in _inputs(graph):
-        with torch.inference_mode():
-            expected = [answer.numpy() for answer in graph(*inputs)]
-        answers = session.run([*graph.outputs], {key: each.numpy() for key, each in given.items()})
-        pairs.append([dict(zip(graph.outputs, each, strict=True)) for each in (expected, answers)])
-    return parity(pairs)
+    for image, landmarks in conditions():
+        inputs = given(graph, image, landmarks)
+        answers = dict(zip(names, session.run(names, inputs), strict=True))
+        pairs.append([original.run(inputs), answers])
+    return replace(parity(pairs), silent=_silent(graph.system, [pair[0] for pair in pairs]))
+
+
+def _silent(system: System, answers: list[Arrays]) -> tuple[str, ...]:
+    """Returns the names of networks that answer no face at all."""
+    spoke = np.concatenate([each["valid"] for each in answers]).any(0)
+    pairs = zip(system.members, system.cells, strict=True)
+    return tuple(member.name for member, cell in pairs if not spoke[cell])
 
 
 def parity(pairs: list[list[Arrays]]) -> Parity:
@@ -100,15 +111,19 @@ def _largest(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     return float(np.abs(a[known] - b[known]).max(initial=0.0))
 
 
-def _inputs(graph: Graph) -> Iterator[tuple[tuple[Any, ...], dict[str, Tensor]]]:
-    """Yields a graph's inputs as it takes them, and by name."""
-    for image, landmarks in conditions():
-        if isinstance(graph, ImageGraph):
-            yield (image, landmarks), {"image": image, "landmarks": landmarks}
-            continue
-        crops, present = cut(graph, image, landmarks)
-        named = dict(zip(graph.inputs, (*crops, present), strict=True))
-        yield (crops, present), named
+def given(graph: Graph, image: Tensor, landmarks: Tensor) -> Arrays:
+    """Returns faces as a graph's inputs by name.
+
+    Args:
+        graph: Takes photographs, or crops, which are made here.
+        image: (B, 3, H, W) uint8 RGB.
+        landmarks: (B, 68, 2) float32 pixels of ``image``.
+    """
+    if isinstance(graph, ImageGraph):
+        return {"image": image.numpy(), "landmarks": landmarks.numpy()}
+    crops, present = cut(graph, image, landmarks)
+    pairs = zip(graph.inputs, (*crops, present), strict=True)
+    return {name: values.numpy() for name, values in pairs}
 
 
 @torch.inference_mode()

@@ -14,7 +14,15 @@ import torch
 
 from deepregions.deploy.facts import read_facts
 from deepregions.deploy.graph import CropsGraph, Graph
-from deepregions.errors import BundleError, UnsupportedError, UsageError, require
+from deepregions.devices import out_of_memory
+from deepregions.errors import (
+    BundleError,
+    DeepregionsError,
+    OutOfMemoryError,
+    UnsupportedError,
+    UsageError,
+    require,
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
 Name = Literal["torch", "onnxruntime", "openvino"]
@@ -41,6 +49,8 @@ class Runtime(Protocol):
 
         Raises:
             UsageError: They are not what the graph takes.
+            OutOfMemoryError: They are too many at once; PyTorch says so by exceptions of its own,
+                and any by a MemoryError, see :func:`~deepregions.devices.out_of_memory`.
         """
 
 
@@ -85,7 +95,7 @@ class OnnxRuntime:
         self.version = str(library.__version__)
         options = library.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = 4  # errors are exceptions
         try:
             self._session = library.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -124,8 +134,7 @@ class OpenVino:
         library = require("openvino", "openvino")
         self.version = metadata.version("openvino")
         core = library.Core()
-        if precision == "bf16" and not _has_bf16(core):
-            raise UnsupportedError("this CPU has no bfloat16", "--precision fp32 runs anywhere")
+        check_precision(self.name, precision)
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -135,6 +144,7 @@ class OpenVino:
             self._model = core.compile_model(str(path), "CPU", hints)
         except RuntimeError as error:
             raise _cannot_load(self, path, error) from error
+        self._request = self._model.create_infer_request()
         self._inputs = [port.any_name for port in self._model.inputs]
         self._outputs = [port.any_name for port in self._model.outputs]
 
@@ -142,11 +152,15 @@ class OpenVino:
         """Answers, see :class:`Runtime`."""
         _check(inputs, self._inputs)
         try:
-            answers = self._model(dict(inputs))
+            # Not infer(): where memory is full, that gives the answers of the batch before, and no
+            # exception (2026.4.1; tests/test_memory.py).
+            self._request.start_async(dict(inputs), share_inputs=True)
+            self._request.wait()
         except RuntimeError as error:
+            self._request = self._model.create_infer_request()  # one that failed stays so
             raise _cannot_run(self, error) from error
         # Copied: OpenVINO writes the next answers to the same place.
-        return {name: np.array(answers[name]) for name in self._outputs}
+        return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
 
 
 def open_file(
@@ -189,6 +203,24 @@ def has_bf16() -> bool:
     )
 
 
+def check_precision(name: str, precision: Precision) -> None:
+    """Checks that a runtime can compute in a precision here.
+
+    Raises:
+        UsageError: It does not, whatever the CPU.
+        UnsupportedError: This CPU has no bfloat16.
+        MissingExtraError: OpenVINO is not installed.
+    """
+    if precision == "fp32":
+        return
+    if name != "openvino":
+        raise UsageError(
+            f"{name} does not compute in {precision} here", "--runtime openvino does, on some CPUs"
+        )
+    if not _has_bf16(require("openvino", "openvino").Core()):
+        raise UnsupportedError("this CPU has no bfloat16", "--precision fp32 runs anywhere")
+
+
 def _has_bf16(core: Any) -> bool:
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -213,7 +245,9 @@ def _cannot_load(runtime: Runtime, path: Path, error: Exception) -> UnsupportedE
     )
 
 
-def _cannot_run(runtime: Runtime, error: Exception) -> UsageError:
+def _cannot_run(runtime: Runtime, error: Exception) -> DeepregionsError:
+    if out_of_memory(error):
+        return OutOfMemoryError(f"{runtime.name} is out of memory: {_line(error)}")
     return UsageError(f"{runtime.name} cannot run these inputs: {_line(error)}")
 
 

@@ -19,8 +19,10 @@ from deepregions.deploy.runtimes import (
     NAMES,
     Arrays,
     Name,
+    Precision,
     Runtime,
     TorchRuntime,
+    check_precision,
     installed,
     open_file,
 )
@@ -95,24 +97,30 @@ def exported(system: System, takes: Kind = "crops", folder: Path | None = None) 
     return path
 
 
-def run_by(name: Name, system: System, folder: Path | None = None) -> Runtime:
+def run_by(
+    name: Name, system: System, folder: Path | None = None, *, precision: Precision = "fp32"
+) -> Runtime:
     """Opens a runtime for a system's graph of crops.
 
     Args:
         name: Which.
         system: On the CPU.
         folder: Where exported files are kept, see :func:`exported`.
+        precision: ``bf16`` is for OpenVINO only.
 
     Raises:
-        UsageError: There is no such runtime.
+        UsageError: There is no such runtime, or it does not compute in that precision.
+        UnsupportedError: This CPU has no bfloat16.
         MissingExtraError: It is not installed.
     """
     if name not in NAMES:
         raise UsageError(f"there is no runtime {name!r}", f"one of {', '.join(NAMES)}, or auto")
+    check_precision(name, precision)
     if name == "torch":
         return TorchRuntime(CropsGraph(system))
     require(name, name)  # before what takes minutes
-    return open_file(name, exported(system, "crops", folder), bundle=digest(system))
+    path = exported(system, "crops", folder)
+    return open_file(name, path, bundle=digest(system), precision=precision)
 
 
 def fastest(
