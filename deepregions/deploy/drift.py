@@ -110,8 +110,9 @@ def measure(reference: Graph, runtime: Runtime, source: Source) -> Drift:
         expected.append(exact.run(inputs)["fused"])
         got.append(runtime.run(inputs)["fused"])
         fake.append(batch.fake.numpy())
-    columns = map(np.concatenate, (expected, got, fake))
-    return compare(*columns, _threshold(exact, reference, source))
+    threshold = _threshold(exact, reference, source)
+    whole = np.concatenate
+    return compare(whole(expected), whole(got), whole(fake), threshold)
 
 
 def compare(expected: Floats, got: Floats, fake: Bools, threshold: float) -> Drift:

@@ -80,7 +80,7 @@ def compare(graph: Graph, path: Path) -> Parity:
 
 def _silent(system: System, answers: list[Arrays]) -> tuple[str, ...]:
     """Returns the names of networks that answer no face at all."""
-    spoke = np.concatenate([each["valid"] for each in answers]).any(0)
+    spoke = np.asarray(np.concatenate([each["valid"] for each in answers]).any(axis=0))
     pairs = zip(system.members, system.cells, strict=True)
     return tuple(member.name for member, cell in pairs if not spoke[cell])
 

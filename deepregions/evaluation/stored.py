@@ -71,7 +71,7 @@ class StoredFaces:
             if self._progress is not None:
                 self._progress(first + len(records), len(rows))
 
-    def _rows(self, part: Part, most: int) -> npt.NDArray[np.int64]:
+    def _rows(self, part: str, most: int) -> npt.NDArray[np.int64]:
         """Rows of a part in the store's order."""
         rows = np.flatnonzero(self._store.splits == part)
         drawn = np.random.default_rng(self._seed).permutation(rows)[:most]
