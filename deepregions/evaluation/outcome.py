@@ -80,6 +80,7 @@ class Outcome:
         grids: By database, its most confident right and wrong decisions as a picture.
         frames: The evaluation parts face by face, where videos have several.
         slices: By attribute, by its value, by database, those people measured.
+        notes: What a reader of the figures should know besides.
     """
 
     scored: Sequence[Scored]
@@ -90,6 +91,7 @@ class Outcome:
     frames: Sequence[Evaluated] = ()
     grids: Mapping[str, Image.Image] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, Mapping[str, Evaluated]]] | None = None
+    notes: Sequence[str] = ()
 
     def chapters(self) -> Iterator[Chapter]:
         """Yields the parts of the report."""

@@ -65,26 +65,26 @@ class Curve:
 
 
 def altered_curve(
-    database: str,
+    unaltered: Evaluated,
     kind: str,
     levels: Sequence[float],
-    score: Callable[[Alteration | None], Scored],
+    score: Callable[[Alteration], Scored],
     settings: Settings,
 ) -> Curve:
     """Measures a database at several levels of an alteration.
 
     Args:
-        database: Its name.
+        unaltered: The database as it is, measured.
         kind: Of alteration.
         levels: How strong.
-        score: Scores its evaluation part, altered or as it is.
+        score: Scores its evaluation part, altered.
         settings: How it is measured.
     """
-    names, points = [UNALTERED], [evaluate([score(None)], settings)[0]]
+    names, points = [UNALTERED], [unaltered]
     for level in levels:
         names.append(f"{level:g}")
         points.append(evaluate([score(Alteration(kind, level))], settings)[0])
-    return Curve(database, kind, tuple(names), tuple(points))
+    return Curve(unaltered.database, kind, tuple(names), tuple(points))
 
 
 def frame_curve(scored: Scored, settings: Settings) -> Curve | None:
