@@ -36,6 +36,7 @@ from deepregions.evaluation.protocols import (
 )
 from deepregions.evaluation.robustness import FRAMES, Curve, altered_curve, frame_curve
 from deepregions.evaluation.scoring import StoreScorer
+from deepregions.evaluation.seen import notes_on_manipulations
 from deepregions.evaluation.stored import Stored
 from deepregions.fusion import Kind
 from deepregions.scores import ScoreTable
@@ -110,7 +111,10 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
         grids=_grids(scorer, stores, scored, evaluated),
         frames=frames,
         slices=_slices(scored, evaluated, attributes, settings),
-        notes=[note for each in request.stored for note in each.notes(stores)],
+        notes=[
+            *(note for each in request.stored for note in each.notes(stores)),
+            *notes_on_manipulations(scorer.system.members, plain),
+        ],
     )
 
 
