@@ -190,7 +190,7 @@ class Outcome:
             str(region): {
                 s.detector
                 if s.trained_on in ("", each.database)
-                else s.name.replace(str(region), ""): _interval(each.estimate(s, AUC))
+                else f"{s.detector} ({s.trained_on})": _interval(each.estimate(s, AUC))
                 for s in networks
                 if s.region == region
             }

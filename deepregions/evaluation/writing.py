@@ -88,7 +88,7 @@ def summary(outcome: Outcome) -> str:
         if auc.coverage < 1:
             words += f". {1 - auc.coverage:.1%} got no verdict"
         paragraphs.append(f"{words}.")
-    paragraphs += [f"{note}." for note in outcome.notes]
+    paragraphs += [f"{note[:1].upper()}{note[1:]}." for note in outcome.notes]
     return "\n\n".join(paragraphs)
 
 
