@@ -288,7 +288,7 @@ class Outcome:
         tables, drawings = [], []
         for curve in self.curves:
             tables.append(curve.table(AUC))
-            shown = self._shown(curve.points[0])
+            shown = self._shown(curve.measured[0])
             lines = {}
             for system in shown:
                 each = curve.estimates(system, AUC)
