@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from deepregions.errors import UsageError
+
+Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 TrackRule = Literal["mean", "median", "top"]
 InputRule = Literal["highest", "main", "mean"]
@@ -92,3 +98,53 @@ class Aggregation:
             return max(scored, key=lambda track: track[0])[1]
         values = [value for _, value in scored]
         return max(values) if self.input == "highest" else math.fsum(values) / len(values)
+
+    def over_videos(self, video: Numbers, track: Numbers, log_odds: Floats, count: int) -> Floats:
+        """Returns what :meth:`over_faces` and :meth:`over_tracks` make of many videos at once.
+
+        Args:
+            video: (N,) of each face the number of its video, from 0.
+            track: (N,) its track in the video.
+            log_odds: (N,) float64, NaN for none.
+            count: How many videos there are, V.
+
+        Returns:
+            (V,) log-odds, NaN where no face of a video has any.
+        """
+        there = np.flatnonzero(~np.isnan(log_odds))
+        tracks = self._tracks(video[there], track[there], log_odds[there])
+        return self._videos(*tracks, count)
+
+    def _tracks(
+        self, video: Numbers, track: Numbers, logits: Floats
+    ) -> tuple[Numbers, Numbers, Floats]:
+        """Returns of each track its video, how many faces it has, and its log-odds."""
+        order = np.lexsort((-logits, track, video))
+        video, track, logits = video[order], track[order], logits[order]
+        fresh = np.ones(len(order), dtype=np.bool_)
+        fresh[1:] = (video[1:] != video[:-1]) | (track[1:] != track[:-1])
+        start = np.flatnonzero(fresh)
+        size = np.diff(start, append=len(order))
+        if self.track == "median":
+            value = (logits[start + (size - 1) // 2] + logits[start + size // 2]) / 2
+        else:
+            kept = size
+            if self.track == "top":
+                kept = np.maximum(1, np.ceil(self.share * size - 1e-9).astype(np.int64))
+            unit = np.cumsum(fresh) - 1
+            used = np.arange(len(order)) - start[unit] < kept[unit]
+            value = np.bincount(unit, logits * used, len(start)) / kept
+        return video[start], size, value
+
+    def _videos(self, video: Numbers, size: Numbers, value: Floats, count: int) -> Floats:
+        """Returns the log-odds of each of ``count`` videos; tracks are sorted by video."""
+        result = np.full(count, np.nan)
+        if self.input == "mean":
+            number = np.bincount(video, minlength=count)
+            with np.errstate(invalid="ignore"):
+                return np.asarray(np.bincount(video, value, count) / number, dtype=np.float64)
+        # The best of each video is put first, the earlier track of equals; then firsts are taken.
+        order = np.lexsort((-value if self.input == "highest" else -size, video))
+        chosen, place = np.unique(video[order], return_index=True)
+        result[chosen] = value[order][place]
+        return result

@@ -11,22 +11,21 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jsonargparse import ArgumentParser
 
 from deepregions.calibration import Kind as CalibrationKind
 from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
-from deepregions.evaluation.scoring import StoreScorer
+from deepregions.evaluation.scoring import StoreScorer, scores_of
 from deepregions.fusion import Kind
 from deepregions.fusion.validation import CrossValidated, compare, train_calibrated
 from deepregions.scores import ScoreTable
-from deepregions.system import Member, System
+from deepregions.system import Member
 from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
 
 _PART = "val"
@@ -150,44 +149,6 @@ def train_bundle(
     fusion, calibrated, own = train_calibrated(options.kind, development, **common)
     others = compare([kind for kind in _COMPARED if kind != options.kind], development, **common)
     return Bundle(tuple(chosen), fusion, calibrated), [own, *others]
-
-
-def scores_of(table: ScoreTable, members: Sequence[Member]) -> ScoreTable:
-    """Returns a table with the rows and columns of a system of some of its networks.
-
-    Args:
-        table: Scores, which say which networks they are of.
-        members: Some of these networks.
-
-    Raises:
-        UsageError: There are no scores of one, or they are of other weights of the same name.
-    """
-    system = System(members)
-    logits = np.full((len(table), len(system.rows), len(system.regions)), np.nan)
-    known = table.origin.models
-    for member, (row, column) in zip(members, system.cells, strict=True):
-        name = f"{member.detector.name}.{member.database}"
-        name = name if name in table.detectors else member.detector.name
-        if (
-            member.name not in known
-            or name not in table.detectors
-            or member.region not in table.regions
-        ):
-            raise UsageError(
-                f"there are no scores of {member.name}",
-                f"the scores are of: {', '.join(sorted(known)) or 'networks they do not name'}",
-            )
-        if known[member.name] != member.sha256:
-            raise UsageError(
-                f"the scores are of another {member.name} than the bundle's (SHA-256 differs)",
-                "score the store again with this bundle",
-            )
-        place = table.detectors.index(name), table.regions.index(member.region)
-        logits[:, row, column] = table.log_odds[:, *place]
-    origin = replace(table.origin, models={member.name: member.sha256 for member in members})
-    return replace(
-        table, origin=origin, detectors=system.rows, regions=system.regions, log_odds=logits
-    )
 
 
 def chosen_members(members: Sequence[Member], options: FusionOptions) -> list[Member]:

@@ -14,14 +14,17 @@ import torch
 from networks import member, xception
 from sklearn.metrics import roc_auc_score
 
+from deepregions.aggregation import Aggregation
+from deepregions.calibration import Calibration, Development
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceRecord, FaceStore, create_store
 from deepregions.data.toy import write_toy_store
 from deepregions.detectors import DSPFWA
 from deepregions.errors import UsageError
 from deepregions.evaluation.running import read_attributes
+from deepregions.fusion import MaxFusion
 from deepregions.types import Region
-from deepregions.weights.bundle import save_bundle
+from deepregions.weights.bundle import load_bundle, save_bundle
 
 LOOSE = ["--gates.min_size", "0", "--gates.min_sharpness", "0", "--device", "cpu"]
 
@@ -143,6 +146,83 @@ def test_a_second_run_scores_nothing_and_says_the_same(
     after = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]
     for database, systems in after.items():
         assert systems == {name: before[database][name] for name in systems}
+
+
+def test_a_bundles_own_fusion_and_calibration_are_measured_as_stored(
+    made: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same fusion found again here, on the same development part, is the yardstick."""
+    scores, fused = evaluated / "scores" / "one.parquet", tmp_path / "fused"
+    words = ["fit", "--fusion.kind", "logistic", "--bundle", str(made / "bundle-one")]
+    assert run([*words, "--scores", str(scores), "--out", str(fused)]) == 0
+    shutil.copytree(evaluated / "scores", tmp_path / "out" / "scores")
+    capsys.readouterr()
+    # its networks are in a bundle of their own too, and are scored once
+    more = ["--fusions", "logistic", "--bundle", str(made / "bundle-one"), str(fused)]
+    assert evaluate(made, tmp_path / "out", *more, str(made / "bundle-two")) == 0
+    assert "as stored" not in capsys.readouterr().err  # found on the very store
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    stored = "bundle fused: logistic regression on scaled log-odds (one)"
+    for database in ("one", "two"):
+        systems = found["databases"][database]
+        for part in ("threshold", "measures"):
+            assert systems[stored][part] == systems["all: logistic regression (one)"][part]
+        assert systems[stored]["measures"]["llr"]["cllr"]["value"] is not None
+    assert found["notes"] == []
+
+    # of one region its fusion does not speak
+    only = ["--fusions", "mean", "--region", "eyes", "--bundle", str(fused)]
+    assert evaluate(made, tmp_path / "out", *only, stores="one") == 0
+    assert "the fusion of" in capsys.readouterr().err
+    systems = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]["one"]
+    assert not any(name.startswith("bundle") for name in systems)
+
+
+def test_it_is_said_that_a_stored_calibration_is_of_another_store(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = FaceStore(made / "one").fingerprint[:12]
+    about = Development("one", "f00d" * 16, "val", 7, 6, {}, None, {"folds": 5, "by": "people"})
+    rule = Aggregation().track_name
+    values = {"slope": 0.5, "offset": -0.25}
+    members = load_bundle(made / "bundle-two").members
+    fused, out = tmp_path / "fused", tmp_path / "out"
+    words = ["evaluate", "--bundle", str(fused), "--store", str(made / "one"), *LOOSE]
+    words += ["--out", str(out), "--rounds", "0", "--fusions", "mean"]
+    name = "bundle fused: mean of log-odds (two)"
+    for of, said in (
+        (
+            about,
+            f"another store of one (f00df00df00d) than is evaluated here ({here})",
+        ),
+        (replace(about, database="three"), "three (f00df00df00d), which is not evaluated here"),
+    ):
+        calibration = Calibration("logistic", values, -3.0, 2.0, rule, of)
+        save_bundle(members, fused, calibration=calibration)
+        assert run(words) == 0
+        assert said in capsys.readouterr().err.replace("\n", " ")
+        found = json.loads((out / "results.json").read_text())
+        assert said in found["notes"][0]
+        assert said in (out / "index.html").read_text().replace("\n", " ")
+        measures = found["databases"]["one"][name]["measures"]
+        videos: dict[str, list[dict[str, Any]]] = {}
+        for row in pq.read_table(out / "scores" / "one.parquet").to_pylist():
+            if row["split"] == "test":
+                videos.setdefault(row["video"], []).append(row)
+        odds = np.array([np.mean([row["log_odds"] for row in v]) for v in videos.values()])
+        fake = np.array([v[0]["label"] == 1 for v in videos.values()])
+        llr = np.clip(0.5 * odds - 0.25, -3, 2)
+        cost = np.log2(1 + np.exp(np.where(fake, -llr, llr)))
+        assert measures["llr"]["cllr"]["value"] == pytest.approx(
+            (cost[fake].mean() + cost[~fake].mean()) / 2, abs=1e-4
+        )
+    save_bundle(members, fused, calibration=replace(calibration, rule="median"))
+    assert run(words) == 0
+    found = json.loads((out / "results.json").read_text())["databases"]["one"][name]
+    assert "llr" not in found["measures"]  # it is for another rule over faces
+    save_bundle(members, fused, fusion=MaxFusion())
+    assert run(words) == 0
+    assert "does not say on which store" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_one_class_only_is_exit_4(

@@ -23,7 +23,8 @@ from deepregions.data.store import FaceStore
 from deepregions.data.toy import write_toy_store
 from deepregions.detectors import Capsule
 from deepregions.errors import UsageError
-from deepregions.fusing import FusionOptions, asks_for_fusion, scores_of, train_bundle
+from deepregions.evaluation.scoring import scores_of
+from deepregions.fusing import FusionOptions, asks_for_fusion, train_bundle
 from deepregions.fusion import FusionHead, LogisticFusion
 from deepregions.scores import ScoreTable
 from deepregions.system import Member

@@ -26,7 +26,7 @@ from deepregions.deploy.graph import CropsGraph
 from deepregions.deploy.parity import given as inputs_of
 from deepregions.deploy.runtimes import OpenVino, has_bf16, open_file
 from deepregions.errors import ExportError, UndefinedMetricError, UnsupportedError, UsageError
-from deepregions.evaluation.stored import StoredFaces
+from deepregions.evaluation.store_faces import FacesOfStore
 from deepregions.system import System
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
@@ -92,23 +92,23 @@ def test_drift_is_what_scikit_learn_finds(faces: list[tuple[int, int, bool]]) ->
 
 def test_a_store_gives_some_of_its_faces_and_always_the_same(store: FaceStore) -> None:
     told: list[tuple[int, int]] = []
-    source = StoredFaces(store, most=10, batch_size=4, progress=lambda *x: told.append(x))
+    source = FacesOfStore(store, most=10, batch_size=4, progress=lambda *x: told.append(x))
     batches = list(source.faces("test"))
     assert [len(each.image) for each in batches] == [4, 4, 2]
     assert told == [(4, 10), (8, 10), (10, 10)]
-    again = list(StoredFaces(store, most=10, batch_size=4).faces("test"))
+    again = list(FacesOfStore(store, most=10, batch_size=4).faces("test"))
     assert all(torch.equal(a.image, b.image) for a, b in zip(batches, again, strict=True))
-    other = list(StoredFaces(store, most=10, batch_size=4, seed=1).faces("test"))
+    other = list(FacesOfStore(store, most=10, batch_size=4, seed=1).faces("test"))
     assert not all(torch.equal(a.image, b.image) for a, b in zip(batches, other, strict=True))
     rows = np.flatnonzero(store.splits == "test")
-    (whole,) = StoredFaces(store, batch_size=99).faces("test")
+    (whole,) = FacesOfStore(store, batch_size=99).faces("test")
     assert whole.fake.tolist() == (store.labels[rows] == 1).tolist()
 
 
 def test_int8_is_of_the_convolutions_alone(store: FaceStore, tmp_path: Path) -> None:
     path, made = tmp_path / "m.onnx", system()
     found = export(
-        made, path, takes="crops", precision="int8", source=StoredFaces(store), allow_drift=True
+        made, path, takes="crops", precision="int8", source=FacesOfStore(store), allow_drift=True
     )
     assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
     model = onnx.load(path)
@@ -126,7 +126,7 @@ def test_int8_is_of_the_convolutions_alone(store: FaceStore, tmp_path: Path) -> 
     assert facts["ranges"]["store"] == "test" and facts["ranges"]["at_most"] == 128
     assert facts["ranges"]["fingerprint"] == store.fingerprint
     assert facts["drift"]["faces"] == 16 and facts["drift"]["auc"] == found.drift.auc
-    batch = next(StoredFaces(store).faces("test"))
+    batch = next(FacesOfStore(store).faces("test"))
     inputs = inputs_of(CropsGraph(made), batch.image, batch.landmarks)
     with torch.inference_mode():
         expected = made(batch.image, batch.landmarks)
@@ -202,7 +202,7 @@ def test_what_cannot_be_measured_is_named(
 def test_bf16_is_measured_by_openvino(
     store: FaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = StoredFaces(store)
+    source = FacesOfStore(store)
     path = tmp_path / "m.onnx"
     with pytest.raises(UsageError, match=r"for files that take crops.*--crops-in"):
         export(system(), path, precision="bf16", source=source)

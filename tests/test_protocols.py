@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from deepregions.aggregation import Aggregation
 from deepregions.errors import UndefinedMetricError, UsageError
+from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.comparisons import (
     across_tables,
@@ -27,6 +28,7 @@ from deepregions.evaluation.comparisons import (
 from deepregions.evaluation.delong import delong
 from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, EER, WORST_APCER
 from deepregions.evaluation.protocols import Scored, Settings, System, evaluate
+from deepregions.evaluation.robustness import UNALTERED, altered_curve
 from deepregions.evaluation.tables import Table, to_csv, to_latex, to_markdown
 from deepregions.metrics import equal_error_rate as eer_of_training
 from deepregions.scores import Origin, ScoreTable, make_table
@@ -406,3 +408,23 @@ def test_all_tables_are_written_in_all_formats(level: Any) -> None:
 def test_the_same_seed_gives_the_same_tables() -> None:
     one, two = (to_csv(all_tables([scored()], QUICK)) for _ in range(2))
     assert one == two
+
+
+def test_a_level_at_which_nothing_can_be_judged_is_a_gap_in_its_curve() -> None:
+    """So much blur that the gates refuse every face: the other levels still count."""
+    whole = scored()
+    lost = replace(whole.table, status=np.full(len(whole.table), "low_quality", dtype=object))
+
+    def score(alteration: Alteration) -> Scored:
+        return whole if alteration.level < 2 else replace(whole, table=lost)
+
+    (unaltered,) = evaluate([whole], QUICK)
+    curve = altered_curve(unaltered, "blur", (1, 2), score, QUICK)
+    first, same, gap = curve.estimates(ENTIRE, AUC)
+    assert first.value == same.value is not None
+    assert gap.value is None
+    assert "no verdict" in gap.reason
+    table = curve.table(AUC)
+    assert table.columns == (UNALTERED, "1", "2")
+    assert "no verdict" in to_csv([table])
+    assert len(curve.measured) == 2

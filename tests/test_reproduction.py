@@ -161,6 +161,34 @@ def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks that children inherit")
+def test_a_step_that_a_killed_run_has_left_is_waited_for(tmp_path: Path) -> None:
+    """SIGKILL of the run alone: its step goes on, and is not begun a second time beside it."""
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "from test_reproduction import toy; from deepregions.reproduction.running import Study\n"
+        "out = Path(sys.argv[1])\n"
+        "Study([toy(out, 'a')], out, ['cpu'], lambda s, w: print(w, flush=True)).run()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), str(ROOT / "tests")],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun on cpu\n"
+        while not (tmp_path / "logs" / "prepare" / "a.log").exists():
+            time.sleep(0.01)
+        time.sleep(0.2)  # the child is there; it takes seconds to begin
+        process.kill()
+    told: list[str] = []
+    steps = [toy(tmp_path, "a"), toy(tmp_path, "b")]
+    study = Study(steps, tmp_path, ["cpu"], lambda s, w: told.append(f"{s.name}: {w}"))
+    study.run()
+    assert told[0].startswith("prepare/a: waits for")
+    assert told[1:] == ["prepare/b: begun on cpu", "prepare/b: finished"]
+
+
 def test_a_dry_run_shows_every_step_and_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def evaluate(
 ) -> int:
     """Measures networks and their fusions within and across databases.
 
+    A bundle's own fusion and calibration are measured too, as they are stored.
     Every face of the development and evaluation parts of the stores is scored once; scores are
     kept in OUT/scores by network and store, so that a run that was stopped goes on where it was.
     Thresholds, fusions and calibrations are found on the development part of what networks were
@@ -66,6 +67,8 @@ def evaluate(
         batch_size: How many faces are scored at once.
         json: Print what results.json holds, instead of tables.
     """
+    from dataclasses import replace
+
     from deepregions.commands import checks
     from deepregions.data.store import FaceStore
     from deepregions.errors import UsageError
@@ -74,9 +77,10 @@ def evaluate(
     from deepregions.evaluation.robustness import FRAMES
     from deepregions.evaluation.running import Request, run
     from deepregions.evaluation.scoring import StoreScorer
+    from deepregions.evaluation.stored import stored_systems
     from deepregions.evaluation.writing import write_outcome
     from deepregions.fusion import KINDS
-    from deepregions.weights.selection import Choice, choose_members
+    from deepregions.weights.selection import Choice, choose_bundles, distinct
 
     checks.positive(batch_size=batch_size)
     kinds = [kind for kind in KINDS if kind in (fusions or set(KINDS) - {"max"})]
@@ -88,15 +92,13 @@ def evaluate(
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "name a folder")
     wanted = robustness or []
-    request = Request(
-        Settings(level, rules, rounds, seed, confidence),
-        kinds,
-        [*LEVELS, FRAMES] if "all" in wanted else wanted,
-        attributes,
-    )
+    settings = Settings(level, rules, rounds, seed, confidence)
+    request = Request(settings, kinds, [*LEVELS, FRAMES] if "all" in wanted else wanted, attributes)
     stores = [FaceStore(path) for path in store]
     choice = Choice.named(detector=detector, region=region, database=database)
-    members = choose_members(choice, bundle, models)
+    bundles = choose_bundles(choice, bundle, models)
+    request = replace(request, stored=stored_systems(bundles))
+    members = distinct(member for each in bundles.values() for member in each)
     with checks.counted("scoring") as show:
         scorer = StoreScorer(
             members,
@@ -109,6 +111,8 @@ def evaluate(
         outcome = run(scorer, stores, request)
     for each in outcome.scored:
         each.table.write(out / "scores" / f"{each.database}.parquet")
+    notes = [note for each in bundles.values() for note in each.notes]
+    outcome = replace(outcome, notes=(*notes, *outcome.notes))
     page = write_outcome(outcome, out, _facts(members, stores, request, gates))
     _show(outcome, page, as_json=json)
     return 0
@@ -168,4 +172,6 @@ def _show(outcome: Any, page: Path, *, as_json: bool) -> None:
             name = escape(printable(system.name))
             table.add_row(name, told(auc), told(eer), str(auc.n))
         console.print(table)
+    for note in outcome.notes:
+        sys.stderr.write(f"deepregions: {printable(note)}\n")
     sys.stdout.write(f"{page}\n")

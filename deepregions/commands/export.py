@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepregions.deploy.export import Precision
-    from deepregions.evaluation.stored import StoredFaces
+    from deepregions.evaluation.store_faces import FacesOfStore
     from deepregions.weights.selection import Choice
 
 
@@ -85,11 +85,11 @@ def export(
     return 0
 
 
-def _faces(store: Path, most: int, show: Callable[[int, int, int], None]) -> StoredFaces:
+def _faces(store: Path, most: int, show: Callable[[int, int, int], None]) -> FacesOfStore:
     from deepregions.data.store import FaceStore
-    from deepregions.evaluation.stored import StoredFaces
+    from deepregions.evaluation.store_faces import FacesOfStore
 
-    return StoredFaces(
+    return FacesOfStore(
         FaceStore(store), most=most, progress=lambda done, total: show(done, total, done)
     )
 

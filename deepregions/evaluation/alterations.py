@@ -27,7 +27,7 @@ LEVELS: Mapping[str, tuple[float, ...]] = {
     "jpeg": (90, 70, 50, 30),  # quality
     "h264": (18, 23, 30, 40),  # CRF: FaceForensics++ has 23 and 40
     "resize": (0.75, 0.5, 0.25),  # of the side; enlarged again
-    "blur": (1, 2, 4),  # standard deviation, in hundredths of the picture's longer side
+    "blur": (0.25, 0.5, 1),  # standard deviation, in hundredths of the picture's longer side
     "noise": (2, 5, 10),  # standard deviation, grey values
     "gamma": (0.5, 0.75, 1.5, 2.0),  # exponent
 }

@@ -14,6 +14,7 @@ from typing import Any
 from deepregions.calibration import Calibration
 from deepregions.errors import UsageError
 from deepregions.evaluation.protocols import DEVELOPMENT, Scored, System
+from deepregions.evaluation.stored import Stored
 from deepregions.fusion import (
     Fusion,
     Kind,
@@ -155,22 +156,39 @@ def calibrate_networks(
     return found
 
 
-def with_fusions(scored: Sequence[Scored], made: Sequence[Made]) -> list[Scored]:
-    """Returns databases with what each fusion says of their faces."""
-    several = len({each.trained_on for each in made}) > 1
+def with_fusions(
+    scored: Sequence[Scored], made: Sequence[Made], stored: Sequence[Stored] = ()
+) -> list[Scored]:
+    """Returns databases with what each fusion says of their faces.
+
+    Args:
+        scored: The databases.
+        made: Fusions that were found here.
+        stored: And those of bundles.
+    """
+    several = len({system.trained_on for each in scored for system in each.systems}) > 1
     return [
         Scored(
             each.database,
             each.table,
             {
-                f"{one.recipe.label}.{one.trained_on}" if several else one.recipe.label: fuse_table(
+                _named(one.recipe.label, one.trained_on, several): fuse_table(
                     one.fusion, each.table
                 )
                 for one in made
+            }
+            | {
+                _named(one.system.detector, one.trained_on, several): one.log_odds(each.table)
+                for one in stored
             },
         )
         for each in scored
     ]
+
+
+def _named(label: str, trained_on: str, several: bool) -> str:
+    """A fusion's name as :class:`Scored` has it."""
+    return f"{label}.{trained_on}" if several and trained_on else label
 
 
 def development_parts(scored: Sequence[Scored]) -> dict[str, ScoreTable]:

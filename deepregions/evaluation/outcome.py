@@ -80,6 +80,7 @@ class Outcome:
         grids: By database, its most confident right and wrong decisions as a picture.
         frames: The evaluation parts face by face, where videos have several.
         slices: By attribute, by its value, by database, those people measured.
+        notes: What a reader of the figures should know besides.
     """
 
     scored: Sequence[Scored]
@@ -90,6 +91,7 @@ class Outcome:
     frames: Sequence[Evaluated] = ()
     grids: Mapping[str, Image.Image] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, Mapping[str, Evaluated]]] | None = None
+    notes: Sequence[str] = ()
 
     def chapters(self) -> Iterator[Chapter]:
         """Yields the parts of the report."""
@@ -188,7 +190,7 @@ class Outcome:
             str(region): {
                 s.detector
                 if s.trained_on in ("", each.database)
-                else s.name.replace(str(region), ""): _interval(each.estimate(s, AUC))
+                else f"{s.detector} ({s.trained_on})": _interval(each.estimate(s, AUC))
                 for s in networks
                 if s.region == region
             }
@@ -286,7 +288,7 @@ class Outcome:
         tables, drawings = [], []
         for curve in self.curves:
             tables.append(curve.table(AUC))
-            shown = self._shown(curve.points[0])
+            shown = self._shown(curve.measured[0])
             lines = {}
             for system in shown:
                 each = curve.estimates(system, AUC)

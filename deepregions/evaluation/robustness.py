@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deepregions.errors import UndefinedMetricError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.measures import Measure
@@ -37,21 +38,30 @@ class Curve:
         database: Its name.
         kind: Of alteration, a key of :data:`AXES`.
         levels: K names, the first is :data:`UNALTERED` or the fewest frames.
-        points: K times the database, measured.
+        points: K times the database, measured; or why it cannot be, such as that no face is left
+            that is sharp enough to be judged.
     """
 
     database: str
     kind: str
     levels: tuple[str, ...]
-    points: tuple[Evaluated, ...]
+    points: tuple[Evaluated | str, ...]
+
+    @property
+    def measured(self) -> list[Evaluated]:
+        """Those points that could be measured."""
+        return [point for point in self.points if not isinstance(point, str)]
 
     def estimates(self, system: System, measure: Measure) -> list[Estimate]:
-        """Returns a system's figure at each level."""
-        return [point.estimate(system, measure) for point in self.points]
+        """Returns a system's figure at each level, or why there is none."""
+        return [
+            Estimate.none(point) if isinstance(point, str) else point.estimate(system, measure)
+            for point in self.points
+        ]
 
     def table(self, measure: Measure) -> Table:
         """Returns a measure of all systems at all levels."""
-        systems = self.points[0].systems
+        systems = self.measured[0].systems
         cells = [self.estimates(system, measure) for system in systems]
         return Table(
             f"{measure.title} on {self.database}, {AXES[self.kind]}",
@@ -65,26 +75,34 @@ class Curve:
 
 
 def altered_curve(
-    database: str,
+    unaltered: Evaluated,
     kind: str,
     levels: Sequence[float],
-    score: Callable[[Alteration | None], Scored],
+    score: Callable[[Alteration], Scored],
     settings: Settings,
 ) -> Curve:
     """Measures a database at several levels of an alteration.
 
     Args:
-        database: Its name.
+        unaltered: The database as it is, measured.
         kind: Of alteration.
         levels: How strong.
-        score: Scores its evaluation part, altered or as it is.
+        score: Scores its evaluation part, altered.
         settings: How it is measured.
     """
-    names, points = [UNALTERED], [evaluate([score(None)], settings)[0]]
+    names: list[str] = [UNALTERED]
+    points: list[Evaluated | str] = [unaltered]
     for level in levels:
         names.append(f"{level:g}")
-        points.append(evaluate([score(Alteration(kind, level))], settings)[0])
-    return Curve(database, kind, tuple(names), tuple(points))
+        points.append(_measured(score(Alteration(kind, level)), settings))
+    return Curve(unaltered.database, kind, tuple(names), tuple(points))
+
+
+def _measured(scored: Scored, settings: Settings) -> Evaluated | str:
+    try:
+        return evaluate([scored], settings)[0]
+    except UndefinedMetricError as error:
+        return str(error)
 
 
 def frame_curve(scored: Scored, settings: Settings) -> Curve | None:
@@ -94,12 +112,12 @@ def frame_curve(scored: Scored, settings: Settings) -> Curve | None:
     counts = [count for count in COUNTS if count < most] + [int(most)]
     if len(counts) < 2:
         return None
-    points = []
+    points: list[Evaluated | str] = []
     for count in counts:
         rows = first_frames(table, count)
         fused = {name: values[rows] for name, values in scored.fused.items()}
         part = replace(scored, table=table.select(rows), fused=fused)
-        points.append(evaluate([part], settings)[0])
+        points.append(_measured(part, settings))
     return Curve(scored.database, FRAMES, tuple(map(str, counts)), tuple(points))
 
 

@@ -36,6 +36,8 @@ from deepregions.evaluation.protocols import (
 )
 from deepregions.evaluation.robustness import FRAMES, Curve, altered_curve, frame_curve
 from deepregions.evaluation.scoring import StoreScorer
+from deepregions.evaluation.seen import notes_on_manipulations
+from deepregions.evaluation.stored import Stored
 from deepregions.fusion import Kind
 from deepregions.scores import ScoreTable
 from deepregions.types import Region
@@ -50,12 +52,14 @@ class Request:
         fusions: Which kinds of fusion are tried.
         robustness: Which alterations, keys of ``LEVELS``, or ``frames``.
         attributes: A CSV file with a column ``identity``, and one for each attribute of people.
+        stored: Bundles' own fusions and calibrations, of networks that are scored.
     """
 
     settings: Settings
     fusions: Sequence[Kind]
     robustness: Sequence[str] = ()
     attributes: Path | None = None
+    stored: Sequence[Stored] = ()
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.robustness if kind not in (*LEVELS, FRAMES)]
@@ -88,10 +92,10 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
         for store in stores
     ]
     made = _fusions(scorer, plain, request.fusions)
-    scored = with_fusions(plain, made)
+    scored = with_fusions(plain, made, request.stored)
     settings = request.settings
     evaluated = evaluate(scored, settings)
-    calibrations = _calibrations(scorer, plain, made)
+    calibrations = _calibrations(scorer, plain, made, request)
     several = any(len(set(each.table.video)) < len(each.table) for each in scored)
     frames = (
         evaluate(scored, replace(settings, level="frame"))
@@ -103,10 +107,14 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
         settings=settings,
         evaluated=evaluated,
         calibrated=[calibrate_trials(each, calibrations) for each in evaluated],
-        curves=_curves(scorer, stores, scored, made, request),
+        curves=_curves(scorer, stores, scored, evaluated, made=made, request=request),
         grids=_grids(scorer, stores, scored, evaluated),
         frames=frames,
         slices=_slices(scored, evaluated, attributes, settings),
+        notes=[
+            *(note for each in request.stored for note in each.notes(stores)),
+            *notes_on_manipulations(scorer.system.members, plain),
+        ],
     )
 
 
@@ -129,12 +137,14 @@ def _fusions(scorer: StoreScorer, plain: Sequence[Scored], kinds: Sequence[Kind]
 
 
 def _calibrations(
-    scorer: StoreScorer, plain: Sequence[Scored], made: Sequence[Made]
+    scorer: StoreScorer, plain: Sequence[Scored], made: Sequence[Made], request: Request
 ) -> Mapping[System, Calibration | str]:
     found = calibrate_networks(plain[0].table, _rows(scorer), development_parts(plain))
     for one in made:
         system = System(one.recipe.label, None, one.trained_on)
         found[system] = one.calibration or one.reason
+    for stored in request.stored:
+        found[stored.system] = stored.calibration(request.settings.rule.track_name)
     return found
 
 
@@ -142,25 +152,28 @@ def _curves(
     scorer: StoreScorer,
     stores: Sequence[FaceStore],
     scored: Sequence[Scored],
+    evaluated: Sequence[Evaluated],
+    *,
     made: Sequence[Made],
     request: Request,
 ) -> list[Curve]:
+    measured = {each.database: each for each in evaluated}
     curves = []
     for store, each in zip(stores, scored, strict=True):
-        if not bool((each.table.split == EVALUATION).any()):
+        if each.database not in measured:
             continue
 
-        def score(alteration: Alteration | None, store: FaceStore = store) -> Scored:
+        def score(alteration: Alteration, store: FaceStore = store) -> Scored:
             table = scorer.score(store, (EVALUATION,), alteration)
-            return with_fusions([Scored(store.info.database, table)], made)[0]
+            return with_fusions([Scored(store.info.database, table)], made, request.stored)[0]
 
         for kind in request.robustness:
             if kind == FRAMES:
                 curve = frame_curve(_part(each), request.settings)
                 curves += [] if curve is None else [curve]
             else:
-                levels = LEVELS[kind]
-                curves.append(altered_curve(each.database, kind, levels, score, request.settings))
+                known, levels = measured[each.database], LEVELS[kind]
+                curves.append(altered_curve(known, kind, levels, score, request.settings))
     return curves
 
 

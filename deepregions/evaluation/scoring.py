@@ -23,7 +23,7 @@ from deepregions.analysis.results import GRAVEST
 from deepregions.analysis.scoring import Found, Score, Scorer
 from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.devices import choose_device
-from deepregions.errors import UnreadableError
+from deepregions.errors import UnreadableError, UsageError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.faces.landmarks import Face
 from deepregions.faces.thresholds import Gates
@@ -203,6 +203,44 @@ class StoreScorer:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             column.write(file)
+
+
+def scores_of(table: ScoreTable, members: Sequence[Member]) -> ScoreTable:
+    """Returns a table with the rows and columns of a system of some of its networks.
+
+    Args:
+        table: Scores, which say which networks they are of.
+        members: Some of these networks.
+
+    Raises:
+        UsageError: There are no scores of one, or they are of other weights of the same name.
+    """
+    system = System(members)
+    logits = np.full((len(table), len(system.rows), len(system.regions)), np.nan)
+    known = table.origin.models
+    for member, (row, column) in zip(members, system.cells, strict=True):
+        name = f"{member.detector.name}.{member.database}"
+        name = name if name in table.detectors else member.detector.name
+        if (
+            member.name not in known
+            or name not in table.detectors
+            or member.region not in table.regions
+        ):
+            raise UsageError(
+                f"there are no scores of {member.name}",
+                f"the scores are of: {', '.join(sorted(known)) or 'networks they do not name'}",
+            )
+        if known[member.name] != member.sha256:
+            raise UsageError(
+                f"the scores are of another {member.name} than the bundle's (SHA-256 differs)",
+                "score the store again with this bundle",
+            )
+        place = table.detectors.index(name), table.regions.index(member.region)
+        logits[:, row, column] = table.log_odds[:, *place]
+    origin = replace(table.origin, models={member.name: member.sha256 for member in members})
+    return replace(
+        table, origin=origin, detectors=system.rows, regions=system.regions, log_odds=logits
+    )
 
 
 def _of(member: Member, origin: Origin) -> Origin:

@@ -1,87 +1,97 @@
-"""Faces of a store on which an exported file is quantised and checked."""
+"""Systems that were fused and calibrated before: what a bundle holds, measured as it is.
+
+Beside the fusions that an evaluation finds for itself, which have seen the development parts of
+the very stores that are evaluated, such a system is what ``deepregions detect`` uses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from deepregions.data.store import FaceStore, decode_image
-from deepregions.deploy.drift import Faces, Part
-from deepregions.errors import UndefinedMetricError
-from deepregions.evaluation.protocols import EVALUATION
-from deepregions.faces.patches import stack
-
-Progress = Callable[[int, int], None]
+from deepregions.calibration import Calibration
+from deepregions.data.store import FaceStore
+from deepregions.evaluation.protocols import System
+from deepregions.evaluation.scoring import scores_of
+from deepregions.fusion import MeanFusion, fuse_table
+from deepregions.ranking import Floats
+from deepregions.scores import ScoreTable
+from deepregions.weights.bundle import Bundle
 
 
-class StoredFaces:
-    """Draws faces from a store; a :class:`~deepregions.deploy.drift.Source`.
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A bundle's networks with its own fusion and calibration.
 
-    Args:
-        store: The store.
-        most: How many faces of a part are looked at, at most.
-        batch_size: How many at once.
-        seed: Of what is drawn.
-        progress: Told how many faces of a part are done, and of how many.
-
-    Raises:
-        UndefinedMetricError: The evaluation part is empty, or has one class.
+    Attributes:
+        name: What the bundle is called, unique among those that are evaluated.
+        bundle: With a fusion, a calibration or both.
     """
 
-    def __init__(
-        self,
-        store: FaceStore,
-        *,
-        most: int = 1000,
-        batch_size: int = 16,
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> None:
-        self._store = store
-        self._most = most
-        self._batch_size = batch_size
-        self._seed = seed
-        self._progress = progress
-        self._check_classes()
+    name: str
+    bundle: Bundle
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """The store's name and fingerprint, and the seed."""
-        name, fingerprint = self._store.info.database, self._store.fingerprint
-        return {"store": name, "fingerprint": fingerprint, "seed": self._seed}
+    def trained_on(self) -> str:
+        """The database that its networks learned from; empty if these are several."""
+        databases = {member.database for member in self.bundle}
+        return databases.pop() if len(databases) == 1 else ""
 
-    def faces(self, part: Part, most: int | None = None) -> Iterator[Faces]:
-        """Yields batches of a part, see :class:`~deepregions.deploy.drift.Source`.
+    @property
+    def system(self) -> System:
+        """Its name among systems."""
+        rule = (self.bundle.fusion or MeanFusion()).rule
+        return System(f"bundle {self.name}: {rule}", None, self.trained_on)
+
+    def log_odds(self, table: ScoreTable) -> Floats:
+        """Returns (N,) what it says of faces that its networks scored, NaN where nothing.
 
         Raises:
-            StoreError: A face cannot be read.
+            UsageError: The scores are of other networks.
         """
-        rows = self._rows(part, most or self._most)
-        for first in range(0, len(rows), self._batch_size):
-            records = [self._store[int(row)] for row in rows[first : first + self._batch_size]]
-            yield Faces(
-                stack([decode_image(record.image) for record in records]),
-                torch.stack([torch.from_numpy(record.landmarks) for record in records]),
-                torch.tensor([record.label == 1 for record in records]),
-            )
-            if self._progress is not None:
-                self._progress(first + len(records), len(rows))
+        return fuse_table(self.bundle.fusion or MeanFusion(), scores_of(table, self.bundle.members))
 
-    def _rows(self, part: str, most: int) -> npt.NDArray[np.int64]:
-        """Rows of a part in the store's order."""
-        rows = np.flatnonzero(self._store.splits == part)
-        drawn = np.random.default_rng(self._seed).permutation(rows)[:most]
-        return np.sort(drawn)
+    def calibration(self, rule: str) -> Calibration | str:
+        """Returns its calibration, or why it has none for a rule over faces, in words."""
+        found = self.bundle.calibration
+        if found is None:
+            return f"the bundle {self.name} holds no calibration"
+        if found.rule != rule:
+            return f"the calibration of the bundle {self.name} is for the {found.rule}"
+        return found
 
-    def _check_classes(self) -> None:
-        labels = self._store.labels[self._rows(EVALUATION, self._most)]
-        if len(np.unique(labels)) < 2:
-            absent = "face" if not len(labels) else "genuine face" if labels.all() else "fake face"
-            raise UndefinedMetricError(
-                f"the evaluation part of {self._store.path} has no {absent}",
-                "AUC needs both classes; deepregions forge makes fakes of a store of genuine faces",
+    def notes(self, stores: Sequence[FaceStore]) -> Iterator[str]:
+        """Yields what a reader of its figures should know of where it was fitted.
+
+        Args:
+            stores: Those that are evaluated.
+        """
+        found = self.bundle.calibration
+        if found is None:
+            yield (
+                f"{self.system.name} is as stored, and does not say on which store its fusion was "
+                "found: people of the evaluation part may have been in it"
             )
+            return
+        about = found.development
+        prints: Mapping[str, str] = {each.info.database: each.fingerprint for each in stores}
+        if about.store in prints.values():
+            return
+        where = f"{self.system.name} is as stored: found on the part {about.split} of "
+        if about.database in prints:
+            yield (
+                f"{where}another store of {about.database} ({about.store[:12]}) than is evaluated "
+                f"here ({prints[about.database][:12]}): people of the evaluation part may have "
+                "been in it"
+            )
+        else:
+            yield f"{where}{about.database} ({about.store[:12]}), which is not evaluated here"
+
+
+def stored_systems(bundles: Mapping[str, Bundle]) -> list[Stored]:
+    """Returns those bundles, given by name, that are more than networks."""
+    return [
+        Stored(name, bundle)
+        for name, bundle in bundles.items()
+        if bundle.fusion is not None or bundle.calibration is not None
+    ]

@@ -165,15 +165,13 @@ def video_trials(
     logits = _verdicts(table, log_odds)
     group, video, people = groups or groups_of(table)
     count = int(video.max()) + 1 if len(video) else 0
-    there = np.flatnonzero(~np.isnan(logits))
-    scores = _over_faces(video[there], table.track[there], logits[there], rule)
     rank = np.arange(len(table)) + np.where(table.fake, 0, len(table))
     first = np.full(count, 2 * len(table))  # the face that tells a video's label and method
     np.minimum.at(first, video, rank)
     first %= max(1, len(table))
     return Trials(
         name,
-        _over_tracks(*scores, count, rule),
+        rule.over_videos(video, table.track, logits, count),
         table.fake[first],
         table.method[first],
         group[first],
@@ -237,41 +235,3 @@ def _codes(names: Strings) -> Numbers:
     """Numbers names from 0 as they come."""
     encoded = pa.array(names.tolist(), pa.string()).dictionary_encode()
     return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _over_faces(
-    video: Numbers, track: Numbers, logits: Floats, rule: Aggregation
-) -> tuple[Numbers, Numbers, Floats]:
-    """Returns of each track its video, how many faces it has, and its log-odds."""
-    order = np.lexsort((-logits, track, video))
-    video, track, logits = video[order], track[order], logits[order]
-    fresh = np.ones(len(order), dtype=np.bool_)
-    fresh[1:] = (video[1:] != video[:-1]) | (track[1:] != track[:-1])
-    start = np.flatnonzero(fresh)
-    size = np.diff(start, append=len(order))
-    if rule.track == "median":
-        value = (logits[start + (size - 1) // 2] + logits[start + size // 2]) / 2
-    else:
-        kept = size
-        if rule.track == "top":
-            kept = np.maximum(1, np.ceil(rule.share * size - 1e-9).astype(np.int64))
-        unit = np.cumsum(fresh) - 1
-        used = np.arange(len(order)) - start[unit] < kept[unit]
-        value = np.bincount(unit, logits * used, len(start)) / kept
-    return video[start], size, value
-
-
-def _over_tracks(
-    video: Numbers, size: Numbers, value: Floats, count: int, rule: Aggregation
-) -> Floats:
-    """Returns the log-odds of each of ``count`` videos; tracks are sorted by video."""
-    result = np.full(count, NAN)
-    if rule.input == "mean":
-        number = np.bincount(video, minlength=count)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.bincount(video, value, count) / number, dtype=np.float64)
-    # The best of each video is put first, the earlier track of equals; then firsts are taken.
-    order = np.lexsort((-value if rule.input == "highest" else -size, video))
-    chosen, place = np.unique(video[order], return_index=True)
-    result[chosen] = value[order][place]
-    return result

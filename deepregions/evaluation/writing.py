@@ -88,6 +88,7 @@ def summary(outcome: Outcome) -> str:
         if auc.coverage < 1:
             words += f". {1 - auc.coverage:.1%} got no verdict"
         paragraphs.append(f"{words}.")
+    paragraphs += [f"{note[:1].upper()}{note[1:]}." for note in outcome.notes]
     return "\n\n".join(paragraphs)
 
 
@@ -108,6 +109,7 @@ def _json(outcome: Outcome, facts: Mapping[str, Any]) -> str:
         "rounds": outcome.settings.rounds,
         "confidence": outcome.settings.confidence,
         "databases": outcome.facts(),
+        "notes": list(outcome.notes),
         **facts,
     }
     return json.dumps(found, indent=1, allow_nan=False) + "\n"

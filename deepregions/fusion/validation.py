@@ -65,17 +65,9 @@ def by_video(table: ScoreTable, log_odds: Floats) -> Videos:
     names, first, video = np.unique(table.video.astype(str), return_index=True, return_inverse=True)
     fake = np.zeros(len(names), dtype=np.bool_)
     np.logical_or.at(fake, video, table.fake)
-    known = ~np.isnan(log_odds)
-    pairs, track = np.unique(
-        np.stack([video[known], table.track[known]]), axis=1, return_inverse=True
-    )
-    track = track.reshape(-1)
-    mean = np.bincount(track, log_odds[known]) / np.maximum(np.bincount(track), 1)
-    highest = np.full(len(names), -np.inf)
-    np.maximum.at(highest, pairs[0], mean)
     return Videos(
         names.astype(object),
-        np.where(np.isfinite(highest), highest, np.nan),
+        Aggregation().over_videos(video, table.track, log_odds, len(names)),
         fake,
         table.identities[first],
         table.method[first],

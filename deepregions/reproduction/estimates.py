@@ -25,6 +25,7 @@ from deepregions.reproduction.plan import DatabasePlan, DetectorPlan, Plan, Step
 
 _PREPARED_PER_SECOND = 25.0  # faces on two cores: see benchmarks/prepare.py
 _FORGED_PER_SECOND = 90.0  # and encoded, on two cores; measured on the shared photographs
+_START = 10.0  # seconds of a training's process: imports, and the best epoch validated again
 _FRAMES = 32  # of a video, by default
 _BATCH = 16
 _FACE_BYTES = 60_000  # with its margin, as JPEG of quality 95; of the shared photographs
@@ -110,13 +111,15 @@ class Estimator:
         return Estimate(faces / _FORGED_PER_SECOND, faces * _FACE_BYTES)
 
     def fit(self, database: DatabasePlan, detector: DetectorPlan) -> Estimate:
-        """Epochs times faces times the measured time of one."""
+        """Epochs times faces times the measured time of one, and of forging it."""
         config = self._configs[detector.title]
         forged = bool(config["data"].get("forge"))
         faces = FRACTIONS["train"] * self._faces(database) * (2 if forged else 1)
+        faces = float(config["data"].get("faces_per_epoch") or faces)
         cost = _cost(yaml.safe_dump(config["model"]), str(config["trainer"]["precision"]))
         epochs = int(config["trainer"]["max_epochs"] or 1)
-        return Estimate(epochs * faces * cost.training, (1 + _CHECKPOINTS) * cost.weights)
+        face = cost.training + forged / _FORGED_PER_SECOND
+        return Estimate(_START + epochs * faces * face, (1 + _CHECKPOINTS) * cost.weights)
 
     def evaluate(self) -> Estimate:
         """Every network that was trained for a seed scores every face that was not trained on."""

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,12 @@ from deepregions.errors import DeepregionsError, UsageError
 from deepregions.files import atomic_file
 from deepregions.reproduction.plan import Step
 
+if sys.platform != "win32":
+    import fcntl
+
 _PATIENCE = 60.0  # seconds for a training to write its checkpoint after Ctrl-C
 _PAUSE = 0.2
+_LOCK = "lock"
 
 Tell = Callable[[Step, str], None]
 
@@ -54,16 +58,23 @@ class Study:
         self.out = out
         self._devices = list(devices)
         self._tell = tell
+        self._lock: tuple[int, ...] = ()  # a descriptor that steps hold too
         for step in self.steps:
             self._check(step)
 
     def run(self) -> None:
-        """Does what is not finished.
+        """Does what is not finished, after whatever an earlier run has left running.
 
         Raises:
             StepError: A step failed; its log is named.
             KeyboardInterrupt: Steps were told to stop; trainings keep their last epoch.
         """
+        if all(step.finished for step in self.steps):
+            return
+        with self._alone():
+            self._run()
+
+    def _run(self) -> None:
         waiting = [step for step in self.steps if not step.finished]
         failed: dict[str, int] = {}
         running: list[_Running] = []
@@ -94,6 +105,32 @@ class Study:
                 f"its output is in {log}; the same command goes on where it was",
             )
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Waits until no other run, and no step that one has left behind, works on the study.
+
+        Whoever kills a run with SIGKILL leaves its steps running: to begin these again beside
+        them would write two times to one folder. Steps inherit the lock, so it is theirs until
+        they end.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (self.out / _LOCK).open("ab") as stream:
+            told = False
+            while not _locked(stream.fileno()):
+                if not told:
+                    first = next((s for s in self.steps if not s.finished), self.steps[0])
+                    self._tell(first, "waits for what another run has begun, and is at work on")
+                told = True
+                time.sleep(_PAUSE)
+            self._lock = (stream.fileno(),)
+            try:
+                yield
+            finally:
+                self._lock = ()
+
     def _free(self, step: Step, waiting: Sequence[Step], running: Sequence[_Running]) -> str | None:
         """Where a step can run now; None if it must wait."""
         busy = {each.step.name for each in running} | {each.name for each in waiting}
@@ -118,6 +155,7 @@ class Study:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
+                pass_fds=self._lock,
                 env={**os.environ, **_environment(device, len(self._devices))},
             )
         return _Running(step, process, device)
@@ -170,5 +208,23 @@ def _environment(device: str, devices: int) -> Mapping[str, str]:
     kind, _, number = device.partition(":")
     if kind == "cuda":
         return {"CUDA_VISIBLE_DEVICES": number or "0"}
-    threads = max(1, (os.cpu_count() or 1) // devices)
+    threads = max(1, _cores() // devices)
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
+
+
+def _locked(descriptor: int) -> bool:
+    """Locks a file for this process and its children, if nobody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have no locks
+        return True
+    return True
+
+
+def _cores() -> int:
+    """How many cores this process may use: fewer than there are under taskset or in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ from typing import Any, Self
 import deepregions.detectors
 from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
+from deepregions.system import Cut, Member
 from deepregions.types import Region
 from deepregions.weights.bundle import Bundle, load_bundle
 from deepregions.weights.collection import find_bundles, models_folders
@@ -102,6 +103,50 @@ def choose_members(
         BundleError: A bundle cannot be loaded.
         AssetError: A bundle on the Hugging Face Hub cannot be had.
     """
+    opened = _opened(choice, bundles, folder)
+    members = [member for _, bundle in opened for member in _members(choice, bundle)]
+    if len(opened) == 1 and len(members) == len(opened[0][1]):
+        return opened[0][1]
+    trained = [str(path) for path, bundle in opened if _is_fused(bundle)]
+    note = f"the mean is used, uncalibrated: fusion and calibration of {', '.join(trained)} are "
+    note += "for exactly the networks of that bundle"
+    return Bundle(tuple(members), notes=(note,) if trained else ())
+
+
+def choose_bundles(
+    choice: Choice, bundles: Sequence[Path] | None = None, folder: Path | None = None
+) -> dict[str, Bundle]:
+    """Loads the networks that are wanted, bundle by bundle; arguments and errors are the same.
+
+    Returns:
+        By the names of their folders (or paths, where two have one name), what is wanted of the
+        bundles that hold any of it. Of a bundle that is not wanted as a whole, fusion and
+        calibration are left out, which its notes say.
+    """
+    found: dict[str, Bundle] = {}
+    for path, bundle in _opened(choice, bundles, folder):
+        name = path.name if path.name not in found else str(path)
+        members = tuple(_members(choice, bundle))
+        if len(members) == len(bundle):
+            found[name] = bundle
+        elif members:
+            note = f"the fusion of {path} is left out: it is for all networks of that bundle"
+            found[name] = Bundle(members, notes=(note,) if _is_fused(bundle) else ())
+    return found
+
+
+def distinct(members: Iterable[Member]) -> list[Member]:
+    """Returns networks once that several bundles hold: of one name, with the same weights."""
+    found: dict[tuple[str, str, Cut], Member] = {}
+    for member in members:
+        found.setdefault((member.name, member.sha256, member.cut), member)
+    return list(found.values())
+
+
+def _opened(
+    choice: Choice, bundles: Sequence[Path] | None, folder: Path | None
+) -> list[tuple[Path, Bundle]]:
+    """Loads the bundles that are named, or those of a folder that hold something wanted."""
     names: list[str] = []
     chosen: list[Path] = list(bundles or ())
     if not bundles:
@@ -117,21 +162,19 @@ def choose_members(
         chosen = [each.path for each in found if any(_wanted(choice, e) for e in each.members)]
     opened = [load_bundle(bundle) for bundle in chosen]
     loaded = [member for bundle in opened for member in bundle]
-    members = [m for m in loaded if choice.fits(m.detector.name, m.region, m.database)]
-    if not members:
+    if not any(_members(choice, bundle) for bundle in opened):
         known = sorted({*names, *(member.name for member in loaded)})
         shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
         raise UsageError(f"there is no {choice}", f"there are: {shown}")
-    if len(opened) == 1 and len(members) == len(loaded):
-        return opened[0]
-    trained = [
-        str(path)
-        for path, bundle in zip(chosen, opened, strict=True)
-        if bundle.fusion is not None or bundle.calibration is not None
-    ]
-    note = f"the mean is used, uncalibrated: fusion and calibration of {', '.join(trained)} are "
-    note += "for exactly the networks of that bundle"
-    return Bundle(tuple(members), notes=(note,) if trained else ())
+    return list(zip(chosen, opened, strict=True))
+
+
+def _members(choice: Choice, bundle: Bundle) -> list[Member]:
+    return [m for m in bundle if choice.fits(m.detector.name, m.region, m.database)]
+
+
+def _is_fused(bundle: Bundle) -> bool:
+    return bundle.fusion is not None or bundle.calibration is not None
 
 
 def _wanted(choice: Choice, entry: Mapping[str, Any]) -> bool:

@@ -1,0 +1,87 @@
+"""Faces of a store on which an exported file is quantised and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from deepregions.data.store import FaceStore, decode_image
+from deepregions.deploy.drift import Faces, Part
+from deepregions.errors import UndefinedMetricError
+from deepregions.evaluation.protocols import EVALUATION
+from deepregions.faces.patches import stack
+
+Progress = Callable[[int, int], None]
+
+
+class FacesOfStore:
+    """Draws faces from a store; a :class:`~deepregions.deploy.drift.Source`.
+
+    Args:
+        store: The store.
+        most: How many faces of a part are looked at, at most.
+        batch_size: How many at once.
+        seed: Of what is drawn.
+        progress: Told how many faces of a part are done, and of how many.
+
+    Raises:
+        UndefinedMetricError: The evaluation part is empty, or has one class.
+    """
+
+    def __init__(
+        self,
+        store: FaceStore,
+        *,
+        most: int = 1000,
+        batch_size: int = 16,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self._store = store
+        self._most = most
+        self._batch_size = batch_size
+        self._seed = seed
+        self._progress = progress
+        self._check_classes()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The store's name and fingerprint, and the seed."""
+        name, fingerprint = self._store.info.database, self._store.fingerprint
+        return {"store": name, "fingerprint": fingerprint, "seed": self._seed}
+
+    def faces(self, part: Part, most: int | None = None) -> Iterator[Faces]:
+        """Yields batches of a part, see :class:`~deepregions.deploy.drift.Source`.
+
+        Raises:
+            StoreError: A face cannot be read.
+        """
+        rows = self._rows(part, most or self._most)
+        for first in range(0, len(rows), self._batch_size):
+            records = [self._store[int(row)] for row in rows[first : first + self._batch_size]]
+            yield Faces(
+                stack([decode_image(record.image) for record in records]),
+                torch.stack([torch.from_numpy(record.landmarks) for record in records]),
+                torch.tensor([record.label == 1 for record in records]),
+            )
+            if self._progress is not None:
+                self._progress(first + len(records), len(rows))
+
+    def _rows(self, part: str, most: int) -> npt.NDArray[np.int64]:
+        """Rows of a part in the store's order."""
+        rows = np.flatnonzero(self._store.splits == part)
+        drawn = np.random.default_rng(self._seed).permutation(rows)[:most]
+        return np.sort(drawn)
+
+    def _check_classes(self) -> None:
+        labels = self._store.labels[self._rows(EVALUATION, self._most)]
+        if len(np.unique(labels)) < 2:
+            absent = "face" if not len(labels) else "genuine face" if labels.all() else "fake face"
+            raise UndefinedMetricError(
+                f"the evaluation part of {self._store.path} has no {absent}",
+                "AUC needs both classes; deepregions forge makes fakes of a store of genuine faces",
+            )

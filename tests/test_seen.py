@@ -1,0 +1,67 @@
+"""Which manipulations are new to networks, by what their bundles say."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from networks import Tint, member
+
+from deepregions.data.forge.pairing import Forging
+from deepregions.evaluation.protocols import Scored
+from deepregions.evaluation.seen import manipulations_of, notes_on_manipulations
+from deepregions.scores import Origin, make_table
+from deepregions.system import Member
+from deepregions.types import Region
+
+
+def network(region: Region, **training: Any) -> Member:
+    return replace(member(Tint(), region), training=training)
+
+
+def scored(*fakes: str, split: str = "test") -> Scored:
+    rows = [
+        {
+            "key": str(number),
+            "video": str(number),
+            "track": 0,
+            "identities": (),
+            "label": int(method != "original"),
+            "method": method,
+            "compression": "",
+            "split": split,
+            "status": "ok",
+            "log_odds": [[0.0]],
+        }
+        for number, method in enumerate(("original", *fakes))
+    ]
+    return Scored("db", make_table(Origin("db"), ("tint",), (Region.ENTIRE,), rows))
+
+
+def test_what_was_held_out_is_named() -> None:
+    forge = Forging(("fwa", "self_blend")).settings()
+    both = [network(Region.ENTIRE, forge=forge), network(Region.EYES, forge=forge)]
+    found = list(notes_on_manipulations(both, [scored("fwa", "swap:eyes", "swap")]))
+    assert found == [
+        "by their bundles, all networks learned from fwa, self_blend; never seen in training: swap"
+    ]
+    (note,) = notes_on_manipulations(both, [scored("fwa"), scored("swap", split="val")])
+    assert note.endswith("never seen in training: none of the manipulations here")
+    other = network(Region.NOSE, forge=Forging(("fwa",), held_out=("swap",)).settings())
+    second, first = notes_on_manipulations([*both, other], [scored("fwa", "swap")])
+    assert "tint_nose.made learned from fwa, swap; never seen in training: none" in first
+    assert "tint_entire.made, tint_eyes.made learned from fwa, self_blend;" in second
+    assert second.endswith("training: swap")
+
+
+@pytest.mark.parametrize(
+    "training", [{}, {"forge": None}, {"forge": Forging(share=0.5).settings()}]
+)
+def test_where_a_bundle_does_not_say_nothing_is_claimed(training: dict[str, Any]) -> None:
+    silent = network(Region.NOSE, **training)
+    assert manipulations_of(silent) is None
+    assert list(notes_on_manipulations([silent], [scored("swap")])) == []
+    known = network(Region.ENTIRE, forge=Forging().settings())
+    first, second = notes_on_manipulations([known, silent], [scored("swap")])
+    assert "tint_entire.made learned from" in first
+    assert "do not say" in second
+    assert second.endswith("tint_nose.made")
