@@ -1,9 +1,11 @@
 """A graph's networks in 8-bit integers, by onnxruntime's static quantisation.
 
 Only what carries feature maps becomes integer: convolutions over height and width, and what lies
-between two of them. Masks, crops, classifiers, the capsules' routing, fusion and calibration stay
-float32. Weights are signed with a scale for each channel; maps are unsigned, which x86's VNNI
-instructions multiply fastest, with scales from the ranges seen on faces.
+between two of them, but for the first layers of each network: what is rounded there is wrong in
+all that follows, and leaving them about halves the change of scores. Masks, crops, classifiers,
+the capsules' routing, fusion and calibration stay float32 too. Weights are signed with a scale for
+each channel; maps are unsigned, which x86's VNNI instructions multiply fastest, with scales from
+the ranges seen on faces.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _PASSERS = {"Relu", "MaxPool", "AveragePool", "Add", "Concat", "Pad"}  # maps in, a map out
 _MAP = 4  # dimensions
+_EXACT = 3  # convolutions in a row that stay float32: measured, see docs/export.md
 
 
 class _Reader:
@@ -88,13 +91,16 @@ def _nodes(model: onnx.ModelProto) -> list[str]:
         ExportError: There are none.
     """
     weights = {each.name: len(each.dims) for each in model.graph.initializer}
-    maps: set[str] = set()
+    depths: dict[str, int] = {}  # of maps: how many convolutions lie before
+    maps: set[str] = set()  # that are integer
     names = []
     for node in model.graph.node:
         given = [name for name in node.input if name and name not in weights]
+        depth = max((depths.get(name, 0) for name in given), default=0)
         convolves = node.op_type == "Conv" and weights.get(node.input[1]) == _MAP
         passes = node.op_type in _PASSERS and maps.issuperset(given) and given
-        if convolves or passes:
+        depths |= dict.fromkeys(node.output, depth + convolves)
+        if (convolves and depth >= _EXACT) or passes:
             names.append(node.name)
             maps.update(node.output)
     if not names:
