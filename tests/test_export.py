@@ -300,6 +300,18 @@ def test_wrong_use_is_named(
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+def test_one_network_is_not_two_of_different_databases(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = [member(xception(), database=name) for name in ("ffpp", "dfdc")]
+    save_bundle(two, tmp_path / "two")
+    base = ["export", "--bundle", str(tmp_path / "two"), "--out", str(tmp_path / "m.onnx")]
+    assert run([*base, "--only", "xception/entire"]) == 2
+    said = capsys.readouterr().err
+    assert "xception_entire.ffpp, xception_entire.dfdc" in said
+    assert not (tmp_path / "m.onnx").exists()
+
+
 def plain_model(**facts: object) -> onnx.ModelProto:
     """A graph that passes a number through, with these facts."""
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])

@@ -65,6 +65,9 @@ def export(
         source = None if store is None else _faces(store, store_faces, show)
         chosen = choose_members(_choice(only), bundle)
         system = chosen.system()
+        if only is not None and len(system.members) > 1:
+            names = ", ".join(member.name for member in system.members)
+            raise UsageError(f"--only {only} is {names}", "give the bundle of one of them only")
         found = write(
             system,
             out,
