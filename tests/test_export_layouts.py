@@ -37,6 +37,8 @@ def cut(region: Region, layout: Layout, resample: Resample, size: int = SIZE) ->
 def assert_same(expected: System, path: Path, name: Name) -> None:
     """Two batches of sizes that the graph was not traced with, one face cut by the border."""
     runtime = open_file(name, path)
+    # The pictures are noise and the networks multiply by 20: a crop's pixel may differ by 1e-5.
+    limit = {"onnxruntime": 1e-4, "openvino": 5e-4}[name]
     for batch, height, width in ((1, 230, 190), (3, 201, 333)):
         image = torch.stack([picture(height, width, seed=seed) for seed in range(batch)])
         points = landmarks(batch) + 0.3
@@ -48,7 +50,7 @@ def assert_same(expected: System, path: Path, name: Name) -> None:
         assert answers["valid"].tolist() == right.valid.tolist()
         for key, value in (("logits", right.logits), ("fused", right.fused)):
             torch.testing.assert_close(
-                torch.from_numpy(answers[key]), value, rtol=0, atol=1e-4, equal_nan=True
+                torch.from_numpy(answers[key]), value, rtol=0, atol=limit, equal_nan=True
             )
 
 
