@@ -63,7 +63,7 @@ def test_a_layout_is_cut_in_the_graph(
     expected = system(layout, resample, regions)
     export(expected, tmp_path / "m.onnx")
     assert_same(expected, tmp_path / "m.onnx", "onnxruntime")
-    pytest.importorskip("openvino")
+    pytest.importorskip("openvino", reason="an extra: pip install openvino")
     assert_same(expected, tmp_path / "m.onnx", "openvino")
 
 

@@ -37,7 +37,7 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope="module")
 def example() -> Example:
     """The network at 200 pixels, all maps odd."""
-    pytest.importorskip("keras")
+    pytest.importorskip("keras", reason="the original Xception is Keras's: pip install keras")
     return Example(200)
 
 
