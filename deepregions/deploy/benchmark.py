@@ -222,7 +222,8 @@ def _main_left_out() -> Iterator[None]:
     Where it does, OpenVINO (2026.4.1) computes there in one thread, at half its speed.
     """
     main = sys.modules["__main__"]
-    kept = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    hidden: tuple[str, ...] = ("__spec__", "__file__")
+    kept = {name: vars(main)[name] for name in hidden if name in vars(main)}
     vars(main).update(dict.fromkeys(kept))
     try:
         yield
