@@ -187,6 +187,25 @@ def test_nothing_is_read_back_from_the_device() -> None:
     assert altered.shape == images.shape and moved.device.type == "meta"
 
 
+def test_misplaced_landmarks_keep_their_shape_and_pixels_stay() -> None:
+    images, points = torch.randint(0, 256, (500, 3, 20, 30), dtype=torch.uint8), landmarks(500)
+    same, moved = only(misplace_p=0.5, misplace=0.1)(images, points)
+    assert torch.equal(same, images)
+    touched = (moved != points).flatten(1).any(1)
+    assert 200 < touched.sum() < 300
+    zoom = (moved[:, 16] - moved[:, 0]).norm(dim=1) / (points[:, 16] - points[:, 0]).norm(dim=1)
+    middle = (points.amin(1) + points.amax(1)) / 2
+    shift = (moved.amin(1) + moved.amax(1)) / 2 - middle
+    shift = shift / (points[..., 0].amax(1) - points[..., 0].amin(1))[:, None]
+    again = middle[:, None] + zoom[:, None, None] * (points - middle[:, None])
+    width = (points[..., 0].amax(1) - points[..., 0].amin(1))[:, None, None]
+    assert torch.allclose(again + shift[:, None] * width, moved, atol=1e-3)
+    for amount in (zoom - 1, shift[:, 0], shift[:, 1]):
+        assert amount.abs().amax() < 0.1 + 1e-4
+        assert amount.abs().amax() > 0.09
+        assert amount[touched].mean().abs() < 0.02
+
+
 def test_is_not_a_matter_of_module_state() -> None:
     images = torch.randint(0, 256, (4, 3, 40, 40), dtype=torch.uint8)
     flipped, _ = only(flip_p=1.0).eval()(images, landmarks(4))
@@ -198,6 +217,8 @@ def test_is_not_a_matter_of_module_state() -> None:
     [
         {"flip_p": 1.5},
         {"zoom": 1.0},
+        {"misplace": 1.0},
+        {"misplace_p": -0.1},
         {"jpeg_quality": 0},
         {"rotation": -1},
         {"noise_std": -1},

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,19 @@ def test_twins_suffer_what_their_originals_suffer(genuine: Path) -> None:
     corner = far[:, :8, :8].amax((1, 2))  # a block of its own, far from the face
     assert (corner == 0).all()
     assert (far.amax((1, 2)) > 0).float().mean() > 0.8
+
+
+def test_twins_are_cut_alike(genuine: Path) -> None:
+    strengths = Strengths(warp_p=0, misplace_p=1, misplace=0.1)
+    data = module(genuine, augment=strengths, forge=Forging(("fwa",)))
+    batch = faces(genuine)
+    pairs = data._forged(batch, training=True)
+    count = len(batch.key)
+    assert torch.equal(pairs.landmarks[:count], pairs.landmarks[count:])
+    flat = replace(strengths, misplace_p=0)
+    exact = module(genuine, augment=flat, forge=Forging(("fwa",)))._forged(batch, training=True)
+    assert torch.equal(exact.image, pairs.image)  # forged where the face is
+    assert (exact.landmarks != pairs.landmarks).flatten(1).any(1).all()
 
 
 def test_one_region(genuine: Path) -> None:

@@ -37,6 +37,9 @@ class Strengths:
         warp_p: Turned and zoomed about the middle of the face.
         rotation: At most this many degrees either way.
         zoom: At most this share larger or smaller.
+        misplace_p: Landmarks placed as another finder might, all of them alike: crops then show
+            more or less of the face, here or there. Pixels stay.
+        misplace: At most this share of the face's width aside, down, larger or smaller.
         colour_p: Brightness, contrast and saturation changed, each by its own factor.
         brightness: The factor is between 1 - this and 1 + this.
         contrast: As above.
@@ -58,6 +61,8 @@ class Strengths:
     warp_p: float = 0.3
     rotation: float = 10.0
     zoom: float = 0.05
+    misplace_p: float = 0.0
+    misplace: float = 0.06
     colour_p: float = 0.5
     brightness: float = 0.2
     contrast: float = 0.2
@@ -74,10 +79,11 @@ class Strengths:
     jpeg_quality: float = 50.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "warp", "colour", "gamma", "blur", "noise", "video", "jpeg"):
+        chances = ("flip", "warp", "misplace", "colour", "gamma", "blur", "noise", "video", "jpeg")
+        for name in chances:
             if not 0 <= getattr(self, f"{name}_p") <= 1:
                 raise UsageError(f"{name}_p must be from 0 to 1, not {getattr(self, f'{name}_p')}")
-        for name in ("zoom", "brightness", "contrast", "saturation"):
+        for name in ("zoom", "misplace", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
         for name, most in (("jpeg_quality", 100), ("video_quality", 90)):
@@ -109,7 +115,7 @@ class Augmenter(nn.Module):
     def forward(
         self, image: Tensor, landmarks: Tensor, draws: Draws | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns altered copies: moved, then degraded.
+        """Returns altered copies: moved, degraded, and their landmarks misplaced.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
@@ -123,7 +129,7 @@ class Augmenter(nn.Module):
         if draws is None:
             draws = Draws(torch.randint(-(2**63), 2**63 - 1, (len(image),)))
         image, landmarks = self.move(image, landmarks, draws)
-        return self.degrade(image, draws), landmarks
+        return self.degrade(image, draws), self.misplace(landmarks, draws)
 
     @torch.no_grad()
     def move(self, image: Tensor, landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -137,6 +143,25 @@ class Augmenter(nn.Module):
             for some in chunks(0, len(image), image.device):
                 _sometimes(own[some], chance, alter, image[some], landmarks[some])
         return image, landmarks
+
+    @torch.no_grad()
+    def misplace(self, landmarks: Tensor, draws: Draws) -> Tensor:
+        """Moves landmarks away from their faces a little.
+
+        Args:
+            landmarks: (B, 68, 2) float32 pixels.
+            draws: Of B faces; equal ones do the same.
+
+        Returns:
+            (B, 68, 2) float32.
+        """
+        own = draws.stream("misplace")
+        drawn = own.uniform(-1, 1, 3) * own.chance(self.strengths.misplace_p)[:, None]
+        amount = (self.strengths.misplace * drawn).to(landmarks.device, non_blocking=True)
+        low, high = landmarks.amin(1), landmarks.amax(1)
+        centre, width = (low + high) / 2, (high - low)[:, :1]
+        larger = amount[:, None, :1] * (landmarks - centre[:, None])
+        return landmarks + larger + (amount[:, 1:] * width)[:, None]
 
     @torch.no_grad()
     def degrade(self, image: Tensor, draws: Draws) -> Tensor:

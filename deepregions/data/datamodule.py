@@ -269,7 +269,9 @@ class RegionDataModule(LightningDataModule):
             return self._pairing.train(batch, draws)[0]
         image, landmarks = self._augmenter.move(batch.image, batch.landmarks, draws)
         pairs, rows = self._pairing.train(replace(batch, image=image, landmarks=landmarks), draws)
-        return replace(pairs, image=self._augmenter.degrade(pairs.image, draws[rows]))
+        image = self._augmenter.degrade(pairs.image, draws[rows])
+        landmarks = self._augmenter.misplace(pairs.landmarks, draws[rows])
+        return replace(pairs, image=image, landmarks=landmarks)
 
     def _cut(self, batch: FaceBatch, methods: tuple[str, ...] = ()) -> RegionBatch:
         """Cuts faces into regions."""
