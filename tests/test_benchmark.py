@@ -56,6 +56,43 @@ def test_the_table_has_each_detector_all_of_them_and_the_original_way(
         assert each["share"] == pytest.approx(share)
 
 
+def test_a_file_in_another_precision_is_measured_too(
+    bundle: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(benchmark, "_run", benchmark.measure)
+    monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
+    halves, other = str(tmp_path / "half.onnx"), str(tmp_path / "other.onnx")
+    half = ["export", "--bundle", bundle, "--precision", "fp16"]
+    assert run([*half, "--crops-in", "--out", halves]) == 0
+    options = ["--runtime", "onnxruntime", "--batch-size", "2", "--seconds", "0.01"]
+    capsys.readouterr()
+    given = ["benchmark", "--bundle", bundle, *options, "--json"]
+    assert run([*given, "--file", halves]) == 0
+    measured = json.loads(capsys.readouterr().out)["measurements"]
+    rows = [each for each in measured if each["way"] == "onnxruntime fp16"]
+    assert [(each["what"], each["batch"]) for each in rows] == [
+        (benchmark.EVERYTHING, 1),
+        (benchmark.EVERYTHING, 2),
+    ]
+    (base,) = (
+        each
+        for each in measured
+        if each["what"] == benchmark.EVERYTHING and each["way"] == ORIGINAL
+    )
+    for each in rows:
+        assert each["share"] is None
+        assert each["ratio"] == pytest.approx(each["rate"] / base["rate"])
+    assert run([*half, "--crops-in", "--only", "xception/entire", "--out", other]) == 0
+    assert run([*given, "--file", other]) == 1
+    assert "was exported from other networks" in capsys.readouterr().err
+    assert run([*half, "--out", other]) == 0
+    assert run([*given, "--file", other]) == 2
+    assert "takes photographs" in capsys.readouterr().err
+
+
 def test_capsules_in_a_loop_answer_as_those_side_by_side() -> None:
     torch.manual_seed(0)
     detector = Capsule(size=32)

@@ -17,6 +17,7 @@ def benchmark(
     seconds: float = 3.0,
     threads: int = 0,
     device: str = "cpu",
+    file: Path | None = None,
     video: Path | None = None,
     frames: int = 32,
     rate: float | None = None,
@@ -40,6 +41,8 @@ def benchmark(
         seconds: How long to measure each.
         threads: CPU threads; 0 for as many as PyTorch takes.
         device: cpu, cuda or cuda:N. On a GPU only PyTorch is measured, in float32 and bfloat16.
+        file: Measure this file too, which `export --crops-in` has made of the same bundles in
+            another precision.
         video: Time the stages of `detect` for this file.
         frames: How many of its frames to look at, evenly in time.
         rate: Look at this many frames a second of it instead.
@@ -49,6 +52,7 @@ def benchmark(
 
     from deepregions.commands import checks, stages
     from deepregions.deploy.benchmark import benchmark as measure
+    from deepregions.deploy.benchmark import checked_file
     from deepregions.devices import choose_device
     from deepregions.errors import UsageError
     from deepregions.weights.selection import Choice, choose_members
@@ -74,6 +78,7 @@ def benchmark(
         batch_size=batch_size,
         seconds=seconds,
         device=choose_device(device),
+        file=None if file is None else checked_file(file, [*chosen]),
     )
     if json:
         checks.print_json(measured.to_json())
@@ -106,6 +111,6 @@ def _show(measured: Benchmark) -> None:
             f"{each.p95:.1f}",
             "" if each.memory is None else f"{each.memory:.0f}",
             f"{each.ratio:.2f}",
-            f"{each.share:.0%}",
+            "" if each.share is None else f"{each.share:.0%}",
         )
     checks.output().print(table)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,13 +18,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepregions.deploy.export import OPSET
+from deepregions.deploy.facts import read_facts
 from deepregions.deploy.graph import CropsGraph, HalfNetwork, crop_inputs
+from deepregions.deploy.matrix import matrix_rate, run_times
 from deepregions.deploy.original import as_original
 from deepregions.deploy.runtimes import (
     Name,
@@ -35,7 +34,7 @@ from deepregions.deploy.runtimes import (
     open_file,
 )
 from deepregions.deploy.system import exported, random_crops
-from deepregions.errors import ExportError, UsageError, require
+from deepregions.errors import BundleError, ExportError, UsageError
 from deepregions.system import Member, System
 from deepregions.weights.bundle import load_bundle
 
@@ -44,7 +43,6 @@ EVERYTHING = "all networks"
 
 _CPU = torch.device("cpu")
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_MATRIX = 4096  # columns; smaller ones do not keep all units busy
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class Job:
         precision: What it computes in.
         batch: Faces at once.
         file: The exported file, for runtimes that take one.
+        stored: What that file's networks compute in, where it is not float32.
         original: Whether they run one after another, as the original's.
         seconds: How long to measure.
         threads: Of the CPU.
@@ -72,6 +71,7 @@ class Job:
     precision: Precision = "fp32"
     batch: int = 1
     file: Path | None = None
+    stored: str | None = None
     original: bool = False
     seconds: float = 3.0
     threads: int = 1
@@ -92,7 +92,8 @@ class Measurement:
         memory: The process's peak resident size in MB, on a GPU what it took there; None where
             the system does not tell.
         ratio: ``rate`` by that of the original way.
-        share: Of the matrix-multiply rate that was measured here, in the same precision.
+        share: Of the matrix-multiply rate that was measured here, in the same precision; None for
+            files in others.
     """
 
     what: str
@@ -129,6 +130,35 @@ class Benchmark:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class File:
+    """An exported file to measure beside what is exported here.
+
+    Attributes:
+        path: Where it is.
+        precision: What its networks compute in, as :func:`deepregions.deploy.export.export` has it.
+    """
+
+    path: Path
+    precision: str
+
+
+def checked_file(path: Path, members: Sequence[Member]) -> File:
+    """Returns a file that is of these networks.
+
+    Raises:
+        UnreadableError: It is not one of ours.
+        BundleError: It is of other networks.
+        UsageError: It takes photographs.
+    """
+    facts = read_facts(path)
+    if {each["sha256"] for each in facts.content["networks"]} != {m.sha256 for m in members}:
+        raise BundleError(f"{path} was exported from other networks", "give the bundles of these")
+    if facts.kind != "crops":
+        raise UsageError(f"{path} takes photographs", "export it with --crops-in")
+    return File(path, str(facts.content["precision"]))
+
+
 def benchmark(
     bundles: Sequence[Path],
     members: Sequence[Member],
@@ -137,6 +167,7 @@ def benchmark(
     batch_size: int = 16,
     seconds: float = 3.0,
     device: torch.device = _CPU,
+    file: File | None = None,
 ) -> Benchmark:
     """Measures networks, one of each detector and all together.
 
@@ -147,6 +178,7 @@ def benchmark(
         batch_size: How many faces at once, beside one.
         seconds: How long to measure each; the medians count.
         device: On a GPU PyTorch is measured, in float32 and bfloat16; crops are there already.
+        file: A file of all networks in another precision, to be measured too.
 
     Raises:
         UsageError: No networks, or a runtime that does not run on the device.
@@ -155,7 +187,7 @@ def benchmark(
     threads = torch.get_num_threads()
     ways = _ways(runtimes, device)
     used = dict.fromkeys(("fp32", *(str(precision) for _, precision in ways)))
-    matrix = {each: _matrix_rate(_TYPES[each], seconds, device) for each in used}
+    matrix = {each: matrix_rate(_TYPES[each], seconds, device) for each in used}
     work, measured = {}, []
     for what, chosen in _groups(members):
         system = System(chosen)
@@ -172,10 +204,16 @@ def benchmark(
         base = _run(replace(at_once, original=True))
         measured.append(_related(base, base, work[what], matrix["fp32"]))
         for name, precision in ways:
-            file = None if name == "torch" else exported(system)
+            made_file = None if name == "torch" else exported(system)
             for batch in dict.fromkeys((1, batch_size)):
-                job = replace(at_once, runtime=name, precision=precision, batch=batch, file=file)
+                job = replace(
+                    at_once, runtime=name, precision=precision, batch=batch, file=made_file
+                )
                 measured.append(_related(_run(job), base, work[what], matrix[precision]))
+        if file is not None and len(chosen) == len(members):
+            for job in _file_jobs(at_once, file, ways, batch_size):
+                made = _run(job)
+                measured.append(replace(made, ratio=made.rate / base.rate))
     return Benchmark(tuple(measured), matrix, work, threads, str(device))
 
 
@@ -200,6 +238,23 @@ def _groups(members: Sequence[Member]) -> Iterator[tuple[str, list[Member]]]:
         yield name, [member]
     if len(members) > 1:
         yield EVERYTHING, list(members)
+
+
+def _file_jobs(
+    at_once: Job, file: File, ways: Sequence[tuple[Name, Precision]], batch_size: int
+) -> Iterator[Job]:
+    """Yields what is measured of a file; OpenVINO may compute what is float32 in it in bfloat16."""
+    for name, precision in ways:
+        for batch in dict.fromkeys((1, batch_size)):
+            if name != "torch":
+                yield replace(
+                    at_once,
+                    runtime=name,
+                    precision=precision,
+                    batch=batch,
+                    file=file.path,
+                    stored=file.precision,
+                )
 
 
 def _run(job: Job) -> Measurement:
@@ -238,10 +293,13 @@ def measure(job: Job) -> Measurement:
         DeepregionsError: The networks or their file cannot be loaded.
     """
     torch.set_num_threads(job.threads)
-    times = _times(_work(job), job.seconds)
+    times = run_times(_work(job), job.seconds)
     middle = statistics.median(times)
     high = sorted(times)[min(len(times) - 1, int(0.95 * len(times)))]
-    way = ORIGINAL if job.original else f"{job.runtime} {job.precision}"
+    computes: str = job.precision
+    if job.stored is not None:
+        computes = job.stored if job.precision == "fp32" else f"{job.stored}, {job.precision}"
+    way = ORIGINAL if job.original else f"{job.runtime} {computes}"
     memory = _peak_memory() if job.device == "cpu" else 1e-6 * torch.cuda.max_memory_allocated()
     return Measurement(
         job.what, way, job.batch, job.batch / middle, 1e3 * middle, 1e3 * high, memory
@@ -288,51 +346,6 @@ def _by_torch(system: System, job: Job) -> Callable[[], object]:
         return [answer.cpu() for answer in graph(crops, present)]  # waits for the device
 
     return run
-
-
-def _times(work: Callable[[], object], seconds: float) -> list[float]:
-    """Returns the seconds of each run, after one that does not count; three at least."""
-    work()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return times
-
-
-def _matrix_rate(kind: torch.dtype, seconds: float, device: torch.device = _CPU) -> float:
-    """Returns GFLOP/s of a product of square matrices: the best of those who offer one.
-
-    On some CPUs PyTorch's float32 product takes twice as long as onnxruntime's, and would make a
-    network seem to compute more than the machine can.
-    """
-    a = torch.rand(_MATRIX, _MATRIX).to(device, kind)
-
-    def product() -> object:
-        return (a @ a)[:1].cpu()  # waits for the device
-
-    ways: list[Callable[[], object]] = [product]
-    if kind == torch.float32 and device.type == "cpu" and "onnxruntime" in installed():
-        ways.append(_onnx_product(a))
-    return max(2e-9 * _MATRIX**3 / statistics.median(_times(way, seconds)) for way in ways)
-
-
-def _onnx_product(a: torch.Tensor) -> Callable[[], object]:
-    """Returns what multiplies a matrix by itself with onnxruntime."""
-    sides = [None, None]
-    a_in, a_out = (onnx.helper.make_tensor_value_info(x, 1, sides) for x in ("a", "square"))
-    node = onnx.helper.make_node("MatMul", ["a", "a"], ["square"])
-    graph = onnx.helper.make_graph([node], "product", [a_in], [a_out])
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10
-    )
-    library = require("onnxruntime", "onnxruntime")
-    options = library.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = library.InferenceSession(model.SerializeToString(), options)
-    given = {"a": a.numpy()}
-    return lambda: session.run(None, given)
 
 
 def _gflop(member: Member) -> float:

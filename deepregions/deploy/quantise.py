@@ -28,14 +28,20 @@ _EXACT = 3  # convolutions in a row that stay float32: measured, see docs/export
 
 
 class _Reader:
-    """Hands batches on as onnxruntime asks for them."""
+    """Hands faces on, one by one, as onnxruntime asks for them: it keeps all maps of a batch."""
 
-    def __init__(self, batches: Iterator[Arrays]) -> None:
-        self._batches = batches
+    def __init__(self, batches: Iterable[Arrays]) -> None:
+        self._faces = _one_by_one(batches)
 
     def get_next(self) -> Arrays | None:
-        """Returns the next batch; None after the last."""
-        return next(self._batches, None)
+        """Returns the next face; None after the last."""
+        return next(self._faces, None)
+
+
+def _one_by_one(batches: Iterable[Arrays]) -> Iterator[Arrays]:
+    for batch in batches:
+        for row in range(len(next(iter(batch.values())))):
+            yield {name: values[row : row + 1] for name, values in batch.items()}
 
 
 def quantise(path: Path, batches: Iterable[Arrays]) -> None:
@@ -81,7 +87,7 @@ def quantise(path: Path, batches: Iterable[Arrays]) -> None:
 
 def _reader(library: Any, batches: Iterable[Arrays]) -> Any:
     """Returns what onnxruntime takes batches from: its own class, which loads with the library."""
-    return type("Reader", (_Reader, library.CalibrationDataReader), {})(iter(batches))
+    return type("Reader", (_Reader, library.CalibrationDataReader), {})(batches)
 
 
 def _nodes(model: onnx.ModelProto) -> list[str]:
