@@ -155,6 +155,18 @@ def test_settings_make_the_same_network_again(make):
         torch.testing.assert_close(again.eval()(crops), detector.eval()(crops))
 
 
+def test_a_bundle_is_gone_on_with(make, tmp_path):
+    trained = make(pretrained=False)
+    save_file(trained.state_dict(), tmp_path / "trained.safetensors")
+    again = make(pretrained=False, backbone_file=str(tmp_path / "trained.safetensors"))
+    part = "trunk" if isinstance(again, Capsule) else "backbone"
+    wanted = getattr(trained, part).state_dict()
+    assert len(wanted) > 10
+    for name, value in getattr(again, part).state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, wanted[name])
+
+
 def test_another_size_of_crops_is_refused(make):
     with pytest.raises(UsageError, match="32x32 pixels for a detector of 48"):
         make()(torch.zeros(1, 3, 32, 32))

@@ -126,7 +126,7 @@ class Capsule(RegionDetector):
         classes: The first is genuine, all others are kinds of fakes; log-odds are those of any
             fake. More than 2 is for checkpoints of the original's multi-class training.
         pretrained: Take VGG from timm's ``vgg19.tv_in1k``, trained on ImageNet.
-        backbone_file: Take it from this file (safetensors or torch) instead.
+        backbone_file: Take it from this file (safetensors or torch), or a bundle's, instead.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
 
@@ -167,7 +167,7 @@ class Capsule(RegionDetector):
         self.trunk = vgg_trunk().requires_grad_(not frozen)
         self.capsules = nn.Sequential(PrimaryCapsules(), Routing(classes))
         if pretrained or backbone_file:
-            load_backbone(self.trunk, "vgg19.tv_in1k", backbone_file, prefix="features.")
+            load_backbone(self.trunk, "vgg19.tv_in1k", backbone_file, "features.", "trunk.")
         self.train(self.training)
 
     @property

@@ -76,7 +76,8 @@ class DSPFWA(RegionDetector):
             original's 200 pixels they are the same.
         normalisation: What the network was given in training: ``caffe`` by DSP-FWA's authors.
         pretrained: Start from timm's ``resnet50.tv_in1k``, trained on ImageNet.
-        backbone_file: Start from this file (safetensors or torch) of those weights instead.
+        backbone_file: Start from this file (safetensors or torch) of those weights, or from that
+            of a bundle, instead.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
 

@@ -17,15 +17,19 @@ from deepregions.errors import AssetError, UnreadableError, UsageError
 WEIGHTS = "model.safetensors"  # what timm's repositories call it
 
 
-def load_backbone(module: nn.Module, name: str, file: str | None, prefix: str = "") -> None:
+def load_backbone(
+    module: nn.Module, name: str, file: str | None, prefix: str = "", own: str = "backbone."
+) -> None:
     """Loads ImageNet weights into a backbone; arrays that it lacks, as a classifier's, are left.
 
     Args:
         module: The backbone.
         name: timm's name of the weights, with their tag, such as ``vgg19.tv_in1k``.
         file: A safetensors or torch file of these weights, with timm's or torchvision's names of
-            arrays; ``None`` fetches them as timm does, if they are not in its cache.
-        prefix: What their names have before those of the module.
+            arrays, or of a bundle, whose network is then gone on with; ``None`` fetches them as
+            timm does, if they are not in its cache.
+        prefix: What timm's names have before those of the module.
+        own: What a bundle's names have.
 
     Raises:
         UsageError: There is no such file.
@@ -34,6 +38,8 @@ def load_backbone(module: nn.Module, name: str, file: str | None, prefix: str = 
     """
     state = _fetch(name) if file is None else read_state_dict(Path(file))
     source = name if file is None else file
+    if any(key.startswith(own) for key in state):
+        prefix = own
     wanted = module.state_dict()
     found = {key: state[prefix + key] for key in wanted if prefix + key in state}
     # Older files lack the counters of batch normalisation, which nothing here uses.

@@ -47,7 +47,8 @@ class Xception(RegionDetector):
             torch does. At the original's 200 pixels they are the same.
         normalisation: What the network expects of colours.
         pretrained: Start from timm's ``legacy_xception.tf_in1k``, trained on ImageNet.
-        backbone_file: Start from this file (safetensors or torch) of those weights instead.
+        backbone_file: Start from this file (safetensors or torch) of those weights, or from that
+            of a bundle, instead.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
 
