@@ -209,7 +209,7 @@ def histogram(
             share = np.histogram(shown[rows], edges)[0] / max(1, int(rows.sum()))
             handles.append(axes.stairs(100 * share, edges, **look))
         for place, at in enumerate(marks.values()):
-            pattern = style.PATTERNS[place % len(style.PATTERNS)]
+            pattern = style.PATTERNS[(place + 1) % len(style.PATTERNS)]  # not solid, as groups are
             handles.append(axes.axvline(at, color=style.INK, linewidth=1.3, linestyle=pattern))
         handles += [style.note()] if lost else []
         beyond = bool(((verdicts.scores < low) | (verdicts.scores > high)).any())
