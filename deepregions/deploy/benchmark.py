@@ -152,7 +152,8 @@ def checked_file(path: Path, members: Sequence[Member]) -> File:
         UsageError: It takes photographs.
     """
     facts = read_facts(path)
-    if {each["sha256"] for each in facts.content["networks"]} != {m.sha256 for m in members}:
+    inside = {each["sha256"] for each in facts.content.get("networks", [])}
+    if inside != {member.sha256 for member in members}:
         raise BundleError(f"{path} was exported from other networks", "give the bundles of these")
     if facts.kind != "crops":
         raise UsageError(f"{path} takes photographs", "export it with --crops-in")
