@@ -85,6 +85,9 @@ def test_a_file_in_another_precision_is_measured_too(
     for each in rows:
         assert each["share"] is None
         assert each["ratio"] == pytest.approx(each["rate"] / base["rate"])
+    torch_only = ["benchmark", "--bundle", bundle, "--runtime", "torch", "--file", halves]
+    assert run(torch_only) == 2
+    assert "torch runs no exported files" in capsys.readouterr().err
     assert run([*half, "--crops-in", "--only", "xception/entire", "--out", other]) == 0
     assert run([*given, "--file", other]) == 1
     assert "was exported from other networks" in capsys.readouterr().err

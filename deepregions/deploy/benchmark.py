@@ -182,11 +182,13 @@ def benchmark(
         file: A file of all networks in another precision, to be measured too.
 
     Raises:
-        UsageError: No networks, or a runtime that does not run on the device.
+        UsageError: No networks, a runtime that does not run on the device, or none for the file.
         ExportError: A measurement's process ended, as it does when memory is out.
     """
     threads = torch.get_num_threads()
     ways = _ways(runtimes, device)
+    if file is not None and all(name == "torch" for name, _ in ways):
+        raise UsageError("torch runs no exported files", "--runtime onnxruntime or openvino")
     used = dict.fromkeys(("fp32", *(str(precision) for _, precision in ways)))
     matrix = {each: matrix_rate(_TYPES[each], seconds, device) for each in used}
     work, measured = {}, []
