@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepregions.commands.cli import run
 from deepregions.deploy import benchmark
 from deepregions.deploy.benchmark import ORIGINAL, Job
+from deepregions.deploy.facts import read_facts, write_facts
 from deepregions.deploy.original import Branches, as_original
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError
@@ -64,9 +65,9 @@ def test_a_file_in_another_precision_is_measured_too(
 ) -> None:
     monkeypatch.setattr(benchmark, "_run", benchmark.measure)
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
-    halves, other = str(tmp_path / "half.onnx"), str(tmp_path / "other.onnx")
-    half = ["export", "--bundle", bundle, "--precision", "fp16"]
-    assert run([*half, "--crops-in", "--out", halves]) == 0
+    halves = str(tmp_path / "half.onnx")
+    half = ["export", "--bundle", bundle, "--precision", "fp16", "--crops-in", "--out", halves]
+    assert run(half) == 0
     options = ["--runtime", "onnxruntime", "--batch-size", "2", "--seconds", "0.01"]
     capsys.readouterr()
     given = ["benchmark", "--bundle", bundle, *options, "--json"]
@@ -88,11 +89,11 @@ def test_a_file_in_another_precision_is_measured_too(
     torch_only = ["benchmark", "--bundle", bundle, "--runtime", "torch", "--file", halves]
     assert run(torch_only) == 2
     assert "torch runs no exported files" in capsys.readouterr().err
-    assert run([*half, "--crops-in", "--only", "xception/entire", "--out", other]) == 0
-    assert run([*given, "--file", other]) == 1
+    save_bundle([member(xception())], tmp_path / "one")
+    assert run(["benchmark", "--bundle", str(tmp_path / "one"), "--file", halves]) == 1
     assert "was exported from other networks" in capsys.readouterr().err
-    assert run([*half, "--out", other]) == 0
-    assert run([*given, "--file", other]) == 2
+    write_facts(Path(halves), read_facts(Path(halves)).content | {"takes": "image"})
+    assert run([*given, "--file", halves]) == 2
     assert "takes photographs" in capsys.readouterr().err
 
 
