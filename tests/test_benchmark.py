@@ -91,8 +91,9 @@ def test_a_file_in_another_precision_is_measured_too(
     assert "torch runs no exported files" in capsys.readouterr().err
     save_bundle([member(xception())], tmp_path / "one")
     assert run(["benchmark", "--bundle", str(tmp_path / "one"), "--file", halves]) == 1
-    assert "was exported from other networks" in capsys.readouterr().err
-    write_facts(Path(halves), read_facts(Path(halves)).content | {"takes": "image"})
+    assert "was exported from other bundles" in capsys.readouterr().err
+    content = read_facts(Path(halves)).content
+    write_facts(Path(halves), content | {"takes": "image", "networks": 3, "precision": None})
     assert run([*given, "--file", halves]) == 2
     assert "takes photographs" in capsys.readouterr().err
 

@@ -78,7 +78,7 @@ def benchmark(
         batch_size=batch_size,
         seconds=seconds,
         device=choose_device(device),
-        file=None if file is None else checked_file(file, [*chosen]),
+        file=None if file is None else checked_file(file, chosen.system()),
     )
     if json:
         checks.print_json(measured.to_json())

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepregions.deploy.facts import read_facts
+from deepregions.deploy.facts import digest, read_facts
 from deepregions.deploy.graph import CropsGraph, HalfNetwork, crop_inputs
 from deepregions.deploy.matrix import matrix_rate, run_times
 from deepregions.deploy.original import as_original
@@ -143,21 +143,20 @@ class File:
     precision: str
 
 
-def checked_file(path: Path, members: Sequence[Member]) -> File:
-    """Returns a file that is of these networks.
+def checked_file(path: Path, system: System) -> File:
+    """Returns a file that is of this system.
 
     Raises:
         UnreadableError: It is not one of ours.
-        BundleError: It is of other networks.
+        BundleError: It is of another system.
         UsageError: It takes photographs.
     """
     facts = read_facts(path)
-    inside = {each["sha256"] for each in facts.content.get("networks", [])}
-    if inside != {member.sha256 for member in members}:
-        raise BundleError(f"{path} was exported from other networks", "give the bundles of these")
+    if facts.bundle != digest(system):
+        raise BundleError(f"{path} was exported from other bundles", "give those that it is of")
     if facts.kind != "crops":
         raise UsageError(f"{path} takes photographs", "export it with --crops-in")
-    return File(path, str(facts.content["precision"]))
+    return File(path, str(facts.content.get("precision", "as stored")))
 
 
 def benchmark(
