@@ -11,13 +11,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from deepregions.data.forge import METHODS
-from deepregions.data.forge.masks import CONFINED
-from deepregions.data.forge.stores import forge_store
+from deepregions.data.forged_store import forge_store
 from deepregions.data.store import FaceStore
 from deepregions.devices import choose_device
 from deepregions.errors import UsageError
 from deepregions.evaluation.attribution import measure, summarise
+from deepregions.forge import METHODS
+from deepregions.forge.masks import CONFINED
 from deepregions.system import System
 from deepregions.weights.selection import Choice, choose_members
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
-from deepregions.calibration import cross_calibrated
 from deepregions.data.store import FaceStore
 from deepregions.evaluation.measures import minimum_cllr
-from deepregions.evaluation.scoring import StoreScorer
+from deepregions.evaluation.store_scorer import StoreScorer
+from deepregions.fusion.calibration import cross_calibrated
+from deepregions.fusion.score_table import Floats, ScoreTable
 from deepregions.fusion.training import fuse_table
 from deepregions.fusion.training import train_fusion as train
 from deepregions.fusion.validation import Videos, by_video
-from deepregions.ranking import cllr, tally
-from deepregions.scores import Floats, ScoreTable
+from deepregions.roc import cllr, tally
 from deepregions.weights.bundle import load_bundle
 
 

@@ -28,9 +28,9 @@ import numpy.typing as npt
 import torch
 
 from deepregions.detectors import Xception
-from deepregions.system import Member
-from deepregions.weights.importing import import_file
-from deepregions.weights.keras import KerasXception, convert_keras
+from deepregions.system import TrainedNetwork
+from deepregions.weights.convert.importing import import_file
+from deepregions.weights.convert.keras import KerasXception, convert_keras
 
 ROOT = Path(__file__).resolve().parents[1]
 EVEN = 224
@@ -115,7 +115,7 @@ def _imported(make: Callable[[Path], Imported]) -> Callable[[Path], float]:
     def measure(folder: Path) -> float:
         path, images, expected, options = make(folder)
         member = import_file(path, **options)
-        if not isinstance(member, Member):
+        if not isinstance(member, TrainedNetwork):
             raise TypeError(f"{path} is no network that judges")
         with torch.inference_mode():
             return float((member.detector(images).sigmoid() - expected).abs().max())

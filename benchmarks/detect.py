@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from deepregions.detectors import Xception
-from deepregions.system import Member
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -32,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         torch.manual_seed(0)
-        network = Member(Xception(size=64).eval(), Region.ENTIRE, "random", "masked", {})
+        network = TrainedNetwork(Xception(size=64).eval(), Region.ENTIRE, "random", "masked", {})
         save_bundle([network], folder / "bundle")
         portrait = skimage.data.astronaut()[:320, 60:380]  # type: ignore[no-untyped-call]
         Image.fromarray(portrait).save(folder / "portrait.jpg")

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from jsonargparse import auto_cli
 
-from deepregions.aggregation import Aggregation
-from deepregions.evaluation.comparisons import tables_of
 from deepregions.evaluation.measures import MEASURES
 from deepregions.evaluation.protocols import Scored, Settings, evaluate
-from deepregions.evaluation.tables import to_csv, to_latex, to_markdown
+from deepregions.evaluation.report.comparisons import tables_of
+from deepregions.evaluation.report.tables import to_csv, to_latex, to_markdown
 from deepregions.evaluation.trials import video_trials
-from deepregions.scores import Floats, Origin, ScoreTable, Strings
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import Floats, Origin, ScoreTable, Strings
 from deepregions.types import REGIONS
 
 DETECTORS = ("xception", "capsule", "dsp-fwa")
@@ -62,7 +62,7 @@ def _once(faces: int, per_video: int) -> None:
     logits = table.log_odds[:, 0, 0]
     for rule in ("mean", "median", "top"):
         start = time.perf_counter()
-        trials = video_trials(table, logits, Aggregation(rule))
+        trials = video_trials(table, logits, Pooling(rule))
         took = time.perf_counter() - start
         print(f"{faces} faces to {len(trials)} videos by {rule}: {took:.1f} s")
     start = time.perf_counter()

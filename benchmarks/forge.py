@@ -20,11 +20,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from deepregions.data.draws import Draws, seeds_of
-from deepregions.data.forge import METHODS, Forge, fwa, make_method, self_blend, swap
-from deepregions.data.forge.alignment import INNER, mean_face
-from deepregions.data.forge.masks import Recipe
 from deepregions.data.toy import draw_face
+from deepregions.forge import METHODS, Forger, fwa, make_method, self_blend, swap
+from deepregions.forge.alignment import INNER, mean_face
+from deepregions.forge.masks import MaskRecipe
+from deepregions.pixels.face_rng import FaceRng, seeds_of
 
 Picture = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]
@@ -104,7 +104,7 @@ class Reference:
         source = cv2.cvtColor(coloured, cv2.COLOR_YCrCb2RGB)
         return _blend(image, np.asarray(source, np.uint8), mask)
 
-    def _mask(self, image: Picture, points: Array, recipe: Recipe) -> Array:
+    def _mask(self, image: Picture, points: Array, recipe: MaskRecipe) -> Array:
         """A hull, deformed by two smooth fields, and blurred in two stages."""
         random, (height, width) = self._random, image.shape[:2]
         face = float(np.ptp(points, 0).max())
@@ -206,12 +206,12 @@ def main() -> None:
     points = [face.numpy() for face in landmarks]
     images, landmarks = images.to(device), landmarks.to(device)
     count = options.batch
-    draws = Draws(seeds_of(map(str, range(count))))
+    draws = FaceRng(seeds_of(map(str, range(count))))
     print(f"{device}, {options.threads} threads, {count} faces of {options.size} pixels")
     print("method       faces/s  CPU ms   OpenCV faces/s  CPU ms   ratio")
     for name in METHODS:
         forge = partial(
-            Forge([make_method(name)]),
+            Forger([make_method(name)]),
             images,
             landmarks,
             draws,

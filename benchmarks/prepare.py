@@ -31,8 +31,15 @@ from deepregions.data.prepare import prepare
 from deepregions.data.store import encode_image
 from deepregions.errors import UsageError
 from deepregions.faces.appearance import appearance
-from deepregions.faces.dlib68 import DlibLandmarks
-from deepregions.faces.finders import YUNET, FaceFinder, Found, HogFinder, Image, YuNetFinder
+from deepregions.faces.backends.dlib68 import DlibLandmarks
+from deepregions.faces.finders import (
+    YUNET,
+    FaceDetection,
+    FaceFinder,
+    HogFinder,
+    Image,
+    YuNetFinder,
+)
 from deepregions.faces.patches import crop_face
 from deepregions.faces.shots import ShotDetector
 from deepregions.media import frame_batches
@@ -82,7 +89,7 @@ class _TimedFinder:
         self.finder = finder
         self.stage = stage
 
-    def __call__(self, image: Image) -> list[Found]:
+    def __call__(self, image: Image) -> list[FaceDetection]:
         with self.stage.timed():
             return self.finder(image)
 

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from deepregions.analysis.evidence import Analysis, Strip
-from deepregions.analysis.report import (
+from deepregions.pipeline.report import (
     annotate_video,
     index_row,
     write_csv,
     write_index,
     write_page,
 )
-from deepregions.analysis.results import Cell, FaceResult, InputResult, summarise_input
+from deepregions.pipeline.results import Cell, FaceResult, InputResult, summarise_input
+from deepregions.pipeline.top_faces import Analysis, Strip
 from deepregions.types import REGIONS, Status
 
 RATE = 25

@@ -25,7 +25,7 @@ from deepregions.assets import Asset
 from deepregions.deploy.runtimes import NAMES
 from deepregions.detectors.pretrained import WEIGHTS
 from deepregions.errors import DeepregionsError
-from deepregions.weights.collection import find_bundles, models_folders
+from deepregions.weights.bundle_folder import find_bundles, models_folders
 
 _PACKAGE = "deepregions"
 _IMAGENET = ("legacy_xception.tf_in1k", "resnet50.tv_in1k", "vgg19.tv_in1k")
@@ -180,7 +180,7 @@ def _formats() -> Iterator[Check]:
 
 def _weights() -> Iterator[Check]:
     # Imported here, as they take seconds that nothing else in this module needs.
-    from deepregions.faces.fan import FAN_2D, S3FD  # noqa: PLC0415
+    from deepregions.faces.backends.fan import FAN_2D, S3FD  # noqa: PLC0415
     from deepregions.faces.finders import YUNET  # noqa: PLC0415
 
     for name, asset in (("yunet", YUNET), ("fan", FAN_2D), ("s3fd", S3FD)):
@@ -210,7 +210,7 @@ def _cached(name: str, asset: Asset) -> Check:
 
 
 def _backends() -> Iterator[Check]:
-    from deepregions.faces.dlib68 import dlib_landmarks  # noqa: PLC0415
+    from deepregions.faces.backends.dlib68 import dlib_landmarks  # noqa: PLC0415
 
     yield _tried("landmarks", "dlib-hog", "works", partial(dlib_landmarks, fetch_yunet=False))
     states = {check.name: check.state for check in _weights()}

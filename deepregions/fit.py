@@ -2,7 +2,7 @@
 
 A LightningCLI: one YAML per database and one per detector, composed on the command line, and
 any option of the trainer, the detector or the datamodule on top. Options or a YAML with ``fusion``
-train one of those instead (:mod:`deepregions.fusing`).
+train one of those instead (:mod:`deepregions.commands.fuse`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from deepregions.commands.fuse import asks_for_fusion, fit_fusion
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.detectors import RegionDetector
 from deepregions.errors import DeepregionsError, UsageError
-from deepregions.fusing import asks_for_fusion, fit_fusion
-from deepregions.system import Member
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -121,7 +121,7 @@ class FitCLI(LightningCLI):
         }
         store, forging = self.datamodule.store, self.datamodule.forging
         state = torch.load(best, map_location="cpu", weights_only=True)
-        member = Member(
+        member = TrainedNetwork(
             detector=self.model.cpu(),
             region=Region(self.datamodule.region),
             database=store.info.database,

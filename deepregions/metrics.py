@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from deepregions import ranking
-from deepregions.ranking import NAN, Tally
+from deepregions import roc as ranking
+from deepregions.roc import NAN, ScoreCounts
 
 
 def area_under_curve(scores: Tensor, labels: Tensor) -> float:
-    """Returns the area under the ROC curve, see :func:`deepregions.ranking.area_under_curve`.
+    """Returns the area under the ROC curve, see :func:`deepregions.roc.area_under_curve`.
 
     Args:
         scores: (N,) any finite numbers, higher is more fake.
@@ -33,7 +33,7 @@ def area_under_curve(scores: Tensor, labels: Tensor) -> float:
 
 
 def equal_error_rate(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Returns the equal error rate, see :func:`deepregions.ranking.equal_error_rate`.
+    """Returns the equal error rate, see :func:`deepregions.roc.equal_error_rate`.
 
     Args:
         scores: (N,) any finite numbers, higher is more fake.
@@ -61,7 +61,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return NAN if counts is None else ranking.accuracy(counts, 0.0)
 
 
-def _counts(scores: Tensor, labels: Tensor) -> Tally | None:
+def _counts(scores: Tensor, labels: Tensor) -> ScoreCounts | None:
     """Counts scores, unless one is NaN."""
     values = scores.detach().cpu().double().numpy()
     if bool(np.isnan(values).any()):

@@ -18,7 +18,7 @@ from deepregions.fusion import Fusion, MeanFusion
 from deepregions.types import REGIONS, Region
 
 
-class Cut(NamedTuple):
+class CropSpec(NamedTuple):
     """How a network wants its crops."""
 
     size: int
@@ -27,7 +27,7 @@ class Cut(NamedTuple):
 
 
 @dataclass
-class Member:
+class TrainedNetwork:
     """One trained network: a detector for a region.
 
     Attributes:
@@ -49,9 +49,9 @@ class Member:
     resample: Resample = "bilinear"
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> CropSpec:
         """How its crops are made."""
-        return Cut(self.detector.size, self.layout, self.resample)
+        return CropSpec(self.detector.size, self.layout, self.resample)
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class System(nn.Module):
             for others.
     """
 
-    def __init__(self, members: Sequence[Member], fusion: Fusion | None = None) -> None:
+    def __init__(self, members: Sequence[TrainedNetwork], fusion: Fusion | None = None) -> None:
         super().__init__()
         if not members:
             raise UsageError("there is no network to score with", "pass at least one --bundle")
@@ -125,7 +125,7 @@ class System(nn.Module):
             allowed: (B, 5) bool, in the order of :data:`~deepregions.types.REGIONS`: which regions
                 may be judged (quality gates say so); all, if left out.
         """
-        crops: dict[tuple[Cut, Region], Tensor] = {}
+        crops: dict[tuple[CropSpec, Region], Tensor] = {}
         present: dict[Region, Tensor] = {}
         for (cut, regions), cropper in zip(self.cuts.items(), self.croppers, strict=True):
             pixels, valid = cropper(image, landmarks)
@@ -154,7 +154,7 @@ class System(nn.Module):
         present[:, self.regions.index(region)] = canvas.flatten(1).amax(1) > 0
         return self._score(crops, present)
 
-    def _score(self, crops: dict[tuple[Cut, Region], Tensor], present: Tensor) -> SystemOutput:
+    def _score(self, crops: dict[tuple[CropSpec, Region], Tensor], present: Tensor) -> SystemOutput:
         """Scores the crops that there are; present is (B, R)."""
         shape = (present.shape[0], len(self.rows), len(self.regions))  # len() would be a constant
         logits = torch.zeros(shape, device=present.device)
@@ -171,7 +171,7 @@ class System(nn.Module):
         return SystemOutput(logits, valid, present, self.fusion(logits, valid))
 
 
-def _row_names(members: Iterable[Member]) -> tuple[str, ...]:
+def _row_names(members: Iterable[TrainedNetwork]) -> tuple[str, ...]:
     databases: dict[str, dict[str, None]] = {}
     for member in members:
         databases.setdefault(member.detector.name, {})[member.database] = None
@@ -183,7 +183,7 @@ def _row_names(members: Iterable[Member]) -> tuple[str, ...]:
 
 
 def _cells(
-    members: Sequence[Member], rows: Sequence[str], regions: Sequence[Region]
+    members: Sequence[TrainedNetwork], rows: Sequence[str], regions: Sequence[Region]
 ) -> list[tuple[int, int]]:
     cells = []
     for member in members:

@@ -6,9 +6,9 @@ from typing import Any
 import jsonschema
 from hypothesis import strategies as st
 
-from deepregions.analysis.results import Cell, FaceResult, InputResult, summarise_input
-from deepregions.analysis.schemas import schema_text
-from deepregions.calibration import Calibration, Development
+from deepregions.fusion.calibration import Calibration, Development
+from deepregions.pipeline.results import Cell, FaceResult, InputResult, summarise_input
+from deepregions.pipeline.schemas import schema_text
 from deepregions.types import REGIONS, Status
 
 FACTS: dict[str, Any] = {

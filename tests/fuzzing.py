@@ -240,7 +240,7 @@ def _load_openface() -> Callable[[Path], None]:
 
     import numpy as np
 
-    openface = import_module("deepregions.faces.openface")
+    openface = import_module("deepregions.faces.backends.openface")
 
     def read(path: Path) -> None:
         table = openface.read_openface(path)
@@ -410,7 +410,7 @@ TARGETS: dict[str, Target] = {
     "manifest": Target(_manifest_seeds, _load_bundle, _lay_out_manifest),
     "bundle": Target(lambda _: [_weights()], _load_bundle, _lay_out_bundle),
 }
-if find_spec("deepregions.faces.openface"):
+if find_spec("deepregions.faces.backends.openface"):
     TARGETS["openface"] = Target(_openface_seeds, _load_openface)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, RegionDetector, Xception
 from deepregions.detectors.base import Attention, Normalisation
-from deepregions.system import Member
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 
 SIZE = 64
@@ -67,8 +67,8 @@ def _constant(detector: Detector, bias: float | None) -> Detector:
 
 def member(
     detector: RegionDetector, region: Region = Region.ENTIRE, database: str = "made"
-) -> Member:
-    return Member(detector, region, database, "masked", {"note": "made by a test"})
+) -> TrainedNetwork:
+    return TrainedNetwork(detector, region, database, "masked", {"note": "made by a test"})
 
 
 class Bright(RegionDetector):

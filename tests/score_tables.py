@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepregions.scores import Origin, ScoreTable, make_table
+from deepregions.fusion.score_table import Origin, ScoreTable, make_table
 from deepregions.types import Region
 
 DETECTORS = ("xception", "capsule")

@@ -6,51 +6,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepregions.aggregation import Aggregation
 from deepregions.errors import UsageError
+from deepregions.fusion.pooling import Pooling
 
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=40)
 
 
 @given(SCORES, st.floats(0.01, 1))
 def test_each_rule_is_numpys(scores: list[float], share: float) -> None:
-    assert Aggregation("mean").over_faces(scores) == pytest.approx(np.mean(scores))
-    assert Aggregation("median").over_faces(scores) == pytest.approx(np.median(scores))
+    assert Pooling("mean").over_faces(scores) == pytest.approx(np.mean(scores))
+    assert Pooling("median").over_faces(scores) == pytest.approx(np.median(scores))
     kept = max(1, math.ceil(share * len(scores) - 1e-9))
     highest = np.sort(scores)[-kept:]
-    assert Aggregation("top", share).over_faces(scores) == pytest.approx(np.mean(highest))
+    assert Pooling("top", share).over_faces(scores) == pytest.approx(np.mean(highest))
 
 
 @given(SCORES)
 def test_the_top_lies_between_the_mean_and_the_highest(scores: list[float]) -> None:
-    top = Aggregation("top").over_faces(scores)
+    top = Pooling("top").over_faces(scores)
     assert top is not None
     assert statistics.fmean(scores) - 1e-9 <= top <= max(scores) + 1e-9
 
 
 def test_a_third_of_three_is_one_face() -> None:
-    assert Aggregation("top").over_faces([1.0, 5.0, 2.0]) == 5.0
+    assert Pooling("top").over_faces([1.0, 5.0, 2.0]) == 5.0
 
 
 def test_a_file_is_its_highest_person_its_main_one_or_the_mean() -> None:
     tracks = [(3, -1.0), (1, 4.0), (9, None), (3, 2.0)]
-    assert Aggregation(input="highest").over_tracks(tracks) == 4.0
-    assert Aggregation(input="main").over_tracks(tracks) == -1.0
-    assert Aggregation(input="mean").over_tracks(tracks) == pytest.approx(5 / 3)
-    assert Aggregation(input="highest").over_tracks([(1, -5.0), (1, -2.0)]) == -2.0
+    assert Pooling(input="highest").over_tracks(tracks) == 4.0
+    assert Pooling(input="main").over_tracks(tracks) == -1.0
+    assert Pooling(input="mean").over_tracks(tracks) == pytest.approx(5 / 3)
+    assert Pooling(input="highest").over_tracks([(1, -5.0), (1, -2.0)]) == -2.0
 
 
 @pytest.mark.parametrize("rule", ["highest", "main", "mean"])
 def test_nothing_scored_is_no_score(rule: str) -> None:
-    assert Aggregation(input=rule).over_tracks([(4, None)]) is None
-    assert Aggregation(input=rule).over_tracks([]) is None
-    assert Aggregation().over_faces([]) is None
+    assert Pooling(input=rule).over_tracks([(4, None)]) is None
+    assert Pooling(input=rule).over_tracks([]) is None
+    assert Pooling().over_faces([]) is None
 
 
 def test_rules_have_names_of_their_own() -> None:
-    names = {Aggregation(rule).track_name for rule in ("mean", "median", "top")}
+    names = {Pooling(rule).track_name for rule in ("mean", "median", "top")}
     assert len(names) == 3
-    assert "33%" in Aggregation("top").track_name
+    assert "33%" in Pooling("top").track_name
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_rules_have_names_of_their_own() -> None:
 )
 def test_there_are_no_other_rules(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        Aggregation(**wrong)
+        Pooling(**wrong)

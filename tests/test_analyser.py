@@ -13,15 +13,15 @@ from networks import dsp_fwa, landmarks, member, picture, xception
 from PIL import Image
 from torch import Tensor
 
-from deepregions.aggregation import Aggregation
-from deepregions.analysis.analyser import Analyser
-from deepregions.analysis.evidence import STRIP, Analysis
-from deepregions.analysis.picture import draw_verdict
-from deepregions.analysis.scoring import Scorer
 from deepregions.faces.landmarks import Face, Place
 from deepregions.faces.thresholds import Gates
+from deepregions.fusion.pooling import Pooling
 from deepregions.media import MediaReader, Sampling
-from deepregions.system import Member, System
+from deepregions.pipeline.analyser import Analyser
+from deepregions.pipeline.face_scorer import FaceScorer
+from deepregions.pipeline.report.picture import draw_verdict
+from deepregions.pipeline.top_faces import STRIP, Analysis
+from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region, Status
 
 ANY = Gates(min_size=0, min_sharpness=0, max_dark=1, max_bright=1)
@@ -53,17 +53,17 @@ def reader() -> Iterator[MediaReader]:
 
 
 def analyser(
-    *members: Member,
+    *members: TrainedNetwork,
     find: Finder | None = None,
     sampling: Sampling | None = None,
     gates: Gates = ANY,
-    rules: Aggregation | None = None,
+    rules: Pooling | None = None,
 ) -> Analyser:
     return Analyser(
-        Scorer(System(members), gates, torch.device("cpu")),
+        FaceScorer(System(members), gates, torch.device("cpu")),
         find or Finder(landmarks()[0]),
         sampling=sampling or Sampling(count=5),
-        rules=rules or Aggregation(),
+        rules=rules or Pooling(),
         batch_size=2,
         warnings=("said of all",),
     )
@@ -100,7 +100,7 @@ def one(scorer: Analyser, path: Path, reader: MediaReader) -> Analysis:
     return analysis
 
 
-def models(*members: Member) -> list[dict[str, str]]:
+def models(*members: TrainedNetwork) -> list[dict[str, str]]:
     return [
         {
             "name": each.name,
@@ -193,7 +193,7 @@ def test_adaptive_sampling_looks_where_the_score_changes(
 
 def test_the_rules_are_those_that_were_asked_for(video: Path, reader: MediaReader) -> None:
     two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
-    rules = Aggregation("median", input="mean")
+    rules = Pooling("median", input="mean")
     result = one(analyser(member(xception(2.0)), find=two, rules=rules), video, reader).result
     assert result.rule == rules.input_name
     assert {track.rule for track in result.tracks} == {rules.track_name}

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ImageColor
 
-from deepregions.analysis.report import annotate_video, encoding
-from deepregions.analysis.report.colours import TRACKS
-from deepregions.analysis.report.drawing import Layout, Mark
-from deepregions.analysis.report.video import _walks
-from deepregions.analysis.results import FaceResult, InputResult, summarise_input
 from deepregions.errors import UnreadableError, UsageError
+from deepregions.pipeline.report import annotate_video, encoding
+from deepregions.pipeline.report.colours import TRACKS
+from deepregions.pipeline.report.drawing import Layout, Mark
+from deepregions.pipeline.report.video import _walks
+from deepregions.pipeline.results import FaceResult, InputResult, summarise_input
 from deepregions.types import Status
 
 RATE = 10
@@ -274,8 +274,8 @@ def test_without_x264_it_is_mpeg4(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 FULL = """
 import resource, sys
 from pathlib import Path
-from deepregions.analysis.report import annotate_video
-from deepregions.analysis.results import InputResult
+from deepregions.pipeline.report import annotate_video
+from deepregions.pipeline.results import InputResult
 from deepregions.types import Status
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 result = InputResult("a.mp4", "video", Status.NO_FACE, "no face was found", 20)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepregions.analysis.archive import INDEX, RESULTS, SETTINGS, TABLE, Archive
-from deepregions.analysis.evidence import Analysis
-from deepregions.analysis.results import Cell, FaceResult, summarise_input, to_json
 from deepregions.errors import UsageError
 from deepregions.files import Names
+from deepregions.pipeline.results import Cell, FaceResult, summarise_input, to_json
+from deepregions.pipeline.results_folder import INDEX, RESULTS, SETTINGS, TABLE, Archive
+from deepregions.pipeline.top_faces import Analysis
 from deepregions.types import Region, Status
 
 FACTS = {key: f"the {key}" for key in SETTINGS} | {

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from deepregions.data.augment import Augmenter, Strengths
-from deepregions.data.draws import Draws, seeds_of
 from deepregions.data.toy import draw_face
 from deepregions.errors import UsageError
 from deepregions.faces.regions import MIRROR
+from deepregions.pixels.face_rng import FaceRng, seeds_of
 
 NEVER = dict.fromkeys(("flip_p", "warp_p", "colour_p", "blur_p", "noise_p", "jpeg_p"), 0.0)
 WIDTH, HEIGHT = 150, 130
@@ -120,7 +120,7 @@ def test_follows_the_seed() -> None:
 def test_faces_follow_their_own_seeds_in_any_batch() -> None:
     images = torch.randint(0, 256, (16, 3, 40, 48), dtype=torch.uint8)
     augmenter = Augmenter(Strengths(gamma_p=0.5, video_p=0.5, blur_p=0.5))
-    draws = Draws(seeds_of(map(str, range(16))))
+    draws = FaceRng(seeds_of(map(str, range(16))))
     together, moved = augmenter(images, landmarks(16), draws)
     rows = torch.tensor([9, 3, 14])
     some, moved_too = augmenter(images[rows], landmarks(3), draws[rows])
@@ -134,7 +134,7 @@ def test_faces_follow_their_own_seeds_in_any_batch() -> None:
 def test_degradations_keep_faces_where_and_about_as_they_are(name: str) -> None:
     drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
     images = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
-    draws = Draws(seeds_of(map(str, range(12))))
+    draws = FaceRng(seeds_of(map(str, range(12))))
     altered = only(**{name: 1.0}).degrade(images, draws)
     assert (altered != images).flatten(1).any(1).float().mean() > 0.7
     one, two = (x.float().mean(1).flatten(1).numpy() for x in (images, altered))
@@ -148,9 +148,9 @@ def test_degradations_keep_faces_where_and_about_as_they_are(name: str) -> None:
 
 def test_blur_is_opencvs() -> None:
     pixels = torch.rand(3, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 255
-    draws = Draws(seeds_of("abc"))
+    draws = FaceRng(seeds_of("abc"))
     (ours,) = only(blur_sigma=2.0)._blur(draws, pixels)
-    sigmas = Draws(seeds_of("abc")).uniform(0.1, 2.0)
+    sigmas = FaceRng(seeds_of("abc")).uniform(0.1, 2.0)
     for image, blurred, sigma in zip(pixels, ours, sigmas, strict=True):
         theirs = cv2.GaussianBlur(
             image.permute(1, 2, 0).numpy(), (13, 13), float(sigma), borderType=cv2.BORDER_REPLICATE
@@ -162,9 +162,9 @@ def test_video_is_made_smaller_compressed_and_enlarged() -> None:
     """Against Pillow doing the same."""
     drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
     pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float()
-    draws = Draws(seeds_of(map(str, range(12))))
+    draws = FaceRng(seeds_of(map(str, range(12))))
     (ours,) = only(video_quality=50)._video(draws, pixels.clone())
-    again = Draws(seeds_of(map(str, range(12))))
+    again = FaceRng(seeds_of(map(str, range(12))))
     quality, kind = again.uniform(50, 90), again.choice(3)
     assert set(kind.tolist()) == {0, 1, 2}
     for row, image in enumerate(drawn):

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepregions.commands.cli import run
 from deepregions.deploy import benchmark
 from deepregions.deploy.benchmark import ORIGINAL, Job
-from deepregions.deploy.facts import read_facts, write_facts
+from deepregions.deploy.onnx_metadata import read_facts, write_facts
 from deepregions.deploy.original import Branches, as_original
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError

@@ -23,7 +23,7 @@ from deepregions.evaluation.measures import (
     against,
 )
 from deepregions.evaluation.trials import Trials
-from deepregions.ranking import area_under_curve, tally
+from deepregions.roc import area_under_curve, tally
 
 NAN = math.nan
 

@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 
 import deepregions.fusion
 from deepregions import detectors
-from deepregions.calibration import Calibration, Development
 from deepregions.detectors import Capsule, RegionDetector, Xception
 from deepregions.errors import BundleError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import sha256
 from deepregions.fusion import Fusion, LogisticFusion
-from deepregions.system import Member
+from deepregions.fusion.calibration import Calibration, Development
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import VERSION, load_bundle, read_manifest, save_bundle
 from deepregions.weights.card import model_card
@@ -175,7 +175,7 @@ def test_what_the_document_says_of_training_is_in_the_card() -> None:
         ({**training, "source": None}, documented(2) - {"source"}),
         ({"source": source}, sources),
     ):
-        card = model_card([Member(network, Region.EYES, "x", "masked", facts)])
+        card = model_card([TrainedNetwork(network, Region.EYES, "x", "masked", facts)])
         said = set(re.findall(r"said (\w+)", card.replace("\\", "")))
         assert said - {"above"} == expected  # the card's own words have one "said above"
 

@@ -16,7 +16,9 @@ from score_tables import score_table
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from deepregions.calibration import (
+from deepregions.errors import UsageError
+from deepregions.fusion import fuse_table
+from deepregions.fusion.calibration import (
     KINDS,
     Calibration,
     Development,
@@ -26,11 +28,9 @@ from deepregions.calibration import (
     cross_calibrated,
     support_bounds,
 )
-from deepregions.errors import UsageError
-from deepregions.fusion import fuse_table
 from deepregions.fusion.validation import by_video, track_rule, train_calibrated
-from deepregions.ranking import cllr as cost_of
-from deepregions.ranking import tally
+from deepregions.roc import cllr as cost_of
+from deepregions.roc import tally
 
 DEVELOPMENT = Development(
     "made", "f00d", "val", 100, 100, {"swap": 100}, None, {"folds": 5, "by": "people"}

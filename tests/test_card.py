@@ -15,7 +15,7 @@ from networks import dsp_fwa, member, xception
 
 from deepregions.detectors import Capsule
 from deepregions.files import sha256
-from deepregions.system import Member
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.card import model_card
@@ -33,11 +33,11 @@ SOURCE = {
 }
 
 
-def imported(detector: Any = NETWORK, database: str = "uadfv", **source: Any) -> Member:
-    return Member(detector, Region.EYES, database, "masked", {"source": SOURCE | source})
+def imported(detector: Any = NETWORK, database: str = "uadfv", **source: Any) -> TrainedNetwork:
+    return TrainedNetwork(detector, Region.EYES, database, "masked", {"source": SOURCE | source})
 
 
-def card(*members: Member) -> ModelCard:
+def card(*members: TrainedNetwork) -> ModelCard:
     return ModelCard(model_card(members))
 
 
@@ -84,7 +84,7 @@ def test_it_says_how_a_network_was_trained_and_how_well() -> None:
         "seed": 3,
         "validation": {"frame_auc": 0.98765, "frame_eer": None},
     }
-    text = rendered(model_card([Member(NETWORK, Region.NOSE, "ffpp", "tight", training)]))
+    text = rendered(model_card([TrainedNetwork(NETWORK, Region.NOSE, "ffpp", "tight", training)]))
     for fact in ("epoch 7", "seed 3", "face store f00d", "dlib68+yunet dlib 19", "0.9877"):
         assert fact in text
     assert "<td>frame_eer</td>\n<td>undefined</td>" in text
@@ -186,5 +186,5 @@ def test_nothing_in_any_name_is_markup(one: str, two: str) -> None:
     )
 )
 def test_whatever_a_bundle_says_of_its_training_makes_a_card(training: dict[str, Any]) -> None:
-    text = model_card([Member(NETWORK, Region.EYES, "x", "masked", training)])
+    text = model_card([TrainedNetwork(NETWORK, Region.EYES, "x", "masked", training)])
     assert ModelCard(text).data.library_name == "deepregions"

@@ -13,9 +13,9 @@ from detect_json import CALIBRATION, FACTS, input_results
 from hypothesis import given, settings
 from test_report import analysis
 
-from deepregions.analysis.report import CsvTable, write_csv
-from deepregions.analysis.report.table import COLUMNS
-from deepregions.analysis.results import InputResult, to_json
+from deepregions.pipeline.report import CsvTable, write_csv
+from deepregions.pipeline.report.table import COLUMNS
+from deepregions.pipeline.results import InputResult, to_json
 from deepregions.types import REGIONS, Status
 
 MODELS = [

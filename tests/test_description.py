@@ -13,7 +13,7 @@ from data_helpers import INFO, face_points, record
 from PIL import Image
 
 from deepregions.commands.cli import run
-from deepregions.data.description import describe
+from deepregions.data.describe import describe
 from deepregions.data.store import FaceRecord, FaceStore, create_store
 
 

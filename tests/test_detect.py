@@ -20,8 +20,8 @@ from networks import member, xception
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from deepregions.analysis.archive import Archive
 from deepregions.commands.cli import run
+from deepregions.pipeline.results_folder import Archive
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from deepregions.data.draws import Draws, noise, seeds_of
+from deepregions.pixels.face_rng import FaceRng, noise, seeds_of
 
 KEYS = [f"person {i}" for i in range(4000)]
 
 
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=20), st.integers(0, 3))
 def test_a_face_draws_the_same_in_any_batch(keys: list[str], salt: int) -> None:
-    together = Draws(seeds_of(keys, salt))
+    together = FaceRng(seeds_of(keys, salt))
     values = [together.uniform(-1, 1, 2, 3), together.normal(4), together.choice(7)]
     for row, key in enumerate(keys):
-        alone = Draws(seeds_of([key], salt))
+        alone = FaceRng(seeds_of([key], salt))
         for value, own in zip(
             values, (alone.uniform(-1, 1, 2, 3), alone.normal(4), alone.choice(7)), strict=True
         ):
@@ -25,12 +25,12 @@ def test_a_face_draws_the_same_in_any_batch(keys: list[str], salt: int) -> None:
 
 
 def test_other_salts_streams_and_calls_draw_otherwise() -> None:
-    draws = Draws(seeds_of(KEYS))
+    draws = FaceRng(seeds_of(KEYS))
     samples = [
         draws.uniform(0, 1),
         draws.uniform(0, 1),
-        Draws(seeds_of(KEYS, 1)).uniform(0, 1),
-        Draws(seeds_of(KEYS, "1", 0)).uniform(0, 1),
+        FaceRng(seeds_of(KEYS, 1)).uniform(0, 1),
+        FaceRng(seeds_of(KEYS, "1", 0)).uniform(0, 1),
         draws.stream("a").uniform(0, 1),
         draws.stream("b").uniform(0, 1),
     ]
@@ -39,7 +39,7 @@ def test_other_salts_streams_and_calls_draw_otherwise() -> None:
 
 
 def test_some_faces_draw_as_they_would_from_the_beginning() -> None:
-    draws = Draws(seeds_of(KEYS[:10]))
+    draws = FaceRng(seeds_of(KEYS[:10]))
     whole = draws.stream("x").uniform(0, 1, 3)
     rows = torch.tensor([7, 2])
     draws.uniform(0, 1)
@@ -47,7 +47,7 @@ def test_some_faces_draw_as_they_would_from_the_beginning() -> None:
 
 
 def test_distributions() -> None:
-    draws = Draws(seeds_of(KEYS))
+    draws = FaceRng(seeds_of(KEYS))
     assert stats.kstest(draws.uniform(2, 5, 5).flatten(), stats.uniform(2, 3).cdf).pvalue > 1e-3
     assert stats.kstest(draws.normal(5).flatten(), stats.norm.cdf).pvalue > 1e-3
     assert stats.chisquare(draws.choice(6).bincount(minlength=6)).pvalue > 1e-3

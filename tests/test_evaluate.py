@@ -14,8 +14,6 @@ import torch
 from networks import member, xception
 from sklearn.metrics import roc_auc_score
 
-from deepregions.aggregation import Aggregation
-from deepregions.calibration import Calibration, Development
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceRecord, FaceStore, create_store
 from deepregions.data.toy import write_toy_store
@@ -23,6 +21,8 @@ from deepregions.detectors import DSPFWA
 from deepregions.errors import UsageError
 from deepregions.evaluation.running import read_attributes
 from deepregions.fusion import MaxFusion
+from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.pooling import Pooling
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
 
@@ -141,7 +141,7 @@ def test_a_second_run_scores_nothing_and_says_the_same(
     def refuse(*_: object) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr("deepregions.analysis.scoring.Scorer.score", refuse)
+    monkeypatch.setattr("deepregions.pipeline.face_scorer.FaceScorer.score", refuse)
     assert evaluate(made, tmp_path / "out", "--fusions", "mean") == 0
     after = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]
     for database, systems in after.items():
@@ -183,7 +183,7 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
 ) -> None:
     here = FaceStore(made / "one").fingerprint[:12]
     about = Development("one", "f00d" * 16, "val", 7, 6, {}, None, {"folds": 5, "by": "people"})
-    rule = Aggregation().track_name
+    rule = Pooling().track_name
     values = {"slope": 0.5, "offset": -0.25}
     members = load_bundle(made / "bundle-two").members
     fused, out = tmp_path / "fused", tmp_path / "out"

@@ -24,9 +24,9 @@ from scipy.stats import entropy, norm
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from deepregions.evaluation import figures
-from deepregions.evaluation.figures.numbers import supported
-from deepregions.ranking import tally
+from deepregions.evaluation.report import figures
+from deepregions.evaluation.report.figures.numbers import supported
+from deepregions.roc import tally
 
 Arrays = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]
 HOSTILE = ["$\\frac{", "_hidden", "<b>&\"'", "a\nb\u202e\x1b", "中文", "x" * 300, ""]

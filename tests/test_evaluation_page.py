@@ -10,10 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from deepregions.errors import UsageError, printable
-from deepregions.evaluation import figures
-from deepregions.evaluation.page import (
-    Cell,
+from deepregions.evaluation.report import figures
+from deepregions.evaluation.report.page import (
     Page,
+    PageCell,
     PageFigure,
     PageTable,
     Section,
@@ -92,7 +92,7 @@ def drawn(name: str = "a") -> list[PageFigure]:
 
 
 def page(name: str = "a") -> Page:
-    rows = [[Cell(name), Cell("12.3", "[10.1, 14.2]", "1,200", best=True), Cell("–")]]
+    rows = [[PageCell(name), PageCell("12.3", "[10.1, 14.2]", "1,200", best=True), PageCell("–")]]
     table = PageTable(name, ["System", name, "EER %"], rows, note=name)
     return Page(
         title=name,
@@ -254,7 +254,7 @@ def test_metadata_and_styles_are_left_out() -> None:
 
 
 def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
-    table = PageTable("T", ["a", "b"], [[Cell("1")]])
+    table = PageTable("T", ["a", "b"], [[PageCell("1")]])
     with pytest.raises(UsageError, match="'T' has rows of other columns"):
         write_evaluation_page(tmp_path / "p.html", Page("t", "", [Section("s", tables=[table])]))
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepregions.analysis.evidence import STRIP, THUMBNAIL, Strip
+from deepregions.pipeline.top_faces import STRIP, THUMBNAIL, Strip
 
 
 @pytest.mark.parametrize("count", [0, 1, STRIP - 1, STRIP, STRIP + 1, 2 * STRIP, 1000])

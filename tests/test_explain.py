@@ -14,20 +14,31 @@ from networks import Bright, dsp_fwa, landmarks, member, xception
 from PIL import Image
 from torch import Tensor
 
-from deepregions.analysis.evidence import Analysis, Evidence
-from deepregions.analysis.explained import draw_heat, draw_shares, heatmaps_of, write_explanation
-from deepregions.analysis.explaining import Explainer, to_json
-from deepregions.analysis.grid import Example, Pick, decision_grid, heat_picture, pick_examples
-from deepregions.analysis.heat import heats
-from deepregions.analysis.overlay import outlined, overlay
-from deepregions.analysis.results import Cell, FaceResult, summarise_input
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
 from deepregions.errors import StoreError, UsageError
 from deepregions.evaluation.attribution import Measured, bootstrap, measure, summarise
 from deepregions.evaluation.examples import load_examples
+from deepregions.evaluation.report.grid import (
+    Example,
+    Pick,
+    decision_grid,
+    heat_picture,
+    pick_examples,
+)
 from deepregions.faces.cropping import RegionCropper
-from deepregions.scores import Origin, make_table
+from deepregions.fusion.score_table import Origin, make_table
+from deepregions.pipeline.explain.compute import Explainer, to_json
+from deepregions.pipeline.explain.gradcam import heats
+from deepregions.pipeline.explain.overlay import outlined, overlay
+from deepregions.pipeline.explain.render import (
+    draw_heat,
+    draw_shares,
+    heatmaps_of,
+    write_explanation,
+)
+from deepregions.pipeline.results import Cell, FaceResult, summarise_input
+from deepregions.pipeline.top_faces import Analysis, Evidence
 from deepregions.system import System
 from deepregions.types import Region, Status
 from deepregions.weights.bundle import save_bundle
@@ -263,7 +274,7 @@ def test_an_interrupted_explanation_leaves_nothing(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deepregions.analysis.explained.write_page", fail)
+    monkeypatch.setattr("deepregions.pipeline.explain.render.write_page", fail)
     with pytest.raises(OSError, match="No space"):
         write_explanation(analysis, faces, {"models": []}, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []

@@ -18,15 +18,15 @@ from networks import SIZE, Tint, dsp_fwa, landmarks, member, picture, xception
 from torch import Tensor, nn
 
 import deepregions
-from deepregions.calibration import Calibration, Development
 from deepregions.commands.cli import run
 from deepregions.deploy.export import export
-from deepregions.deploy.facts import KEY, digest, read_facts
 from deepregions.deploy.graph import Calibrated
+from deepregions.deploy.onnx_metadata import KEY, digest, read_facts
 from deepregions.deploy.parity import Parity, parity
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError, UnreadableError, UnsupportedError
 from deepregions.faces.cropping import RegionCropper
+from deepregions.fusion.calibration import Calibration, Development
 from deepregions.system import System, SystemOutput
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle

@@ -11,7 +11,7 @@ from deepregions.deploy.export import export
 from deepregions.deploy.runtimes import Name, open_file
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
-from deepregions.system import Member, System
+from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region
 
 CUTS: list[tuple[Layout, Resample, list[Region]]] = [
@@ -29,7 +29,7 @@ def system(layout: Layout, resample: Resample, regions: list[Region]) -> System:
     return System([cut(region, layout, resample) for region in regions])
 
 
-def cut(region: Region, layout: Layout, resample: Resample, size: int = SIZE) -> Member:
+def cut(region: Region, layout: Layout, resample: Resample, size: int = SIZE) -> TrainedNetwork:
     made = member(Tint(size).eval(), region)
     return replace(made, layout=layout, resample=resample)
 

@@ -13,12 +13,14 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 from torch.nn import functional
 
-from deepregions.data.colour import hue, recolour, saturation, transfer
-from deepregions.data.draws import Draws, seeds_of
-from deepregions.data.forge import (
+from deepregions.data.toy import draw_face
+from deepregions.errors import UsageError
+from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
+from deepregions.faces.regions import outlines
+from deepregions.forge import (
     METHODS,
-    Forge,
-    Forged,
+    ForgedBatch,
+    Forger,
     draw_parts,
     fwa,
     make_method,
@@ -26,13 +28,11 @@ from deepregions.data.forge import (
     self_blend,
     swap,
 )
-from deepregions.data.forge.alignment import mean_face
-from deepregions.data.forge.faces import runs
-from deepregions.data.toy import draw_face
-from deepregions.data.warping import inverse, moved, sample, similarity, warp
-from deepregions.errors import UsageError
-from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
-from deepregions.faces.regions import outlines
+from deepregions.forge.alignment import mean_face
+from deepregions.forge.faces import runs
+from deepregions.pixels.colour import hue, recolour, saturation, transfer
+from deepregions.pixels.face_rng import FaceRng, seeds_of
+from deepregions.pixels.warping import inverse, moved, sample, similarity, warp
 from deepregions.types import REGIONS, Region
 
 SIZE = 144
@@ -47,8 +47,8 @@ def faces() -> tuple[Tensor, Tensor]:
     return images.contiguous(), torch.from_numpy(np.stack([points for _, points in drawn]))
 
 
-def draws(count: int = PEOPLE, seed: int = 0) -> Draws:
-    return Draws(seeds_of([f"face {i}" for i in range(count)], seed))
+def draws(count: int = PEOPLE, seed: int = 0) -> FaceRng:
+    return FaceRng(seeds_of([f"face {i}" for i in range(count)], seed))
 
 
 def forge(
@@ -59,7 +59,7 @@ def forge(
     person: Tensor | None = None,
     rows: Tensor | None = None,
     **options: float,
-) -> Forged:
+) -> ForgedBatch:
     images, landmarks = faces
     drawn = draws(len(images), seed)
     if rows is not None:
@@ -68,7 +68,7 @@ def forge(
     parts = torch.zeros(count, 3, dtype=torch.bool)
     if region is not None:
         parts[:, masks.CONFINED.index(region)] = True
-    return Forge([make_method(name, **options)], masks=True)(
+    return Forger([make_method(name, **options)], masks=True)(
         images,
         landmarks,
         drawn,
@@ -327,7 +327,7 @@ def test_a_face_is_forged_the_same_in_any_batch(faces: tuple[Tensor, Tensor], na
 
 def test_methods_are_mixed_within_a_batch(faces: tuple[Tensor, Tensor]) -> None:
     which = torch.arange(PEOPLE) % 3
-    both = Forge([make_method(name) for name in METHODS])(
+    both = Forger([make_method(name) for name in METHODS])(
         *faces,
         draws(),
         which=which,

@@ -11,10 +11,10 @@ from PIL import Image
 
 from deepregions.commands.cli import run
 from deepregions.data.datamodule import RegionDataModule
-from deepregions.data.forge import METHODS
-from deepregions.data.forge.photos import NOTE
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
 from deepregions.data.toy import write_toy_store
+from deepregions.forge import METHODS
+from deepregions.forge.photos import NOTE
 
 
 @pytest.fixture(scope="module")

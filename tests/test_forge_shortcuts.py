@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.data.augment import Augmenter, Strengths
-from deepregions.data.draws import Draws, seeds_of
-from deepregions.data.forge import METHODS, Forge, Forged
-from deepregions.data.forge.pairing import Forging, Pairing
-from deepregions.data.jpeg import compress
 from deepregions.data.store import decode_image, encode_image
 from deepregions.data.toy import draw_face
 from deepregions.faces.landmarks import landmark_detector
 from deepregions.faces.patches import crop_face, stack
+from deepregions.forge import METHODS, ForgedBatch, Forger
+from deepregions.forge.online import ForgeConfig, OnlineForger
 from deepregions.media.images import read_image
+from deepregions.pixels.face_rng import FaceRng, seeds_of
+from deepregions.pixels.jpeg import compress
 from deepregions.types import FaceBatch
 
 PAIRS = 2000
@@ -54,11 +54,11 @@ def pairs(
     As the datamodule makes them for training.
     """
     images, landmarks = faces
-    pairing = Pairing(Forging((name,)), count, count, detail=None)
+    pairing = OnlineForger(ForgeConfig((name,)), count, count, detail=None)
     masks: list[Tensor] = []
-    forge = Forge(pairing._training.methods, masks=True)
+    forge = Forger(pairing._training.methods, masks=True)
 
-    def recorded(*args: Any, **options: Any) -> Forged:
+    def recorded(*args: Any, **options: Any) -> ForgedBatch:
         forged = forge(*args, **options)
         assert forged.mask is not None
         masks.append(forged.mask)
@@ -71,7 +71,7 @@ def pairs(
     for first in range(0, count, 250):
         number = torch.arange(first, min(count, first + 250))
         person = number % len(images)
-        draws = Draws(seeds_of(map(str, number.tolist()), name))
+        draws = FaceRng(seeds_of(map(str, number.tolist()), name))
         some, points = images[person], landmarks[person]
         if augmenter:
             some, points = augmenter.move(some, points, draws)
@@ -162,7 +162,7 @@ def test_a_linear_probe_guesses(drawn: Pictures, name: str, strengths: Strengths
 def test_the_probe_would_see_a_shortcut(drawn: Pictures) -> None:
     """Were only fakes compressed, resized or brighter, as in other people's code, it would tell."""
     genuine, _, mask, person = pairs(drawn, "fwa", None, 500)
-    draws = Draws(seeds_of(map(str, range(len(genuine)))))
+    draws = FaceRng(seeds_of(map(str, range(len(genuine)))))
     never = dict.fromkeys(("colour_p", "blur_p", "noise_p", "jpeg_p"), 0.0)
     for key, strength in (
         ("grid", {"jpeg_p": 1.0, "jpeg_quality": 60}),

@@ -13,11 +13,6 @@ import torch
 from networks import dsp_fwa, landmarks, member, picture, xception
 from safetensors.torch import save_file
 
-from deepregions.aggregation import Aggregation
-from deepregions.analysis.results import Cell, FaceResult, summarise_input
-from deepregions.analysis.setup import make_analyser
-from deepregions.analysis.warnings import warnings_of
-from deepregions.calibration import Calibration, Development
 from deepregions.commands.cli import run
 from deepregions.errors import BundleError, UsageError
 from deepregions.files import sha256
@@ -29,6 +24,11 @@ from deepregions.fusion import (
     MeanFusion,
     WeightedFusion,
 )
+from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.pooling import Pooling
+from deepregions.pipeline.build import build_analyser
+from deepregions.pipeline.results import Cell, FaceResult, summarise_input
+from deepregions.pipeline.warnings import warnings_of
 from deepregions.system import System
 from deepregions.types import Region, Status
 from deepregions.weights.bundle import Bundle, load_bundle, read_manifest, save_bundle
@@ -220,13 +220,13 @@ def calibrated_bundle(fused: Path, rule: str) -> Bundle:
 
 
 def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Path) -> None:
-    bundle = calibrated_bundle(fused, Aggregation().track_name)
-    analyser, facts = make_analyser(bundle, landmarks=None, device="cpu")
+    bundle = calibrated_bundle(fused, Pooling().track_name)
+    analyser, facts = build_analyser(bundle, landmarks=None, device="cpu")
     assert (analyser.calibration, facts["calibration"]) == (None, "uncalibrated")
     assert analyser.warnings == ("uncalibrated: the calibration is for entire, eyes together",)
     assert facts["fusion"] == "logistic regression on scaled log-odds"
     assert facts["fusion_sha256"] == sha256(fused / "fusion.safetensors")
-    plain, facts = make_analyser(bundle.members, landmarks=None, device="cpu")
+    plain, facts = build_analyser(bundle.members, landmarks=None, device="cpu")
     assert (plain.warnings, facts["fusion_sha256"]) == ((), "")
 
 

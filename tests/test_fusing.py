@@ -19,15 +19,15 @@ from PIL import Image
 from score_tables import score_table
 
 from deepregions.commands.cli import run
+from deepregions.commands.fuse import FusionOptions, asks_for_fusion, train_bundle
 from deepregions.data.store import FaceStore
 from deepregions.data.toy import write_toy_store
 from deepregions.detectors import Capsule
 from deepregions.errors import UsageError
-from deepregions.evaluation.scoring import scores_of
-from deepregions.fusing import FusionOptions, asks_for_fusion, train_bundle
+from deepregions.evaluation.store_scorer import scores_of
 from deepregions.fusion import FusionHead, LogisticFusion
-from deepregions.scores import ScoreTable
-from deepregions.system import Member
+from deepregions.fusion.score_table import ScoreTable
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
 
@@ -52,12 +52,12 @@ def capsule() -> Capsule:
 
 
 @pytest.fixture(scope="module")
-def members(bundles: list[str]) -> list[Member]:
+def members(bundles: list[str]) -> list[TrainedNetwork]:
     return [each for path in bundles for each in load_bundle(path)]
 
 
 @pytest.fixture(scope="module")
-def table(members: list[Member]) -> ScoreTable:
+def table(members: list[TrainedNetwork]) -> ScoreTable:
     """What these networks could have said of 40 people, if they were better networks."""
     table = score_table(40, detectors=ROWS, missing=0.1)
     logits = table.log_odds.copy()
@@ -118,7 +118,7 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_bundle_has_all_networks_a_fusion_and_a_calibration(
-    fused: Path, members: list[Member], table: ScoreTable
+    fused: Path, members: list[TrainedNetwork], table: ScoreTable
 ) -> None:
     bundle = load_bundle(fused)
     assert {each.name for each in bundle} == {each.name for each in members}
@@ -216,7 +216,7 @@ def test_a_folder_of_results_is_of_one_calibration(
     ],
 )
 def test_the_papers_fusions_are_choices_of_cells(
-    options: dict[str, Any], names: set[str], members: list[Member], table: ScoreTable
+    options: dict[str, Any], names: set[str], members: list[TrainedNetwork], table: ScoreTable
 ) -> None:
     chosen = FusionOptions(**{"kind": "weighted", "calibration": "isotonic", **options})
     bundle, compared = train_bundle(table, members, chosen)
@@ -269,7 +269,7 @@ def test_a_store_is_scored_on_the_way(
 
 
 def test_rows_are_found_by_what_networks_were_trained_on(
-    members: list[Member], table: ScoreTable
+    members: list[TrainedNetwork], table: ScoreTable
 ) -> None:
     """Beside another database's, a row has the database in its name; alone it has not."""
     found = scores_of(table, members[:2])
@@ -281,7 +281,9 @@ def test_rows_are_found_by_what_networks_were_trained_on(
     assert set(other.origin.models) == {"capsule_entire.other"}
 
 
-def test_scores_of_other_networks_are_refused(members: list[Member], table: ScoreTable) -> None:
+def test_scores_of_other_networks_are_refused(
+    members: list[TrainedNetwork], table: ScoreTable
+) -> None:
     models = table.origin.models | {"capsule_mouth.made": "0" * 64}
     with pytest.raises(UsageError, match=r"another capsule_mouth\.made.*SHA-256"):
         scores_of(replace(table, origin=replace(table.origin, models=models)), members)
@@ -291,7 +293,9 @@ def test_scores_of_other_networks_are_refused(members: list[Member], table: Scor
         scores_of(table, [member(capsule(), Region.NOSE)])
 
 
-def test_what_cannot_be_trained_is_refused(members: list[Member], table: ScoreTable) -> None:
+def test_what_cannot_be_trained_is_refused(
+    members: list[TrainedNetwork], table: ScoreTable
+) -> None:
     def refused(message: str, table: ScoreTable, **options: Any) -> None:
         with pytest.raises(UsageError, match=message):
             train_bundle(table, members, FusionOptions(**options))

@@ -24,8 +24,8 @@ from deepregions.fusion import (
     train_fusion,
 )
 from deepregions.fusion.folds import deal
+from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.validation import by_video, compare, out_of_fold
-from deepregions.scores import ScoreTable
 from deepregions.types import Region
 
 SHAPE = (4, 3, 5)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, Capsule
 from deepregions.errors import UnreadableError
-from deepregions.weights.keras import convert_keras
-from deepregions.weights.upstream import capsule_state_dict, dsp_fwa_state_dict
+from deepregions.weights.convert.keras import convert_keras
+from deepregions.weights.convert.state_dicts import capsule_state_dict, dsp_fwa_state_dict
 
 
 def unpacked(path: Path) -> io.BytesIO:

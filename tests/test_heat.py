@@ -10,12 +10,12 @@ from networks import Bright, landmarks, member, picture
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.analysis.heat import Heat, grad_cam, heats, heats_segmented, share
 from deepregions.detectors import DSPFWA, Capsule, RegionDetector, Xception
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.regions import mirror
-from deepregions.system import Member, System
+from deepregions.pipeline.explain.gradcam import Heat, grad_cam, heats, heats_segmented, share
+from deepregions.system import System, TrainedNetwork
 from deepregions.types import REGIONS, Region
 
 SIZE = 200
@@ -217,7 +217,7 @@ def test_heat_lies_where_the_light_is(layout: str) -> None:
     """One bright spot off every symmetry: heat must be there, not mirrored, turned or moved."""
     spot = (128, 96, 140, 104)  # on the eye on the right, of the picture's 240 pixels
     regions = (Region.ENTIRE,) if layout == "context" else (Region.ENTIRE, Region.EYES)
-    system = System([Member(Bright(), region, "made", layout, {}) for region in regions])
+    system = System([TrainedNetwork(Bright(), region, "made", layout, {}) for region in regions])
     image, face = lit(spot), points()
     for heat in heats(system, image, face):
         found = heat.on_picture(240, 240)[0]
@@ -244,7 +244,7 @@ def test_heat_on_a_picture_that_is_not_square() -> None:
 def test_there_is_no_heat_outside_of_what_the_network_saw() -> None:
     image = torch.full((1, 3, 240, 240), 255, dtype=torch.uint8)
     for layout in ("masked", "tight"):
-        system = System([Member(Bright(), Region.EYES, "made", layout, {})])
+        system = System([TrainedNetwork(Bright(), Region.EYES, "made", layout, {})])
         (heat,) = heats(system, image, points())
         x0, y0, x1, y1 = heat.box[0].tolist()
         expected = RegionCropper(SIZE, [Region.EYES], layout).boxes(points())[0, 0].tolist()

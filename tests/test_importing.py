@@ -25,13 +25,13 @@ from deepregions.errors import (
     UnsupportedError,
     UsageError,
 )
-from deepregions.system import Member
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
-from deepregions.weights import importing
 from deepregions.weights.bundle import load_bundle
-from deepregions.weights.importing import Backbone, Importer, import_file, save_imported
-from deepregions.weights.pickles import read_state_dict
-from deepregions.weights.recognition import Content, identify, recognise
+from deepregions.weights.convert import importing
+from deepregions.weights.convert.importing import Backbone, Importer, import_file, save_imported
+from deepregions.weights.convert.pickles import read_state_dict
+from deepregions.weights.convert.recognise import Content, identify, recognise
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def imagenet(x: Tensor) -> Tensor:
     return (x - mean[:, None, None]) / std[:, None, None]
 
 
-def assert_scores(path: Path, images: Tensor, expected: Tensor, **options) -> Member:
+def assert_scores(path: Path, images: Tensor, expected: Tensor, **options) -> TrainedNetwork:
     """Imports, saves and loads, and compares P(fake)."""
     assert ((expected > 0.01) & (expected < 0.99)).all(), "saturated scores would hide differences"
     member = import_file(path, **options)
@@ -209,7 +209,7 @@ def test_every_setting_of_the_profile_counts(transfer_model, transfer_scores, tm
         assert (detector(images).sigmoid() - expected).abs() > 1e-4
 
 
-def assert_same_weights(member: Member, network: CadeneXception) -> None:
+def assert_same_weights(member: TrainedNetwork, network: CadeneXception) -> None:
     ours = {key.partition(".")[2]: value for key, value in member.detector.state_dict().items()}
     for key, value in network.state_dict().items():
         torch.testing.assert_close(ours[key.split(".")[-1] if "linear" in key else key], value)

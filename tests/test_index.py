@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_report import HOSTILE, Page, analysis, check_page
 
-from deepregions.analysis.evidence import Analysis
-from deepregions.analysis.report import IndexRow, index_row, write_index
-from deepregions.analysis.results import InputResult, probability
+from deepregions.pipeline.report import IndexRow, index_row, write_index
+from deepregions.pipeline.results import InputResult, probability
+from deepregions.pipeline.top_faces import Analysis
 from deepregions.types import Status
 
 

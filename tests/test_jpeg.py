@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deepregions.data.jpeg import compress
 from deepregions.data.toy import draw_face
+from deepregions.pixels.jpeg import compress
 
 
 @pytest.fixture(scope="module")

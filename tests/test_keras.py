@@ -22,13 +22,13 @@ from keras_writer import LAYOUTS, TF110, Example, Old, hollow, hollow_archive, s
 from PIL import Image
 from safetensors import safe_open
 
-import deepregions.weights.keras_files as keras_files
+import deepregions.weights.convert.keras_files as keras_files
 from deepregions.commands.cli import run_program
 from deepregions.commands.convert_keras import convert_keras as command
 from deepregions.detectors import Xception
 from deepregions.errors import DeepregionsError, UnreadableError, UsageError
 from deepregions.files import sha256
-from deepregions.weights.keras import KerasXception, convert_keras, inspect_keras
+from deepregions.weights.convert.keras import KerasXception, convert_keras, inspect_keras
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert_keras.py"
 TOLERANCE = 1e-5

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from deepregions.errors import AssetError, DeepregionsError, UnreadableError, UsageError
-from deepregions.faces import fan
-from deepregions.faces.dlib68 import DlibLandmarks, agreement
-from deepregions.faces.fan import FanLandmarks, peak_heights, peaks
-from deepregions.faces.finders import Found, HogFinder, Image, YuNetFinder
+from deepregions.faces.backends import fan
+from deepregions.faces.backends.dlib68 import DlibLandmarks, agreement
+from deepregions.faces.backends.fan import FanLandmarks, peak_heights, peaks
+from deepregions.faces.finders import FaceDetection, HogFinder, Image, YuNetFinder
 from deepregions.faces.landmarks import Face, landmark_detector, read_landmarks
 from deepregions.media.images import read_image
 
@@ -209,19 +209,19 @@ class Scripted:
     name = "scripted"
     version = "scripted 1"
 
-    def __init__(self, answers: list[list[Found] | Exception]) -> None:
+    def __init__(self, answers: list[list[FaceDetection] | Exception]) -> None:
         self.answers = answers
 
-    def __call__(self, image: Image) -> list[Found]:
+    def __call__(self, image: Image) -> list[FaceDetection]:
         answer = self.answers[int(image[0, 0, 0])]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def found(x: float, y: float, side: float, score: float = 1.0) -> Found:
+def found(x: float, y: float, side: float, score: float = 1.0) -> FaceDetection:
     box = np.array([x, y, x + side, y + side])
-    return Found(box, np.array([x + side / 2, y + side / 2, side]), 0.0, score)
+    return FaceDetection(box, np.array([x + side / 2, y + side / 2, side]), 0.0, score)
 
 
 def test_one_bad_frame_does_not_take_the_others_away(caplog: pytest.LogCaptureFixture) -> None:

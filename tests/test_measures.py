@@ -41,7 +41,7 @@ from deepregions.evaluation.measures import (
     minimum_cllr,
 )
 from deepregions.evaluation.trials import Trials
-from deepregions.ranking import Tally, accuracy, area_under_curve, equal_error_rate, tally
+from deepregions.roc import ScoreCounts, accuracy, area_under_curve, equal_error_rate, tally
 
 LN2 = math.log(2)
 
@@ -166,7 +166,7 @@ def test_cllr_is_that_of_published_examples(
 def test_the_area_is_that_of_hanley_and_mcneil() -> None:
     """Ratings of 109 CT images, Hanley and McNeil 1982, table I: an area of 0.893."""
     genuine, abnormal = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
-    counts = Tally(
+    counts = ScoreCounts(
         np.arange(5, 0, -1).astype(np.float64),
         np.array(abnormal[::-1], dtype=np.float64),
         np.array(genuine[::-1], dtype=np.float64),

@@ -10,14 +10,14 @@ import pytest
 import torch
 from networks import Tint, landmarks, member, picture
 
-from deepregions.analysis.scoring import Found, Score, Scorer
 from deepregions.deploy.graph import CropsGraph
+from deepregions.deploy.runtime_system import RuntimeSystem
 from deepregions.deploy.runtimes import Arrays, TorchRuntime
-from deepregions.deploy.system import RuntimeSystem
 from deepregions.devices import out_of_memory
 from deepregions.errors import OutOfMemoryError, UsageError
 from deepregions.faces.landmarks import Face
 from deepregions.faces.thresholds import Gates
+from deepregions.pipeline.face_scorer import FacePatch, FaceScorer, Score
 from deepregions.system import System
 from deepregions.types import Region
 
@@ -53,17 +53,17 @@ def system() -> System:
     return System([member(Tint().eval())])
 
 
-def faces(count: int) -> list[Found]:
+def faces(count: int) -> list[FacePatch]:
     points = landmarks()[0]
     box = torch.cat([points.amin(0), points.amax(0)])
     return [
-        Found(Face(box, points, 1.0), picture(200, 200, seed=seed), points, 1.0)
+        FacePatch(Face(box, points, 1.0), picture(200, 200, seed=seed), points, 1.0)
         for seed in range(count)
     ]
 
 
 def scored(runtime: TorchRuntime, count: int) -> list[Score]:
-    scorer = Scorer(RuntimeSystem(system(), runtime), ALL, torch.device("cpu"))
+    scorer = FaceScorer(RuntimeSystem(system(), runtime), ALL, torch.device("cpu"))
     return [*scorer.score(faces(count)), *scorer.score(faces(1))]
 
 
@@ -86,7 +86,9 @@ def test_a_batch_is_halved_until_it_fits_and_stays_so(
 def test_one_face_that_does_not_fit_is_an_error(error: Exception) -> None:
     with pytest.raises(OutOfMemoryError, match=r"suffice to score one face.*--detector"):
         scored(Small(system(), 0, error), 4)
-    scorer = Scorer(RuntimeSystem(system(), Small(system(), 0, error)), ALL, torch.device("cpu"))
+    scorer = FaceScorer(
+        RuntimeSystem(system(), Small(system(), 0, error)), ALL, torch.device("cpu")
+    )
     with pytest.raises(OutOfMemoryError, match="suffice to score one face"):
         scorer.score_canvas(picture(64, 64), Region.ENTIRE)
 

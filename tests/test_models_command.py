@@ -20,11 +20,11 @@ from deepregions.detectors import Capsule
 from deepregions.errors import UsageError
 from deepregions.faces.finders import YUNET
 from deepregions.files import sha256
-from deepregions.system import Member
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
-from deepregions.weights import registry
+from deepregions.weights import catalogue as registry
 from deepregions.weights.bundle import save_bundle
-from deepregions.weights.collection import find_bundle, find_bundles, models_folders
+from deepregions.weights.bundle_folder import find_bundle, find_bundles, models_folders
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -37,11 +37,13 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     capsule, validation = Capsule(size=64).eval(), {"frame_auc": 0.75}
     pair = [
-        Member(capsule, Region.EYES, "uadfv", "masked", {"source": SOURCE}),
-        Member(capsule, Region.NOSE, "uadfv", "tight", {"validation": validation}),
+        TrainedNetwork(capsule, Region.EYES, "uadfv", "masked", {"source": SOURCE}),
+        TrainedNetwork(capsule, Region.NOSE, "uadfv", "tight", {"validation": validation}),
     ]
     save_bundle(pair, folder / "pair")
-    save_bundle([Member(xception(), Region.EYES, "ffpp", "masked", {})], folder / "more" / "one")
+    save_bundle(
+        [TrainedNetwork(xception(), Region.EYES, "ffpp", "masked", {})], folder / "more" / "one"
+    )
     (folder / "notes").mkdir()
     return folder
 

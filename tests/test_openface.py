@@ -22,9 +22,9 @@ from deepregions.data.extract import Extraction, extract
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.faces import openface
+from deepregions.faces.backends import openface
+from deepregions.faces.backends.openface import OpenFaceLandmarks, read_openface
 from deepregions.faces.landmarks import Place, landmark_detector
-from deepregions.faces.openface import OpenFaceLandmarks, read_openface
 
 FRAMES = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 

@@ -15,11 +15,11 @@ from test_datamodule import Watcher, plain, trainer
 from deepregions.commands.cli import run
 from deepregions.data.augment import Strengths
 from deepregions.data.datamodule import RegionDataModule, StoredFaces, collate
-from deepregions.data.draws import Draws, seeds_of
-from deepregions.data.forge.pairing import Forging, Pairing
 from deepregions.data.store import FaceStore, create_store
 from deepregions.data.toy import write_toy_store
 from deepregions.errors import UsageError
+from deepregions.forge.online import ForgeConfig, OnlineForger
+from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.types import ORIGINAL, REGIONS, FaceBatch, Region, RegionBatch
 
 
@@ -52,14 +52,14 @@ def faces(store: Path, split: str = "train") -> FaceBatch:
     return collate([stored[i] for i in range(len(stored))])
 
 
-def draws(batch: FaceBatch, seed: int = 0) -> Draws:
-    return Draws(seeds_of(batch.key, seed))
+def draws(batch: FaceBatch, seed: int = 0) -> FaceRng:
+    return FaceRng(seeds_of(batch.key, seed))
 
 
 def test_every_genuine_face_gets_a_twin(genuine: Path) -> None:
     batch = faces(genuine)
     count = len(batch.key)
-    pairing = Pairing(Forging(("fwa", "self_blend", "swap")), 100, 50, detail=None)
+    pairing = OnlineForger(ForgeConfig(("fwa", "self_blend", "swap")), 100, 50, detail=None)
     pairs, rows = pairing.train(batch, draws(batch))
     assert rows.tolist() == [*range(count)] * 2
     assert pairs.label.tolist() == [0] * count + [1] * count
@@ -83,7 +83,9 @@ def test_nothing_is_read_back_from_the_device(genuine: Path) -> None:
     batch = faces(genuine)
     there = batch.to("meta")
     for share in (1.0, 0.5):
-        pairing = Pairing(Forging(("fwa", "swap"), region_p=0.5, share=share), 100, 50, detail=None)
+        pairing = OnlineForger(
+            ForgeConfig(("fwa", "swap"), region_p=0.5, share=share), 100, 50, detail=None
+        )
         assert pairing.train(there, draws(batch))[0].image.device.type == "meta"
         assert pairing.evaluate(there, draws(batch)).image.device.type == "meta"
 
@@ -95,7 +97,7 @@ def test_some_fakes_may_be_the_stores(mixed: Path) -> None:
     ).flatten()
     stored = StoredFaces(FaceStore(mixed), batch.index[order].numpy(), FaceStore(mixed).persons)
     turns = collate([stored[i] for i in range(40)])  # a genuine one, a fake, ...
-    pairing = Pairing(Forging(share=0.5), 100, 50, detail=None)
+    pairing = OnlineForger(ForgeConfig(share=0.5), 100, 50, detail=None)
     pairs, rows = pairing.train(turns, draws(turns))
     assert pairs.label.float().mean() == 0.5 and len(pairs.label) == 40
     kept = [name for name in pairs.method if name not in (ORIGINAL, "fwa", "self_blend")]
@@ -107,7 +109,7 @@ def test_some_fakes_may_be_the_stores(mixed: Path) -> None:
 def test_what_cannot_be_forged_is_no_fake(genuine: Path) -> None:
     batch = faces(genuine)
     alone = FaceBatch(**{**vars(batch), "person": torch.zeros_like(batch.label)})
-    pairing = Pairing(Forging(("swap",)), 100, 50, detail=None)
+    pairing = OnlineForger(ForgeConfig(("swap",)), 100, 50, detail=None)
     pairs = pairing.evaluate(alone, draws(alone))
     assert not pairs.label.any()
     assert (pairs.index[len(batch.key) :] == -1).all()
@@ -115,7 +117,7 @@ def test_what_cannot_be_forged_is_no_fake(genuine: Path) -> None:
 
 def test_training_twins_are_made_anew_and_validation_twins_once(genuine: Path) -> None:
     data = module(
-        genuine, augment=False, forge=Forging(held_out=("swap",)), batch_size=8, region="all"
+        genuine, augment=False, forge=ForgeConfig(held_out=("swap",)), batch_size=8, region="all"
     )
     watcher = Watcher()
     trainer(max_epochs=2, num_sanity_val_steps=1).fit(watcher, data)
@@ -161,7 +163,7 @@ def test_training_twins_are_made_anew_and_validation_twins_once(genuine: Path) -
 def test_twins_suffer_what_their_originals_suffer(genuine: Path) -> None:
     """Where the forgery is not, the two are equal also after blur, noise and JPEG."""
     strengths = Strengths(flip_p=0.5, warp_p=0.5, colour_p=1, noise_p=1, jpeg_p=1, gamma_p=1)
-    data = module(genuine, augment=strengths, forge=Forging(("fwa",), region_p=1.0))
+    data = module(genuine, augment=strengths, forge=ForgeConfig(("fwa",), region_p=1.0))
     batch = faces(genuine)
     pairs = data._forged(batch, training=True)
     count = len(batch.key)
@@ -175,19 +177,19 @@ def test_twins_suffer_what_their_originals_suffer(genuine: Path) -> None:
 
 def test_twins_are_cut_alike(genuine: Path) -> None:
     strengths = Strengths(warp_p=0, misplace_p=1, misplace=0.1)
-    data = module(genuine, augment=strengths, forge=Forging(("fwa",)))
+    data = module(genuine, augment=strengths, forge=ForgeConfig(("fwa",)))
     batch = faces(genuine)
     pairs = data._forged(batch, training=True)
     count = len(batch.key)
     assert torch.equal(pairs.landmarks[:count], pairs.landmarks[count:])
     flat = replace(strengths, misplace_p=0)
-    exact = module(genuine, augment=flat, forge=Forging(("fwa",)))._forged(batch, training=True)
+    exact = module(genuine, augment=flat, forge=ForgeConfig(("fwa",)))._forged(batch, training=True)
     assert torch.equal(exact.image, pairs.image)  # forged where the face is
     assert (exact.landmarks != pairs.landmarks).flatten(1).any(1).all()
 
 
 def test_one_region(genuine: Path) -> None:
-    data = module(genuine, region="mouth", forge=Forging(("self_blend",), region_p=1.0))
+    data = module(genuine, region="mouth", forge=ForgeConfig(("self_blend",), region_p=1.0))
     data.setup("fit")
     batch = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
     assert batch.region_label is not None
@@ -237,11 +239,11 @@ def test_wrong_usage(mixed: Path, genuine: Path, tmp_path: Path) -> None:
         ({"detail": 2}, "detail"),
     ):
         with pytest.raises(UsageError, match=message):
-            Forging(**values)
+            ForgeConfig(**values)
     with pytest.raises(UsageError, match=r"no fake faces.*--data\.forge"):
         module(genuine, forge=False).setup("fit")
     with pytest.raises(UsageError, match="no fake faces"):
-        module(genuine, forge=Forging(share=0.5)).setup("fit")
+        module(genuine, forge=ForgeConfig(share=0.5)).setup("fit")
     fakes = create_store(
         tmp_path / "fakes", INFO, (record(1, split=split) for split in ("train", "val"))
     )

@@ -25,9 +25,9 @@ from torch import nn
 
 from deepregions.commands.cli import run
 from deepregions.errors import DeepregionsError, UnreadableError, UsageError
-from deepregions.weights.inert import unpickle
-from deepregions.weights.pickles import read_checkpoint, read_state_dict, state_dict_of
-from deepregions.weights.shells import Shell
+from deepregions.weights.convert.inert import unpickle
+from deepregions.weights.convert.pickles import read_checkpoint, read_state_dict, state_dict_of
+from deepregions.weights.convert.shells import Shell
 
 CANARY = "canary"  # what a pickle that runs makes, in the working directory
 MADE = f"open({CANARY!r}, 'w')"

@@ -21,8 +21,8 @@ from deepregions.data.store import FaceStore, create_store
 from deepregions.deploy import export as exporting
 from deepregions.deploy.drift import Drift, compare
 from deepregions.deploy.export import export
-from deepregions.deploy.facts import read_facts
 from deepregions.deploy.graph import CropsGraph
+from deepregions.deploy.onnx_metadata import read_facts
 from deepregions.deploy.parity import given as inputs_of
 from deepregions.deploy.runtimes import OpenVino, has_bf16, open_file
 from deepregions.errors import ExportError, UndefinedMetricError, UnsupportedError, UsageError

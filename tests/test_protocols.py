@@ -10,11 +10,13 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from deepregions.aggregation import Aggregation
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.comparisons import (
+from deepregions.evaluation.delong import delong
+from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, EER, WORST_APCER
+from deepregions.evaluation.protocols import Scored, ScoredSystem, Settings, evaluate
+from deepregions.evaluation.report.comparisons import (
     across_tables,
     aggregation_tables,
     all_tables,
@@ -25,13 +27,11 @@ from deepregions.evaluation.comparisons import (
     region_tables,
     within_tables,
 )
-from deepregions.evaluation.delong import delong
-from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, EER, WORST_APCER
-from deepregions.evaluation.protocols import Scored, Settings, System, evaluate
+from deepregions.evaluation.report.tables import Table, to_csv, to_latex, to_markdown
 from deepregions.evaluation.robustness import UNALTERED, altered_curve
-from deepregions.evaluation.tables import Table, to_csv, to_latex, to_markdown
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import Origin, ScoreTable, make_table
 from deepregions.metrics import equal_error_rate as eer_of_training
-from deepregions.scores import Origin, ScoreTable, make_table
 from deepregions.types import Region
 
 REGIONS = (Region.ENTIRE, Region.EYES)
@@ -89,8 +89,8 @@ def scored(database: str = "one", **other: Any) -> Scored:
     return Scored(database, table, {"mean": fused(table)})
 
 
-ENTIRE = System("xception", Region.ENTIRE, "one")
-MEAN = System("mean", None, "one")
+ENTIRE = ScoredSystem("xception", Region.ENTIRE, "one")
+MEAN = ScoredSystem("mean", None, "one")
 
 
 def test_every_network_and_fusion_is_a_system() -> None:
@@ -124,7 +124,7 @@ def test_a_network_of_another_database_is_not_missed_here() -> None:
     logits[:, 1, 1] = np.nan
     table = replace(table, origin=Origin("one", models=models), log_odds=logits)
     assert (1, 1) not in table.cells
-    assert System("xception", Region.EYES, "two") not in Scored("one", table).systems
+    assert ScoredSystem("xception", Region.EYES, "two") not in Scored("one", table).systems
     assert len(Scored("one", table).systems) == 7
 
 
@@ -231,7 +231,7 @@ def test_one_system_without_verdicts_does_not_stop_the_others() -> None:
     each = evaluate([Scored("one", replace(table, log_odds=logits))], QUICK)[0]
     found = each.estimate(ENTIRE, AUC)
     assert (found.value, found.reason, found.n, found.coverage) == (None, "no verdict", 0, 0.0)
-    assert each.estimate(System("capsule", Region.EYES, "one"), AUC).value is not None
+    assert each.estimate(ScoredSystem("capsule", Region.EYES, "one"), AUC).value is not None
     assert "no verdict" in to_markdown(within_tables(each)[0])
 
 
@@ -266,7 +266,7 @@ def test_across_is_trained_by_tested() -> None:
     assert (table.rows, table.columns) == (("one", "two"), ("one", "two"))
     for r, trained in enumerate(table.rows):
         for c, each in enumerate(evaluated):
-            system = System("xception", Region.ENTIRE, trained)
+            system = ScoredSystem("xception", Region.ENTIRE, trained)
             assert table.cells[r][c] == each.estimate(system, EER)
     titles = [t.title for each in evaluated for t in within_tables(each)]
     assert [t.split(",")[0] for t in titles] == [
@@ -381,7 +381,7 @@ def test_rules_over_faces_are_compared() -> None:
     assert len(auc.columns) == 3
     assert "median" in auc.columns[1]
     for column, rule in enumerate(("mean", "median", "top")):
-        each = evaluate([given], Settings(rule=Aggregation(rule), rounds=10))[0]  # type: ignore[arg-type]
+        each = evaluate([given], Settings(rule=Pooling(rule), rounds=10))[0]  # type: ignore[arg-type]
         assert auc.cells[0][column] == each.estimate(ENTIRE, AUC)
         assert eer.cells[0][column] == each.estimate(ENTIRE, EER)
 

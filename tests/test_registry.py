@@ -14,10 +14,10 @@ import pytest
 
 import deepregions
 from deepregions.errors import AssetError, UsageError
-from deepregions.faces.fan import FAN_2D, S3FD
+from deepregions.faces.backends.fan import FAN_2D, S3FD
 from deepregions.faces.finders import YUNET
-from deepregions.weights import registry
-from deepregions.weights.registry import Entry, asset, entries, entry, registry_file
+from deepregions.weights import catalogue as registry
+from deepregions.weights.catalogue import Entry, asset, entries, entry, registry_file
 
 ROOT = Path(__file__).parents[1]
 DIGEST = "ab" * 32

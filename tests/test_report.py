@@ -13,14 +13,14 @@ from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, names
 from hypothesis import given, settings
 from networks import landmarks, picture
 
-from deepregions.analysis.evidence import Analysis, Evidence, Strip
-from deepregions.analysis.report import HeatMap, write_page
-from deepregions.analysis.report.colours import TRACKS
-from deepregions.analysis.report.page import render_page
-from deepregions.analysis.report.plots import Sampled, Timeline, height, time_axis
-from deepregions.analysis.report.views import gate, why_not
-from deepregions.analysis.report.words import clock, odds
-from deepregions.analysis.results import (
+from deepregions.errors import printable
+from deepregions.pipeline.report import HeatMap, write_page
+from deepregions.pipeline.report.colours import TRACKS
+from deepregions.pipeline.report.page import render_page
+from deepregions.pipeline.report.plots import Sampled, Timeline, height, time_axis
+from deepregions.pipeline.report.views import gate, why_not
+from deepregions.pipeline.report.words import clock, odds
+from deepregions.pipeline.results import (
     Cell,
     FaceResult,
     InputResult,
@@ -28,7 +28,7 @@ from deepregions.analysis.results import (
     summarise_input,
     to_json,
 )
-from deepregions.errors import printable
+from deepregions.pipeline.top_faces import Analysis, Evidence, Strip
 from deepregions.types import REGIONS, Region, Status
 
 # Attributes by which a page makes a browser fetch something.
@@ -433,7 +433,7 @@ def test_a_measure_is_told_its_gates() -> None:
     }
     facts = {**FACTS, "gates": {"min_sharpness": 0.35}}
     page = check_page(render_page(analysis(), facts))
-    assert "Judged if" in page.words
+    assert "Judgement if" in page.words
     assert "at least 0.35" in page.words
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from deepregions.commands.cli import run
 from deepregions.errors import UsageError
-from deepregions.reproduction.plan import DatabasePlan, DetectorPlan, Plan, Step
-from deepregions.reproduction.running import StepError, Study
+from deepregions.study.plan import DatabasePlan, DetectorPlan, Plan, Step
+from deepregions.study.runner import StepError, Study
 
 ROOT = Path(__file__).parents[1]
 
@@ -166,7 +166,7 @@ def test_a_step_that_a_killed_run_has_left_is_waited_for(tmp_path: Path) -> None
     """SIGKILL of the run alone: its step goes on, and is not begun a second time beside it."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from test_reproduction import toy; from deepregions.reproduction.running import Study\n"
+        "from test_reproduction import toy; from deepregions.study.runner import Study\n"
         "out = Path(sys.argv[1])\n"
         "Study([toy(out, 'a')], out, ['cpu'], lambda s, w: print(w, flush=True)).run()"
     )

@@ -7,7 +7,7 @@ from detect_json import FACTS, validate_detect
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepregions.analysis.results import (
+from deepregions.pipeline.results import (
     Cell,
     FaceResult,
     probability,

@@ -16,9 +16,8 @@ from PIL import Image
 
 import deepregions.detectors
 from deepregions.commands.cli import run
-from deepregions.deploy.facts import digest
-from deepregions.deploy.runtimes import NAMES, Name, has_bf16, installed, open_file
-from deepregions.deploy.system import (
+from deepregions.deploy.onnx_metadata import digest
+from deepregions.deploy.runtime_system import (
     RuntimeSystem,
     as_output,
     exported,
@@ -26,6 +25,7 @@ from deepregions.deploy.system import (
     random_crops,
     run_by,
 )
+from deepregions.deploy.runtimes import NAMES, Name, has_bf16, installed, open_file
 from deepregions.errors import (
     BundleError,
     MissingExtraError,

@@ -9,7 +9,8 @@ import pytest
 from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, validate_detect, validator
 from hypothesis import given, settings
 
-from deepregions.analysis.results import (
+from deepregions.commands.cli import run
+from deepregions.pipeline.results import (
     SCHEMA,
     VERSION,
     Cell,
@@ -18,7 +19,6 @@ from deepregions.analysis.results import (
     summarise_input,
     to_json,
 )
-from deepregions.commands.cli import run
 from deepregions.types import Region, Status
 
 

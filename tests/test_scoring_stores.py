@@ -10,12 +10,12 @@ from networks import member, xception
 
 from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import UsageError
-from deepregions.evaluation import scoring
+from deepregions.evaluation import store_scorer as scoring
 from deepregions.evaluation.alterations import Alteration
-from deepregions.evaluation.scoring import StoreScorer
+from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.faces.thresholds import Gates
-from deepregions.scores import ScoreTable
-from deepregions.system import Member, System
+from deepregions.fusion.score_table import ScoreTable
+from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
 
@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory: pytest.TempPathFactory) -> list[Member]:
+def members(tmp_path_factory: pytest.TempPathFactory) -> list[TrainedNetwork]:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("b") / "bundle"
     save_bundle([member(xception()), member(xception(), Region.EYES)], path)
@@ -47,7 +47,7 @@ def equal(one: ScoreTable, two: ScoreTable) -> bool:
     )
 
 
-def test_scores_are_the_systems(store: FaceStore, members: list[Member]) -> None:
+def test_scores_are_the_systems(store: FaceStore, members: list[TrainedNetwork]) -> None:
     table = StoreScorer(members, gates=ALL, device="cpu", batch_size=5).score(store)
     rows = np.flatnonzero(store.splits != "train")
     assert list(table.key) == [store[int(row)].key for row in rows]
@@ -62,7 +62,7 @@ def test_scores_are_the_systems(store: FaceStore, members: list[Member]) -> None
     assert set(table.status) == {"ok"}
 
 
-def test_refused_faces_stay_and_say_why(store: FaceStore, members: list[Member]) -> None:
+def test_refused_faces_stay_and_say_why(store: FaceStore, members: list[TrainedNetwork]) -> None:
     table = StoreScorer(members, gates=Gates(min_size=1e4), device="cpu").score(store)
     assert len(table) == 9
     assert not table.valid.any()
@@ -71,7 +71,7 @@ def test_refused_faces_stay_and_say_why(store: FaceStore, members: list[Member])
 
 @pytest.mark.parametrize(("confidence", "judged"), [(0.4, False), (0.6, True), (None, True)])
 def test_faces_whose_landmarks_are_doubted_are_refused_as_by_detect(
-    tmp_path: Path, members: list[Member], confidence: float | None, judged: bool
+    tmp_path: Path, members: list[TrainedNetwork], confidence: float | None, judged: bool
 ) -> None:
     store = small_store(tmp_path / "s", ["test"] * 2, size=160, confidence=confidence)
     table = StoreScorer(members, gates=ALL, device="cpu").score(store)
@@ -79,7 +79,7 @@ def test_faces_whose_landmarks_are_doubted_are_refused_as_by_detect(
 
 
 def test_what_was_scored_is_not_scored_again(
-    store: FaceStore, members: list[Member], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: FaceStore, members: list[TrainedNetwork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "_CHUNK", 4)
     cache = tmp_path / "cache"
@@ -88,12 +88,12 @@ def test_what_was_scored_is_not_scored_again(
     assert len(files) == 3
     scored: list[int] = []
 
-    class Counting(scoring.Scorer):
+    class Counting(scoring.FaceScorer):
         def score(self, faces):  # type: ignore[no-untyped-def]
             scored.append(len(faces) * len(self.system.members))
             return super().score(faces)
 
-    monkeypatch.setattr(scoring, "Scorer", Counting)
+    monkeypatch.setattr(scoring, "FaceScorer", Counting)
     told: list[tuple[int, int]] = []
     again = StoreScorer(
         members[:1], cache, gates=ALL, device="cpu", progress=lambda *x: told.append(x)
@@ -115,7 +115,7 @@ def test_what_was_scored_is_not_scored_again(
 
 
 def test_other_gates_and_other_networks_have_their_own_scores(
-    store: FaceStore, members: list[Member], tmp_path: Path
+    store: FaceStore, members: list[TrainedNetwork], tmp_path: Path
 ) -> None:
     for gates in (ALL, Gates(min_size=1e4)):
         StoreScorer(members, tmp_path, gates=gates, device="cpu").score(store)
@@ -128,7 +128,9 @@ def test_other_gates_and_other_networks_have_their_own_scores(
     assert len(list(tmp_path.iterdir())) == before + 1
 
 
-def test_a_split_without_faces_is_an_empty_table(store: FaceStore, members: list[Member]) -> None:
+def test_a_split_without_faces_is_an_empty_table(
+    store: FaceStore, members: list[TrainedNetwork]
+) -> None:
     table = StoreScorer(members, device="cpu").score(store, ("nothing",))
     assert len(table) == 0
     assert table.log_odds.shape == (0, 1, 2)
@@ -144,7 +146,7 @@ def test_a_face_without_an_answer_is_an_error_not_a_score(store: FaceStore) -> N
 
 
 def test_alterations_change_scores_and_have_their_own_file(
-    store: FaceStore, members: list[Member], tmp_path: Path
+    store: FaceStore, members: list[TrainedNetwork], tmp_path: Path
 ) -> None:
     scorer = StoreScorer(members[:1], tmp_path, gates=ALL, device="cpu")
     plain = scorer.score(store, ("test",))

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from networks import Tint, member
 
-from deepregions.data.forge.pairing import Forging
 from deepregions.evaluation.protocols import Scored
 from deepregions.evaluation.seen import manipulations_of, notes_on_manipulations
-from deepregions.scores import Origin, make_table
-from deepregions.system import Member
+from deepregions.forge.online import ForgeConfig
+from deepregions.fusion.score_table import Origin, make_table
+from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 
 
-def network(region: Region, **training: Any) -> Member:
+def network(region: Region, **training: Any) -> TrainedNetwork:
     return replace(member(Tint(), region), training=training)
 
 
@@ -38,7 +38,7 @@ def scored(*fakes: str, split: str = "test") -> Scored:
 
 
 def test_what_was_held_out_is_named() -> None:
-    forge = Forging(("fwa", "self_blend")).settings()
+    forge = ForgeConfig(("fwa", "self_blend")).settings()
     both = [network(Region.ENTIRE, forge=forge), network(Region.EYES, forge=forge)]
     found = list(notes_on_manipulations(both, [scored("fwa", "swap:eyes", "swap")]))
     assert found == [
@@ -46,7 +46,7 @@ def test_what_was_held_out_is_named() -> None:
     ]
     (note,) = notes_on_manipulations(both, [scored("fwa"), scored("swap", split="val")])
     assert note.endswith("never seen in training: none of the manipulations here")
-    other = network(Region.NOSE, forge=Forging(("fwa",), held_out=("swap",)).settings())
+    other = network(Region.NOSE, forge=ForgeConfig(("fwa",), held_out=("swap",)).settings())
     second, first = notes_on_manipulations([*both, other], [scored("fwa", "swap")])
     assert "tint_nose.made learned from fwa, swap; never seen in training: none" in first
     assert "tint_entire.made, tint_eyes.made learned from fwa, self_blend;" in second
@@ -54,13 +54,13 @@ def test_what_was_held_out_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "training", [{}, {"forge": None}, {"forge": Forging(share=0.5).settings()}]
+    "training", [{}, {"forge": None}, {"forge": ForgeConfig(share=0.5).settings()}]
 )
 def test_where_a_bundle_does_not_say_nothing_is_claimed(training: dict[str, Any]) -> None:
     silent = network(Region.NOSE, **training)
     assert manipulations_of(silent) is None
     assert list(notes_on_manipulations([silent], [scored("swap")])) == []
-    known = network(Region.ENTIRE, forge=Forging().settings())
+    known = network(Region.ENTIRE, forge=ForgeConfig().settings())
     first, second = notes_on_manipulations([known, silent], [scored("swap")])
     assert "tint_entire.made learned from" in first
     assert "do not say" in second

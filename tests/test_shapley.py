@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from score_tables import score_table
 from torch import Tensor, nn
 
-from deepregions.analysis.shapley import MOST, Shares, shapley
 from deepregions.errors import BundleError, UsageError
 from deepregions.fusion import KINDS, Kind, MeanFusion, train_fusion
+from deepregions.pipeline.explain.shapley import MOST, Shares, shapley
 
 SHAPE = (3, 5)
 

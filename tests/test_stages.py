@@ -9,10 +9,10 @@ import pytest
 from networks import dsp_fwa, member, xception
 from PIL import Image
 
-from deepregions.analysis import stages
-from deepregions.analysis.stages import STAGES, FileTimes, Stopwatch
 from deepregions.commands.cli import run
 from deepregions.deploy.faces import portrait
+from deepregions.pipeline import stages
+from deepregions.pipeline.stages import STAGES, FileTimes, Stopwatch
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 

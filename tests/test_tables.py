@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from deepregions.errors import UsageError, printable
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.tables import (
+from deepregions.evaluation.report.tables import (
     CSV_COLUMNS,
     Table,
     escape_latex,

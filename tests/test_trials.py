@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepregions.aggregation import Aggregation
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.trials import (
     Trials,
@@ -18,7 +17,8 @@ from deepregions.evaluation.trials import (
     groups_of,
     video_trials,
 )
-from deepregions.scores import Origin, ScoreTable, make_table
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import Origin, ScoreTable, make_table
 from deepregions.types import Region
 
 NAN = math.nan
@@ -58,7 +58,7 @@ faces = st.lists(
     max_size=40,
 )
 rules = st.builds(
-    Aggregation,
+    Pooling,
     st.sampled_from(["mean", "median", "top"]),
     st.floats(0.05, 1),
     st.sampled_from(["highest", "main", "mean"]),
@@ -67,7 +67,7 @@ rules = st.builds(
 
 @settings(deadline=None)
 @given(faces, rules)
-def test_videos_are_scored_as_detect_does(drawn: Any, rule: Aggregation) -> None:
+def test_videos_are_scored_as_detect_does(drawn: Any, rule: Pooling) -> None:
     of = table(
         *(
             face(f"v{v}", x, track=t, label=int(fake), method="swap" if fake else "original")
@@ -94,7 +94,7 @@ def test_videos_are_scored_as_detect_does(drawn: Any, rule: Aggregation) -> None
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
 def test_the_highest_third_is_rounded_up(count: int, kept: int) -> None:
     of = table(*(face("v", float(2**n)) for n in range(count)))
-    trials = video_trials(of, logits(of), Aggregation("top"))
+    trials = video_trials(of, logits(of), Pooling("top"))
     assert trials.log_odds[0] == np.mean([2**n for n in range(count)][-kept:])
 
 
@@ -105,7 +105,7 @@ def test_a_missing_verdict_stays_and_is_counted() -> None:
         face("b", NAN, label=1, method="warp", status="no_face", track=-1),
         face("c", -1.0),
     )
-    frames, videos = frame_trials(of, logits(of)), video_trials(of, logits(of), Aggregation())
+    frames, videos = frame_trials(of, logits(of)), video_trials(of, logits(of), Pooling())
     assert frames.coverage == 0.5
     assert (frames.coverage_of_fakes, frames.coverage_of_genuine) == (pytest.approx(1 / 3), 1.0)
     assert videos.coverage == pytest.approx(2 / 3)
@@ -130,7 +130,7 @@ def test_people_who_hang_together_are_one_group() -> None:
     )
     frames = frame_trials(of, logits(of))
     assert frames.group.tolist() == [0, 1, 0, 0, 2, 3, 2, 4, 4, 4]
-    videos = video_trials(of, logits(of), Aggregation())
+    videos = video_trials(of, logits(of), Pooling())
     assert videos.group.tolist() == [0, 1, 0, 0, 2, 3, 4, 4]
 
 
@@ -158,7 +158,7 @@ def test_groups_share_nobody_and_do_not_depend_on_order(pairs: list[tuple[int, i
 
 def test_no_faces_are_no_trials() -> None:
     of = table(face("a")).select(np.zeros(1, dtype=bool))
-    for trials in (frame_trials(of, logits(of)), video_trials(of, logits(of), Aggregation())):
+    for trials in (frame_trials(of, logits(of)), video_trials(of, logits(of), Pooling())):
         assert len(trials) == 0
         assert math.isnan(trials.coverage)
         assert trials.absent() == "nothing to judge"
@@ -224,7 +224,7 @@ def test_people_are_those_of_a_video_however_many() -> None:
     assert len(names[0] & names[1]) == 1
     assert names[4] < names[1]
     assert not names[2] & (names[0] | names[1])
-    trials = video_trials(of, np.zeros(5), Aggregation())
+    trials = video_trials(of, np.zeros(5), Pooling())
     assert trials.people is not None
     assert len(trials.people) == 4
     assert trials.select(np.array([2, 0])).people.tolist() == trials.people[[2, 0]].tolist()

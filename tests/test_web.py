@@ -21,9 +21,9 @@ import torch
 from networks import Tint, landmarks, member, picture
 from PIL import Image
 
-from deepregions.calibration import Calibration, Development
 from deepregions.deploy.export import export
 from deepregions.deploy.graph import Calibrated
+from deepregions.fusion.calibration import Calibration, Development
 from deepregions.system import System
 from deepregions.types import Region
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deepregions.weights.keras import KerasReport, KerasXception
+    from deepregions.weights.convert.keras import KerasReport, KerasXception
 
 
 def convert_keras(
@@ -37,8 +37,8 @@ def convert_keras(
         size: Height and width of the network's input, if the file does not say; 200 by default.
     """
     from deepregions.errors import UsageError
-    from deepregions.weights.keras import convert_keras as convert
-    from deepregions.weights.keras import inspect_keras
+    from deepregions.weights.convert.keras import convert_keras as convert
+    from deepregions.weights.convert.keras import inspect_keras
 
     report = inspect_keras(model)
     if inspect:

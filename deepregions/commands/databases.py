@@ -151,8 +151,8 @@ def _print(findings: Findings) -> None:
 
 
 def _describe(store: Path, out: Path | None) -> int:
-    from deepregions.data.description import describe
-    from deepregions.data.page import write_page
+    from deepregions.data.describe import describe
+    from deepregions.data.describe_page import write_page
     from deepregions.data.store import FaceStore
 
     page = out or store.with_name(f"{store.name}.html")

@@ -6,17 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from deepregions.aggregation import Aggregation
 from deepregions.faces.thresholds import Gates
+from deepregions.fusion.pooling import Pooling
 
 if TYPE_CHECKING:
-    from deepregions.analysis.scoring import Scorer
     from deepregions.media import Sampling
+    from deepregions.pipeline.face_scorer import FaceScorer
 
 COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
 
-_GATES, _RULES = Gates(), Aggregation()
+_GATES, _RULES = Gates(), Pooling()
 
 
 def detect(
@@ -38,7 +38,7 @@ def detect(
     frames: int = 32,
     rate: float | None = None,
     adaptive: bool = False,
-    rules: Aggregation = _RULES,
+    rules: Pooling = _RULES,
     gates: Gates = _GATES,
     min_coverage: float = 0.0,
     landmarks: str = "auto",
@@ -94,11 +94,11 @@ def detect(
             change a little, and deepregions export --precision bf16 --store measures what that
             does to verdicts.
     """
-    from deepregions.analysis.setup import make_analyser
     from deepregions.commands import checks
     from deepregions.commands.verdicts import Output, Verdicts
     from deepregions.errors import UsageError
     from deepregions.media import MediaReader, find_media
+    from deepregions.pipeline.build import build_analyser
     from deepregions.weights.selection import Choice, choose_members
 
     checks.positive(frames=frames, batch_size=batch_size)
@@ -113,7 +113,7 @@ def detect(
         raise UsageError("--bundle and --models do not go together", "give one of them")
     files = find_media(inputs)
     sampling = _sampling(frames, rate, adaptive)
-    analyser, facts = make_analyser(
+    analyser, facts = build_analyser(
         choose_members(choice, bundle, models),
         landmarks=None if segmented else landmarks,
         device=device,
@@ -144,12 +144,12 @@ def detect(
 def _run_by(
     name: Literal["torch", "onnxruntime", "openvino", "auto"],
     precision: Literal["fp32", "bf16"],
-    scorer: Scorer,
+    scorer: FaceScorer,
     versions: dict[str, str],
 ) -> None:
     """Lets another runtime score, and says so among the libraries' versions."""
+    from deepregions.deploy.runtime_system import RuntimeSystem, fastest, run_by
     from deepregions.deploy.runtimes import check_precision
-    from deepregions.deploy.system import RuntimeSystem, fastest, run_by
 
     check_precision(name, precision)
     if precision == "bf16":

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from deepregions.aggregation import Aggregation
 from deepregions.faces.thresholds import Gates
+from deepregions.fusion.pooling import Pooling
 
-_GATES, _RULES = Gates(), Aggregation()
+_GATES, _RULES = Gates(), Pooling()
 
 
 def evaluate(
@@ -27,7 +27,7 @@ def evaluate(
     rounds: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    rules: Aggregation = _RULES,
+    rules: Pooling = _RULES,
     gates: Gates = _GATES,
     device: str = "auto",
     batch_size: int = 32,
@@ -73,12 +73,12 @@ def evaluate(
     from deepregions.data.store import FaceStore
     from deepregions.errors import UsageError
     from deepregions.evaluation.alterations import LEVELS
+    from deepregions.evaluation.bundle_systems import stored_systems
     from deepregions.evaluation.protocols import Settings
+    from deepregions.evaluation.report.render import write_outcome
     from deepregions.evaluation.robustness import FRAMES
     from deepregions.evaluation.running import Request, run
-    from deepregions.evaluation.scoring import StoreScorer
-    from deepregions.evaluation.stored import stored_systems
-    from deepregions.evaluation.writing import write_outcome
+    from deepregions.evaluation.store_scorer import StoreScorer
     from deepregions.fusion import KINDS
     from deepregions.weights.selection import Choice, choose_bundles, distinct
 
@@ -159,7 +159,7 @@ def _show(outcome: Any, page: Path, *, as_json: bool) -> None:
     from deepregions.commands import checks
     from deepregions.errors import printable
     from deepregions.evaluation.measures import AUC, EER
-    from deepregions.evaluation.writing import told
+    from deepregions.evaluation.report.render import told
 
     if as_json:
         sys.stdout.write((page.parent / "results.json").read_text(encoding="utf-8"))

@@ -10,8 +10,8 @@ from deepregions.faces.thresholds import Gates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepregions.analysis.explaining import FaceExplanation
-    from deepregions.analysis.results import InputResult
+    from deepregions.pipeline.explain.compute import FaceExplanation
+    from deepregions.pipeline.results import InputResult
 
 NOTHING_EXPLAINED = 5
 
@@ -66,15 +66,15 @@ def explain(
         device: auto, cpu, cuda or cuda:N.
         batch_size: How many faces are looked at at once.
     """
-    from deepregions.analysis.explained import write_explanation
-    from deepregions.analysis.explaining import Explainer
-    from deepregions.analysis.setup import make_analyser
-    from deepregions.analysis.shapley import check_count
     from deepregions.commands import checks
     from deepregions.commands.verdicts import say
     from deepregions.errors import UsageError
     from deepregions.files import Names
     from deepregions.media import MediaReader, Sampling, find_media
+    from deepregions.pipeline.build import build_analyser
+    from deepregions.pipeline.explain.compute import Explainer
+    from deepregions.pipeline.explain.render import write_explanation
+    from deepregions.pipeline.explain.shapley import check_count
     from deepregions.weights.selection import Choice, choose_members
 
     checks.positive(frames=frames, batch_size=batch_size)
@@ -88,7 +88,7 @@ def explain(
     _check_folder(out, overwrite=overwrite)
     members = choose_members(choice, bundle, models)
     check_count(len(members))
-    analyser, facts = make_analyser(
+    analyser, facts = build_analyser(
         members,
         landmarks=None if segmented else landmarks,
         device=device,
@@ -119,8 +119,8 @@ def explain(
 
 
 def _check_folder(out: Path, *, overwrite: bool) -> None:
-    from deepregions.analysis.explained import FACTS
     from deepregions.errors import UsageError
+    from deepregions.pipeline.explain.render import FACTS
 
     if not overwrite and any(out.glob(f"*/{FACTS}")):
         raise UsageError(
@@ -135,7 +135,7 @@ def _print_json(
     import json
     import sys
 
-    from deepregions.analysis.explaining import to_json
+    from deepregions.pipeline.explain.compute import to_json
 
     sys.stdout.write(f"{json.dumps(to_json(result, faces, facts), allow_nan=False)}\n")
     sys.stdout.flush()
@@ -146,10 +146,10 @@ def _print_table(result: InputResult, faces: Sequence[FaceExplanation], folder: 
     from rich.markup import escape
     from rich.table import Table
 
-    from deepregions.analysis.explained import inside_words
-    from deepregions.analysis.results import probability
     from deepregions.commands import checks
     from deepregions.errors import printable
+    from deepregions.pipeline.explain.render import inside_words
+    from deepregions.pipeline.results import probability
 
     console = checks.output()
     head = f"[bold]{escape(printable(result.input))}[/]"

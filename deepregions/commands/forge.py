@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepregions.data.forge.photos import Portrait
+    from deepregions.forge.photos import Portrait
 
 NOTHING_FOUND = 5
 
@@ -84,9 +84,9 @@ def _forge_photos(
     device: str,
 ) -> int:
     from deepregions.commands import checks
-    from deepregions.data.forge.photos import forge_photo, pair_donors, write_photo
     from deepregions.errors import DeepregionsError
     from deepregions.files import Names
+    from deepregions.forge.photos import forge_photo, pair_donors, write_photo
     from deepregions.types import Region
 
     found = _portraits(photos, landmarks, device)
@@ -120,9 +120,9 @@ def _forge_photos(
 def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Portrait]:
     """The photographs in which there is a face; a line to standard error for each of the others."""
     from deepregions.commands import checks
-    from deepregions.data.forge.photos import find_portrait
     from deepregions.errors import DeepregionsError, UsageError
     from deepregions.faces.landmarks import landmark_detector
+    from deepregions.forge.photos import find_portrait
     from deepregions.media import find_media, is_video
 
     files = [path for path in find_media(photos) if not is_video(path)]
@@ -147,9 +147,9 @@ def _forge_store(
     store: Path, out: Path, methods: list[str] | None, *, region_p: float, seed: int, device: str
 ) -> int:
     from deepregions.commands import checks
-    from deepregions.data.forge import METHODS
-    from deepregions.data.forge.stores import forge_store
+    from deepregions.data.forged_store import forge_store
     from deepregions.data.store import FaceStore
+    from deepregions.forge import METHODS
 
     with checks.counted("forging") as progress:
         report = forge_store(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepregions.weights.importing import Imported, Importer
+    from deepregions.weights.convert.importing import Imported, Importer
 
 
 def import_(
@@ -44,7 +44,7 @@ def import_(
     from json import dumps
 
     from deepregions.commands import checks
-    from deepregions.weights.importing import Importer, find_checkpoints
+    from deepregions.weights.convert.importing import Importer, find_checkpoints
 
     importer = Importer(
         vgg=vgg, fake_index=fake_index, region=region, database=database, project=project
@@ -77,7 +77,7 @@ def _import_one(
         written: What this run has written, and of which file; added to.
     """
     from deepregions.errors import DeepregionsError, UsageError
-    from deepregions.weights.importing import save_imported, target_of
+    from deepregions.weights.convert.importing import save_imported, target_of
 
     row: dict[str, Any] = {"source": str(path), "bundle": None, "error": None}
     try:
@@ -96,9 +96,9 @@ def _import_one(
 
 
 def _facts(imported: Imported) -> dict[str, Any]:
-    from deepregions.system import Member
+    from deepregions.system import TrainedNetwork
 
-    if not isinstance(imported, Member):
+    if not isinstance(imported, TrainedNetwork):
         return {"kind": "backbone", "origin": dict(imported.source)}
     return {
         "kind": "bundle",

@@ -15,8 +15,8 @@ from deepregions.errors import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deepregions.weights.collection import Found
-    from deepregions.weights.registry import Entry
+    from deepregions.weights.bundle_folder import BundleEntry
+    from deepregions.weights.catalogue import Entry
 
 _PATIENCE = 2.0  # seconds without a progress bar
 
@@ -59,8 +59,8 @@ def models(
 
 
 def _list(folder: Path | None, as_json: bool) -> int:
-    from deepregions.weights.collection import find_bundles, models_folders
-    from deepregions.weights.registry import entries
+    from deepregions.weights.bundle_folder import find_bundles, models_folders
+    from deepregions.weights.catalogue import entries
 
     folders = models_folders(folder)
     found = find_bundles(folders)
@@ -82,8 +82,8 @@ def _list(folder: Path | None, as_json: bool) -> int:
 
 def _show(target: str, folder: Path | None, _sha256: str | None, as_json: bool) -> int:
     from deepregions.errors import BundleError
-    from deepregions.weights import registry
-    from deepregions.weights.collection import find_bundle, models_folders
+    from deepregions.weights import catalogue as registry
+    from deepregions.weights.bundle_folder import find_bundle, models_folders
     from deepregions.weights.hub import download, hub_name
 
     name = hub_name(target)
@@ -107,7 +107,7 @@ def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
     from deepregions.commands.checks import progress
     from deepregions.errors import UsageError
     from deepregions.weights.bundle import check_bundle
-    from deepregions.weights.collection import find_bundle, find_bundles, models_folders
+    from deepregions.weights.bundle_folder import find_bundle, find_bundles, models_folders
     from deepregions.weights.hub import download, hub_name
 
     if target is not None and (name := hub_name(target)) is not None:
@@ -135,7 +135,7 @@ def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
 
 def _fetch(target: str, folder: Path | None, sha256: str | None, as_json: bool) -> int:
     from deepregions.assets import fetch
-    from deepregions.weights import registry
+    from deepregions.weights import catalogue as registry
     from deepregions.weights.hub import download, hub_name
 
     name = hub_name(target)
@@ -179,7 +179,7 @@ def _downloading(what: str) -> Iterator[Callable[[int, int | None], None]]:
         bar.stop()
 
 
-def _bundle_facts(found: Found) -> dict[str, Any]:
+def _bundle_facts(found: BundleEntry) -> dict[str, Any]:
     """What a bundle says of itself, as JSON values."""
     return {
         "bundle": found.name,
@@ -202,7 +202,7 @@ def _entry_facts(entry: Entry) -> dict[str, Any]:
     return asdict(entry) | {"cached": str(path) if path.is_file() else None}
 
 
-def _bundle_table(found: Sequence[Found]) -> Table:
+def _bundle_table(found: Sequence[BundleEntry]) -> Table:
     heads = ("bundle", "networks", "detectors", "regions", "trained on", "fusion", "calibrated")
     table = _table(*heads, "MB")
     for each in found:
@@ -228,11 +228,11 @@ def _registry_table(offered: Sequence[Entry]) -> Table:
     return table
 
 
-def _distinct(found: Found, key: str) -> str:
+def _distinct(found: BundleEntry, key: str) -> str:
     return ", ".join(dict.fromkeys(str(member.get(key, "?")) for member in found.members))
 
 
-def _said(found: Found, entry: str, key: str, without: str) -> str:
+def _said(found: BundleEntry, entry: str, key: str, without: str) -> str:
     what = found.manifest.get(entry)
     return str(what.get(key, "?")) if isinstance(what, dict) else without
 

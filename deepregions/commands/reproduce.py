@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepregions.reproduction.plan import DatabasePlan, DetectorPlan
+from deepregions.study.plan import DatabasePlan, DetectorPlan
 
 if TYPE_CHECKING:
-    from deepregions.reproduction.plan import Plan, Step
+    from deepregions.study.plan import Plan, Step
 
 
 def reproduce(
@@ -44,8 +44,8 @@ def reproduce(
         json: Print JSON instead of a table (of a dry run).
     """
     from deepregions.errors import UsageError
-    from deepregions.reproduction.plan import Plan
-    from deepregions.reproduction.running import Study
+    from deepregions.study.plan import Plan
+    from deepregions.study.runner import Study
     from deepregions.types import REGIONS
 
     try:
@@ -92,7 +92,7 @@ def _show_plan(plan: Plan, steps: list[Step], *, as_json: bool) -> None:
     from rich.table import Table
 
     from deepregions.commands import checks
-    from deepregions.reproduction.estimates import estimates
+    from deepregions.study.estimates import estimates
 
     expected = estimates(plan, steps)
     if as_json:

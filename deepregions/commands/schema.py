@@ -16,7 +16,7 @@ def schema(
     Args:
         name: Whose: detect.
     """
-    from deepregions.analysis.schemas import schema_text
+    from deepregions.pipeline.schemas import schema_text
 
     sys.stdout.write(schema_text(name))
     return 0

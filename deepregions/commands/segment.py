@@ -81,8 +81,8 @@ def _finder(file: Path | None, backend: str, device: str) -> _Find:
 
 
 def _segment_one(path: Path, find: _Find, folder: Path, size: int | None) -> int:
-    from deepregions.analysis.segmentation import cut_regions, write_regions
     from deepregions.media.images import read_image
+    from deepregions.pipeline.segmentation import cut_regions, write_regions
 
     image = read_image(path)
     faces = find(image, path)

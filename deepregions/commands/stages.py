@@ -13,9 +13,9 @@ from rich.table import Table
 from deepregions.commands import checks
 
 if TYPE_CHECKING:
-    from deepregions.analysis.stages import FileTimes
     from deepregions.deploy.runtimes import Name
     from deepregions.media import Sampling
+    from deepregions.pipeline.stages import FileTimes
     from deepregions.weights.bundle import Bundle
 
 
@@ -45,18 +45,18 @@ def timed(
         UnreadableError: It cannot be read.
         MissingExtraError: The runtime is not installed.
     """
-    from deepregions.analysis.setup import make_analyser
-    from deepregions.analysis.stages import time_file
+    from deepregions.deploy.runtime_system import RuntimeSystem, run_by
     from deepregions.deploy.runtimes import installed
-    from deepregions.deploy.system import RuntimeSystem, run_by
     from deepregions.errors import UsageError
+    from deepregions.pipeline.build import build_analyser
+    from deepregions.pipeline.stages import time_file
 
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise UsageError(f"{path}: {what}", "--video names one file")
     made = []
     for name in installed() if runtime == "all" else (runtime,):
-        analyser, _ = make_analyser(
+        analyser, _ = build_analyser(
             bundle,
             landmarks="auto",
             device="cpu",

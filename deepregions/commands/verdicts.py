@@ -15,14 +15,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from deepregions.analysis.archive import Archive, Mode
-from deepregions.analysis.evidence import Analysis
-from deepregions.analysis.picture import draw_verdict, save_verdict
-from deepregions.analysis.report import UNCALIBRATED, CsvTable, annotate_video, write_page
-from deepregions.analysis.results import InputResult, TrackResult, probability, to_json
 from deepregions.commands import checks
 from deepregions.errors import UnreadableError, UnsupportedError, UsageError, printable
 from deepregions.media import Sampling
+from deepregions.pipeline.report import UNCALIBRATED, CsvTable, annotate_video, write_page
+from deepregions.pipeline.report.picture import draw_verdict, save_verdict
+from deepregions.pipeline.results import InputResult, TrackResult, probability, to_json
+from deepregions.pipeline.results_folder import Archive, Mode
+from deepregions.pipeline.top_faces import Analysis
 from deepregions.types import Status
 
 _HINTS = {

@@ -14,13 +14,13 @@ from kornia.geometry.transform import get_affine_matrix2d
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.data.chunks import chunks
-from deepregions.data.colour import LUMA, recolour, saturation
-from deepregions.data.draws import Draws, noise
-from deepregions.data.jpeg import compress
-from deepregions.data.warping import inverse, moved, warp
 from deepregions.errors import UsageError
 from deepregions.faces.regions import mirror
+from deepregions.pixels.chunks import chunks
+from deepregions.pixels.colour import LUMA, recolour, saturation
+from deepregions.pixels.face_rng import FaceRng, noise
+from deepregions.pixels.jpeg import compress
+from deepregions.pixels.warping import inverse, moved, warp
 
 _SCALES = (1.0, 0.75, 0.5)  # of pictures that were part of a video: blocks are 8, 11 or 16 pixels
 
@@ -113,7 +113,7 @@ class Augmenter(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, image: Tensor, landmarks: Tensor, draws: Draws | None = None
+        self, image: Tensor, landmarks: Tensor, draws: FaceRng | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns altered copies: moved, degraded, and their landmarks misplaced.
 
@@ -127,12 +127,12 @@ class Augmenter(nn.Module):
             the one on the image's left, mirrored or not.
         """
         if draws is None:
-            draws = Draws(torch.randint(-(2**63), 2**63 - 1, (len(image),)))
+            draws = FaceRng(torch.randint(-(2**63), 2**63 - 1, (len(image),)))
         image, landmarks = self.move(image, landmarks, draws)
         return self.degrade(image, draws), self.misplace(landmarks, draws)
 
     @torch.no_grad()
-    def move(self, image: Tensor, landmarks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    def move(self, image: Tensor, landmarks: Tensor, draws: FaceRng) -> tuple[Tensor, Tensor]:
         """Mirrors, turns and zooms; arguments and results as :meth:`forward`'s."""
         image, landmarks = image.clone(), landmarks.clone()
         for name, chance, alter in (
@@ -145,7 +145,7 @@ class Augmenter(nn.Module):
         return image, landmarks
 
     @torch.no_grad()
-    def misplace(self, landmarks: Tensor, draws: Draws) -> Tensor:
+    def misplace(self, landmarks: Tensor, draws: FaceRng) -> Tensor:
         """Moves landmarks away from their faces a little.
 
         Args:
@@ -164,7 +164,7 @@ class Augmenter(nn.Module):
         return landmarks + larger + (amount[:, 1:] * width)[:, None]
 
     @torch.no_grad()
-    def degrade(self, image: Tensor, draws: Draws) -> Tensor:
+    def degrade(self, image: Tensor, draws: FaceRng) -> Tensor:
         """Does to pictures what cameras, editors and networks do; nothing moves.
 
         Args:
@@ -191,7 +191,7 @@ class Augmenter(nn.Module):
             result[some] = pixels.round_().clamp_(0, 255).to(torch.uint8)
         return result
 
-    def _warp(self, draws: Draws, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    def _warp(self, draws: FaceRng, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
         angle, zoom = draws.uniform(-1, 1, 2).to(image.device, non_blocking=True).unbind(1)
         centre = landmarks.mean(1)
         matrix = get_affine_matrix2d(
@@ -204,7 +204,7 @@ class Augmenter(nn.Module):
         turned = warp(image.float(), inverse(matrix), (image.shape[2], image.shape[3]))
         return turned.add_(0.5).to(torch.uint8), moved(landmarks, matrix)
 
-    def _colour(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+    def _colour(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
         s = self.strengths
         brightness, contrast, paleness = (
             1 + most * draws.uniform(-1, 1) for most in (s.brightness, s.contrast, s.saturation)
@@ -216,12 +216,12 @@ class Augmenter(nn.Module):
         grey = sum(weight * mean for weight, mean in zip(LUMA, pixels.mean((2, 3)).T, strict=True))
         return (recolour(pixels, linear, (kept * grey)[:, None].expand(-1, 3)),)
 
-    def _gamma(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+    def _gamma(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
         most = math.log(1 + self.strengths.gamma)
         exponent = draws.uniform(-most, most).exp().to(pixels.device, non_blocking=True)
         return ((pixels / 255).pow(exponent[:, None, None, None]).mul_(255),)
 
-    def _blur(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+    def _blur(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
         sigma = draws.uniform(0.1, self.strengths.blur_sigma)[:, None]
         away = torch.arange(-self._reach, self._reach + 1.0)
         weights = torch.exp(-0.5 * (away / sigma).square())
@@ -236,12 +236,12 @@ class Augmenter(nn.Module):
             pixels = total
         return (pixels,)
 
-    def _noise(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+    def _noise(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
         seeds = draws.seeds.to(pixels.device, non_blocking=True)
         grain = noise(seeds, (pixels.shape[1], pixels.shape[2], pixels.shape[3]))
         return (torch.add(pixels, grain, alpha=255 * self.strengths.noise_std).clamp_(0, 255),)
 
-    def _jpeg(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+    def _jpeg(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
         quality = draws.uniform(self.strengths.jpeg_quality, 101)
         halved = draws.choice(2)
 
@@ -250,7 +250,7 @@ class Augmenter(nn.Module):
 
         return (_by_kind(halved, alter, pixels),)
 
-    def _video(self, draws: Draws, pixels: Tensor) -> tuple[Tensor]:
+    def _video(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
         quality = draws.uniform(self.strengths.video_quality, 90)
         size = pixels.shape[2:]
 
@@ -263,12 +263,12 @@ class Augmenter(nn.Module):
         return (_by_kind(draws.choice(len(_SCALES)), alter, pixels),)
 
 
-def _flip(draws: Draws, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+def _flip(draws: FaceRng, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     return image.flip(-1), mirror(landmarks, image.shape[-1])
 
 
 def _sometimes(
-    draws: Draws, chance: float, alter: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+    draws: FaceRng, chance: float, alter: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
 ) -> None:
     """Applies ``alter`` to the batch's elements that are drawn for it, in place."""
     rows = draws.chance(chance).nonzero()[:, 0]

@@ -15,20 +15,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from deepregions.data.augment import Augmenter, Strengths
-from deepregions.data.draws import Draws, seeds_of
-from deepregions.data.forge.pairing import Forging, Pairing
 from deepregions.data.sampling import BalancedSampler
 from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper
 from deepregions.faces.patches import stack
+from deepregions.forge.online import ForgeConfig, OnlineForger
+from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.types import BONA_FIDE, FAKE, ORIGINAL, REGIONS, FaceBatch, Region, RegionBatch
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
-class Face:
+class StoredFace:
     """One face of a store, decoded: fields as in :class:`deepregions.types.FaceBatch`."""
 
     image: Tensor
@@ -42,7 +42,7 @@ class Face:
     method: str
 
 
-class StoredFaces(Dataset[Face]):
+class StoredFaces(Dataset[StoredFace]):
     """The faces of some rows of a store.
 
     Args:
@@ -65,10 +65,10 @@ class StoredFaces(Dataset[Face]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position: int) -> Face:
+    def __getitem__(self, position: int) -> StoredFace:
         row = int(self.rows[position])
         face = self.store[row]
-        return Face(
+        return StoredFace(
             image=decode_image(face.image),
             landmarks=torch.from_numpy(face.landmarks),
             label=face.label,
@@ -89,7 +89,7 @@ def _region_labels(face: FaceRecord) -> Tensor:
     return torch.tensor([face.label * (each in (Region.ENTIRE, region)) for each in REGIONS])
 
 
-def collate(faces: Sequence[Face]) -> FaceBatch:
+def collate(faces: Sequence[StoredFace]) -> FaceBatch:
     """Returns faces as one batch, smaller ones padded with black right and below."""
     return FaceBatch(
         image=stack([face.image for face in faces]),
@@ -143,7 +143,7 @@ class RegionDataModule(LightningDataModule):
         batch_size: int = 32,
         workers: int = 2,
         augment: Strengths | bool = True,
-        forge: Forging | bool = False,
+        forge: ForgeConfig | bool = False,
         balanced: bool = True,
         faces_per_epoch: int | None = None,
         seed: int = 0,
@@ -171,7 +171,7 @@ class RegionDataModule(LightningDataModule):
         self._cropper = RegionCropper(size, regions, layout)
         strengths = Strengths() if augment is True else augment
         self._augmenter = Augmenter(strengths) if strengths is not False else None
-        self.forging = (Forging() if forge is True else forge) or None
+        self.forging = (ForgeConfig() if forge is True else forge) or None
 
     @cached_property
     def store(self) -> FaceStore:
@@ -203,7 +203,7 @@ class RegionDataModule(LightningDataModule):
                         "fakes of genuine faces with --data.forge true",
                     )
 
-    def train_dataloader(self) -> DataLoader[Face]:
+    def train_dataloader(self) -> DataLoader[StoredFace]:
         """Returns batches of the training split, shuffled; an incomplete last one is left out."""
         faces = self._faces("train")
         size, draws = self._batch_size, self._faces_per_epoch
@@ -218,15 +218,15 @@ class RegionDataModule(LightningDataModule):
             sampler = DistributedSampler(faces, *self._ranks(), shuffle=True, seed=self._seed)
         return self._loader(faces, sampler, size, drop_last=len(sampler) >= size)
 
-    def val_dataloader(self) -> DataLoader[Face]:
+    def val_dataloader(self) -> DataLoader[StoredFace]:
         """Returns batches of the validation split, in the same order each time."""
         return self._unshuffled(self._faces("val"))
 
-    def test_dataloader(self) -> DataLoader[Face]:
+    def test_dataloader(self) -> DataLoader[StoredFace]:
         """Returns batches of the test split, in the same order each time."""
         return self._unshuffled(self._faces("test"))
 
-    def predict_dataloader(self) -> DataLoader[Face]:
+    def predict_dataloader(self) -> DataLoader[StoredFace]:
         """Returns batches of the test split, in order; nothing is forged."""
         faces = StoredFaces(self.store, np.flatnonzero(self.store.splits == "test"))
         return self._unshuffled(faces)
@@ -262,9 +262,9 @@ class RegionDataModule(LightningDataModule):
     def _forged(self, batch: FaceBatch, training: bool) -> FaceBatch:
         """A batch with its forged twins, altered as it is if the trainer is training."""
         if not training:
-            return self._pairing.evaluate(batch, Draws(seeds_of(batch.key, self._seed)))
+            return self._pairing.evaluate(batch, FaceRng(seeds_of(batch.key, self._seed)))
         step = self.trainer.global_step if self.trainer is not None else 0
-        draws = Draws(seeds_of(batch.key, self._seed, step))
+        draws = FaceRng(seeds_of(batch.key, self._seed, step))
         if self._augmenter is None:
             return self._pairing.train(batch, draws)[0]
         image, landmarks = self._augmenter.move(batch.image, batch.landmarks, draws)
@@ -294,10 +294,10 @@ class RegionDataModule(LightningDataModule):
         )
 
     @cached_property
-    def _pairing(self) -> Pairing:
+    def _pairing(self) -> OnlineForger:
         detail = None if self.layout == "tight" else self.size
         count = len(self.store)
-        return Pairing(self.forging or Forging(), count, count, detail)
+        return OnlineForger(self.forging or ForgeConfig(), count, count, detail)
 
     @property
     def _forges_all(self) -> bool:
@@ -329,7 +329,7 @@ class RegionDataModule(LightningDataModule):
         """How many there are, and which this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _unshuffled(self, faces: StoredFaces) -> DataLoader[Face]:
+    def _unshuffled(self, faces: StoredFaces) -> DataLoader[StoredFace]:
         # Several ranks repeat a few faces to be equally long: metrics know them by their index.
         sampler: DistributedSampler[int] = DistributedSampler(faces, *self._ranks(), shuffle=False)
         return self._loader(faces, sampler, self._batch_size)
@@ -340,7 +340,7 @@ class RegionDataModule(LightningDataModule):
         sampler: DistributedSampler[int],
         batch_size: int,
         drop_last: bool = False,
-    ) -> DataLoader[Face]:
+    ) -> DataLoader[StoredFace]:
         return DataLoader(
             faces,
             batch_size=batch_size,  # by name: to predict, Lightning makes the loader again

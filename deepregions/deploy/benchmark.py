@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepregions.deploy.facts import digest, read_facts
 from deepregions.deploy.graph import CropsGraph, HalfNetwork, crop_inputs
 from deepregions.deploy.matrix import matrix_rate, run_times
+from deepregions.deploy.onnx_metadata import digest, read_facts
 from deepregions.deploy.original import as_original
+from deepregions.deploy.runtime_system import exported, random_crops
 from deepregions.deploy.runtimes import (
     Name,
     Precision,
@@ -33,9 +34,8 @@ from deepregions.deploy.runtimes import (
     installed,
     open_file,
 )
-from deepregions.deploy.system import exported, random_crops
 from deepregions.errors import BundleError, ExportError, UsageError
-from deepregions.system import Member, System
+from deepregions.system import System, TrainedNetwork
 from deepregions.weights.bundle import load_bundle
 
 ORIGINAL = "original way"
@@ -161,7 +161,7 @@ def checked_file(path: Path, system: System) -> File:
 
 def benchmark(
     bundles: Sequence[Path],
-    members: Sequence[Member],
+    members: Sequence[TrainedNetwork],
     *,
     runtimes: Sequence[Name] | None = None,
     batch_size: int = 16,
@@ -231,9 +231,9 @@ def _ways(runtimes: Sequence[Name] | None, device: torch.device) -> list[tuple[N
     return ways
 
 
-def _groups(members: Sequence[Member]) -> Iterator[tuple[str, list[Member]]]:
+def _groups(members: Sequence[TrainedNetwork]) -> Iterator[tuple[str, list[TrainedNetwork]]]:
     """Yields one network of each detector, and all, with what the table calls them."""
-    first: dict[str, Member] = {}
+    first: dict[str, TrainedNetwork] = {}
     for member in members:
         first.setdefault(member.detector.name, member)
     for name, member in first.items():
@@ -350,7 +350,7 @@ def _by_torch(system: System, job: Job) -> Callable[[], object]:
     return run
 
 
-def _gflop(member: Member) -> float:
+def _gflop(member: TrainedNetwork) -> float:
     """Returns the work of one crop; a multiplication and an addition are two."""
     size = member.detector.size
     with FlopCounterMode(display=False) as counter, torch.no_grad():

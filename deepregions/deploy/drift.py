@@ -13,7 +13,7 @@ from deepregions.deploy.graph import Graph
 from deepregions.deploy.parity import given
 from deepregions.deploy.runtimes import Runtime, TorchRuntime
 from deepregions.errors import UndefinedMetricError
-from deepregions.ranking import Bools, Floats, area_under_curve, equal_error_rate, tally
+from deepregions.roc import Bools, Floats, area_under_curve, equal_error_rate, tally
 
 AUC_LIMIT = 0.002
 """How much the AUC may differ from that of PyTorch's float32."""

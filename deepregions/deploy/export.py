@@ -20,8 +20,8 @@ from torch.onnx.errors import OnnxExporterError
 
 from deepregions import __version__
 from deepregions.deploy.drift import Drift, Source, measure
-from deepregions.deploy.facts import KEY, describe, write_facts
 from deepregions.deploy.graph import CropsGraph, Graph, HalfNetwork, ImageGraph, Kind
+from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
 from deepregions.deploy.parity import Parity, compare, given
 from deepregions.deploy.quantise import quantise
 from deepregions.deploy.runtimes import OnnxRuntime, OpenVino, Runtime, check_precision

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from deepregions.calibration import Calibration
+from deepregions.fusion.calibration import Calibration
 from deepregions.system import System, SystemOutput
 from deepregions.types import NUM_LANDMARKS
 

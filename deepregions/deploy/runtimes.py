@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepregions.deploy.facts import read_facts
 from deepregions.deploy.graph import CropsGraph, Graph
+from deepregions.deploy.onnx_metadata import read_facts
 from deepregions.devices import out_of_memory
 from deepregions.errors import (
     BundleError,
@@ -171,7 +171,8 @@ def open_file(
     Args:
         name: ``onnxruntime`` or ``openvino``.
         path: The file.
-        bundle: The :func:`~deepregions.deploy.facts.digest` of the system that it must be of.
+        bundle: The :func:`~deepregions.deploy.onnx_metadata.digest` of the system that it must
+            be of.
         precision: See :class:`OpenVino`; others compute as the file says.
 
     Raises:

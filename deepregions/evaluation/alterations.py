@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deepregions.data.draws import seeds_of
 from deepregions.errors import UsageError
+from deepregions.pixels.face_rng import seeds_of
 
 Picture = npt.NDArray[np.uint8]
 

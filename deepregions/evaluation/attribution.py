@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepregions.analysis.heat import Heat, heats, share
-from deepregions.data.forge.masks import CONFINED
 from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.patches import stack
+from deepregions.forge.masks import CONFINED
+from deepregions.pipeline.explain.gradcam import Heat, heats, share
 from deepregions.system import System
 from deepregions.types import BONA_FIDE, Region
 

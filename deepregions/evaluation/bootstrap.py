@@ -19,8 +19,8 @@ import numpy as np
 from deepregions.errors import UsageError
 from deepregions.evaluation.measures import MEASURES, Measure
 from deepregions.evaluation.trials import Trials
-from deepregions.ranking import NAN, Floats
-from deepregions.scores import Numbers
+from deepregions.fusion.score_table import Numbers
+from deepregions.roc import NAN, Floats
 
 ROUNDS = 1000
 FEW = 20  # groups; below, people are drawn where there are more of them

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from deepregions.calibration import Calibration
 from deepregions.evaluation.bootstrap import Bootstrap, Estimate, bootstrap
 from deepregions.evaluation.measures import (
     CLLR,
@@ -15,10 +14,11 @@ from deepregions.evaluation.measures import (
     Sample,
     minimum_cllr,
 )
-from deepregions.evaluation.protocols import Evaluated, System
-from deepregions.evaluation.tables import Table
+from deepregions.evaluation.protocols import Evaluated, ScoredSystem
+from deepregions.evaluation.report.tables import Table
 from deepregions.evaluation.trials import Trials
-from deepregions.ranking import NAN, cllr
+from deepregions.fusion.calibration import Calibration
+from deepregions.roc import NAN, cllr
 
 _LEAST = 1e-3  # bits; below, a ratio says nothing
 
@@ -45,14 +45,14 @@ class Calibrated:
     """
 
     database: str
-    systems: tuple[System, ...]
+    systems: tuple[ScoredSystem, ...]
     trials: tuple[Trials, ...]
     result: Bootstrap | None
-    reasons: Mapping[System, str]
+    reasons: Mapping[ScoredSystem, str]
 
 
 def calibrate_trials(
-    each: Evaluated, calibrations: Mapping[System, Calibration | str]
+    each: Evaluated, calibrations: Mapping[ScoredSystem, Calibration | str]
 ) -> Calibrated:
     """Turns what systems say into likelihood ratios, and measures these.
 

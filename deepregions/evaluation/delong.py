@@ -16,7 +16,7 @@ from scipy.stats import norm, rankdata
 
 from deepregions.errors import UsageError
 from deepregions.evaluation.trials import Trials
-from deepregions.ranking import NAN, Bools, Floats
+from deepregions.roc import NAN, Bools, Floats
 
 
 @dataclass(frozen=True)

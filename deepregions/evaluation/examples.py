@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from deepregions.analysis.grid import Example, Pick, heat_picture
-from deepregions.analysis.heat import Towards, heats
 from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import StoreError, UsageError
+from deepregions.evaluation.report.grid import Example, Pick, heat_picture
+from deepregions.pipeline.explain.gradcam import Towards, heats
 from deepregions.system import System
 
 
@@ -24,7 +24,8 @@ def load_examples(
     """Reads the faces of decisions, and computes where the networks looked.
 
     Args:
-        picks: The decisions, as :func:`~deepregions.analysis.grid.pick_examples` chooses them.
+        picks: The decisions, as :func:`~deepregions.evaluation.report.grid.pick_examples` chooses
+            them.
         store: Where their faces are, by key.
         system: The networks that decided; moved to ``device``.
         device: Where to compute.

@@ -19,12 +19,12 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 from scipy.special import entr, expit
 
-from deepregions.ranking import (
+from deepregions.roc import (
     NAN,
     Bools,
     Floats,
     Ranking,
-    Tally,
+    ScoreCounts,
     accuracy,
     area_under_curve,
     cllr,
@@ -37,7 +37,7 @@ BINS = 15  # of the calibration error, as in Guo et al. 2017
 _ROUNDING = 1e-9  # of shares: 1 of 100 is at most 1 %, whatever 0.01 is in binary
 
 
-def average_precision(counts: Tally) -> float:
+def average_precision(counts: ScoreCounts) -> float:
     """Returns the sum of precision over steps of recall, as scikit-learn; NaN without a class."""
     if not counts.two_classes:
         return NAN
@@ -45,26 +45,26 @@ def average_precision(counts: Tally) -> float:
     return float(counts.fake @ precision) / counts.fakes
 
 
-def apcer(counts: Tally, threshold: float) -> float:
+def apcer(counts: ScoreCounts, threshold: float) -> float:
     """Returns the share of fakes called genuine; NaN without fakes or threshold."""
     if not counts.fakes or math.isnan(threshold):
         return NAN
     return 1.0 - counts.called_fake(threshold)[0] / counts.fakes
 
 
-def bpcer(counts: Tally, threshold: float) -> float:
+def bpcer(counts: ScoreCounts, threshold: float) -> float:
     """Returns the share of genuine ones called fake; NaN without genuine ones or threshold."""
     if not counts.genuines or math.isnan(threshold):
         return NAN
     return counts.called_fake(threshold)[1] / counts.genuines
 
 
-def balanced_accuracy(counts: Tally, threshold: float) -> float:
+def balanced_accuracy(counts: ScoreCounts, threshold: float) -> float:
     """Returns the mean share of right verdicts of the two classes; NaN without a class."""
     return 1.0 - (apcer(counts, threshold) + bpcer(counts, threshold)) / 2
 
 
-def bpcer_at_apcer(counts: Tally, limit: float) -> float:
+def bpcer_at_apcer(counts: ScoreCounts, limit: float) -> float:
     """Returns the lowest BPCER at a threshold with an APCER of at most ``limit``.
 
     Only thresholds at scores that occur count: nothing is interpolated.
@@ -76,7 +76,7 @@ def bpcer_at_apcer(counts: Tally, limit: float) -> float:
     return float(counts.accused[place]) / counts.genuines
 
 
-def minimum_cllr(counts: Tally) -> float:
+def minimum_cllr(counts: ScoreCounts) -> float:
     """Returns the least Cllr of any rising function of the scores, found by PAV.
 
     Pool adjacent violators (isotonic regression) at even prior odds, as in Brümmer and du Preez
@@ -90,7 +90,7 @@ def minimum_cllr(counts: Tally) -> float:
     return float(both @ bits) / (2 * math.log(2))
 
 
-def best_posterior(counts: Tally) -> Floats:
+def best_posterior(counts: ScoreCounts) -> Floats:
     """Returns the probabilities of a fake, at even prior odds, that the labels support best.
 
     Pool adjacent violators over the distinct scores: (K,), falling as they do.
@@ -104,7 +104,7 @@ def best_posterior(counts: Tally) -> Floats:
     return np.asarray(posterior.clip(0.0, 1.0), dtype=np.float64)
 
 
-def calibration_error(counts: Tally, bins: int = BINS) -> float:
+def calibration_error(counts: ScoreCounts, bins: int = BINS) -> float:
     """Returns the expected calibration error of P(fake), in bins of about equal mass.
 
     Equal scores share a bin, that in which the middle of their mass lies. NaN where there is
@@ -143,7 +143,7 @@ class Sample:
     ranking: Ranking
 
     @cached_property
-    def tally(self) -> Tally:
+    def tally(self) -> ScoreCounts:
         """The scores counted."""
         return self.ranking.tally(self.weights)
 
@@ -205,15 +205,15 @@ class Measure:
     method: str = ""
 
 
-def _on_tally(function: Callable[[Tally], float], sample: Sample) -> float:
+def _on_tally(function: Callable[[ScoreCounts], float], sample: Sample) -> float:
     return function(sample.tally)
 
 
-def _eer(counts: Tally) -> float:
+def _eer(counts: ScoreCounts) -> float:
     return equal_error_rate(counts)[0]
 
 
-def _at_threshold(function: Callable[[Tally, float], float], sample: Sample) -> float:
+def _at_threshold(function: Callable[[ScoreCounts, float], float], sample: Sample) -> float:
     return function(sample.tally, sample.threshold)
 
 

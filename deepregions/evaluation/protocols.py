@@ -2,7 +2,7 @@
 
 A threshold is that of equal errors on the development part of the database a system was trained
 on, and is applied to the evaluation parts of all databases as it is. The tables are made in
-:mod:`deepregions.evaluation.comparisons`.
+:mod:`deepregions.evaluation.report.comparisons`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 
-from deepregions.aggregation import Aggregation
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.bootstrap import ROUNDS, Bootstrap, Estimate, bootstrap
 from deepregions.evaluation.measures import AUC, EER, MEASURES, Measure, against, apcer_of
@@ -26,8 +25,9 @@ from deepregions.evaluation.trials import (
     groups_of,
     video_trials,
 )
-from deepregions.ranking import NAN, Floats
-from deepregions.scores import ScoreTable
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import ScoreTable
+from deepregions.roc import NAN, Floats
 from deepregions.types import Region
 
 Level = Literal["frame", "video"]
@@ -37,7 +37,7 @@ DEVELOPMENT = "val"
 
 
 @dataclass(frozen=True)
-class System:
+class ScoredSystem:
     """What gives one score: a network, or a fusion of several.
 
     Attributes:
@@ -94,7 +94,7 @@ class Scored:
                 )
 
     @cached_property
-    def systems(self) -> dict[System, Floats]:
+    def systems(self) -> dict[ScoredSystem, Floats]:
         """The (N,) log-odds of each system: networks by row and region, then fusions."""
         table = self.table
         found = {}
@@ -104,14 +104,16 @@ class Scored:
             network = f"{detector}_{table.regions[r]}.{trained}"
             if network not in table.origin.models and not bool(table.valid[:, d, r].any()):
                 continue  # another database's network makes this place one of the table's cells
-            found[System(detector, table.regions[r], trained)] = table.log_odds[:, d, r]
+            found[ScoredSystem(detector, table.regions[r], trained)] = table.log_odds[:, d, r]
         databases = sorted({s.trained_on for s in found} - {""}, key=len, reverse=True)
         for name, values in self.fused.items():
             own = [database for database in databases if name.endswith(f".{database}")]
             if own:
-                found[System(name.removesuffix(f".{own[0]}"), None, own[0])] = values
+                found[ScoredSystem(name.removesuffix(f".{own[0]}"), None, own[0])] = values
             else:
-                found[System(name, None, databases[0] if len(databases) == 1 else "")] = values
+                found[ScoredSystem(name, None, databases[0] if len(databases) == 1 else "")] = (
+                    values
+                )
         return found
 
     def _trained_on(self, prefix: str) -> str:
@@ -132,7 +134,7 @@ class Settings:
     """
 
     level: Level = "video"
-    rule: Aggregation = field(default_factory=Aggregation)
+    rule: Pooling = field(default_factory=Pooling)
     rounds: int = ROUNDS
     seed: int = 0
     confidence: float = 0.95
@@ -166,7 +168,7 @@ class Evaluated:
 
     database: str
     settings: Settings
-    systems: tuple[System, ...]
+    systems: tuple[ScoredSystem, ...]
     trials: tuple[Trials, ...]
     thresholds: tuple[Threshold, ...]
     result: Bootstrap
@@ -176,7 +178,7 @@ class Evaluated:
         """How its fakes were made."""
         return self.trials[0].methods
 
-    def estimate(self, system: System, measure: Measure) -> Estimate:
+    def estimate(self, system: ScoredSystem, measure: Measure) -> Estimate:
         """Returns a figure of a system, or why there is none."""
         number = self.systems.index(system)
         found = self.result.estimate(number, measure)
@@ -184,12 +186,12 @@ class Evaluated:
         unset = measure.at_threshold and found.value is None and found.n and reason
         return replace(found, reason=reason) if unset else found
 
-    def difference(self, first: System, second: System, measure: Measure) -> Estimate:
+    def difference(self, first: ScoredSystem, second: ScoredSystem, measure: Measure) -> Estimate:
         """Returns the first system's figure less the second's, with a paired interval."""
         one, other = self.systems.index(first), self.systems.index(second)
         return self.result.difference(one, other, measure)
 
-    def best_single(self, measure: Measure = EER) -> System | None:
+    def best_single(self, measure: Measure = EER) -> ScoredSystem | None:
         """Returns the network with the best figure, whatever it was trained on; None without any.
 
         It is chosen on the evaluation part itself: the hardest rival for a fusion.
@@ -250,7 +252,7 @@ class _Parts:
         """Whether there are faces of a split."""
         return bool(np.any(self.scored.table.split == split))
 
-    def trials(self, system: System, split: str) -> Trials:
+    def trials(self, system: ScoredSystem, split: str) -> Trials:
         rows = self.scored.table.split == split
         if split not in self._groups:
             table = self.scored.table.select(rows)
@@ -312,7 +314,7 @@ def _check(database: str, trials: Sequence[Trials], level: Level) -> None:
         )
 
 
-def _threshold(system: System, parts: Mapping[str, _Parts]) -> Threshold:
+def _threshold(system: ScoredSystem, parts: Mapping[str, _Parts]) -> Threshold:
     database = system.trained_on
     if not database:
         return Threshold(NAN, "not trained on one known database")

@@ -11,9 +11,9 @@ from deepregions.errors import UndefinedMetricError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.measures import Measure
-from deepregions.evaluation.protocols import Evaluated, Scored, Settings, System, evaluate
-from deepregions.evaluation.tables import Table
-from deepregions.scores import ScoreTable
+from deepregions.evaluation.protocols import Evaluated, Scored, ScoredSystem, Settings, evaluate
+from deepregions.evaluation.report.tables import Table
+from deepregions.fusion.score_table import ScoreTable
 
 FRAMES = "frames"
 UNALTERED = "as it is"
@@ -52,7 +52,7 @@ class Curve:
         """Those points that could be measured."""
         return [point for point in self.points if not isinstance(point, str)]
 
-    def estimates(self, system: System, measure: Measure) -> list[Estimate]:
+    def estimates(self, system: ScoredSystem, measure: Measure) -> list[Estimate]:
         """Returns a system's figure at each level, or why there is none."""
         return [
             Estimate.none(point) if isinstance(point, str) else point.estimate(system, measure)

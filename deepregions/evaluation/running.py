@@ -10,36 +10,36 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deepregions.analysis.grid import decision_grid, pick_examples
-from deepregions.calibration import Calibration
 from deepregions.data.store import FaceStore
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.alterations import LEVELS, Alteration
+from deepregions.evaluation.bundle_systems import BundleSystem
 from deepregions.evaluation.calibrated import calibrate_trials
 from deepregions.evaluation.examples import load_examples
-from deepregions.evaluation.fusing import (
-    Made,
+from deepregions.evaluation.fused_systems import (
+    FittedFusion,
     calibrate_networks,
     development_parts,
     make_fusions,
     with_fusions,
 )
-from deepregions.evaluation.outcome import Outcome
 from deepregions.evaluation.protocols import (
     DEVELOPMENT,
     EVALUATION,
     Evaluated,
     Scored,
+    ScoredSystem,
     Settings,
-    System,
     evaluate,
 )
+from deepregions.evaluation.report.chapters import Outcome
+from deepregions.evaluation.report.grid import decision_grid, pick_examples
 from deepregions.evaluation.robustness import FRAMES, Curve, altered_curve, frame_curve
-from deepregions.evaluation.scoring import StoreScorer
 from deepregions.evaluation.seen import notes_on_manipulations
-from deepregions.evaluation.stored import Stored
+from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.fusion import Kind
-from deepregions.scores import ScoreTable
+from deepregions.fusion.calibration import Calibration
+from deepregions.fusion.score_table import ScoreTable
 from deepregions.types import Region
 
 
@@ -59,7 +59,7 @@ class Request:
     fusions: Sequence[Kind]
     robustness: Sequence[str] = ()
     attributes: Path | None = None
-    stored: Sequence[Stored] = ()
+    stored: Sequence[BundleSystem] = ()
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.robustness if kind not in (*LEVELS, FRAMES)]
@@ -127,7 +127,9 @@ def _rows(scorer: StoreScorer) -> dict[str, str]:
     }
 
 
-def _fusions(scorer: StoreScorer, plain: Sequence[Scored], kinds: Sequence[Kind]) -> list[Made]:
+def _fusions(
+    scorer: StoreScorer, plain: Sequence[Scored], kinds: Sequence[Kind]
+) -> list[FittedFusion]:
     rows, parts = _rows(scorer), development_parts(plain)
     made = []
     for database in dict.fromkeys(rows.values()):
@@ -137,11 +139,11 @@ def _fusions(scorer: StoreScorer, plain: Sequence[Scored], kinds: Sequence[Kind]
 
 
 def _calibrations(
-    scorer: StoreScorer, plain: Sequence[Scored], made: Sequence[Made], request: Request
-) -> Mapping[System, Calibration | str]:
+    scorer: StoreScorer, plain: Sequence[Scored], made: Sequence[FittedFusion], request: Request
+) -> Mapping[ScoredSystem, Calibration | str]:
     found = calibrate_networks(plain[0].table, _rows(scorer), development_parts(plain))
     for one in made:
-        system = System(one.recipe.label, None, one.trained_on)
+        system = ScoredSystem(one.recipe.label, None, one.trained_on)
         found[system] = one.calibration or one.reason
     for stored in request.stored:
         found[stored.system] = stored.calibration(request.settings.rule.track_name)
@@ -154,7 +156,7 @@ def _curves(
     scored: Sequence[Scored],
     evaluated: Sequence[Evaluated],
     *,
-    made: Sequence[Made],
+    made: Sequence[FittedFusion],
     request: Request,
 ) -> list[Curve]:
     measured = {each.database: each for each in evaluated}
@@ -193,7 +195,7 @@ def _grids(
             row: threshold.value
             for row, trained_on in rows.items()
             for system, threshold in zip(each.systems, each.thresholds, strict=True)
-            if system == System(row.partition(".")[0], Region.ENTIRE, trained_on)
+            if system == ScoredSystem(row.partition(".")[0], Region.ENTIRE, trained_on)
             and trained_on == each.database
             and not np.isnan(threshold.value)
         }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from deepregions.evaluation.protocols import EVALUATION, Scored
-from deepregions.system import Member
+from deepregions.system import TrainedNetwork
 
 
-def manipulations_of(member: Member) -> frozenset[str] | None:
+def manipulations_of(member: TrainedNetwork) -> frozenset[str] | None:
     """Returns the manipulations that a network learned from, or None if its bundle does not say.
 
     It does where all fakes were made on the way (``data.forge``). Those by which the best epoch
@@ -21,7 +21,9 @@ def manipulations_of(member: Member) -> frozenset[str] | None:
     return frozenset(str(name) for names in lists if isinstance(names, list) for name in names)
 
 
-def notes_on_manipulations(members: Sequence[Member], scored: Sequence[Scored]) -> Iterator[str]:
+def notes_on_manipulations(
+    members: Sequence[TrainedNetwork], scored: Sequence[Scored]
+) -> Iterator[str]:
     """Yields which manipulations of evaluation parts are new to networks, where bundles say it.
 
     Args:

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from deepregions.aggregation import Aggregation
 from deepregions.data.splits import connected
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.measures import Measure, Sample
-from deepregions.ranking import NAN, Bools, Floats, Ranking, equal_error_rate, tally
-from deepregions.scores import Numbers, ScoreTable, Strings, judged
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import Numbers, ScoreTable, Strings, judged
+from deepregions.roc import NAN, Bools, Floats, Ranking, equal_error_rate, tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def frame_trials(
 def video_trials(
     table: ScoreTable,
     log_odds: Floats,
-    rule: Aggregation,
+    rule: Pooling,
     name: str = "",
     groups: Groups | None = None,
 ) -> Trials:

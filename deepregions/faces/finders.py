@@ -36,7 +36,7 @@ YUNET = Asset(
 
 
 @dataclass(frozen=True)
-class Found:
+class FaceDetection:
     """A face without landmarks.
 
     Attributes:
@@ -63,7 +63,7 @@ class FaceFinder(Protocol):
     name: str
     version: str
 
-    def __call__(self, image: Image) -> list[Found]:
+    def __call__(self, image: Image) -> list[FaceDetection]:
         """Returns the faces of an (H, W, 3) uint8 RGB image."""
 
 
@@ -92,7 +92,7 @@ class YuNetFinder:
                 str(model), "", (320, 320), self.threshold, self.overlap
             )
 
-    def __call__(self, image: Image) -> list[Found]:
+    def __call__(self, image: Image) -> list[FaceDetection]:
         """Returns the faces of an (H, W, 3) uint8 RGB image."""
         for reduced, scale in _reduced(image, self.sides):
             height, width = reduced.shape[:2]
@@ -103,7 +103,7 @@ class YuNetFinder:
         return []
 
 
-def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> Found:
+def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> FaceDetection:
     """Reads a row of YuNet: x, y, w, h, five points (eyes, nose tip, mouth corners), score.
 
     dlib's landmarks want the box of its HOG detector. Compared on 702 shared photographs (HOG box:
@@ -123,7 +123,9 @@ def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> Found:
     area = np.prod(np.maximum(corners[1] - corners[0], 0))
     side = (0.929 * np.sqrt(area) + 1.182 * spread) / 2
     square = np.array([*(eyes + mouth) / 2, side])
-    return Found(corners.ravel(), square, float(np.arctan2(*across[::-1])), float(row[14]), points)
+    return FaceDetection(
+        corners.ravel(), square, float(np.arctan2(*across[::-1])), float(row[14]), points
+    )
 
 
 class HogFinder:
@@ -143,9 +145,9 @@ class HogFinder:
     def __init__(self) -> None:
         self._detector = dlib.get_frontal_face_detector()
 
-    def __call__(self, image: Image) -> list[Found]:
+    def __call__(self, image: Image) -> list[FaceDetection]:
         """Returns the faces of an (H, W, 3) uint8 RGB image."""
-        best: list[Found] = []
+        best: list[FaceDetection] = []
         for reduced, scale in _reduced(image, self.sides, enlarge=4.0):
             rows = self._detector.run(np.ascontiguousarray(reduced), 0, self.doubtful)
             found = [_from_hog(box, score, scale) for box, score, _ in zip(*rows, strict=True)]
@@ -155,11 +157,13 @@ class HogFinder:
         return best
 
 
-def _from_hog(box: dlib.rectangle, score: float, scale: NDArray[np.float64]) -> Found:
+def _from_hog(box: dlib.rectangle, score: float, scale: NDArray[np.float64]) -> FaceDetection:
     corners = np.array([[box.left(), box.top()], [box.right(), box.bottom()]]) + 0.5
     corners = corners / scale - 0.5
     side = np.sqrt(np.prod(corners[1] - corners[0] + 1))
-    return Found(corners.ravel(), np.array([*corners.mean(axis=0), side]), 0.0, float(score))
+    return FaceDetection(
+        corners.ravel(), np.array([*corners.mean(axis=0), side]), 0.0, float(score)
+    )
 
 
 def _reduced(

@@ -38,16 +38,16 @@ CHECKS = (
     "overexposed",
     "blurred",
 )
-"""What can keep a region from being judged, in the order of :attr:`Judged.failed`."""
+"""What can keep a region from being judged, in the order of :attr:`Judgement.failed`."""
 
 STATUSES = (Status.OK, Status.TOO_SMALL, Status.LOW_QUALITY)
-"""What the numbers of :attr:`Judged.status` stand for."""
+"""What the numbers of :attr:`Judgement.status` stand for."""
 
 _WHOLE = (Region.ENTIRE, Region.REST)  # seen from one side, they still are mostly in view
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """What may be judged of B faces; tensors on the faces' device.
 
     Attributes:
@@ -82,7 +82,7 @@ class Refusal(NamedTuple):
         return f"{self.why} ({', '.join(self.regions)})" if part else self.why
 
 
-def judge(quality: Quality, gates: Gates) -> Judged:
+def judge(quality: Quality, gates: Gates) -> Judgement:
     """Applies the gates, on the faces' device and without waiting for it."""
     yaw = quality.yaw.abs()
     limits = [gates.max_yaw_whole if one in _WHOLE else gates.max_yaw for one in REGIONS]
@@ -106,7 +106,7 @@ def judge(quality: Quality, gates: Gates) -> Judged:
     failed = torch.stack((*everywhere, *of_region), dim=2)
     regions = ~failed.any(dim=2)
     small = failed[:, 0, CHECKS.index("too small")].long()
-    return Judged(regions, torch.where(regions.any(dim=1), 0, 2 - small), failed)
+    return Judgement(regions, torch.where(regions.any(dim=1), 0, 2 - small), failed)
 
 
 def figures(quality: Quality) -> list[dict[str, float | None]]:
@@ -125,7 +125,7 @@ def figures(quality: Quality) -> list[dict[str, float | None]]:
     ]
 
 
-def refusals(quality: Quality, judged: Judged, gates: Gates) -> list[tuple[Refusal, ...]]:
+def refusals(quality: Quality, judged: Judgement, gates: Gates) -> list[tuple[Refusal, ...]]:
     """Says in words which regions of each face are not judged, and why; waits for the device.
 
     Of landmarks that are not a face's nothing else is told: all was measured in the wrong place.

@@ -122,13 +122,13 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
         except AssetError as error:
             logger.warning("landmarks by dlib, not by face_alignment: %s", error)
     # Imported here, as dlib takes a second that most commands need not spend.
-    from deepregions.faces.dlib68 import dlib_landmarks  # noqa: PLC0415
+    from deepregions.faces.backends.dlib68 import dlib_landmarks  # noqa: PLC0415
 
     return dlib_landmarks(fetch_yunet=backend != "dlib-hog")
 
 
 def _openface(source: str) -> LandmarkDetector:
-    from deepregions.faces.openface import OpenFaceLandmarks  # noqa: PLC0415 - it imports this
+    from deepregions.faces.backends.openface import OpenFaceLandmarks  # noqa: PLC0415 - it imports this
 
     if not source:
         raise UsageError("openface has landmarks in files", "openface:FOLDER, of its CSV files")
@@ -137,7 +137,7 @@ def _openface(source: str) -> LandmarkDetector:
 
 def _fan(device: torch.device, finder: str) -> LandmarkDetector:
     # Imported here, as face_alignment brings numba and scikit-image along: seconds.
-    from deepregions.faces.fan import FanLandmarks  # noqa: PLC0415
+    from deepregions.faces.backends.fan import FanLandmarks  # noqa: PLC0415
 
     return FanLandmarks(str(device), finder)
 

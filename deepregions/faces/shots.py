@@ -40,7 +40,7 @@ _SEED = 0  # RANSAC's, so that equal videos have equal cuts
 
 
 @dataclass
-class Look:
+class FrameSignature:
     """What is kept of a frame; corners are looked for when they are needed."""
 
     grey: NDArray[np.uint8]
@@ -55,7 +55,7 @@ class ShotDetector:
     def __init__(self) -> None:
         self._finder = cv2.ORB.create(_CORNERS, edgeThreshold=_EDGE)
         self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
-        self._last: Look | None = None
+        self._last: FrameSignature | None = None
 
     def __call__(self, image: Tensor) -> bool:
         """Takes the next frame.
@@ -68,7 +68,7 @@ class ShotDetector:
         """
         return self.changes(self.look(image))
 
-    def look(self, image: Tensor) -> Look | None:
+    def look(self, image: Tensor) -> FrameSignature | None:
         """Returns what is kept of a frame, some 10 KB; None of one without detail.
 
         For frames that come out of order: they are looked at as they come, and compared in order.
@@ -82,7 +82,7 @@ class ShotDetector:
             look.grey = np.empty((0, 0), np.uint8)  # a slice would keep all of it
         return look
 
-    def changes(self, look: Look | None) -> bool:
+    def changes(self, look: FrameSignature | None) -> bool:
         """Takes the next frame as what was kept of it; says what calling says."""
         if look is None:
             return False
@@ -99,7 +99,7 @@ class ShotDetector:
         score = _OFFSET + _COLOUR * colour + _LIGHT * light
         return score + _SHARED * math.sqrt(self._shared(last, look)) > 0
 
-    def _corners(self, look: Look) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def _corners(self, look: FrameSignature) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Places, (N, 2), and descriptors, (N, 32)."""
         if look.corners is None:
             found, descriptors = self._finder.detectAndCompute(look.grey, None)
@@ -108,7 +108,7 @@ class ShotDetector:
             look.corners = places, np.asarray(descriptors, np.uint8) if found else none
         return look.corners
 
-    def _shared(self, last: Look, look: Look) -> float:
+    def _shared(self, last: FrameSignature, look: FrameSignature) -> float:
         """Returns the share of corners that are in both frames and have moved alike."""
         (before, first), (after, second) = self._corners(last), self._corners(look)
         near = [one for one in self._matcher.match(first, second) if one.distance < _NEAR]
@@ -125,7 +125,7 @@ class ShotDetector:
         return 0.0 if motion is None else int(alike.sum()) / min(len(before), len(after))
 
 
-def _look(pixels: NDArray[np.uint8]) -> Look | None:
+def _look(pixels: NDArray[np.uint8]) -> FrameSignature | None:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     mean, deviation = (float(one[0, 0]) for one in cv2.meanStdDev(grey))
     if deviation < _FLAT or min(grey.shape) < 2 * _EDGE:
@@ -136,7 +136,7 @@ def _look(pixels: NDArray[np.uint8]) -> Look | None:
     colour = cv2.calcHist([lab], [1, 2], None, [8, 8], [88, 168, 88, 168]).ravel()
     light = cv2.calcHist([lab], [0], None, [8], [0, 256]).ravel()
     hues, grades = (np.asarray(np.sqrt(n / (2 * grey.size)), np.float32) for n in (colour, light))
-    return Look(np.asarray(even, dtype=np.uint8), hues, grades)
+    return FrameSignature(np.asarray(even, dtype=np.uint8), hues, grades)
 
 
 def _reduced(image: Tensor) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 from deepregions.errors import UsageError
 from deepregions.fusion.folds import Bools, Strings, deal
 from deepregions.fusion.head import Batch, FusionHead, fit_head
+from deepregions.fusion.optimize import minimum
 from deepregions.fusion.rules import (
     Cell,
     Fusion,
@@ -27,8 +28,7 @@ from deepregions.fusion.rules import (
     mean_of,
     named,
 )
-from deepregions.minimum import minimum
-from deepregions.scores import ScoreTable, judged
+from deepregions.fusion.score_table import ScoreTable, judged
 from deepregions.types import REGIONS
 
 Kind = Literal["mean", "max", "weighted", "logistic", "head"]

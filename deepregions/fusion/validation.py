@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deepregions import calibration as calibrating
-from deepregions.aggregation import Aggregation
-from deepregions.calibration import Calibration, Development, calibrate, cross_calibrated
+from deepregions.fusion import calibration as calibrating
+from deepregions.fusion.calibration import Calibration, Development, calibrate, cross_calibrated
 from deepregions.fusion.folds import Folds, deal
+from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.rules import Fusion, MeanFusion
+from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.training import Kind, chosen_cells, fuse_table, train_fusion
-from deepregions.ranking import area_under_curve, cllr, equal_error_rate, tally
-from deepregions.scores import ScoreTable
+from deepregions.roc import area_under_curve, cllr, equal_error_rate, tally
 
 Strings = npt.NDArray[np.object_]
 Floats = npt.NDArray[np.float64]
@@ -67,7 +67,7 @@ def by_video(table: ScoreTable, log_odds: Floats) -> Videos:
     np.logical_or.at(fake, video, table.fake)
     return Videos(
         names.astype(object),
-        Aggregation().over_videos(video, table.track, log_odds, len(names)),
+        Pooling().over_videos(video, table.track, log_odds, len(names)),
         fake,
         table.identities[first],
         table.method[first],
@@ -75,8 +75,8 @@ def by_video(table: ScoreTable, log_odds: Floats) -> Videos:
 
 
 def track_rule() -> str:
-    """How faces became a video's score, in words; as :class:`~deepregions.aggregation` says."""
-    return Aggregation().track_name
+    """How faces became a video's score, in words; as :class:`~deepregions.fusion.pooling` says."""
+    return Pooling().track_name
 
 
 def out_of_fold(

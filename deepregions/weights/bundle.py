@@ -21,14 +21,14 @@ from torch import nn
 import deepregions.detectors
 import deepregions.fusion
 from deepregions import __version__
-from deepregions.calibration import Calibration
 from deepregions.detectors import RegionDetector
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import atomic_folder, sha256
 from deepregions.fusion import Fusion
-from deepregions.system import Member, System
+from deepregions.fusion.calibration import Calibration
+from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.card import CARD, model_card
 from deepregions.weights.hub import download, hub_name
@@ -43,7 +43,7 @@ _PLAIN = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # what is a file's name on eve
 
 
 @dataclass(frozen=True, eq=False)
-class Bundle(Sequence[Member]):
+class Bundle(Sequence[TrainedNetwork]):
     """Networks, and how to use them together; as a sequence, the networks.
 
     Attributes:
@@ -53,7 +53,7 @@ class Bundle(Sequence[Member]):
         notes: What a reader of their scores should know, such as a fusion that is not used.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[TrainedNetwork, ...]
     fusion: Fusion | None = None
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
@@ -62,10 +62,10 @@ class Bundle(Sequence[Member]):
         return len(self.members)
 
     @overload
-    def __getitem__(self, index: int) -> Member: ...
+    def __getitem__(self, index: int) -> TrainedNetwork: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Member, ...]: ...
-    def __getitem__(self, index: int | slice) -> Member | tuple[Member, ...]:
+    def __getitem__(self, index: slice) -> tuple[TrainedNetwork, ...]: ...
+    def __getitem__(self, index: int | slice) -> TrainedNetwork | tuple[TrainedNetwork, ...]:
         return self.members[index]
 
     def system(self) -> System:
@@ -78,7 +78,7 @@ class Bundle(Sequence[Member]):
 
 
 def save_bundle(
-    members: Sequence[Member],
+    members: Sequence[TrainedNetwork],
     path: Path,
     *,
     fusion: Fusion | None = None,
@@ -203,7 +203,7 @@ def _noted(problems: dict[str, str], file: str, what: str) -> Iterator[None]:
         problems[file] = f"it is not as a {what} of a bundle should be: {error}"
 
 
-def _entry(member: Member, file: Path) -> dict[str, Any]:
+def _entry(member: TrainedNetwork, file: Path) -> dict[str, Any]:
     return {
         "name": member.name,
         "class": type(member.detector).__name__,
@@ -253,11 +253,11 @@ def _fusion_entry(fusion: Fusion, file: Path) -> dict[str, Any]:
     }
 
 
-def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
+def _load_member(folder: Path, entry: dict[str, Any]) -> TrainedNetwork:
     file = _whole_file(folder, entry)
     detector = _build(file, entry["class"], entry["settings"])
     _load_state(detector, file)
-    return Member(
+    return TrainedNetwork(
         detector=detector,
         region=Region(entry["region"]),
         database=str(entry["database"]),
@@ -269,7 +269,7 @@ def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
 
 
 def _load_fusion(
-    folder: Path, manifest: dict[str, Any], members: Sequence[Member] | None
+    folder: Path, manifest: dict[str, Any], members: Sequence[TrainedNetwork] | None
 ) -> Fusion | None:
     """Loads the fusion, if there is one; where members are given, it must be for these."""
     entry = _fused(manifest, "fusion")

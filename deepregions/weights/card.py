@@ -14,9 +14,9 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from deepregions.calibration import Calibration
 from deepregions.fusion import Fusion, MeanFusion, TrainedFusion
-from deepregions.system import Member
+from deepregions.fusion.calibration import Calibration
+from deepregions.system import TrainedNetwork
 
 CARD = "README.md"
 
@@ -68,7 +68,7 @@ said above.
 
 
 def model_card(
-    members: Sequence[Member],
+    members: Sequence[TrainedNetwork],
     digests: Sequence[str] = (),
     *,
     fusion: Fusion | None = None,
@@ -109,7 +109,7 @@ def model_card(
     return "\n".join(parts)
 
 
-def _front_matter(members: Sequence[Member]) -> str:
+def _front_matter(members: Sequence[TrainedNetwork]) -> str:
     licenses = _unique(_licence(member) for member in members)
     identifier = licenses[0].lower() if len(licenses) == 1 else ""
     known = identifier in _LICENSES
@@ -133,7 +133,7 @@ def _front_matter(members: Sequence[Member]) -> str:
     return text.strip()
 
 
-def _networks(members: Sequence[Member], digests: Sequence[str]) -> str:
+def _networks(members: Sequence[TrainedNetwork], digests: Sequence[str]) -> str:
     rows = [
         (
             _text(member.name),
@@ -148,7 +148,7 @@ def _networks(members: Sequence[Member], digests: Sequence[str]) -> str:
     return _table(("name", "detector", "region", "trained on", "parameters", "SHA-256"), rows)
 
 
-def _inputs(members: Sequence[Member]) -> str:
+def _inputs(members: Sequence[TrainedNetwork]) -> str:
     rows, layouts = [], []
     for member in members:
         detector = member.detector
@@ -184,7 +184,7 @@ def _inputs(members: Sequence[Member]) -> str:
     )
 
 
-def _origins(members: Sequence[Member]) -> str:
+def _origins(members: Sequence[TrainedNetwork]) -> str:
     lines = []
     for member in members:
         source = _dict(member.training.get("source"))
@@ -235,7 +235,7 @@ def _together(fusion: Fusion | None, calibration: Calibration | None) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _figures(members: Sequence[Member]) -> str:
+def _figures(members: Sequence[TrainedNetwork]) -> str:
     rows = [
         (_text(member.name), _text(name), _number(value))
         for member in members
@@ -249,7 +249,7 @@ def _figures(members: Sequence[Member]) -> str:
     )
 
 
-def _licences(members: Sequence[Member]) -> str:
+def _licences(members: Sequence[TrainedNetwork]) -> str:
     lines = []
     for member in members:
         stated = _licence(member)
@@ -261,14 +261,14 @@ def _licences(members: Sequence[Member]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _licence(member: Member) -> str:
+def _licence(member: TrainedNetwork) -> str:
     """What is stated of a member's weights: by its source, or by whoever trained it."""
     source = _dict(member.training.get("source"))
     stated = source.get("licence") or member.training.get("licence")
     return stated if isinstance(stated, str) else ""
 
 
-def _cited(member: Member) -> str:
+def _cited(member: TrainedNetwork) -> str:
     cited = _dict(member.training.get("source")).get("citation")
     return cited if isinstance(cited, str) else ""
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 import deepregions.detectors
 from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
-from deepregions.system import Cut, Member
+from deepregions.system import CropSpec, TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import Bundle, load_bundle
-from deepregions.weights.collection import find_bundles, models_folders
-from deepregions.weights.recognition import database_of, region_of
+from deepregions.weights.bundle_folder import find_bundles, models_folders
+from deepregions.weights.convert.recognise import database_of, region_of
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def choose_bundles(
     return found
 
 
-def distinct(members: Iterable[Member]) -> list[Member]:
+def distinct(members: Iterable[TrainedNetwork]) -> list[TrainedNetwork]:
     """Returns networks once that several bundles hold: of one name, with the same weights."""
-    found: dict[tuple[str, str, Cut], Member] = {}
+    found: dict[tuple[str, str, CropSpec], TrainedNetwork] = {}
     for member in members:
         found.setdefault((member.name, member.sha256, member.cut), member)
     return list(found.values())
@@ -169,7 +169,7 @@ def _opened(
     return list(zip(chosen, opened, strict=True))
 
 
-def _members(choice: Choice, bundle: Bundle) -> list[Member]:
+def _members(choice: Choice, bundle: Bundle) -> list[TrainedNetwork]:
     return [m for m in bundle if choice.fits(m.detector.name, m.region, m.database)]
 
 

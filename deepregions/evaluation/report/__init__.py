@@ -1,0 +1,1 @@
+"""What an evaluation shows: chapters, tables, figures, the page."""

@@ -1,0 +1,26 @@
+"""The figures of an evaluation, as matplotlib figures: same numbers, same bytes.
+
+None touches matplotlib's global state. Where something is not defined, such as a curve of one
+class alone, a figure says so.
+"""
+
+from deepregions.evaluation.report.figures.comparisons import bars, cross_matrix, robustness, slices
+from deepregions.evaluation.report.figures.ratios import calibration_curve, ece_plot, tippett
+from deepregions.evaluation.report.figures.style import alt_text, save, svg_text
+from deepregions.evaluation.report.figures.tradeoffs import det, histogram, roc
+
+__all__ = [
+    "alt_text",
+    "bars",
+    "calibration_curve",
+    "cross_matrix",
+    "det",
+    "ece_plot",
+    "histogram",
+    "robustness",
+    "roc",
+    "save",
+    "slices",
+    "svg_text",
+    "tippett",
+]

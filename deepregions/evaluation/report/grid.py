@@ -1,0 +1,219 @@
+"""Right and wrong decisions of an evaluation, each with where the network looked.
+
+As the paper's figure of Grad-CAM heat-maps: rows real and fake, columns detectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from deepregions.errors import UsageError, printable
+from deepregions.fusion.score_table import ScoreTable
+from deepregions.pipeline.explain.gradcam import Heat
+from deepregions.pipeline.explain.overlay import legend, tile
+from deepregions.pipeline.report.picture import centred, fitting, font
+from deepregions.pipeline.report.pictures import from_pixels
+from deepregions.pipeline.results import probability
+from deepregions.types import BONA_FIDE, FAKE, Region
+
+_TILE, _EDGE, _GAP, _LINE, _LABELS = 180, 6, 12, 20, 72
+_HEAD, _FOOT = 64, 56
+_INK, _FAINT, _PAPER, _MISSING = (32, 33, 36), (110, 114, 120), (255, 255, 255), (238, 239, 241)
+# Of Okabe and Ito's palette, told apart by the colour-blind; the words say it, too.
+_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)
+_LABELLED = {BONA_FIDE: "real", FAKE: "fake"}
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A decision worth showing.
+
+    Attributes:
+        row: The face's place in the table.
+        key: Its name.
+        detector: Who decided.
+        region: On what.
+        label: 1 is fake.
+        log_odds: The answer.
+        threshold: From which log-odds on a face is called fake.
+    """
+
+    row: int
+    key: str
+    detector: str
+    region: Region
+    label: int
+    log_odds: float
+    threshold: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the decision is that of the label."""
+        return (self.log_odds >= self.threshold) == (self.label == FAKE)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A decision with its picture.
+
+    Attributes:
+        pick: The decision.
+        image: (3, S, S) uint8, what the network saw, with its heat (:func:`heat_picture`).
+        inside: The share of the heat inside the region; None where there is no heat.
+    """
+
+    pick: Pick
+    image: Tensor
+    inside: float | None
+
+
+def pick_examples(
+    table: ScoreTable, region: Region, thresholds: float | Mapping[str, float]
+) -> list[Pick]:
+    """Picks the most confident right and wrong decisions of each detector on real and fake faces.
+
+    Most confident is farthest from the threshold; of equals the first in the table. Where a
+    detector made no such decision there is none.
+
+    Args:
+        table: The scores.
+        region: Which region's.
+        thresholds: Log-odds from which on a face is called fake: of all, or by detector.
+
+    Returns:
+        At most four for each detector: real right, real wrong, fake right, fake wrong.
+
+    Raises:
+        UsageError: The table has no such region, a detector has no threshold, or it is no number.
+    """
+    if region not in table.regions:
+        known = ", ".join(map(str, table.regions))
+        raise UsageError(f"there are no scores of the region {region}", f"one of {known}")
+    column, picks = table.regions.index(region), []
+    for number, detector in enumerate(table.detectors):
+        threshold = thresholds
+        if isinstance(thresholds, Mapping):
+            threshold = thresholds.get(detector, np.nan)
+        if not isinstance(threshold, int | float) or np.isnan(threshold):
+            raise UsageError(f"{detector} has no threshold", "log-odds above which a face is fake")
+        answers = table.log_odds[:, number, column]
+        distance = np.abs(answers - threshold)
+        for label in (BONA_FIDE, FAKE):
+            for right in (True, False):
+                called = answers >= threshold
+                wanted = (table.label == label) & ((called == (label == FAKE)) == right)
+                wanted &= ~np.isnan(answers)
+                if wanted.any():
+                    row = int(np.where(wanted, distance, -1.0).argmax())
+                    key, answer = str(table.key[row]), float(answers[row])
+                    picks.append(Pick(row, key, detector, region, label, answer, float(threshold)))
+    return picks
+
+
+def heat_picture(heat: Heat, face: int = 0) -> tuple[Tensor, float | None]:
+    """Returns what a network saw of a face with its heat, and the share of the heat inside.
+
+    Args:
+        heat: Of a batch of faces.
+        face: Which of them.
+
+    Returns:
+        (3, S, S) uint8 on the CPU, the region outlined; and the share, None without heat.
+    """
+    one = heat.of(face)
+    picture = tile(one.crops[0], one.on_crop()[0], one.mask[0], _TILE)
+    return picture, None if bool(one.empty) else float(one.inside())
+
+
+def decision_grid(
+    examples: Sequence[Example], detectors: Sequence[str] | None = None
+) -> Image.Image:
+    """Draws right and wrong decisions: rows real and fake, columns detectors, two for each.
+
+    Args:
+        examples: At most one for each detector, label and whether it is right; a place without
+            one says that there was no such decision.
+        detectors: The columns; by default those that there are examples of.
+
+    Returns:
+        An RGB picture; frames are blue where the decision is right and orange where it is wrong,
+        and words below say the same with the score.
+
+    Raises:
+        UsageError: None, or two for one place.
+    """
+    if not examples:
+        raise UsageError("there are no decisions to show", "score some faces first")
+    places: dict[tuple[str, int, bool], Example] = {}
+    for example in examples:
+        place = (example.pick.detector, example.pick.label, example.pick.right)
+        if place in places:
+            raise UsageError(f"two examples of {place[0]} for one place", "give one of each kind")
+        places[place] = example
+    detectors = detectors or list(dict.fromkeys(example.pick.detector for example in examples))
+    side = _TILE + 2 * _EDGE
+    wide = 2 * side + _GAP  # of a detector
+    width = _LABELS + len(detectors) * (wide + 2 * _GAP)
+    row_height = side + 2 * _LINE + _GAP
+    height = _HEAD + 2 * row_height + _FOOT
+    picture = Image.new("RGB", (max(width, 560), height), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for row, label in enumerate((BONA_FIDE, FAKE)):
+        y = _HEAD + row * row_height
+        draw.text((_GAP, y + side // 2 - 10), _LABELLED[label], _INK, font(16))
+        for column, detector in enumerate(detectors):
+            for number, right in enumerate((True, False)):
+                x = _LABELS + column * (wide + 2 * _GAP) + number * (side + _GAP)
+                _draw(picture, draw, places.get((detector, label, right)), (x, y), right=right)
+    for column, detector in enumerate(detectors):
+        x = _LABELS + column * (wide + 2 * _GAP)
+        name = fitting(draw, printable(detector), wide)
+        centred(draw, x, 10, name, _INK, width=wide, bold=True)
+        centred(draw, x, 36, "right", _RIGHT, width=side)
+        centred(draw, x + side + _GAP, 36, "wrong", _WRONG, width=side)
+    _draw_foot(picture, draw, examples, height - _FOOT + 6)
+    return picture
+
+
+def _draw(
+    picture: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    example: Example | None,
+    place: tuple[int, int],
+    *,
+    right: bool,
+) -> None:
+    x, y = place
+    side = _TILE + 2 * _EDGE
+    if example is None:
+        draw.rectangle((x, y, x + side - 1, y + side - 1), _MISSING)
+        said = "no right decision" if right else "no wrong decision"
+        centred(draw, x, y + side // 2 - 10, said, _FAINT, width=side)
+        return
+    colour = _RIGHT if right else _WRONG
+    draw.rectangle((x, y, x + side - 1, y + side - 1), colour)
+    shown = from_pixels(example.image).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
+    picture.paste(shown, (x + _EDGE, y + _EDGE))
+    pick = example.pick
+    called = "fake" if pick.log_odds >= pick.threshold else "real"
+    said = f"{probability(pick.log_odds):.3f}: called {called}"
+    centred(draw, x, y + side + 1, said, colour, width=side, bold=True)
+    inside = "no heat" if example.inside is None else f"{100 * example.inside:.0f} % inside"
+    centred(draw, x, y + side + _LINE, inside, _FAINT, width=side)
+
+
+def _draw_foot(
+    picture: Image.Image, draw: ImageDraw.ImageDraw, examples: Sequence[Example], y: int
+) -> None:
+    regions = ", ".join(dict.fromkeys(str(example.pick.region) for example in examples))
+    picture.paste(legend(100, 14), (_LABELS, y + 4))
+    draw.text(
+        (_LABELS + 110, y + 2), "what speaks for fake, to each picture's most", _INK, font(14)
+    )
+    said = f"region {regions}; of each kind the decision farthest from the threshold"
+    draw.text((_LABELS, y + 24), said, _FAINT, font(14))

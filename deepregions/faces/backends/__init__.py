@@ -1,0 +1,1 @@
+"""Landmark detectors: one module each."""

@@ -1,0 +1,188 @@
+"""From genuine faces to pairs: each face as it is, and forged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deepregions.errors import UsageError
+from deepregions.forge.faces import Method, Scene, runs
+from deepregions.forge.fwa import FWA
+from deepregions.forge.masks import CONFINED
+from deepregions.forge.self_blend import SelfBlend
+from deepregions.forge.swap import Swap, choose_donors
+from deepregions.pixels.chunks import chunks, put
+from deepregions.pixels.face_rng import FaceRng
+from deepregions.types import REGIONS
+
+METHODS = ("fwa", "self_blend", "swap")
+
+_FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflows
+
+
+def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method[Any]:
+    """Makes a method by its name.
+
+    Args:
+        name: One of :data:`METHODS`.
+        detail: Side in pixels of a face as it will be looked at; see :class:`FWA`.
+        target_p: See :class:`SelfBlend`.
+
+    Raises:
+        UsageError: There is no such method.
+    """
+    if name == FWA.name:
+        return FWA(detail)
+    if name == SelfBlend.name:
+        return SelfBlend(detail, target_p)
+    if name == Swap.name:
+        return Swap()
+    raise UsageError(f"there is no forgery {name!r}", f"one of {', '.join(METHODS)}")
+
+
+def draw_parts(draws: FaceRng, region_p: float) -> Tensor:
+    """Draws to which region forgeries are confined, evenly among ``CONFINED``.
+
+    Args:
+        draws: Of B faces.
+        region_p: Share of forgeries that are confined to a region.
+
+    Returns:
+        (B, 3) bool on the host; all false for a forgery of the whole face.
+    """
+    region = functional.one_hot(draws.choice(len(CONFINED)), len(CONFINED)).bool()
+    return region & draws.chance(region_p)[:, None]
+
+
+@dataclass(frozen=True)
+class ForgedBatch:
+    """Pairs: row i of both is the same face.
+
+    Attributes:
+        genuine: (B, 3, H, W) uint8. Mostly the picture as it was given; where a method changes
+            what is around the forgery, this has changed alike. May be what was given itself.
+        image: (B, 3, H, W) uint8, the forgery: equal to ``genuine`` where ``mask`` is 0.
+        mask: (B, 1, H, W) float32 in [0, 1], how much of the forgery shows; None if not asked for.
+        touched: (B, 5) bool in the order of ``REGIONS``: which regions were forged. All are
+            false where nothing could be forged (landmarks that are no face, nobody to swap
+            with); ``image`` is ``genuine`` there.
+    """
+
+    genuine: Tensor
+    image: Tensor
+    mask: Tensor | None
+    touched: Tensor
+
+
+class Forger:
+    """Forges batches of faces.
+
+    Args:
+        methods: The forgeries to make.
+        masks: Whether to return masks, too.
+    """
+
+    def __init__(self, methods: Sequence[Method[Any]], *, masks: bool = False) -> None:
+        self.methods = tuple(methods)
+        self._masks = masks
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Tensor,
+        landmarks: Tensor,
+        draws: FaceRng,
+        *,
+        which: Tensor,
+        parts: Tensor,
+        person: Tensor,
+    ) -> ForgedBatch:
+        """Forges every face.
+
+        Nothing is read back from the device. The same draws give the same forgeries, but for
+        swaps, which depend on who else is in the batch.
+
+        Args:
+            image: (B, 3, H, W) uint8 RGB.
+            landmarks: (B, 68, 2) float32 pixels.
+            draws: Of B faces.
+            which: (B,) int64 on the host, the method of each face.
+            parts: (B, 3) bool on the host, to which of ``CONFINED`` it is confined; none: a
+                forgery of the whole face.
+            person: (B,) int64, who is who.
+        """
+        tame = landmarks.detach().float().nan_to_num(0.0).clamp(-_FAR, _FAR)
+        usable = (tame == landmarks).flatten(1).all(1)
+        batch = _Batch(image, tame, masks=self._masks)
+        for number, method in enumerate(self.methods):
+            rows = (which == number).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            possible = usable
+            if method.needs_donors:
+                batch.donors, found = choose_donors(tame, person, draws.stream("donors"))
+                possible = usable & found
+            own = draws[rows].stream(method.name)
+            order = method.kinds(own).argsort(stable=True)
+            batch.forge(method, rows[order], own[order], parts[rows[order]], possible)
+        return ForgedBatch(batch.genuine, batch.forged, batch.mask, batch.touched)
+
+
+class _Batch:
+    """Pictures to forge, and what has been made of them."""
+
+    def __init__(self, image: Tensor, landmarks: Tensor, *, masks: bool) -> None:
+        self.image = self.genuine = image
+        self.landmarks = landmarks
+        self.donors: Tensor | None = None  # (B,) rows
+        self.forged = torch.empty_like(image, memory_format=torch.contiguous_format)
+        self.mask = torch.empty_like(image[:, :1], dtype=torch.float32) if masks else None
+        self.touched = torch.zeros(len(image), len(REGIONS), dtype=torch.bool, device=image.device)
+
+    def forge(
+        self, method: Method[Any], rows: Tensor, draws: FaceRng, parts: Tensor, possible: Tensor
+    ) -> None:
+        """Forges some rows, those of a kind beside each other, where that is possible, (B,)."""
+        size = (self.image.shape[2], self.image.shape[3])
+        place = rows.to(self.image.device, non_blocking=True)
+        scene = Scene(self.landmarks.index_select(0, place), size, parts)
+        donors = None
+        if method.needs_donors and self.donors is not None:
+            donors = self.donors.index_select(0, place)
+            others = self.landmarks.index_select(0, donors)
+            scene = replace(scene, donors=others, donor_size=size)
+        plan = method.plan(scene, draws)
+        touched = plan.masks.touched & possible.index_select(0, place)[:, None]
+        self.touched.index_copy_(0, place, touched)
+        kinds = method.kinds(draws)
+        # On a CPU those of one kind only, so that none of their results must be put together.
+        same = [run for _, run in runs(kinds)]
+        if self.image.device.type != "cpu":
+            same = [slice(0, len(kinds))]
+        for some in chain(*(chunks(run.start, run.stop, self.image.device) for run in same)):
+            pixels = self.image.index_select(0, place[some]).float()
+            other = None
+            if donors is not None:
+                other = self.image.index_select(0, donors[some]).float()
+            blend = method.blend(pixels, other, plan[some])
+            if blend.target is not pixels:
+                if self.genuine is self.image:
+                    self.genuine = self.image.clone(memory_format=torch.contiguous_format)
+                put(self.genuine, place[some], _bytes(blend.target + 0.5))
+            mask = blend.mask.mul_(touched[some, :1, None, None])
+            # In place: on a CPU, fresh memory costs more than what is computed in it.
+            torch.lerp(blend.target, blend.source, mask.expand_as(pixels), out=blend.source)
+            put(self.forged, place[some], _bytes(blend.source.add_(0.5)))
+            if self.mask is not None:
+                put(self.mask, place[some], mask)
+
+
+def _bytes(raised: Tensor) -> Tensor:
+    """Rounds values in [0, 255] that have been raised by a half."""
+    return raised.to(torch.uint8)

@@ -1,0 +1,392 @@
+"""Calibration: from a video's log-odds to a likelihood ratio, and to words.
+
+A likelihood ratio (LR) says how many times likelier a score is if the video is manipulated than
+if it is genuine, among videos like those of the development part. It does not depend on how many
+fakes there are: whoever uses it brings the prior odds. LLR is its natural logarithm here; what is
+printed is log10, as forensic reports have it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import isotonic_regression
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from deepregions.errors import UsageError
+from deepregions.fusion.optimize import minimum
+
+Kind = Literal["logistic", "isotonic"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_PENALTY = 0.01  # / (2 * videos) * slope^2: too weak to matter, but classes that do not overlap
+_LN10 = math.log(10)
+
+# ENFSI guideline for evaluative reporting in forensic science (2015), appendix: the verbal
+# equivalents of LRs above 1; up to each number, and below 1 the same for the other proposition.
+SCALE: tuple[tuple[float, str], ...] = (
+    (2, "no"),
+    (10, "weak"),
+    (100, "moderate"),
+    (1_000, "moderately strong"),
+    (10_000, "strong"),
+    (1_000_000, "very strong"),
+    (math.inf, "extremely strong"),
+)
+
+
+@dataclass(frozen=True)
+class LikelihoodRatio:
+    """How much a score says.
+
+    Attributes:
+        ln: The natural logarithm of the likelihood ratio, within the bounds; above 0 it speaks
+            for manipulated.
+        lower: The least that the development data supports.
+        upper: The most.
+    """
+
+    ln: float
+    lower: float
+    upper: float
+
+    @property
+    def log10(self) -> float:
+        """The logarithm to base 10."""
+        return self.ln / _LN10
+
+    @property
+    def bounds_log10(self) -> tuple[float, float]:
+        """The bounds to base 10."""
+        return self.lower / _LN10, self.upper / _LN10
+
+    @property
+    def limited(self) -> bool:
+        """Whether it lies at a bound: more data might support a stronger statement."""
+        return self.ln <= self.lower or self.ln >= self.upper
+
+    @property
+    def verbal(self) -> str:
+        """In the words of :data:`SCALE`; exactly on a border, the weaker ones."""
+        word = next(word for most, word in SCALE if abs(self.ln) <= math.log(most) + 1e-12)
+        if word == "no":
+            return "no support for either"
+        return f"{word} support for {'manipulated' if self.ln > 0 else 'genuine'}"
+
+
+@dataclass(frozen=True)
+class Development:
+    """What a calibration was found on.
+
+    Attributes:
+        database: The store's database.
+        store: Its fingerprint.
+        split: Which part of it.
+        genuine: How many genuine videos.
+        fake: How many fake ones.
+        methods: How the fakes were made, with how many videos of each.
+        landmarks: The landmark backend, name and version; None if the scores do not say.
+        cross_validation: What was never parted in the cross-validation behind scores and bounds,
+            and in how many folds.
+    """
+
+    database: str
+    store: str
+    split: str
+    genuine: int
+    fake: int
+    methods: Mapping[str, int] = field(default_factory=dict)
+    landmarks: Mapping[str, Any] | None = None
+    cross_validation: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """Makes one of JSON values; errors as of :meth:`Calibration.of`."""
+        landmarks, folds = stored["landmarks"], stored["cross_validation"]
+        genuine, fake = int(stored["genuine"]), int(stored["fake"])
+        if min(genuine, fake) < 1:
+            raise ValueError(f"a calibration on {genuine} genuine and {fake} fake videos")
+        return cls(
+            database=str(stored["database"]),
+            store=str(stored["store"]),
+            split=str(stored["split"]),
+            genuine=genuine,
+            fake=fake,
+            methods={str(name): int(count) for name, count in stored["methods"].items()},
+            landmarks=None if landmarks is None else {k: str(v) for k, v in landmarks.items()},
+            cross_validation={"folds": int(folds["folds"]), "by": str(folds["by"])},
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A rising function from log-odds to LLR, within bounds.
+
+    Attributes:
+        kind: ``logistic``: ``slope * log_odds + offset``. ``isotonic``: straight lines between
+            ``log_odds`` and ``llr``, constant beyond.
+        parameters: Those, as JSON values.
+        lower: The least LLR that the data supports, at or below 0.
+        upper: The most, at or above 0.
+        rule: How the log-odds of faces became a video's, in words.
+        development: What it was found on.
+
+    Raises:
+        ValueError: Parameters that make no rising function, or bounds on the wrong side.
+    """
+
+    kind: Kind
+    parameters: Mapping[str, Any]
+    lower: float
+    upper: float
+    rule: str
+    development: Development
+
+    def __post_init__(self) -> None:
+        _known(self.kind)
+        if not (-math.inf < self.lower <= 0 <= self.upper < math.inf):
+            raise ValueError(f"bounds of {self.lower} and {self.upper} on a log-likelihood ratio")
+        if self.kind == "logistic":
+            slope, offset = float(self.parameters["slope"]), float(self.parameters["offset"])
+            rising = 0 <= slope < math.inf and math.isfinite(offset)
+        else:
+            x, y = self._knots()
+            finite = bool(np.isfinite(x).all() and np.isfinite(y).all())
+            rising = finite and bool((np.diff(x) > 0).all() and (np.diff(y) >= 0).all())
+            rising &= len(x) == len(y) > 0
+        if not rising:
+            raise ValueError(f"the parameters of a {self.kind} calibration do not rise")
+
+    def llr(self, log_odds: Floats) -> Floats:
+        """Returns natural LLRs within the bounds, NaN for NaN."""
+        if self.kind == "logistic":
+            raw = self.parameters["slope"] * log_odds + self.parameters["offset"]
+        else:
+            raw = np.interp(log_odds, *self._knots())
+        return np.asarray(np.clip(raw, self.lower, self.upper), dtype=np.float64)
+
+    def likelihood_ratio(self, log_odds: float | None) -> LikelihoodRatio | None:
+        """Returns what a track's or a file's log-odds say; None for none."""
+        if log_odds is None:
+            return None
+        return LikelihoodRatio(float(self.llr(np.array(log_odds))), self.lower, self.upper)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all of it as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Makes a calibration of :meth:`settings`, maybe a stranger's; unknown keys are ignored.
+
+        Raises:
+            KeyError: One is missing.
+            TypeError: One is of another kind.
+            AttributeError: Likewise.
+            OverflowError: A number is too large.
+            ValueError: As the class.
+        """
+        given = settings["parameters"]
+        if _known(settings["kind"]) == "logistic":
+            parameters: dict[str, Any] = {key: float(given[key]) for key in ("slope", "offset")}
+        else:
+            parameters = {key: [float(x) for x in given[key]] for key in ("log_odds", "llr")}
+        return cls(
+            kind=settings["kind"],
+            parameters=parameters,
+            lower=float(settings["lower"]),
+            upper=float(settings["upper"]),
+            rule=str(settings["rule"]),
+            development=Development.of(settings["development"]),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What results say of it."""
+        return {
+            "kind": self.kind,
+            "log10_llr_bounds": [self.lower / _LN10, self.upper / _LN10],
+            "rule": self.rule,
+            **asdict(self.development),
+        }
+
+    def _knots(self) -> tuple[Floats, Floats]:
+        x, y = (np.asarray(self.parameters[key], dtype=np.float64) for key in ("log_odds", "llr"))
+        return x, y
+
+
+def calibrate(
+    kind: Kind,
+    log_odds: Floats,
+    fake: Bools,
+    fold: npt.NDArray[np.int64],
+    *,
+    rule: str,
+    development: Development,
+) -> Calibration:
+    """Finds a calibration on one score per video.
+
+    The classes weigh the same, so that what comes out is an LLR whatever their numbers. The
+    bounds are those of :func:`support_bounds`, of LLRs that cross-validation gives: each video's
+    by a calibration that was found without its fold.
+
+    Args:
+        kind: ``logistic`` or ``isotonic`` (pool adjacent violators).
+        log_odds: (V,) finite. They must come from fusions that did not see the video either.
+        fake: (V,).
+        fold: (V,) numbers; without any one fold both classes must remain.
+        rule: How the log-odds of faces became a video's, in words.
+        development: What the videos are.
+
+    Raises:
+        UsageError: A score is not finite, or a class is absent.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"there is no calibration {kind!r}", f"one of {', '.join(KINDS)}")
+    llrs = cross_calibrated(kind, log_odds, fake, fold)
+    lower, upper = support_bounds(llrs, fake)
+    return Calibration(
+        kind, _fit(kind, log_odds, fake, lower, upper), lower, upper, rule, development
+    )
+
+
+def cross_calibrated(
+    kind: Kind, log_odds: Floats, fake: Bools, fold: npt.NDArray[np.int64]
+) -> Floats:
+    """Returns (V,) LLRs without bounds, each by a calibration that did not see its fold.
+
+    They may be infinite where an isotonic calibration saw one class only.
+
+    Raises:
+        UsageError: As :func:`calibrate`.
+    """
+    llrs = np.full(len(log_odds), np.nan)
+    for number in np.unique(fold):
+        rest, own = fold != number, fold == number
+        if kind == "logistic":
+            slope, offset = _logistic(log_odds[rest], fake[rest])
+            llrs[own] = slope * log_odds[own] + offset
+        else:
+            x, y = _pooled(log_odds[rest], fake[rest])
+            llrs[own] = _between(log_odds[own], x, y)
+    return llrs
+
+
+def support_bounds(llrs: Floats, fake: Bools) -> tuple[float, float]:
+    """Returns the least and the greatest LLR that a set of LLRs supports.
+
+    The empirical lower and upper bounds (ELUB) of P. Vergeer et al., Science & Justice 56 (2016)
+    482-491: with one more fake at -infinity and one more genuine video at +infinity, both as
+    misleading as can be, deciding by the LLRs must cost no more than deciding without them, at
+    any threshold between 0 and the bound. So n genuine videos never support an LR above n + 1.
+
+    Args:
+        llrs: (V,) natural LLRs, infinite ones allowed.
+        fake: (V,).
+
+    Returns:
+        Finite natural LLRs, at or below 0, and at or above 0.
+    """
+    return -_upper_bound(-llrs, ~fake), _upper_bound(llrs, fake)
+
+
+def _upper_bound(llrs: Floats, fake: Bools) -> float:
+    """Goes up through the LLRs above 0; between two neighbours both error rates are constant.
+
+    At threshold t, errors cost ``misses + t * false alarms``, and 1 without LLRs (t > 1).
+    """
+    fakes, genuine = np.sort(llrs[fake]), np.sort(llrs[~fake])
+    bound = 0.0
+    for value in np.unique(llrs[llrs > 0]):
+        found = (len(fakes) - np.searchsorted(fakes, value)) / (len(fakes) + 1)
+        accused = (len(genuine) - np.searchsorted(genuine, value) + 1) / (len(genuine) + 1)
+        most = math.log(found / accused) if found > 0 else -math.inf
+        if most < value:
+            return max(bound, most)
+        bound = float(value)
+    return bound
+
+
+def _known(kind: Kind) -> Kind:
+    if kind not in KINDS:
+        raise ValueError(f"calibration {kind!r} is none of {', '.join(KINDS)}")
+    return kind
+
+
+def _fit(kind: Kind, log_odds: Floats, fake: Bools, lower: float, upper: float) -> dict[str, Any]:
+    if kind == "logistic":
+        slope, offset = _logistic(log_odds, fake)
+        return {"slope": slope, "offset": offset}
+    x, y = _pooled(log_odds, fake)
+    return {"log_odds": x.tolist(), "llr": np.clip(y, lower, upper).tolist()}
+
+
+def _weights(fake: Bools) -> Floats:
+    """(V,), each class together one half."""
+    share = np.where(fake, 0.5 / max(fake.sum(), 1), 0.5 / max((~fake).sum(), 1))
+    return np.asarray(share, dtype=np.float64)
+
+
+def _checked(log_odds: Floats, fake: Bools) -> None:
+    if not np.isfinite(log_odds).all():
+        raise UsageError("a score to calibrate is not finite", "leave such videos out")
+    if fake.all() or not fake.any():
+        raise UsageError("a calibration needs genuine and fake videos", "both, in each part")
+
+
+def _logistic(log_odds: Floats, fake: Bools) -> tuple[float, float]:
+    """Class-balanced logistic regression with a slope that is not negative."""
+    _checked(log_odds, fake)
+    share = _weights(fake)
+    centre = float(share @ log_odds)
+    spread = math.sqrt(float(share @ (log_odds - centre) ** 2)) or 1.0
+    x, weight = torch.from_numpy((log_odds - centre) / spread), torch.from_numpy(share)
+    sign = torch.from_numpy(np.where(fake, 1.0, -1.0))
+    penalty = _PENALTY / (2 * len(x))
+
+    def objective(values: Tensor) -> Tensor:
+        loss = softplus(-sign * (values[0] * x + values[1]))
+        return weight @ loss + penalty * values[0] ** 2
+
+    found = minimum(objective, [0.0, 0.0], [0.0, -math.inf])
+    slope = float(found[0]) / spread
+    return slope, float(found[1]) - slope * centre
+
+
+def _pooled(log_odds: Floats, fake: Bools) -> tuple[Floats, Floats]:
+    """Pool adjacent violators: the ends of each pool, and its LLR, infinite in a pure one."""
+    _checked(log_odds, fake)
+    weight = _weights(fake)
+    x, place = np.unique(log_odds, return_inverse=True)
+    total = np.bincount(place, weight)
+    share = np.bincount(place, weight * fake) / total
+    pools = isotonic_regression(share, weights=total)
+    posterior = np.clip(np.round(pools.x, 12), 0, 1)  # a pure pool is exactly 0 or 1
+    ends = np.zeros(len(x), dtype=np.bool_)
+    ends[pools.blocks[:-1]] = True  # where a pool begins
+    ends[pools.blocks[1:] - 1] = True
+    with np.errstate(divide="ignore"):
+        llr = np.log(posterior) - np.log1p(-posterior)
+    return x[ends], llr[ends]
+
+
+def _between(values: Floats, x: Floats, y: Floats) -> Floats:
+    """Straight lines, with y that may be infinite: so is what lies next to that.
+
+    Between minus and plus infinity nothing is known, which is 0.
+    """
+    after = np.clip(np.searchsorted(x, values), 1, max(len(x) - 1, 1))
+    low, high = y[after - 1], y[np.minimum(after, len(x) - 1)]
+    inside = np.interp(values, x, np.nan_to_num(y, posinf=0, neginf=0))
+    inside = np.where(np.isinf(low), low, np.where(np.isinf(high), high, inside))
+    inside = np.where(np.isinf(low) & np.isinf(high) & (low < high), 0.0, inside)
+    return np.where(values <= x[0], y[0], np.where(values >= x[-1], y[-1], inside))

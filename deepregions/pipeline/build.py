@@ -1,0 +1,137 @@
+"""From networks and the names that a user gives (landmark backend, device) to an analyser."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from deepregions import __version__
+from deepregions.devices import choose_device
+from deepregions.faces.landmarks import LandmarkDetector, landmark_detector
+from deepregions.faces.thresholds import Gates
+from deepregions.fusion.calibration import Calibration
+from deepregions.fusion.pooling import Pooling
+from deepregions.media import Sampling
+from deepregions.pipeline.analyser import Analyser
+from deepregions.pipeline.face_scorer import FaceScorer
+from deepregions.system import System, TrainedNetwork
+from deepregions.weights.bundle import Bundle
+
+_LIBRARIES = ("torch", "timm", "av", "pillow", "opencv-python")  # whose numbers a score is made of
+
+
+def build_analyser(
+    members: Sequence[TrainedNetwork],
+    *,
+    landmarks: str | None,
+    device: str = "auto",
+    sampling: Sampling | None = None,
+    rules: Pooling | None = None,
+    gates: Gates | None = None,
+    batch_size: int = 16,
+    pictures: bool = True,
+) -> tuple[Analyser, dict[str, Any]]:
+    """Loads what it takes to score.
+
+    Args:
+        members: The networks, used together; a bundle also brings a fusion and a calibration.
+        landmarks: A landmark backend's name; None where inputs are region canvases, on which no
+            face is searched.
+        device: A device's name.
+        sampling: Which frames of a video to look at.
+        rules: How scores become one.
+        gates: What a face must be to be judged.
+        batch_size: How many faces to score at once.
+        pictures: Whether to collect the pictures behind a score.
+
+    Returns:
+        The analyser, and what results say about how they were made.
+
+    Raises:
+        UsageError: No network, or a device or backend that does not exist.
+        AssetError: The landmark backend's files cannot be had.
+    """
+    where = choose_device(device)
+    bundle = members if isinstance(members, Bundle) else Bundle(tuple(members))
+    system = bundle.system()
+    sampling, rules, gates = sampling or Sampling(), rules or Pooling(), gates or Gates()
+    find = None if landmarks is None else landmark_detector(landmarks, device)
+    calibration, doubts = _calibration(bundle, system, find, rules)
+    analyser = Analyser(
+        FaceScorer(system, gates, where),
+        find,
+        sampling=sampling,
+        rules=rules,
+        batch_size=batch_size,
+        pictures=pictures,
+        warnings=(*bundle.notes, *doubts, *_mismatches(bundle, find)),
+        calibration=calibration,
+    )
+    facts = {
+        "models": [
+            {
+                "name": member.name,
+                "detector": system.rows[row],
+                "region": str(member.region),
+                "database": member.database,
+                "sha256": member.sha256,
+                "landmarks": member.training.get("landmarks"),
+            }
+            for member, (row, _) in zip(system.members, system.cells, strict=True)
+        ],
+        "fusion": system.fusion.rule,
+        "fusion_sha256": system.fusion.sha256,
+        "rules": {"faces": rules.track_name, "tracks": rules.input_name},
+        "calibration": "uncalibrated" if calibration is None else calibration.facts(),
+        **({} if find is None else {"gates": asdict(gates)}),
+        "landmarks": None if find is None else {"name": find.name, "version": find.version},
+        "device": str(where),
+        "command": ["deepregions", *sys.argv[1:]],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: metadata.version(name) for name in _LIBRARIES},
+        "deepregions": __version__,
+    }
+    return analyser, facts
+
+
+def _calibration(
+    bundle: Bundle, system: System, find: LandmarkDetector | None, rules: Pooling
+) -> tuple[Calibration | None, tuple[str, ...]]:
+    """Returns the bundle's calibration, if it holds here, and what is to be said of that."""
+    calibration = bundle.calibration
+    if calibration is None:
+        return None, ()
+    if rules.track_name != calibration.rule:
+        why = f"uncalibrated: the calibration is for the {calibration.rule}"
+        return None, (f"{why}, not for the {rules.track_name}",)
+    if find is None:
+        if len(system.regions) == 1:
+            return calibration, ()
+        regions = ", ".join(system.regions)
+        return None, (f"uncalibrated: the calibration is for {regions} together",)
+    backend = (calibration.development.landmarks or {}).get("name")
+    if backend and backend != find.name:
+        return calibration, (
+            f"the likelihood ratio was calibrated on landmarks by {backend}; here they are by "
+            f"{find.name}",
+        )
+    return calibration, ()
+
+
+def _mismatches(members: Sequence[TrainedNetwork], find: LandmarkDetector | None) -> Iterator[str]:
+    """Networks see other crops than they were trained on where landmarks are another backend's."""
+    if find is None:
+        return
+    others: dict[str, list[str]] = {}
+    for member in members:
+        backend = member.training.get("landmarks")
+        trained_on = backend.get("name") if isinstance(backend, dict) else None
+        if trained_on and trained_on != find.name:
+            others.setdefault(str(trained_on), []).append(member.name)
+    for backend_name, names in others.items():
+        shown = names[0] if len(names) == 1 else f"{len(names)} networks"
+        yield f"{shown} learned on landmarks by {backend_name}; here they are by {find.name}"

@@ -1,0 +1,237 @@
+"""Where networks look: Grad-CAM of each detector on each region, on the crop and on the face.
+
+Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), computed by Captum: the channels of the last map
+that still shows where things are (:attr:`RegionDetector.attention`), each weighted by the mean
+gradient of the fake log-odds, summed, and what is negative cut off. What is left speaks for fake.
+Of a network that averages its last map before a linear layer (Xception) these are exact shares of
+the log-odds but for a constant; of the others they are a first-order estimate.
+
+A map has few cells (7x7 or 25x25 on 200 pixels). Between their centres heat is interpolated; beyond
+the outer ones it stays what it is there. As a network sees far around each cell, heat is no finer
+than that, and can lie on black.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from captum.attr import LayerGradCam
+from torch import Tensor
+
+from deepregions.detectors import RegionDetector
+from deepregions.faces.cropping import RegionCropper, resize
+from deepregions.pipeline.explain.modes import evaluating
+from deepregions.system import CropSpec, System, TrainedNetwork
+from deepregions.types import Region
+
+_NOISE = 1e-6  # of the sum of what cancels out: some roundings of float32
+
+Towards = Literal["fake", "genuine"]
+"""What the heat speaks for; ``genuine`` is what Grad-CAM's paper calls counterfactual."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heat:
+    """Where one network looks on B faces.
+
+    Attributes:
+        row: The detector's name, as in :attr:`System.rows`.
+        region: Its region.
+        crops: (B, 3, S, S) float32 in [0, 1], what it saw.
+        maps: (B, h, w) float32, 0 or more. All 0: the map says nothing for this side.
+        first: The pixel of the crop that the first cell is centred on.
+        step: Pixels from one cell to the next.
+        box: (B, 4) int64, what of the picture was stretched to the crop.
+        mask: (B, S, S) bool, where on the crop the region is.
+    """
+
+    row: str
+    region: Region
+    crops: Tensor
+    maps: Tensor
+    first: float
+    step: float
+    box: Tensor
+    mask: Tensor
+
+    @property
+    def empty(self) -> Tensor:
+        """(B,) bool, where there is no heat at all."""
+        return self.maps.flatten(1).amax(1) <= 0
+
+    def of(self, face: int) -> Heat:
+        """Returns the heat of one face, as a batch of one."""
+        one = slice(face, face + 1)
+        tensors = {name: getattr(self, name)[one] for name in ("crops", "maps", "box", "mask")}
+        return replace(self, **tensors)
+
+    def on_crop(self) -> Tensor:
+        """Returns the heat over the crop, (B, S, S) float32."""
+        size = self.crops.shape[-1]
+        pixel = torch.arange(size, device=self.maps.device).expand(len(self.maps), -1)
+        return self._at(pixel, pixel)
+
+    def on_picture(self, width: int, height: int) -> Tensor:
+        """Returns the heat over the picture that the crops are from, (B, height, width) float32.
+
+        It is 0 outside the box that the network saw.
+        """
+        size = self.crops.shape[-1]
+        low, side = self.box[:, None, :2], (self.box[:, 2:] - self.box[:, :2])[:, None]
+        place, there = [], []
+        for axis, length in enumerate((width, height)):
+            pixel = torch.arange(length, device=self.maps.device) - low[..., axis]
+            place.append((pixel + 0.5) * (size / side[..., axis]) - 0.5)
+            there.append((pixel >= 0) & (pixel < side[..., axis]))
+        return self._at(*place) * there[1][:, :, None] * there[0][:, None, :]
+
+    def inside(self) -> Tensor:
+        """Returns the energy inside the region: the share of the heat that lies on its mask.
+
+        (B,) float32 in [0, 1]; NaN where there is no heat. Heat is taken over the crop.
+        """
+        return share(self.on_crop(), self.mask)
+
+    def _at(self, x: Tensor, y: Tensor) -> Tensor:
+        """(B, X), (B, Y) pixels of the crop -> (B, Y, X)."""
+        across, down = (
+            _weights((place - self.first) / self.step, count)
+            for place, count in ((x, self.maps.shape[-1]), (y, self.maps.shape[-2]))
+        )
+        return down @ self.maps @ across.mT
+
+
+def share(heat: Tensor, mask: Tensor) -> Tensor:
+    """The share of heat (B, H, W) that lies on a mask: (B,) in [0, 1], NaN where there is none."""
+    return torch.where(mask, heat, 0.0).sum((1, 2)) / heat.sum((1, 2))
+
+
+def grad_cam(
+    detector: RegionDetector, crops: Tensor, *, towards: Towards = "fake", batch_size: int = 16
+) -> Tensor:
+    """Computes where a detector looks.
+
+    It works under ``inference_mode`` and on frozen networks, which are asked in evaluation mode;
+    they are left as they were, without gradients or hooks.
+
+    Args:
+        detector: The network.
+        crops: (N, 3, S, S) in [0, 1], on its device.
+        towards: What the heat speaks for.
+        batch_size: How many crops at once.
+
+    Returns:
+        (N, h, w) float32, 0 or more, in the unit of log-odds over the map's number of cells. 0
+        everywhere if the network's answer is not finite.
+
+    Raises:
+        UsageError: The detector does not name a map, or the crops are of another size.
+    """
+    gradients = LayerGradCam(detector, detector.attention.layer)
+    found = []
+    cudnn = torch.backends.cudnn.flags(benchmark=False, deterministic=True)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(detector), cudnn:
+        for part in torch.split(crops.detach(), batch_size):
+            # Cloned: autograd does not take what was made in inference mode.
+            terms: Tensor = gradients.attribute(part.clone(), attr_dim_summation=False)
+            terms = terms.detach().float()
+            total = terms.sum(1)
+            # Where channels cancel out, what is left of rounding is no heat.
+            found.append(torch.where(total.abs() > _NOISE * terms.abs().sum(1), total, 0.0))
+    heat = torch.cat(found).nan_to_num(0.0, 0.0, 0.0)
+    return (heat if towards == "fake" else -heat).clamp(min=0)
+
+
+def heats(
+    system: System,
+    image: Tensor,
+    landmarks: Tensor,
+    *,
+    towards: Towards = "fake",
+    batch_size: int = 16,
+) -> tuple[Heat, ...]:
+    """Computes where each network of a system looks.
+
+    Args:
+        system: The networks.
+        image: (B, 3, H, W) uint8 RGB, on its device.
+        landmarks: (B, 68, 2) float32 pixels of ``image``.
+        towards: What the heat speaks for.
+        batch_size: How many crops a network sees at once.
+
+    Returns:
+        In the order of :attr:`System.members`. Also of regions that are not there to be judged.
+
+    Raises:
+        UsageError: A detector does not name its map.
+    """
+    height, width = image.shape[-2:]
+    seen: dict[tuple[CropSpec, Region], _Seen] = {}
+    for (cut, regions), cropper in zip(system.cuts.items(), system.croppers, strict=True):
+        if not isinstance(cropper, RegionCropper):
+            raise TypeError("a system's croppers are RegionCropper")
+        crops, _ = cropper(image, landmarks)
+        boxes, masks = cropper.boxes(landmarks), cropper.masks(landmarks, width, height)
+        for number, region in enumerate(regions):
+            seen[cut, region] = _Seen(crops[:, number], boxes[:, number], masks[:, number])
+    return tuple(
+        _heat(member, row, seen[member.cut, member.region], towards, batch_size)
+        for member, row in _rows(system)
+    )
+
+
+def heats_segmented(
+    system: System,
+    canvas: Tensor,
+    region: Region,
+    *,
+    towards: Towards = "fake",
+    batch_size: int = 16,
+) -> tuple[Heat, ...]:
+    """As :func:`heats`, of images that already are a region's canvas: by its networks only.
+
+    Args:
+        system: The networks.
+        canvas: (B, 3, H, W) uint8 RGB, black outside the region.
+        region: Which region they show.
+        towards: What the heat speaks for.
+        batch_size: How many crops a network sees at once.
+    """
+    height, width = canvas.shape[-2:]
+    box = torch.tensor([0, 0, width, height], device=canvas.device).expand(len(canvas), -1)
+    found = []
+    for member, row in _rows(system):
+        if member.region is region:
+            crops = resize(canvas, member.cut.size, member.cut.resample)
+            seen = _Seen(crops, box, crops.amax(1) > 0)
+            found.append(_heat(member, row, seen, towards, batch_size))
+    return tuple(found)
+
+
+def _rows(system: System) -> list[tuple[TrainedNetwork, str]]:
+    return [
+        (member, system.rows[row])
+        for member, (row, _) in zip(system.members, system.cells, strict=True)
+    ]
+
+
+class _Seen(NamedTuple):
+    """What a network sees of B faces: as of :class:`Heat`."""
+
+    crops: Tensor
+    box: Tensor
+    mask: Tensor
+
+
+def _heat(member: TrainedNetwork, row: str, seen: _Seen, towards: Towards, batch_size: int) -> Heat:
+    _, first, step = member.detector.attention
+    maps = grad_cam(member.detector, seen.crops, towards=towards, batch_size=batch_size)
+    return Heat(row, member.region, seen.crops, maps, first, step, seen.box, seen.mask)
+
+
+def _weights(place: Tensor, count: int) -> Tensor:
+    """(B, X) places among the cells of a row -> (B, X, count), how much each cell counts there."""
+    cell = torch.arange(count, device=place.device)
+    return (1 - (place.clamp(0, count - 1)[..., None] - cell).abs()).clamp(min=0)

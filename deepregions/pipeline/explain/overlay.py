@@ -1,0 +1,82 @@
+"""Heat over pictures: grey below, colours where there is heat."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from deepregions.pipeline.report.picture import to_pillow
+
+_MAP = colormaps["turbo"]
+_OPAQUE = 0.7  # of the hottest place
+_FULL = 0.5  # share of the hottest from which on heat is as opaque as it gets
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def overlay(picture: Tensor, heat: Tensor) -> Tensor:
+    """Lays heat over a picture.
+
+    The colours go from 0 to this heat's own highest value, so that pictures can be compared by
+    where heat is, not by how much.
+
+    Args:
+        picture: (3, H, W), uint8, or floating point in [0, 1].
+        heat: (H, W) float, 0 or more. Where all of it is 0 the picture is only made grey.
+
+    Returns:
+        (3, H, W) uint8 on the CPU.
+    """
+    pixels = picture.cpu().float() / (1 if picture.is_floating_point() else 255)
+    grey = (pixels * torch.tensor(_GREY)[:, None, None]).sum(0)
+    level = heat.cpu().float()
+    level = level / level.amax().clamp(min=torch.finfo(torch.float32).tiny)
+    colours = torch.from_numpy(_MAP(level.numpy())[..., :3].astype(np.float32)).permute(2, 0, 1)
+    opacity = _OPAQUE * (level / _FULL).clamp(0, 1)
+    mixed = torch.lerp(grey.expand_as(colours), colours, opacity)
+    return (mixed.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def tile(crop: Tensor, heat: Tensor, mask: Tensor, side: int) -> Tensor:
+    """Draws what a network saw: its crop with the heat over it and the region's outline.
+
+    Args:
+        crop: (3, S, S) float in [0, 1].
+        heat: (S, S) float, 0 or more.
+        mask: (S, S) bool, where the region is.
+        side: Of the picture, in pixels.
+
+    Returns:
+        (3, side, side) uint8 on the CPU.
+    """
+    smooth = torch.cat([crop.cpu(), heat.cpu()[None]])[None]
+    scaled = functional.interpolate(smooth, (side, side), mode="bilinear")[0]
+    region = functional.interpolate(mask.cpu()[None, None].float(), (side, side), mode="bilinear")
+    return outlined(overlay(scaled[:3], scaled[3]), region[0, 0] >= 0.5)
+
+
+def outlined(picture: Tensor, mask: Tensor) -> Tensor:
+    """Draws the outline of a region on a picture, two pixels wide, white with black outside.
+
+    Args:
+        picture: (3, H, W) uint8.
+        mask: (H, W) bool.
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    region = mask.cpu()[None, None].float()
+    outside, inside = (
+        functional.max_pool2d(sign * region, 3, 1, 1)[0, 0] * sign for sign in (1, -1)
+    )
+    lined = torch.where((outside > region[0, 0]), 0, picture)
+    return torch.where(inside < region[0, 0], 255, lined).to(torch.uint8)
+
+
+def legend(width: int, height: int) -> Image.Image:
+    """The colours from no heat, as it lies over middle grey, to the most."""
+    ramp = torch.linspace(0, 1, width).expand(height, -1)
+    return to_pillow(overlay(torch.full((3, height, width), 0.5), ramp) / 255)

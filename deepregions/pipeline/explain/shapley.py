@@ -1,0 +1,140 @@
+"""What each network's answer adds to a face's fused score: exact Shapley values.
+
+The players are the cells (detector, region) that have an answer. What a coalition of them is worth
+is the fused log-odds with all other cells missing; the fusion knows what to do without a cell, as
+it must of a face whose mouth is hidden. The empty coalition is worth 0, log-odds of neither genuine
+nor fake. A cell's value is what it adds when the cells come one after the other, in the mean over
+all orders (Shapley 1953; Lundberg and Lee, NeurIPS 2017, on why for explanations). So the values
+add up to the fused log-odds; a constant that a fusion adds is shared among all cells.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from deepregions.errors import BundleError, UsageError
+from deepregions.pipeline.explain.modes import evaluating
+
+MOST = 20
+"""Cells at most: each one more doubles the work. 15 are three detectors on five regions."""
+
+_AT_ONCE = 1 << 13  # coalitions; few enough that a fusion's temporary arrays stay in a few MB
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What a face's fused log-odds is made of.
+
+    Attributes:
+        cells: (D, R) float64, what each cell adds; NaN where it has no answer.
+        total: The fused log-odds: the sum of the cells, but for rounding.
+    """
+
+    cells: Floats
+    total: float
+
+    @property
+    def by_detector(self) -> Floats:
+        """(D,), of all regions together; NaN where a detector has no answer."""
+        return _sums(self.cells, 1)
+
+    @property
+    def by_region(self) -> Floats:
+        """(R,), of all detectors together; NaN where a region has no answer."""
+        return _sums(self.cells, 0)
+
+
+def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> Shares:
+    """Takes the fused score of a face apart.
+
+    Args:
+        fusion: From logits (B, D, R) and valid (B, D, R) to fused log-odds (B,), as
+            :class:`~deepregions.fusion.MeanFusion`. It is asked in evaluation mode, 2^n times
+            for n cells, in batches.
+        logits: (D, R) fake log-odds, on the fusion's device; cells that are not valid may hold
+            anything.
+        valid: (D, R) bool.
+
+    Returns:
+        The shares; all NaN where the fusion has no answer, as without any valid cell.
+
+    Raises:
+        UsageError: More than :data:`MOST` cells are valid.
+        BundleError: The fusion's answer to a set of valid cells is infinite.
+    """
+    players = valid.flatten().nonzero()[:, 0]
+    count = len(players)
+    cells = np.full(valid.numel(), np.nan)
+    if not count:
+        return Shares(cells.reshape(valid.shape), math.nan)
+    check_count(count)
+    worth = _worths(fusion, logits, valid, players)
+    if np.isnan(worth[-1]):
+        return Shares(cells.reshape(valid.shape), math.nan)
+    worth = np.nan_to_num(worth, nan=0.0)
+    cells[players.cpu().numpy()] = _values(worth, count)
+    return Shares(cells.reshape(valid.shape), float(worth[-1]))
+
+
+def check_count(cells: int) -> None:
+    """Checks that so many cells can be taken apart.
+
+    Raises:
+        UsageError: They are too many.
+    """
+    if cells > MOST:
+        raise UsageError(
+            f"the score of {cells} networks cannot be taken apart: {MOST} at most",
+            "choose among them with --detector, --region or --database",
+        )
+
+
+@torch.inference_mode()
+def _worths(fusion: nn.Module, logits: Tensor, valid: Tensor, players: Tensor) -> Floats:
+    """(2^n,) of each coalition; player i is in coalition c if bit i of c is set."""
+    total = 1 << len(players)
+    bits = torch.arange(len(players), device=valid.device)
+    kept = torch.where(valid, logits, 0.0)
+    found = []
+    with evaluating(fusion):
+        for first in range(0, total, _AT_ONCE):
+            numbers = torch.arange(first, min(first + _AT_ONCE, total), device=valid.device)
+            present = torch.zeros(
+                (len(numbers), valid.numel()), dtype=torch.bool, device=valid.device
+            )
+            present[:, players] = (numbers[:, None] >> bits & 1).bool()
+            table = kept.expand(len(numbers), *kept.shape)
+            found.append(fusion(table, present.view(table.shape)).double().cpu())
+    worth: Floats = torch.cat(found).numpy()
+    if np.isinf(worth).any():
+        raise BundleError(
+            "the fusion's answer without some of the regions is infinite",
+            "train it again, with faces of which regions are missing",
+        )
+    return worth
+
+
+def _values(worth: Floats, count: int) -> Floats:
+    """(n,) Shapley values: the mean of what a player adds, over sizes and then over coalitions."""
+    size = sum((np.arange(1 << count) >> bit) & 1 for bit in range(count))
+    share = np.array([1 / (count * math.comb(count - 1, s)) for s in range(count)])
+    values = np.empty(count)
+    for player in range(count):
+        pairs = worth.reshape(-1, 2, 1 << player)  # without and with the player
+        without = np.asarray(size).reshape(-1, 2, 1 << player)[:, 0]
+        values[player] = ((pairs[:, 1] - pairs[:, 0]) * share[without]).sum()
+    return values
+
+
+def _sums(cells: Floats, axis: int) -> Floats:
+    known = ~np.isnan(cells)
+    sums: Floats = np.where(known.any(axis), np.nansum(cells, axis), np.nan)
+    return sums

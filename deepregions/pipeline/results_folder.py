@@ -1,0 +1,201 @@
+"""A folder of results that grows input by input: what is finished is kept, whatever comes after.
+
+``results.jsonl`` has a line for each input, the last thing that is written of it: an input that has
+a line is whole. A run that was stopped goes on with the others; what it had begun of them is
+dropped. ``results.csv`` has the same for spreadsheets, ``index.html`` lists the pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from deepregions.errors import UsageError
+from deepregions.files import Names, atomic_file
+from deepregions.pipeline.report import UNCALIBRATED, CsvTable, IndexRow, index_row, write_index
+from deepregions.pipeline.top_faces import Analysis
+from deepregions.types import Status
+
+RESULTS = "results.jsonl"
+TABLE = "results.csv"
+INDEX = "index.html"
+_ROWS = ".index.jsonl"
+_END = "table_end"  # where the input's rows in the table end, in bytes
+
+SETTINGS = (
+    "models",
+    "fusion",
+    "fusion_sha256",
+    "calibration",
+    "rules",
+    "gates",
+    "landmarks",
+    "precision",
+    "deepregions",
+)
+"""The facts of a result that must be the same for results to lie in one folder."""
+
+Mode = Literal["new", "resume", "overwrite"]
+
+
+class Archive:
+    """The results of one run, or of one that was stopped and went on.
+
+    Args:
+        folder: FittedFusion if it is not there.
+        facts: What results say about how they were made; see :data:`SETTINGS`.
+        mode: ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
+            begins it anew (other files in it are left alone).
+        sampling: The settings of which frames are looked at, by name.
+
+    Attributes:
+        folder: The folder.
+        finished: The inputs that have a result.
+        scored: How many of them have a score.
+
+    Raises:
+        UsageError: The folder has results, or those of other networks or options.
+        OSError: It cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: Mapping[str, Any],
+        mode: Mode = "new",
+        *,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.finished: set[str] = set()
+        self.scored = 0
+        self._names = Names()
+        self._calibration = facts.get("calibration") or UNCALIBRATED
+        folder.mkdir(parents=True, exist_ok=True)
+        if mode == "overwrite":
+            for name in (RESULTS, TABLE, INDEX, _ROWS):
+                (folder / name).unlink(missing_ok=True)
+        elif (folder / RESULTS).exists():
+            if mode == "new":
+                raise UsageError(
+                    f"{folder} has results of an earlier run",
+                    "--resume goes on with it, --overwrite begins it anew; or name another folder",
+                )
+            self._go_on(facts, sampling or {})
+        begun = (folder / TABLE).exists()
+        self._stream = (folder / TABLE).open("a", encoding="utf-8", newline="")
+        self._table = CsvTable(self._stream, facts["models"], header=not begun)
+
+    def name(self, path: str) -> str:
+        """Returns a name for the files of an input, unlike all others in the folder."""
+        return self._names.unused(Path(path).stem)
+
+    def add(self, analysis: Analysis, line: Mapping[str, Any], page: str) -> None:
+        """Writes an input's result; from then on it is finished.
+
+        Args:
+            analysis: What came of it.
+            line: The same as JSON.
+            page: Its page's file name.
+
+        Raises:
+            OSError: It cannot be written, such as on a full disk.
+        """
+        self._table.add(analysis.result)
+        end = (self.folder / TABLE).stat().st_size
+        _append(self.folder / _ROWS, {**asdict(index_row(analysis, page)), _END: end})
+        _append(self.folder / RESULTS, line)
+        self.finished.add(str(line["input"]))
+        self.scored += line["score"] is not None
+
+    def close(self) -> None:
+        """Writes the list of all pages."""
+        self._stream.close()
+        if self.finished:
+            rows = [_row(each) for each in _lines(self.folder / _ROWS)]
+            write_index(rows, self.folder / INDEX, calibration=self._calibration)
+
+    def _go_on(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
+        _drop_partial(self.folder / RESULTS)
+        wanted = json.loads(json.dumps({key: facts.get(key) for key in SETTINGS}))
+        for line in _lines(self.folder / RESULTS):
+            differing = [key for key in SETTINGS if line.get(key) != wanted[key]]
+            chosen = line.get("sampling") or {}
+            if any(key in chosen and chosen[key] != value for key, value in sampling.items()):
+                differing.append("sampling")
+            if differing:
+                raise UsageError(
+                    f"{self.folder} was begun with other settings: {differing[0]} differs",
+                    "use the same again, pass --overwrite, or name another folder",
+                )
+            self.finished.add(line["input"])
+            self.scored += line.get("score") is not None
+        self._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        """Takes inputs that have no line out of the table and the list; they are the last."""
+        rows, table = self.folder / _ROWS, self.folder / TABLE
+        _drop_partial(rows)
+        kept = [each for each in _lines(rows) if each["input"] in self.finished]
+        with atomic_file(rows) as partial:
+            partial.write_text("".join(f"{json.dumps(each)}\n" for each in kept), encoding="ascii")
+        for each in kept:
+            self._names.take(Path(each["page"]).stem)
+        if kept and table.exists():
+            os.truncate(table, kept[-1][_END])
+        else:
+            table.unlink(missing_ok=True)
+
+
+def _row(line: Mapping[str, Any]) -> IndexRow:
+    values = {key: value for key, value in line.items() if key != _END}
+    return IndexRow(**{**values, "status": Status(line["status"])})
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    text = json.dumps(line, allow_nan=False, ensure_ascii=True)
+    with path.open("a", encoding="ascii") as stream:
+        stream.write(f"{text}\n")
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects of a file of lines.
+
+    Raises:
+        UsageError: A line is none.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, text in enumerate(stream, 1):
+            try:
+                line = json.loads(text)
+                line["input"]  # what every line has
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise UsageError(
+                    f"{path}, line {number}: no result of deepregions", "--overwrite begins anew"
+                ) from error
+            yield line
+
+
+def _drop_partial(path: Path) -> None:
+    """Cuts off what comes after the last whole line."""
+    if not path.exists():
+        return
+    with path.open("rb+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        kept = end
+        while kept:
+            start = max(0, kept - 65536)
+            stream.seek(start)
+            place = stream.read(kept - start).rfind(b"\n")
+            if place >= 0:
+                kept = start + place + 1
+                break
+            kept = start
+        if kept < end:
+            stream.truncate(kept)

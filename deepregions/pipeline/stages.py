@@ -1,0 +1,223 @@
+"""Where the time of scoring one file goes: the analyser's own parts, timed as they are called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from torch import Tensor, nn
+
+from deepregions.deploy.runtime_system import RuntimeSystem
+from deepregions.deploy.runtimes import Arrays, Runtime
+from deepregions.errors import UnreadableError
+from deepregions.faces.backends.dlib68 import DlibLandmarks
+from deepregions.faces.finders import FaceDetection, FaceFinder, Image
+from deepregions.faces.landmarks import Face, LandmarkDetector, Place
+from deepregions.media import MediaReader, Sampling
+from deepregions.pipeline.analyser import Analyser
+from deepregions.types import Status
+
+STAGES = ("decode", "find", "landmark", "crop", "detect", "fuse", "other")
+"""In the order in which a frame goes through them; other is gates, tracks and bookkeeping."""
+
+_WAITING = "waiting"  # for frames: not a stage, as decoding goes on beside the others
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage; where one runs within another, its seconds are not the other's.
+
+    Attributes:
+        seconds: So far.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _running: list[str] = field(default_factory=list)
+    _since: float = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Counts what is done within it."""
+        self.begin(name)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def begin(self, name: str) -> None:
+        """Counts what follows, until :meth:`end`."""
+        self._count()
+        self._running.append(name)
+
+    def end(self) -> None:
+        """Goes back to the stage that was running when this one began."""
+        self._count()
+        self._running.pop()
+
+    def timed(self, name: str, function: Callable[Given, Answer]) -> Callable[Given, Answer]:
+        """Returns a function that counts as this stage."""
+
+        def call(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+            with self.stage(name):
+                return function(*args, **kwargs)
+
+        return call
+
+    def watch(self, name: str, module: nn.Module) -> None:
+        """Counts a module's calls as this stage from here on."""
+        module.register_forward_pre_hook(lambda *_: self.begin(name))
+        module.register_forward_hook(lambda *_: self.end(), always_call=True)
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            name = self._running[-1]
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
+        self._since = now
+
+
+@dataclass(frozen=True)
+class FileTimes:
+    """What scoring one file took.
+
+    Attributes:
+        runtime: What ran the networks.
+        frames: How many were looked at.
+        faces: How many were found on them.
+        scored: How many of these were given to the networks and got a score.
+        seconds: By stage, see :data:`STAGES`. Decoding was timed by itself, before: while the
+            others work, it goes on in a process of its own. Without ``fuse`` where the runtime
+            fuses in the same graph.
+        total: Seconds from opening the file to its result.
+        waited: Seconds of these in which nothing was done but wait for frames.
+    """
+
+    runtime: str
+    frames: int
+    faces: int
+    scored: int
+    seconds: Mapping[str, float]
+    total: float
+    waited: float
+
+    @property
+    def bound(self) -> str:
+        """The stage that takes longest."""
+        return max(self.seconds, key=lambda name: self.seconds[name])
+
+    def share(self, stage: str) -> float:
+        """Returns a stage's share of the work of all."""
+        return self.seconds[stage] / sum(self.seconds.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything as JSON values."""
+        return asdict(self) | {"seconds": dict(self.seconds), "bound": self.bound}
+
+
+def time_file(analyser: Analyser, path: Path) -> FileTimes:
+    """Scores a file with an analyser, and times its parts.
+
+    Args:
+        analyser: Made for this: it stays instrumented. On the CPU, where nothing is still running
+            when a call has returned.
+        path: A video, or a photograph.
+
+    Raises:
+        UnreadableError: The file cannot be read.
+        UnsupportedError: It is of a kind that is not read here.
+    """
+    clock = Stopwatch()
+    decoding = _decoding(path, analyser.sampling)
+    _instrument(analyser, clock)
+    with MediaReader(waiting=lambda: clock.stage(_WAITING)) as reader:
+        start = time.perf_counter()
+        with clock.stage("other"):
+            (analysis,) = analyser.analyse([path], reader)
+        total = time.perf_counter() - start
+    result = analysis.result
+    if result.status in (Status.UNREADABLE, Status.UNSUPPORTED):
+        raise UnreadableError(result.message)
+    waited = clock.seconds.pop(_WAITING, 0.0)
+    fused = isinstance(analyser.scorer.system, RuntimeSystem)
+    stages = [name for name in STAGES if name != "fuse" or not fused]
+    return FileTimes(
+        runtime=_runtime(analyser),
+        frames=result.frames,
+        faces=len(result.faces),
+        scored=sum(face.log_odds is not None for face in result.faces),
+        seconds={name: clock.seconds.get(name, 0.0) for name in stages} | {"decode": decoding},
+        total=total,
+        waited=waited,
+    )
+
+
+def _decoding(path: Path, sampling: Sampling) -> float:
+    """Returns the seconds that reading the chosen frames takes, and nothing else.
+
+    The file is read twice by the same process: its start is not decoding.
+    """
+    seconds = 0.0
+    with MediaReader(ahead=0) as reader:
+        for chosen in (Sampling(count=1), sampling):
+            start = time.perf_counter()
+            for media in reader.open_all([path], chosen):
+                for _ in media.batches():
+                    pass
+            seconds = time.perf_counter() - start
+    return seconds
+
+
+def _runtime(analyser: Analyser) -> str:
+    system = analyser.scorer.system
+    return system.runtime.name if isinstance(system, RuntimeSystem) else "torch"
+
+
+def _instrument(analyser: Analyser, clock: Stopwatch) -> None:
+    if analyser.find is not None:
+        if isinstance(analyser.find, DlibLandmarks):
+            analyser.find.finder = _TimedFinder(analyser.find.finder, clock)
+        analyser.find = _TimedLandmarks(analyser.find, clock)
+    analyser.cut = clock.timed("crop", analyser.cut)
+    system = analyser.scorer.system
+    for cropper in system.croppers:
+        clock.watch("crop", cropper)
+    if isinstance(system, RuntimeSystem):
+        system.runtime = _TimedRuntime(system.runtime, clock)
+        return
+    for detector in system.detectors:
+        clock.watch("detect", detector)
+    clock.watch("fuse", system.fusion)
+
+
+class _TimedFinder:
+    def __init__(self, finder: FaceFinder, clock: Stopwatch) -> None:
+        self.name, self.version = finder.name, finder.version
+        self._find = clock.timed("find", finder.__call__)
+
+    def __call__(self, image: Image) -> list[FaceDetection]:
+        return self._find(image)
+
+
+class _TimedLandmarks:
+    def __init__(self, detector: LandmarkDetector, clock: Stopwatch) -> None:
+        self.name, self.version = detector.name, detector.version
+        self._detect = clock.timed("landmark", detector.__call__)
+
+    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
+        return self._detect(frames, places)
+
+
+class _TimedRuntime:
+    def __init__(self, runtime: Runtime, clock: Stopwatch) -> None:
+        self.name, self.version = runtime.name, runtime.version
+        self._run = clock.timed("detect", runtime.run)
+
+    def run(self, inputs: Mapping[str, Any]) -> Arrays:
+        return self._run(inputs)

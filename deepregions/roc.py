@@ -1,0 +1,163 @@
+"""Scores in their order, and what follows from the order alone: ROC, AUC, EER, accuracy.
+
+The one implementation that training (:mod:`deepregions.metrics`) and evaluation share.
+
+Convention: a score is higher for fakes; a trial is called fake where its score is at or above a
+threshold; errors are APCER (a fake called genuine) and BPCER (a genuine one called fake).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+NAN = math.nan
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreCounts:
+    """How much there is of each class at each distinct score, K of them.
+
+    Attributes:
+        values: (K,) scores, highest first.
+        fake: (K,) number, or weight, of fakes.
+        genuine: (K,) the same of genuine ones; at least one of the two is above zero.
+    """
+
+    values: Floats
+    fake: Floats
+    genuine: Floats
+
+    @cached_property
+    def found(self) -> Floats:
+        """(K,), fakes at or above each score."""
+        return np.asarray(self.fake.cumsum(), dtype=np.float64)
+
+    @cached_property
+    def accused(self) -> Floats:
+        """(K,), genuine ones at or above each score."""
+        return np.asarray(self.genuine.cumsum(), dtype=np.float64)
+
+    @property
+    def fakes(self) -> float:
+        """How many fakes there are."""
+        return float(self.found[-1]) if len(self.values) else 0.0
+
+    @property
+    def genuines(self) -> float:
+        """How many genuine ones there are."""
+        return float(self.accused[-1]) if len(self.values) else 0.0
+
+    @property
+    def two_classes(self) -> bool:
+        """Whether there is something of both classes."""
+        return self.fakes > 0 and self.genuines > 0
+
+    def called_fake(self, threshold: float) -> tuple[float, float]:
+        """Returns how many fakes and how many genuine ones are at or above a threshold."""
+        place = int(np.searchsorted(-self.values, -threshold, side="right")) - 1
+        return (0.0, 0.0) if place < 0 else (float(self.found[place]), float(self.accused[place]))
+
+
+class Ranking:
+    """Scores put in order once, and counted under as many weights as one likes.
+
+    Args:
+        scores: (N,) numbers, none NaN.
+        fake: (N,) whether each is a fake.
+    """
+
+    def __init__(self, scores: Floats, fake: Bools) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        falling = scores[self._order].astype(np.float64)
+        fresh = np.ones(len(falling), dtype=np.bool_)
+        fresh[1:] = falling[1:] != falling[:-1]
+        self._start = np.flatnonzero(fresh)
+        self._is_fake = np.asarray(fake[self._order], dtype=np.float64)
+        self.values = falling[self._start]
+
+    def tally(self, weights: Floats | None = None) -> ScoreCounts:
+        """Counts.
+
+        Args:
+            weights: (N,) not negative; None counts each once. What has none is not there.
+        """
+        total = np.ones(len(self._order)) if weights is None else weights[self._order]
+        fake = total * self._is_fake
+        if len(self._start) < len(total):  # some are equal
+            total, fake = (np.add.reduceat(x, self._start) for x in (total, fake))
+        there = np.flatnonzero(total > 0)
+        fake = fake[there]
+        return ScoreCounts(self.values[there], fake, np.maximum(total[there] - fake, 0.0))
+
+
+def tally(scores: Floats, fake: Bools, weights: Floats | None = None) -> ScoreCounts:
+    """Counts scores; the arguments are those of :class:`Ranking` and its ``tally``."""
+    return Ranking(scores, fake).tally(weights)
+
+
+def area_under_curve(counts: ScoreCounts) -> float:
+    """Returns how often a fake scores above a genuine one, ties counted half.
+
+    As in Hanley and McNeil 1982 and scikit-learn. NaN where a class is absent.
+    """
+    if not counts.two_classes:
+        return NAN
+    below = counts.genuines - counts.accused
+    doubled = float(counts.fake @ (2 * below + counts.genuine))  # exact for up to 10^7 scores
+    return doubled / (2 * counts.fakes * counts.genuines)
+
+
+def equal_error_rate(counts: ScoreCounts) -> tuple[float, float]:
+    """Returns the rate at which APCER and BPCER are equal, and a threshold for it.
+
+    The ROC curve is taken as the straight lines between its operating points, so the rate is
+    where that curve meets the diagonal on which both errors are equal.
+
+    Returns:
+        The rate in [0, 1] and the threshold: that score at which the two errors differ least.
+        Both are NaN where a class is absent.
+    """
+    if not counts.two_classes:
+        return NAN, NAN
+    accused = counts.accused / counts.genuines
+    gap = accused - (1.0 - counts.found / counts.fakes)  # rises from above -1 to 1
+    after = int((gap >= 0).argmax())
+    if after == 0:  # the curve starts at (0, 1), where the threshold is beyond every score
+        left_accused, left_gap, nearest = 0.0, -1.0, 0
+    else:
+        left_accused, left_gap = float(accused[after - 1]), float(gap[after - 1])
+        nearest = after if float(gap[after]) <= -left_gap else after - 1
+    share = -left_gap / (float(gap[after]) - left_gap)
+    rate = left_accused + share * (float(accused[after]) - left_accused)
+    return rate, float(counts.values[nearest])
+
+
+def accuracy(counts: ScoreCounts, threshold: float) -> float:
+    """Returns the share of right verdicts; NaN where there is nothing to judge."""
+    total = counts.fakes + counts.genuines
+    if not total or math.isnan(threshold):
+        return NAN
+    found, accused = counts.called_fake(threshold)
+    return (found + counts.genuines - accused) / total
+
+
+def cllr(counts: ScoreCounts) -> float:
+    """Returns the cost of scores taken as natural-log likelihood ratios, in bits.
+
+    0 is perfect, 1 is what a system costs that says nothing (Brümmer and du Preez 2006, equation
+    for C_llr). NaN where a class is absent; infinite where a score is, for the wrong class.
+    """
+    if not counts.two_classes:
+        return NAN
+    fake, genuine = counts.fake > 0, counts.genuine > 0  # what is absent costs nothing
+    of_fake = counts.fake[fake] @ np.logaddexp(0, -counts.values[fake])
+    of_genuine = counts.genuine[genuine] @ np.logaddexp(0, counts.values[genuine])
+    return float(of_fake / counts.fakes + of_genuine / counts.genuines) / (2 * math.log(2))

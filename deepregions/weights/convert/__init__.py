@@ -1,0 +1,1 @@
+"""Other programs' weights: what a file is, and its bundle."""

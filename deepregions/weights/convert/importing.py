@@ -1,0 +1,337 @@
+"""Other people's checkpoints become members of our bundles, with the scores that they had.
+
+One file at a time: nothing of a file is kept once it is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from deepregions.detectors import RegionDetector
+from deepregions.detectors.capsule import vgg_trunk
+from deepregions.detectors.pretrained import load_backbone
+from deepregions.errors import AssetError, UnreadableError, UnsupportedError, UsageError
+from deepregions.files import atomic_file, sha256
+from deepregions.system import TrainedNetwork
+from deepregions.weights.bundle import save_bundle
+from deepregions.weights.convert.keras import convert_keras
+from deepregions.weights.convert.pickles import read_state_dict
+from deepregions.weights.convert.profiles import CADENE as CADENE_PROJECT
+from deepregions.weights.convert.profiles import PROFILES, PROJECTS
+from deepregions.weights.convert.recognise import (
+    CADENE,
+    SUFFIXES,
+    Content,
+    Recognised,
+    database_of,
+    examine,
+    identify,
+    region_of,
+)
+from deepregions.weights.convert.state_dicts import (
+    capsule_state_dict,
+    dsp_fwa_state_dict,
+    stored_vgg,
+)
+from deepregions.weights.convert.xception_maps import xception_backbone, xception_state_dict
+
+VGG = "vgg19.tv_in1k"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Weights to start a training from, for ``--model.init_args.backbone_file``.
+
+    Attributes:
+        name: Of its file, without ``.safetensors``.
+        state: Its arrays, in timm's names.
+        source: Where they come from, JSON values only.
+    """
+
+    name: str
+    state: Mapping[str, Tensor]
+    source: Mapping[str, Any]
+
+
+Imported = TrainedNetwork | Backbone
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Weights in our names, settings beside the profile's, and what is to be said of them."""
+
+    state: Mapping[str, Tensor]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+
+
+class Importer:
+    """Imports checkpoints, one at a time.
+
+    Args:
+        vgg: A file of a VGG-19 with torchvision's or timm's names of arrays, for Capsule files,
+            which mostly come without; None takes timm's ``vgg19.tv_in1k``.
+        fake_index: Which of the two classes is fake; None for what the program has.
+        region: What was trained on, in place of what file names say.
+        database: What was trained on, in place of what file names say.
+        project: Whose the files are, a key of
+            :data:`~deepregions.weights.convert.profiles.PROJECTS`, for
+            files whose content and name do not say it.
+
+    Raises:
+        UsageError: An option makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        vgg: Path | None = None,
+        fake_index: int | None = None,
+        region: str | None = None,
+        database: str | None = None,
+        project: str | None = None,
+    ) -> None:
+        if fake_index not in (None, 0, 1):
+            raise UsageError(f"the fake class cannot be number {fake_index}", "0 or 1")
+        if project is not None and project not in PROJECTS:
+            raise UsageError(f"there is no project {project!r}", f"one of {', '.join(PROJECTS)}")
+        if vgg is not None and not vgg.is_file():
+            raise UsageError(f"{vgg}: no such file", "--vgg names a file of VGG-19's weights")
+        self._vgg_file = vgg
+        self._vgg_arrays: dict[str, Tensor] | None = None
+        self._fake_index = fake_index
+        self._region = None if region is None else region_of(region)
+        self._database = None if database is None else database_of(database)
+        self._project = project
+
+    def __call__(self, path: Path) -> Imported:
+        """Imports a checkpoint.
+
+        Args:
+            path: The file, under the name that it was published with.
+
+        Returns:
+            A member of a bundle, in eval mode on the CPU; of ImageNet weights a backbone.
+
+        Raises:
+            UsageError: There is no such file, or an option does not suit it.
+            UnreadableError: It is broken, would run code, or lacks an array.
+            UnsupportedError: It is none of the known ones, or it could be several.
+            AssetError: It needs VGG-19, which cannot be fetched.
+        """
+        content = examine(path)
+        found = identify(path, content, self._project)
+        try:
+            if found.project == CADENE:
+                state = xception_backbone(content.arrays, prefix=content.prefix)
+                source = self._source(path, found, [], None)
+                return Backbone(path.stem, state, source)
+            return self._member(path, content, found)
+        except UnreadableError as error:
+            if str(path) in str(error):
+                raise
+            raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
+
+    def _member(self, path: Path, content: Content, found: Recognised) -> TrainedNetwork:
+        profile = PROFILES[found.project, found.detector]
+        region = self._region or found.region
+        database = self._database or found.database
+        if region is None or database is None:
+            raise UnsupportedError(
+                f"{path}: its name does not say what it was trained on",
+                "--region REGION --database DATABASE",
+            )
+        if profile.layout == "context" and region != "entire":
+            raise UsageError(
+                f"{path}: {PROJECTS[found.project].title} trains on whole faces",
+                "leave --region out, or --project bida if it was trained on the paper's regions",
+            )
+        fake_index = self._fake_index
+        if fake_index is None:
+            fake_index = PROJECTS[found.project].fake_index
+        network = self._network(path, content, found, fake_index)
+        settings: dict[str, Any] = {**profile.settings, **network.settings}
+        detector = profile.detector(**settings)
+        _load(detector, network.state)
+        source = self._source(path, found, [*network.remarks, *profile.remarks], fake_index)
+        return TrainedNetwork(
+            detector=detector.eval(),
+            region=region,
+            database=database,
+            layout=profile.layout,
+            training={"source": source},
+            resample=profile.resample,
+        )
+
+    def _network(
+        self, path: Path, content: Content, found: Recognised, fake_index: int
+    ) -> _Network:
+        if content.format == "keras":
+            return self._keras(path)
+        if found.detector == "capsule":
+            return self._capsule(content, fake_index)
+        if found.detector == "dsp-fwa":
+            bgr = found.project == "dsp-fwa"
+            return _Network(dsp_fwa_state_dict(content.arrays, fake_index=fake_index, bgr=bgr))
+        return _Network(
+            xception_state_dict(content.arrays, prefix=content.prefix, fake_index=fake_index)
+        )
+
+    def _keras(self, path: Path) -> _Network:
+        converted = convert_keras(path, fake_index=self._fake_index)
+        if converted.fake_index is None:
+            raise UnsupportedError(
+                f"{path} has no class for fakes: its head is {converted.report.head}",
+                "tools/convert_keras.py makes a backbone of it",
+            )
+        remarks = (f"its last layer is {converted.report.head}", *converted.report.notes)
+        return _Network(converted.state, converted.settings, remarks)
+
+    def _capsule(self, content: Content, fake_index: int) -> _Network:
+        vgg = stored_vgg(content.arrays)
+        remarks = []
+        if not vgg:
+            vgg = self._vgg()
+            file = self._vgg_file
+            remarks.append(f"VGG-19 is that of {file.name if file else f'timm, {VGG}'}")
+        if content.classes > 2:
+            remarks.append(
+                f"{content.classes} classes: genuine, and kinds of fakes, whose probabilities are "
+                "added; the program itself only names the most probable class"
+            )
+        state = capsule_state_dict(content.arrays, vgg, fake_index=fake_index)
+        return _Network(state, {"classes": content.classes}, remarks)
+
+    def _source(
+        self, path: Path, found: Recognised, remarks: Sequence[str], fake_index: int | None
+    ) -> dict[str, Any]:
+        project = CADENE_PROJECT if found.project == CADENE else PROJECTS[found.project]
+        return {
+            "file": path.name,
+            "sha256": sha256(path),
+            "format": found.format,
+            "project": project.title,
+            "fake_index": fake_index,
+            "licence": project.licence,
+            "citation": project.citation,
+            "remarks": list(remarks),
+        }
+
+    def _vgg(self) -> dict[str, Tensor]:
+        """Returns VGG-19's arrays, in torchvision's names; read once."""
+        if self._vgg_arrays is None:
+            if self._vgg_file is not None:
+                self._vgg_arrays = read_state_dict(self._vgg_file)
+            else:
+                trunk = vgg_trunk()
+                try:
+                    load_backbone(trunk, VGG, None, prefix="features.")
+                except AssetError as error:
+                    raise AssetError(
+                        str(error.args[0]),
+                        "a Capsule file comes without its VGG-19: have torchvision's as a file, "
+                        "and name it with --vgg FILE",
+                    ) from error
+                self._vgg_arrays = {f"features.{k}": v for k, v in trunk.state_dict().items()}
+        return self._vgg_arrays
+
+
+def import_file(path: Path, **options: Any) -> Imported:
+    """Imports one checkpoint: :class:`Importer` for a single file.
+
+    Args:
+        path: The file, under the name that it was published with.
+        options: As :class:`Importer` takes them.
+
+    Raises:
+        DeepregionsError: As :class:`Importer` does.
+    """
+    return Importer(**options)(path)
+
+
+def find_checkpoints(sources: Sequence[Path]) -> Iterator[Path]:
+    """Yields the files of sources: files as they are, of folders all that look like checkpoints.
+
+    Raises:
+        UsageError: There is no such file, or a folder holds no checkpoint.
+    """
+    for source in sources:
+        if source.is_dir():
+            files = sorted(
+                path
+                for path in source.rglob("*")
+                if path.suffix.lower() in SUFFIXES and path.is_file()
+            )
+            if not files:
+                raise UsageError(
+                    f"{source} holds no checkpoint", f"they end in {', '.join(sorted(SUFFIXES))}"
+                )
+            yield from files
+        elif source.is_file():
+            yield source
+        else:
+            raise UsageError(f"{source}: no such file or folder")
+
+
+def target_of(imported: Imported, folder: Path) -> Path:
+    """Returns where :func:`save_imported` writes."""
+    if isinstance(imported, Backbone):
+        return folder / f"{imported.name}.safetensors"
+    return folder / imported.name
+
+
+def save_imported(imported: Imported, folder: Path) -> Path:
+    """Writes a bundle, or a backbone's file.
+
+    Args:
+        imported: What :class:`Importer` gave.
+        folder: Where it goes; an earlier bundle or file of its name there is replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: There is something else of its name.
+        OSError: It cannot be written.
+    """
+    path = target_of(imported, folder)
+    if isinstance(imported, TrainedNetwork):
+        save_bundle([imported], path)
+        return path
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", "name another folder with --out")
+    # Copies: arrays may be views of one storage, which safetensors does not write.
+    state = {key: value.clone().contiguous() for key, value in imported.state.items()}
+    facts = {"project": str(imported.source["project"]), "sha256": str(imported.source["sha256"])}
+    with atomic_file(path) as partial:
+        save_file(state, partial, metadata=facts)
+    return path
+
+
+def _load(detector: RegionDetector, state: Mapping[str, Tensor]) -> None:
+    """Loads weights, all of them and nothing else.
+
+    Raises:
+        UnreadableError: An array is missing, left over, of another shape, or not of numbers.
+    """
+    name = type(detector).__name__
+    wanted = detector.state_dict()
+    for key, value in state.items():
+        if key in wanted and value.shape != wanted[key].shape:
+            shapes = f"{list(value.shape)}, not {list(wanted[key].shape)}"
+            raise UnreadableError(f"{name}'s array {key} is {shapes}")
+        counter = key.endswith("num_batches_tracked")
+        if not counter and not (value.is_floating_point() and bool(torch.isfinite(value).all())):
+            raise UnreadableError(f"{name}'s array {key} holds what are no finite numbers")
+    result = detector.load_state_dict(state, strict=False)
+    missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
+    if missing or result.unexpected_keys:
+        what = "lacks" if missing else "has, unasked,"
+        raise UnreadableError(f"{name} {what} the array {(missing or result.unexpected_keys)[0]}")

@@ -1,0 +1,278 @@
+"""Which program a checkpoint comes from, and what it was trained on.
+
+Its content says which network it is, and often whose; its name says the rest. What neither says
+is asked for: a wrong class order or input size would not fail, but score nonsense.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from deepregions.errors import UnreadableError, UnsupportedError, UsageError
+from deepregions.types import Region
+from deepregions.weights.convert.pickles import read_checkpoint, read_safetensors, state_dict_of
+from deepregions.weights.convert.profiles import DATABASES, PROFILES, PROJECTS, REGION_ALIASES
+from deepregions.weights.convert.xception_maps import xception_classes, xception_prefix
+
+CADENE = "cadene"
+IMAGENET_CLASSES = 1000
+SUFFIXES = frozenset(
+    {".pt", ".pth", ".p", ".pkl", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras"}
+)
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_BIDA_NAME = re.compile(r"(dsp-fwa|capsule|xception)_(.+)_([a-z]+)", re.IGNORECASE)
+_CAPSULE_V2_NAME = re.compile(r"capsule_\d+")
+_DSP_FWA_NAME = re.compile(r"SPP-res\d+", re.IGNORECASE)
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file itself says.
+
+    Attributes:
+        format: ``torch``, ``safetensors`` or ``keras``.
+        detector: The name of our detector of that network.
+        arrays: Its arrays; empty for Keras, whose files are read elsewhere.
+        classes: How many classes it tells apart; 0 if that is not known yet.
+        project: Whose it is, as far as its content shows; else empty.
+        prefix: What stands before the names of an Xception's arrays.
+    """
+
+    format: str
+    detector: str
+    arrays: Mapping[str, Tensor]
+    classes: int
+    project: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a checkpoint is.
+
+    Attributes:
+        project: A key of :data:`~deepregions.weights.convert.profiles.PROJECTS`, or ``cadene``.
+        detector: ``capsule``, ``dsp-fwa`` or ``xception``.
+        region: What it was trained on; None if neither content nor name says it.
+        database: What it was trained on; None likewise.
+        classes: How many classes it tells apart; 0 if that is not known yet (Keras).
+        format: ``torch``, ``safetensors`` or ``keras``.
+    """
+
+    project: str
+    detector: str
+    region: Region | None
+    database: str | None
+    classes: int
+    format: str
+
+
+def recognise(path: Path, project: str | None = None) -> Recognised:
+    """Tells what a checkpoint is, from its content first and its name second.
+
+    Args:
+        path: The file.
+        project: Whose it is, where content and name do not say.
+
+    Raises:
+        UsageError: There is no such file, or no such project.
+        UnreadableError: The file is broken, or would run code.
+        UnsupportedError: It is none of the known ones, or it could be several.
+    """
+    return identify(path, examine(path), project)
+
+
+def examine(path: Path) -> Content:
+    """Reads a checkpoint and tells which network it is.
+
+    Raises:
+        UsageError: There is no such file.
+        UnreadableError: The file is broken, or would run code.
+        UnsupportedError: It holds none of the known networks.
+    """
+    if _is_keras(path):
+        return Content("keras", "xception", {}, 0)
+    arrays = read_safetensors(path)
+    if arrays is not None:
+        return _examine(path, arrays, "safetensors", wrapped=False)
+    tree = read_checkpoint(path)
+    try:
+        arrays = state_dict_of(tree)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
+    return _examine(path, arrays, "torch", wrapped=isinstance(tree, dict) and "net" in tree)
+
+
+def identify(path: Path, content: Content, project: str | None = None) -> Recognised:
+    """Tells whose a checkpoint is.
+
+    Args:
+        path: Where it is; its name and its folder's count.
+        content: What it holds.
+        project: Whose it is, where that is known.
+
+    Raises:
+        UsageError: There is no such project.
+        UnsupportedError: It is none of the known ones, or it could be several.
+    """
+    if project is not None and project not in PROJECTS:
+        raise UsageError(f"there is no project {project!r}", f"one of {', '.join(PROJECTS)}")
+    name = _bida_match(path)
+    whose = project or content.project or _project_of_name(path, content, named=name is not None)
+    if whose == CADENE:
+        return Recognised(CADENE, content.detector, None, None, content.classes, content.format)
+    if (whose, content.detector) not in PROFILES:
+        raise UnsupportedError(
+            f"{path}: it holds the network {content.detector}, which {PROJECTS[whose].title} has "
+            "none of"
+        )
+    region: Region | None = Region.ENTIRE
+    database: str | None = PROJECTS[whose].database
+    if whose == "bida":
+        region, database = _bida_name(path, name, content) if name else (None, None)
+    elif project is None:
+        _check_suitable(path, whose, content, named=name is not None)
+    if whose == "deepfakebench" and "fwa" in path.stem.lower():
+        database = "ffpp-fwa"  # fakes blended from FaceForensics++'s genuine faces
+    return Recognised(whose, content.detector, region, database, content.classes, content.format)
+
+
+def region_of(name: str) -> Region:
+    """Returns the region of a name, in the paper's spelling or another usual one.
+
+    Raises:
+        UsageError: There is none; the hint names them.
+    """
+    lower = name.lower()
+    try:
+        return Region(REGION_ALIASES.get(lower, lower))
+    except ValueError as error:
+        raise UsageError(f"there is no region {name!r}", f"one of {', '.join(Region)}") from error
+
+
+def database_of(name: str) -> str:
+    """Returns our name of a database; of one that is not known here, the name itself.
+
+    Raises:
+        UsageError: It cannot be part of a file name.
+    """
+    known = DATABASES.get(_plain_label(name))
+    if known is None and not _LABEL.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a database's name", "letters, digits, - and _ are what names take"
+        )
+    return known or name
+
+
+def _is_keras(path: Path) -> bool:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(len(_HDF5))
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+    if head == _HDF5:
+        return True
+    if not head.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "config.json" in archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        return False  # whoever reads it says what is wrong
+
+
+def _examine(path: Path, arrays: Mapping[str, Tensor], form: str, *, wrapped: bool) -> Content:
+    names = {key.removeprefix("module."): key for key in arrays}
+    if "routing_stats.route_weights" in names:
+        routes = arrays[names["routing_stats.route_weights"]]
+        stored = any(name.startswith("vgg_ext.") for name in names)
+        project = "deepfakebench" if stored else ""
+        return Content(form, "capsule", arrays, len(routes) if routes.dim() else 0, project)
+    if "resnet.resnet.conv1.weight" in names:
+        return Content(form, "dsp-fwa", arrays, 2, "dsp-fwa" if wrapped else "")
+    prefix = xception_prefix(arrays)
+    if prefix is not None:
+        try:
+            classes = xception_classes(arrays, prefix)
+        except UnreadableError as error:
+            raise UnreadableError(f"{path}: {error}") from error
+        project = {"model.": "faceforensics", "backbone.": "deepfakebench"}.get(prefix, "")
+        if classes == IMAGENET_CLASSES:
+            project = CADENE
+        return Content(form, "xception", arrays, classes, project, prefix)
+    if "features.0.weight" in names:
+        raise UnsupportedError(f"{path}: a VGG by itself judges nothing", "pass it with --vgg")
+    raise UnsupportedError(
+        f"{path} holds none of the networks known here (its first array is "
+        f"{next(iter(arrays))[:80]!r})",
+        "Capsule, DSP-FWA and Xception are",
+    )
+
+
+def _bida_match(path: Path) -> re.Match[str] | None:
+    """Takes a name apart that is as BiDA's, with a database or a region that is known."""
+    name = _BIDA_NAME.fullmatch(path.stem)
+    if name is None:
+        return None
+    _, database, region = (part.lower() for part in name.groups())
+    known = _plain_label(database) in DATABASES or region in {*Region, *REGION_ALIASES}
+    return name if known else None
+
+
+def _plain_label(name: str) -> str:
+    return re.sub(r"[-_+ ]", "", name.lower())
+
+
+def _project_of_name(path: Path, content: Content, *, named: bool) -> str:
+    if named:
+        return "bida"
+    if content.detector == "capsule" and _CAPSULE_V2_NAME.fullmatch(path.stem):
+        return "capsule-v2"
+    if content.detector == "dsp-fwa" and _DSP_FWA_NAME.fullmatch(path.stem):
+        return "dsp-fwa"
+    able = [project for project, detector in PROFILES if detector == content.detector]
+    raise UnsupportedError(
+        f"{path}: neither content nor name say which program this {content.detector} network is of",
+        f"--project {' or '.join(able)}",
+    )
+
+
+def _bida_name(path: Path, name: re.Match[str], content: Content) -> tuple[Region, str]:
+    detector, database, region = name.groups()
+    if detector.lower() != content.detector:
+        raise UnsupportedError(f"{path}: it is named {detector} but holds {content.detector}")
+    try:
+        return region_of(region), database_of(database)
+    except UsageError as error:
+        raise UnsupportedError(f"{path}: {error.args[0]}", error.hint) from error
+
+
+def _check_suitable(path: Path, project: str, content: Content, *, named: bool) -> None:
+    """Refuses what is not what its kind usually is.
+
+    Raises:
+        UnsupportedError: It is such a file.
+    """
+    if named:
+        raise UnsupportedError(
+            f"{path}: it is named as BiDA's files but its arrays are {PROJECTS[project].title}'s",
+            f"--project {project} if the name is wrong",
+        )
+    if project == "capsule-v2" and path.parent.name in ("cgvsphoto", "replay_attack"):
+        raise UnsupportedError(f"{path}: its folder says that it is not about manipulated faces")
+    if project == "faceforensics" and path.stem.startswith("full_"):
+        raise UnsupportedError(
+            f"{path}: its name says that it was trained on whole frames, not on faces",
+            f"--project {project} if the name is wrong",
+        )
+    if content.detector == "xception" and content.classes != 2:
+        raise UnsupportedError(f"{path}: an Xception of {content.classes} classes, 2 are wanted")
