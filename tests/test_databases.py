@@ -19,8 +19,8 @@ from deepregions.data.databases import (
     Folder,
     assert_identity_disjoint,
 )
-from deepregions.data.splits import connected, identity_splits
 from deepregions.errors import UsageError
+from deepregions.people import connected, identity_splits
 
 PAIRS = {
     "train": [["000", "003"], ["010", "011"]],

@@ -23,9 +23,9 @@ from deepregions.fusion import (
     fuse_table,
     train_fusion,
 )
-from deepregions.fusion.folds import deal
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.validation import by_video, compare, out_of_fold
+from deepregions.people import deal_folds as deal
 from deepregions.types import Region
 
 SHAPE = (4, 3, 5)

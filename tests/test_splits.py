@@ -18,9 +18,9 @@ from deepregions.data.splits import (
     UNOFFICIAL,
     Splitting,
     divide,
-    people_splits,
 )
 from deepregions.errors import UsageError
+from deepregions.people import people_splits
 
 SCHEMES = st.one_of(
     st.just(Splitting("official")),

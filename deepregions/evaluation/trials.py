@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from deepregions.data.splits import connected
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.measures import Measure, Sample
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Numbers, ScoreTable, Strings, judged
+from deepregions.people import group_numbers
 from deepregions.roc import NAN, Bools, Floats, Ranking, equal_error_rate, tally
 
 
@@ -187,12 +187,9 @@ def groups_of(table: ScoreTable) -> Groups:
     """
     video = _codes(table.video)
     people = table.identities.tolist()
-    pairs = set(zip(video.tolist(), people, strict=True))
-    nodes = [(f"v{number}", *(f"p{name}" for name in names if name)) for number, names in pairs]
-    root = connected(nodes)
     count = int(video.max()) + 1 if len(video) else 0
-    of_video = _codes(np.array([root[f"v{number}"] for number in range(count)], dtype=np.object_))
-    return Groups(of_video[video], video, _people(pairs, count)[video])
+    pairs = set(zip(video.tolist(), people, strict=True))
+    return Groups(group_numbers(video.tolist(), people)[video], video, _people(pairs, count)[video])
 
 
 def _people(pairs: Iterable[tuple[int, tuple[str, ...]]], count: int) -> Numbers:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from deepregions.errors import UsageError
-from deepregions.fusion.folds import Bools, Strings, deal
 from deepregions.fusion.head import Batch, FusionHead, fit_head
 from deepregions.fusion.optimize import minimum
 from deepregions.fusion.rules import (
@@ -29,8 +28,11 @@ from deepregions.fusion.rules import (
     named,
 )
 from deepregions.fusion.score_table import ScoreTable, judged
+from deepregions.people import deal_folds
 from deepregions.types import REGIONS
 
+Strings = npt.NDArray[np.object_]
+Bools = npt.NDArray[np.bool_]
 Kind = Literal["mean", "max", "weighted", "logistic", "head"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -206,7 +208,7 @@ def _folds(video: Strings, fake: Bools, identities: Strings) -> npt.NDArray[np.i
     """Returns (n,) folds of faces, or None where there are too few videos."""
     _, first, unit = np.unique(video.astype(str), return_index=True, return_inverse=True)
     try:
-        return deal(fake[first], identities[first], _FOLDS).number[unit]
+        return deal_folds(fake[first], identities[first], _FOLDS).number[unit]
     except UsageError:
         return None
 

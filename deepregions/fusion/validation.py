@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from deepregions.fusion import calibration as calibrating
 from deepregions.fusion.calibration import Calibration, Development, calibrate, cross_calibrated
-from deepregions.fusion.folds import Folds, deal
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.rules import Fusion, MeanFusion
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.training import Kind, chosen_cells, fuse_table, train_fusion
+from deepregions.people import Folds, deal_folds
 from deepregions.roc import area_under_curve, cllr, equal_error_rate, tally
 
 Strings = npt.NDArray[np.object_]
@@ -147,7 +147,7 @@ def cross_validate(
     cells: dict[str, Any] = {"detectors": detectors, "regions": regions}
     train_fusion("mean", table, **cells)  # refuses what no kind can be trained on
     scored = by_video(table, fuse_table(MeanFusion(chosen_cells(table, **cells)), table)).known()
-    dealt = deal(scored.fake, scored.identities, folds)
+    dealt = deal_folds(scored.fake, scored.identities, folds)
     fused = out_of_fold(
         table, dealt, scored, lambda part: train_fusion(kind, part, **cells, **options)
     )

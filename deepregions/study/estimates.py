@@ -16,11 +16,11 @@ import torch
 import yaml
 
 import deepregions.detectors
-from deepregions.data.splits import FRACTIONS
 from deepregions.data.store import FaceStore
 from deepregions.devices import choose_device
 from deepregions.errors import StoreError, UsageError
 from deepregions.media import find_media, is_video
+from deepregions.people import FRACTIONS
 from deepregions.study.plan import DatabasePlan, DetectorPlan, Plan, Step
 
 _PREPARED_PER_SECOND = 25.0  # faces on two cores: see benchmarks/prepare.py

@@ -1,0 +1,274 @@
+"""Who belongs together: people connected through fakes of two, and parts that share nobody."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from deepregions.errors import UsageError
+
+Numbers = npt.NDArray[np.int64]
+
+FRACTIONS: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
+
+_LEAST_PEOPLE = 10  # fewer that hang together are never parted: too many fakes would be lost
+_MOST_SWAPS = 400  # and people, in the search for a division that loses few fakes
+_MOST_PEOPLE = 2000
+_SPLITTINGS = ("people", "target", "video")
+
+
+def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Returns who hangs together with whom, when the members of a group must not be parted.
+
+    Args:
+        groups: The identities of each clip: one, or two of a fake that shows two people's traits.
+
+    Returns:
+        For each identity the alphabetically first one of its connected component, which does not
+        depend on the order of the groups.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]  # halve the path
+            name = parent[name]
+        return name
+
+    for group in groups:
+        for name in group:
+            low, high = sorted((root(group[0]), root(name)))
+            parent[high] = low
+    return {name: root(name) for name in parent}
+
+
+def group_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Numbers:
+    """Numbers groups that share no person, directly or through others.
+
+    Args:
+        videos: The number of a video, from 0; repeated where people are told per face.
+        people: Who is in it. A video of nobody known is a group by itself.
+
+    Returns:
+        (V,) the group of each video, from 0 in the order of the videos.
+    """
+    pairs = dict.fromkeys(zip(videos, map(tuple, people), strict=True))
+    root = connected(
+        [(f"v{video}", *(f"p{name}" for name in names if name)) for video, names in pairs]
+    )
+    count = max((video for video, _ in pairs), default=-1) + 1
+    number: dict[str, int] = {}
+    groups = [number.setdefault(root[f"v{video}"], len(number)) for video in range(count)]
+    return np.array(groups, dtype=np.int64)
+
+
+def identity_splits(
+    clips: Sequence[tuple[Sequence[str], int]],
+    fractions: Mapping[str, float] = FRACTIONS,
+    seed: int = 0,
+) -> list[str]:
+    """Splits clips at about the given fractions so that no identity is in two splits.
+
+    Connected identities stay together. Components of genuine clips, of fakes, and of both are
+    dealt out apart, so that each split has its share of each class; largest first, each to the
+    split that is furthest below its share, those of one size in the order of a seeded hash of
+    their first identity. The result depends on the set of clips only, never on their order. While
+    there are components enough, no split is left empty; too few fill the splits in their order.
+
+    Args:
+        clips: The identities (at least one) and the label of each clip.
+        fractions: The share of each split; the order is the order in which few components fill.
+        seed: Another seed gives another split.
+
+    Returns:
+        The split of each clip.
+    """
+    component = connected(identities for identities, _ in clips)
+    roots = [component[identities[0]] for identities, _ in clips]
+    sizes = Counter(roots)
+    labels: dict[str, set[int]] = {name: set() for name in sizes}
+    for name, (_, label) in zip(roots, clips, strict=True):
+        labels[name].add(label)
+    strata: dict[tuple[int, ...], list[str]] = {}
+    for name in sizes:
+        strata.setdefault(tuple(sorted(labels[name])), []).append(name)
+    split: dict[str, str] = {}
+    for names in strata.values():
+        names.sort(key=lambda name: (-sizes[name], _hash(seed, name)))
+        split |= _deal({name: sizes[name] for name in names}, fractions)
+    return [split[name] for name in roots]
+
+
+def people_splits(
+    clips: Sequence[tuple[Sequence[str], int]],
+    fractions: Mapping[str, float] = FRACTIONS,
+    seed: int = 0,
+) -> dict[str, str]:
+    """Divides people so that few clips have people on two sides: none where that is possible.
+
+    As :func:`identity_splits`, but people of whom almost everybody hangs together with everybody
+    (each in fakes with others, as in Celeb-DF) are parted: first so that each side has its share,
+    then by swaps of two people as long as a swap loses fewer clips.
+
+    Args:
+        clips: As for :func:`identity_splits`.
+        fractions: As there.
+        seed: As there.
+
+    Returns:
+        The split of each person. Clips whose people are in different ones belong to neither.
+    """
+    groups = [tuple(dict.fromkeys(identities)) for identities, _ in clips]
+    component = connected(groups)
+    sizes = Counter(component[group[0]] for group in groups)
+    largest = max(fractions.values())
+    parted = {
+        name
+        for name, size in sizes.items()
+        if size > (largest + (1 - largest) / 2) * len(groups)
+        and sum(other == name for other in component.values()) >= _LEAST_PEOPLE
+    }
+    if not parted:
+        splits = identity_splits(clips, fractions, seed)
+        return {n: split for group, split in zip(groups, splits, strict=True) for n in group}
+    unit = {name: name if root in parted else root for name, root in component.items()}
+    side = _parted([tuple({unit[name]: 0 for name in group}) for group in groups], fractions, seed)
+    return {name: side[unit[name]] for name in component}
+
+
+def _parted(
+    groups: Sequence[Sequence[str]], fractions: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """Divides units by their clips, then swaps them (Kernighan and Lin 1970) to lose fewer."""
+    weight: Counter[str] = Counter()
+    for group in groups:
+        for name in group:
+            weight[name] += 1
+    # Heavy ones first, as light ones even the shares out; those about as heavy by seeded hash.
+    order = sorted(weight, key=lambda name: (-weight[name].bit_length(), _hash(seed, name)))
+    dealt = _deal({name: weight[name] for name in order}, fractions)
+    names, splits = sorted(weight), list(fractions)
+    if len(names) > _MOST_PEOPLE:
+        return dealt
+    place = {name: number for number, name in enumerate(names)}
+    common = np.zeros((len(names), len(names)))
+    for group in groups:
+        for one in group:
+            for other in group:
+                common[place[one], place[other]] += one != other
+    side = np.array([splits.index(dealt[name]) for name in names])
+    weights = np.array([weight[name] for name in names], dtype=np.float64)
+    for _ in range(_MOST_SWAPS):
+        swap = _best_swap(common, side, weights, len(splits))
+        if swap is None:
+            break
+        side[list(swap)] = side[list(swap)[::-1]]
+    return {name: splits[number] for name, number in zip(names, side, strict=True)}
+
+
+def _best_swap(
+    common: npt.NDArray[np.float64],
+    side: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    count: int,
+) -> tuple[int, int] | None:
+    """Returns the two whose swap saves the most clips; their weights must be alike."""
+    inside = common @ np.eye(count)[side]  # of each person, the clips with each side
+    gain = inside[:, side] - inside[np.arange(len(side)), side][:, None]  # if one went over
+    gain = gain + gain.T - 2 * common
+    alike = np.abs(weights[:, None] - weights) <= 0.5 * np.minimum(weights[:, None], weights)
+    gain[(side[:, None] == side) | ~alike] = 0
+    best = int(gain.argmax())
+    return None if gain.flat[best] <= 0 else divmod(best, len(side))
+
+
+def _deal(sizes: Mapping[str, int], fractions: Mapping[str, float]) -> dict[str, str]:
+    total = sum(sizes.values())
+    room = {split: fraction * total for split, fraction in fractions.items()}
+    empty = list(fractions)
+    dealt: dict[str, str] = {}
+    for name, size in sizes.items():
+        must_fill = len(sizes) - len(dealt) <= len(empty)
+        split = empty[0] if must_fill else max(room, key=lambda split: room[split])
+        dealt[name] = split
+        room[split] -= size
+        if split in empty:
+            empty.remove(split)
+    return dealt
+
+
+def _hash(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Videos dealt into parts that are tested in turn.
+
+    Attributes:
+        number: (V,) the fold of each video.
+        by: What is never parted: ``"people"`` (all that hang together through fakes of two),
+            ``"target"`` (the first person of each video) where everybody hangs together, or
+            ``"video"`` where nobody is known.
+    """
+
+    number: Numbers
+    by: str
+
+
+def deal_folds(
+    fake: npt.NDArray[np.bool_], identities: npt.NDArray[np.object_], count: int = 5
+) -> Folds:
+    """Deals videos into folds with about the same share of each class, people kept together.
+
+    Args:
+        fake: (V,) which videos are fake.
+        identities: (V,) tuples of who is in each; of a fake the target, then the source.
+        count: How many folds at most.
+
+    Raises:
+        UsageError: There are fewer than two videos of a class, or fewer than two folds are asked
+            for.
+    """
+    genuine, fakes = int((~fake).sum()), int(fake.sum())
+    if count < 2:
+        raise UsageError(f"{count} folds are too few to cross-validate", "2 or more")
+    if min(genuine, fakes) < 2:
+        raise UsageError(
+            f"the development part has {genuine} genuine and {fakes} fake videos with a score",
+            "at least two of each are needed to cross-validate; many more to learn from",
+        )
+    for by in _SPLITTINGS:
+        number = _dealt(_kept_together(identities, by), fake, count)
+        if number is not None:
+            return Folds(number, by)
+    raise AssertionError("two videos of each class can always be parted")
+
+
+def _kept_together(identities: npt.NDArray[np.object_], by: str) -> Numbers:
+    """Returns (V,) numbers, equal for videos that may not be parted."""
+    most = {"people": None, "target": 1, "video": 0}[by]
+    return group_numbers(range(len(identities)), [tuple(names)[:most] for names in identities])
+
+
+def _dealt(group: Numbers, fake: npt.NDArray[np.bool_], count: int) -> Numbers | None:
+    """Returns (V,) folds; None where the rest of a fold would lack a class."""
+    classes = (~fake, fake)
+    size = np.stack([np.bincount(group, which) for which in classes], 1)
+    total = size.sum(0)
+    count = min(count, *(int(each) for each in (size > 0).sum(0)))
+    if count < 2:
+        return None
+    filled = np.zeros((count, 2))
+    fold = np.zeros(len(size), dtype=np.int64)
+    for each in np.argsort(-(size / total).sum(1), kind="stable"):
+        after = (filled + size[each]) / total
+        growth = (after**2 - (filled / total) ** 2).sum(1)
+        fold[each] = int(growth.argmin())
+        filled[fold[each]] += size[each]
+    return fold[group] if bool((filled < total).all()) else None
