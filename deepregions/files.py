@@ -1,56 +1,124 @@
-"""Files and folders that appear whole or not at all, their names, and their digests."""
+"""Files and folders that appear whole or not at all; output folders with one writer; digests.
+
+A writer holds a lock on the hidden partial file or folder that it fills (``.NAME.xxxxxxxx.part``),
+so what a killed run has left is told from what another process is writing, and is cleared away by
+the next run that writes there.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
+import itertools
+import json
 import os
 import re
 import shutil
-import tempfile
+import socket
+import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deepregions.errors import UsageError
+
+if sys.platform != "win32":
+    import fcntl
+
 _LONGEST = 120  # bytes of a name: room for endings, and for the hidden name of a partial file
+_PARTIAL = re.compile(r"\..*\.[0-9a-f]{8}[0-9-]*\.part", re.DOTALL)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what names no path
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a path to write to; on success it becomes ``path``, on any error it is removed.
 
+    Over a symbolic link, the file that it leads to is replaced. What is no regular file, such as
+    ``/dev/null``, is yielded itself.
+
     Raises:
-        OSError: The folder cannot be made or written.
+        OSError: The folder cannot be made or written, or the disk is full; it names the path.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
+    with _partial(path, path.parent, folder=False) as partial:
         yield partial
-        partial.chmod(0o666 & ~_umask())  # mkstemp makes private files
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder to fill; on success it replaces ``path``, on any error it is removed.
 
+    On Linux the old and the new folder change places in one step; elsewhere the old one is put
+    aside first, and the next writer brings it back if this one was killed in between. Over a
+    symbolic link, the folder that it leads to is replaced. A mount point cannot be replaced: what
+    is in it is put aside, the new files are moved in, and hidden files stay.
+
     Raises:
-        OSError: The parent cannot be made or written.
+        OSError: The parent cannot be made or written, or the disk is full; it names the path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
-    try:
+    path = Path(os.path.realpath(path))
+    in_place = path.is_dir() and (_is_mount(path) or not os.access(path.parent, os.W_OK))
+    home = path if in_place else path.parent
+    home.mkdir(parents=True, exist_ok=True)
+    aside = _hidden(path, home, ".old")
+    if in_place:
+        _roll_back(path, aside)
+    elif aside.is_dir():
+        _remove(aside) if path.exists() else aside.rename(path)
+    with _partial(path, home, folder=True) as partial:
         yield partial
-        partial.chmod(0o777 & ~_umask())
-        if path.exists():
-            shutil.rmtree(path)
-        partial.replace(path)
+        (_move_in if in_place else _swap)(partial, path, aside)
+
+
+@contextmanager
+def lock_folder(path: Path | None, command: str) -> Iterator[None]:
+    """Makes this process the only one that writes to an output folder.
+
+    What a killed run has left half written in the folder, or one level below, is cleared away. The
+    lock is a hidden file beside the folder (inside, where that is a mount point).
+
+    Args:
+        path: The folder, which need not be there yet; with None nothing is locked.
+        command: What a second writer is told is at work here, such as ``detect``.
+
+    Raises:
+        UsageError: Another process has it; the message says which.
+        OSError: The lock cannot be written.
+    """
+    if path is None or sys.platform == "win32":
+        yield
+        return
+    path = Path(os.path.realpath(path))
+    inside = path.is_dir() and (_is_mount(path) or not os.access(path.parent, os.W_OK))
+    lock = _hidden(path, path if inside else path.parent, ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _hold(lock, path)
+    try:
+        about = {"command": command, "pid": os.getpid(), "host": socket.gethostname()}
+        os.truncate(descriptor, 0)
+        os.write(descriptor, json.dumps(about).encode())
+        for left in (*path.glob(".*.part"), *path.glob("*/.*.part")):
+            if _PARTIAL.fullmatch(left.name):
+                _remove(left)
+        yield
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if _same(lock, descriptor):
+            _remove(lock)
+        os.close(descriptor)
+
+
+def is_empty(path: Path) -> bool:
+    """Returns whether a folder holds nothing but hidden files, such as those of this module."""
+    return not _visible(path)
 
 
 def sha256(path: Path) -> str:
@@ -59,14 +127,185 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _prefix(path: Path) -> str:
-    return f".{path.name[:32]}."  # names have 255 bytes at most, and this one gets longer
+@contextmanager
+def _partial(path: Path, home: Path, *, folder: bool) -> Iterator[Path]:
+    """Yields an empty hidden file or folder of this process alone, and removes it if it is left."""
+    partial, descriptor = _claim(path, home, folder=folder)
+    try:
+        yield partial
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = str(path)
+        elif error.filename is not None:  # the reader does not know the hidden name
+            error.filename = str(error.filename).replace(str(partial), str(path))
+        raise
+    finally:
+        _remove(partial)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int | None]:
+    """Makes the partial file or folder of a path, or takes over what a killed run has left."""
+    for number in itertools.count():
+        partial = _hidden(path, home, f"-{number}.part" if number else ".part")
+        try:
+            if folder:
+                partial.mkdir()  # modes are as the umask says
+            else:
+                os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            created = True
+        except FileExistsError:
+            created = False
+        if sys.platform == "win32":
+            if created:
+                return partial, None
+            continue
+        try:
+            flags = (os.O_RDONLY | os.O_DIRECTORY) if folder else os.O_RDWR
+            descriptor = os.open(partial, flags | os.O_NOFOLLOW)
+        except OSError:  # another user's, or just gone
+            continue
+        locked = _try_lock(descriptor)
+        if (locked or (created and locked is None)) and _same(partial, descriptor):
+            if folder:
+                for each in partial.iterdir():
+                    _remove(each)
+            else:
+                os.truncate(descriptor, 0)
+            return partial, descriptor
+        os.close(descriptor)
+    raise AssertionError
+
+
+def _hold(lock: Path, path: Path) -> int:
+    """Opens and locks the lock of a folder."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        if _try_lock(descriptor) is False:
+            os.close(descriptor)
+            raise UsageError(
+                f"{path} is being written by {_holder(lock)}",
+                "wait until it has finished, or name another folder",
+            )
+        if _same(lock, descriptor):
+            return descriptor
+        os.close(descriptor)  # its holder has just removed it
+
+
+def _try_lock(descriptor: int) -> bool | None:
+    """Locks an open file; returns False if another process has, None where there are no locks."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # some network file systems
+            return None
+        return True
+    return None
+
+
+def _same(path: Path, descriptor: int) -> bool:
+    """Returns whether an open file is still the one at its path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _holder(lock: Path) -> str:
+    """Returns who has written a lock, as far as it says."""
+    try:
+        about = json.loads(lock.read_text("utf-8"))
+        return "{command} (process {pid} on {host})".format_map(about)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _hidden(path: Path, home: Path, ending: str) -> Path:
+    """Returns the hidden name of something that stands for a path; never longer than the path's."""
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    return home / f".{path.name[:32]}.{digest}{ending}"
+
+
+def _is_mount(path: Path) -> bool:
+    """Returns whether a folder is a mount point, by whatever it is mounted."""
+    if path.is_mount():
+        return True
+    try:  # a folder bound to another one on the same disk
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", errors="surrogateescape")
+    except OSError:
+        return False
+    name = str(path).replace("\\", r"\134").replace(" ", r"\040")
+    return any(line.split(" ")[4:5] == [name] for line in mounts.splitlines())
+
+
+def _swap(new: Path, path: Path, aside: Path) -> None:
+    """Puts a folder in another one's place."""
+    try:
+        os.rename(new, path)  # noqa: PTH104  # nothing is there, or an empty folder
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    else:
+        return
+    if _exchange(new, path):
+        return  # what is now at ``new`` is removed as any partial folder
+    path.rename(aside)
+    try:
+        new.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    _remove(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two folders change places in one step; returns False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    done: int = rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE)
+    return done == 0
+
+
+def _move_in(new: Path, path: Path, aside: Path) -> None:
+    """Fills a folder that cannot be replaced, once what it held is put aside."""
+    aside.mkdir()
+    try:
+        for each in _visible(path):
+            each.rename(aside / each.name)
+        for each in sorted(new.iterdir()):
+            each.rename(path / each.name)
+    except OSError:
+        _roll_back(path, aside)
+        raise
+    aside.rename(new)  # which is empty: from here on the old is rubbish, nothing to bring back
+
+
+def _roll_back(path: Path, aside: Path) -> None:
+    """Brings back what was put aside when moving in was cut off."""
+    if not aside.is_dir():
+        return
+    for each in sorted(aside.iterdir()):
+        _remove(path / each.name)
+        each.rename(path / each.name)
+    aside.rmdir()
+
+
+def _visible(path: Path) -> list[Path]:
+    return sorted(each for each in path.iterdir() if not each.name.startswith("."))
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or folder, as far as it can be."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 class Names:
