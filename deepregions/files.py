@@ -195,15 +195,15 @@ def _hold(lock: Path, path: Path) -> int:
 
 def _try_lock(descriptor: int) -> bool | None:
     """Locks an open file; returns False if another process has, None where there are no locks."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # some network file systems
-            return None
-        return True
-    return None
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems
+        return None
+    return True
 
 
 def _same(path: Path, descriptor: int) -> bool:
