@@ -30,8 +30,8 @@ from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle
 from deepregions.weights.convert import importing
 from deepregions.weights.convert.importing import Backbone, Importer, import_file, save_imported
-from deepregions.weights.convert.pickles import read_state_dict
 from deepregions.weights.convert.recognise import Content, identify, recognise
+from deepregions.weights.convert.safe_pickle import read_state_dict
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ from deepregions.files import atomic_file, sha256
 from deepregions.system import TrainedNetwork
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.convert.keras import convert_keras
-from deepregions.weights.convert.pickles import read_state_dict
 from deepregions.weights.convert.profiles import CADENE as CADENE_PROJECT
 from deepregions.weights.convert.profiles import PROFILES, PROJECTS
 from deepregions.weights.convert.recognise import (
@@ -35,6 +34,7 @@ from deepregions.weights.convert.recognise import (
     identify,
     region_of,
 )
+from deepregions.weights.convert.safe_pickle import read_state_dict
 from deepregions.weights.convert.state_dicts import (
     capsule_state_dict,
     dsp_fwa_state_dict,

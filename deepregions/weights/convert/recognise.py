@@ -16,8 +16,8 @@ from torch import Tensor
 
 from deepregions.errors import UnreadableError, UnsupportedError, UsageError
 from deepregions.types import Region
-from deepregions.weights.convert.pickles import read_checkpoint, read_safetensors, state_dict_of
 from deepregions.weights.convert.profiles import DATABASES, PROFILES, PROJECTS, REGION_ALIASES
+from deepregions.weights.convert.safe_pickle import read_checkpoint, read_safetensors, state_dict_of
 from deepregions.weights.convert.xception_maps import xception_classes, xception_prefix
 
 CADENE = "cadene"

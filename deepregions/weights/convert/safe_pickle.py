@@ -1,0 +1,376 @@
+"""Checkpoints from strangers: tensors and plain containers, and never any code.
+
+``torch.load(weights_only=True)`` reads them. Whole pickled networks name classes, which it
+refuses: known names get inert stand-ins (:class:`StandIn`), whatever else a file names stays
+refused, and nothing of a file is looked up, imported or run.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+import struct
+import warnings
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from deepregions.errors import UnreadableError, UsageError, printable
+
+MAX_ENTRIES = 100_000
+MAX_INSTRUCTIONS = 5_000_000
+MAX_ARRAYS = 20_000
+MAX_DEPTH = 64
+MAX_DIMENSIONS = 8
+_ZIP = b"PK\x03\x04"
+_HEADER_PICKLES = 3  # before the tree, in the format before torch 1.6
+_WRAPPERS = ("net", "state_dict", "model_state_dict", "model", "params")
+
+# Classes of known networks, whose attributes are kept.
+_NETWORKS = re.compile(
+    r"(torch\.nn\.(modules|parallel)\.\w+|torchvision\.models\.(resnet|vgg)"
+    r"|pretrainedmodels\.models\.xception|network\.(models|xception)"
+    r"|(src\.Capsule\.)?model_big|(src\.DSP\.)?classifier"
+    r"|py_utils\.DL\.pytorch_utils\.models\.classifier"
+    r"|(training\.)?networks\.(xception|base_backbone)"
+    r"|(training\.)?detectors\.(base|xception|fwa|capsule_net)_detector)\.[A-Za-z_]\w*",
+    re.ASCII,
+)
+# What checkpoints hold beside arrays (options, best scores), of which nothing is kept.
+_IGNORED = re.compile(
+    r"torch\.nn\.backends\.thnn\._get_thnn_function_backend"  # in all modules until torch 1.3
+    r"|argparse\.Namespace|pathlib\.\w*Path|numpy\.(dtype|ndarray)"
+    r"|numpy\._?core\.multiarray\.(scalar|_reconstruct)"
+)
+_CLASS_OF = "deepregions.class_of"
+_BROKEN = (  # what torch raises for files that are broken, or that it does not read
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    ImportError,
+    SyntaxError,
+    struct.error,
+)
+
+
+class StandIn:
+    """Stands for an object of a known class, and keeps what the file says of it.
+
+    Attributes:
+        state: Its attributes.
+    """
+
+    __slots__ = ("state",)
+    state: dict[Any, Any]
+
+    def __new__(cls, *arguments: Any) -> StandIn:  # noqa: D102
+        if arguments and not issubclass(cls, Ignored):
+            raise TypeError(f"calling {cls.__module__}.{cls.__qualname__} is refused")
+        made = super().__new__(cls)
+        made.state = {}
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        if type(state) is not dict:
+            raise TypeError(f"setting the state of {name_of(self)} is refused")
+        self.state.update(state)
+
+
+class Ignored(StandIn):
+    """Stands for an object of which nothing is kept."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def name_of(thing: StandIn) -> str:
+    """Returns the full name of the class that an object has in its file."""
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Returns the arrays of a safetensors file or of any torch checkpoint, by name, on the CPU.
+
+    Args:
+        path: The file. Its content says what it is, not its name.
+
+    Raises:
+        UsageError: There is no such file.
+        UnreadableError: It is broken, is neither, holds no arrays, or asks for code to be run.
+    """
+    arrays = read_safetensors(path)
+    if arrays is not None:
+        return arrays
+    tree = read_checkpoint(path)
+    try:
+        return state_dict_of(tree)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor] | None:
+    """Returns the arrays of a safetensors file, or None if it is no such file.
+
+    Raises:
+        UsageError: There is no such file.
+        UnreadableError: It is broken, or holds no arrays.
+    """
+    with _opened(path) as stream:
+        head = stream.read(9)
+    if len(head) < 9 or head[8:] != b"{":
+        return None
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UnreadableError(f"{path} cannot be read as safetensors: {reason}") from error
+    if not arrays:
+        raise UnreadableError(f"{path} holds no arrays")
+    return arrays
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Returns what a torch checkpoint holds: tensors on the CPU in plain containers.
+
+    Args:
+        path: A file of ``torch.save``, of today's format or of the one before torch 1.6.
+
+    Returns:
+        Its content; an object of a known network's class is a :class:`StandIn`.
+
+    Raises:
+        UsageError: There is no such file.
+        UnreadableError: It is broken, is no such file, or names classes or functions other than
+            the known ones; the message has the name.
+    """
+    try:
+        with _opened(path) as stream:
+            zipped = stream.read(4) == _ZIP
+        if zipped:
+            return _load(path, _names(_pickle_of_zip(path)))
+        names, whole = _without_sources(path.read_bytes())
+        return _load(io.BytesIO(whole), names)
+    except UnreadableError as error:
+        raise UnreadableError(
+            f"{path} cannot be read as a torch checkpoint: {error.args[0]}",
+            "nothing of it was run",
+        ) from error
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def state_dict_of(tree: Any) -> dict[str, Tensor]:
+    """Returns the arrays of a checkpoint: a state dict, one with other facts, or a network.
+
+    Args:
+        tree: What :func:`read_checkpoint` returns.
+
+    Raises:
+        UnreadableError: It holds no arrays by name.
+    """
+    arrays: dict[str, Tensor] = {}
+    if isinstance(tree, StandIn):
+        arrays = dict(_flattened(tree))
+    elif isinstance(tree, Mapping):
+        arrays = {k: v for k, v in tree.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        if len(arrays) < len(tree):
+            for key in _WRAPPERS:
+                if isinstance(tree.get(key), Mapping | StandIn):
+                    return state_dict_of(tree[key])
+            arrays = {}
+    if not arrays:
+        raise UnreadableError("it holds no arrays by name", "a state dict or a network is wanted")
+    for key, value in arrays.items():
+        _check_plain(key, value)
+    return {key: value.detach() for key, value in arrays.items()}
+
+
+def _flattened(network: StandIn) -> Iterator[tuple[str, Tensor]]:
+    """Yields what the state dict of a pickled network would hold."""
+    waiting = [("", network, 0)]
+    seen = 0
+    while waiting:
+        prefix, module, depth = waiting.pop()
+        seen += 1
+        if depth > MAX_DEPTH or seen > MAX_ARRAYS:
+            raise UnreadableError("a network that contains itself, or is far too large")
+        hidden = module.state.get("_non_persistent_buffers_set", ())
+        for kind in ("_parameters", "_buffers", "_modules"):
+            members = module.state.get(kind, {})
+            if not isinstance(members, dict):
+                raise UnreadableError(f"{name_of(module)}: its {kind} are no dict")
+            for name, value in members.items():
+                if isinstance(value, StandIn):
+                    waiting.append((f"{prefix}{name}.", value, depth + 1))
+                elif isinstance(value, Tensor) and not (kind == "_buffers" and name in hidden):
+                    yield f"{prefix}{name}", value
+
+
+def _check_plain(name: str, value: Tensor) -> None:
+    """Checks that an array is an ordinary one, of no more numbers than are stored."""
+    if (
+        value.layout != torch.strided
+        or value.is_quantized
+        or value.device.type != "cpu"
+        or value.dim() > MAX_DIMENSIONS
+    ):
+        raise UnreadableError(f"the array {name} is not a plain one")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise UnreadableError(f"the array {name} has more numbers than are stored")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _load(file: Path | IO[bytes], names: set[str]) -> Any:
+    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_class_of, _CLASS_OF)]
+    for name in names:
+        kind = StandIn if _NETWORKS.fullmatch(name) else Ignored
+        if kind is StandIn or _IGNORED.fullmatch(name):
+            module, _, own = name.rpartition(".")
+            allowed.append((type(own, (kind,), {"__slots__": (), "__module__": module}), name))
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+            warnings.simplefilter("ignore")  # old formats, which are why one imports
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except _BROKEN as error:
+        raise UnreadableError(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Says in one line why torch does not read a file."""
+    text = str(error)
+    if name := re.search(r"GLOBAL (\S+)", text):
+        return f"the pickle asks for {name[1][:200]!r}, which is refused"
+    if code := re.search(r"Unsupported operand (\d+)", text):
+        names = [each.name for each in pickletools.opcodes if ord(each.code) == int(code[1])]
+        return f"the pickle instruction {names[0]} is refused" if names else "it is no pickle"
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    # torch's own first line says no more than that it refuses.
+    reason = text.rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+    return f"a broken pickle: {printable(reason[:300]) or type(error).__name__}"
+
+
+def _class_of(kind: str, cls: type, *_: object) -> type:
+    """Returns a class that a file names together with its source text, which is not looked at."""
+    if kind != "module" or not (isinstance(cls, type) and issubclass(cls, StandIn)):
+        raise TypeError("something that is no storage")
+    return cls
+
+
+def _pickle_of_zip(path: Path) -> bytes:
+    """Returns the pickle in an archive, checked to be as torch writes it.
+
+    All parts are stored, and no larger than the file: torch itself would unpack a compressed one,
+    however much comes out.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if len(entries) > MAX_ENTRIES:
+                raise UnreadableError(f"an archive of {len(entries)} parts")
+            for entry in entries:
+                stored = entry.compress_type == zipfile.ZIP_STORED
+                if not stored or entry.file_size != entry.compress_size:
+                    raise UnreadableError(
+                        f"its part {entry.filename!r} is compressed, as torch never does"
+                    )
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:
+                raise UnreadableError("an archive that claims to hold more than the file's size")
+            if len({entry.filename for entry in entries}) != len(entries):
+                raise UnreadableError("an archive with two parts of the same name")
+            for entry in entries:
+                if entry.filename.split("/")[1:] == ["data.pkl"]:
+                    return archive.read(entry)
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
+        raise UnreadableError(f"a broken archive: {error}") from error
+    raise UnreadableError("an archive without a data.pkl is not torch's")
+
+
+def _names(data: bytes) -> set[str]:
+    """Returns the classes and functions that a pickle names."""
+    names = set()
+    try:
+        for opcode, argument, _ in _instructions(io.BytesIO(data)):
+            if opcode == "GLOBAL":
+                names.add(str(argument).replace(" ", "."))
+    except ValueError:
+        pass  # it is broken, which torch finds too
+    return names
+
+
+def _without_sources(data: bytes) -> tuple[set[str], bytes]:
+    """Respells a file of the format before torch 1.6 so that ``weights_only`` takes it.
+
+    There a network's class is a persistent id, ``("module", class, file name, source text)``: it
+    becomes a call of :func:`_class_of`. Long texts of Python 2 become texts of Python 3.
+
+    Returns:
+        The names in it, and the file.
+    """
+    names = set()
+    edits: list[tuple[int, int, bytes]] = []  # place, bytes taken away, bytes put in their stead
+    stream = io.BytesIO(data)
+    module, _, function = _CLASS_OF.rpartition(".")
+    call = pickle.GLOBAL + f"{module}\n{function}\n".encode()
+    try:
+        for _ in range(_HEADER_PICKLES + 1):
+            operands: deque[tuple[str, int]] = deque([("", 0)] * 6, maxlen=6)
+            for opcode, argument, place in _instructions(stream):
+                if opcode == "GLOBAL":
+                    names.add(str(argument).replace(" ", "."))
+                elif opcode == "BINSTRING":
+                    edits.append((place, 1, pickle.BINUNICODE))
+                elif opcode == "BINPERSID" and operands[0][0] == "MARK":  # a tuple of four
+                    edits += [(operands[0][1], 0, call), (place, 1, pickle.REDUCE)]
+                if "PUT" not in opcode:
+                    operands.append((opcode, place))
+    except ValueError:
+        pass
+    pieces = []
+    done = 0
+    for place, length, instead in sorted(edits):
+        pieces += [data[done:place], instead]
+        done = place + length
+    return names, b"".join([*pieces, data[done:]])
+
+
+def _instructions(stream: IO[bytes]) -> Iterator[tuple[str, Any, int]]:
+    """Yields name, argument and place of a pickle's instructions, and runs none.
+
+    Raises:
+        UnreadableError: There are too many.
+        ValueError: It is broken.
+    """
+    for count, (opcode, argument, place) in enumerate(pickletools.genops(stream)):
+        if count > MAX_INSTRUCTIONS:
+            raise UnreadableError(
+                f"a pickle of more than {MAX_INSTRUCTIONS} instructions is refused"
+            )
+        yield opcode.name, argument, place or 0
