@@ -23,7 +23,7 @@ from deepregions.errors import UnreadableError, UsageError
 from deepregions.files import atomic_file
 from deepregions.types import FAKE, Region, Status
 
-SCHEMA = "deepregions.fusion.score_table"
+SCHEMA = "deepregions.scores"
 VERSION = 1
 
 Strings = npt.NDArray[np.object_]

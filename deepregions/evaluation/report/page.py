@@ -160,7 +160,7 @@ def render_evaluation_page(page: Page) -> str:
         for number, section in enumerate(page.sections, 1)
         for place, figure in enumerate(section.figures, 1)
     }
-    template = pages.environment("deepregions.evaluation").get_template("evaluation.html.j2")
+    template = pages.environment("deepregions.evaluation.report").get_template("evaluation.html.j2")
     return template.render(
         page=page,
         drawings=drawings,
