@@ -123,12 +123,8 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     table().write(tmp_path / "s.parquet")
     old = pq.read_table(tmp_path / "s.parquet")
-    changed = old.schema.metadata[b"deepregions.scores"].replace(
-        b'"version": 1', b'"version": 2'
-    )
-    pq.write_table(
-        old.replace_schema_metadata({"deepregions.fusion.score_table": changed}), tmp_path / "t"
-    )
+    changed = old.schema.metadata[b"deepregions.scores"].replace(b'"version": 1', b'"version": 2')
+    pq.write_table(old.replace_schema_metadata({"deepregions.scores": changed}), tmp_path / "t")
     with pytest.raises(UnreadableError, match="version"):
         ScoreTable.read(tmp_path / "t")
 
