@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from deepregions.commands.cli import run
+from deepregions.commands import cli
 
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(cli.main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -67,13 +67,18 @@ def test_every_command_explains_itself(command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["detct"], "invalid choice: 'detct'"),
-        (["detect", ".", "--frames", "2"], "no networks to score with.*--models"),
-        (["detect", "x.jpg", "--bundle", "b"], "x.jpg: no such file"),
-        (["detect", ".", "--bundle", "b", "--segmented"], "--segmented needs to know the region"),
-        (["detect", ".", "--bundle", "b", "--frames", "0"], "--frames is 0"),
-        (["detect", ".", "--bundle", "b", "--frames", "many"], "frames"),
-        (["detect", ".", "--bundle", "b", "--segmented", "--region", "ear"], "entire, eyes, nose"),
+        (["detct"], "did you mean detect"),
+        (["detect", ".", "--frames", "2"], "no networks to score with.*--bundle"),
+        (["detect", "x.jpg"], "x.jpg: no such file"),
+        (["detect", "-"], "standard input"),
+        (["detect", "https://x.org/a.jpg"], "https://x.org/a.jpg: web addresses"),
+        (["detect", "*.jpeg"], "no file matches"),
+        (["detect", ".", "--bundle", "b"], "b: no such bundle"),
+        (["bundle", "pull"], "there is no command 'pull'"),
+        (["detect", ".", "--segmented"], "--segmented needs to know the region"),
+        (["detect", ".", "--frames", "0"], "--frames is 0"),
+        (["detect", ".", "--frames", "many"], "frames"),
+        (["detect", ".", "--segmented", "--region", "ear"], "entire, eyes, nose"),
         (["segment", "x.jpg", "--out", "o"], "x.jpg: no such file"),
         (["prepare", "--database", "ffpp", "--out", "o"], "needs --root"),
         (["prepare", "--database", "ffpp", "--out", "o", "--root", "nowhere"], "is not a folder"),
@@ -276,3 +281,37 @@ def test_segment_says_where_there_is_no_face(
     assert run(["segment", str(path), *options]) == 5
     assert "no face was found" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_does_not_swallow_the_inputs(
+    portrait: Path, bundles: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several bundles or a folder of them, before or after the inputs."""
+    folder = str(Path(bundles[0]).parent)
+    options = ["--landmarks", "dlib-hog", "--json"]
+    for words in (
+        ["--bundle", *bundles, str(portrait), *options],
+        ["--bundle", folder, str(portrait), *options],
+        [*options, f"--bundle={folder}", str(portrait)],
+        [str(portrait), *options, "--bundle", folder],
+    ):
+        assert run(["detect", *words]) == 0
+        assert len(read_detect(capsys.readouterr().out)["models"]) == 3
+    assert run(["detect", "--bundle", bundles[0], "typo.jpg"]) == 2
+    assert "typo.jpg: no such file" in capsys.readouterr().err
+
+
+def test_old_spellings_work_and_say_the_new_ones(
+    portrait: Path, bundles: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "old.yaml"
+    config.write_text("rules: {track: median}\nlandmarks: dlib-hog\n")
+    command = ["detect", str(portrait), "--models", str(Path(bundles[0]).parent)]
+    assert run([*command, "--database=made", "--json", "-c", str(config)]) == 0
+    printed = capsys.readouterr()
+    assert read_detect(printed.out)["rules"]["faces"].startswith("median")
+    assert printed.err.splitlines() == [
+        "deepregions: --models is now --bundle",
+        "deepregions: --database is now --trained-on",
+        f"deepregions: rules.track in {config} is now --pool.frames",
+    ]

@@ -131,7 +131,7 @@ def test_gates_and_rules_are_options(
     portrait: Path, bundle: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["detect", str(portrait), "--bundle", bundle, *LANDMARKS, "--json"]
-    assert run([*command, "--gates.min_size", "2000", "--rules.track", "median"]) == 5
+    assert run([*command, "--gates.min_size", "2000", "--pool.frames", "median"]) == 5
     result = json.loads(capsys.readouterr().out)
     validate_detect(result)
     assert (result["status"], result["score"]) == ("too_small", None)
@@ -157,13 +157,13 @@ def test_csv_has_a_line_a_person(
     [
         (["--json", "--csv"], "do not go together"),
         (["--resume"], "--resume needs a folder"),
-        (["--video"], "--video needs a folder"),
+        (["--annotate"], "--annotate needs a folder"),
         (["--out", "o", "--resume", "--overwrite"], "do not go together"),
         (["--rate", "2", "--adaptive"], "do not go together"),
         (["--rate", "0"], "more than 0"),
         (["--rate", "nan"], "rate"),
         (["--min-coverage", "2"], "from 0 to 1"),
-        (["--rules.track", "best"], "rules.track"),
+        (["--pool.frames", "best"], "pool.frames"),
         (["--gates.min_size", "big"], "gates.min_size"),
         (["--landmarks", "openface:nowhere"], "nowhere"),
     ],
@@ -387,7 +387,7 @@ def test_a_video_is_copied_with_boxes(portrait: Path, bundle: str, tmp_path: Pat
         container.mux(stream.encode(None))
     out = tmp_path / "out"
     command = ["detect", str(clip), "--bundle", bundle, "--out", str(out), "--frames", "4"]
-    assert run([*command, *LANDMARKS, "--video"]) == 0
+    assert run([*command, *LANDMARKS, "--annotate"]) == 0
     (result,) = lines(out)
     validate_detect(result)
     assert len(result["tracks"]) == 1  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def evaluate(made: Path, out: Path, *more: str, stores: str = "one two") -> int:
     bundles = [str(made / f"bundle-{name}") for name in ("one", "two")]
     paths = [str(made / name) for name in stores.split()]
     words = ["evaluate", "--bundle", *bundles, "--store", *paths, "--out", str(out)]
-    return run([*words, *LOOSE, "--rounds", "30", *more])
+    return run([*words, *LOOSE, "--bootstrap-samples", "30", *more])
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
     members = load_bundle(made / "bundle-two").members
     fused, out = tmp_path / "fused", tmp_path / "out"
     words = ["evaluate", "--bundle", str(fused), "--store", str(made / "one"), *LOOSE]
-    words += ["--out", str(out), "--rounds", "0", "--fusions", "mean"]
+    words += ["--out", str(out), "--bootstrap-samples", "0", "--fusions", "mean"]
     name = "bundle fused: mean of log-odds (two)"
     for of, said in (
         (
@@ -244,7 +244,7 @@ def test_without_a_development_part_nothing_is_trained(made: Path, tmp_path: Pat
     create_store(tmp_path / "s", store.info, [face for face in store if face.split == "test"])
     words = ["evaluate", "--bundle", str(made / "bundle-one"), "--store", str(tmp_path / "s")]
     words += ["--fusions", "mean", "logistic"]
-    assert run([*words, "--out", str(tmp_path / "out"), *LOOSE, "--rounds", "0"]) == 0
+    assert run([*words, "--out", str(tmp_path / "out"), *LOOSE, "--bootstrap-samples", "0"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]["one"]
     assert "all: mean (one)" in results or "all: mean" in results
     assert not any("logistic" in name for name in results)
@@ -280,9 +280,8 @@ def test_attributes_make_slices(made: Path, tmp_path: Path) -> None:
     [
         (["--fusions", "vote"], "no fusion 'vote'"),
         (["--robustness", "rain"], "no robustness to 'rain'"),
-        (["--rounds", "-1"], "-1 rounds"),
+        (["--bootstrap-samples", "-1"], "-1 rounds"),
         (["--attributes", "nowhere.csv"], "nowhere.csv cannot be read"),
-        (["--models", "models"], "do not go together"),
     ],
 )
 def test_wrong_usage_is_one_line(

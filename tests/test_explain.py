@@ -164,7 +164,6 @@ def test_explains_a_region_canvas(
     [
         (["--segmented"], "needs to know the region"),
         (["--frames", "0"], "--frames is 0"),
-        (["--models", "m"], "do not go together"),
         (["--towards", "nowhere"], "towards"),
         (["--region", "nose"], "nose"),
         (["--device", "abacus"], "abacus"),

@@ -19,7 +19,8 @@ from PIL import Image
 from score_tables import score_table
 
 from deepregions.commands.cli import run
-from deepregions.commands.fuse import FusionOptions, asks_for_fusion, train_bundle
+from deepregions.commands.fit import names_fusion
+from deepregions.commands.fuse import FusionOptions, train_bundle
 from deepregions.data.store import FaceStore
 from deepregions.data.toy import write_toy_store
 from deepregions.detectors import Capsule
@@ -178,7 +179,7 @@ def test_where_it_does_not_hold_there_is_no_ratio_and_one_warning_says_why(
     for options, why in (
         (["--bundle", str(fused), "--region", "entire"], "exactly the networks of that bundle"),
         (["--bundle", str(fused), str(tmp_path / "nose")], "exactly the networks"),
-        (["--bundle", str(fused), "--rules.track", "median"], "calibration is for the mean of"),
+        (["--bundle", str(fused), "--pool.frames", "median"], "calibration is for the mean of"),
     ):
         assert run([*command, *options]) == 0
         written = read_detect(capsys.readouterr().out)
@@ -229,7 +230,7 @@ def test_the_papers_fusions_are_choices_of_cells(
 
 
 def test_options_choose_another_kind(bundles: list[str], scores: str, tmp_path: Path) -> None:
-    command = ["fit", "--fusion.kind", "head", "--fusion.regions", "[entire]", "--scores", scores]
+    command = ["fuse", "--fusion.kind", "head", "--fusion.regions", "entire", "--scores", scores]
     assert run([*command, "--bundle", *bundles, "--out", str(tmp_path / "out")]) == 0
     bundle = load_bundle(tmp_path / "out")
     assert isinstance(bundle.fusion, FusionHead)
@@ -240,12 +241,13 @@ def test_shipped_configs_are_fusions_and_others_are_not() -> None:
     found = {
         path.stem
         for path in (ROOT / "configs").glob("*.yaml")
-        if asks_for_fusion(["--config", str(path)])
+        if names_fusion(["--config", str(path)])
     }
     assert found == {"fusion", "fusion-detectors", "fusion-regions"}
-    assert asks_for_fusion([f"--config={ROOT}/configs/fusion.yaml"])
-    assert asks_for_fusion(["--fusion.kind=max"])
-    assert not asks_for_fusion(["--model", "Xception", "--data.store", "fusion"])
+    assert names_fusion([f"--config={ROOT}/configs/fusion.yaml"])
+    assert names_fusion(["-c", "fusion.yaml"])  # a shipped one, by LightningCLI's short form
+    assert names_fusion(["--fusion.kind=max"])
+    assert not names_fusion(["--model", "Xception", "--data.store", "fusion"])
 
 
 def test_a_store_is_scored_on_the_way(
@@ -254,7 +256,7 @@ def test_a_store_is_scored_on_the_way(
     """Drawn faces; only the development part is looked at."""
     store = tmp_path / "store"
     write_toy_store(store, count=64, size=96)
-    command = ["fit", *CONFIG, "--fusion.kind", "mean", "--fusion.regions", "[entire]"]
+    command = ["fuse", *CONFIG, "--fusion.kind", "mean", "--fusion.regions", "entire"]
     command += ["--store", str(store), "--device", "cpu", "--bundle", *bundles]
     assert run([*command, "--out", str(tmp_path / "out")]) == 0
     bundle = load_bundle(tmp_path / "out")
@@ -330,7 +332,7 @@ def test_what_cannot_be_trained_is_refused(
         (["--fusion.colour", "red"], "colour"),
         (["--fusion.folds", "many"], "folds"),
         (["--fusion.kind", "sum"], "fusion.kind"),
-        ([], "a fusion needs --scores or --store"),
+        ([], "a fusion needs --scores FILE or --store DIR"),
         (["--store", "nowhere"], "nowhere"),
     ],
 )
@@ -341,7 +343,7 @@ def test_what_is_asked_for_wrongly_is_one_line_and_nothing_is_written(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["fit", *CONFIG, "--bundle", bundles[1], "--out", str(tmp_path / "out"), *options]
+    command = ["fuse", *CONFIG, "--bundle", bundles[1], "--out", str(tmp_path / "out"), *options]
     assert run(command) in {1, 2}
     error = capsys.readouterr().err
     assert message in error

@@ -44,19 +44,19 @@ def canvas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("--detector dsp-fwa --region eyes --database celebdf", 1),
+        ("--detector dsp-fwa --region eyes --trained-on celebdf", 1),
         ("--detector DSP-FWA --region mouth --ddbb CelebDF", 2),
         ("--detector DSP-FWA --region eyes --ddbb UADFV", 3),
         ("--detector Xception --region eyes --ddbb CelebDF", 4),
         ("--detector Xception --region entire --ddbb FaceForensics", 5),
         ("--detector Xception --region entire --ddbb DFDC", 6),
-        ("--region eyes --database Celeb-DF", 2.5),  # the mean of two detectors
+        ("--region eyes --trained-on Celeb-DF", 2.5),  # the mean of two detectors
     ],
 )
 def test_the_papers_command_line(
     options: str, expected: float, models: Path, canvas: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = ["--segmented", "--json", "--models", str(models)]
+    where = ["--segmented", "--json", "--bundle", str(models)]
     assert run(["detect", str(canvas), *options.split(), *where]) == 0
     result = read_detect(capsys.readouterr().out)
     assert result["log_odds"] == pytest.approx(expected)
@@ -66,11 +66,11 @@ def test_the_papers_command_line(
 def test_only_what_is_wanted_is_loaded(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
     monkeypatch.setattr(selection, "load_bundle", lambda p: loaded.append(p) or load_bundle(p))
-    (only,) = choose_members(Choice("dsp-fwa", Region.EYES, "celebdf"), None, models)
+    (only,) = choose_members(Choice("dsp-fwa", Region.EYES, "celebdf"), [models])
     assert only.name == "dsp-fwa_eyes.celebdf"
     assert loaded == [models / only.name]
-    assert len(choose_members(Choice(), None, models)) == 6
-    assert len(choose_members(Choice(region=Region.ENTIRE), None, models)) == 2
+    assert len(choose_members(Choice(), [models])) == 6
+    assert len(choose_members(Choice(region=Region.ENTIRE), [models])) == 2
 
 
 def test_the_usual_folders_need_not_be_named(
@@ -78,7 +78,7 @@ def test_the_usual_folders_need_not_be_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
-    with pytest.raises(UsageError, match=r"no networks to score with.*--bundle DIR or --models"):
+    with pytest.raises(UsageError, match=r"no networks to score with.*--bundle DIR"):
         choose_members(Choice())
     monkeypatch.setenv("DEEPREGIONS_MODELS", str(models))
     assert len(choose_members(Choice())) == 6
@@ -99,9 +99,8 @@ def test_a_detector_has_many_spellings(name: str) -> None:
         ("--detector resnet", "no detector 'resnet'.*capsule, dsp-fwa, xception"),
         ("--region ear", "no region 'ear'.*entire, eyes, nose, mouth, rest"),
         ("--detector capsule", "no capsule network .*dsp-fwa_eyes.celebdf"),
-        ("--detector dsp-fwa --database DFDC", "no dsp-fwa network trained on dfdc.*there are: "),
-        ("--database ../x", "cannot be a database's name"),
-        ("--bundle x", "do not go together"),
+        ("--detector dsp-fwa --trained-on DFDC", "no dsp-fwa network trained on dfdc.*there are: "),
+        ("--trained-on ../x", "cannot be a database's name"),
         ("--segmented", "--segmented needs to know the region"),
     ],
 )
@@ -112,7 +111,7 @@ def test_what_is_not_there_is_named(
     canvas: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(["detect", str(canvas), *options.split(), "--models", str(models)]) == 2
+    assert run(["detect", str(canvas), *options.split(), "--bundle", str(models)]) == 2
     printed = capsys.readouterr()
     assert not printed.out
     assert re.search(message, printed.err) and printed.err.count("\n") == 1
@@ -145,7 +144,7 @@ def test_the_picture_goes_to_the_screen_and_to_the_folder(
         "--segmented",
         "--show",
     ]
-    command = ["detect", str(canvas), *chosen, "--models", str(models)]
+    command = ["detect", str(canvas), *chosen, "--bundle", str(models)]
     assert run([*command, "--out", str(tmp_path)]) == 0
     ((image, title),) = seen
     assert title == str(canvas)

@@ -34,10 +34,17 @@ def print_json(value: Any) -> None:
     sys.stdout.write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
 
 
+class _Output(Console):
+    """A console that lets a closed pipe through, for which rich exits with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def output() -> Console:
     """Returns what prints on standard output; into a file or pipe no table is folded."""
-    console = Console(soft_wrap=True)
-    return console if console.is_terminal else Console(soft_wrap=True, width=_WIDE)
+    console = _Output(soft_wrap=True)
+    return console if console.is_terminal else _Output(soft_wrap=True, width=_WIDE)
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deepregions.commands.options import NetworkOptions, PoolOptions
+from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
-from deepregions.fusion.pooling import Pooling
 
 if TYPE_CHECKING:
     from deepregions.media import Sampling
@@ -16,21 +17,17 @@ if TYPE_CHECKING:
 COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
 
-_GATES, _RULES = Gates(), Pooling()
+_NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
 
 
 def detect(
     inputs: list[Path],
     *,
-    bundle: list[Path] | None = None,
-    models: Path | None = None,
-    detector: str | None = None,
-    region: str | None = None,
-    database: str | None = None,
+    networks: NetworkOptions = _NETWORKS,
     out: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    video: bool = False,
+    annotate: bool = False,
     show: bool = False,
     json: bool = False,
     csv: bool = False,
@@ -38,7 +35,7 @@ def detect(
     frames: int = 32,
     rate: float | None = None,
     adaptive: bool = False,
-    rules: Pooling = _RULES,
+    pool: PoolOptions = _POOL,
     gates: Gates = _GATES,
     min_coverage: float = 0.0,
     landmarks: str = "auto",
@@ -52,7 +49,7 @@ def detect(
     Each bundle brings networks; together they are a matrix of detectors and regions, fused by
     the mean of their log-odds, or by what the bundle was trained to if exactly its networks are
     used; where it was calibrated too, a likelihood ratio says what the score is worth.
-    --detector, --region and --database choose among them, in the spelling of the paper's program
+    --detector, --region and --trained-on choose among them, in the spelling of the paper's program
     too (DSP-FWA, CelebDF, FaceForensics, --ddbb). People are followed through a video, and each
     gets a score. What cannot be judged gets none, and a line on standard error says why. Exits
     with 0 when the work was done, whatever the verdict; with 5 when no input could be scored,
@@ -60,18 +57,12 @@ def detect(
 
     Args:
         inputs: Photographs, videos, or folders of them.
-        bundle: Bundle folders, as `deepregions fit` and `deepregions import` write them, or
-            hf://owner/name.
-        models: A folder of bundles, instead of --bundle; by default $DEEPREGIONS_MODELS, or
-            models or bundles where you are.
-        detector: Only networks of this detector: xception, capsule or dsp-fwa.
-        region: Only networks for this region: entire, eyes, nose, mouth or rest.
-        database: Only networks trained on this database, such as uadfv, ffpp, celebdf or dfdc.
+        networks: Which networks score.
         out: Also write a page and a picture for each input, results.jsonl and results.csv to this
             folder; each input's as soon as it is finished.
         resume: Go on with --out where an earlier run with the same options was stopped.
         overwrite: Begin --out anew.
-        video: Also write a copy of each video with boxes and scores to --out.
+        annotate: Also write a copy of each video with boxes and scores to --out.
         show: Also open each input's picture on your screen.
         json: Print one JSON object per input, one per line, instead of tables; `deepregions
             schema detect` describes it.
@@ -81,7 +72,7 @@ def detect(
         frames: How many frames of each video to look at, evenly in time.
         rate: Look at this many frames a second of each video instead.
         adaptive: Look at half of --frames evenly, at the others where scores disagree.
-        rules: How scores become one.
+        pool: How many scores become one.
         gates: What a face must be to be judged.
         min_coverage: The least share of inputs, from 0 to 1, that must get a score.
         landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH
@@ -94,31 +85,26 @@ def detect(
             change a little, and deepregions export --precision bf16 --store measures what that
             does to verdicts.
     """
+    from deepregions.media import MediaReader, find_media
+
+    files = find_media(inputs)
+
     from deepregions.commands import checks
     from deepregions.commands.verdicts import Output, Verdicts
-    from deepregions.errors import UsageError
-    from deepregions.media import MediaReader, find_media
     from deepregions.pipeline.build import build_analyser
-    from deepregions.weights.selection import Choice, choose_members
 
     checks.positive(frames=frames, batch_size=batch_size)
-    output = Output(json, csv, show, out, resume, overwrite, video)
+    output = Output(json, csv, show, out, resume, overwrite, annotate)
     if not 0 <= min_coverage <= 1:
-        raise UsageError(f"--min_coverage is {min_coverage}", "a share, from 0 to 1")
-    choice = Choice.named(detector=detector, region=region, database=database)
-    canvas = choice.region if segmented else None
-    if segmented and canvas is None:
-        raise UsageError("--segmented needs to know the region", "such as --region eyes")
-    if bundle and models:
-        raise UsageError("--bundle and --models do not go together", "give one of them")
-    files = find_media(inputs)
+        raise UsageError(f"--min-coverage is {min_coverage}", "a share, from 0 to 1")
+    canvas = networks.canvas(segmented)
     sampling = _sampling(frames, rate, adaptive)
     analyser, facts = build_analyser(
-        choose_members(choice, bundle, models),
+        networks.load(),
         landmarks=None if segmented else landmarks,
         device=device,
         sampling=sampling,
-        rules=rules,
+        rules=pool.rules(),
         gates=gates,
         batch_size=batch_size,
         pictures=out is not None or show,
@@ -169,7 +155,6 @@ def _run_by(
 
 
 def _sampling(frames: int, rate: float | None, adaptive: bool) -> Sampling:
-    from deepregions.errors import UsageError
     from deepregions.media import Sampling
 
     if rate is not None and adaptive:

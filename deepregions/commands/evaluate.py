@@ -5,29 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from deepregions.commands.options import NetworkOptions, PoolOptions
 from deepregions.faces.thresholds import Gates
-from deepregions.fusion.pooling import Pooling
 
-_GATES, _RULES = Gates(), Pooling()
+_NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
 
 
 def evaluate(
     *,
     store: list[Path],
     out: Path,
-    bundle: list[Path] | None = None,
-    models: Path | None = None,
-    detector: str | None = None,
-    region: str | None = None,
-    database: str | None = None,
+    networks: NetworkOptions = _NETWORKS,
     level: Literal["video", "frame"] = "video",
     fusions: list[str] | None = None,
     robustness: list[str] | None = None,
     attributes: Path | None = None,
-    rounds: int = 1000,
-    confidence: float = 0.95,
+    bootstrap_samples: int = 1000,
+    ci: float = 0.95,
     seed: int = 0,
-    rules: Pooling = _RULES,
+    pool: PoolOptions = _POOL,
     gates: Gates = _GATES,
     device: str = "auto",
     batch_size: int = 32,
@@ -46,11 +42,7 @@ def evaluate(
     Args:
         store: Face stores of different databases, as deepregions prepare and forge write them.
         out: The folder to write to.
-        bundle: Bundle folders, as deepregions fit and import write them, or hf://owner/name.
-        models: A folder of bundles, instead of --bundle.
-        detector: Only networks of this detector.
-        region: Only networks for this region.
-        database: Only networks trained on this database.
+        networks: Which networks are measured.
         level: Whether a photo or video is judged, or each face.
         fusions: Which fusions are tried: mean, max, weighted, logistic, head; all but max if left
             out.
@@ -58,10 +50,10 @@ def evaluate(
             or all.
         attributes: A CSV file with a column identity and one for each attribute of people, for
             figures of each group of them.
-        rounds: Of the bootstrap; 0 gives no intervals.
-        confidence: Of intervals.
-        seed: Of the bootstrap.
-        rules: How the scores of a video's faces become one.
+        bootstrap_samples: Bootstrap samples; 0 disables intervals.
+        ci: Confidence level of the intervals, such as 0.95.
+        seed: Seed of the bootstrap.
+        pool: How the scores of a video's faces become one.
         gates: What a face must be to be judged.
         device: auto, cpu, cuda or cuda:N.
         batch_size: How many faces are scored at once.
@@ -80,23 +72,20 @@ def evaluate(
     from deepregions.evaluation.running import Request, run
     from deepregions.evaluation.store_scorer import StoreScorer
     from deepregions.fusion import KINDS
-    from deepregions.weights.selection import Choice, choose_bundles, distinct
+    from deepregions.weights.selection import distinct
 
     checks.positive(batch_size=batch_size)
     kinds = [kind for kind in KINDS if kind in (fusions or set(KINDS) - {"max"})]
     unknown = set(fusions or ()) - set(KINDS)
     if unknown:
         raise UsageError(f"no fusion {min(unknown)!r}", f"there are {', '.join(KINDS)}")
-    if bundle and models:
-        raise UsageError("--bundle and --models do not go together", "give one of them")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "name a folder")
     wanted = robustness or []
-    settings = Settings(level, rules, rounds, seed, confidence)
+    settings = Settings(level, pool.rules(), bootstrap_samples, seed, ci)
     request = Request(settings, kinds, [*LEVELS, FRAMES] if "all" in wanted else wanted, attributes)
     stores = [FaceStore(path) for path in store]
-    choice = Choice.named(detector=detector, region=region, database=database)
-    bundles = choose_bundles(choice, bundle, models)
+    bundles = networks.load_each()
     request = replace(request, stored=stored_systems(bundles))
     members = distinct(member for each in bundles.values() for member in each)
     with checks.counted("scoring") as show:

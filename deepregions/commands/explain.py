@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deepregions.commands.options import NetworkOptions
+from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
 
 if TYPE_CHECKING:
@@ -15,18 +17,14 @@ if TYPE_CHECKING:
 
 NOTHING_EXPLAINED = 5
 
-_GATES = Gates()
+_NETWORKS, _GATES = NetworkOptions(), Gates()
 
 
 def explain(
     inputs: list[Path],
     *,
     out: Path,
-    bundle: list[Path] | None = None,
-    models: Path | None = None,
-    detector: str | None = None,
-    region: str | None = None,
-    database: str | None = None,
+    networks: NetworkOptions = _NETWORKS,
     overwrite: bool = False,
     json: bool = False,
     segmented: bool = False,
@@ -47,13 +45,7 @@ def explain(
     Args:
         inputs: Photographs, videos, or folders of them.
         out: The folder to write to.
-        bundle: Bundle folders, as `deepregions fit` and `deepregions import` write them, or
-            hf://owner/name.
-        models: A folder of bundles, instead of --bundle; by default $DEEPREGIONS_MODELS, or
-            models or bundles where you are.
-        detector: Only networks of this detector: xception, capsule or dsp-fwa.
-        region: Only networks for this region: entire, eyes, nose, mouth or rest.
-        database: Only networks trained on this database, such as uadfv, ffpp, celebdf or dfdc.
+        networks: Which networks are explained.
         overwrite: Replace what an earlier run wrote to --out of the same inputs.
         json: Print one JSON object per input, one per line, instead of tables.
         segmented: The inputs already are region canvases (black outside the region); needs
@@ -66,27 +58,22 @@ def explain(
         device: auto, cpu, cuda or cuda:N.
         batch_size: How many faces are looked at at once.
     """
+    from deepregions.media import MediaReader, Sampling, find_media
+
+    files = find_media(inputs)
+
     from deepregions.commands import checks
     from deepregions.commands.verdicts import say
-    from deepregions.errors import UsageError
     from deepregions.files import Names
-    from deepregions.media import MediaReader, Sampling, find_media
     from deepregions.pipeline.build import build_analyser
     from deepregions.pipeline.explain.compute import Explainer
     from deepregions.pipeline.explain.render import write_explanation
     from deepregions.pipeline.explain.shapley import check_count
-    from deepregions.weights.selection import Choice, choose_members
 
     checks.positive(frames=frames, batch_size=batch_size)
-    choice = Choice.named(detector=detector, region=region, database=database)
-    canvas = choice.region if segmented else None
-    if segmented and canvas is None:
-        raise UsageError("--segmented needs to know the region", "such as --region eyes")
-    if bundle and models:
-        raise UsageError("--bundle and --models do not go together", "give one of them")
-    files = find_media(inputs)
+    canvas = networks.canvas(segmented)
     _check_folder(out, overwrite=overwrite)
-    members = choose_members(choice, bundle, models)
+    members = networks.load()
     check_count(len(members))
     analyser, facts = build_analyser(
         members,
@@ -119,7 +106,6 @@ def explain(
 
 
 def _check_folder(out: Path, *, overwrite: bool) -> None:
-    from deepregions.errors import UsageError
     from deepregions.pipeline.explain.render import FACTS
 
     if not overwrite and any(out.glob(f"*/{FACTS}")):

@@ -1,4 +1,4 @@
-"""``python -m deepregions.fit --config configs/fusion.yaml``: a fusion of networks, calibrated.
+"""``deepregions fuse``: trains and calibrates a fusion of networks.
 
 Trains on scores of a development part, from a file or of a store that is scored here, and writes a
 bundle with the networks, their fusion and its calibration.
@@ -7,16 +7,11 @@ bundle with the networks, their fusion and its calibration.
 from __future__ import annotations
 
 import math
-import re
 import sys
-from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import ArgumentParser
 
 from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
@@ -29,9 +24,7 @@ from deepregions.system import TrainedNetwork
 from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
 
 _PART = "val"
-_USAGE = "--bundle DIR... --out DIR, and --scores FILE or --store DIR"
 _COMPARED: tuple[Kind, ...] = ("mean", "logistic", "head")
-_IN_A_FILE = re.compile(r"^fusion\s*:", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -58,57 +51,43 @@ class FusionOptions:
     seed: int = 0
 
 
-def asks_for_fusion(argv: Sequence[str]) -> bool:
-    """Returns whether options for ``fit`` are those of a fusion: they, or a file, have ``fusion``.
+_DEFAULTS = FusionOptions()
+
+
+def fuse(
+    *,
+    bundle: list[Path],
+    out: Path,
+    scores: Path | None = None,
+    store: Path | None = None,
+    device: str = "auto",
+    fusion: FusionOptions = _DEFAULTS,
+) -> int:
+    """Trains a fusion of networks, calibrates it, and writes both with the networks as a bundle.
+
+    It is trained on the development part (split val) of a face store, or of a table of scores
+    that `deepregions evaluate` wrote (docs/fusion.md). Prints how it and other fusions do in
+    cross-validation.
 
     Args:
-        argv: The options.
+        bundle: The networks' bundles.
+        out: Folder for the new bundle.
+        scores: Parquet file of scores by these networks.
+        store: A face store to score instead.
+        device: auto, cpu, cuda or cuda:N.
+        fusion: What is trained.
     """
-    if any(word.split("=")[0].split(".")[0] == "--fusion" for word in argv):
-        return True
-    files = [after for word, after in pairwise(argv) if word == "--config"]
-    files += [word.partition("=")[2] for word in argv if word.startswith("--config=")]
-    return any(
-        _IN_A_FILE.search(Path(file).read_text(encoding="utf-8", errors="replace"))
-        for file in files
-        if Path(file).is_file()
-    )
-
-
-def fit_fusion(argv: Sequence[str]) -> int:
-    """Trains a fusion, calibrates it, and prints how it does in cross-validation.
-
-    Args:
-        argv: The options; ``--help`` prints them.
-
-    Returns:
-        The exit code, 0.
-
-    Raises:
-        DeepregionsError: A file or an option is not as it should be.
-    """
-    parser = _parser()
-    try:
-        options = parser.parse_args(list(argv))
-    except ArgumentError as error:
-        hint = "see deepregions fit --config configs/fusion.yaml --help"
-        raise UsageError(" ".join(str(error.message).split()), hint) from error
-    for name in ("bundle", "out"):
-        if not options[name]:
-            raise UsageError(f"a fusion needs --{name}", _USAGE)
-    if (options.scores is None) == (options.store is None):
-        raise UsageError("a fusion needs --scores or --store, one of them", _USAGE)
-    chosen = FusionOptions(**options.fusion.as_dict())
-    table = None if options.scores is None else ScoreTable.read(Path(options.scores))
-    members = [member for path in options.bundle for member in load_bundle(path)]
-    if table is None:
-        members = chosen_members(members, chosen)
-        store = FaceStore(Path(options.store))
-        table = StoreScorer(members, device=options.device).score(store, (_PART,))
-    bundle, compared = train_bundle(table, members, chosen)
-    out = Path(options.out)
-    save_bundle(bundle, out, fusion=bundle.fusion, calibration=bundle.calibration)
-    sys.stdout.writelines(f"{line}\n" for line in _told(bundle, compared))
+    if (scores is None) == (store is None):
+        raise UsageError("a fusion needs --scores FILE or --store DIR", "give one of them")
+    members = [member for path in bundle for member in load_bundle(path)]
+    if scores is not None:
+        table = ScoreTable.read(scores)
+    else:
+        members = chosen_members(members, fusion)
+        table = StoreScorer(members, device=device).score(FaceStore(Path(str(store))), (_PART,))
+    made, compared = train_bundle(table, members, fusion)
+    save_bundle(made, out, fusion=made.fusion, calibration=made.calibration)
+    sys.stdout.writelines(f"{line}\n" for line in _told(made, compared))
     sys.stdout.write(f"bundle: {out}\n")
     return 0
 
@@ -196,21 +175,3 @@ def _told(bundle: Bundle, compared: Sequence[CrossValidated]) -> list[str]:
         *(f"{c.kind:<15} {c.auc:7.4f} {c.eer:7.4f} {c.cllr:7.4f}" for c in compared),
         f"calibration {found.kind}: log10 likelihood ratios from {low:.2f} to {high:.2f}",
     ]
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="deepregions fit",
-        description="Trains a fusion of networks on scores of a development part.",
-        exit_on_error=False,
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of these options.")
-    parser.add_argument(
-        "--scores", type=str | None, help="Parquet file of scores (docs/fusion.md)."
-    )
-    parser.add_argument("--store", type=str | None, help="A face store to score instead.")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N.")
-    parser.add_argument("--bundle", type=str, nargs="+", help="The networks' bundles.")
-    parser.add_argument("--out", type=str | None, help="Folder for the new bundle.")
-    parser.add_class_arguments(FusionOptions, "fusion")
-    return parser

@@ -44,7 +44,7 @@ class Output:
         folder: Where pages, pictures and results go; None for nowhere.
         resume: Go on with the folder's results.
         overwrite: Begin the folder anew.
-        video: Write annotated videos to the folder.
+        annotate: Write annotated videos to the folder.
 
     Raises:
         UsageError: Options that do not go together.
@@ -56,14 +56,14 @@ class Output:
     folder: Path | None = None
     resume: bool = False
     overwrite: bool = False
-    video: bool = False
+    annotate: bool = False
 
     def __post_init__(self) -> None:
         if self.json and self.csv:
             raise UsageError("--json and --csv do not go together", "--out DIR writes both")
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite do not go together", "give one of them")
-        for name in ("resume", "overwrite", "video"):
+        for name in ("resume", "overwrite", "annotate"):
             if getattr(self, name) and self.folder is None:
                 raise UsageError(f"--{name} needs a folder", "--out DIR")
 
@@ -157,7 +157,7 @@ class Verdicts:
         write_page(analysis, self._facts, archive.folder / page)
         if picture is not None:
             save_verdict(picture, archive.folder / f"{name}.png")
-        if self._output.video and analysis.result.kind == "video" and analysis.result.faces:
+        if self._output.annotate and analysis.result.kind == "video" and analysis.result.faces:
             try:
                 annotate_video(
                     Path(analysis.result.input),

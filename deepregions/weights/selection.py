@@ -16,6 +16,7 @@ from deepregions.types import Region
 from deepregions.weights.bundle import Bundle, load_bundle
 from deepregions.weights.bundle_folder import find_bundles, models_folders
 from deepregions.weights.convert.recognise import database_of, region_of
+from deepregions.weights.hub import hub_name
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,7 @@ def detector_of(name: str) -> str:
     raise UsageError(f"there is no detector {name!r}", f"one of {', '.join(sorted(known))}")
 
 
-def choose_members(
-    choice: Choice, bundles: Sequence[Path] | None = None, folder: Path | None = None
-) -> Bundle:
+def choose_members(choice: Choice, bundles: Sequence[Path] | None = None) -> Bundle:
     """Loads the networks that are wanted, and no others where a folder holds many bundles.
 
     A bundle's fusion and calibration come along if all its networks are wanted, and no others:
@@ -95,15 +94,14 @@ def choose_members(
 
     Args:
         choice: What is wanted.
-        bundles: Bundles to take them from.
-        folder: Or a folder of bundles; where neither is given, the usual ones.
+        bundles: Bundles and folders of bundles to take them from; without, the usual folders.
 
     Raises:
         UsageError: There are none, or none that is wanted.
         BundleError: A bundle cannot be loaded.
         AssetError: A bundle on the Hugging Face Hub cannot be had.
     """
-    opened = _opened(choice, bundles, folder)
+    opened = _opened(choice, bundles)
     members = [member for _, bundle in opened for member in _members(choice, bundle)]
     if len(opened) == 1 and len(members) == len(opened[0][1]):
         return opened[0][1]
@@ -113,9 +111,7 @@ def choose_members(
     return Bundle(tuple(members), notes=(note,) if trained else ())
 
 
-def choose_bundles(
-    choice: Choice, bundles: Sequence[Path] | None = None, folder: Path | None = None
-) -> dict[str, Bundle]:
+def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dict[str, Bundle]:
     """Loads the networks that are wanted, bundle by bundle; arguments and errors are the same.
 
     Returns:
@@ -124,7 +120,7 @@ def choose_bundles(
         calibration are left out, which its notes say.
     """
     found: dict[str, Bundle] = {}
-    for path, bundle in _opened(choice, bundles, folder):
+    for path, bundle in _opened(choice, bundles):
         name = path.name if path.name not in found else str(path)
         members = tuple(_members(choice, bundle))
         if len(members) == len(bundle):
@@ -143,23 +139,24 @@ def distinct(members: Iterable[TrainedNetwork]) -> list[TrainedNetwork]:
     return list(found.values())
 
 
-def _opened(
-    choice: Choice, bundles: Sequence[Path] | None, folder: Path | None
-) -> list[tuple[Path, Bundle]]:
-    """Loads the bundles that are named, or those of a folder that hold something wanted."""
+def _opened(choice: Choice, bundles: Sequence[Path] | None) -> list[tuple[Path, Bundle]]:
+    """Loads the bundles that are named, and those of folders that hold something wanted."""
     names: list[str] = []
-    chosen: list[Path] = list(bundles or ())
-    if not bundles:
-        folders = models_folders(folder)
-        found = find_bundles(folders)
-        if not found:
-            where = ", ".join(map(str, folders)) or "models and bundles, which are not here"
-            raise UsageError(
-                f"there are no networks to score with (looked in {where})",
-                "--bundle DIR or --models DIR; deepregions fit and import make them",
-            )
-        names = [str(entry.get("name")) for each in found for entry in each.members]
-        chosen = [each.path for each in found if any(_wanted(choice, e) for e in each.members)]
+    chosen: list[Path] = []
+    for path in bundles or models_folders():
+        if bundles and (hub_name(str(path)) or not path.is_dir() or not find_bundles([path])):
+            chosen.append(path)  # it is loaded, or loading says what is wrong with it
+            continue
+        for each in find_bundles([path]):
+            names += [str(entry.get("name")) for entry in each.members]
+            if each.path == path or any(_wanted(choice, entry) for entry in each.members):
+                chosen.append(each.path)
+    if not chosen and not names:
+        where = ", ".join(map(str, models_folders())) or "./models and ./bundles"
+        raise UsageError(
+            f"there are no networks to score with (looked in {where})",
+            "--bundle DIR names some; deepregions fit and import make them",
+        )
     opened = [load_bundle(bundle) for bundle in chosen]
     loaded = [member for bundle in opened for member in bundle]
     if not any(_members(choice, bundle) for bundle in opened):

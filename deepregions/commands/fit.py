@@ -1,0 +1,254 @@
+"""``deepregions fit``: trains one detector on one region and writes a bundle.
+
+A LightningCLI: one YAML per database and one per detector, composed on the command line, and any
+option of the trainer, the detector or the datamodule on top.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import (
+    Callback,
+    ModelCheckpoint,
+    RichProgressBar,
+    WeightAveraging,
+)
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from deepregions.commands.cli import dispatch, find_config
+from deepregions.data.datamodule import RegionDataModule
+from deepregions.detectors import RegionDetector
+from deepregions.errors import DeepregionsError, UsageError
+from deepregions.system import TrainedNetwork
+from deepregions.types import Region
+from deepregions.weights.bundle import save_bundle
+
+_RUNS = "runs"
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with this package's defaults, which writes a bundle after fitting."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--bundle``, and gives the datamodule the detector's input size."""
+        parser.add_argument(
+            "--bundle",
+            type=str | None,
+            default=None,
+            help="Folder for the bundle; the run's log folder gets one if left out.",
+        )
+        parser.link_arguments("model.init_args.size", "data.size")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses the arguments that :func:`fit` was given (those of the process may be others).
+
+        Raises:
+            UsageError: They make no sense.
+        """
+        try:
+            self.config = parser.parse_args(args)  # type: ignore[arg-type]  # a list, see fit()
+        except ArgumentError as error:
+            message = _plain(str(error.message))
+            if 'Parser key "model"' in message or "required: fit.model" in message:
+                known = ", ".join(detector.__name__ for detector in RegionDetector.__subclasses__())
+                hint = f"--model is one of {known}, or a class path; or use --config configs/..."
+            else:
+                hint = "see deepregions fit --help"
+            raise UsageError(message, hint) from error
+
+    def instantiate_classes(self) -> None:
+        """Makes trainer, detector and datamodule.
+
+        Raises:
+            DeepregionsError: One of them refuses its arguments, or has no weights to start from.
+            UsageError: The trainer does.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # jsonargparse's, around what went wrong
+            raise _origin(error) from error
+        except MisconfigurationException as error:
+            raise UsageError(_plain(str(error)), "see deepregions fit --help") from error
+
+    def before_fit(self) -> None:
+        """Refuses what can only fail after hours; lets a resumed run remember its best epoch."""
+        if self.datamodule.region == "all":
+            raise UsageError("fit trains one region at a time", f"one of {', '.join(Region)}")
+        self.datamodule.setup("fit")  # a store that will not do is refused before logs are begun
+        resumed, log_dir = self.config.fit.ckpt_path, self.trainer.log_dir
+        for checkpoint in self.trainer.checkpoint_callbacks:
+            if isinstance(checkpoint, ModelCheckpoint) and not checkpoint.dirpath and log_dir:
+                folder = Path(log_dir) / "checkpoints"
+                if resumed and Path(resumed).is_file():
+                    folder = Path(resumed).parent
+                # Resolved, or Lightning takes it for another folder.
+                checkpoint.dirpath = str(folder.resolve())
+
+    def after_fit(self) -> None:
+        """Writes the best epoch's network as a bundle, with its validation figures."""
+        checkpoint = self.trainer.checkpoint_callback
+        best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+        if not best:
+            sys.stderr.write("deepregions: no checkpoint was written, so no bundle either\n")
+            return
+        path = Path(self.config.fit.bundle or Path(self.trainer.log_dir or ".") / "bundle")
+        self.trainer.loggers = []  # the curves end with the training
+        # What averages weights would validate the last average again, not the best one's.
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [each for each in callbacks if not isinstance(each, WeightAveraging)]
+        self.trainer.validate(
+            self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True
+        )
+        if self.trainer.is_global_zero:
+            self._write_bundle(Path(best), path)
+
+    def _write_bundle(self, best: Path, path: Path) -> None:
+        figures = {
+            name.removeprefix("val/"): None if math.isnan(value) else round(float(value), 6)
+            for name, value in self.trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        store, forging = self.datamodule.store, self.datamodule.forging
+        state = torch.load(best, map_location="cpu", weights_only=True)
+        member = TrainedNetwork(
+            detector=self.model.cpu(),
+            region=Region(self.datamodule.region),
+            database=store.info.database,
+            layout=self.datamodule.layout,
+            training={
+                "store": store.fingerprint,
+                "landmarks": {
+                    "name": store.info.landmarks,
+                    "version": store.info.landmarks_version,
+                },
+                "epoch": int(state["epoch"]),
+                "validation": figures,
+                "seed": self.config.fit.seed_everything,
+                **({} if forging is None else {"forge": forging.settings()}),
+            },
+        )
+        save_bundle([member], path)
+        shown = "  ".join(
+            f"{name} {'undefined' if value is None else f'{value:.4f}'}"
+            for name, value in figures.items()
+        )
+        sys.stdout.write(f"validation of epoch {state['epoch']}: {shown}\nbundle: {path}\n")
+
+
+def _plain(message: str) -> str:
+    """Makes one short line of jsonargparse's account of all that it tried."""
+    line = " ".join(message.split()).partition(" Given value type")[0]
+    line = re.sub(r"- Expected a path but \S+ either not accessible or invalid ", "", line)
+    line = line.removesuffix(" - Expected a <class 'NoneType'>")
+    return re.sub(r"-? ?Does not validate against any .*? Errors: ", "", line)
+
+
+def _origin(error: BaseException) -> BaseException:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DeepregionsError):
+        cause = cause.__cause__
+    return cause or error
+
+
+def fit(argv: Sequence[str]) -> int:
+    """Runs a training.
+
+    Args:
+        argv: LightningCLI's options for fit. Those of a fusion are handed to ``deepregions
+            fuse``, as fit once trained fusions too.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        DeepregionsError: A store, a file or an option is not as it should be.
+    """
+    if names_fusion(argv):
+        sys.stderr.write("deepregions: fusions are now trained by deepregions fuse\n")
+        return dispatch(["fuse", *argv])
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
+    try:
+        _run(argv)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of it
+            raise stop.__context__ from None
+        raise
+    return 0
+
+
+def names_fusion(argv: Sequence[str]) -> bool:
+    """Returns whether options, or a configuration file among them, have the key ``fusion``."""
+    files = []
+    for word, after in pairwise([*argv, ""]):
+        name, equals, value = word.partition("=")
+        if name.split(".")[0] == "--fusion":
+            return True
+        if name in {"--config", "-c"}:
+            files.append(find_config(value if equals else after))
+    return any("fusion" in _keys(file) for file in files)
+
+
+def _keys(file: Path) -> set[str]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return set()  # the parser says what is wrong
+    return set(content) if isinstance(content, dict) else set()
+
+
+def _run(argv: Sequence[str]) -> None:
+    FitCLI(
+        RegionDetector,
+        RegionDataModule,
+        subclass_mode_model=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults=_trainer_defaults(),
+        parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
+        args=["fit", *argv],
+    )
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    """Keeps Lightning's recommendations of other products out of the output."""
+    return "Tip:" not in record.getMessage()
+
+
+def _trainer_defaults() -> dict[str, Any]:
+    return {
+        "logger": [  # the first one's folder also gets the checkpoints, the config and the bundle
+            _logger("CSVLogger", "fit"),
+            _logger("TensorBoardLogger", "tensorboard"),
+        ],
+        "callbacks": [
+            ModelCheckpoint(
+                monitor="val/frame_accuracy",  # the paper's choice of epoch
+                mode="max",
+                filename="{epoch:03d}",
+            ),
+            # Not save_last=True, which skips every epoch that is not among the best (Lightning
+            # 2.6): a training that is stopped would lose them.
+            ModelCheckpoint(filename="last", enable_version_counter=False),
+            RichProgressBar(leave=True, console_kwargs={"stderr": True}),
+        ],
+    }
+
+
+def _logger(kind: str, name: str) -> dict[str, Any]:
+    return {
+        "class_path": f"pytorch_lightning.loggers.{kind}",
+        "init_args": {"save_dir": _RUNS, "name": name},
+    }

@@ -1,0 +1,174 @@
+"""Options that several commands share, and what a path on the command line may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from deepregions.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from deepregions.fusion.pooling import Pooling
+    from deepregions.types import Region
+    from deepregions.weights.bundle import Bundle
+    from deepregions.weights.selection import Choice
+
+_DEPTH = 3  # folders between a folder of bundles and a bundle, at most
+
+
+class OptionGroup:
+    """A dataclass whose fields are options of a command, without a prefix."""
+
+
+@dataclass(frozen=True)
+class NetworkOptions(OptionGroup):
+    """Networks.
+
+    Attributes:
+        bundle: Bundles, or folders of bundles, as `deepregions fit` and `deepregions import`
+            write them; hf://OWNER/NAME downloads one. Without this option, the bundles in
+            $DEEPREGIONS_MODELS, or else in ./models and ./bundles, are used.
+        detector: Use only networks of this detector, such as xception, capsule or dsp-fwa.
+        region: Use only networks for this region: entire, eyes, nose, mouth or rest.
+        trained_on: Use only networks trained on this database, such as uadfv, ffpp or celebdf.
+
+    Raises:
+        BundleError: A bundle is not there.
+    """
+
+    bundle: list[Path] | None = None
+    detector: str | None = None
+    region: str | None = None
+    trained_on: str | None = None
+
+    def __post_init__(self) -> None:
+        for path in self.bundle or ():
+            if not str(path).startswith("hf:") and not path.exists():
+                raise BundleError(f"{path}: no such bundle", "--bundle names a bundle's folder")
+
+    def load(self) -> Bundle:
+        """Loads the chosen networks as one bundle.
+
+        Raises:
+            UsageError: There are none, or a name is unknown.
+            BundleError: A bundle cannot be loaded.
+        """
+        from deepregions.weights.selection import choose_members
+
+        return choose_members(self._choice(), self.bundle)
+
+    def load_each(self) -> dict[str, Bundle]:
+        """Loads the chosen networks bundle by bundle; raises what :meth:`load` raises."""
+        from deepregions.weights.selection import choose_bundles
+
+        return choose_bundles(self._choice(), self.bundle)
+
+    def canvas(self, segmented: bool) -> Region | None:
+        """Returns the region that the inputs show, or None where they show whole pictures.
+
+        Raises:
+            UsageError: The inputs are canvases of a region that was not named.
+        """
+        from deepregions.weights.convert.recognise import region_of
+
+        if not segmented:
+            return None
+        if self.region is None:
+            raise UsageError("--segmented needs to know the region", "such as --region eyes")
+        return region_of(self.region)
+
+    def _choice(self) -> Choice:
+        from deepregions.weights.selection import Choice
+
+        return Choice.named(detector=self.detector, region=self.region, database=self.trained_on)
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """How many scores become one.
+
+    Attributes:
+        frames: How the scores of one person's frames become one: mean, median, or top (the mean
+            of the highest ones).
+        share: The share of frames that top takes, above 0 and at most 1.
+        tracks: How the scores of several people become the file's: highest, main (the person
+            seen in most frames) or mean.
+    """
+
+    frames: Literal["mean", "median", "top"] = "mean"
+    share: float = 1 / 3
+    tracks: Literal["highest", "main", "mean"] = "highest"
+
+    def rules(self) -> Pooling:
+        """Returns the rules.
+
+        Raises:
+            UsageError: The share is out of range.
+        """
+        from deepregions.fusion.pooling import Pooling
+
+        return Pooling(self.frames, self.share, self.tracks)
+
+
+def checked_path(text: str) -> Path:
+    """Returns a path of the command line.
+
+    Raises:
+        UsageError: It is standard input, a web address, or a pattern that matches nothing.
+    """
+    if text == "-":
+        raise UsageError(
+            "-: standard input and output are not supported", "give the path of a file or folder"
+        )
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme.isalnum() and scheme != "hf":
+        raise UsageError(
+            f"{text}: web addresses are not supported", "download the file and give its path"
+        )
+    path = Path(text)
+    if any(character in text for character in "*?[") and not _exists(path):
+        raise UsageError(
+            f"{text}: no file matches this pattern", "give files or folders that are there"
+        )
+    return path
+
+
+def inputs_first(argv: list[str]) -> list[str]:
+    """Moves inputs that follow ``--bundle BUNDLE`` to the front of a command line.
+
+    ``--bundle`` takes one value or more. The first is a bundle; of the others, those are that are
+    bundles or folders of bundles, and from the first that is not, they are inputs.
+    """
+    inputs: list[str] = []
+    others: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        others.append(word)
+        if word == "--":
+            break
+        if word == "--bundle" and rest:
+            others.append(rest.pop(0))
+        if word == "--bundle" or word.startswith("--bundle="):
+            while rest and not rest[0].startswith("-") and _holds_bundles(rest[0]):
+                others.append(rest.pop(0))
+            while rest and not rest[0].startswith("-"):
+                inputs.append(rest.pop(0))
+    return [*inputs, *others, *rest]
+
+
+def _holds_bundles(text: str) -> bool:
+    if text.startswith("hf:"):
+        return True
+    path = Path(text)
+    return _exists(path) and any(
+        next(path.glob("*/" * depth + "bundle.json"), None) for depth in range(_DEPTH + 1)
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,77 @@
+"""What commands do where their output cannot be written, and how fast they start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = f"{sys.executable} -m deepregions"
+HEAVY = {"torch", "timm", "pytorch_lightning", "matplotlib", "pandas", "scipy", "pyarrow"}
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("command", ["--help", "databases list", "databases list --json"])
+def test_a_closed_pipe_ends_quietly(command: str) -> None:
+    """The reader is gone before anything is written."""
+    done = shell(f"{{ sleep 0.1; {PROGRAM} {command}; }} | true")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("command", ["--help", "databases list", "databases list --json"])
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [(">/dev/full", "standard output: No space left"), (">&-", "standard output is closed")],
+)
+def test_an_output_that_takes_nothing_is_one_line(command: str, where: str, message: str) -> None:
+    if "full" in where and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = shell(f"{PROGRAM} {command} {where}")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_encoding_without_a_character_shows_it_escaped(tmp_path: Path) -> None:
+    (tmp_path / "ä").mkdir()
+    done = shell(f"{PROGRAM} databases check folder --root {tmp_path}/ä", PYTHONIOENCODING="ascii")
+    assert done.returncode == 1
+    assert "\\xe4" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def imported(*arguments: str) -> set[str]:
+    """The modules that a command line has imported when it is done."""
+    code = (
+        "import contextlib, io, json, sys\n"
+        "from deepregions.commands.cli import run\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    run(sys.argv[1:])\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Not even a parser for the list of commands; no network for a command's options."""
+    assert not imported("--help") & {*HEAVY, "jsonargparse", "numpy", "rich"}
+    for command in ("detect", "explain", "evaluate", "prepare", "segment", "export", "benchmark"):
+        assert not imported(command, "--help") & HEAVY, command
+
+
+def test_a_wrong_path_is_said_before_anything_heavy_is_imported() -> None:
+    assert not imported("detect", "nowhere.jpg") & HEAVY
+    assert not imported("detect", ".", "--bundle", "nowhere") & HEAVY
