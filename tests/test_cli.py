@@ -313,5 +313,5 @@ def test_old_spellings_work_and_say_the_new_ones(
     assert printed.err.splitlines() == [
         "deepregions: --models is now --bundle",
         "deepregions: --database is now --trained-on",
-        f"deepregions: rules.track in {config} is now --pool.frames",
+        f"deepregions: rules.track in {config} is now pool.frames",
     ]
