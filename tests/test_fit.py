@@ -227,6 +227,53 @@ def test_a_store_that_will_not_do_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_sigterm_is_one_line_and_its_code(store: Path, tmp_path: Path) -> None:
+    still = [*SMALL["DSPFWA"], "--model.optimizer", "SGD", "--trainer.logger", "false"]
+    process = start_module([*still, *options(store, epochs=1000)], tmp_path)
+    try:
+        while not list(tmp_path.glob("**/last.ckpt")):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.2)
+        process.terminate()
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    assert error.splitlines()[-1] == "deepregions: terminated"
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
+def test_a_full_disk_leaves_no_half_checkpoint(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on a file's size fails as a full disk does: in the middle of writing."""
+    import resource
+
+    monkeypatch.chdir(tmp_path)
+    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, earlier[1]))
+    try:
+        assert run(["fit", *SMALL["Xception"], *options(store)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+    error = capsys.readouterr().err
+    assert "epoch=000.ckpt: File too large" in error
+    assert not list(tmp_path.glob("**/*.ckpt"))
+
+
+def test_random_features_are_not_frozen(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The paper's recipe trains the head first, which only makes sense on pretrained features."""
+    monkeypatch.chdir(tmp_path)
+    recipe = ["-c", "xception.yaml", "--model.init_args.pretrained", "false"]
+    assert run(["fit", *recipe, *options(store)]) == 2
+    assert "on random features" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_region_at_a_time(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", *SMALL["Xception"], *options(store, "--data.region", "all")]) == 2
     assert "one region at a time" in capsys.readouterr().err

@@ -6,6 +6,7 @@ option of the trainer, the detector or the datamodule on top.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import (
     Callback,
@@ -29,13 +31,30 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from deepregions.commands.cli import dispatch, find_config
 from deepregions.data.datamodule import RegionDataModule
-from deepregions.detectors import RegionDetector
+from deepregions.detectors import HeadFirst, RegionDetector
 from deepregions.errors import DeepregionsError, UsageError
+from deepregions.files import atomic_file
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
 _RUNS = "runs"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all, on a full disk too, which Lightning's do not."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes one; what it raises names its path."""
+        if "://" in str(path):  # a file system of fsspec
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic_file(Path(path)) as partial, partial.open("wb") as stream:
+            buffer = io.BytesIO()  # torch.save into a full disk raises no OSError
+            torch.save(checkpoint, buffer)
+            stream.write(buffer.getbuffer())
 
 
 class FitCLI(LightningCLI):
@@ -86,6 +105,9 @@ class FitCLI(LightningCLI):
         """Refuses what can only fail after hours; lets a resumed run remember its best epoch."""
         if self.datamodule.region == "all":
             raise UsageError("fit trains one region at a time", f"one of {', '.join(Region)}")
+        self._refuse_random_features()
+        if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
+            self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self.datamodule.setup("fit")  # a store that will not do is refused before logs are begun
         resumed, log_dir = self.config.fit.ckpt_path, self.trainer.log_dir
         for checkpoint in self.trainer.checkpoint_callbacks:
@@ -95,6 +117,17 @@ class FitCLI(LightningCLI):
                     folder = Path(resumed).parent
                 # Resolved, or Lightning takes it for another folder.
                 checkpoint.dirpath = str(folder.resolve())
+
+    def _refuse_random_features(self) -> None:
+        settings = self.config.fit.model.init_args
+        begun = settings.get("pretrained", True) or settings.get("backbone_file")
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        heads_first = any(isinstance(each, HeadFirst) and each.epochs for each in callbacks)
+        if heads_first and not begun and not self.config.fit.ckpt_path:
+            raise UsageError(
+                f"HeadFirst would train the head of {type(self.model).__name__} on random features",
+                "--model.init_args.pretrained true or a backbone_file, or leave HeadFirst out",
+            )
 
     def after_fit(self) -> None:
         """Writes the best epoch's network as a bundle, with its validation figures."""
