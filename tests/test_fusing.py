@@ -95,7 +95,7 @@ def fused(bundles: list[str], scores: str, tmp_path_factory: pytest.TempPathFact
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "deepregions: fusions are now trained by deepregions fuse\n"
     told = done.stdout.splitlines()
     assert told[0] == (
         "development part of made: 40 genuine and 40 fake videos, in 5 folds by people"

@@ -124,7 +124,7 @@ def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> N
         run(["models", "--help"])
     assert caught.value.code == 0
     usage = " ".join(capsys.readouterr().out.split())
-    assert "{list,show,verify,fetch} [target]" in usage
+    assert "models ACTION [TARGET] [options]" in usage
 
 
 @pytest.mark.parametrize(
