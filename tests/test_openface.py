@@ -25,6 +25,7 @@ from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.backends import openface
 from deepregions.faces.backends.openface import OpenFaceLandmarks, read_openface
 from deepregions.faces.landmarks import Place, landmark_detector
+from deepregions.media import MediaReader, Sampling
 
 FRAMES = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 
@@ -326,7 +327,10 @@ def test_a_video_s_landmarks_are_those_of_the_frames_that_were_sampled(tmp_path:
     rows = [(number + 1, 0.9, 1, face(place)) for number, place in enumerate(places)]
     write_video(tmp_path / "ben.csv", *rows)
     clip = Clip(path, "ben", 0, "original", "", ("ben",), "test")
-    records, report = extract(clip, OpenFaceLandmarks(tmp_path), Extraction(frames_per_video=7))
+    options = Extraction(frames_per_video=7)
+    with MediaReader() as reader:
+        opened = reader.open_all([path], Sampling(count=7))
+        records, report = extract(clip, opened, OpenFaceLandmarks(tmp_path), options)
     assert report.faces == 7
     for record in records:
         pixels = np.asarray(Image.open(io.BytesIO(record.image)).convert("L"))

@@ -16,6 +16,7 @@ from data_helpers import face_points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_media_reader import sabotage  # noqa: F401
 from torch import Tensor
 
 from deepregions.data import prepare as prepare_module
@@ -60,16 +61,6 @@ class DyingDetector(PaintedDetector):
     def _faces(self, frame: Tensor) -> list[Face]:
         if ((frame[2] > 150) & (frame[0] < 100)).sum() > 50:
             os._exit(139)
-        return super()._faces(frame)
-
-
-@dataclass
-class HangingDetector(PaintedDetector):
-    """Goes on for ever where something is blue."""
-
-    def _faces(self, frame: Tensor) -> list[Face]:
-        while ((frame[2] > 150) & (frame[0] < 100)).sum() > 50:
-            time.sleep(60)
         return super()._faces(frame)
 
 
@@ -217,7 +208,7 @@ def test_stopped_and_resumed_gives_the_same_store(
         FaceStore(out)
 
     (out / shard_name(0)).write_bytes(expected[shard_name(0)][:-9])  # the disk lost its end
-    (out / f".{shard_name(2)}.abc").write_bytes(b"half")  # what SIGKILL leaves behind
+    (out / f".{shard_name(2)}.01234567.part").write_bytes(b"half")  # as SIGKILL leaves it
     begun: list[int] = []
     resumed = prepare(
         FaceForensics(ffpp), out, **options, progress=lambda done, *_: begun.append(done)
@@ -269,19 +260,35 @@ def test_broken_and_faceless_files_cost_a_line_each(ffpp: Path, tmp_path: Path) 
     assert report.faces == len(FaceStore(tmp_path / "store")) == 9 * 4 - 4 - 4 - 2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("detector", [DyingDetector(), HangingDetector()])
-def test_a_process_that_dies_or_hangs_costs_a_line(
-    detector: PaintedDetector, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prepare_module, "_PATIENCE", 2.0)
+@pytest.mark.usefixtures("sabotage")
+def test_a_decoder_that_dies_costs_a_line(photos: Path, tmp_path: Path) -> None:
     for spare in [*photos.glob("*/00[2-5]*")]:
-        spare.unlink()  # starting processes takes seconds
-    write_photo(photos / "real/001_a.jpg", paint(((20, 20, 220), 10, 10, 30)))
-    report = prepare(Folder(photos), tmp_path / "store", detector=detector, workers=2)
-    why = "the process that read it died, or hung (a broken file, or too little memory)"
-    assert report.failures == (("real/001_a.jpg", why),)
+        spare.unlink()
+    (photos / "real/001_a.jpg").rename(photos / "real/segfault.jpg")
+    report = prepare(Folder(photos), tmp_path / "store", detector=PaintedDetector())
+    ((key, why),) = report.failures
+    assert key == "real/segfault.jpg"
+    assert "its decoder died of SIGSEGV" in why
     assert report.faces == 3
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_in_one_line_and_it_goes_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "_FACES_PER_SHARD", 2)
+    write_photo(photos / "fake/003_b.jpg", paint(((20, 20, 220), 10, 10, 30)))
+    with pytest.raises(StoreError, match=r"a process that looks for faces died.*goes on"):
+        prepare(Folder(photos), tmp_path / "store", detector=DyingDetector(), workers=2)
+    begun: list[int] = []
+    report = prepare(
+        Folder(photos),
+        tmp_path / "store",
+        detector=PaintedDetector(),
+        progress=lambda done, *_: begun.append(done),
+    )
+    assert begun[0] > 2
+    assert report.faces == 11
 
 
 def test_no_face_at_all(tmp_path: Path) -> None:
@@ -392,3 +399,14 @@ def test_faceforensics_with_dlib(
         assert (face.landmarks < [width, height]).all()
         assert face.landmarks[36, 0] < face.landmarks[45, 0]  # the image's left eye comes first
         assert face.landmarks[8, 1] > face.landmarks[27, 1]  # the chin is below the nose
+
+
+def test_one_writer_at_a_time(photos: Path, tmp_path: Path) -> None:
+    def another(*_: int) -> None:
+        with pytest.raises(UsageError, match=r"store.*prepare"):
+            prepare(Folder(photos), tmp_path / "store", detector=PaintedDetector())
+
+    report = prepare(
+        Folder(photos), tmp_path / "store", detector=PaintedDetector(), progress=another
+    )
+    assert report.faces == 12

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
-
-import torch
-from torch import Tensor
 
 from deepregions.data.clips import Clip
 from deepregions.data.store import FaceRecord, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
-from deepregions.faces.shots import ShotDetector
-from deepregions.faces.tracks import link
-from deepregions.media import Frame, frame_batches, frames
+from deepregions.faces.video import VideoWalk
+from deepregions.media import Frame, OpenMedia
 
 NO_FACE = "no face"
 
@@ -66,36 +62,40 @@ class ClipReport:
     people: int = 0
 
 
+def paths_of(clip: Clip, options: Extraction) -> list[Path]:
+    """Lists the files of a clip that are read: of one that is kept as images, some of these."""
+    return [clip.frames[number] for number in _numbers(clip, options)] or [clip.path]
+
+
 def extract(
-    clip: Clip, detector: LandmarkDetector, options: Extraction
+    clip: Clip, files: Iterable[OpenMedia], detector: LandmarkDetector, options: Extraction
 ) -> tuple[list[FaceRecord], ClipReport]:
     """Returns the faces of a clip in order of time, and what came of it.
 
     A file that cannot be read is no error here: the report says so.
+
+    Args:
+        clip: The clip.
+        files: Those of :func:`paths_of`, opened.
+        detector: Finds faces and landmarks.
+        options: What is kept of them.
     """
-    found: list[list[Face]] = []
+    walk = VideoWalk(detector)
     records: list[list[FaceRecord | None]] = []
-    times: list[float] = []
-    cuts: list[int] = []
-    looks: list[list[Tensor | None]] = []
-    shot_changes = ShotDetector()
     try:
-        for batch in _batches(clip, options.frames_per_video):
-            # Stacked as they lie in memory, channels last, as the backends want them.
-            pixels = torch.stack([frame.image.permute(1, 2, 0) for frame in batch])
-            places = [_place(clip, frame) for frame in batch]
-            found_here = detector(pixels.permute(0, 3, 1, 2), places)
-            for frame, faces in zip(batch, found_here, strict=True):
-                if shot_changes(frame.image):
-                    cuts.append(len(records))
-                records.append([_record(clip, len(records), frame, f, options) for f in faces])
-                found.append(faces)
-                times.append(frame.time)
-                looks.append([appearance(frame.image, face) for face in faces])
+        for media, number in zip(files, _numbers(clip, options) or [0], strict=True):
+            for batch in media.batches():
+                frames, places = batch, [Place(media.path, f.number, f.time) for f in batch]
+                if clip.frames:  # the time is the image's number
+                    frames = [Frame(number, float(number), frame.image) for frame in batch]
+                still = not clip.frames and media.info is not None and media.info.kind == "image"
+                for frame, seen in walk.look(frames, places, still=still):
+                    place = len(records)
+                    records.append([_record(clip, place, frame, f, options) for f in seen.faces])
     except (UnreadableError, UnsupportedError, OSError) as error:
         return [], ClipReport(clip.key, clip.split, clip.label, failure=str(error))
-    tracks = link(found, times, cuts=cuts, looks=looks)
-    wanted = _wanted(found, tracks, options)
+    tracks = walk.tracks()
+    wanted = _wanted([frame.faces for frame in walk.frames], tracks, options)
     dropped: Counter[str] = Counter()
     kept: list[FaceRecord] = []
     for row, ids in zip(records, tracks, strict=True):
@@ -121,22 +121,11 @@ def extract(
     return kept, report
 
 
-def _batches(clip: Clip, count: int) -> Iterator[list[Frame]]:
-    """Yields the clip's frames; of one that is kept as images, the time is the image's number."""
-    if not clip.frames:
-        yield from frame_batches(clip.path, count)
-        return
-    count = min(count, len(clip.frames))
-    for i in range(count):  # in the middle of equal intervals, as of a video
-        number = int((i + 0.5) * len(clip.frames) / count)
-        images = frames(clip.frames[number], 1)
-        yield [Frame(number, float(number), frame.image) for frame in images]
-
-
-def _place(clip: Clip, frame: Frame) -> Place:
-    if clip.frames:
-        return Place(clip.frames[frame.number])
-    return Place(clip.path, frame.number, frame.time)
+def _numbers(clip: Clip, options: Extraction) -> list[int]:
+    """Which of a clip's images are read: those in the middle of equal intervals, as of a video."""
+    images = len(clip.frames)
+    count = min(options.frames_per_video, images)
+    return [int((i + 0.5) * images / count) for i in range(count)]
 
 
 def _record(

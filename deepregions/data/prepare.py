@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import chain, islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 
 import cv2
@@ -24,7 +22,7 @@ import torch
 
 from deepregions.data.clips import Clip, assert_identity_disjoint
 from deepregions.data.databases import Database
-from deepregions.data.extract import ClipReport, Extraction, extract
+from deepregions.data.extract import ClipReport, Extraction, extract, paths_of
 from deepregions.data.store import (
     FaceRecord,
     StoreInfo,
@@ -35,8 +33,9 @@ from deepregions.data.store import (
 )
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.landmarks import LandmarkDetector, landmark_detector
-from deepregions.files import atomic_file
-from deepregions.media import is_video
+from deepregions.files import atomic_file, is_empty, lock_folder
+from deepregions.media import MediaReader, Sampling, is_video
+from deepregions.media.sandbox import end_with_parent
 
 Progress = Callable[[int, int, int], None]
 Stream = Generator[tuple[list[FaceRecord], ClipReport], None, None]
@@ -45,7 +44,6 @@ Results = Callable[[Sequence[Clip]], Stream]
 _PLAN = "plan.json"
 _REPORT = "report.json"
 _FACES_PER_SHARD = 512  # what a killed run loses at most; some 20 MB
-_PATIENCE = 1800.0  # seconds for a clip in a process of its own: longer is a decoder that hangs
 _CLIPS_AHEAD = 4  # per process: enough that none waits, few enough to hold in memory
 
 
@@ -134,7 +132,8 @@ def prepare(
         progress: Called with clips done, all clips, and faces kept so far.
 
     Raises:
-        UsageError: An option makes no sense, or the database's splits share a person.
+        UsageError: An option makes no sense, the database's splits share a person, or another
+            process is writing to ``out``.
         StoreError: ``out`` holds something else, cannot be written, or no clip gave a face.
         AssetError: The landmark backend's model files are not to be had.
     """
@@ -148,22 +147,21 @@ def prepare(
     )
     plan = _plan(info, clips)
     groups = _groups(clips, frames_per_video)
-    many = workers > 1
-    patience = _PATIENCE if many else 0.0
-    job = _Job(detector if many else finder, device, finder.name, options, patience)
+    job = _Job(detector, device, finder.name, options)
     try:
-        _open_folder(out, plan)
-        reports = _write(out, plan, groups, partial(_results, job, workers), progress)
-        report = _summary(info, reports, database.left_out)
-        if not report.faces:
-            _remove(out, len(groups))
-            raise StoreError(
-                f"no face was found in any of the {len(clips)} photos and videos",
-                "; ".join(sorted({why for _, why in report.failures})[:3]),
-            )
-        with atomic_file(out / _REPORT) as temporary:
-            temporary.write_text(json.dumps(asdict(report), indent=1) + "\n")
-        finish_store(out, info, [shard_name(number) for number in range(len(groups))])
+        with lock_folder(out, "prepare"):
+            _open_folder(out, plan)
+            reports = _write(out, plan, groups, partial(_results, job, workers, finder), progress)
+            report = _summary(info, reports, database.left_out)
+            if not report.faces:
+                _remove(out, len(groups))
+                raise StoreError(
+                    f"no face was found in any of the {len(clips)} photos and videos",
+                    "; ".join(sorted({why for _, why in report.failures})[:3]),
+                )
+            with atomic_file(out / _REPORT) as temporary:
+                temporary.write_text(json.dumps(asdict(report), indent=1) + "\n")
+            finish_store(out, info, [shard_name(number) for number in range(len(groups))])
     except OSError as error:
         hint = "mend that, then run prepare again with the same options: it goes on where it was"
         raise StoreError(f"cannot write the store {out}: {error}", hint) from error
@@ -178,7 +176,6 @@ class _Job:
     device: str
     name: str
     options: Extraction
-    patience: float  # seconds for a clip; 0 is no limit
 
     def __call__(self, clip: Clip) -> tuple[list[FaceRecord], ClipReport]:
         finder = self.detector
@@ -186,44 +183,34 @@ class _Job:
             finder = _loaded(finder, self.device)
         if finder.name != self.name:
             raise StoreError(f"the landmark backend is {self.name} here, {finder.name} there")
-        with _at_most(self.patience):
-            return extract(clip, finder, self.options)
+        return next(self.extract_all([clip], finder, _reader()))
 
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Lets the system end this process if the work in it takes longer; 0 is no limit."""
-    if not seconds or not hasattr(signal, "setitimer"):
-        yield
-        return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    def extract_all(
+        self, clips: Sequence[Clip], finder: LandmarkDetector, reader: MediaReader
+    ) -> Stream:
+        """Yields the result of each clip; the next file is opened while one is looked at."""
+        paths = [paths_of(clip, self.options) for clip in clips]
+        sampling = Sampling(count=self.options.frames_per_video)
+        with closing(reader.open_all(chain.from_iterable(paths), sampling)) as opened:
+            for clip, own in zip(clips, paths, strict=True):
+                files = islice(opened, len(own))
+                yield extract(clip, files, finder, self.options)
+                deque(files, maxlen=0)  # those after one that cannot be read
 
 
 @cache
 def _loaded(name: str, device: str) -> LandmarkDetector:
     """Loads a backend once in each worker process."""
+    # Processes are the parallelism; threads on top of them would fight for the cores.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     return landmark_detector(name, device)
 
 
-def _begin() -> None:
-    """Processes are the parallelism; threads on top of them would fight for the cores."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it, also in the midst of a decoder
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+@cache
+def _reader() -> MediaReader:
+    """Starts one process that decodes for each worker process; it ends with that."""
+    return MediaReader(ahead=0)
 
 
 def _earlier(
@@ -271,51 +258,57 @@ def _write(
     return [report for number in sorted(reports) for report in reports[number]]
 
 
-def _results(job: _Job, workers: int, clips: Sequence[Clip]) -> Stream:
+def _results(job: _Job, workers: int, finder: LandmarkDetector, clips: Sequence[Clip]) -> Stream:
     """Yields the result of each clip, in their order."""
     if workers <= 1:
-        yield from map(job, clips)
+        with MediaReader() as reader:
+            yield from job.extract_all(clips, finder, reader)
         return
-    waiting = deque(clips)
-    while waiting:
-        running: deque[Any] = deque()
-        pool = _pool(workers)
-        try:
-            while waiting:
-                while len(running) < min(len(waiting), _CLIPS_AHEAD * workers):
-                    running.append(pool.submit(job, waiting[len(running)]))
-                result = running.popleft().result()
-                waiting.popleft()
-                yield result
-        except BrokenProcessPool:
-            # Some clip took its process down, and the pool with it: go on one by one past it.
-            suspects = [waiting.popleft() for _ in range(min(len(waiting), _CLIPS_AHEAD * workers))]
-            yield from _one_by_one(job, suspects)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_by_one(job: _Job, clips: Sequence[Clip]) -> Stream:
-    """As above, with one process and one clip in it, so that a death has one clip to blame."""
-    pool = _pool(1)
-    try:
-        for clip in clips:
+    running: deque[Future[tuple[list[FaceRecord], ClipReport]]] = deque()
+    waiting = iter(clips)
+    with _pool(workers) as pool:
+        for clip in islice(waiting, _CLIPS_AHEAD * workers):
+            running.append(_submitted(pool, job, clip))
+        while running:
             try:
-                yield pool.submit(job, clip).result()
-            except BrokenProcessPool:
-                failure = (
-                    "the process that read it died, or hung (a broken file, or too little memory)"
-                )
-                yield [], ClipReport(clip.key, clip.split, clip.label, failure=failure)
-                pool.shutdown()
-                pool = _pool(1)
+                result = running.popleft().result()
+            except BrokenProcessPool as error:
+                raise StoreError(
+                    "a process that looks for faces died, perhaps of too little memory",
+                    "run prepare again with fewer --workers: it goes on where it was",
+                ) from error
+            for clip in islice(waiting, 1):
+                running.append(_submitted(pool, job, clip))
+            yield result
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Starts processes, and ends them at once where this one is interrupted."""
+    others = set(active_children())
+    # Not "fork": threads of torch, OpenCV and Arrow do not survive it.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent)
+    try:
+        yield pool
+    except BaseException:
+        for process in set(active_children()) - others:
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Not "fork": threads of torch, OpenCV and Arrow do not survive it.
-    return ProcessPoolExecutor(workers, get_context("spawn"), _begin)
+def _submitted(
+    pool: ProcessPoolExecutor, job: _Job, clip: Clip
+) -> Future[tuple[list[FaceRecord], ClipReport]]:
+    """Hands a clip over; processes that this starts never see Ctrl-C, which is for this one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return pool.submit(job, clip)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(job, clip)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_options(options: Extraction, workers: int) -> None:
@@ -372,8 +365,6 @@ def _open_folder(out: Path, plan: dict[str, Any]) -> None:
     """Makes the folder, or makes sure that it is one of this very plan."""
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file", "choose another folder")
-    for leftover in out.glob(".*.arrow.*"):  # half-written by a run that was killed
-        leftover.unlink()
     if (out / _PLAN).is_file():
         try:
             there = json.loads((out / _PLAN).read_text())
@@ -384,7 +375,7 @@ def _open_folder(out: Path, plan: dict[str, Any]) -> None:
                 f"{out} was begun with other options: {_difference(there, plan)}",
                 "use these again, delete the folder, or choose another one",
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and not is_empty(out):
         raise StoreError(f"{out} is not empty and not from prepare", "choose another folder")
     else:
         with atomic_file(out / _PLAN) as temporary:
@@ -403,7 +394,7 @@ def _difference(there: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
 def _remove(out: Path, shards: int) -> None:
     for name in [_PLAN, *map(shard_name, range(shards))]:
         (out / name).unlink(missing_ok=True)
-    if not any(out.iterdir()):
+    if is_empty(out):
         out.rmdir()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -183,7 +183,9 @@ class MediaReader:
         while self._children:
             self._children.pop().close()
 
-    def open_all(self, paths: Iterable[Path], sampling: Sampling) -> Iterator[OpenMedia]:
+    def open_all(
+        self, paths: Iterable[Path], sampling: Sampling
+    ) -> Generator[OpenMedia, None, None]:
         """Yields files in their order, each until the next is asked for.
 
         That a file cannot be read shows when its frames are asked for.

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,3 +200,19 @@ def command(limits: Limits) -> list[str]:
         json.dumps([str(Path(path).absolute()) for path in paths]),
         json.dumps(asdict(limits)),
     ]
+
+
+def end_with_parent() -> None:
+    """Ends this process, started by ``multiprocessing``, when the one that started it ends.
+
+    For a process that would otherwise wait for work for ever. Here, as whatever the work needs
+    should be imported only after this was called: that takes seconds.
+    """
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

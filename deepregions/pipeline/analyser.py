@@ -5,18 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
-from deepregions.faces.shots import FrameSignature, ShotDetector
-from deepregions.faces.tracks import Tracker
+from deepregions.faces.video import VideoWalk
 from deepregions.files import sha256
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling
@@ -39,24 +34,6 @@ logger = logging.getLogger(__name__)
 
 _ROUNDS = 4  # of adaptive sampling: the second half of the frames, a quarter of it at a time
 _REFUSED = (UnreadableError, UnsupportedError)
-
-
-@dataclass
-class _Seen:
-    """A frame that was looked at, without its pixels."""
-
-    number: int
-    time: float
-    look: FrameSignature | None
-    faces: list[Face]
-    looks: list[Tensor | None]
-    scores: list[Score] = field(default_factory=list)
-
-    @property
-    def log_odds(self) -> float | None:
-        """The highest score in it: what adaptive sampling compares."""
-        known = [score.log_odds for score in self.scores if score.log_odds is not None]
-        return max(known, default=None)
 
 
 class Analyser:
@@ -143,13 +120,12 @@ class _Run:
 
     def __init__(self, analyser: Analyser, find: LandmarkDetector, media: OpenMedia) -> None:
         self.analyser = analyser
-        self.find = find
         self.media = media
-        self.seen: list[_Seen] = []
+        self.walk = VideoWalk(find)
+        self.scores: dict[int, list[Score]] = {}  # by frame
         self.strip = Strip()
-        self.shots = ShotDetector()
         self.only: Frame | None = None  # a photograph's: not worth reading twice
-        self.waiting: list[tuple[_Seen, FacePatch]] = []
+        self.waiting: list[tuple[int, FacePatch]] = []
 
     def analysis(self) -> Analysis:
         trouble = ""
@@ -157,7 +133,7 @@ class _Run:
             self._look(self.media.batches())
             self._look_closer()
         except _REFUSED as error:
-            if not self.seen:
+            if not self.walk.frames:
                 return _refused(self.media, error)
             trouble = f"reading stopped early: {error.args[0]}"
             self._score()
@@ -171,71 +147,60 @@ class _Run:
         sampling, info = self.analyser.sampling, self.media.info
         if sampling.how != "adaptive" or info is None or info.kind == "image":
             return
-        left = sampling.count - len(self.seen)
+        left = sampling.count - len(self.walk.frames)
         step = max(1, -(-left // _ROUNDS))
         while left > 0:
-            self.seen.sort(key=lambda frame: frame.number)
-            numbers = refine(
-                [frame.number for frame in self.seen],
-                [frame.log_odds for frame in self.seen],
-                min(step, left),
-            )
+            seen = [frame.number for frame in self.walk.frames]
+            numbers = refine(seen, [self._highest(number) for number in seen], min(step, left))
             if not numbers:
                 return
             self._look(self.media.read(numbers))
             left -= len(numbers)
 
+    def _highest(self, number: int) -> float | None:
+        """The highest score in a frame: what adaptive sampling compares."""
+        scores = self.scores.get(number, [])
+        return max((s.log_odds for s in scores if s.log_odds is not None), default=None)
+
     def _look(self, batches: Iterable[list[Frame]]) -> None:
-        known = {frame.number for frame in self.seen}
         for batch in batches:
+            info = self.media.info
+            still = info is not None and info.kind == "image"
             places = [Place(self.media.path, frame.number, frame.time) for frame in batch]
-            found = self.find(torch.stack([frame.image for frame in batch]), places)
-            for frame, faces in zip(batch, found, strict=True):
-                if frame.number not in known:
-                    known.add(frame.number)
-                    self._take(frame, faces)
+            for frame, seen in self.walk.look(batch, places, still=still):
+                self._take(frame, seen.faces, still=still)
             trim()
         self._score()
 
-    def _take(self, frame: Frame, faces: list[Face]) -> None:
-        info = self.media.info
-        self.only = frame if info is not None and info.kind == "image" else None
-        look: FrameSignature | None = None
-        looks: list[Tensor | None] = [None] * len(faces)
-        if self.only is None:  # whose face it is, and which shot, is a matter of videos
-            look = self.shots.look(frame.image)
-            looks = [appearance(frame.image, face) for face in faces]
-        seen = _Seen(frame.number, frame.time, look, faces, looks)
-        self.seen.append(seen)
+    def _take(self, frame: Frame, faces: list[Face], *, still: bool) -> None:
+        self.only = frame if still else None
         if self.analyser.pictures:
-            side = THUMBNAIL if self.only is None else PHOTOGRAPH
+            side = PHOTOGRAPH if still else THUMBNAIL
             self.strip.add(frame.number, frame.time, frame.image, side)
         for face in faces:
-            self.waiting.append((seen, self.analyser.cut(frame.image, face)))
+            self.waiting.append((frame.number, self.analyser.cut(frame.image, face)))
             if len(self.waiting) >= self.analyser.batch_size:
                 self._score()
 
     def _score(self) -> None:
         scores = self.analyser.scorer.score([found for _, found in self.waiting])
-        for (seen, _), score in zip(self.waiting, scores, strict=True):
-            seen.scores.append(score)
+        for (number, _), score in zip(self.waiting, scores, strict=True):
+            self.scores.setdefault(number, []).append(score)
         self.waiting = []
 
     def _result(self, trouble: str) -> InputResult:
-        self.seen.sort(key=lambda frame: frame.number)
-        tracker = Tracker()
+        seen = self.walk.frames
         faces = []
-        for frame in self.seen:
-            cut = self.shots.changes(frame.look)
-            numbers = tracker.update(frame.faces, frame.time, cut=cut, looks=frame.looks)
-            for face, score, track in zip(frame.faces, frame.scores, numbers, strict=True):
+        for frame, numbers in zip(seen, self.walk.tracks(), strict=True):
+            scores = self.scores.get(frame.number, [])
+            for face, score, track in zip(frame.faces, scores, numbers, strict=True):
                 x0, y0, x1, y1 = face.box.tolist()
                 faces.append(_face(frame.number, frame.time, track, (x0, y0, x1, y1), score))
         info = self.media.info
         result = summarise_input(
             str(self.media.path),
             info.kind if info else "video",
-            len(self.seen),
+            len(seen),
             faces,
             self.analyser.rules,
             calibration=self.analyser.calibration,
@@ -249,11 +214,11 @@ class _Run:
         if self.only is not None:
             return {}  # a photograph leaves nothing to choose
         chosen = dict(self.media.choice or {})
-        return chosen | {"numbers": [frame.number for frame in self.seen]}
+        return chosen | {"numbers": [frame.number for frame in self.walk.frames]}
 
     def _evidence(self, result: InputResult) -> Iterator[Evidence]:
         """Yields the highest face of each track, cut out anew: no face's pixels were kept."""
-        found = [face for frame in self.seen for face in frame.faces]
+        found = [face for frame in self.walk.frames for face in frame.faces]
         top: dict[int, int] = {}  # by track, the place of its highest face
         highest: dict[int, float] = {}
         for place, face in enumerate(result.faces):

@@ -1,0 +1,96 @@
+"""The walk over a photograph or a video: its faces, frame by frame, and then who is who."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deepregions.faces.appearance import appearance
+from deepregions.faces.landmarks import Face, LandmarkDetector, Place
+from deepregions.faces.shots import FrameSignature, ShotDetector
+from deepregions.faces.tracks import Tracker
+from deepregions.media import Frame
+
+
+@dataclass(frozen=True)
+class FrameFaces:
+    """What is kept of a frame, without its pixels.
+
+    Attributes:
+        number: The frame's number in order of display.
+        time: When it is shown, in seconds.
+        faces: The faces in it, largest first.
+        descriptors: What each face looks like; None where that is not known, or not needed.
+        signature: What tells its shot; None of a photograph, or of a frame without detail.
+    """
+
+    number: int
+    time: float
+    faces: list[Face]
+    descriptors: list[Tensor | None]
+    signature: FrameSignature | None
+
+
+class VideoWalk:
+    """Finds faces in frames as they come, in any order, and then follows people through them.
+
+    Args:
+        find: Finds faces and landmarks.
+    """
+
+    def __init__(self, find: LandmarkDetector) -> None:
+        self._find = find
+        self._shots = ShotDetector()
+        self._frames: dict[int, FrameFaces] = {}
+
+    @property
+    def frames(self) -> list[FrameFaces]:
+        """The frames so far, in order of display."""
+        return [self._frames[number] for number in sorted(self._frames)]
+
+    def look(
+        self, frames: Sequence[Frame], places: Sequence[Place], *, still: bool = False
+    ) -> Iterator[tuple[Frame, FrameFaces]]:
+        """Yields each of some frames that is new, with its faces.
+
+        Args:
+            frames: Frames of one size.
+            places: Where each of them is from.
+            still: It is a photograph: shots and looks matter in videos only.
+
+        Raises:
+            UnreadableError: The backend has landmarks in files, and not of this one.
+        """
+        # Stacked as they lie in memory, channels last, as the backends want them.
+        pixels = torch.stack([frame.image.permute(1, 2, 0) for frame in frames])
+        found = self._find(pixels.permute(0, 3, 1, 2), places)
+        for frame, faces in zip(frames, found, strict=True):
+            if frame.number not in self._frames:
+                kept = FrameFaces(
+                    frame.number,
+                    frame.time,
+                    faces,
+                    [None if still else appearance(frame.image, face) for face in faces],
+                    None if still else self._shots.look(frame.image),
+                )
+                self._frames[frame.number] = kept
+                yield frame, kept
+
+    def tracks(self) -> list[list[int]]:
+        """Returns the track of each face of each frame of :attr:`frames`; call it once, at the end.
+
+        Tracks are numbered in order of first appearance.
+        """
+        tracker = Tracker()
+        return [
+            tracker.update(
+                frame.faces,
+                frame.time,
+                cut=self._shots.changes(frame.signature),
+                looks=frame.descriptors,
+            )
+            for frame in self.frames
+        ]
