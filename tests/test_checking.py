@@ -218,14 +218,17 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check"], "needs a database"),
-        (["check", "celeb"], "not 'celeb'.*celebdf"),
+        (["check"], "required: database"),
+        (["check", "celeb"], "database is 'celeb' .one of .*celebdf"),
         (["check", "ffpp"], "needs --root"),
         (["check", "ffpp", "--root", "nowhere"], "is not a folder"),
-        (["check", "folder", "--root", ".", "--folds", "1"], "folds must be at least 2"),
-        (["describe"], "needs a store"),
+        (
+            ["check", "folder", "--root", ".", "--folds", "1"],
+            "folds must be at least 2",
+        ),
+        (["describe"], "required: store"),
         (["describe", "nowhere"], "no store at nowhere"),
-        (["mend"], "'list', 'check', 'describe'"),
+        (["mend"], "no command 'mend'"),
     ],
 )
 def test_wrong_usage(

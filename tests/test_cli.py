@@ -13,25 +13,10 @@ from detect_json import read_detect
 from networks import dsp_fwa, member, xception
 from PIL import Image
 
-from deepregions.commands.cli import run
+from deepregions.commands.cli import COMMANDS, run
 from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 from deepregions.weights.bundle import save_bundle
-
-COMMANDS = (
-    "detect",
-    "segment",
-    "databases",
-    "prepare",
-    "forge",
-    "import",
-    "models",
-    "bundle",
-    "schema",
-    "fit",
-    "doctor",
-    "demo",
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +38,21 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "deepregions", command, "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "usage:" in printed
+    assert run(["--help"]) == 0
+    assert command.split(maxsplit=1)[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["deepregions", "deepregions.fit"])
+def test_both_modules_are_programs(module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     assert "usage:" in done.stdout
 
 

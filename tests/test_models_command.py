@@ -121,17 +121,17 @@ def test_show_says_what_the_registry_knows(
 
 def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        run(["models", "--help"])
+        run(["models", "verify", "--help"])
     assert caught.value.code == 0
     usage = " ".join(capsys.readouterr().out.split())
-    assert "models ACTION [TARGET] [options]" in usage
+    assert "models verify [TARGET] [options]" in usage
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show"], "models show needs a name"),
-        (["fetch"], "models fetch needs a name"),
+        (["show"], "name"),
+        (["fetch"], "name"),
         (["show", "pear", "--dir", "mine"], "no bundle pear (bundles: more/one, pair)"),
         (["show", "pear"], "none in models or bundles"),
         (["list", "--dir", "nowhere"], "nowhere is not a folder"),
@@ -139,7 +139,7 @@ def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> N
         (["fetch", "pear"], "the registry has no 'pear'"),
         (["fetch", "bida"], "cannot be fetched by a program"),
         (["fetch", "vgg19-imagenet"], "begins with dcbb9e9d"),
-        (["lst"], "list"),
+        (["lst"], "did you mean list"),
         (["show", "hf://a"], "is no name on the Hub"),
     ],
 )

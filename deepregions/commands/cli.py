@@ -13,6 +13,7 @@ import inspect
 import io
 import json
 import os
+import re
 import signal
 import sys
 from argparse import ArgumentError
@@ -63,7 +64,7 @@ class Command:
         return function
 
 
-_COMMANDS = {
+COMMANDS = {
     "detect": Command(
         "detect:detect",
         "Score photographs and videos.",
@@ -75,7 +76,9 @@ _COMMANDS = {
         {**_OLD_NETWORKS, "--ddbb": "--trained-on"},
     ),
     "segment": Command("segment:segment", "Cut the five region images of each face."),
-    "databases": Command("databases:databases", "List and check databases; describe a store."),
+    "databases list": Command("databases:list_databases", "List the supported databases."),
+    "databases check": Command("databases:check_database", "Check a database before preparing it."),
+    "databases describe": Command("databases:describe_store", "Describe a face store on a page."),
     "prepare": Command(
         "prepare:prepare", "Turn a database into a face store.", {"--ddbb": "--database"}
     ),
@@ -83,8 +86,11 @@ _COMMANDS = {
     "fit": Command("fit:fit", "Train a detector on one region."),
     "fuse": Command("fuse:fuse", "Train a fusion of networks and calibrate it."),
     "import": Command("import_:import_", "Import other people's checkpoints as bundles."),
-    "models": Command("models:models", "List, show, verify and fetch networks."),
-    "bundle push": Command("bundle:push", "Upload a bundle to the Hugging Face Hub."),
+    "models list": Command("models:list_models", "List bundles here and what others offer."),
+    "models show": Command("models:show_model", "Show what a bundle is."),
+    "models verify": Command("models:verify_models", "Check bundles' digests and load them."),
+    "models fetch": Command("models:fetch_model", "Download a bundle or a file of weights."),
+    "bundle push": Command("bundle:push_bundle", "Upload a bundle to the Hugging Face Hub."),
     "evaluate": Command(
         "evaluate:evaluate",
         "Measure networks and their fusions on face stores.",
@@ -103,7 +109,11 @@ _COMMANDS = {
     "schema": Command("schema:schema", "Print the JSON Schema of a command's output."),
     "demo": Command("demo:demo", "Prepare, train, fuse and score on drawn faces, in minutes."),
 }
-_GROUPS = {"bundle": "Publish bundles."}
+_GROUPS = {
+    "databases": "List and check databases; describe a face store.",
+    "models": "List, show, verify and fetch networks.",
+    "bundle": "Publish bundles.",
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -193,7 +203,7 @@ def dispatch(argv: Sequence[str]) -> int:
         sys.stdout.write(f"deepregions {__version__}\n")
         return 0
     name, *words = argv
-    group = [each.partition(" ")[2] for each in _COMMANDS if each.startswith(f"{name} ")]
+    group = [each.partition(" ")[2] for each in COMMANDS if each.startswith(f"{name} ")]
     if group:
         if not words or words[0] in {"-h", "--help"}:
             (sys.stdout if words else sys.stderr).write(_overview(name))
@@ -202,7 +212,7 @@ def dispatch(argv: Sequence[str]) -> int:
         name, words = f"{name} {words[0]}", words[1:]
     else:
         _check_choice(name, _names(), "deepregions --help")
-    command = _COMMANDS[name]
+    command = COMMANDS[name]
     words = _modern(words, command.renamed)
     words = _found_configs(words, command.renamed)
     function = command.load()
@@ -290,7 +300,7 @@ def _plain(error: OSError) -> str:
 
 
 def _names() -> list[str]:
-    return list(dict.fromkeys(name.partition(" ")[0] for name in _COMMANDS))
+    return list(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
 
 
 def _check_choice(name: str, known: Sequence[str], see: str) -> None:
@@ -305,13 +315,13 @@ def _overview(group: str = "") -> str:
     if group:
         summaries = {
             name.partition(" ")[2]: command.summary
-            for name, command in _COMMANDS.items()
+            for name, command in COMMANDS.items()
             if name.startswith(f"{group} ")
         }
         title = _GROUPS[group]
     else:
         summaries = {
-            name: _GROUPS[name] if name in _GROUPS else _COMMANDS[name].summary for name in _names()
+            name: _GROUPS[name] if name in _GROUPS else COMMANDS[name].summary for name in _names()
         }
         title = "Tell manipulated faces from genuine ones, region by region."
     width = max(map(len, summaries))
@@ -409,9 +419,27 @@ def _run_function(command: Callable[..., int], argv: Sequence[str], prog: str | 
     try:
         options = parser.parse_args(words).as_dict()
     except ArgumentError as error:
-        message = " ".join(str(error).split())
-        raise UsageError(message, f"see {prog or ''} --help".replace("  ", " ")) from error
+        message, hint = _reworded(" ".join(str(error).split()))
+        raise UsageError(message, hint or f"see {prog or ''} --help".replace("  ", " ")) from error
     return command(**{name: _value(p.annotation, name, options) for name, p in parameters.items()})
+
+
+def _reworded(message: str) -> tuple[str, str]:
+    """Says in a reader's words what jsonargparse says of a value; returns message and hint."""
+    found = re.match(r'Parser key "([^"]+)": (.*?)(?:Got|Given) value: (.*)$', message)
+    if found is None:
+        return message, ""
+    key, expected, value = found.groups()
+    choices = re.search(r"Literal\[(.*?)\]", expected)
+    if choices is not None:
+        hint = "one of " + choices[1].replace("'", "")
+    elif "'float'" in expected:
+        hint = "a number"
+    elif "'int'" in expected:
+        hint = "a whole number"
+    else:
+        return message, ""
+    return f"{key} is {value!r}", hint
 
 
 def _value(kind: Any, name: str, options: Mapping[str, Any]) -> Any:

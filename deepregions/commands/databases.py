@@ -5,93 +5,31 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING
 
-from deepregions.commands.sources import Source
+from deepregions.commands.sources import DatabaseOptions, Source
+from deepregions.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from deepregions.data.databases.checking import Findings
 
+_OPTIONS = DatabaseOptions()
 _NUMBERS = {"found", "published", "genuine", "fake"}
 
 
-def databases(
-    action: Literal["list", "check", "describe"],
-    target: str | None = None,
-    *,
-    root: Path | None = None,
-    out: Path | None = None,
-    split: Literal["official", "paper", "kfold"] | None = None,
-    folds: int = 5,
-    fold: int = 0,
-    compression: Literal["raw", "c23", "c40"] = "c23",
-    methods: list[str] | None = None,
-    images: Path | None = None,
-    identity: str | None = None,
-    seed: int = 0,
-    json: bool = False,
-) -> int:
-    """Lists databases, checks one before it is prepared, describes a store.
-
-    list: which databases prepare takes, where to get them, their terms and published sizes. check
-    NAME --root DIR: what is there and what is missing, labels that disagree with folders, files
-    that are the same; exits with 1 if anything is wrong. describe STORE: a page (HTML, one file)
-    with counts, sizes, a contact sheet, and differences between genuine and fake faces that a
-    network could take for the manipulation.
+def list_databases(*, json: bool = False) -> int:
+    """Lists the databases that `deepregions prepare` takes, with their sources, terms and sizes.
 
     Args:
-        action: list, check or describe.
-        target: For check, a database's name; for describe, a store's folder.
-        root: For check, where the database is.
-        out: For describe, the page; without, STORE.html beside the store.
-        split: For check, as for prepare, like all options below.
-        folds: kfold: K.
-        fold: kfold: which of the K is for evaluation, from 0.
-        compression: ffpp, dfd and deepfakebench: which videos.
-        methods: ffpp: which manipulations.
-        images: deepfakebench: the folder that its frames' paths are relative to.
-        identity: folder: regular expression for who is in a file.
-        seed: Another seed makes other splits.
-        json: For list and check, print JSON instead of tables.
+        json: Print JSON instead of a table.
     """
-    from deepregions.commands import checks
-    from deepregions.errors import UsageError
-
-    if action == "list":
-        return _list(json)
-    if action == "describe":
-        if target is None:
-            raise UsageError("databases describe needs a store", "the folder that prepare wrote")
-        return _describe(Path(target), out)
-    if target not in get_args(Source):
-        raise UsageError(
-            "databases check needs a database" + (f", not {target!r}" if target else ""),
-            f"one of {', '.join(get_args(Source))}",
-        )
-    findings = _checked(
-        cast(Source, target),
-        root,
-        (split, folds, fold, seed),
-        compression=compression,
-        methods=methods,
-        images=images,
-        identity=identity,
-    )
-    if json:
-        checks.print_json(asdict(findings) | {"ok": not findings.problems})
-    else:
-        _print(findings)
-    return 1 if findings.problems else 0
-
-
-def _list(as_json: bool) -> int:
     from deepregions.commands import checks
     from deepregions.data.databases import OWN, PUBLISHED
 
     adapters = [*((adapter.name, adapter) for adapter in PUBLISHED), *OWN]
-    if as_json:
+    if json:
         facts = [
             {"name": name} | asdict(each.facts) | {"optional": sorted(each.facts.optional)}
             for name, each in adapters
@@ -113,18 +51,34 @@ def _list(as_json: bool) -> int:
     return 0
 
 
-def _checked(source: Source, root: Path | None, splitting: Any, **options: Any) -> Findings:
-    """A root that is something else is a finding too, not an error of this command."""
-    from deepregions.commands.sources import existing, open_database
-    from deepregions.data.databases.checking import Findings, check
-    from deepregions.data.splits import Splitting
-    from deepregions.errors import UsageError
+def check_database(
+    database: Source, *, options: DatabaseOptions = _OPTIONS, json: bool = False
+) -> int:
+    """Checks a database before it is prepared; exits with 1 if anything is wrong.
 
-    where, how = existing(source, root), Splitting(*splitting)
+    Shows what is there and what is missing, labels that disagree with folders, and files that are
+    the same.
+
+    Args:
+        database: Its name, as `deepregions databases list` shows it.
+        options: Which part of it.
+        json: Print JSON instead of tables.
+    """
+    from deepregions.commands import checks
+    from deepregions.commands.sources import existing
+    from deepregions.data.databases.checking import Findings, check
+
+    where = existing(database, options.root)
+    options.splitting()
     try:
-        return check(open_database(source, where, how, **options))
-    except UsageError as error:
-        return Findings(source, str(where), partial=True, problems=(str(error),))
+        findings = check(options.open(database))
+    except UsageError as error:  # a root that is something else is a finding too
+        findings = Findings(database, str(where), partial=True, problems=(str(error),))
+    if json:
+        checks.print_json(asdict(findings) | {"ok": not findings.problems})
+    else:
+        _print(findings)
+    return 1 if findings.problems else 0
 
 
 def _print(findings: Findings) -> None:
@@ -150,7 +104,16 @@ def _print(findings: Findings) -> None:
         sys.stdout.write(f"{printable(line)}\n")
 
 
-def _describe(store: Path, out: Path | None) -> int:
+def describe_store(store: Path, *, out: Path | None = None) -> int:
+    """Describes a face store on one HTML page.
+
+    Counts, sizes, a contact sheet, and differences between genuine and fake faces that a network
+    could mistake for the manipulation.
+
+    Args:
+        store: The folder that `deepregions prepare` wrote.
+        out: The page to write; by default STORE.html beside the store.
+    """
     from deepregions.data.describe import describe
     from deepregions.data.describe_page import write_page
     from deepregions.data.store import FaceStore

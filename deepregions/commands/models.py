@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from deepregions.commands.checks import print_json
 from deepregions.errors import printable
@@ -21,50 +21,19 @@ if TYPE_CHECKING:
 _PATIENCE = 2.0  # seconds without a progress bar
 
 
-def models(
-    action: Literal["list", "show", "verify", "fetch"],
-    target: str | None = None,
-    *,
-    dir: Path | None = None,
-    sha256: str | None = None,
-    json: bool = False,
-) -> int:
-    """Lists, shows, verifies and fetches models.
-
-    list: the bundles that are here, and what the registry offers. show NAME: what a bundle was
-    trained on, what it is given, its licence, digests and source; or what the registry says of
-    something that others offer. verify [NAME or DIR]: whether every network has its SHA-256 and
-    loads; exits with 1 if one does not. fetch NAME: downloads something of the registry, or a
-    bundle hf://owner/name.
+def list_models(*, dir: Path | None = None, json: bool = False) -> int:
+    """Lists the bundles that are here, and what others offer.
 
     Args:
-        action: list, show, verify or fetch.
-        target: A bundle's path, its name, the name of a network in it, hf://owner/name, or a
-            name in the registry; for verify also a folder of bundles.
-        dir: The folder of the bundles; without, it is $DEEPREGIONS_MODELS, or else models and
-            bundles. For fetch, where the file goes; without, to the cache folder.
-        sha256: For fetch, the digest that the file must have, where the registry does not know.
+        dir: A folder of bundles; by default $DEEPREGIONS_MODELS, or else ./models and ./bundles.
         json: Print JSON instead of tables.
     """
-    from deepregions.errors import UsageError
-
-    if target is None and action in {"show", "fetch"}:
-        raise UsageError(f"models {action} needs a name", "deepregions models list has them")
-    if action == "list":
-        return _list(dir, json)
-    if action == "verify":
-        return _verify(target, dir, json)
-    show = _show if action == "show" else _fetch
-    return show(str(target), dir, sha256, json)
-
-
-def _list(folder: Path | None, as_json: bool) -> int:
     from deepregions.weights.bundle_folder import find_bundles, models_folders
     from deepregions.weights.catalogue import entries
 
-    folders = models_folders(folder)
+    folders = models_folders(dir)
     found = find_bundles(folders)
-    if as_json:
+    if json:
         bundles = [_bundle_facts(each) for each in found]
         print_json({"bundles": bundles, "registry": [_entry_facts(each) for each in entries()]})
         return 0
@@ -80,30 +49,45 @@ def _list(folder: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _show(target: str, folder: Path | None, _sha256: str | None, as_json: bool) -> int:
+def show_model(name: str, *, dir: Path | None = None, json: bool = False) -> int:
+    """Shows what a bundle was trained on, its input, licence, digests and source.
+
+    For something that others offer, shows what is known about it.
+
+    Args:
+        name: A bundle's path, its name, the name of a network in it, hf://OWNER/NAME, or a name
+            that `deepregions models list` shows.
+        dir: A folder of bundles; by default $DEEPREGIONS_MODELS, or else ./models and ./bundles.
+        json: Print JSON instead of lines.
+    """
     from deepregions.errors import BundleError
-    from deepregions.weights import catalogue as registry
+    from deepregions.weights import catalogue
     from deepregions.weights.bundle_folder import find_bundle, models_folders
     from deepregions.weights.hub import download, hub_name
 
-    name = hub_name(target)
-    offered = {each.name: each for each in registry.entries()}
-    if target in offered:
-        facts = _entry_facts(offered[target])
+    on_hub = hub_name(name)
+    offered = {each.name: each for each in catalogue.entries()}
+    if name in offered:
+        facts = _entry_facts(offered[name])
     else:
-        path = target if name is None else str(download(name))
-        found = find_bundle(path, models_folders(folder))
+        path = name if on_hub is None else str(download(on_hub))
+        found = find_bundle(path, models_folders(dir))
         if found.problem:
             raise BundleError(found.problem)
         facts = _bundle_facts(found)
-    if as_json:
-        print_json(facts)
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
+    _print_facts(facts, json)
     return 0
 
 
-def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
+def verify_models(target: str | None = None, *, dir: Path | None = None, json: bool = False) -> int:
+    """Checks that every network has its SHA-256 and loads; exits with 1 if one does not.
+
+    Args:
+        target: A bundle as for `deepregions models show`, or a folder of bundles; all bundles
+            by default.
+        dir: A folder of bundles; by default $DEEPREGIONS_MODELS, or else ./models and ./bundles.
+        json: Print JSON instead of lines.
+    """
     from deepregions.commands.checks import progress
     from deepregions.errors import UsageError
     from deepregions.weights.bundle import check_bundle
@@ -113,11 +97,11 @@ def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
     if target is not None and (name := hub_name(target)) is not None:
         target = str(download(name))
     if target is None:
-        found = find_bundles(models_folders(folder))
+        found = find_bundles(models_folders(dir))
     elif Path(target).is_dir():
         found = find_bundles([Path(target)])
     else:
-        found = [find_bundle(target, models_folders(folder))]
+        found = [find_bundle(target, models_folders(dir))]
     if not found:
         raise UsageError("there is no bundle to verify", "name one, or a folder that holds some")
     results = []
@@ -125,35 +109,48 @@ def _verify(target: str | None, folder: Path | None, as_json: bool) -> int:
         files = {"bundle.json": each.problem} if each.problem else check_bundle(each.path)
         for file, problem in files.items():
             results.append({"file": str(each.path / file), "ok": not problem, "problem": problem})
-            if not as_json:
+            if not json:
                 line = f"{each.path / file}: {problem or 'ok'}"
                 sys.stdout.write(f"{printable(line)}\n")
-    if as_json:
+    if json:
         print_json(results)
     return 0 if all(result["ok"] for result in results) else 1
 
 
-def _fetch(target: str, folder: Path | None, sha256: str | None, as_json: bool) -> int:
+def fetch_model(
+    name: str, *, dir: Path | None = None, sha256: str | None = None, json: bool = False
+) -> int:
+    """Downloads a bundle hf://OWNER/NAME, or a file that others offer.
+
+    Args:
+        name: hf://OWNER/NAME, or a name that `deepregions models list` shows.
+        dir: The folder for the file; the cache folder by default.
+        sha256: The digest that the file must have, where it is not known here.
+        json: Print JSON instead of lines.
+    """
     from deepregions.assets import fetch
-    from deepregions.weights import catalogue as registry
+    from deepregions.weights import catalogue
     from deepregions.weights.hub import download, hub_name
 
-    name = hub_name(target)
-    if name is not None:
-        path = download(name)
-        facts: dict[str, Any] = {"path": str(path)}
+    on_hub = hub_name(name)
+    if on_hub is not None:
+        facts: dict[str, Any] = {"path": str(download(on_hub))}
     else:
-        entry = registry.entry(target)
-        asset = registry.asset(entry, sha256)
+        entry = catalogue.entry(name)
+        asset = catalogue.asset(entry, sha256)
         with _downloading(asset.name) as progress:
-            path = fetch(asset, folder=folder, progress=progress)
+            path = fetch(asset, folder=dir, progress=progress)
         facts = {"path": str(path), "sha256": asset.sha256, "license": entry.license}
         facts |= {"citation": entry.citation, "use": entry.use}
+    _print_facts(facts, json)
+    return 0
+
+
+def _print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
         sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
-    return 0
 
 
 @contextmanager

@@ -6,21 +6,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from deepregions.commands.sources import Source
+from deepregions.commands.sources import DatabaseOptions, Source
 
 if TYPE_CHECKING:
     from deepregions.data.databases import Adapter
     from deepregions.data.prepare import Report
+
+_OPTIONS = DatabaseOptions()
 
 
 def prepare(
     *,
     database: Source | Literal["toy"],
     out: Path,
-    root: Path | None = None,
-    split: Literal["official", "paper", "kfold"] | None = None,
-    folds: int = 5,
-    fold: int = 0,
+    options: DatabaseOptions = _OPTIONS,
     allow_partial: bool = False,
     frames: int = 32,
     workers: int = 0,
@@ -29,13 +28,8 @@ def prepare(
     margin: float = 0.5,
     tracks: Literal["main", "all"] = "main",
     max_size: int = 512,
-    compression: Literal["raw", "c23", "c40"] = "c23",
-    methods: list[str] | None = None,
-    images: Path | None = None,
-    identity: str | None = None,
     name: str | None = None,
     count: int = 600,
-    seed: int = 0,
 ) -> int:
     """Turns a database of photographs and videos into a face store, for training.
 
@@ -49,11 +43,7 @@ def prepare(
             deepfakebench is a JSON file of its rearranged frames; toy is drawn faces, made on the
             spot.
         out: The store's folder.
-        root: Where the database is; not for toy.
-        split: official is as published; paper is by people, 80 to 20 %; kfold is by people, a
-            K-th for evaluation. By default official, or paper where that is of no use.
-        folds: kfold: K.
-        fold: kfold: which of the K is for evaluation, from 0.
+        options: Which part of it.
         allow_partial: Prepare what is there of a database of which files are missing.
         frames: How many frames of each video.
         workers: How many processes; 0 is this one.
@@ -64,32 +54,15 @@ def prepare(
         tracks: Whom to keep in a video with several people, of whom it is not known who was
             manipulated: the main person, or all.
         max_size: Make a stored face smaller if it has a longer side than this, in pixels.
-        compression: ffpp, dfd and deepfakebench: which videos.
-        methods: ffpp: which manipulations; all that are there if left out.
-        images: deepfakebench: the folder that its frames' paths are relative to.
-        identity: folder: regular expression for who is in a file, searched in its path below
-            real/ or fake/; its groups are people. By default the first part of the file's name.
         name: folder, csv and deepfakebench: what to call the database in bundles.
         count: toy: how many faces.
-        seed: Another seed makes other splits, or other drawn faces.
     """
     from deepregions.commands import checks
-    from deepregions.commands.sources import open_database
     from deepregions.data.prepare import prepare as prepare_store
-    from deepregions.data.splits import Splitting
 
     if database == "toy":
-        return _draw(out, count, seed)
-    source = open_database(
-        database,
-        root,
-        Splitting(split, folds, fold, seed),
-        compression=compression,
-        methods=methods,
-        identity=identity,
-        images=images,
-        name=name,
-    )
+        return _draw(out, count, options.seed)
+    source = options.open(database, name)
     _look_at(source, allow_partial=allow_partial)
     with checks.counted("preparing") as progress:
         report = prepare_store(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from deepregions.commands.options import OptionGroup
+from deepregions.errors import UsageError
 
 if TYPE_CHECKING:
     from deepregions.data.databases import Adapter
@@ -25,38 +29,70 @@ Source = Literal[
 _FILES = ("csv", "deepfakebench")  # of which the root may be a file
 
 
-def open_database(
-    source: Source,
-    root: Path | None,
-    splitting: Splitting,
-    *,
-    compression: str = "c23",
-    methods: list[str] | None = None,
-    identity: str | None = None,
-    images: Path | None = None,
-    name: str | None = None,
-) -> Adapter:
-    """Opens a database.
+@dataclass(frozen=True)
+class DatabaseOptions(OptionGroup):
+    """Which part of a database, and how it is split.
 
-    Raises:
-        UsageError: No root, or it is not that database; an option that this database has not.
+    Attributes:
+        root: The folder (or file) of the database.
+        split: official: as published; paper: by people, 80 to 20 %; kfold: by people, one of K
+            parts for evaluation. By default official, or paper where there is no usable one.
+        folds: kfold: the number K of parts.
+        fold: kfold: the part for evaluation, from 0.
+        compression: ffpp, dfd and deepfakebench: which videos.
+        methods: ffpp: which manipulations; all that are there by default.
+        images: deepfakebench: the folder that its frames' paths are relative to.
+        identity: folder: a regular expression for who is in a file, searched in its path below
+            real/ or fake/; its groups are people. By default, the first part of the file's name.
+        seed: Random seed of the splits (toy: of the drawn faces).
     """
-    from deepregions.data import databases
 
-    where = existing(source, root)
-    name = name or source
-    if source == "ffpp":
-        return databases.FaceForensics(where, compression, methods, splitting)
-    if source == "dfd":
-        return databases.DeepFakeDetection(where, compression, splitting)
-    if source == "folder":
-        return databases.Folder(where, name, identity, splitting=splitting)
-    if source == "csv":
-        return databases.Manifest(where, name, splitting)
-    if source == "deepfakebench":
-        return databases.DeepfakeBench(where, compression, images, name, splitting)
-    others = {adapter.name: adapter for adapter in databases.PUBLISHED}
-    return others["celebdf" if source == "celebdf-v2" else source](where, splitting)
+    root: Path | None = None
+    split: Literal["official", "paper", "kfold"] | None = None
+    folds: int = 5
+    fold: int = 0
+    compression: Literal["raw", "c23", "c40"] = "c23"
+    methods: list[str] | None = None
+    images: Path | None = None
+    identity: str | None = None
+    seed: int = 0
+
+    def splitting(self) -> Splitting:
+        """Returns how it is split.
+
+        Raises:
+            UsageError: The folds make no sense.
+        """
+        from deepregions.data.splits import Splitting
+
+        return Splitting(self.split, self.folds, self.fold, self.seed)
+
+    def open(self, source: Source, name: str | None = None) -> Adapter:
+        """Opens a database.
+
+        Args:
+            source: Which.
+            name: What to call it, if it is not a published one.
+
+        Raises:
+            UsageError: No root, or it is not that database; an option it does not have.
+        """
+        from deepregions.data import databases
+
+        where, how = existing(source, self.root), self.splitting()
+        name = name or source
+        if source == "ffpp":
+            return databases.FaceForensics(where, self.compression, self.methods, how)
+        if source == "dfd":
+            return databases.DeepFakeDetection(where, self.compression, how)
+        if source == "folder":
+            return databases.Folder(where, name, self.identity, splitting=how)
+        if source == "csv":
+            return databases.Manifest(where, name, how)
+        if source == "deepfakebench":
+            return databases.DeepfakeBench(where, self.compression, self.images, name, how)
+        others = {adapter.name: adapter for adapter in databases.PUBLISHED}
+        return others["celebdf" if source == "celebdf-v2" else source](where, how)
 
 
 def existing(source: str, root: Path | None) -> Path:
@@ -65,8 +101,6 @@ def existing(source: str, root: Path | None) -> Path:
     Raises:
         UsageError: It is not said, or there is nothing.
     """
-    from deepregions.errors import UsageError
-
     if root is None:
         raise UsageError(f"{source} needs --root", "the folder that holds it")
     if root.is_dir() or (source in _FILES and root.is_file()):
