@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,19 @@ import pytest
 from deepregions.commands.cli import run
 from deepregions.errors import UsageError
 from deepregions.study.plan import DatabasePlan, DetectorPlan, Plan, Step
-from deepregions.study.runner import StepError, Study
+from deepregions.study.runner import StepError, StudyRunner
 
-ROOT = Path(__file__).parents[1]
+TINY = (
+    "model:\n  class_path: deepregions.detectors.Xception\n  init_args: {size: 32}\n"
+    "data: {batch_size: 8, workers: 0}\n"
+    "trainer: {max_epochs: 1, log_every_n_steps: 1, accelerator: cpu}\n"
+)
+PLAN = (
+    "databases:\n  - {database: toy, options: [--count, '48']}\n"
+    "detectors:\n  - {config: [tiny.yaml], name: small}\n"
+    "regions: [entire, eyes]\nout: study\n"
+    "evaluate: [--bootstrap-samples, '5', --fusions, mean, --gates.min_size, '0', --device, cpu]\n"
+)
 
 
 def plan(out: Path, **values: object) -> Plan:
@@ -30,23 +41,34 @@ def plan(out: Path, **values: object) -> Plan:
     return Plan(**(settings | {"out": out, "seeds": [3, 4]} | values))  # type: ignore[arg-type]
 
 
-def toy(out: Path, name: str, *options: str, after: tuple[str, ...] = ()) -> Step:
-    store = out / name
-    words = ("prepare", "--database", "toy", "--count", "12", "--out", str(store), *options)
-    return Step(f"prepare/{name}", words, store, "store.json", after)
+def step(out: Path, name: str, *words: str, after: tuple[str, ...] = ()) -> Step:
+    """A step that takes no time: a schema's text is no store, but its mark is made before."""
+    return Step(name, words or ("schema", "detect"), out / name / "mark", after)
+
+
+def runner(steps: list[Step], out: Path) -> tuple[StudyRunner, list[str]]:
+    told: list[str] = []
+
+    def tell(step: Step, what: str) -> None:
+        told.append(f"{step.name}: {what}")
+        if what == "started" and "none" not in step.command:
+            step.mark.parent.mkdir(parents=True, exist_ok=True)
+            step.mark.touch()
+
+    return StudyRunner(steps, out, tell), told
 
 
 def test_every_network_of_every_database_and_seed_is_trained_once(tmp_path: Path) -> None:
     steps = list(plan(tmp_path).steps())
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
-    fits = [step for step in steps if step.trains]
+    fits = [step for step in steps if step.command[0] == "fit"]
     assert len(fits) == 2 * 2 * 2 * 2  # seeds, trained databases, detectors, regions
     assert not any("three" in step.name for step in fits)
     done: set[str] = set()
-    for step in steps:  # whatever a step needs comes before it
-        assert set(step.after) <= done
-        done.add(step.name)
+    for each in steps:  # whatever a step needs comes before it
+        assert set(each.after) <= done
+        done.add(each.name)
     first = next(step for step in fits if step.name == "fit/seed-3/two/capsule-rest")
     assert first.after == ("prepare/two",)
     words = list(first.command)
@@ -70,7 +92,7 @@ def test_every_network_of_every_database_and_seed_is_trained_once(tmp_path: Path
         ({"regions": ["ears"]}, "unknown region 'ears'"),
         ({"regions": ["eyes", "eyes"]}, "regions are named twice"),
         ({"seeds": []}, "no seeds"),
-        ({"databases": [DatabasePlan("toy", name="../out")]}, "no file's name"),
+        ({"databases": [DatabasePlan("toy", name="../out")]}, "cannot name a file"),
         ({"databases": [DatabasePlan("toy", train=False)]}, "no database of the plan is trained"),
     ],
 )
@@ -81,149 +103,125 @@ def test_a_plan_that_makes_no_sense_is_refused(
         plan(tmp_path, **values)
 
 
+def test_paths_in_a_plan_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{}")
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "databases: [{database: ffpp, root: data/ffpp}, {database: uadfv, root: /data/uadfv}]\n"
+        "detectors: [{config: [xception.yaml, mine.yaml]}]\nout: study\n"
+        "seeds: [1]\ndevices: [cpu]\n"
+    )
+    read = Plan.read(file)
+    roots = [each.root for each in read.databases]
+    assert roots == [str(tmp_path / "data" / "ffpp"), "/data/uadfv"]
+    assert read.detectors[0].config == ["xception.yaml", str(tmp_path / "mine.yaml")]
+    assert (read.out, read.seeds) == (tmp_path / "study", [1])
+    assert Plan.read(file, out=Path("here")).out == Path("here")
+    file.write_text("databases: 5\n")
+    with pytest.raises(UsageError, match=r"plan\.yaml: "):
+        Plan.read(file)
+    with pytest.raises(UsageError, match="cannot be read"):
+        Plan.read(tmp_path / "nowhere.yaml")
+
+
+def test_shipped_plans_can_be_read() -> None:
+    for name in ("paper", "selfmade-study"):
+        assert list(Plan.read(Path(__file__).parents[1] / "configs" / f"{name}.yaml").steps())
+
+
 def test_what_is_finished_is_not_done_again_and_a_failure_stops_what_needs_it(
     tmp_path: Path,
 ) -> None:
-    told: list[str] = []
-
-    def tell(step: Step, what: str) -> None:
-        told.append(f"{step.name}: {what}")
-
     steps = [
-        toy(tmp_path, "good"),
-        toy(tmp_path, "bad", "--count", "none"),
-        toy(tmp_path, "needs", after=("prepare/bad",)),
+        step(tmp_path, "good"),
+        step(tmp_path, "bad", "schema", "none"),
+        step(tmp_path, "needs", after=("bad",)),
     ]
-    with pytest.raises(StepError, match=r"^prepare/bad failed: (?!error).*none") as error:
-        Study(steps, tmp_path, ["cpu"], tell).run()
-    assert "prepare/bad.log" in error.value.hint
+    study, told = runner(steps, tmp_path)
+    with pytest.raises(StepError, match=r"^bad failed: (?!error).*none") as error:
+        study.run()
+    assert "bad.log" in error.value.hint
     assert told == [
-        "prepare/good: begun on cpu",
-        "prepare/good: finished",
-        "prepare/bad: begun on cpu",
-        "prepare/bad: failed",
-        "prepare/needs: left out",
+        *("good: started", "good: finished"),
+        *("bad: started", "bad: failed", "needs: left out"),
     ]
-    told.clear()
-    steps[1] = toy(tmp_path, "bad")
-    Study(steps, tmp_path, ["cpu"], tell).run()
-    assert told == [
-        *("prepare/bad: begun on cpu", "prepare/bad: finished"),
-        *("prepare/needs: begun on cpu", "prepare/needs: finished"),
-    ]
-    told.clear()
-    Study(steps, tmp_path, ["cpu"], tell).run()
+    steps[1] = step(tmp_path, "bad")
+    study, told = runner(steps, tmp_path)
+    study.run()
+    assert told == ["bad: started", "bad: finished", "needs: started", "needs: finished"]
+    study, told = runner(steps, tmp_path)
+    study.run()
     assert not told
-    other = [replace(steps[0], command=(*steps[0].command, "--seed", "5"))]
     with pytest.raises(UsageError, match="made with other options"):
-        Study(other, tmp_path, ["cpu"], tell)
+        runner([replace(steps[0], command=("schema",))], tmp_path)
+
+
+@pytest.mark.slow
+def test_two_runners_share_the_steps(tmp_path: Path) -> None:
+    steps = [step(tmp_path, name) for name in "abcd"]
+    steps.append(step(tmp_path, "last", after=("a", "b", "c", "d")))
+    runs = [StudyRunner(steps, tmp_path, _touch) for _ in range(2)]
+    threads = [threading.Thread(target=each.run) for each in runs]
+    _started.clear()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(_started) == ["a", "b", "c", "d", "last"]
+    assert _started[-1] == "last"
+
+
+_started: list[str] = []
+
+
+def _touch(step: Step, what: str) -> None:
+    if what == "started":
+        _started.append(step.name)
+    elif what == "finished":
+        return
+    step.mark.parent.mkdir(parents=True, exist_ok=True)
+    step.mark.touch()
 
 
 @pytest.mark.slow
 def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(
-        "model:\n  class_path: deepregions.detectors.Xception\n  init_args: {size: 32}\n"
-        "data: {batch_size: 8, workers: 0}\n"
-        "trainer: {max_epochs: 1, log_every_n_steps: 1, accelerator: cpu}\n"
-    )
-    (tmp_path / "plan.yaml").write_text(
-        "databases:\n  - {database: toy, options: [--count, '48']}\n"
-        "detectors:\n  - {config: [tiny.yaml], name: small}\n"
-        "regions: [entire, eyes]\nout: study\ndevices: [cpu]\n"
-        "evaluate: [--rounds, '5', --fusions, mean, --gates.min_size, '0', --device, cpu]\n"
-    )
-    command = [sys.executable, "-m", "deepregions", "reproduce", "--config", "plan.yaml"]
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    command = [sys.executable, "-m", "deepregions", "reproduce", str(tmp_path / "plan.yaml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = tmp_path / "study" / "done" / "fit" / "seed-0" / "toy" / "small-entire.json"
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
-    try:
+    with subprocess.Popen(command, env=environment) as process:
         deadline = time.monotonic() + 300
         while not first.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert first.exists()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.send_signal(signal.SIGKILL)
+    assert first.exists()
     bundle = tmp_path / "study" / "bundles" / "seed-0" / "toy" / "small-entire" / "bundle.json"
     before = bundle.stat().st_mtime_ns
-    done = subprocess.run(
-        command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "small-entire" not in done.stderr  # it was finished
     assert "prepare/toy" not in done.stderr
     assert bundle.stat().st_mtime_ns == before
-    page = Path("study") / "evaluation" / "seed-0" / "index.html"
+    page = tmp_path / "study" / "evaluation" / "seed-0" / "index.html"
     assert done.stdout.split() == [str(page)]
-    results = json.loads((tmp_path / page).with_name("results.json").read_text())
-    assert {"xception entire (toy)", "xception eyes (toy)", "all: mean"} <= {
-        name.replace("all: mean (toy)", "all: mean") for name in results["databases"]["toy"]
-    }
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks that children inherit")
-def test_a_step_that_a_killed_run_has_left_is_waited_for(tmp_path: Path) -> None:
-    """SIGKILL of the run alone: its step goes on, and is not begun a second time beside it."""
-    code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from test_reproduction import toy; from deepregions.study.runner import Study\n"
-        "out = Path(sys.argv[1])\n"
-        "Study([toy(out, 'a')], out, ['cpu'], lambda s, w: print(w, flush=True)).run()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), str(ROOT / "tests")],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun on cpu\n"
-        while not (tmp_path / "logs" / "prepare" / "a.log").exists():
-            time.sleep(0.01)
-        time.sleep(0.2)  # the child is there; it takes seconds to begin
-        process.kill()
-    told: list[str] = []
-    steps = [toy(tmp_path, "a"), toy(tmp_path, "b")]
-    study = Study(steps, tmp_path, ["cpu"], lambda s, w: told.append(f"{s.name}: {w}"))
-    study.run()
-    assert told[0].startswith("prepare/a: waits for")
-    assert told[1:] == ["prepare/b: begun on cpu", "prepare/b: finished"]
+    results = json.loads(page.with_name("results.json").read_text())
+    assert {"xception entire (toy)", "xception eyes (toy)"} <= {*results["databases"]["toy"]}
 
 
 def test_a_dry_run_shows_every_step_and_does_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(
-        "model:\n  class_path: deepregions.detectors.Xception\n  init_args: {size: 32}\n"
-        "trainer: {max_epochs: 7}\n"
-    )
-    (tmp_path / "plan.yaml").write_text(
-        "databases:\n  - {database: toy, options: [--count, '100']}\n"
-        "detectors:\n  - {config: [tiny.yaml]}\nregions: [eyes]\nout: study\n"
-    )
-    words = ["reproduce", "--config", "plan.yaml", "--dry_run"]
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    words = ["reproduce", str(tmp_path / "plan.yaml"), "--dry-run", "--regions", "eyes"]
     assert run([*words, "--json"]) == 0
     steps = json.loads(capsys.readouterr().out)
     assert [step["step"] for step in steps] == [
-        *("prepare/toy", "fit/seed-0/toy/tiny-eyes", "evaluate/seed-0")
+        *("prepare/toy", "fit/seed-0/toy/small-eyes", "evaluate/seed-0")
     ]
     assert all(step["state"] == "to do" for step in steps)
-    assert all(step["seconds"] > 0 and step["bytes"] > 0 for step in steps)
+    assert run(["reproduce", "--config", str(tmp_path / "plan.yaml"), "--dry_run"]) == 0
+    printed = capsys.readouterr()
+    assert "4 of 4 steps to do" in printed.out
+    assert printed.err == "deepregions: give the file without --config\n"
     assert not (tmp_path / "study").exists()
-    (tmp_path / "tiny.yaml").write_text("model: nothing\n")
-    assert run(words) == 2
-    assert "the detector tiny" in capsys.readouterr().err
-
-
-def test_trainings_run_side_by_side_one_a_device(tmp_path: Path) -> None:
-    told: list[str] = []
-    steps = [replace(toy(tmp_path, name), trains=True) for name in ("a", "b", "c")]
-    steps.append(toy(tmp_path, "after", after=tuple(step.name for step in steps)))
-    study = Study(
-        steps, tmp_path, ["cpu:0", "cpu:1"], lambda step, what: told.append(f"{step.name}: {what}")
-    )
-    study.run()
-    assert told[:2] == ["prepare/a: begun on cpu:0", "prepare/b: begun on cpu:1"]
-    third = told.index(next(line for line in told if line.startswith("prepare/c: begun")))
-    assert any(line.endswith("finished") for line in told[:third])  # a device was free again
-    assert told[-2:] == ["prepare/after: begun on cpu:0", "prepare/after: finished"]

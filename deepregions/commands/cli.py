@@ -48,7 +48,8 @@ class Command:
     Attributes:
         entry: The module in this package and its function, as ``module:function``.
         summary: What it does, for the list of commands.
-        renamed: Its options' earlier spellings, and what they are called now.
+        renamed: Its options' earlier spellings, and what they are called now; nothing, where the
+            value now stands alone.
     """
 
     entry: str
@@ -102,7 +103,9 @@ COMMANDS = {
             "--confidence": "--ci",
         },
     ),
-    "reproduce": Command("reproduce:reproduce", "Run a whole study from one plan."),
+    "reproduce": Command(
+        "reproduce:reproduce", "Run a whole study from one plan.", {"--config": "", "-c": ""}
+    ),
     "export": Command("export:export", "Export networks and their fusion as one ONNX file."),
     "benchmark": Command("benchmark:benchmark", "Measure how fast networks run here."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
@@ -353,14 +356,21 @@ def _modern(argv: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
     for word in argv:
         name, equals, value = word.partition("=")
         new = renamed.get(name)
-        if new is not None:
-            _say_renamed(name, new)
-        words.append(word if new is None else f"{new}{equals}{value}")
+        if new is None:
+            words.append(word)
+            continue
+        _say_renamed(name, new)
+        if new:
+            words.append(f"{new}{equals}{value}")
+        elif equals:  # the option's value now stands alone
+            words.append(value)
     return words
 
 
 def _say_renamed(old: str, new: str) -> None:
-    if old not in _SILENT:
+    if not new:
+        sys.stderr.write(f"deepregions: give the file without {old}\n")
+    elif old not in _SILENT:
         sys.stderr.write(f"deepregions: {old} is now {new}\n")
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
 
 from deepregions.errors import UsageError
-from deepregions.types import REGIONS, Region
+from deepregions.types import REGIONS
 
 _PLAIN = re.compile(r"[\w.+-]{1,60}", re.ASCII)
 
@@ -20,13 +25,13 @@ class DatabasePlan:
     """A database of the study.
 
     Attributes:
-        database: As ``deepregions prepare --database`` has it.
+        database: Its name for ``deepregions prepare --database``.
         root: Where it is; none for ``toy``.
-        name: What folders, tables and bundles call it; the database by default.
+        name: What folders, tables and bundles call it; the database's name by default.
         options: Further options of ``deepregions prepare``.
-        forge: Of a database of genuine faces only: the forgeries to evaluate with. Networks are
-            then trained with the fakes that the detectors' configs make of it (``data.forge``).
-        train: Whether networks are trained on it; else it is for evaluation only.
+        forge: For a database of genuine faces only: the forgeries to evaluate with. Networks are
+            then trained on the fakes that the detectors' configs make (``data.forge``).
+        train: Whether networks are trained on it; otherwise it serves for evaluation only.
     """
 
     database: str
@@ -47,7 +52,7 @@ class DetectorPlan:
     """A detector of the study.
 
     Attributes:
-        config: Files for ``deepregions fit --config``, the later overriding the earlier.
+        config: Files for ``deepregions fit --config``; later ones override earlier ones.
         name: What folders call it; the last file's name by default.
         options: Further options of ``deepregions fit``.
     """
@@ -69,29 +74,25 @@ class Step:
     Attributes:
         name: Such as ``fit/seed-0/ffpp/xception-eyes``.
         command: The words after ``deepregions``.
-        result: The folder that it writes, whole or not at all.
-        mark: The file in it that is there when it is finished.
-        after: Names of steps that must be finished before.
+        mark: The file that is there when the step is finished, in the folder that it writes.
+        after: Names of the steps that must be finished before.
         logs: Where a training's checkpoints are, in ``version_N/checkpoints``.
-        trains: Whether it trains: such steps run side by side, one a device.
     """
 
     name: str
     command: tuple[str, ...]
-    result: Path
-    mark: str
+    mark: Path
     after: tuple[str, ...] = ()
     logs: Path | None = None
-    trains: bool = False
 
     @property
     def finished(self) -> bool:
         """Whether it has been done."""
-        return (self.result / self.mark).is_file()
+        return self.mark.is_file()
 
     @property
     def checkpoint(self) -> Path | None:
-        """Where a training that was stopped goes on; None if there is nothing to go on with."""
+        """Where a training that was stopped continues; None if there is nothing to continue."""
         found = [] if self.logs is None else self.logs.glob("version_*/checkpoints/last.ckpt")
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
@@ -103,21 +104,21 @@ class Plan:
     Attributes:
         databases: Trained on and evaluated on.
         detectors: Trained on each region of each database.
-        out: The folder of everything.
-        regions: Which.
+        out: The folder for everything.
+        regions: Which regions.
         seeds: Everything is trained once for each.
         evaluate: Further options of ``deepregions evaluate``.
 
     Raises:
-        UsageError: Nothing to do, a name twice or one that is no file's, or an unknown region.
+        UsageError: Nothing to do, a name twice or one that cannot name a file, an unknown region.
     """
 
-    databases: Sequence[DatabasePlan]
-    detectors: Sequence[DetectorPlan]
+    databases: list[DatabasePlan]
+    detectors: list[DetectorPlan]
     out: Path
-    regions: Sequence[str] = REGIONS
-    seeds: Sequence[int] = (0,)
-    evaluate: Sequence[str] = ()
+    regions: list[str] = field(default_factory=lambda: [*REGIONS])
+    seeds: list[int] = field(default_factory=lambda: [0])
+    evaluate: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for what, names in (
@@ -132,30 +133,66 @@ class Plan:
                 raise UsageError(f"{what} are named twice: {', '.join(names)}", "give each a name")
             odd = [name for name in names if not _PLAIN.fullmatch(name)]
             if odd:
-                raise UsageError(f"{odd[0]!r} is no file's name", "letters, digits, _ . + -")
+                raise UsageError(f"{odd[0]!r} cannot name a file", "letters, digits, _ . + -")
         unknown = [region for region in self.regions if region not in tuple(REGIONS)]
         if unknown:
             raise UsageError(f"unknown region {unknown[0]!r}", f"one of {', '.join(REGIONS)}")
         if not any(each.train for each in self.databases):
             raise UsageError("no database of the plan is trained on", "one needs train: true")
 
+    @classmethod
+    def read(cls, path: Path, **changes: Any) -> Plan:
+        """Reads a plan; the paths in it are relative to its folder.
+
+        Args:
+            path: A YAML file.
+            changes: Attributes that replace those of the file.
+
+        Raises:
+            UsageError: The file cannot be read, or is no plan.
+        """
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"{path} cannot be read: {error}", "a YAML file") from error
+        if isinstance(content, dict):
+            content.pop("devices", None)  # an earlier version's
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--plan", type=cls)
+        try:
+            parsed = parser.parse_object({"plan": content})
+        except ArgumentError as error:
+            message = " ".join(str(error).split())
+            raise UsageError(f"{path}: {message}", "see configs/paper.yaml") from error
+        folder = path.absolute().parent
+        plan: Plan = replace(parser.instantiate_classes(parsed).plan, **changes)
+        return replace(
+            plan,
+            databases=[
+                replace(each, root=None if each.root is None else str(folder / each.root))
+                for each in plan.databases
+            ],
+            detectors=[
+                replace(each, config=[_beside(folder, name) for name in each.config])
+                for each in plan.detectors
+            ],
+            out=folder / plan.out if "out" not in changes else plan.out,
+        )
+
     def steps(self) -> Iterator[Step]:
         """Yields the steps, each after those that it needs."""
         for database in self.databases:
             yield from self._prepare(database)
         for seed in self.seeds:
+            trained = [each for each in self.databases if each.train]
             fits = [
-                self._fit(seed, database, detector, Region(region))
-                for database, detector, region in product(
-                    self.databases, self.detectors, self.regions
-                )
-                if database.train
+                self._fit(seed, *what) for what in product(trained, self.detectors, self.regions)
             ]
             yield from fits
             yield self._evaluate(seed, fits)
 
-    def _store(self, database: DatabasePlan) -> Path:
-        return self.out / "stores" / database.title
+    def _store(self, database: DatabasePlan, *, forged: bool = False) -> Path:
+        return self.out / "stores" / (database.title + ("-forged" if forged else ""))
 
     def _prepare(self, database: DatabasePlan) -> Iterator[Step]:
         name, store = database.title, self._store(database)
@@ -164,18 +201,14 @@ class Plan:
             command += ["--root", database.root]
         if database.database in ("folder", "csv", "deepfakebench"):
             command += ["--name", name]
-        step = Step(f"prepare/{name}", (*command, *database.options), store, "store.json")
-        yield step
+        yield Step(f"prepare/{name}", (*command, *database.options), store / "store.json")
         if database.forge:
-            forged = store.with_name(f"{name}-forged")
+            forged = self._store(database, forged=True)
             words = ("forge", "--store", str(store), "--out", str(forged), "--methods")
-            yield Step(
-                f"forge/{name}", (*words, *database.forge), forged, "store.json", (step.name,)
-            )
+            after = (f"prepare/{name}",)
+            yield Step(f"forge/{name}", (*words, *database.forge), forged / "store.json", after)
 
-    def _fit(
-        self, seed: int, database: DatabasePlan, detector: DetectorPlan, region: Region
-    ) -> Step:
+    def _fit(self, seed: int, database: DatabasePlan, detector: DetectorPlan, region: str) -> Step:
         title = f"{detector.title}-{region}"
         bundle = self.out / "bundles" / f"seed-{seed}" / database.title / title
         logs = self.out / "fits" / f"seed-{seed}" / database.title
@@ -186,28 +219,32 @@ class Plan:
         command = ["fit"]
         for config in detector.config:
             command += ["--config", config]
-        command += ["--data.store", str(self._store(database)), "--data.region", str(region)]
+        command += ["--data.store", str(self._store(database)), "--data.region", region]
         command += ["--seed_everything", str(seed), "--bundle", str(bundle)]
         command += ["--trainer.logger", json.dumps([logger])]
         return Step(
             name=f"fit/seed-{seed}/{database.title}/{title}",
             command=(*command, *detector.options),
-            result=bundle,
-            mark="bundle.json",
+            mark=bundle / "bundle.json",
             after=(f"prepare/{database.title}",),
             logs=logs / title,
-            trains=True,
         )
 
     def _evaluate(self, seed: int, fits: Sequence[Step]) -> Step:
         out = self.out / "evaluation" / f"seed-{seed}"
-        command = ["evaluate", "--bundle", *(str(step.result) for step in fits), "--store"]
-        needed = [step.name for step in fits]
-        for database in self.databases:
-            store = self._store(database)
-            command.append(
-                str(store.with_name(f"{store.name}-forged") if database.forge else store)
-            )
-            needed.append(f"{'forge' if database.forge else 'prepare'}/{database.title}")
-        command += ["--out", str(out), *self.evaluate]
-        return Step(f"evaluate/seed-{seed}", tuple(command), out, "index.html", tuple(needed))
+        bundles = [str(step.mark.parent) for step in fits]
+        stores = [str(self._store(each, forged=bool(each.forge))) for each in self.databases]
+        after = [f"{'forge' if each.forge else 'prepare'}/{each.title}" for each in self.databases]
+        command = ("evaluate", "--bundle", *bundles, "--store", *stores, "--out", str(out))
+        return Step(
+            f"evaluate/seed-{seed}",
+            (*command, *self.evaluate),
+            out / "index.html",
+            (*(step.name for step in fits), *after),
+        )
+
+
+def _beside(folder: Path, name: str) -> str:
+    """A configuration beside the plan; others are left to ``fit``, which finds shipped ones."""
+    path = folder / name
+    return str(path) if path.is_file() else name
