@@ -6,7 +6,8 @@ from typing import Any
 import jsonschema
 from hypothesis import strategies as st
 
-from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.pooling import Pooling
 from deepregions.pipeline.results import Cell, FaceResult, InputResult, summarise_input
 from deepregions.pipeline.schemas import schema_text
 from deepregions.types import REGIONS, Status
@@ -42,7 +43,7 @@ CALIBRATION = Calibration(
     {"slope": 0.8, "offset": -0.5},
     lower=-3.0,
     upper=4.0,
-    rule="mean of log-odds over its faces",
+    quantity=Quantity.pooled("video", Pooling()),
     development=Development(
         "dfdc", "0123abcd", "val", 60, 90, {"swap": 90}, None, {"folds": 5, "by": "people"}
     ),

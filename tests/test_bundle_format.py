@@ -20,7 +20,8 @@ from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import sha256
 from deepregions.fusion import Fusion, LogisticFusion
-from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.pooling import Pooling
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import VERSION, load_bundle, read_manifest, save_bundle
@@ -145,7 +146,14 @@ def documented(table: int) -> set[str]:
 def test_the_document_names_every_key_and_no_other(tmp_path: Path) -> None:
     members = [member(Capsule(size=64).eval(), Region.EYES)]
     about = Development("made", "f00d", "val", 7, 7, cross_validation={"folds": 2, "by": "video"})
-    calibration = Calibration("logistic", {"slope": 1.0, "offset": 0.0}, -1.0, 1.0, "x", about)
+    calibration = Calibration(
+        "logistic",
+        {"slope": 1.0, "offset": 0.0},
+        -1.0,
+        1.0,
+        Quantity.pooled("video", Pooling()),
+        about,
+    )
     fusion = LogisticFusion([("capsule", Region.EYES)])
     save_bundle(members, tmp_path / "one", fusion=fusion, calibration=calibration)
     manifest = json.loads((tmp_path / "one" / "bundle.json").read_text())

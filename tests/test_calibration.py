@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,17 +24,22 @@ from deepregions.fusion.calibration import (
     Development,
     Kind,
     LikelihoodRatio,
+    Quantity,
     calibrate,
     cross_calibrated,
     support_bounds,
 )
-from deepregions.fusion.validation import by_video, track_rule, train_calibrated
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.validation import by_video, train_calibrated
 from deepregions.roc import cllr as cost_of
 from deepregions.roc import tally
+from deepregions.types import Region
 
 DEVELOPMENT = Development(
     "made", "f00d", "val", 100, 100, {"swap": 100}, None, {"folds": 5, "by": "people"}
 )
+QUANTITY = Quantity.pooled("video", Pooling())
 
 
 def cllr(llrs: Any, fake: Any) -> float:
@@ -50,7 +55,7 @@ def drawn(genuine: int = 100, fakes: int = 100, seed: int = 0, apart: float = 2.
 
 def calibrated(kind: Kind, *sample: Any) -> Calibration:
     x, fake, fold = sample or drawn()
-    return calibrate(kind, x, fake, fold, rule=track_rule(), development=DEVELOPMENT)
+    return calibrate(kind, x, fake, fold, quantity=QUANTITY, development=DEVELOPMENT)
 
 
 @pytest.mark.parametrize(("genuine", "fakes"), [(100, 100), (30, 170)])
@@ -310,7 +315,7 @@ def test_a_fusion_is_calibrated_on_scores_it_did_not_learn(kind: Kind) -> None:
         seen.log_odds,
         seen.fake,
         found.folds.number,
-        rule=track_rule(),
+        quantity=QUANTITY,
         development=DEVELOPMENT,
     )
     new = score_table(300, faces=2, power=np.zeros((2, 3)), seed=1)
@@ -333,3 +338,67 @@ def test_faces_without_a_score_do_not_count_as_videos() -> None:
     assert (calibration.development.genuine, calibration.development.fake) == (19, 19)
     with pytest.raises(UsageError, match="1 genuine and 20 fake"):
         train_calibrated("mean", table.select(table.fake | (table.video == "v0-0")))
+
+
+def noisy_faces(seed: int) -> ScoreTable:
+    """Videos of 12 faces each, whose scores differ more within a video than between videos."""
+    rng = np.random.default_rng(seed)
+    faces = []
+    for person in range(150):
+        for label in (0, 1):
+            base = rng.normal() + 2 * label
+            faces += [
+                {
+                    "key": f"{person}-{label}-{number}",
+                    "video": f"{person}-{label}",
+                    "track": 0,
+                    "identities": (f"{person}",),
+                    "label": label,
+                    "method": "swap" if label else "original",
+                    "compression": "",
+                    "split": "val",
+                    "status": "ok",
+                    "log_odds": np.array([[base + 2.5 * rng.normal()]]),
+                }
+                for number in range(12)
+            ]
+    origin = Origin("made", "f00d", {"xception_entire.made": "ab" * 32}, {})
+    return make_table(origin, ("xception",), (Region.ENTIRE,), faces)
+
+
+@pytest.mark.parametrize(
+    ("level", "pooling"),
+    [("frame", Pooling()), ("video", Pooling(track="top")), ("video", Pooling(track="median"))],
+)
+def test_a_calibration_is_found_for_the_quantity_that_is_asked_for(
+    level: Literal["frame", "video"], pooling: Pooling
+) -> None:
+    table, new = noisy_faces(0), noisy_faces(1)
+    _, found, _ = train_calibrated("mean", table, level=level, pooling=pooling)
+    _, other, _ = train_calibrated("mean", table)
+    odds = new.log_odds[:, 0, 0]
+    if level == "frame":
+        scores, fake = odds, new.fake
+    else:  # by hand, not by the code under test
+        names = new.video.astype(str)
+        top = {v: np.sort(odds[names == v])[-4:].mean() for v in np.unique(names)}
+        middle = {v: np.median(odds[names == v]) for v in np.unique(names)}
+        pooled = top if pooling.track == "top" else middle
+        scores = np.array(list(pooled.values()))
+        fake = np.array([v.endswith("-1") for v in pooled])
+    theirs = LogisticRegression(C=np.inf, class_weight="balanced").fit(scores[:, None], fake)
+    best = cllr(theirs.decision_function(scores[:, None]), fake)
+    assert cllr(found.llr(scores), fake) < best + 0.03
+    if pooling.track != "median":
+        assert cllr(other.llr(scores), fake) > best + 0.05
+    assert found.quantity.mismatch(other.quantity)
+    assert found.quantity.networks == ("ab" * 32,)
+
+
+def test_faces_of_a_video_stay_in_one_fold() -> None:
+    table = noisy_faces(0)
+    nobody = replace(table, identities=np.array([()] * len(table) + [("x",)], dtype=object)[:-1])
+    _, calibration, found = train_calibrated("mean", nobody, level="frame")
+    folds = {(str(v), int(f)) for v, f in zip(found.videos.name, found.folds.number, strict=True)}
+    assert len(folds) == 300
+    assert calibration.development.cross_validation["by"] == "video"

@@ -21,7 +21,7 @@ from deepregions.detectors import DSPFWA
 from deepregions.errors import UsageError
 from deepregions.evaluation.running import read_attributes
 from deepregions.fusion import MaxFusion
-from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
@@ -183,7 +183,7 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
 ) -> None:
     here = FaceStore(made / "one").fingerprint[:12]
     about = Development("one", "f00d" * 16, "val", 7, 6, {}, None, {"folds": 5, "by": "people"})
-    rule = Pooling().track_name
+    quantity = Quantity.pooled("video", Pooling())
     values = {"slope": 0.5, "offset": -0.25}
     members = load_bundle(made / "bundle-two").members
     fused, out = tmp_path / "fused", tmp_path / "out"
@@ -197,7 +197,7 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
         ),
         (replace(about, database="three"), "three (f00df00df00d), which is not evaluated here"),
     ):
-        calibration = Calibration("logistic", values, -3.0, 2.0, rule, of)
+        calibration = Calibration("logistic", values, -3.0, 2.0, quantity, of)
         save_bundle(members, fused, calibration=calibration)
         assert run(words) == 0
         assert said in capsys.readouterr().err.replace("\n", " ")
@@ -216,10 +216,11 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
         assert measures["llr"]["cllr"]["value"] == pytest.approx(
             (cost[fake].mean() + cost[~fake].mean()) / 2, abs=1e-4
         )
-    save_bundle(members, fused, calibration=replace(calibration, rule="median"))
-    assert run(words) == 0
-    found = json.loads((out / "results.json").read_text())["databases"]["one"][name]
-    assert "llr" not in found["measures"]  # it is for another rule over faces
+    save_bundle(members, fused, calibration=calibration)
+    for other in (["--level", "frame"], ["--rules.track", "median"], ["--rules.input", "mean"]):
+        assert run([*words, *other]) == 0
+        found = json.loads((out / "results.json").read_text())["databases"]["one"][name]
+        assert "llr" not in found["measures"]  # the calibration is for another quantity
     save_bundle(members, fused, fusion=MaxFusion())
     assert run(words) == 0
     assert "does not say on which store" in capsys.readouterr().err.replace("\n", " ")

@@ -26,7 +26,8 @@ from deepregions.deploy.parity import Parity, parity
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError, UnreadableError, UnsupportedError
 from deepregions.faces.cropping import RegionCropper
-from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.pooling import Pooling
 from deepregions.system import System, SystemOutput
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
@@ -183,8 +184,8 @@ def calibrations() -> list[Calibration]:
     line = {"slope": 1.7, "offset": -0.4}
     knots = {"log_odds": [-2.0, -0.5, 0.1, 3.0], "llr": [-1.9, -1.0, 0.3, 2.5]}
     return [
-        Calibration("logistic", line, -1.5, 2.0, "mean", about),
-        Calibration("isotonic", knots, -1.9, 2.5, "mean", about),
+        Calibration("logistic", line, -1.5, 2.0, Quantity.pooled("video", Pooling()), about),
+        Calibration("isotonic", knots, -1.9, 2.5, Quantity.pooled("video", Pooling()), about),
     ]
 
 

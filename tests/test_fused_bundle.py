@@ -24,7 +24,7 @@ from deepregions.fusion import (
     MeanFusion,
     WeightedFusion,
 )
-from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.pipeline.build import build_analyser
 from deepregions.pipeline.results import Cell, FaceResult, summarise_input
@@ -45,11 +45,12 @@ DEVELOPMENT = Development(
     {"name": "x", "version": "1"},
     {"folds": 5, "by": "people"},
 )
+QUANTITY = Quantity.pooled("video", Pooling())
 
 
 def calibration() -> Calibration:
     parameters = {"slope": 0.5, "offset": -0.25}
-    return Calibration("logistic", parameters, -3.0, 2.0, "mean of faces", DEVELOPMENT)
+    return Calibration("logistic", parameters, -3.0, 2.0, QUANTITY, DEVELOPMENT)
 
 
 def logistic() -> LogisticFusion:
@@ -214,13 +215,12 @@ def test_only_exactly_its_networks_are_fused_and_calibrated(fused: Path, tmp_pat
     assert isinstance(plain, Bundle)
 
 
-def calibrated_bundle(fused: Path, rule: str) -> Bundle:
-    bundle = load_bundle(fused)
-    return replace(bundle, calibration=replace(calibration(), rule=rule))
+def calibrated_bundle(fused: Path) -> Bundle:
+    return replace(load_bundle(fused), calibration=calibration())
 
 
 def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Path) -> None:
-    bundle = calibrated_bundle(fused, Pooling().track_name)
+    bundle = calibrated_bundle(fused)
     analyser, facts = build_analyser(bundle, landmarks=None, device="cpu")
     assert (analyser.calibration, facts["calibration"]) == (None, "uncalibrated")
     assert analyser.warnings == ("uncalibrated: the calibration is for entire, eyes together",)
@@ -228,6 +228,44 @@ def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Pa
     assert facts["fusion_sha256"] == sha256(fused / "fusion.safetensors")
     plain, facts = build_analyser(bundle.members, landmarks=None, device="cpu")
     assert (plain.warnings, facts["fusion_sha256"]) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("rules", "holds"),
+    [
+        (Pooling(), True),
+        (Pooling(track="top"), False),
+        (Pooling(input="main"), False),
+        (Pooling(input="mean"), False),
+    ],
+)
+def test_a_calibration_holds_for_the_rules_it_was_found_with(
+    fused: Path, rules: Pooling, holds: bool
+) -> None:
+    bundle = calibrated_bundle(fused)
+    analyser, _ = build_analyser(bundle, landmarks="dlib-hog", device="cpu", rules=rules)
+    assert (analyser.calibration is not None) == holds
+    assert any("uncalibrated" in warning for warning in analyser.warnings) != holds
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"level": "frame"},
+        {"fusion": "maximum"},
+        {"networks": ("ab",)},
+        {"faces": "median"},
+        {"tracks": "main"},
+    ],
+)
+def test_a_calibration_is_refused_for_any_other_quantity(other: dict[str, Any]) -> None:
+    own = Quantity.pooled("video", Pooling(), "mean", ("cd",))
+    assert own.mismatch(own) == ""
+    assert own.mismatch(replace(own, **other)).startswith("the calibration is for")
+    stored = replace(calibration(), quantity=own).settings()
+    assert Calibration.of(json.loads(json.dumps(stored))).quantity == own
+    del stored["quantity"]  # as older bundles
+    assert Calibration.of(stored).quantity == Quantity.pooled("video", Pooling())
 
 
 def test_the_highest_of_many_people_is_told_to_be_that() -> None:

@@ -23,7 +23,8 @@ from PIL import Image
 
 from deepregions.deploy.export import export
 from deepregions.deploy.graph import Calibrated
-from deepregions.fusion.calibration import Calibration, Development
+from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.pooling import Pooling
 from deepregions.system import System
 from deepregions.types import Region
 
@@ -151,7 +152,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, second = member(Tint().eval()), member(Tint(40).eval(), Region.NOSE)
     system = System([first, replace(second, layout="tight", resample="nearest")])
     about = Development("made", "f00d", "val", 9, 9)
-    line = Calibration("logistic", {"slope": 1.7, "offset": 0.4}, -15, 20, "mean", about)
+    line = Calibration(
+        "logistic",
+        {"slope": 1.7, "offset": 0.4},
+        -15,
+        20,
+        Quantity.pooled("video", Pooling()),
+        about,
+    )
     export(system, path / "model.onnx", calibration=Calibrated(line))
     export(system, path / "crops.onnx", takes="crops")
     content = (path / "model.onnx").read_bytes()

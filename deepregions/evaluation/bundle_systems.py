@@ -13,7 +13,8 @@ from deepregions.data.store import FaceStore
 from deepregions.evaluation.protocols import ScoredSystem
 from deepregions.evaluation.store_scorer import scores_of
 from deepregions.fusion import MeanFusion, fuse_table
-from deepregions.fusion.calibration import Calibration
+from deepregions.fusion.calibration import Calibration, Level
+from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.roc import Floats
 from deepregions.weights.bundle import Bundle
@@ -51,14 +52,12 @@ class BundleSystem:
         """
         return fuse_table(self.bundle.fusion or MeanFusion(), scores_of(table, self.bundle.members))
 
-    def calibration(self, rule: str) -> Calibration | str:
-        """Returns its calibration, or why it has none for a rule over faces, in words."""
+    def calibration(self, level: Level, pooling: Pooling) -> Calibration | str:
+        """Returns its calibration, or why it has none for scores at a level under some rules."""
         found = self.bundle.calibration
         if found is None:
             return f"the bundle {self.name} holds no calibration"
-        if found.rule != rule:
-            return f"the calibration of the bundle {self.name} is for the {found.rule}"
-        return found
+        return found.quantity.mismatch(self.bundle.quantity(level, pooling)) or found
 
     def notes(self, stores: Sequence[FaceStore]) -> Iterator[str]:
         """Yields what a reader of its figures should know of where it was fitted.

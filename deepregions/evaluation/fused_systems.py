@@ -13,7 +13,7 @@ from typing import Any
 
 from deepregions.errors import UsageError
 from deepregions.evaluation.bundle_systems import BundleSystem
-from deepregions.evaluation.protocols import DEVELOPMENT, Scored, ScoredSystem
+from deepregions.evaluation.protocols import DEVELOPMENT, Scored, ScoredSystem, Settings
 from deepregions.fusion import (
     Fusion,
     Kind,
@@ -101,6 +101,8 @@ def make_fusions(
     trained_on: str,
     kinds: Sequence[Kind],
     development: ScoreTable | None,
+    *,
+    settings: Settings,
 ) -> list[FittedFusion]:
     """Makes the fusions of the networks that were trained on one database.
 
@@ -111,6 +113,7 @@ def make_fusions(
         kinds: Of fusion.
         development: Scores of its development part; None where there is none, and then only
             fusions with nothing to find are made.
+        settings: Which scores they are calibrated for.
     """
     made = []
     for recipe in recipes(table, rows, kinds):
@@ -118,7 +121,9 @@ def make_fusions(
         try:
             if development is None or not len(development):
                 raise UsageError(f"no scores of the development part of {trained_on}")
-            fusion, calibration, _ = train_calibrated(recipe.kind, development, **cells)
+            fusion, calibration, _ = train_calibrated(
+                recipe.kind, development, level=settings.level, pooling=settings.rule, **cells
+            )
             made.append(FittedFusion(recipe, trained_on, fusion, calibration))
         except UsageError as error:
             if recipe.kind in UNTRAINED:
@@ -128,7 +133,10 @@ def make_fusions(
 
 
 def calibrate_networks(
-    table: ScoreTable, rows: Mapping[str, str], development: Mapping[str, ScoreTable]
+    table: ScoreTable,
+    rows: Mapping[str, str],
+    development: Mapping[str, ScoreTable],
+    settings: Settings,
 ) -> dict[ScoredSystem, Calibration | str]:
     """Calibrates each network on the development part of its database.
 
@@ -136,6 +144,7 @@ def calibrate_networks(
         table: Any table of scores: which networks there are.
         rows: Of each row the database that it was trained on.
         development: Development parts by database.
+        settings: Which scores are calibrated.
 
     Returns:
         Of each network its calibration, or why there is none.
@@ -150,7 +159,9 @@ def calibrate_networks(
             continue
         try:
             cells: dict[str, Any] = {"detectors": [row], "regions": [str(region)]}
-            found[system] = train_calibrated("mean", part, **cells)[1]
+            found[system] = train_calibrated(
+                "mean", part, level=settings.level, pooling=settings.rule, **cells
+            )[1]
         except UsageError as error:
             found[system] = str(error)
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -25,12 +24,11 @@ from deepregions.evaluation.trials import (
     groups_of,
     video_trials,
 )
+from deepregions.fusion.calibration import Level
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.roc import NAN, Floats
 from deepregions.types import Region
-
-Level = Literal["frame", "video"]
 
 EVALUATION = "test"
 DEVELOPMENT = "val"

@@ -91,7 +91,7 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
         Scored(store.info.database, scorer.score(store, (DEVELOPMENT, EVALUATION)))
         for store in stores
     ]
-    made = _fusions(scorer, plain, request.fusions)
+    made = _fusions(scorer, plain, request)
     scored = with_fusions(plain, made, request.stored)
     settings = request.settings
     evaluated = evaluate(scored, settings)
@@ -108,7 +108,7 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
         evaluated=evaluated,
         calibrated=[calibrate_trials(each, calibrations) for each in evaluated],
         curves=_curves(scorer, stores, scored, evaluated, made=made, request=request),
-        grids=_grids(scorer, stores, scored, evaluated),
+        grids=_grids(scorer, stores, scored, frames or evaluated),
         frames=frames,
         slices=_slices(scored, evaluated, attributes, settings),
         notes=[
@@ -127,26 +127,32 @@ def _rows(scorer: StoreScorer) -> dict[str, str]:
     }
 
 
-def _fusions(
-    scorer: StoreScorer, plain: Sequence[Scored], kinds: Sequence[Kind]
-) -> list[FittedFusion]:
+def _fusions(scorer: StoreScorer, plain: Sequence[Scored], request: Request) -> list[FittedFusion]:
     rows, parts = _rows(scorer), development_parts(plain)
     made = []
     for database in dict.fromkeys(rows.values()):
         own = [row for row, trained_on in rows.items() if trained_on == database]
-        made += make_fusions(plain[0].table, own, database, kinds, parts.get(database))
+        made += make_fusions(
+            plain[0].table,
+            own,
+            database,
+            request.fusions,
+            parts.get(database),
+            settings=request.settings,
+        )
     return made
 
 
 def _calibrations(
     scorer: StoreScorer, plain: Sequence[Scored], made: Sequence[FittedFusion], request: Request
 ) -> Mapping[ScoredSystem, Calibration | str]:
-    found = calibrate_networks(plain[0].table, _rows(scorer), development_parts(plain))
+    settings = request.settings
+    found = calibrate_networks(plain[0].table, _rows(scorer), development_parts(plain), settings)
     for one in made:
         system = ScoredSystem(one.recipe.label, None, one.trained_on)
         found[system] = one.calibration or one.reason
     for stored in request.stored:
-        found[stored.system] = stored.calibration(request.settings.rule.track_name)
+        found[stored.system] = stored.calibration(settings.level, settings.rule)
     return found
 
 
@@ -185,7 +191,10 @@ def _grids(
     scored: Sequence[Scored],
     evaluated: Sequence[Evaluated],
 ) -> dict[str, Image.Image]:
-    """Right and wrong decisions of networks on the whole face that were trained on a database."""
+    """Right and wrong decisions on faces, of networks of the whole face trained on a database.
+
+    Faces are judged by the threshold of faces, whatever the level of the evaluation.
+    """
     tables = {each.database: _part(each).table for each in scored}
     by_name = {store.info.database: store for store in stores}
     rows = _rows(scorer)

@@ -9,8 +9,8 @@ printed is log10, as forensic reports have it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -22,7 +22,9 @@ from torch.nn.functional import softplus
 
 from deepregions.errors import UsageError
 from deepregions.fusion.optimize import minimum
+from deepregions.fusion.pooling import Pooling
 
+Level = Literal["frame", "video"]
 Kind = Literal["logistic", "isotonic"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -85,6 +87,75 @@ class LikelihoodRatio:
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """What a calibration was found for. It says nothing about any other score.
+
+    Attributes:
+        level: Whether a score is a face's (``"frame"``) or a photo's or video's.
+        faces: The rule over the faces of a track, in words; empty at the level of frames.
+        tracks: The rule over the tracks of a file, in words; empty at the level of frames.
+        fusion: The rule over networks, in words; empty if it is not known.
+        networks: SHA-256 of their weights, sorted; none if they are not known.
+    """
+
+    level: Level
+    faces: str
+    tracks: str
+    fusion: str = ""
+    networks: tuple[str, ...] = ()
+
+    @classmethod
+    def pooled(
+        cls, level: Level, pooling: Pooling, fusion: str = "", networks: Iterable[str] = ()
+    ) -> Self:
+        """Returns what is scored at a level under some rules."""
+        rules = (pooling.track_name, pooling.input_name) if level == "video" else ("", "")
+        return cls(level, *rules, fusion, tuple(sorted(networks)))
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Reads it from a calibration's settings; older ones knew only the rule over faces.
+
+        Raises:
+            KeyError: Something is missing.
+            TypeError: Something is of another kind.
+            AttributeError: Likewise.
+            ValueError: There is no such level.
+        """
+        stored = settings.get("quantity")
+        if stored is None:
+            return cls("video", str(settings["rule"]), Pooling().input_name)
+        if stored["level"] not in get_args(Level):
+            raise ValueError(f"a calibration of the level {stored['level']!r}")
+        return cls(
+            stored["level"],
+            faces=str(stored["faces"]),
+            tracks=str(stored["tracks"]),
+            fusion=str(stored["fusion"]),
+            networks=tuple(sorted(map(str, stored["networks"]))),
+        )
+
+    def mismatch(self, wanted: Quantity) -> str:
+        """Returns why a calibration of this does not hold for another quantity; empty if it does.
+
+        What one of the two does not say is not compared.
+        """
+        units = {"frame": "single faces", "video": "whole photos and videos"}
+        if self.level != wanted.level:
+            return f"the calibration is for {units[self.level]}, not for {units[wanted.level]}"
+        for own, other in (
+            (self.faces, wanted.faces),
+            (self.tracks, wanted.tracks),
+            (self.fusion, wanted.fusion),
+        ):
+            if own and other and own != other:
+                return f"the calibration is for the {own}, not for the {other}"
+        if self.networks and wanted.networks and self.networks != wanted.networks:
+            return "the calibration is for other networks"
+        return ""
+
+
+@dataclass(frozen=True)
 class Development:
     """What a calibration was found on.
 
@@ -138,7 +209,7 @@ class Calibration:
         parameters: Those, as JSON values.
         lower: The least LLR that the data supports, at or below 0.
         upper: The most, at or above 0.
-        rule: How the log-odds of faces became a video's, in words.
+        quantity: Which scores it is for.
         development: What it was found on.
 
     Raises:
@@ -149,7 +220,7 @@ class Calibration:
     parameters: Mapping[str, Any]
     lower: float
     upper: float
-    rule: str
+    quantity: Quantity
     development: Development
 
     def __post_init__(self) -> None:
@@ -181,9 +252,17 @@ class Calibration:
             return None
         return LikelihoodRatio(float(self.llr(np.array(log_odds))), self.lower, self.upper)
 
+    def for_networks(self, digests: Iterable[str]) -> Self:
+        """Returns the same for networks whose files have other SHA-256, as copies have."""
+        quantity = replace(self.quantity, networks=tuple(sorted(digests)))
+        return replace(self, quantity=quantity)
+
     def settings(self) -> dict[str, Any]:
         """Returns all of it as JSON values."""
-        return asdict(self)
+        values = asdict(self)
+        values["rule"] = self.quantity.faces  # all that earlier versions know of the quantity
+        values["quantity"]["networks"] = list(self.quantity.networks)
+        return values
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
@@ -206,7 +285,7 @@ class Calibration:
             parameters=parameters,
             lower=float(settings["lower"]),
             upper=float(settings["upper"]),
-            rule=str(settings["rule"]),
+            quantity=Quantity.of(settings),
             development=Development.of(settings["development"]),
         )
 
@@ -215,7 +294,8 @@ class Calibration:
         return {
             "kind": self.kind,
             "log10_llr_bounds": [self.lower / _LN10, self.upper / _LN10],
-            "rule": self.rule,
+            "rule": self.quantity.faces or "each face by itself",
+            "quantity": asdict(self.quantity),
             **asdict(self.development),
         }
 
@@ -230,7 +310,7 @@ def calibrate(
     fake: Bools,
     fold: npt.NDArray[np.int64],
     *,
-    rule: str,
+    quantity: Quantity,
     development: Development,
 ) -> Calibration:
     """Finds a calibration on one score per video.
@@ -244,7 +324,7 @@ def calibrate(
         log_odds: (V,) finite. They must come from fusions that did not see the video either.
         fake: (V,).
         fold: (V,) numbers; without any one fold both classes must remain.
-        rule: How the log-odds of faces became a video's, in words.
+        quantity: Which scores these are.
         development: What the videos are.
 
     Raises:
@@ -255,7 +335,7 @@ def calibrate(
     llrs = cross_calibrated(kind, log_odds, fake, fold)
     lower, upper = support_bounds(llrs, fake)
     return Calibration(
-        kind, _fit(kind, log_odds, fake, lower, upper), lower, upper, rule, development
+        kind, _fit(kind, log_odds, fake, lower, upper), lower, upper, quantity, development
     )
 
 

@@ -148,6 +148,19 @@ class ScoreTable:
             for name in self.origin.models
         )
 
+    def networks(self, cells: Iterable[tuple[str, Region]]) -> list[str]:
+        """Returns the SHA-256 of the networks at some places, as far as the origin names them."""
+        found = []
+        for row, region in cells:
+            detector, _, database = row.partition(".")
+            stem = f"{detector}_{region}."
+            found += [
+                digest
+                for name, digest in self.origin.models.items()
+                if name.startswith(stem) and database in ("", name.removeprefix(stem))
+            ]
+        return found
+
     def select(self, rows: npt.NDArray[Any]) -> ScoreTable:
         """Returns some faces: ``rows`` are numbers or a mask."""
         columns = {name: getattr(self, name)[rows] for name in (*_OF_A_FACE, "log_odds")}

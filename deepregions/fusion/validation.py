@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from deepregions.fusion import calibration as calibrating
-from deepregions.fusion.calibration import Calibration, Development, calibrate, cross_calibrated
+from deepregions.fusion.calibration import (
+    Calibration,
+    Development,
+    Level,
+    Quantity,
+    calibrate,
+    cross_calibrated,
+)
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.rules import Fusion, MeanFusion
 from deepregions.fusion.score_table import ScoreTable
@@ -26,13 +33,12 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Videos:
-    """One score for each of V videos.
+    """V scores to calibrate or to validate by: one a video, or one a face.
 
     Attributes:
-        name: (V,) as in the table.
-        log_odds: (V,) as ``detect`` gives it by default: the mean over a track's faces, then the
-            highest track; NaN where no face has a score.
-        fake: (V,) whether any of its faces is fake.
+        name: (V,) the video of each, as in the table.
+        log_odds: (V,) NaN where there is no score.
+        fake: (V,) whether it is a fake; a video is if any of its faces is.
         identities: (V,) who is in it.
         methods: (V,) how it was made.
     """
@@ -55,28 +61,37 @@ class Videos:
         )
 
 
-def by_video(table: ScoreTable, log_odds: Floats) -> Videos:
-    """Makes one score per video.
+def by_video(
+    table: ScoreTable, log_odds: Floats, pooling: Pooling | None = None, level: Level = "video"
+) -> Videos:
+    """Makes one score per video, or leaves one per face.
 
     Args:
         table: Faces.
-        log_odds: (N,) of each face; NaN for none.
+        log_odds: (N,) the score of each face; NaN for none.
+        pooling: How faces become a video; as ``detect`` does by default.
+        level: ``"frame"`` leaves each face by itself.
     """
+    if level == "frame":
+        return Videos(table.video, log_odds, table.fake, _keepers(table), table.method)
     names, first, video = np.unique(table.video.astype(str), return_index=True, return_inverse=True)
     fake = np.zeros(len(names), dtype=np.bool_)
     np.logical_or.at(fake, video, table.fake)
     return Videos(
         names.astype(object),
-        Pooling().over_videos(video, table.track, log_odds, len(names)),
+        (pooling or Pooling()).over_videos(video, table.track, log_odds, len(names)),
         fake,
         table.identities[first],
         table.method[first],
     )
 
 
-def track_rule() -> str:
-    """How faces became a video's score, in words; as :class:`~deepregions.fusion.pooling` says."""
-    return Pooling().track_name
+def _keepers(table: ScoreTable) -> Strings:
+    """Returns (N,) who keeps faces together: their people, or their video where nobody is known."""
+    keepers = np.empty(len(table), dtype=object)
+    for row, people in enumerate(table.identities):
+        keepers[row] = people or (f"video {table.video[row]}",)
+    return keepers
 
 
 def out_of_fold(
@@ -126,6 +141,8 @@ def cross_validate(
     *,
     folds: int = 5,
     calibration: calibrating.Kind = "logistic",
+    level: Level = "video",
+    pooling: Pooling | None = None,
     detectors: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
     **options: Any,
@@ -137,6 +154,8 @@ def cross_validate(
         table: The development part.
         folds: How many at most.
         calibration: By which Cllr is measured, cross-validated too.
+        level: Whether a score is a face's or a video's.
+        pooling: How the scores of faces become a video's.
         detectors: As of :func:`~deepregions.fusion.train_fusion`.
         regions: Likewise.
         options: Its others.
@@ -146,12 +165,13 @@ def cross_validate(
     """
     cells: dict[str, Any] = {"detectors": detectors, "regions": regions}
     train_fusion("mean", table, **cells)  # refuses what no kind can be trained on
-    scored = by_video(table, fuse_table(MeanFusion(chosen_cells(table, **cells)), table)).known()
+    mean = fuse_table(MeanFusion(chosen_cells(table, **cells)), table)
+    scored = by_video(table, mean, pooling, level).known()
     dealt = deal_folds(scored.fake, scored.identities, folds)
     fused = out_of_fold(
         table, dealt, scored, lambda part: train_fusion(kind, part, **cells, **options)
     )
-    videos = by_video(table, fused).known()
+    videos = by_video(table, fused, pooling, level).known()
     llrs = cross_calibrated(calibration, videos.log_odds, videos.fake, dealt.number)
     counts = tally(videos.log_odds, videos.fake)
     return CrossValidated(
@@ -169,6 +189,8 @@ def train_calibrated(
     table: ScoreTable,
     *,
     calibration: calibrating.Kind = "logistic",
+    level: Level = "video",
+    pooling: Pooling | None = None,
     **options: Any,
 ) -> tuple[Fusion, Calibration, CrossValidated]:
     """Trains a fusion on a development part, and calibrates it there.
@@ -180,14 +202,19 @@ def train_calibrated(
         kind: Of fusion.
         table: The development part, of one database.
         calibration: ``logistic`` or ``isotonic``.
+        level: Whether a score is a face's or a video's.
+        pooling: How the scores of faces become a video's.
         options: Others of :func:`cross_validate`.
 
     Raises:
         UsageError: As :func:`cross_validate`.
     """
-    found = cross_validate(kind, table, calibration=calibration, **options)
+    found = cross_validate(
+        kind, table, calibration=calibration, level=level, pooling=pooling, **options
+    )
     options.pop("folds", None)
     fusion = train_fusion(kind, table, **options)
+    networks = table.networks(chosen_cells(table, options.get("detectors"), options.get("regions")))
     videos, folds = found.videos, found.folds
     landmarks = table.origin.settings.get("landmarks")
     development = Development(
@@ -198,7 +225,7 @@ def train_calibrated(
         fake=int(videos.fake.sum()),
         methods=dict(sorted(Counter(map(str, videos.methods[videos.fake])).items())),
         landmarks={"name": landmarks} if isinstance(landmarks, str) else landmarks,
-        cross_validation={"folds": int(folds.number.max()) + 1, "by": folds.by},
+        cross_validation={"folds": int(folds.number.max()) + 1, "by": _kept_by(table, folds.by)},
     )
     return (
         fusion,
@@ -207,11 +234,16 @@ def train_calibrated(
             videos.log_odds,
             videos.fake,
             folds.number,
-            rule=track_rule(),
+            quantity=Quantity.pooled(level, pooling or Pooling(), fusion.rule, networks),
             development=development,
         ),
         found,
     )
+
+
+def _kept_by(table: ScoreTable, by: str) -> str:
+    """What folds never part; where nobody is known, videos kept their faces together."""
+    return by if any(table.identities) else "video"
 
 
 def compare(kinds: Sequence[Kind], table: ScoreTable, **options: Any) -> list[CrossValidated]:

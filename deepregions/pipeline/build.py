@@ -105,9 +105,8 @@ def _calibration(
     calibration = bundle.calibration
     if calibration is None:
         return None, ()
-    if rules.track_name != calibration.rule:
-        why = f"uncalibrated: the calibration is for the {calibration.rule}"
-        return None, (f"{why}, not for the {rules.track_name}",)
+    if why := calibration.quantity.mismatch(bundle.quantity("video", rules)):
+        return None, (f"uncalibrated: {why}",)
     if find is None:
         if len(system.regions) == 1:
             return calibration, ()

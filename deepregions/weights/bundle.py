@@ -26,8 +26,9 @@ from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import atomic_folder, sha256
-from deepregions.fusion import Fusion
-from deepregions.fusion.calibration import Calibration
+from deepregions.fusion import Fusion, MeanFusion
+from deepregions.fusion.calibration import Calibration, Level, Quantity
+from deepregions.fusion.pooling import Pooling
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.card import CARD, model_card
@@ -67,6 +68,12 @@ class Bundle(Sequence[TrainedNetwork]):
     def __getitem__(self, index: slice) -> tuple[TrainedNetwork, ...]: ...
     def __getitem__(self, index: int | slice) -> TrainedNetwork | tuple[TrainedNetwork, ...]:
         return self.members[index]
+
+    def quantity(self, level: Level, pooling: Pooling) -> Quantity:
+        """Returns what its scores are at a level under some rules, for its calibration to match."""
+        digests = [member.sha256 for member in self.members]
+        rule = (self.fusion or MeanFusion()).rule
+        return Quantity.pooled(level, pooling, rule, digests if all(digests) else ())
 
     def system(self) -> System:
         """Returns the networks and their fusion as one module.
@@ -121,7 +128,8 @@ def save_bundle(
         if fusion is not None:
             manifest["fusion"] = _fusion_entry(fusion, folder / _FUSION)
         if calibration is not None:
-            manifest["calibration"] = calibration.settings()
+            digests = [entry["sha256"] for entry in entries]
+            manifest["calibration"] = calibration.for_networks(digests).settings()
         text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
         (folder / _MANIFEST).write_text(text, encoding="utf-8")
         digests = [entry["sha256"] for entry in entries]

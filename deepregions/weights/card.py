@@ -230,7 +230,7 @@ def _together(fusion: Fusion | None, calibration: Calibration | None) -> str:
         f"- Calibration to likelihood ratios: {calibration.kind}, on {found_on}, {videos}"
         f"{f' ({methods})' if methods else ''}, face store {_text(about.store) or 'not known'}. "
         f"It supports log10 likelihood ratios from {low:.2f} to {high:.2f}, for the "
-        f"{_text(calibration.rule)}."
+        f"{_text(calibration.quantity.faces or 'each face by itself')}."
     )
     return "".join(f"{line}\n" for line in lines)
 

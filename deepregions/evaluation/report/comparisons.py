@@ -23,13 +23,13 @@ from deepregions.evaluation.measures import (
 from deepregions.evaluation.protocols import (
     APART,
     Evaluated,
-    Level,
     Scored,
     ScoredSystem,
     Settings,
     evaluate,
 )
 from deepregions.evaluation.report.tables import Cell, Table
+from deepregions.fusion.calibration import Level
 from deepregions.fusion.pooling import Pooling
 from deepregions.types import REGIONS
 
