@@ -94,7 +94,8 @@ def test_fusion_and_calibration_come_back_and_are_used(fused: Path) -> None:
     bundle = load_bundle(fused)
     assert isinstance(bundle.fusion, LogisticFusion)
     assert bundle.fusion.sha256 == sha256(fused / "fusion.safetensors")
-    assert bundle.calibration == calibration()
+    digests = [member.sha256 for member in bundle]
+    assert bundle.calibration == calibration().for_networks(digests)
     output = bundle.system()(picture()[None], landmarks())
     # (2 - 1) / 2 * 0.5 + (-1.5 + 1) / 0.5 * 2 + 0.125
     torch.testing.assert_close(output.fused, torch.tensor([0.25 - 2.0 + 0.125]))
