@@ -81,7 +81,7 @@ def measured(faces: list[tuple[Tensor, Face]]) -> Quality:
     patches, points, scales = zip(*cuts, strict=True)
     nan = float("nan")
     return measure(
-        stack(patches),
+        stack(patches)[0],
         torch.stack(points),
         scale=torch.tensor(scales),
         extent=torch.tensor([(patch.shape[2], patch.shape[1]) for patch in patches]),
@@ -371,7 +371,7 @@ def speed(detector: LandmarkDetector, photos: list[Path], clips: list[Path]) -> 
     patches = [one for one in cuts if one is not None]
     images, points = [one[0] for one in patches], torch.stack([one[1] for one in patches])
     for size in (1, 16, 64):
-        took = _spent(partial(_gated, stack(images[:size]), points[:size])) / size
+        took = _spent(partial(_gated, stack(images[:size])[0], points[:size])) / size
         print(f"{'quality and gates, a face':28s} {took:.2f}, in batches of {size}")
 
 

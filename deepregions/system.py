@@ -115,26 +115,57 @@ class System(nn.Module):
         self.eval()
 
     def forward(
-        self, image: Tensor, landmarks: Tensor, allowed: Tensor | None = None
+        self,
+        image: Tensor,
+        landmarks: Tensor,
+        extent: Tensor | None = None,
+        allowed: Tensor | None = None,
     ) -> SystemOutput:
-        """Scores faces.
+        """Scores faces: :meth:`crops`, then :meth:`score`.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels of ``image``.
+            extent: (B, 2) width and height of each picture without its padding; all of ``image``
+                by default.
             allowed: (B, 5) bool, in the order of :data:`~deepregions.types.REGIONS`: which regions
-                may be judged (quality gates say so); all, if left out.
+                may be judged (quality gates say so); all by default.
         """
-        crops: dict[tuple[CropSpec, Region], Tensor] = {}
-        present: dict[Region, Tensor] = {}
-        for (cut, regions), cropper in zip(self.cuts.items(), self.croppers, strict=True):
-            pixels, valid = cropper(image, landmarks)
-            crops |= {(cut, region): pixels[:, r] for r, region in enumerate(regions)}
-            present |= {region: valid[:, r] for r, region in enumerate(regions)}
-        there = torch.stack([present[region] for region in self.regions], 1)
+        crops, present = self.crops(image, landmarks, extent)
         if allowed is not None:
-            there &= torch.stack([allowed[:, REGIONS.index(r)] for r in self.regions], 1)
-        return self._score(crops, there)
+            present &= torch.stack([allowed[:, REGIONS.index(r)] for r in self.regions], 1)
+        return self.score(crops, present)
+
+    def crops(
+        self, image: Tensor, landmarks: Tensor, extent: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Makes what the networks look at.
+
+        Args:
+            image: As for :meth:`forward`.
+            landmarks: As for :meth:`forward`.
+            extent: As for :meth:`forward`.
+
+        Returns:
+            For each of :attr:`cuts`, crops (B, R of the cut, 3, S, S) float32 in [0, 1]; and
+            which of :attr:`regions` are there to be judged, (B, R) bool.
+        """
+        made = [cropper(image, landmarks, extent) for cropper in self.croppers]
+        present = {
+            region: valid[:, number]
+            for regions, (_, valid) in zip(self.cuts.values(), made, strict=True)
+            for number, region in enumerate(regions)
+        }
+        valid = torch.stack([present[region] for region in self.regions], dim=1)
+        return [crops for crops, _ in made], valid
+
+    def by_cut(self, crops: Sequence[Tensor]) -> dict[tuple[CropSpec, Region], Tensor]:
+        """Names the crops that :meth:`crops` makes: (B, 3, S, S) by how and where they were cut."""
+        return {
+            (cut, region): pixels[:, number]
+            for (cut, regions), pixels in zip(self.cuts.items(), crops, strict=True)
+            for number, region in enumerate(regions)
+        }
 
     def forward_segmented(self, canvas: Tensor, region: Region) -> SystemOutput:
         """Scores images that already are a region's canvas (black outside the region).
@@ -143,28 +174,34 @@ class System(nn.Module):
             canvas: (B, 3, H, W) uint8 RGB, stretched to each detector's size.
             region: Which region they show.
         """
-        crops = {
-            (cut, region): resize(canvas, cut.size, cut.resample)
-            for cut, regions in self.cuts.items()
-            if region in regions
-        }
-        present = torch.zeros(
-            len(canvas), len(self.regions), dtype=torch.bool, device=canvas.device
-        )
-        present[:, self.regions.index(region)] = canvas.flatten(1).amax(1) > 0
-        return self._score(crops, present)
+        return self.score(*self.segmented_crops(canvas, region))
 
-    def _score(self, crops: dict[tuple[CropSpec, Region], Tensor], present: Tensor) -> SystemOutput:
-        """Scores the crops that there are; present is (B, R)."""
+    def segmented_crops(self, canvas: Tensor, region: Region) -> tuple[list[Tensor], Tensor]:
+        """As :meth:`crops`, of a region's canvas: all other regions are black and not there."""
+        crops = []
+        for cut, regions in self.cuts.items():
+            resized = resize(canvas, cut.size, cut.resample)[:, None]
+            own = torch.tensor([each == region for each in regions], device=canvas.device)
+            crops.append(torch.where(own[:, None, None, None], resized, 0.0))
+        there = canvas.flatten(1).amax(1) > 0
+        own = torch.tensor([each == region for each in self.regions], device=canvas.device)
+        return crops, there[:, None] & own
+
+    def score(self, crops: Sequence[Tensor], present: Tensor) -> SystemOutput:
+        """Scores crops.
+
+        Args:
+            crops: As :meth:`crops` makes them.
+            present: (B, R) bool, which of :attr:`regions` are there and may be judged.
+        """
+        given = self.by_cut(crops)
         shape = (present.shape[0], len(self.rows), len(self.regions))  # len() would be a constant
         logits = torch.zeros(shape, device=present.device)
         valid = torch.zeros(shape, dtype=torch.bool, device=present.device)
         for member, detector, (row, column) in zip(
             self.members, self.detectors, self.cells, strict=True
         ):
-            if (member.cut, member.region) not in crops:
-                continue
-            answer = detector(crops[member.cut, member.region]).float()
+            answer = detector(given[member.cut, member.region]).float()
             fine = present[:, column] & answer.isfinite()
             logits[:, row, column] = torch.where(fine, answer, 0.0)
             valid[:, row, column] = fine

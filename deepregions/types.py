@@ -74,8 +74,9 @@ class FaceBatch(_Batch):
     """Faces as they come from a store or a frame, before any cropping.
 
     Attributes:
-        image: (B, 3, H, W) uint8 RGB; smaller faces are padded with black right and below.
+        image: (B, 3, H, W) uint8 RGB; smaller pictures are padded with black right and below.
         landmarks: (B, 68, 2) float32 pixels of ``image``.
+        extent: (B, 2) int64 width and height of each picture without its padding.
         label: (B,) int64, 1 is fake.
         video: (B,) int64, equal for faces of one photo or video.
         index: (B,) int64, the face's row in its store: unique, so that a sampler that pads an
@@ -89,6 +90,7 @@ class FaceBatch(_Batch):
 
     image: Tensor
     landmarks: Tensor
+    extent: Tensor
     label: Tensor
     video: Tensor
     index: Tensor

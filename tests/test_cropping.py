@@ -17,6 +17,8 @@ from torch.nn import functional
 from deepregions.errors import UsageError
 from deepregions.faces import cropping
 from deepregions.faces.cropping import RegionCropper, resize, segment
+from deepregions.faces.patches import stack
+from deepregions.faces.quality import measure
 from deepregions.faces.regions import canvas, context_box, mirror, region_boxes
 from deepregions.types import REGIONS, Region
 
@@ -168,6 +170,47 @@ def test_validity_by_area_and_by_frame() -> None:
     assert valid(points(16, 100, 110)) == [True, False, False, False, True]
     assert valid(points(120, 100, 215)) == [False, True, False, False, False]  # chin cut off
     assert valid(points(120, 400, 110)) == [False] * 5
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_a_face_depends_on_nothing_but_itself(data: st.DataObject) -> None:
+    """Neighbours of other sizes, whatever lies in the padding, faces cut at every edge."""
+    layout = data.draw(st.sampled_from(["masked", "tight", "context"]))
+    resample = data.draw(st.sampled_from(["bilinear", "nearest"]))
+    regions = [Region.ENTIRE] if layout == "context" else REGIONS
+    cropper = RegionCropper(data.draw(st.sampled_from([24, 70])), regions, layout, resample)
+    pictures, faces = [], []
+    for seed in range(data.draw(st.integers(2, 4))):
+        width, height = data.draw(st.tuples(st.integers(40, 260), st.integers(40, 260)))
+        x, y = data.draw(st.tuples(st.floats(-0.2, 1.2), st.floats(-0.2, 1.2)))
+        pictures.append(picture(width, height, seed))
+        faces.append(points(data.draw(st.floats(20, 300)), x * width, y * height))
+    image, extent = stack(pictures)
+    landmarks = torch.stack(faces)
+    for row, (width, height) in zip(image, extent.tolist(), strict=True):
+        row[:, height:], row[:, :, width:] = 200, 100
+    crops, valid = cropper(image, landmarks, extent)
+    masks, quality = cropper.masks(landmarks, extent), measure(image, landmarks, extent=extent)
+    for number, one in enumerate(pictures):
+        own = landmarks[number : number + 1]
+        alone, ok = cropper(one[None], own)
+        torch.testing.assert_close(crops[number], alone[0], rtol=0, atol=1e-6)
+        assert torch.equal(valid[number], ok[0])
+        assert torch.equal(masks[number], cropper.masks(own, extent[number : number + 1])[0])
+        for name, value in vars(measure(one[None], own)).items():
+            torch.testing.assert_close(getattr(quality, name)[number], value[0], equal_nan=True)
+
+
+@pytest.mark.parametrize("edge", ["left", "top", "right", "bottom"])
+def test_half_a_face_is_half_a_face_beside_a_larger_picture(edge: str) -> None:
+    """At whichever edge it is cut: what a neighbour's size adds is padding, not picture."""
+    x, y = {"left": (0, 80), "top": (80, 0), "right": (160, 80), "bottom": (80, 160)}[edge]
+    image, extent = stack([picture(160, 160), picture(400, 400)])
+    faces = torch.stack([points(100, x, y), points(100, 200, 200)])
+    _, valid = RegionCropper(64)(image, faces, extent)
+    assert not valid[0, [0, 4]].any()  # neither the entire face nor the rest of it
+    assert valid[1].all()
 
 
 BAD = {

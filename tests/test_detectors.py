@@ -225,13 +225,29 @@ def test_invalid_regions_teach_nothing(make):
     detector = make().eval()
     crops, label = separable(4)
     nothing = torch.zeros(4, 1, dtype=torch.bool)
-    loss, _ = detector._judge(region_batch(crops, label, nothing))
+    loss = detector.training_loss(region_batch(crops, label, nothing))
     loss.backward()
     assert loss == 0
     assert all(p.grad is None or not p.grad.any() for p in detector.parameters())
     some = torch.tensor([[True], [False], [True], [False]])
-    loss, _ = detector._judge(region_batch(crops, label, some))
+    loss = detector.training_loss(region_batch(crops, label, some))
     torch.testing.assert_close(loss, detector.losses(crops[::2], label[::2]).mean())
+
+
+def test_invalid_regions_do_not_count_in_batch_normalisation():
+    """In training mode, where statistics are the batch's: loss, gradients and running means."""
+    found = []
+    for valid in ([[True], [True], [False], [False]], [[True], [True]]):
+        torch.manual_seed(0)
+        detector = Xception(size=SIZE).train()
+        crops, label = separable(4)
+        batch = region_batch(crops[: len(valid)], label[: len(valid)], torch.tensor(valid))
+        torch.manual_seed(1)  # of dropout
+        loss = detector.training_loss(batch)
+        loss.backward()
+        found.append([loss, *(p.grad for p in detector.parameters()), *detector.buffers()])
+    assert found[0]
+    torch.testing.assert_close(*found)
 
 
 def test_the_graph_can_be_exported_for_any_batch(make):

@@ -426,7 +426,9 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
         region = regions[number % 3]
         cropper = RegionCropper(200, [region])
         x0, y0, x1, y1 = cropper.boxes(landmarks())[0, 0].tolist()
-        size = RegionCropper(max(x1 - x0, y1 - y0), [region]).masks(landmarks(), 200, 200)
+        size = RegionCropper(max(x1 - x0, y1 - y0), [region]).masks(
+            landmarks(), torch.tensor([[200, 200]])
+        )
         mask = torch.nn.functional.interpolate(size.float(), (y1 - y0, x1 - x0))[0, 0] > 0.5
         forged = grey.clone()
         forged[1, y0:y1, x0:x1][mask] += 110

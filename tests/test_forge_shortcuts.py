@@ -194,7 +194,7 @@ def photographs(shared: Path) -> Pictures:
             images.append(decode_image(encode_image(cut[0])))
             landmarks.append(cut[1])
     assert len(images) > 100
-    return stack(images), torch.stack(landmarks)
+    return stack(images)[0], torch.stack(landmarks)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from deepregions.system import System, TrainedNetwork
 from deepregions.types import REGIONS, Region
 
 SIZE = 200
+SQUARE = torch.tensor([[240, 240]])
 
 
 SMALL = 112  # of detectors whose heat is compared number by number
@@ -309,20 +310,20 @@ def test_masks_are_where_the_crops_are_not_black() -> None:
     for layout in ("masked", "tight"):
         cropper = RegionCropper(100, REGIONS, layout)
         crops, _ = cropper(white, points())
-        masks = cropper.masks(points(), 240, 240)
+        masks = cropper.masks(points(), SQUARE)
         agree = (crops.amax(2) > 0.5) == masks
         assert agree.float().mean() > 0.985, layout
         assert masks.flatten(2).any(2).all()
     cropper = RegionCropper(100, [Region.ENTIRE], "context")
-    around = cropper.masks(points(), 240, 240)[0, 0].float().mean()
-    on_canvas = RegionCropper(100, [Region.ENTIRE]).masks(points(), 240, 240)[0, 0].float().mean()
+    around = cropper.masks(points(), SQUARE)[0, 0].float().mean()
+    on_canvas = RegionCropper(100, [Region.ENTIRE]).masks(points(), SQUARE)[0, 0].float().mean()
     assert 0.1 < around < on_canvas  # of a box with surroundings, the face is a smaller share
 
 
 def test_masks_end_where_the_image_does() -> None:
     cropper = RegionCropper(100, [Region.ENTIRE])
     face = points() - torch.tensor([60.0, 0.0])
-    whole, cut = cropper.masks(points(), 240, 240), cropper.masks(face, 240, 240)
+    whole, cut = cropper.masks(points(), SQUARE), cropper.masks(face, SQUARE)
     x0 = int(cropper.boxes(face)[0, 0, 0])
     assert x0 < 0
     assert whole[0, 0, :, :10].any()

@@ -136,9 +136,9 @@ def test_int8_is_of_the_convolutions_after_the_first_three(
     assert facts["ranges"]["fingerprint"] == store.fingerprint
     assert facts["drift"]["faces"] == 16 and facts["drift"]["auc"] == found.drift.auc
     batch = next(FacesOfStore(store).faces("test"))
-    inputs = inputs_of(CropsGraph(made), batch.image, batch.landmarks)
+    (inputs,) = inputs_of(CropsGraph(made), batch.image, batch.landmarks, batch.extent)
     with torch.inference_mode():
-        expected = made(batch.image, batch.landmarks)
+        expected = made(batch.image, batch.landmarks, batch.extent)
     for name in ("onnxruntime", "openvino"):
         for size in (1, 5):
             some = {key: values[:size] for key, values in inputs.items()}

@@ -321,7 +321,7 @@ def measured(faces: list[tuple[Tensor, Face]]) -> Quality:
     cuts = [cut for image, one in faces if (cut := crop_face(image, one)) is not None]
     patches, points, scales = zip(*cuts, strict=True)
     return measure(
-        stack(patches),
+        stack(patches)[0],
         torch.stack(points),
         scale=torch.tensor(scales),
         extent=torch.tensor([patch.shape[:0:-1] for patch in patches]),

@@ -3,7 +3,8 @@ import torch
 from networks import SIZE, dsp_fwa, landmarks, member, picture, xception
 
 from deepregions.errors import UsageError
-from deepregions.faces.cropping import RegionCropper, resize
+from deepregions.faces.cropping import Layout, RegionCropper, resize
+from deepregions.faces.patches import stack
 from deepregions.system import System
 from deepregions.types import Region
 
@@ -51,6 +52,29 @@ def test_a_face_scores_the_same_alone_and_in_a_batch() -> None:
         together = system(images, points)
         alone = [system(images[i : i + 1], points[i : i + 1]).logits for i in range(3)]
     torch.testing.assert_close(torch.cat(alone), together.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["masked", "tight"])
+def test_a_face_scores_the_same_beside_larger_pictures(layout: Layout) -> None:
+    """Faces cut at each edge of their pictures, which are padded to the largest."""
+    members = [member(xception()), member(dsp_fwa(), Region.EYES)]
+    members[0].layout = layout
+    system = System(members)
+    pictures = [picture(150 + 30 * n, 260 - 40 * n, seed=n) for n in range(4)]
+    at = [[20.0, 0.0], [0.0, 20.0], [100.0, 50.0], [0.0, 140.0]]
+    points = landmarks(4, centre=60, scale=40) + torch.tensor(at)[:, None]
+    image, extent = stack(pictures)
+    with torch.inference_mode():
+        together = system(image, points, extent)
+        alone = [system(one[None], own[None]) for one, own in zip(pictures, points, strict=True)]
+    for name in ("present", "valid"):
+        assert getattr(together, name).tolist() == [getattr(x, name)[0].tolist() for x in alone]
+    assert together.valid.any() and not together.valid.all()
+    for name in ("logits", "fused"):
+        expected = torch.cat([getattr(x, name) for x in alone])
+        torch.testing.assert_close(
+            getattr(together, name), expected, rtol=1e-4, atol=1e-4, equal_nan=True
+        )
 
 
 def test_a_network_that_answers_nan_gives_no_score() -> None:
@@ -105,7 +129,7 @@ def test_a_region_that_may_not_be_judged_has_no_say() -> None:
     allowed[0, 3] = False  # the first face's mouth
     allowed[1] = False
     image, points = picture()[None].expand(2, -1, -1, -1), landmarks(2)
-    output = System(members)(image, points, allowed)
+    output = System(members)(image, points, allowed=allowed)
     assert output.present.tolist() == [[True, False], [False, False]]
     assert output.valid.sum() == 1
     assert output.fused[0].item() == pytest.approx(3.0)

@@ -91,9 +91,11 @@ def _region_labels(face: FaceRecord) -> Tensor:
 
 def collate(faces: Sequence[StoredFace]) -> FaceBatch:
     """Returns faces as one batch, smaller ones padded with black right and below."""
+    image, extent = stack([face.image for face in faces])
     return FaceBatch(
-        image=stack([face.image for face in faces]),
+        image=image,
         landmarks=torch.stack([face.landmarks for face in faces]),
+        extent=extent,
         label=torch.tensor([face.label for face in faces]),
         video=torch.tensor([face.video for face in faces]),
         index=torch.tensor([face.index for face in faces]),
@@ -275,7 +277,8 @@ class RegionDataModule(LightningDataModule):
 
     def _cut(self, batch: FaceBatch, methods: tuple[str, ...] = ()) -> RegionBatch:
         """Cuts faces into regions."""
-        crops, valid = self._cropper.to(batch.image.device)(batch.image, batch.landmarks)
+        cropper = self._cropper.to(batch.image.device)
+        crops, valid = cropper(batch.image, batch.landmarks, batch.extent)
         labels = batch.region_label
         if labels is not None and self.region != ALL:
             labels = labels[:, [*REGIONS].index(Region(self.region)), None]

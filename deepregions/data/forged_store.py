@@ -121,7 +121,7 @@ class _Writer:
         """Yields some genuine faces and their forgeries."""
         faces = [self.source[row] for row in rows]
         pictures = [decode_image(face.image) for face in faces]
-        image = stack(pictures).to(self.device)
+        image = stack(pictures)[0].to(self.device)
         landmarks = torch.from_numpy(np.stack([face.landmarks for face in faces])).to(self.device)
         person = torch.from_numpy(self.persons[rows]).to(self.device)
         draws = FaceRng(seeds_of([face.key for face in faces], self.seed))

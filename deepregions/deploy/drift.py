@@ -30,6 +30,8 @@ class Faces(NamedTuple):
     """(B, 3, H, W) uint8 RGB."""
     landmarks: Tensor
     """(B, 68, 2) float32 pixels of ``image``."""
+    extent: Tensor
+    """(B, 2) int64, width and height of each picture without its padding."""
     fake: Tensor
     """(B,) bool."""
 
@@ -106,9 +108,9 @@ def measure(reference: Graph, runtime: Runtime, source: Source) -> Drift:
     exact = TorchRuntime(reference)
     expected, got, fake = [], [], []
     for batch in source.faces("test"):
-        inputs = given(reference, batch.image, batch.landmarks)
-        expected.append(exact.run(inputs)["fused"])
-        got.append(runtime.run(inputs)["fused"])
+        for inputs in given(reference, batch.image, batch.landmarks, batch.extent):
+            expected.append(exact.run(inputs)["fused"])
+            got.append(runtime.run(inputs)["fused"])
         fake.append(batch.fake.numpy())
     threshold = _threshold(exact, reference, source)
     whole = np.concatenate
@@ -146,7 +148,8 @@ def _threshold(exact: Runtime, reference: Graph, source: Source) -> float:
     """Returns that which ``evaluate`` would use of the reference, 0 where it finds none."""
     scores, fake = [np.empty(0)], [np.empty(0, dtype=np.bool_)]
     for batch in source.faces("val"):
-        scores.append(exact.run(given(reference, batch.image, batch.landmarks))["fused"])
+        inputs = given(reference, batch.image, batch.landmarks, batch.extent)
+        scores += [exact.run(each)["fused"] for each in inputs]
         fake.append(batch.fake.numpy())
     fused, truth = np.concatenate(scores).astype(np.float64), np.concatenate(fake)
     known = np.isfinite(fused)

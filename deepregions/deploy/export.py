@@ -102,7 +102,7 @@ def export(
         del program
         if precision == "int8" and source is not None:
             faces = source.faces("val", CALIBRATION_FACES)
-            quantise(partial, (given(reference, each.image, each.landmarks) for each in faces))
+            quantise(partial, (inputs for each in faces for inputs in given(reference, *each[:3])))
             facts |= {"ranges": source.facts | {"part": "val", "at_most": CALIBRATION_FACES}}
         onnx.checker.check_model(str(partial), full_check=True)
         parity = compare(reference, partial)

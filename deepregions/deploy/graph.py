@@ -115,7 +115,7 @@ class ImageGraph(Graph):
         """Scores faces.
 
         Args:
-            image: (B, 3, H, W) uint8 RGB.
+            image: (B, 3, H, W) uint8 RGB, pictures of one size, none of them padded.
             landmarks: (B, 68, 2) float32 pixels of ``image``.
         """
         return self.answers(self.system(image, landmarks))
@@ -157,13 +157,7 @@ class CropsGraph(Graph):
             present: (B, R) bool, which regions are there to be judged. Not ``valid``, as that is
                 an output, and names of a graph are unique.
         """
-        kinds = zip(self.system.cuts.items(), crops, strict=True)
-        given = {
-            (cut, region): pixels[:, number]
-            for (cut, regions), pixels in kinds
-            for number, region in enumerate(regions)
-        }
-        return self.answers(self.system._score(given, present))
+        return self.answers(self.system.score(crops, present))
 
     def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
         """Returns grey crops; the batch may be anything."""

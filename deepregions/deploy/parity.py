@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from deepregions.deploy.faces import conditions
 from deepregions.deploy.graph import Graph, ImageGraph
 from deepregions.deploy.runtimes import TorchRuntime
 from deepregions.errors import require
+from deepregions.faces.cropping import full_extent
 from deepregions.system import System
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -72,9 +74,9 @@ def compare(graph: Graph, path: Path) -> Parity:
     names = [*graph.outputs]
     pairs = []
     for image, landmarks in conditions():
-        inputs = given(graph, image, landmarks)
-        answers = dict(zip(names, session.run(names, inputs), strict=True))
-        pairs.append([original.run(inputs), answers])
+        for inputs in given(graph, image, landmarks, full_extent(image)):
+            answers = dict(zip(names, session.run(names, inputs), strict=True))
+            pairs.append([original.run(inputs), answers])
     return replace(parity(pairs), silent=_silent(graph.system, [pair[0] for pair in pairs]))
 
 
@@ -111,30 +113,25 @@ def _largest(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     return float(np.abs(a[known] - b[known]).max(initial=0.0))
 
 
-def given(graph: Graph, image: Tensor, landmarks: Tensor) -> Arrays:
-    """Returns faces as a graph's inputs by name.
+def given(graph: Graph, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
+    """Yields faces as a graph's inputs by name, in their order.
+
+    A graph of photographs takes no padded ones, so they go one by one where sizes differ.
 
     Args:
         graph: Takes photographs, or crops, which are made here.
         image: (B, 3, H, W) uint8 RGB.
         landmarks: (B, 68, 2) float32 pixels of ``image``.
+        extent: (B, 2) int64, width and height of each picture without its padding.
     """
-    if isinstance(graph, ImageGraph):
-        return {"image": image.numpy(), "landmarks": landmarks.numpy()}
-    crops, present = cut(graph, image, landmarks)
-    pairs = zip(graph.inputs, (*crops, present), strict=True)
-    return {name: values.numpy() for name, values in pairs}
-
-
-@torch.inference_mode()
-def cut(graph: Graph, image: Tensor, landmarks: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Makes the inputs of a graph of crops: crops of each kind, and (B, R) what is present."""
-    system = graph.system
-    made = [cropper(image, landmarks) for cropper in system.croppers]
-    present = {
-        region: valid[:, number]
-        for regions, (_, valid) in zip(system.cuts.values(), made, strict=True)
-        for number, region in enumerate(regions)
-    }
-    there = torch.stack([present[region] for region in system.regions], dim=1)
-    return [crops for crops, _ in made], there
+    if not isinstance(graph, ImageGraph):
+        with torch.inference_mode():
+            crops, present = graph.system.crops(image, landmarks, extent)
+        pairs = zip(graph.inputs, (*crops, present), strict=True)
+        yield {name: values.numpy() for name, values in pairs}
+    elif torch.equal(extent, full_extent(image)):
+        yield {"image": image.numpy(), "landmarks": landmarks.numpy()}
+    else:
+        for picture, points, (width, height) in zip(image, landmarks, extent.tolist(), strict=True):
+            own = np.ascontiguousarray(picture[None, :, :height, :width])
+            yield {"image": own, "landmarks": points[None].numpy()}

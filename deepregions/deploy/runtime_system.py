@@ -27,8 +27,7 @@ from deepregions.deploy.runtimes import (
     open_file,
 )
 from deepregions.errors import DeepregionsError, UsageError, require
-from deepregions.system import CropSpec, System, SystemOutput
-from deepregions.types import Region
+from deepregions.system import System, SystemOutput
 
 _TRIALS = 3
 _BATCH = 4  # faces of a trial
@@ -47,13 +46,10 @@ class RuntimeSystem(System):
         self.fusion = system.fusion
         self.runtime = runtime
 
-    def _score(self, crops: dict[tuple[CropSpec, Region], Tensor], present: Tensor) -> SystemOutput:
-        """Scores the crops that there are; where there are none, nothing is present."""
-        inputs = {}
-        for name, (cut, regions) in zip(crop_inputs(self), self.cuts.items(), strict=True):
-            black = present.new_zeros((len(present), 3, cut.size, cut.size), dtype=torch.float32)
-            cells = [crops.get((cut, region), black) for region in regions]
-            inputs[name] = torch.stack(cells, dim=1).cpu().numpy()
+    def score(self, crops: Sequence[Tensor], present: Tensor) -> SystemOutput:
+        """Scores crops by the runtime."""
+        pairs = zip(crop_inputs(self), crops, strict=True)
+        inputs = {name: pixels.cpu().numpy() for name, pixels in pairs}
         answers = self.runtime.run(inputs | {"present": present.cpu().numpy()})
         return as_output(answers, present)
 

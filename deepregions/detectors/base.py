@@ -199,10 +199,22 @@ class RegionDetector(LightningModule, ABC):
         }
 
     def training_step(self, batch: RegionBatch) -> Tensor:
-        """Returns the mean loss of a batch's valid regions, 0 where there are none."""
-        loss, _ = self._judge(batch)
+        """Returns :meth:`training_loss`."""
+        loss = self.training_loss(batch)
         self._log_loss("train", loss, batch)
         return loss
+
+    def training_loss(self, batch: RegionBatch) -> Tensor:
+        """Returns the mean loss of a batch's valid regions, 0 where there are none.
+
+        The network sees valid regions only: others must not count in batch normalisation.
+        """
+        rows = batch.valid.flatten().nonzero()[:, 0]
+        if len(rows):
+            crops = batch.crops.flatten(0, 1).index_select(0, rows)
+            return self.losses(crops, _labels(batch).flatten().index_select(0, rows)).mean()
+        # 0, with gradients: processes that train together expect some from each.
+        return 0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
 
     def on_validation_epoch_start(self) -> None:
         """Forgets what an interrupted epoch, or the trial one before training, has left."""

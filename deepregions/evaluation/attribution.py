@@ -101,21 +101,22 @@ def measure(system: System, store: FaceStore, split: str, device: torch.device) 
 def _looked(
     system: System, faces: Sequence[FaceRecord], device: torch.device
 ) -> Iterator[tuple[FaceRecord, bool, Floats, Floats]]:
-    image = stack([decode_image(face.image) for face in faces]).to(device)
+    stacked = stack([decode_image(face.image) for face in faces])
+    image, extent = (each.to(device) for each in stacked)
     landmarks = torch.from_numpy(np.stack([face.landmarks for face in faces])).to(device)
-    (heat,) = heats(system, image, landmarks, batch_size=_BATCH)
+    (heat,) = heats(system, image, landmarks, extent, batch_size=_BATCH)
     with torch.inference_mode():
-        called = (system(image, landmarks).fused >= 0).tolist()
-    shares, areas = region_shares(heat, landmarks, image.shape[-1], image.shape[-2])
+        called = (system(image, landmarks, extent).fused >= 0).tolist()
+    shares, areas = region_shares(heat, landmarks, extent)
     yield from zip(faces, called, shares, areas, strict=True)
 
 
 def region_shares(
-    heat: Heat, landmarks: torch.Tensor, width: int, height: int
+    heat: Heat, landmarks: torch.Tensor, extent: torch.Tensor
 ) -> tuple[Floats, Floats]:
     """Shares (B, 3) of heat on the canvas and of the canvas's area, in each of ``CONFINED``."""
     cropper = RegionCropper(heat.crops.shape[-1], CONFINED)
-    masks = cropper.masks(landmarks, width, height)
+    masks = cropper.masks(landmarks, extent)
     on_crop = heat.on_crop()
     shares = torch.stack([share(on_crop, masks[:, n]) for n in range(len(CONFINED))], 1)
     return shares.double().cpu().numpy(), masks.double().mean((2, 3)).cpu().numpy()

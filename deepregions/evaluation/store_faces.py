@@ -63,9 +63,11 @@ class FacesOfStore:
         rows = self._rows(part, most or self._most)
         for first in range(0, len(rows), self._batch_size):
             records = [self._store[int(row)] for row in rows[first : first + self._batch_size]]
+            image, extent = stack([decode_image(record.image) for record in records])
             yield Faces(
-                stack([decode_image(record.image) for record in records]),
+                image,
                 torch.stack([torch.from_numpy(record.landmarks) for record in records]),
+                extent,
                 torch.tensor([record.label == 1 for record in records]),
             )
             if self._progress is not None:

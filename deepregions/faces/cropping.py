@@ -92,15 +92,21 @@ class RegionCropper(nn.Module):
         how = f"layout={self.layout!r}, resample={self.resample!r}"
         return f"size={self.size}, regions={names}, {how}"
 
-    def forward(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, landmarks: Tensor, extent: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Crops every region of every face.
 
+        A face's crops and validity depend on that face alone, not on what else is in the batch.
         Landmarks may be anything: where they are not finite or not a face, the region is not valid
         and its crop finite.
 
         Args:
-            image: (B, 3, H, W) uint8 RGB, one face each.
+            image: (B, 3, H, W) uint8 RGB, one face each; pictures of other sizes are padded right
+                and below.
             landmarks: (B, 68, 2) float32 pixels of ``image``.
+            extent: (B, 2) width and height of each picture without its padding; all of ``image``
+                by default.
 
         Returns:
             Crops (B, R, 3, size, size) float32 in [0, 1], black outside the region unless the
@@ -113,6 +119,7 @@ class RegionCropper(nn.Module):
         """
         check_faces(image, landmarks)
         batch, _, height, width = image.shape
+        extent = full_extent(image) if extent is None else extent
         points, finite = tame(landmarks)
         shape, whole = outlines(points), canvas(points)
         boxes = self._boxes(points, whole)
@@ -121,13 +128,16 @@ class RegionCropper(nn.Module):
         )
         starts, step = self._chunks(image)
         # Allocated once: on a CPU, fresh pages cost more than what is computed in them.
-        images, groups = boxes.shape[1], len(self._resized) // boxes.shape[1]
+        images = boxes.shape[1]
+        groups = len(self._resized) // images
         table = image.new_empty((step * images, width, 3 * groups, height), dtype=torch.float32)
         for start in starts:
             part = slice(start, start + step)
             lines = Outlines(*(line[part] for line in shape))
-            self._crop(image[part], lines, boxes[part], table, crops[part])
-        area, inside = _areas(shape, whole, width, height)
+            taps = self._taps(boxes[part], extent[part], width, height)
+            rows = table[: images * lines.face.shape[0]]
+            self._crop(image[part], lines, taps, rows, crops[part])
+        area, inside = _areas(shape, whole, extent)
         valid = (area >= MIN_AREA) & (inside >= MIN_INSIDE) & finite[:, None]
         return crops, _pick(valid, self.regions)
 
@@ -143,13 +153,12 @@ class RegionCropper(nn.Module):
         points, _ = tame(landmarks)
         return self._boxes(points, canvas(points)).expand(-1, len(self.regions), -1)
 
-    def masks(self, landmarks: Tensor, width: int, height: int) -> Tensor:
+    def masks(self, landmarks: Tensor, extent: Tensor) -> Tensor:
         """Where on its crop each region is, as far as it is inside the image.
 
         Args:
             landmarks: (B, 68, 2) float32 pixels.
-            width: Of the image.
-            height: Of the image.
+            extent: (B, 2) width and height of each picture.
 
         Returns:
             (B, R, S, S) bool.
@@ -159,7 +168,7 @@ class RegionCropper(nn.Module):
         found = []
         for number, region in enumerate(self.regions):
             box = boxes[:, number]
-            _, seen = canvas_masks(shape, box, (width, height), self.size)
+            _, seen = canvas_masks(shape, box, extent, self.size)
             step = (torch.arange(self.size, device=box.device) + 0.5) / self.size
             point = box[:, None, :2] + step[:, None] * (box[:, None, 2:] - box[:, None, :2])
             on = ((point >= whole[:, None, :2]) & (point < whole[:, None, 2:])).movedim(-1, 0)
@@ -182,10 +191,27 @@ class RegionCropper(nn.Module):
         step = max(1, min(batch, budget // (4 * 3 * len(self._resized) * height * width)))
         return range(0, batch, step), step
 
+    def _taps(
+        self, boxes: Tensor, extent: Tensor, width: int, height: int
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Which pixels make each crop's, along x and along y; boxes are (B, R or 1, 4)."""
+        start, length = (side.flatten(0, 1) for side in (boxes[..., :2], boxes[..., 2:]))
+        length = length - start
+        extent = extent[:, None].expand(-1, boxes.shape[1], -1).flatten(0, 1)
+        taps = nearest_taps if self.resample == "nearest" else box_taps
+        across = taps(start[:, 0], length[:, 0], width, self.size, extent[:, 0])
+        index, weight = taps(start[:, 1], length[:, 1], height, self.size, extent[:, 1])
+        return across, (index, weight / 255)
+
     def _crop(
-        self, image: Tensor, shape: Outlines, boxes: Tensor, table: Tensor, out: Tensor
+        self,
+        image: Tensor,
+        shape: Outlines,
+        taps: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+        table: Tensor,
+        out: Tensor,
     ) -> None:
-        """Fills ``out``, (B, R, 3, S, S), through ``table``, which has room for B or more.
+        """Fills ``out``, (B, R, 3, S, S), through ``table``.
 
         One box for all regions puts them into one image of many channels; else each has its own.
         """
@@ -196,17 +222,11 @@ class RegionCropper(nn.Module):
             masks = torch.ones_like(parts[:, :, :1])
         elif self._resized != PARTS:
             masks = torch.cat([_mask(parts, region) for region in self._resized], dim=2)
-        axis = 2 if boxes.shape[1] == 1 else 1
+        axis = 1 if self.layout == "tight" else 2
         picture = image.permute(0, 3, 1, 2).contiguous().unsqueeze(axis)
         masks = masks.unsqueeze(3).movedim(2, axis)
-        table = table[: batch * boxes.shape[1]]
         table.copy_((picture * masks).reshape(table.shape))
-        start, length = (side.flatten(0, 1) for side in (boxes[..., :2], boxes[..., 2:]))
-        length = length - start
-        taps = nearest_taps if self.resample == "nearest" else box_taps
-        taps_x = taps(start[:, 0], length[:, 0], width, self.size)
-        index, weight = taps(start[:, 1], length[:, 1], height, self.size)
-        crops = resample_boxes(table, taps_x, (index, weight / 255))
+        crops = resample_boxes(table, *taps)
         crops = crops.view(batch, len(self._resized), *out.shape[2:])
         for number, region in enumerate(self.regions):
             if region in self._resized:
@@ -270,7 +290,7 @@ def resize(image: Tensor, size: int, resample: Resample = "bilinear") -> Tensor:
     if resample == "nearest":
         for axis in (-1, -2):
             side = torch.tensor([scaled.shape[axis]], device=image.device)
-            index, _ = nearest_taps(torch.zeros_like(side), side, scaled.shape[axis], size)
+            index, _ = nearest_taps(torch.zeros_like(side), side, scaled.shape[axis], size, side)
             scaled = scaled.index_select(axis, index.flatten())
         return scaled
     resized = functional.interpolate(scaled, (size, size), mode="bilinear", antialias=True)
@@ -287,6 +307,15 @@ def check_faces(image: Tensor, landmarks: Tensor) -> None:
         raise ValueError(f"image must be (B, 3, H, W) uint8, not {[*image.shape]} {image.dtype}")
     if landmarks.shape[1:] != (NUM_LANDMARKS, 2) or landmarks.shape[0] != image.shape[0]:
         raise ValueError(f"landmarks must be ({image.shape[0]}, 68, 2), not {[*landmarks.shape]}")
+
+
+def full_extent(image: Tensor) -> Tensor:
+    """The extent (B, 2), width and height, of pictures (B, 3, H, W) without padding."""
+    batch, _, height, width = image.shape
+    if torch.compiler.is_exporting():  # sizes are not numbers yet
+        sides = [torch.full((batch,), side, dtype=torch.int64) for side in (width, height)]
+        return torch.stack(sides, dim=1)
+    return torch.tensor([width, height], device=image.device).expand(batch, -1)
 
 
 def tame(landmarks: Tensor) -> tuple[Tensor, Tensor]:
@@ -309,27 +338,27 @@ def _mask(parts: Tensor, region: Region) -> Tensor:
     return parts[:, :, index : index + 1]
 
 
-def _areas(outline: Outlines, whole: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+def _areas(outline: Outlines, whole: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
     """Area inside the image in pixels, and share of the area inside, both (B, R) of REGIONS.
 
     Counted on a grid of points over the canvas, because its size in pixels is not known to the
     host, and the part outside the image has no pixels.
     """
-    masks, seen = canvas_masks(outline, whole, (width, height), _GRID)
+    masks, seen = canvas_masks(outline, whole, extent, _GRID)
     total, visible = masks.sum(dim=(1, 3)), seen.sum(dim=(1, 3))
     pixel = (whole[:, 2:] - whole[:, :2])[:, None].float().prod(dim=-1) / _GRID**2
     return visible * pixel, visible / total.clamp(min=1)
 
 
 def canvas_masks(
-    outline: Outlines, whole: Tensor, size: tuple[int | Tensor, int | Tensor], grid: int
+    outline: Outlines, whole: Tensor, extent: Tensor, grid: int
 ) -> tuple[Tensor, Tensor]:
     """Where the regions lie on a grid of points over each face's canvas, as if stretched to it.
 
     Args:
         outline: Of B faces, finite, in pixels of the image.
         whole: Their canvases, (B, 4).
-        size: Width and height of the image: of all of them, or (B,) of each.
+        extent: (B, 2) width and height of each picture.
         grid: Points per side.
 
     Returns:
@@ -342,7 +371,5 @@ def canvas_masks(
     masks = torch.cat([_mask(parts, region) for region in REGIONS], dim=2)
     step = torch.arange(grid, device=whole.device)[:, None] + 0.5
     point = origin + step * (side / grid) - 0.5  # (B, grid, 2)
-    width, height = (one[:, None] if isinstance(one, Tensor) else one for one in size)
-    inside_x = (point[..., 0] >= -0.5) & (point[..., 0] < width - 0.5)
-    inside_y = (point[..., 1] >= -0.5) & (point[..., 1] < height - 0.5)
-    return masks, masks * (inside_x[:, :, None] & inside_y[:, None, :])[:, :, None]
+    inside = ((point >= -0.5) & (point < extent[:, None] - 0.5)).movedim(-1, 0)
+    return masks, masks * (inside[0][:, :, None] & inside[1][:, None, :])[:, :, None]

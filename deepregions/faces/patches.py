@@ -55,18 +55,19 @@ def crop_face(
     return torch.from_numpy(smaller).permute(2, 0, 1), landmarks, scale
 
 
-def stack(images: Sequence[Tensor]) -> Tensor:
+def stack(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Stacks images of any size, padded with black right and below.
 
     Args:
         images: B of (3, h, w) uint8.
 
     Returns:
-        (B, 3, H, W) uint8 with the largest height and width.
+        (B, 3, H, W) uint8 with the largest height and width; and each image's own width and
+        height, (B, 2) int64.
     """
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)
     batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
     for row, image in zip(batch, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
-    return batch
+    return batch, torch.tensor([(image.shape[2], image.shape[1]) for image in images])

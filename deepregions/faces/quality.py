@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepregions.faces.cropping import canvas_masks, check_faces, tame
+from deepregions.faces.cropping import canvas_masks, check_faces, full_extent, tame
 from deepregions.faces.pose import head_pose
 from deepregions.faces.regions import canvas, outlines
 from deepregions.faces.resampling import box_taps, resample
@@ -92,10 +92,9 @@ def measure(
     points, finite = tame(landmarks)
     pose = head_pose(points)
     whole, shape = canvas(points), outlines(points)
-    height, width = image.shape[2:]
-    limits = (width, height) if extent is None else (extent[:, 0], extent[:, 1])
-    masks, seen = (part.permute(0, 2, 3, 1) for part in canvas_masks(shape, whole, limits, SIDE))
-    grey, known = _canvas_pixels(image, whole, limits)
+    extent = full_extent(image) if extent is None else extent
+    masks, seen = (part.permute(0, 2, 3, 1) for part in canvas_masks(shape, whole, extent, SIDE))
+    grey, known = _canvas_pixels(image, whole, extent)
     total, visible = (part.sum(dim=(2, 3)) for part in (masks, seen))
 
     def mean(values: Tensor) -> Tensor:
@@ -118,19 +117,15 @@ def measure(
     )
 
 
-def _canvas_pixels(
-    image: Tensor, whole: Tensor, limits: tuple[int | Tensor, int | Tensor]
-) -> tuple[Tensor, Tensor]:
+def _canvas_pixels(image: Tensor, whole: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
     """Grey values of the stretched canvas, and where the image has any, both (B, SIDE, SIDE)."""
     red, green, blue = image.unbind(dim=1)
     grey = 0.299 * red + 0.587 * green + 0.114 * blue  # luma of ITU-R BT.601
     start, length = whole[:, :2], whole[:, 2:] - whole[:, :2]
-    taps = []
-    for axis in (0, 1):
-        index, weight = box_taps(start[:, axis], length[:, axis], image.shape[3 - axis], SIDE)
-        limit = limits[axis]
-        limit = limit[:, None, None] if isinstance(limit, Tensor) else limit
-        taps.append((index, weight * (index < limit)))
+    taps = [
+        box_taps(start[:, axis], length[:, axis], image.shape[3 - axis], SIDE, extent[:, axis])
+        for axis in (0, 1)
+    ]
     table = grey.transpose(1, 2).unsqueeze(2).contiguous()
     # Weights outside the image are 0: their sum makes up for it where a canvas is cut.
     across, down = (weight.sum(dim=-1) for _, weight in taps)

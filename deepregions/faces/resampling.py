@@ -21,59 +21,68 @@ MAX_BOX = 1.5
 """Boxes up to this many times the image's side are resized exactly; see :func:`box_taps`."""
 
 
-def box_taps(start: Tensor, length: Tensor, limit: int, size: int) -> tuple[Tensor, Tensor]:
+def box_taps(
+    start: Tensor, length: Tensor, limit: int, size: int, extent: Tensor
+) -> tuple[Tensor, Tensor]:
     """Which input samples make each output sample of a box, and their weights.
 
     The filter is Pillow's for ``BILINEAR``: a triangle, as wide as the box is reduced, normalised
     over the box. The number of taps is fixed by ``limit`` and ``size`` alone, so it suits the
-    largest box that matters: of a box longer than ``MAX_BOX * limit``, which is mostly outside the
-    image, only every n-th sample is used.
+    largest box that matters: of a box longer than ``MAX_BOX * extent``, which is mostly outside
+    the picture, only every n-th sample is used.
 
     Args:
         start: (N,) int64, first sample of the box.
         length: (N,) int64, samples of the box, at least 1.
-        limit: Samples that the image has along this axis.
+        limit: Samples that the image has along this axis, with padding.
         size: Output samples.
+        extent: (N,) int64, samples of each picture without its padding.
 
     Returns:
         Index (N, size, K) int64 within [0, limit), and weight (N, size, K) float32; weights of
-        samples outside the image are 0.
+        samples outside the picture are 0.
     """
     count = max(int(2 * MAX_BOX) * limit // size, 2) + 1
+    own = (int(2 * MAX_BOX) * extent // size).clamp(min=2) + 1  # taps, were the picture alone
+    extent, own = extent[:, None, None], own[:, None]
     output, tap = (torch.arange(n, device=start.device) for n in (size, count))
     length = length.float()[:, None]
     scale = length / size
     support = scale.clamp(min=1)
     centre = (output + 0.5) * scale
-    stride = (2 * support / count).clamp(min=1)
+    stride = (2 * support / own).clamp(min=1)
     first = torch.floor(centre - support + 0.5)
     position = first[..., None] + torch.floor(tap * stride[..., None])
     weight = (1 - (position + 0.5 - centre[..., None]).abs() / support[..., None]).clamp(min=0)
-    weight = weight * ((position >= 0) & (position < length[..., None]))
+    used = (position >= 0) & (position < length[..., None]) & (tap < own[..., None])
+    weight = weight * used
     weight = weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-6)
     index = position.long() + start[:, None, None]
-    weight = weight * ((index >= 0) & (index < limit))
+    weight = weight * ((index >= 0) & (index < extent))
     return index.clamp(0, limit - 1), weight
 
 
-def nearest_taps(start: Tensor, length: Tensor, limit: int, size: int) -> tuple[Tensor, Tensor]:
+def nearest_taps(
+    start: Tensor, length: Tensor, limit: int, size: int, extent: Tensor
+) -> tuple[Tensor, Tensor]:
     """As :func:`box_taps`, for Pillow's ``NEAREST``: the one input sample of each output sample.
 
     Args:
         start: (N,) int64, first sample of the box.
         length: (N,) int64, samples of the box, at least 1.
-        limit: Samples that the image has along this axis.
+        limit: Samples that the image has along this axis, with padding.
         size: Output samples.
+        extent: (N,) int64, samples of each picture without its padding.
 
     Returns:
         Index (N, size, 1) int64 within [0, limit), and weight (N, size, 1) float32, 1 or, for
-        samples outside the image, 0.
+        samples outside the picture, 0.
     """
     step = (length.double() / size)[:, None].repeat(1, size)
     step[:, 0] /= 2
     # Pillow adds step to step, whose rounding decides where a centre falls between two samples.
     index = step.cumsum(1).long().minimum(length[:, None] - 1) + start[:, None]
-    weight = ((index >= 0) & (index < limit)).float()
+    weight = ((index >= 0) & (index < extent[:, None])).float()
     return index.clamp(0, limit - 1)[..., None], weight[..., None]
 
 

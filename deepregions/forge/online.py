@@ -142,6 +142,7 @@ class OnlineForger:
         twins = FaceBatch(
             image=pairs.image,
             landmarks=some.landmarks,
+            extent=some.extent,
             label=done.long(),
             video=some.video + self._videos * apart,
             # What could not be forged is its original once more, and does not count.

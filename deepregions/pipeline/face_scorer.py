@@ -133,27 +133,27 @@ class FaceScorer:
 
     def _scored(self, faces: Sequence[FacePatch]) -> list[Score]:
         patches = [found.patch for found in faces if found.patch is not None]
-        image = stack(patches).to(self.device)
-        landmarks = torch.stack([found.landmarks for found in faces]).to(self.device)
-        measured = self._measure(faces, patches, image, landmarks)
-        output = self.system(image, landmarks, measured.judged.regions)
+        landmarks = torch.stack([found.landmarks for found in faces])
+        inputs = [each.to(self.device) for each in (*stack(patches), landmarks)]
+        image, extent, landmarks = inputs
+        measured = self._measure(faces, image, landmarks, extent)
+        output = self.system(image, landmarks, extent, measured.judged.regions)
         return self._rows(output, measured)
 
     def _measure(
         self,
         faces: Sequence[FacePatch],
-        patches: Sequence[Tensor],
         image: Tensor,
         landmarks: Tensor,
+        extent: Tensor,
     ) -> _Measured:
         unknown = float("nan")
         confidence = [found.face.confidence for found in faces]
-        sizes = [(patch.shape[2], patch.shape[1]) for patch in patches]
         quality = measure(
             image,
             landmarks,
             scale=torch.tensor([found.scale for found in faces], device=self.device),
-            extent=torch.tensor(sizes, device=self.device),
+            extent=extent,
             confidence=torch.tensor(
                 [unknown if each is None else each for each in confidence], device=self.device
             ),

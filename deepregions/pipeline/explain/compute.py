@@ -133,12 +133,13 @@ class Explainer:
                     yield self._explanation(each, self._canvas(each), 0)
 
     def _faces(self, evidence: Sequence[Evidence]) -> tuple[Heat, ...]:
-        image = stack([each.image for each in evidence]).to(self.device)
+        image, extent = stack([each.image for each in evidence])
         landmarks = [each.landmarks for each in evidence if each.landmarks is not None]
         return heats(
             self.system,
-            image,
+            image.to(self.device),
             torch.stack(landmarks).to(self.device),
+            extent.to(self.device),
             towards=self.towards,
             batch_size=self.batch_size,
         )

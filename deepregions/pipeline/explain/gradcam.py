@@ -13,17 +13,18 @@ than that, and can lie on black.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from captum.attr import LayerGradCam
 from torch import Tensor
 
 from deepregions.detectors import RegionDetector
-from deepregions.faces.cropping import RegionCropper, resize
+from deepregions.faces.cropping import RegionCropper, full_extent, resize
 from deepregions.pipeline.explain.modes import evaluating
-from deepregions.system import CropSpec, System, TrainedNetwork
+from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region
 
 _NOISE = 1e-6  # of the sum of what cancels out: some roundings of float32
@@ -148,6 +149,7 @@ def heats(
     system: System,
     image: Tensor,
     landmarks: Tensor,
+    extent: Tensor | None = None,
     *,
     towards: Towards = "fake",
     batch_size: int = 16,
@@ -158,6 +160,8 @@ def heats(
         system: The networks.
         image: (B, 3, H, W) uint8 RGB, on its device.
         landmarks: (B, 68, 2) float32 pixels of ``image``.
+        extent: (B, 2) width and height of each picture without its padding; all of ``image`` by
+            default.
         towards: What the heat speaks for.
         batch_size: How many crops a network sees at once.
 
@@ -167,19 +171,17 @@ def heats(
     Raises:
         UsageError: A detector does not name its map.
     """
-    height, width = image.shape[-2:]
-    seen: dict[tuple[CropSpec, Region], _Seen] = {}
-    for (cut, regions), cropper in zip(system.cuts.items(), system.croppers, strict=True):
-        if not isinstance(cropper, RegionCropper):
-            raise TypeError("a system's croppers are RegionCropper")
-        crops, _ = cropper(image, landmarks)
-        boxes, masks = cropper.boxes(landmarks), cropper.masks(landmarks, width, height)
-        for number, region in enumerate(regions):
-            seen[cut, region] = _Seen(crops[:, number], boxes[:, number], masks[:, number])
-    return tuple(
-        _heat(member, row, seen[member.cut, member.region], towards, batch_size)
-        for member, row in _rows(system)
-    )
+    extent = full_extent(image) if extent is None else extent
+    crops = system.by_cut(system.crops(image, landmarks, extent)[0])
+    croppers = cast("Sequence[RegionCropper]", system.croppers)
+    boxes = system.by_cut([each.boxes(landmarks) for each in croppers])
+    masks = system.by_cut([each.masks(landmarks, extent) for each in croppers])
+    found = []
+    for member, row in _rows(system):
+        key = (member.cut, member.region)
+        seen = _Seen(crops[key], boxes[key], masks[key])
+        found.append(_heat(member, row, seen, towards, batch_size))
+    return tuple(found)
 
 
 def heats_segmented(
