@@ -13,6 +13,7 @@ from torch import Tensor
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.toy import draw_face
 from deepregions.errors import UsageError
+from deepregions.faces.patches import stack
 from deepregions.faces.regions import MIRROR
 from deepregions.pixels.face_rng import FaceRng, seeds_of
 
@@ -130,6 +131,26 @@ def test_faces_follow_their_own_seeds_in_any_batch() -> None:
     assert torch.equal(twins[0], twins[1])  # equal draws do the same to genuine and forged
 
 
+@pytest.mark.parametrize("name", [*NEVER, "gamma_p", "video_p", "misplace_p"])
+def test_what_becomes_of_a_face_does_not_depend_on_its_padding(name: str) -> None:
+    random = np.random.default_rng(3)
+    drawn = [draw_face(random, side)[0] for side in (64, 80, 97, 120)]
+    pictures = [torch.from_numpy(each).permute(2, 0, 1) for each in drawn]
+    pictures[1], pictures[2] = pictures[1][:, :64], pictures[2][:, :, :48]
+    image, extent = stack(pictures)
+    draws = FaceRng(seeds_of(map(str, range(len(pictures)))))
+    augmenter = only(**{name: 1.0})
+    together, moved = augmenter(image, landmarks(len(image)), draws, extent=extent)
+    assert not torch.equal(together, image) or name == "misplace_p"
+    for number, one in enumerate(pictures):
+        row = torch.tensor([number])
+        alone, own = augmenter(one[None], landmarks(1), draws[row])
+        _, height, width = one.shape
+        assert (together[number, :, :height, :width].int() - alone[0].int()).abs().max() <= 1
+        assert not together[number, :, height:].any() and not together[number, :, :, width:].any()
+        torch.testing.assert_close(moved[number], own[0], rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["colour_p", "gamma_p", "blur_p", "noise_p", "video_p", "jpeg_p"])
 def test_degradations_keep_faces_where_and_about_as_they_are(name: str) -> None:
     drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
@@ -149,7 +170,7 @@ def test_degradations_keep_faces_where_and_about_as_they_are(name: str) -> None:
 def test_blur_is_opencvs() -> None:
     pixels = torch.rand(3, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 255
     draws = FaceRng(seeds_of("abc"))
-    (ours,) = only(blur_sigma=2.0)._blur(draws, pixels)
+    (ours,) = only(blur_sigma=2.0)._blur(draws, pixels, pixels)
     sigmas = FaceRng(seeds_of("abc")).uniform(0.1, 2.0)
     for image, blurred, sigma in zip(pixels, ours, sigmas, strict=True):
         theirs = cv2.GaussianBlur(
@@ -163,7 +184,7 @@ def test_video_is_made_smaller_compressed_and_enlarged() -> None:
     drawn = [draw_face(np.random.default_rng(seed), 96)[0] for seed in range(12)]
     pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float()
     draws = FaceRng(seeds_of(map(str, range(12))))
-    (ours,) = only(video_quality=50)._video(draws, pixels.clone())
+    (ours,) = only(video_quality=50)._video(draws, pixels, pixels.clone())
     again = FaceRng(seeds_of(map(str, range(12))))
     quality, kind = again.uniform(50, 90), again.choice(3)
     assert set(kind.tolist()) == {0, 1, 2}

@@ -1,5 +1,6 @@
 """Batches: the right faces, in the right numbers, altered in training only."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from torch.utils.data import DistributedSampler
 from deepregions.data.augment import Strengths
 from deepregions.data.datamodule import RegionDataModule, StoredFaces, collate
 from deepregions.data.sampling import BalancedSampler
-from deepregions.data.store import create_store, decode_image
+from deepregions.data.store import create_store, decode_image, encode_image
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.cropping import RegionCropper
+from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.types import REGIONS, FaceBatch, Region, RegionBatch
 
 SPLITS = ["train"] * 12 + ["val"] * 6 + ["test"] * 4
@@ -162,6 +164,34 @@ def test_alters_faces_by_the_trainers_state(store: str, workers: int) -> None:
     for batch in watcher.seen["test"]:
         assert torch.equal(batch.crops, plain(data, batch))
     assert [i for b in watcher.seen["test"] for i in b.index.tolist()] == [*range(18, 22)]
+
+
+def test_a_face_is_trained_on_as_if_it_were_alone(tmp_path: Path) -> None:
+    """Its crops and validity: whichever sizes its neighbours have, wherever it is cut."""
+    shifts = [[0, 0], [-45, 0], [45, 0], [0, -45], [0, 45], [0, 0]]
+    records = []
+    for number, shift in enumerate(shifts):
+        face = record(number, size=(side := 90 + 20 * (number % 3)))
+        noise = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
+        shifted = face.landmarks + np.float32(shift)
+        records.append(replace(face, image=encode_image(noise), landmarks=shifted))
+    store = create_store(tmp_path / "s", INFO, records)
+    faces = StoredFaces(store, np.arange(len(records)))
+    data = module(str(store.path), region="all", augment=Strengths(warp_p=1.0, flip_p=1.0))
+    assert data._augmenter is not None
+    augmenter = data._augmenter
+    draws = FaceRng(seeds_of(store.column("key")))
+
+    def cut(batch: FaceBatch, own: FaceRng) -> RegionBatch:
+        image, points = augmenter(batch.image, batch.landmarks, own, extent=batch.extent)
+        return data._cut(replace(batch, image=image, landmarks=points))
+
+    together = cut(collate([faces[n] for n in range(len(faces))]), draws)
+    assert together.valid.any() and not together.valid.all()
+    for number in range(len(faces)):
+        alone = cut(collate([faces[number]]), draws[torch.tensor([number])])
+        assert alone.valid[0].tolist() == together.valid[number].tolist()
+        torch.testing.assert_close(alone.crops[0], together.crops[number], rtol=0, atol=1.1 / 255)
 
 
 def test_augment_false_leaves_training_faces_alone(store: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepregions.errors import UsageError
+from deepregions.faces.cropping import full_extent
 from deepregions.faces.regions import mirror
 from deepregions.pixels.chunks import chunks
 from deepregions.pixels.colour import LUMA, recolour, saturation
@@ -22,6 +23,7 @@ from deepregions.pixels.face_rng import FaceRng, noise
 from deepregions.pixels.jpeg import compress
 from deepregions.pixels.warping import inverse, moved, warp
 
+_BLOCK = 16  # pixels: JPEG's largest
 _SCALES = (1.0, 0.75, 0.5)  # of pictures that were part of a video: blocks are 8, 11 or 16 pixels
 
 
@@ -113,14 +115,24 @@ class Augmenter(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, image: Tensor, landmarks: Tensor, draws: FaceRng | None = None
+        self,
+        image: Tensor,
+        landmarks: Tensor,
+        draws: FaceRng | None = None,
+        *,
+        extent: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns altered copies: moved, degraded, and their landmarks misplaced.
+
+        What becomes of a face does not depend on how far its picture is padded. Padding stays
+        black.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels of ``image``, iBUG order.
             draws: What is drawn; from torch's global generator by default.
+            extent: (B, 2) width and height of each picture without its padding; without it, none
+                is padded.
 
         Returns:
             The image (B, 3, H, W) uint8, and its landmarks, again in iBUG order: the first eye is
@@ -128,20 +140,23 @@ class Augmenter(nn.Module):
         """
         if draws is None:
             draws = FaceRng(torch.randint(-(2**63), 2**63 - 1, (len(image),)))
-        image, landmarks = self.move(image, landmarks, draws)
-        return self.degrade(image, draws), self.misplace(landmarks, draws)
+        image, landmarks = self.move(image, landmarks, draws, extent=extent)
+        return self.degrade(image, draws, extent=extent), self.misplace(landmarks, draws)
 
     @torch.no_grad()
-    def move(self, image: Tensor, landmarks: Tensor, draws: FaceRng) -> tuple[Tensor, Tensor]:
+    def move(
+        self, image: Tensor, landmarks: Tensor, draws: FaceRng, *, extent: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mirrors, turns and zooms; arguments and results as :meth:`forward`'s."""
         image, landmarks = image.clone(), landmarks.clone()
+        extent = full_extent(image) if extent is None else extent
         for name, chance, alter in (
             ("flip", self.strengths.flip_p, _flip),
             ("warp", self.strengths.warp_p, self._warp),
         ):
             own = draws.stream(name)
             for some in chunks(0, len(image), image.device):
-                _sometimes(own[some], chance, alter, image[some], landmarks[some])
+                _sometimes(own[some], chance, alter, extent[some], image[some], landmarks[some])
         return image, landmarks
 
     @torch.no_grad()
@@ -164,12 +179,13 @@ class Augmenter(nn.Module):
         return landmarks + larger + (amount[:, 1:] * width)[:, None]
 
     @torch.no_grad()
-    def degrade(self, image: Tensor, draws: FaceRng) -> Tensor:
+    def degrade(self, image: Tensor, draws: FaceRng, *, extent: Tensor | None = None) -> Tensor:
         """Does to pictures what cameras, editors and networks do; nothing moves.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
             draws: Of B faces; equal ones do the same.
+            extent: As for :meth:`forward`.
 
         Returns:
             (B, 3, H, W) uint8.
@@ -184,14 +200,18 @@ class Augmenter(nn.Module):
             (draws.stream("jpeg"), s.jpeg_p, self._jpeg),
         )
         result = torch.empty_like(image)
+        sizes = full_extent(image) if extent is None else extent
         for some in chunks(0, len(image), image.device):
-            pixels = image[some].float()
+            pixels = image[some] if extent is None else fill_padding(image[some], extent[some])
+            pixels = pixels.float()
             for own, chance, alter in steps:
-                _sometimes(own[some], chance, alter, pixels)
+                _sometimes(own[some], chance, alter, sizes[some], pixels)
             result[some] = pixels.round_().clamp_(0, 255).to(torch.uint8)
-        return result
+        return result if extent is None else result.mul_(inside(result, extent))
 
-    def _warp(self, draws: FaceRng, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    def _warp(
+        self, draws: FaceRng, extent: Tensor, image: Tensor, landmarks: Tensor
+    ) -> tuple[Tensor, Tensor]:
         angle, zoom = draws.uniform(-1, 1, 2).to(image.device, non_blocking=True).unbind(1)
         centre = landmarks.mean(1)
         matrix = get_affine_matrix2d(
@@ -201,10 +221,12 @@ class Augmenter(nn.Module):
             self.strengths.rotation * angle,
         )
         matrix = matrix[:, :2]
-        turned = warp(image.float(), inverse(matrix), (image.shape[2], image.shape[3]))
-        return turned.add_(0.5).to(torch.uint8), moved(landmarks, matrix)
+        filled = fill_padding(image, extent).float()
+        turned = warp(filled, inverse(matrix), (image.shape[2], image.shape[3]))
+        pixels = turned.add_(0.5).to(torch.uint8).mul_(inside(image, extent))
+        return pixels, moved(landmarks, matrix)
 
-    def _colour(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
+    def _colour(self, draws: FaceRng, extent: Tensor, pixels: Tensor) -> tuple[Tensor]:
         s = self.strengths
         brightness, contrast, paleness = (
             1 + most * draws.uniform(-1, 1) for most in (s.brightness, s.contrast, s.saturation)
@@ -213,15 +235,16 @@ class Augmenter(nn.Module):
         linear = linear.to(pixels.device, non_blocking=True)
         # Contrast is about the picture's mean luma.
         kept = (brightness * (1 - contrast)).to(pixels.device, non_blocking=True)
-        grey = sum(weight * mean for weight, mean in zip(LUMA, pixels.mean((2, 3)).T, strict=True))
+        means = (pixels * inside(pixels, extent)).sum((2, 3)) / extent.prod(1, keepdim=True)
+        grey = sum(weight * mean for weight, mean in zip(LUMA, means.T, strict=True))
         return (recolour(pixels, linear, (kept * grey)[:, None].expand(-1, 3)),)
 
-    def _gamma(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
+    def _gamma(self, draws: FaceRng, _: Tensor, pixels: Tensor) -> tuple[Tensor]:
         most = math.log(1 + self.strengths.gamma)
         exponent = draws.uniform(-most, most).exp().to(pixels.device, non_blocking=True)
         return ((pixels / 255).pow(exponent[:, None, None, None]).mul_(255),)
 
-    def _blur(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
+    def _blur(self, draws: FaceRng, _: Tensor, pixels: Tensor) -> tuple[Tensor]:
         sigma = draws.uniform(0.1, self.strengths.blur_sigma)[:, None]
         away = torch.arange(-self._reach, self._reach + 1.0)
         weights = torch.exp(-0.5 * (away / sigma).square())
@@ -236,12 +259,12 @@ class Augmenter(nn.Module):
             pixels = total
         return (pixels,)
 
-    def _noise(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
+    def _noise(self, draws: FaceRng, _: Tensor, pixels: Tensor) -> tuple[Tensor]:
         seeds = draws.seeds.to(pixels.device, non_blocking=True)
         grain = noise(seeds, (pixels.shape[1], pixels.shape[2], pixels.shape[3]))
         return (torch.add(pixels, grain, alpha=255 * self.strengths.noise_std).clamp_(0, 255),)
 
-    def _jpeg(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
+    def _jpeg(self, draws: FaceRng, _: Tensor, pixels: Tensor) -> tuple[Tensor]:
         quality = draws.uniform(self.strengths.jpeg_quality, 101)
         halved = draws.choice(2)
 
@@ -250,12 +273,12 @@ class Augmenter(nn.Module):
 
         return (_by_kind(halved, alter, pixels),)
 
-    def _video(self, draws: FaceRng, pixels: Tensor) -> tuple[Tensor]:
+    def _video(self, draws: FaceRng, _: Tensor, pixels: Tensor) -> tuple[Tensor]:
         quality = draws.uniform(self.strengths.video_quality, 90)
-        size = pixels.shape[2:]
 
         def alter(kind: int, rows: Tensor, some: Tensor) -> Tensor:
-            smaller = [max(8, round(side * _SCALES[kind])) for side in size]
+            size = some.shape[2:]  # multiples of 16: whole numbers of them are kept
+            smaller = [round(side * _SCALES[kind]) for side in size]
             reduced = functional.interpolate(some, smaller, mode="bilinear", antialias=True)
             coded = compress(reduced.round(), quality[rows])
             return functional.interpolate(coded, size, mode="bilinear", antialias=True)
@@ -263,12 +286,44 @@ class Augmenter(nn.Module):
         return (_by_kind(draws.choice(len(_SCALES)), alter, pixels),)
 
 
-def _flip(draws: FaceRng, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
-    return image.flip(-1), mirror(landmarks, image.shape[-1])
+def _flip(
+    draws: FaceRng,  # noqa: ARG001
+    extent: Tensor,
+    image: Tensor,
+    landmarks: Tensor,
+) -> tuple[Tensor, Tensor]:
+    width = extent[:, :1]
+    place = torch.arange(image.shape[-1], device=image.device).expand(len(image), -1)
+    place = torch.where(place < width, width - 1 - place, place)  # padding stays where it is
+    flipped = image.gather(3, place[:, None, None].expand(image.shape))
+    return flipped, mirror(landmarks, width)
+
+
+def inside(image: Tensor, extent: Tensor) -> Tensor:
+    """Where pictures are and not their padding, (B, 1, H, W) bool."""
+    across, down = (
+        torch.arange(side, device=image.device) < extent[:, axis, None]
+        for axis, side in enumerate((image.shape[3], image.shape[2]))
+    )
+    return (down[:, :, None] & across[:, None, :])[:, None]
+
+
+def fill_padding(image: Tensor, extent: Tensor) -> Tensor:
+    """Lets the edges of pictures (B, C, H, W) go on through their padding."""
+    for axis, side in ((3, extent[:, 0]), (2, extent[:, 1])):
+        place = torch.arange(image.shape[axis], device=image.device)
+        place = place.minimum(side[:, None] - 1)
+        place = place[:, None, None] if axis == 3 else place[:, None, :, None]
+        image = image.gather(axis, place.expand(image.shape))
+    return image
 
 
 def _sometimes(
-    draws: FaceRng, chance: float, alter: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+    draws: FaceRng,
+    chance: float,
+    alter: Callable[..., tuple[Tensor, ...]],
+    extent: Tensor,
+    *tensors: Tensor,
 ) -> None:
     """Applies ``alter`` to the batch's elements that are drawn for it, in place."""
     rows = draws.chance(chance).nonzero()[:, 0]
@@ -276,7 +331,9 @@ def _sometimes(
         return
     place = rows.to(tensors[0].device, non_blocking=True)
     some = draws[rows].stream("how")
-    altered = alter(some, *(tensor.index_select(0, place) for tensor in tensors))
+    altered = alter(
+        some, extent.index_select(0, place), *(tensor.index_select(0, place) for tensor in tensors)
+    )
     for whole, part in zip(tensors, altered, strict=True):
         whole.index_copy_(0, place, part)
 
@@ -284,9 +341,16 @@ def _sometimes(
 def _by_kind(
     kinds: Tensor, alter: Callable[[int, Tensor, Tensor], Tensor], pixels: Tensor
 ) -> Tensor:
-    """Alters the faces of each kind, (B,) on the host, together, in place."""
+    """Alters the faces of each kind, (B,) on the host, together.
+
+    The pictures' edges go on for a block of JPEG and to a multiple of it, so that an edge looks
+    the same however far a picture is padded.
+    """
+    height, width = pixels.shape[2:]
+    more = [_BLOCK + -side % _BLOCK for side in (width, height)]
+    pixels = functional.pad(pixels, (0, more[0], 0, more[1]), mode="replicate")
     for kind in sorted(set(kinds.tolist())):
         rows = (kinds == kind).nonzero()[:, 0]
         place = rows.to(pixels.device, non_blocking=True)
         pixels.index_copy_(0, place, alter(kind, rows, pixels.index_select(0, place)))
-    return pixels
+    return pixels[..., :height, :width]

@@ -257,7 +257,7 @@ class RegionDataModule(LightningDataModule):
         if self.forging is not None and not predicting:
             return self._cut(self._forged(batch, training), self._pairing.names)
         if self._augmenter is not None and training:
-            image, landmarks = self._augmenter(batch.image, batch.landmarks)
+            image, landmarks = self._augmenter(batch.image, batch.landmarks, extent=batch.extent)
             batch = replace(batch, image=image, landmarks=landmarks)
         return self._cut(batch)
 
@@ -269,9 +269,10 @@ class RegionDataModule(LightningDataModule):
         draws = FaceRng(seeds_of(batch.key, self._seed, step))
         if self._augmenter is None:
             return self._pairing.train(batch, draws)[0]
-        image, landmarks = self._augmenter.move(batch.image, batch.landmarks, draws)
+        extent = batch.extent
+        image, landmarks = self._augmenter.move(batch.image, batch.landmarks, draws, extent=extent)
         pairs, rows = self._pairing.train(replace(batch, image=image, landmarks=landmarks), draws)
-        image = self._augmenter.degrade(pairs.image, draws[rows])
+        image = self._augmenter.degrade(pairs.image, draws[rows], extent=pairs.extent)
         landmarks = self._augmenter.misplace(pairs.landmarks, draws[rows])
         return replace(pairs, image=image, landmarks=landmarks)
 

@@ -75,12 +75,12 @@ class Outlines(NamedTuple):
     mouth: Tensor
 
 
-def mirror(landmarks: Tensor, width: int) -> Tensor:
+def mirror(landmarks: Tensor, width: int | Tensor) -> Tensor:
     """Landmarks of an image flipped left to right.
 
     Args:
         landmarks: (..., 68, 2) xy pixels.
-        width: The image's width in pixels.
+        width: The image's width in pixels; or (B, 1) of each.
 
     Returns:
         (..., 68, 2): x mirrored, and left and right landmarks exchanged.

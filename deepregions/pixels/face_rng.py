@@ -18,6 +18,7 @@ from torch import Tensor
 # The multipliers of SplitMix64 (Steele, Lea and Flood 2014), as signed numbers.
 _STEP, _ONE, _TWO = -7046029254386353131, -4658895280553007687, -7723592293110705685
 
+_SIDE = 12  # bits of a place along an axis
 _AHEAD = 64  # numbers that are hashed together
 
 
@@ -97,14 +98,17 @@ class FaceRng:
 def noise(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Returns (B, *shape) float32 of about normal noise, on the device of the seeds.
 
-    The sum of four bytes of a 32-bit hash, so it ends at 3.5 standard deviations.
+    The sum of four bytes of a 32-bit hash, so it ends at 3.5 standard deviations. A smaller shape
+    has a part of a larger one's noise, its beginning along each axis.
 
     Args:
         seeds: (B,) int64.
-        shape: Of one face's noise.
+        shape: Of one face's noise; sides after the first of at most 4096.
     """
-    count = torch.Size(shape).numel()
-    place = torch.arange(count, dtype=torch.int32, device=seeds.device)
+    place = torch.zeros((), dtype=torch.int32, device=seeds.device)
+    for side in shape:
+        step = torch.arange(side, dtype=torch.int32, device=seeds.device)
+        place = ((place << _SIDE)[..., None] + step).flatten()
     start = _mixed(seeds).to(torch.int32)  # its low half
     bits = place * 0x01000193 + start[:, None]
     for shift, factor in ((16, 0x7FEB352D), (15, -0x7B935975)):  # the multipliers of lowbias32
