@@ -1,11 +1,11 @@
-# `make demo` and `make test` set up everything they need; PYTHON is any Python from 3.11 on.
+# `make check`, `make test` and `make demo` set up everything they need; PYTHON is any Python from 3.11 on.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-output
 WEB := docs/web
 
-.PHONY: demo test lint format clean
+.PHONY: demo check test lint format clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,8 +23,14 @@ demo: $(VENV)/ready
 	$(BIN)/deepregions demo --out $(DEMO)
 
 # Test files side by side, one process a core: threads of several would be in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+# The quick loop, under two minutes on two cores.
+check: lint
+	$(PYTEST) -q -m "not slow"
+
 test: lint $(WEB)/node_modules/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Fixtures that every test shares."""
+"""Fixtures that every test shares, and which tests are slow."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,25 @@ from hypothesis import settings
 # Machines differ in speed: a slow example is not a failure. Speed is measured in benchmarks/.
 settings.register_profile("deepregions", deadline=None)
 settings.load_profile("deepregions")
+
+# Files whose tests train networks, start processes, or go through whole commands. `make check`
+# leaves them out, as it does single tests that are marked slow.
+SLOW = frozenset(
+    """
+    adapters analyser annotation benchmark cli demo detect detectors doctor evaluate
+    evaluation_figures explain export export_layouts finetuning fit forge forge_command
+    forge_shortcuts fused_bundle fusing fuzz golden heat hub importing keras landmarks media_hostile
+    memory network pairing precision prepare prepare_databases prepare_failures quality
+    reproduction runtimes schema scoring_stores selection stages traps web
+    """.split()
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of slow files."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

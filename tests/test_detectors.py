@@ -1,3 +1,4 @@
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_scores_are_the_same_whichever_way_and_in_whatever_batch(make):
 
 
 def test_settings_make_the_same_network_again(make):
-    detector = make(pretrained=False)
+    detector = make()
     settings = detector.settings()
     assert settings["size"] == SIZE
     assert not {"pretrained", "backbone_file", "optimizer", "lr_scheduler"} & settings.keys()
@@ -156,9 +157,11 @@ def test_settings_make_the_same_network_again(make):
 
 
 def test_a_bundle_is_gone_on_with(make, tmp_path):
-    trained = make(pretrained=False)
+    trained = make()
+    if "backbone_file" not in inspect.signature(type(trained)).parameters:
+        pytest.skip("it begins with no weights of others")
     save_file(trained.state_dict(), tmp_path / "trained.safetensors")
-    again = make(pretrained=False, backbone_file=str(tmp_path / "trained.safetensors"))
+    again = make(backbone_file=str(tmp_path / "trained.safetensors"))
     part = "trunk" if isinstance(again, Capsule) else "backbone"
     wanted = getattr(trained, part).state_dict()
     assert len(wanted) > 10
