@@ -12,15 +12,53 @@ settings.load_profile("deepregions")
 
 # Files whose tests train networks, start processes, or go through whole commands. `make check`
 # leaves them out, as it does single tests that are marked slow.
-SLOW = frozenset(
-    """
-    adapters analyser annotation benchmark cli demo detect detectors doctor evaluate
-    evaluation_figures explain export export_layouts finetuning fit forge forge_command
-    forge_shortcuts fused_bundle fusing fuzz golden heat hub importing keras landmarks media_hostile
-    memory network pairing precision prepare prepare_databases prepare_failures quality
-    reproduction runtimes schema scoring_stores selection stages traps web
-    """.split()
-)
+SLOW = {
+    "adapters",
+    "analyser",
+    "annotation",
+    "benchmark",
+    "cli",
+    "demo",
+    "detect",
+    "detectors",
+    "doctor",
+    "evaluate",
+    "evaluation_figures",
+    "explain",
+    "export",
+    "export_layouts",
+    "finetuning",
+    "fit",
+    "forge",
+    "forge_command",
+    "forge_shortcuts",
+    "fused_bundle",
+    "fusing",
+    "fuzz",
+    "golden",
+    "heat",
+    "hub",
+    "importing",
+    "keras",
+    "landmarks",
+    "media_hostile",
+    "memory",
+    "network",
+    "pairing",
+    "precision",
+    "prepare",
+    "prepare_databases",
+    "prepare_failures",
+    "quality",
+    "reproduction",
+    "runtimes",
+    "schema",
+    "scoring_stores",
+    "selection",
+    "stages",
+    "traps",
+    "web",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
