@@ -287,7 +287,7 @@ def test_wrong_use_is_named(
     base = ["export", "--bundle", str(bundle), "--out"]
     model = str(tmp_path / "m.onnx")
     for options, code, said in (
-        ([model, "--only", "xception"], 2, "DETECTOR/REGION"),
+        ([model, "--only", "xception"], 2, "--detector and --region"),
         ([model, "--only", "resnet/eyes"], 2, "there is no detector 'resnet'"),
         ([model, "--only", "xception/nose"], 2, "there is no xception network for nose"),
         ([model, "--with-crop", "--crops-in"], 2, "do not go together"),
@@ -299,18 +299,6 @@ def test_wrong_use_is_named(
         assert run([*base, *options]) == code
         assert said in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
-
-
-def test_one_network_is_not_two_of_different_databases(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    two = [member(xception(), database=name) for name in ("ffpp", "dfdc")]
-    save_bundle(two, tmp_path / "two")
-    base = ["export", "--bundle", str(tmp_path / "two"), "--out", str(tmp_path / "m.onnx")]
-    assert run([*base, "--only", "xception/entire"]) == 2
-    said = capsys.readouterr().err
-    assert "xception_entire.ffpp, xception_entire.dfdc" in said
-    assert not (tmp_path / "m.onnx").exists()
 
 
 def plain_model(**facts: object) -> onnx.ModelProto:

@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import io
 import json
 import os
-import re
 import signal
 import sys
-from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from deepregions.errors import DeepregionsError, UsageError, printable
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -48,8 +41,8 @@ class Command:
     Attributes:
         entry: The module in this package and its function, as ``module:function``.
         summary: What it does, for the list of commands.
-        renamed: Its options' earlier spellings, and what they are called now; nothing, where the
-            value now stands alone.
+        renamed: Its options' earlier spellings, and what they are called now: nothing, where the
+            value now stands alone; two with a slash between, where the value was split so.
     """
 
     entry: str
@@ -106,7 +99,11 @@ COMMANDS = {
     "reproduce": Command(
         "reproduce:reproduce", "Run a whole study from one plan.", {"--config": "", "-c": ""}
     ),
-    "export": Command("export:export", "Export networks and their fusion as one ONNX file."),
+    "export": Command(
+        "export:export",
+        "Export networks and their fusion as one ONNX file.",
+        {"--only": "--detector/--region"},
+    ),
     "benchmark": Command("benchmark:benchmark", "Measure how fast networks run here."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
     "schema": Command("schema:schema", "Print the JSON Schema of a command's output."),
@@ -188,7 +185,9 @@ def run(argv: Sequence[str]) -> int:
 
 def run_program(command: Callable[..., int], argv: Sequence[str]) -> int:
     """Runs a function as a program of its own, as those in ``tools/`` are; see :func:`run`."""
-    return _guarded(lambda: _run_function(command, argv, prog=None))
+    from deepregions.commands.parsing import run_function
+
+    return _guarded(lambda: run_function(command, argv))
 
 
 def dispatch(argv: Sequence[str]) -> int:
@@ -221,7 +220,9 @@ def dispatch(argv: Sequence[str]) -> int:
     function = command.load()
     if name == "fit":  # a LightningCLI, which parses for itself
         return function(words)
-    return _run_function(function, words, prog=f"deepregions {name}")
+    from deepregions.commands.parsing import run_function
+
+    return run_function(function, words, prog=f"deepregions {name}")
 
 
 def find_config(name: str) -> Path:
@@ -353,14 +354,23 @@ def _overview(group: str = "") -> str:
 def _modern(argv: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
     """Replaces earlier spellings of options, and says so."""
     words = []
-    for word in argv:
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
         name, equals, value = word.partition("=")
         new = renamed.get(name)
         if new is None:
             words.append(word)
             continue
         _say_renamed(name, new)
-        if new:
+        if "/" in new:  # one value was two
+            value = value if equals or not rest else rest.pop(0)
+            parts = value.split("/")
+            if len(parts) != new.count("/") + 1 or not all(parts):
+                raise UsageError(f"{name} is {value!r}", f"now {new.replace('/', ' and ')}")
+            for option, part in zip(new.split("/"), parts, strict=True):
+                words += [option, part]
+        elif new:
             words.append(f"{new}{equals}{value}")
         elif equals:  # the option's value now stands alone
             words.append(value)
@@ -418,178 +428,3 @@ def _config(name: str, renamed: Mapping[str, str]) -> str:
             _say_renamed(f"{old} in {name}", new)
             changed = True
     return json.dumps(content) if changed else str(path)
-
-
-def _run_function(command: Callable[..., int], argv: Sequence[str], prog: str | None) -> int:
-    from deepregions.commands.options import inputs_first
-
-    parser = _parser(command, prog)
-    parameters = _parameters(command)
-    words = inputs_first(list(argv)) if "inputs" in parameters else list(argv)
-    try:
-        options = parser.parse_args(words).as_dict()
-    except ArgumentError as error:
-        message, hint = _reworded(" ".join(str(error).split()))
-        raise UsageError(message, hint or f"see {prog or ''} --help".replace("  ", " ")) from error
-    return command(**{name: _value(p.annotation, name, options) for name, p in parameters.items()})
-
-
-def _reworded(message: str) -> tuple[str, str]:
-    """Says in a reader's words what jsonargparse says of a value; returns message and hint."""
-    found = re.match(r'Parser key "([^"]+)": (.*?)(?:Got|Given) value: (.*)$', message)
-    if found is None:
-        return message, ""
-    key, expected, value = found.groups()
-    choices = re.search(r"Literal\[(.*?)\]", expected)
-    if choices is not None:
-        hint = "one of " + choices[1].replace("'", "")
-    elif "'float'" in expected:
-        hint = "a number"
-    elif "'int'" in expected:
-        hint = "a whole number"
-    else:
-        return message, ""
-    return f"{key} is {value!r}", hint
-
-
-def _value(kind: Any, name: str, options: Mapping[str, Any]) -> Any:
-    """Makes a parameter's value of what was parsed."""
-    from deepregions.commands.options import OptionGroup, checked_path
-
-    if isinstance(kind, type) and issubclass(kind, OptionGroup):
-        values = {each.name: _value(each.type, each.name, options) for each in _fields(kind)}
-        return kind(**values)
-    value = options[name]
-    if isinstance(kind, type) and is_dataclass(kind):
-        return kind(**{each.name: _value(each.type, each.name, value) for each in _fields(kind)})
-    if value is None:
-        return None
-    if _is_list(kind) and Path in _inner(kind):
-        return [checked_path(item) for item in value]
-    if isinstance(value, Path):
-        return checked_path(str(value))
-    return value
-
-
-def _parameters(command: Callable[..., int]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(command, eval_str=True).parameters
-
-
-@dataclass(frozen=True)
-class _Field:
-    name: str
-    type: Any
-    default: Any
-
-
-def _fields(group: Any) -> list[_Field]:
-    hints = inspect.get_annotations(group, eval_str=True)
-    return [_Field(each.name, hints[each.name], each.default) for each in fields(group)]
-
-
-def _parser(command: Callable[..., int], prog: str | None) -> ArgumentParser:
-    """Makes options of a function's parameters.
-
-    Keyword-only parameters are options (an underscore may be typed as a dash), others are
-    positional; one with a default may be left out. A list (of strings or paths) takes one value or
-    more; a bool that is False by default is a flag; the fields of a dataclass are options of their
-    own (``--gates.min_size``), without the prefix if it is an ``OptionGroup``; help comes from the
-    docstrings.
-    """
-    from docstring_parser import parse
-    from jsonargparse import ArgumentParser
-
-    from deepregions.commands.options import OptionGroup
-
-    documentation = parse(command.__doc__ or "")
-    texts = {entry.arg_name: entry.description or "" for entry in documentation.params}
-    parameters = _parameters(command).values()
-    parser = ArgumentParser(
-        prog=prog or Path(sys.argv[0]).name,
-        usage=_usage(parameters),
-        description=(documentation.description or "").split("Returns:")[0],
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "-c", "--config", action="config", help="YAML file with any of these options."
-    )
-    for parameter in parameters:
-        kind = parameter.annotation
-        if isinstance(kind, type) and is_dataclass(kind):
-            prefix = "" if issubclass(kind, OptionGroup) else f"{parameter.name}."
-            _add_group(parser, kind, prefix)
-        else:
-            _add(parser, parameter, texts.get(parameter.name, ""))
-    return parser
-
-
-def _add_group(parser: ArgumentParser, kind: type, prefix: str) -> None:
-    """Makes options of a dataclass's fields.
-
-    Not by jsonargparse's ``add_class_arguments``, which imports whatever ``if TYPE_CHECKING`` does.
-    """
-    from docstring_parser import parse
-
-    described = parse(kind.__doc__ or "")
-    group = parser.add_argument_group((described.short_description or prefix).rstrip("."))
-    helps = {entry.arg_name: entry.description or "" for entry in described.params}
-    for each in _fields(kind):
-        text = helps.get(each.name, "")
-        _add_option(group, f"{prefix}{each.name}", each.type, each.default, text)
-
-
-def _usage(parameters: Sequence[inspect.Parameter] | Any) -> str:
-    """Inputs come first, then the options that are required."""
-    words = ["%(prog)s"]
-    for parameter in parameters:
-        required = parameter.default is inspect.Parameter.empty
-        name = parameter.name.upper()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            if required and not is_dataclass(parameter.annotation):
-                words.append(f"--{parameter.name.replace('_', '-')} {name}")
-        else:
-            name += "..." if _is_list(parameter.annotation) else ""
-            words.append(name if required else f"[{name}]")
-    return " ".join([*words, "[options]"])
-
-
-def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-        _add_option(parser, parameter.name, parameter.annotation, parameter.default, text)
-        return
-    options = _how(parameter.annotation, parameter.default)
-    if parameter.default is not inspect.Parameter.empty:
-        options["nargs"] = "*" if "nargs" in options else "?"
-    parser.add_argument(parameter.name, help=text, **options)
-
-
-def _add_option(parser: Any, name: str, kind: Any, default: Any, text: str) -> None:
-    names = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
-    required = default is inspect.Parameter.empty
-    parser.add_argument(*names, dest=name, required=required, help=text, **_how(kind, default))
-
-
-def _how(kind: Any, default: Any) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if _is_list(kind):
-        options |= {"nargs": "+", "type": str}
-    elif default is False:
-        options["action"] = "store_true"
-    else:
-        options["type"] = kind
-    if default is not inspect.Parameter.empty:
-        options["default"] = default
-    return options
-
-
-def _is_list(kind: Any) -> bool:
-    return any(get_origin(each) is list for each in (kind, *get_args(kind)))
-
-
-def _inner(kind: Any) -> tuple[Any, ...]:
-    """The types of a list's items."""
-    for each in (kind, *get_args(kind)):
-        if get_origin(each) is list:
-            return get_args(each)
-    return ()

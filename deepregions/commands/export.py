@@ -6,23 +6,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deepregions.commands.options import NetworkOptions
+from deepregions.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deepregions.deploy.export import Precision
     from deepregions.evaluation.store_faces import FacesOfStore
-    from deepregions.weights.selection import Choice
+
+_NETWORKS = NetworkOptions()
 
 
 def export(
     *,
-    bundle: list[Path],
     out: Path,
+    networks: NetworkOptions = _NETWORKS,
     precision: Literal["fp32", "fp16", "int8", "bf16"] = "fp32",
     store: Path | None = None,
     store_faces: int = 1000,
     allow_drift: bool = False,
-    only: str | None = None,
     with_crop: bool = False,
     crops_in: bool = False,
 ) -> int:
@@ -36,8 +39,8 @@ def export(
     0.5 % of faces on another side of the threshold (that of equal errors on its development part).
 
     Args:
-        bundle: Bundle folders, or hf://owner/name; together they are one system.
         out: The file to write, such as model.onnx.
+        networks: Which networks are exported; together they are one system.
         precision: What the networks compute in. fp32: log-odds differ from PyTorch's by 1e-4 at
             most; fp16: half the size, by 0.1 at most, or checked with --store; int8: a quarter of
             the size; bf16: the file of fp32, checked for OpenVINO's bfloat16, which needs
@@ -46,15 +49,12 @@ def export(
             its development part.
         store_faces: How many faces of a part are used, at most, drawn at random.
         allow_drift: Write the file even if verdicts do not stay.
-        only: One network, as DETECTOR/REGION, such as xception/eyes.
         with_crop: Take photographs and landmarks; this is the default.
         crops_in: Take crops (black outside their region) instead.
     """
     from deepregions.commands import checks
     from deepregions.deploy.export import export as write
     from deepregions.deploy.graph import Calibrated
-    from deepregions.errors import UsageError
-    from deepregions.weights.selection import choose_members
 
     checks.positive(store_faces=store_faces)
     if with_crop and crops_in:
@@ -63,11 +63,8 @@ def export(
         raise UsageError(f"{out} is a folder", "--out names a file, such as model.onnx")
     with checks.counted("checking") as show:
         source = None if store is None else _faces(store, store_faces, show)
-        chosen = choose_members(_choice(only), bundle)
+        chosen = networks.load()
         system = chosen.system()
-        if only is not None and len(system.members) > 1:
-            names = ", ".join(member.name for member in system.members)
-            raise UsageError(f"--only {only} is {names}", "give the bundle of one of them only")
         found = write(
             system,
             out,
@@ -104,15 +101,3 @@ def _limit(precision: Precision, store: Path | None) -> str:
 
     limit = (LIMITS if store is None else LIMITS_WITH_FACES)[precision]
     return "" if math.isinf(limit) else f" (at most {limit:g})"
-
-
-def _choice(only: str | None) -> Choice:
-    from deepregions.errors import UsageError
-    from deepregions.weights.selection import Choice
-
-    if only is None:
-        return Choice()
-    detector, _, region = only.partition("/")
-    if not detector or not region:
-        raise UsageError(f"--only is {only!r}", "DETECTOR/REGION, such as xception/eyes")
-    return Choice.named(detector=detector, region=region)
