@@ -232,7 +232,7 @@ def test_blur_is_a_gaussian_of_a_width() -> None:
 
 
 @pytest.mark.parametrize("recipe", [fwa.MASKS, self_blend.MASKS, swap.MASKS])
-def test_masks_of_faces(faces: tuple[Tensor, Tensor], recipe: masks.Recipe) -> None:
+def test_masks_of_faces(faces: tuple[Tensor, Tensor], recipe: masks.MaskRecipe) -> None:
     landmarks = faces[1]
     whole = region_pixels(landmarks, Region.ENTIRE)
     inside, touched_shares = [], []
