@@ -403,7 +403,71 @@ def _lay_out_bundle(folder: Path, content: bytes) -> Path:
     return folder / "bundle"
 
 
+def _small_store(folder: Path) -> Path:
+    from data_helpers import small_store
+
+    people = {"identities": ("anna", "ben"), "frame_size": (640, 480), "confidence": 0.5}
+    return small_store(folder, ["train", "val", "test", "train", "val", "test"], **people).path
+
+
+def _store_seeds(folder: Path) -> list[bytes]:
+    whole = (_small_store(folder / "store") / "store.json").read_bytes()
+    path = whole.replace(b"shard-00000", b"../shard-0")
+    return [whole, path, whole.replace(b'"test"', b'"../../test"'), b"{}", b"[]"]
+
+
+def _shard_seeds(folder: Path) -> list[bytes]:
+    content = (_small_store(folder / "store") / "shard-00000.arrow").read_bytes()
+    return [content, content[:-100]]
+
+
+def _lay_out_store(folder: Path, content: bytes) -> Path:
+    if not (store := folder / "store").exists():
+        _small_store(store)
+    (store / "store.json").write_bytes(content)
+    return store
+
+
+def _lay_out_shard(folder: Path, content: bytes) -> Path:
+    """With the size that the shard has, as whoever means harm would write it."""
+    if not (store := folder / "store").exists():
+        _small_store(store)
+    manifest = json.loads((store / "store.json").read_text())
+    manifest["shards"][0]["bytes"] = len(content)
+    (store / "shard-00000.arrow").unlink()  # the last one may still be mapped
+    (store / "shard-00000.arrow").write_bytes(content)
+    (store / "store.json").write_text(json.dumps(manifest))
+    return store
+
+
+def _load_store() -> Callable[[Path], None]:
+    import numpy as np
+
+    from deepregions.data.describe import describe
+    from deepregions.data.store import FaceStore, decode_image
+    from deepregions.errors import StoreError
+
+    def read(path: Path) -> None:
+        store = FaceStore(path)
+        for record in store:
+            assert np.isfinite(record.landmarks).all()
+            assert record.label in (0, 1)
+            assert 0 < record.scale < float("inf")
+            try:
+                assert decode_image(record.image).shape[0] == 3
+            except StoreError as error:  # which does not know where the picture is from
+                raise StoreError(f"{path}: {error}") from error
+        assert set(store.labels.tolist()) <= {0, 1}
+        assert len(store.videos) == len(store.persons) == len(store)
+        assert len(store.fingerprint) == 64
+        json.dumps(describe(store).warnings)
+
+    return read
+
+
 TARGETS: dict[str, Target] = {
+    "store": Target(_store_seeds, _load_store, _lay_out_store),
+    "shard": Target(_shard_seeds, _load_store, _lay_out_shard),
     "image": Target(_images(), _load_media),
     "video": Target(_videos(), _load_media),
     "landmarks": Target(_landmark_seeds, _load_landmarks),

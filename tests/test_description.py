@@ -15,6 +15,7 @@ from PIL import Image
 from deepregions.commands.cli import run
 from deepregions.data.describe import describe
 from deepregions.data.store import FaceRecord, FaceStore, create_store
+from deepregions.errors import printable
 
 
 def photo(number: int, quality: int = 95, size: int = 64) -> bytes:
@@ -118,7 +119,7 @@ def test_one_class_only(tmp_path: Path) -> None:
     assert "train has no fake faces" in about.warnings
 
 
-VOID = ("meta", "img", "wbr", "rect")
+VOID = ("meta", "link", "img", "wbr", "rect")
 
 
 class Page(HTMLParser):
@@ -147,7 +148,7 @@ class Page(HTMLParser):
 def test_the_page_needs_nothing_and_runs_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evil = "<script>alert(1)</script>&\"'"
+    evil = "<script>alert(1)</script>&\"'\u202egpj.exe\x1b[2J"
     store(tmp_path / "s", lambda n, label: {"video": f"{evil}{n}", "method": evil} if label else {})
     assert run(["databases", "describe", str(tmp_path / "s")]) == 0
     assert capsys.readouterr().out == f"page: {tmp_path / 's.html'}\n"
@@ -157,10 +158,13 @@ def test_the_page_needs_nothing_and_runs_nothing(
     assert not page.open
     assert "script" not in page.seen
     assert page.seen.count("img") == 48
+    assert page.references.pop(0) == "data:,"
     assert all(value.startswith("data:image/jpeg;base64,") for value in page.references)
+    assert "default-src 'none'; img-src data:" in content
     assert "http" not in content
     assert "url(" not in content
-    assert evil in page.text
+    assert printable(evil) in page.text
+    assert not {"\u202e", "\x1b"} & set(content)
     assert html.escape("<script>") in content
     for text in ("Splits", "People", "p59", "How it was made", INFO.landmarks):
         assert text in page.text

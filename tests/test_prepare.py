@@ -21,6 +21,7 @@ from torch import Tensor
 
 from deepregions.data import prepare as prepare_module
 from deepregions.data.databases import FaceForensics, Folder
+from deepregions.data.databases.checking import check
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore, shard_name
 from deepregions.errors import StoreError, UsageError
@@ -325,7 +326,7 @@ def test_main_track_is_the_largest_and_longest(ffpp: Path, tmp_path: Path) -> No
     [
         ({"frames_per_video": 0}, "at least 1"),
         ({"margin": -0.1}, "from 0 to 4"),
-        ({"max_size": 10}, "at least 64"),
+        ({"max_size": 10}, "from 64"),
         ({"tracks": "some"}, "'main' or 'all'"),
         ({"workers": -1}, "0 or more"),
     ],
@@ -410,3 +411,13 @@ def test_one_writer_at_a_time(photos: Path, tmp_path: Path) -> None:
         Folder(photos), tmp_path / "store", detector=PaintedDetector(), progress=another
     )
     assert report.faces == 12
+
+
+def test_names_that_are_no_text_are_spelt_out(photos: Path, tmp_path: Path) -> None:
+    """Archives of old systems have names in other codings than UTF-8."""
+    odd = os.fsencode(photos) + b"/real/006\xe9_a.jpg"
+    Path(os.fsdecode(odd)).write_bytes((photos / "real/000_a.jpg").read_bytes())
+    assert not check(Folder(photos)).disputed
+    report = prepare(Folder(photos), tmp_path / "store", detector=PaintedDetector())
+    assert report.faces == 13
+    assert "real/006\\udce9_a.jpg" in FaceStore(tmp_path / "store").column("video").tolist()

@@ -47,7 +47,7 @@ records = st.builds(
     method=text,
     compression=text,
     identities=st.lists(text, max_size=3).map(tuple),
-    scale=st.floats(0, 1, width=32),
+    scale=st.floats(0, 1, width=32, exclude_min=True),
     frame_size=st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)),
     score=st.floats(-10, 10, width=32),
     confidence=st.none() | st.floats(0, 1, width=32),
@@ -244,3 +244,116 @@ def test_create_is_whole_or_nothing(tmp_path: Path) -> None:
     small_store(path, ["train"])
     with pytest.raises(StoreError, match="is there already"):
         small_store(path, ["train"])
+
+
+def altered(path: Path, column: str, value: object) -> FaceStore:
+    """A store of three faces, as a stranger may write it: one value of the second is another."""
+    store = small_store(path, ["train", "val", "test"], confidence=0.5)
+    table = read_shard(shard := path / shard_name(0))
+    values = table.column(column).to_pylist()
+    values[1] = value
+    place, field = table.schema.get_field_index(column), table.schema.field(column)
+    table = table.set_column(place, field, pa.array(values, field.type))
+    with pa.ipc.new_file(path.with_suffix(".new"), table.schema) as writer:
+        writer.write_table(table)
+    path.with_suffix(".new").replace(shard)
+    finish_store(path, store.info, [shard_name(0)])
+    return FaceStore(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("landmarks", [float("nan")] * 136),
+        ("landmarks", [1e9] * 136),
+        ("label", 7),
+        ("split", "dev"),
+        ("frame", -1),
+        ("track", -1),
+        ("time", float("nan")),
+        ("scale", 0.0),
+        ("scale", float("inf")),
+        ("frame_size", [-1, 5]),
+        ("score", float("nan")),
+        ("confidence", 1.5),
+    ],
+)
+def test_a_value_out_of_range_is_one_line(column: str, value: object, tmp_path: Path) -> None:
+    store = altered(tmp_path / "store", column, value)
+    assert store[0].key == "k0"
+    with pytest.raises(StoreError, match=rf"shard-00000.*out of range.*k1.*{column}"):
+        store[1]
+    if column in ("label", "split"):
+        with pytest.raises(StoreError, match=f"a {column} is none of"):
+            store.column(column)
+
+
+def test_columns_and_rows_are_those_of_a_store(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "store", ["train", "val"])
+    table = read_shard(shard := store.path / shard_name(0))
+    place = table.schema.get_field_index("video")
+    invalid = pa.Array.from_buffers(
+        pa.string(), 2, [None, *pa.array([b"a\xff", b"b"]).buffers()[1:]]
+    )
+    absent = pa.array([None, "a"])
+    field = table.schema.field(place)
+    for other, message in (
+        (table.set_column(place, field, invalid), "not a readable shard"),
+        (table.set_column(place, field, absent), "lacks values"),
+        (table.slice(0, 1), "has 1 faces, not 2"),
+        (table.set_column(0, "image", pa.array([1, 2])), "does not have the columns"),
+    ):
+        with pa.ipc.new_file(
+            tmp_path / "new", other.schema.with_metadata(table.schema.metadata)
+        ) as writer:
+            writer.write_table(other)
+        (tmp_path / "new").replace(shard)
+        manifest = json.loads((store.path / "store.json").read_text())
+        manifest["shards"][0]["bytes"] = shard.stat().st_size
+        (store.path / "store.json").write_text(json.dumps(manifest))
+        with pytest.raises(StoreError, match=message):
+            FaceStore(store.path)[0]
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("info", "database", "../../escaped"),
+        ("info", "database", "/tmp/escaped"),
+        ("info", "database", ".."),
+        ("info", "database", ""),
+        ("info", "database", 7),
+        ("info", "landmarks", "\x1b[2J"),
+        ("info", "frames_per_video", "many"),
+        ("info", "margin", float("nan")),
+        ("shards", "name", "../private.arrow"),
+        ("shards", "name", "/etc/passwd"),
+        ("shards", "rows", -1),
+        ("shards", "rows", 1.5),
+        ("shards", "bytes", None),
+        ("shards", "sha256", "x"),
+    ],
+)
+def test_names_and_numbers_of_a_stranger_are_checked(
+    part: str, name: str, value: object, tmp_path: Path
+) -> None:
+    path = small_store(tmp_path / "store", ["train", "val"]).path
+    manifest = json.loads((path / "store.json").read_text())
+    (manifest["info"] if part == "info" else manifest["shards"][0])[name] = value
+    (path / "store.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match=r"store\.json"):
+        FaceStore(path)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused() -> None:
+    small = encode_image(torch.zeros(3, 64, 64, dtype=torch.uint8))
+    start = small.index(b"\xff\xc0") + 5
+    huge = small[:start] + (65_000).to_bytes(2) * 2 + small[start + 4 :]
+    with pytest.raises(StoreError, match=r"4,225,000,000 pixels"):
+        decode_image(huge)
+    buffer = BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    with pytest.raises(StoreError, match="not a JPEG"):
+        decode_image(buffer.getvalue())
+    with pytest.raises(StoreError, match="not a JPEG"):  # another header hides the true one
+        decode_image(b"\xff\xd8\xff\x01" + small[2:])

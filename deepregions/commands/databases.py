@@ -114,17 +114,17 @@ def describe_store(store: Path, *, out: Path | None = None) -> int:
         store: The folder that `deepregions prepare` wrote.
         out: The page to write; by default STORE.html beside the store.
     """
-    from deepregions.data.describe import describe
-    from deepregions.data.describe_page import write_page
+    from deepregions.data.describe import describe, write_page
     from deepregions.data.store import FaceStore
+    from deepregions.errors import printable
 
     page = out or store.with_name(f"{store.name}.html")
     faces = FaceStore(store)
     description = describe(faces)
     write_page(faces, description, page)
     for warning in description.warnings:
-        sys.stderr.write(f"deepregions: {warning}\n")
-    sys.stdout.write(f"page: {page}\n")
+        sys.stderr.write(f"deepregions: {printable(warning)}\n")
+    sys.stdout.write(f"page: {printable(str(page))}\n")
     return 0
 
 

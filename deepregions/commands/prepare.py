@@ -104,10 +104,11 @@ def _look_at(source: Adapter, *, allow_partial: bool) -> None:
 def _draw(out: Path, count: int, seed: int) -> int:
     from deepregions.commands import checks
     from deepregions.data.toy import write_toy_store
+    from deepregions.errors import printable
 
     checks.positive(count=count)
     write_toy_store(out, count, seed)
-    sys.stdout.write(f"store: {out}\n")
+    sys.stdout.write(f"store: {printable(str(out))}\n")
     return 0
 
 
@@ -118,6 +119,7 @@ def _print(report: Report, out: Path) -> None:
 
     from deepregions.commands import checks
     from deepregions.data.store import SPLITS
+    from deepregions.errors import printable
 
     table = Table(box=box.SIMPLE)
     for title in ("split", "class", "files", "with a face", "frames", "faces", "not kept"):
@@ -132,7 +134,7 @@ def _print(report: Report, out: Path) -> None:
     for reason, number in report.left_out.items():
         console.print(f"{number} files left out: {reason}", highlight=False)
     for key, reason in report.failures:
-        sys.stderr.write(f"deepregions: {key}: {reason}\n")
+        sys.stderr.write(f"deepregions: {printable(key)}: {reason}\n")
     if report.several:
         kept = "everybody was" if report.tracks == "all" else "the main person was"
         console.print(
@@ -141,4 +143,4 @@ def _print(report: Report, out: Path) -> None:
             highlight=False,
         )
     console.print(f"{report.faces} faces by {report.landmarks}", highlight=False)
-    sys.stdout.write(f"store: {out}\n")
+    sys.stdout.write(f"store: {printable(str(out))}\n")

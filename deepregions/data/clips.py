@@ -38,6 +38,16 @@ class Clip:
     group: str = ""
     frames: tuple[Path, ...] = ()
 
+    def __post_init__(self) -> None:
+        # What is no text in a file's name (old archives) is spelt out: stores hold UTF-8 only.
+        for name in ("key", "method", "compression", "split", "group"):
+            object.__setattr__(self, name, _as_text(getattr(self, name)))
+        object.__setattr__(self, "identities", tuple(map(_as_text, self.identities)))
+
+
+def _as_text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
+
 
 def assert_identity_disjoint(clips: Iterable[Clip]) -> None:
     """Checks that nobody is in two splits.

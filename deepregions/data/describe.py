@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy.stats import fisher_exact, mannwhitneyu
 
+from deepregions import pages
 from deepregions.data.store import SPLITS, FaceRecord, FaceStore, decode_image
+from deepregions.files import atomic_file
 from deepregions.types import BONA_FIDE, FAKE
 
 CLASSES = ((BONA_FIDE, "genuine"), (FAKE, "fake"))
 
 _MEASURED = 4000  # faces of each class that are measured, evenly over the store
 _PEOPLE = 60  # listed; the others are counted
+_PICTURED = 24  # faces of each class, of as many videos
+_PICTURE = 128  # pixels of a picture's longer side
 _BINS = 24
 _IMBALANCE = 2.0
 _FEW = 5  # people
@@ -325,3 +333,35 @@ def _shares(
         lack = [total - number for number, total in zip(have, totals, strict=True)]
         if certain or fisher_exact(np.array([have, lack])).pvalue < _CHANCE:
             yield value, shares[0], shares[1]
+
+
+def write_page(store: FaceStore, description: Description, path: Path) -> None:
+    """Writes a description as one HTML file, whole or not at all; it needs nothing else.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    template = pages.environment("deepregions.data").get_template("store.html.j2")
+    page = template.render(about=description, sheets=_contact_sheets(store))
+    with atomic_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _contact_sheets(store: FaceStore) -> dict[str, list[tuple[str, str]]]:
+    """Returns pictures (data URIs) and captions of each class, one face of each of some videos."""
+    table = Table(store)
+    sheets = {}
+    for label, word in CLASSES:
+        first = sorted(row for row in table.first_rows.values() if table.labels[row] == label)
+        places = np.linspace(0, len(first) - 1, min(len(first), _PICTURED)).astype(int)
+        chosen = [first[place] for place in places]
+        sheets[word] = [(_picture(store[row].image), table.videos[row]) for row in chosen]
+    return sheets
+
+
+def _picture(data: bytes) -> str:
+    buffer = io.BytesIO()
+    image = Image.fromarray(decode_image(data).permute(1, 2, 0).numpy())
+    image.thumbnail((_PICTURE, _PICTURE), Image.Resampling.LANCZOS)
+    image.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -316,8 +316,8 @@ def _check_options(options: Extraction, workers: int) -> None:
         raise UsageError(f"frames per video must be at least 1, not {options.frames_per_video}")
     if not 0 <= options.margin <= 4:
         raise UsageError(f"margin must be from 0 to 4, not {options.margin}")
-    if options.max_size < 64:
-        raise UsageError(f"max size must be at least 64 pixels, not {options.max_size}")
+    if not 64 <= options.max_size <= 4096:
+        raise UsageError(f"max size must be from 64 to 4096 pixels, not {options.max_size}")
     if options.tracks not in ("main", "all"):
         raise UsageError(f"tracks must be 'main' or 'all', not {options.tracks!r}")
     if workers < 0:

@@ -12,9 +12,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ SPLITS = ("train", "val", "test")
 _MANIFEST = "store.json"
 _ROWS_PER_BATCH = 128  # a few MB: what other readers load at once; this one loads single rows
 _ROWS_PER_SHARD = 1024
+_LONGEST = 64 << 20  # bytes of store.json, of 400,000 shards
 
 _SCHEMA = pa.schema(
     [
@@ -102,10 +106,28 @@ class FaceRecord:
     confidence: float | None = None
 
     def __post_init__(self) -> None:
-        if self.landmarks.shape != (NUM_LANDMARKS, 2) or not np.isfinite(self.landmarks).all():
+        points = self.landmarks
+        if points.shape != (NUM_LANDMARKS, 2) or not bool((np.abs(points) < _FARTHEST).all()):
             raise ValueError(f"{self.key}: landmarks must be (68, 2) and finite")
-        if self.label not in (0, 1) or self.split not in SPLITS:
-            raise ValueError(f"{self.key}: label {self.label!r}, split {self.split!r}")
+        for name, fits in _RANGES.items():
+            value = getattr(self, name)
+            if not fits(value):
+                raise ValueError(f"{self.key}: {name} is {value!r}")
+
+
+_FARTHEST = 1e6  # pixels
+_LARGEST = 1 << 24  # pixels of a stored picture, 50 MB of RGB; prepare makes faces smaller
+_RANGES: Mapping[str, Callable[[Any], bool]] = {
+    "label": lambda value: value in (0, 1),
+    "split": lambda value: value in SPLITS,
+    "frame": lambda value: value >= 0,
+    "track": lambda value: value >= 0,
+    "time": lambda value: 0 <= value < math.inf,
+    "scale": lambda value: 0 < value < math.inf,
+    "frame_size": lambda value: len(value) == 2 and min(value) >= 0,
+    "score": math.isfinite,
+    "confidence": lambda value: value is None or 0 <= value <= 1,
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,29 @@ class StoreInfo:
     max_size: int = 512
     package: str = field(default=deepregions.__version__)
 
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise StoreError(f"a store's {name} cannot be {value!r}")
+            within = value.isprintable() if isinstance(value, str) else 0 <= value < _MOST
+            if not within:
+                raise StoreError(f"a store's {name} is out of range")
+        if not _PLAIN.fullmatch(self.database):  # files are named after it
+            raise StoreError(
+                f"a database cannot be called {self.database[:99]!r}",
+                "a name has letters, digits and . _ + - ( ), and begins with one of the first two",
+            )
+
+
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("database", "landmarks", "landmarks_version", "tracks", "package"), str),
+    **dict.fromkeys(("frames_per_video", "max_size"), int),
+    "margin": (int, float),
+}
+_MOST = 1_000_000  # of any number in it
+_PLAIN = re.compile(r"\w[\w.+ ()-]{0,99}")
+
 
 def encode_image(image: Tensor) -> bytes:
     """Returns the JPEG bytes (quality 95, no chroma subsampling) of a (3, H, W) uint8 RGB image."""
@@ -142,18 +187,40 @@ def encode_image(image: Tensor) -> bytes:
 
 
 def decode_image(data: bytes) -> Tensor:
-    """Returns JPEG bytes as a (3, H, W) uint8 RGB image.
-
-    OpenCV gives Pillow's pixels, as torchvision does, in 0.5 to 0.8 of Pillow's time (faces of 200
-    and 400 px), and is imported in a tenth of torchvision's.
+    """Returns JPEG bytes as a (3, H, W) uint8 RGB image: Pillow's pixels, but sooner.
 
     Raises:
-        StoreError: The bytes are not a JPEG image.
+        StoreError: The bytes are not a JPEG image, or one of more than 16 million pixels.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    pixels = _jpeg_pixels(data)
+    if pixels > _LARGEST:
+        raise StoreError(f"a stored face has {pixels:,} pixels, at most {_LARGEST:,} are read")
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if pixels else None
+    except cv2.error:
+        image = None
     if image is None:
         raise StoreError("a stored face is not a JPEG image", _AGAIN)
     return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def _jpeg_pixels(data: bytes) -> int:
+    """How many pixels a JPEG's header announces, before any is decoded; 0 where it has none.
+
+    Strict, so that no decoder finds another frame header than this: fill bytes and markers without
+    a length are refused before it.
+    """
+    place = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while place + 9 <= len(data) and data[place] == 0xFF and data[place + 1] >= 0xC0:
+        kind, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
+        if kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            height = int.from_bytes(data[place + 5 : place + 7])
+            return height * int.from_bytes(data[place + 7 : place + 9])
+        if 0xD0 <= kind <= 0xDA or kind == 0xFF or length < 2:
+            return 0
+        place += 2 + length
+    return 0
 
 
 def shard_name(number: int) -> str:
@@ -194,13 +261,17 @@ def read_shard(path: Path) -> pa.Table:
     """
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+            metadata = reader.schema.metadata or {}
+            version = (metadata.get(b"deepregions.schema") or b"").decode(errors="replace")
+            expected = _schema_of(path, version)
+            if not reader.schema.equals(expected):
+                raise StoreError(f"{path} does not have the columns of a face store", _AGAIN)
             table = reader.read_all()  # its buffers keep the map alive; the file handle is freed
-    except (OSError, pa.ArrowInvalid) as error:
+        table.validate(full=True)  # offsets and text; no picture is read for it
+        if any(table.column(f.name).null_count for f in expected if not f.nullable):
+            raise StoreError(f"{path} lacks values", _AGAIN)
+    except (OSError, MemoryError, pa.ArrowException) as error:
         raise StoreError(f"{path} is not a readable shard: {error}", _AGAIN) from error
-    metadata = table.schema.metadata or {}
-    expected = _schema_of(path, (metadata.get(b"deepregions.schema") or b"").decode())
-    if not table.schema.equals(expected):
-        raise StoreError(f"{path} does not have the columns of a face store", _AGAIN)
     for missing in list(_SCHEMA)[len(expected) :]:
         table = table.append_column(missing, pa.nulls(table.num_rows, missing.type))
     return table
@@ -268,15 +339,15 @@ class FaceStore:
         manifest = _read_manifest(self.path)
         try:
             self.info = StoreInfo(**manifest["info"])
-            self._names = [str(shard["name"]) for shard in manifest["shards"]]
-            self._hashes = [str(shard["sha256"]) for shard in manifest["shards"]]
-            rows = [int(shard["rows"]) for shard in manifest["shards"]]
-            sizes = [int(shard["bytes"]) for shard in manifest["shards"]]
-        except (KeyError, TypeError, ValueError) as error:
+            shards = [_Shard(**entry) for entry in manifest["shards"]]
+        except (TypeError, ValueError, KeyError) as error:
             raise StoreError(f"{self.path / _MANIFEST} is not a store's", _AGAIN) from error
-        for name, size in zip(self._names, sizes, strict=True):
-            _check_size(self.path / name, size)
-        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).tolist()
+        except StoreError as error:
+            raise StoreError(f"{self.path / _MANIFEST}: {error.args[0]}", error.hint) from error
+        for shard in shards:
+            _check_size(self.path / shard.name, shard.bytes)
+        self._shards = shards
+        self._starts = [0, *accumulate(shard.rows for shard in shards)]
         if not len(self):
             raise StoreError(f"{self.path} has no faces")
         self._tables: dict[int, pa.Table] = {}
@@ -295,21 +366,31 @@ class FaceStore:
 
         Raises:
             IndexError: There is no such row.
+            StoreError: The shard is broken, or a value of the face is out of its range.
         """
         row = range(len(self))[index]
         shard = bisect_right(self._starts, row) - 1
         table = self._table(shard).slice(row - self._starts[shard], 1)
-        return _record({name: table.column(name)[0].as_py() for name in table.column_names})
+        try:
+            return _record({name: table.column(name)[0].as_py() for name in table.column_names})
+        except (ValueError, TypeError, OverflowError) as error:
+            where = self.path / self._shards[shard].name
+            raise StoreError(f"{where}: a face is out of range: {error}", _AGAIN) from error
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Returns one column over all faces: numbers as they are stored, strings as objects.
 
         Raises:
             KeyError: There is no such column.
+            StoreError: A shard is broken, or a label or split is none.
         """
-        shards = range(len(self._names))
+        shards = range(len(self._shards))
         chunks = [chunk for shard in shards for chunk in self._table(shard).column(name).chunks]
-        values: npt.NDArray[Any] = pa.chunked_array(chunks, _SCHEMA.field(name).type).to_numpy()
+        column = pa.chunked_array(chunks, _SCHEMA.field(name).type)
+        allowed: Sequence[Any] = {"label": (0, 1), "split": SPLITS}.get(name, ())
+        if allowed and not set(column.unique().to_pylist()) <= set(allowed):
+            raise StoreError(f"{self.path}: a {name} is none of {', '.join(map(str, allowed))}")
+        values: npt.NDArray[Any] = column.to_numpy()
         return values
 
     @property
@@ -339,12 +420,39 @@ class FaceStore:
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of the faces and of all that is recorded of each, from the shards' own."""
-        return hashlib.sha256("\n".join(self._hashes).encode()).hexdigest()
+        return hashlib.sha256(
+            "\n".join(shard.sha256 for shard in self._shards).encode()
+        ).hexdigest()
 
     def _table(self, shard: int) -> pa.Table:
         if shard not in self._tables:
-            self._tables[shard] = read_shard(self.path / self._names[shard])
+            entry = self._shards[shard]
+            table = read_shard(self.path / entry.name)
+            if table.num_rows != entry.rows:
+                raise StoreError(
+                    f"{self.path / entry.name} has {table.num_rows} faces, not {entry.rows}", _AGAIN
+                )
+            self._tables[shard] = table
         return self._tables[shard]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What store.json says of a shard."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        counts = (self.rows, self.bytes)
+        if any(type(n) is not int or not 0 <= n < 2**53 for n in counts):
+            raise ValueError(f"a shard of {counts}")
+        if not re.fullmatch(r"shard-\d{5,}\.arrow", self.name):  # a name, and never a path
+            raise ValueError(f"a shard called {self.name}")
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"a digest {self.sha256}")
 
 
 _AGAIN = "run prepare again with the same options, or copy the store again"
@@ -378,7 +486,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise StoreError(f"there is no store at {path}", "make one with: deepregions prepare")
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
+        with (path / _MANIFEST).open("rb") as stream:
+            content = stream.read(_LONGEST + 1)
+        manifest = json.loads(content) if len(content) <= _LONGEST else None
     except FileNotFoundError as error:
         if any(path.glob("shard-*.arrow")):
             hint = "run prepare again with the same options: it goes on where it was"
