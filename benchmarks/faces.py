@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from decoding import frames
 from jsonargparse import auto_cli
 from torch import Tensor
 
@@ -30,7 +31,6 @@ from deepregions.faces.quality import Quality, measure
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.thresholds import Gates
 from deepregions.faces.tracks import Tracker, link
-from deepregions.media import frames
 from deepregions.media.images import read_image
 from deepregions.types import REGIONS
 

@@ -18,11 +18,12 @@ from pathlib import Path
 import av
 import numpy as np
 import psutil
+from decoding import frames, read_frames
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepregions.media import Frame, MediaReader, Sampling, frame_batches, read_frames, videos
+from deepregions.media import Frame, MediaReader, Sampling, videos
 
 MB = 1 << 20
 RATE = 25
@@ -90,7 +91,7 @@ def _speed(short: Path, long: Path, photographs: list[Path]) -> None:
     for name, near in (("jumping between keyframes", videos._NEAR), ("decoding all", 10**9)):
         kept, videos._NEAR = videos._NEAR, near
         start, used = time.perf_counter(), time.process_time()
-        assert sum(len(batch) for batch in frame_batches(long, 32)) == 32
+        assert sum(1 for _ in frames(long, 32)) == 32
         wall, used = time.perf_counter() - start, time.process_time() - used
         print(f"{name:37} {wall:7.2f}  {used:7.2f}")
         videos._NEAR = kept
@@ -114,8 +115,7 @@ def _here(files: Iterable[Path], sampling: Sampling) -> Iterator[Frame]:
         if sampling.count > 32:
             yield from read_frames(file, range(sampling.count))
         else:
-            for batch in frame_batches(file, sampling.count):
-                yield from batch
+            yield from frames(file, sampling.count)
 
 
 def _apart(reader: MediaReader, files: Iterable[Path], sampling: Sampling) -> Iterator[Frame]:

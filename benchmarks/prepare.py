@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
+import decoding
 import numpy as np
 import torch
 from jsonargparse import auto_cli
@@ -42,7 +43,6 @@ from deepregions.faces.finders import (
 )
 from deepregions.faces.patches import crop_face
 from deepregions.faces.shots import ShotDetector
-from deepregions.media import frame_batches
 
 
 def main(
@@ -102,7 +102,8 @@ def _measure_stages(clips: list[Clip], frames: int) -> None:
     seen = faces = 0
     for clip in clips:
         with stages["decode"].timed():
-            batches = list(frame_batches(clip.path, frames))
+            sampled = list(decoding.frames(clip.path, frames))
+            batches = [sampled[start : start + 8] for start in range(0, len(sampled), 8)]
         shot_changes = ShotDetector()
         for batch in batches:
             images = torch.stack([frame.image.permute(1, 2, 0) for frame in batch])

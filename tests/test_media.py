@@ -16,21 +16,13 @@ import av
 import numpy as np
 import pytest
 import torch
+from decoding import frames, read_frames
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, UsageError
-from deepregions.media import (
-    Frame,
-    Limits,
-    find_media,
-    frames,
-    images,
-    is_video,
-    read_frames,
-    videos,
-)
+from deepregions.media import Frame, Limits, find_media, images, is_video, videos
 from deepregions.media.images import read_image
 from deepregions.media.source import open_source
 

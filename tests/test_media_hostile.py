@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decoding import frames
 from hostile import CASES, HLS, NAMES, VIDEOS, Case, picture, video
 from PIL import Image, ImageOps
 
 from deepregions.commands.cli import run
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, printable
-from deepregions.media import Frame, Limits, MediaInfo, MediaReader, Sampling, find_media, frames
+from deepregions.media import Frame, Limits, MediaInfo, MediaReader, Sampling, find_media
 
 LIMITS = Limits(seconds=120, silence=30, memory=600 << 20)
 _STATUS = {UnreadableError: "unreadable", UnsupportedError: "unsupported"}

@@ -18,11 +18,12 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from decoding import frames, read_frames
 from PIL import Image
 from test_media import make_video, picture
 
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError
-from deepregions.media import Frame, Limits, MediaReader, Sampling, frames, read_frames, sandbox
+from deepregions.media import Frame, Limits, MediaReader, Sampling, sandbox
 
 HERE = Path(__file__).parent
 

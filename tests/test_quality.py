@@ -364,7 +364,7 @@ def test_bad_photographs_do_not_pass(shared: Path, detector: Any) -> None:
 def test_the_near_profile_clip_is_not_judged_as_if_all_was_well(
     shared: Path, backend: str, request: pytest.FixtureRequest
 ) -> None:
-    from deepregions.media import frames
+    from decoding import frames
 
     find = request.getfixturevalue(backend)
     (clip,) = (shared / "videos/dfdc").rglob("*.mp4")

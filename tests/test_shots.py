@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from decoding import frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from deepregions.faces.shots import ShotDetector
-from deepregions.media import frames
 from deepregions.media.images import read_image
 
 

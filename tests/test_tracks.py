@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 import torch
+from decoding import frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_pose import seen
@@ -17,7 +18,7 @@ from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, landmark_detector
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.tracks import Tracker, link
-from deepregions.media import Frame, frames
+from deepregions.media import Frame
 
 
 def face(x: float, y: float, size: float = 100.0) -> Face:

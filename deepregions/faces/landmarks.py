@@ -24,7 +24,7 @@ from deepregions.types import NUM_LANDMARKS
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "dlib", "dlib-hog", "face_alignment", "openface")
-FACE_FINDERS = ("sfd", "yunet", "retinaface", "blazeface")  # of the face-alignment package
+FACE_FINDERS = ("sfd", "yunet")  # of the face-alignment package; others have no digest
 
 _MAX_JSON = 16 << 20  # bytes; a face takes about 2 KB
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deepregions.errors import UsageError
-from deepregions.media.frames import Frame, Limits, MediaInfo, batched
+from deepregions.media.frames import Frame, Limits, MediaInfo
 from deepregions.media.kinds import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -17,7 +17,6 @@ from deepregions.media.kinds import (
 )
 from deepregions.media.reader import MediaReader, OpenMedia
 from deepregions.media.sampling import Sampling
-from deepregions.media.source import open_source
 
 __all__ = [
     "Frame",
@@ -27,10 +26,7 @@ __all__ = [
     "OpenMedia",
     "Sampling",
     "find_media",
-    "frame_batches",
-    "frames",
     "is_video",
-    "read_frames",
 ]
 
 
@@ -41,52 +37,6 @@ def is_video(path: Path) -> bool:
     known format.
     """
     return kind_of(read_head(path), path) == "video"
-
-
-def frames(path: Path, count: int) -> Iterator[Frame]:
-    """Yields the frames to judge a file by: ``count`` of a video, the one of a photograph.
-
-    They are decoded in this process; :class:`MediaReader` does the
-    same in a process of its own, which may hang or die.
-
-    Raises:
-        UnreadableError: As :func:`~deepregions.media.source.open_source`.
-        UnsupportedError: As there.
-        UsageError: ``count`` is below 1.
-    """
-    sampling = Sampling(count=count)
-    with open_source(path) as source:
-        for picture in source.pictures(source.choose(sampling).numbers):
-            yield picture.frame()
-
-
-def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[Frame]:
-    """Yields the frames of these numbers, in order of time, each once, in this process.
-
-    Raises:
-        UnreadableError: As :func:`frames`.
-        UnsupportedError: As :func:`frames`.
-    """
-    with open_source(path) as source:
-        for picture in source.pictures(numbers):
-            yield picture.frame()
-
-
-def frame_batches(path: Path, count: int, at_once: int = 8) -> Iterator[list[Frame]]:
-    """Yields the frames of :func:`frames`, consecutive ones of one size together.
-
-    Args:
-        path: A photograph or a video.
-        count: How many frames of a video.
-        at_once: How many in a batch at most; fewer of frames larger than 4K.
-
-    Raises:
-        UnreadableError: As :func:`frames`.
-        UnsupportedError: As :func:`frames`.
-    """
-    sampling = Sampling(count=count)
-    with open_source(path) as source:
-        yield from batched(source.pictures(source.choose(sampling).numbers), at_once)
 
 
 def find_media(paths: Iterable[Path]) -> list[Path]:

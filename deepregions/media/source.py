@@ -1,7 +1,4 @@
-"""A file, opened as what its content says it is: the one way to its frames.
-
-In the process that asks (``deepregions.media.frames``) and in those of the sandbox alike.
-"""
+"""A file, opened as what its content says it is: the one way to its frames."""
 
 from __future__ import annotations
 

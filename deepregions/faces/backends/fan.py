@@ -8,7 +8,6 @@ timeout, and trusts what it finds.
 
 from __future__ import annotations
 
-import http.client
 import logging
 import pickle
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -72,8 +70,7 @@ class FanLandmarks:
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        finder: Which of the package's face finders: ``sfd``, ``yunet``, ``retinaface`` or
-            ``blazeface``.
+        finder: Which of the package's face finders: ``sfd`` or ``yunet``, whose files are verified.
 
     Raises:
         AssetError: Weights are missing and cannot be fetched, or are not what they should be.
@@ -264,35 +261,9 @@ def _network(device: torch.device) -> nn.Module:
 
 def _finder(name: str, device: str) -> Any:
     """Makes one of the package's face finders, from files that hold tensors and nothing else."""
-    module = import_module(f"face_alignment.detection.{name}.{name}_detector")
-    if name == "sfd":
-        files = {"path_to_detector": _verified(S3FD)}
-    elif name == "yunet":
-        files = {"path_to_detector": assets.fetch(YUNET)}
-    elif name == "retinaface":
-        files = {"path_to_detector": _fetched(module.models_urls["retinaface_mobilenet0.25"])}
-    else:
-        files = {
-            "path_to_detector": _fetched(module.models_urls["blazeface_weights"]),
-            "path_to_anchor": _fetched(module.models_urls["blazeface_anchors"]),
-        }
+    path = _verified(S3FD) if name == "sfd" else assets.fetch(YUNET)
     finder = import_module(f"face_alignment.detection.{name}").FaceDetector
-    arguments = {key: str(path) for key, path in files.items()}
     try:
-        return finder(device, verbose=False, **arguments)
+        return finder(device, verbose=False, path_to_detector=str(path))
     except (*_NO_WEIGHTS, cv2.error) as error:
-        raise AssetError(
-            f"{', '.join(arguments.values())}: no weights of {name}: {error}"
-        ) from error
-
-
-def _fetched(url: str) -> Path:
-    """Returns a file of the package's own download, whose digest nobody has published."""
-    path = _package_folder() / Path(urlsplit(url).path).name
-    hint = f"put the file of {url} there by hand, or take the face finder sfd"
-    if not path.is_file() and assets.offline():
-        raise AssetError(f"{path} is missing, and DEEPREGIONS_OFFLINE forbids to fetch it", hint)
-    try:
-        return Path(utils.load_file_from_url(url))
-    except (OSError, http.client.HTTPException) as error:
-        raise AssetError(f"{path} is missing and could not be fetched: {error}", hint) from error
+        raise AssetError(f"{path}: no weights of {name}: {error}") from error

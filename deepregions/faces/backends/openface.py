@@ -14,6 +14,7 @@ of a pixel is the last digit that it writes.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,8 @@ class OpenFaceTable:
 def read_openface(path: Path) -> OpenFaceTable:
     """Reads a file of OpenFace 2, of either layout.
 
-    Columns are found by name, those that are not needed are ignored. Rows in which OpenFace had no
-    success are left out.
+    Columns are found by name; those that are not needed are ignored, and rows may lack them.
+    Rows in which OpenFace had no success are left out.
 
     Args:
         path: A CSV file, as OpenFace writes it.
@@ -81,27 +82,33 @@ def read_openface(path: Path) -> OpenFaceTable:
     Raises:
         UnreadableError: Not there, not such a file, or more than ``MAX_FACES`` faces.
     """
+    rows: list[list[float]] = []
     try:
         if path.exists() and not path.is_file():  # a pipe would never end
             raise UnreadableError(f"{path}: no regular file", _HINT)
         with path.open("rb") as stream:
             lines = _lines(path, stream)
             header = [name.strip() for name in next(lines, "").split(",")]
-            return _table(path, _columns(path, header), lines)
+            video = "frame" in header
+            places = _places(path, header, ("success", "frame") if video else ("face",))
+            for number, line in enumerate(lines, start=2):
+                if line.strip() and (row := _row(f"{path}: line {number}", line, places)):
+                    rows.append(row)
+                if len(rows) > MAX_FACES:
+                    raise UnreadableError(f"{path}: more than {MAX_FACES:,} faces", "cut the video")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UnreadableError(f"{path}: {reason}", "check the path") from error
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Where in a row things are; None where the layout has them not."""
-
-    points: tuple[int, ...]
-    confidence: int
-    frame: int | None
-    success: int | None
-    last: int
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 2 + len(_POINTS))
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    points = table[:, 2:].astype(np.float32).reshape(len(rows), 2, NUM_LANDMARKS)
+    return OpenFaceTable(
+        path,
+        video,
+        table[:, 0].astype(np.int64) - 1,
+        np.ascontiguousarray(points.transpose(0, 2, 1)),
+        np.clip(table[:, 1].astype(np.float32), 0, 1),
+    )
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
@@ -114,62 +121,37 @@ def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
             raise UnreadableError(f"{path}: no text", _HINT) from error
 
 
-def _columns(path: Path, header: list[str]) -> _Columns:
-    where = {name: number for number, name in reversed(list(enumerate(header)))}
-    video = "frame" in where
-    needed = ("confidence", *(("success",) if video else ("face",)), *_POINTS)
-    missing = [name for name in needed if name not in where]
-    if missing:
-        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
-        raise UnreadableError(f"{path}: no column {names}", _HINT)
-    points = tuple(where[name] for name in _POINTS)
-    last = max(where[name] for name in needed)
-    return _Columns(points, where["confidence"], where.get("frame"), where.get("success"), last)
+def _places(path: Path, header: list[str], own: tuple[str, ...]) -> dict[str, int]:
+    """Where in a row things are: what the layout has of its own, then what both have."""
+    names = ("confidence", *own, *_POINTS)
+    if missing := [name for name in names if name not in header]:
+        more = f" and {len(missing) - 3} more" if missing[3:] else ""
+        raise UnreadableError(f"{path}: no column {', '.join(missing[:3])}{more}", _HINT)
+    return {name: header.index(name) for name in (*own, "confidence", *_POINTS)}
 
 
-def _table(path: Path, columns: _Columns, lines: Iterator[str]) -> OpenFaceTable:
-    frames: list[int] = []
-    points: list[NDArray[np.float32]] = []
-    confidence: list[float] = []
-    for number, line in enumerate(lines, start=2):
-        cells = line.split(",")
-        if not line.strip():
+def _row(where: str, line: str, places: dict[str, int]) -> list[float]:
+    """Returns a face's frame (from 1), confidence and points; nothing where there was none."""
+    cells = line.split(",")
+    if not line.endswith("\n") and len(cells) <= max(places.values()) + 1:  # 12.3 may be of 123.4
+        raise UnreadableError(f"{where}: cut short", "run OpenFace again")
+    values = {"frame": 1.0}
+    for name, place in places.items():
+        if name == "face":
             continue
-        where = f"{path}: line {number}"
-        if not line.endswith("\n") and len(cells) <= columns.last + 1:  # 12.3 may have been 123.4
-            raise UnreadableError(f"{where}: cut short", "run OpenFace again")
-        if columns.success is not None and _number(where, "success", cells, columns.success) <= 0:
-            continue
-        frame = 1.0 if columns.frame is None else _number(where, "frame", cells, columns.frame)
-        if frame != int(frame) or frame < 1:
-            raise UnreadableError(f"{where}: frame {frame:g}", "frames are counted from 1")
-        frames.append(int(frame) - 1)
-        confidence.append(_number(where, "confidence", cells, columns.confidence))
-        row = [_number(where, _POINTS[i], cells, at) for i, at in enumerate(columns.points)]
-        points.append(np.array(row, dtype=np.float32))
-        if len(frames) > MAX_FACES:
-            raise UnreadableError(f"{path}: more than {MAX_FACES:,} faces", "cut the video")
-    order = np.argsort(np.array(frames, dtype=np.int64), kind="stable")
-    both = np.array(points, dtype=np.float32).reshape(len(frames), 2, NUM_LANDMARKS)
-    return OpenFaceTable(
-        path,
-        columns.frame is not None,
-        np.array(frames, dtype=np.int64)[order],
-        np.ascontiguousarray(both.transpose(0, 2, 1)[order]),
-        np.clip(np.array(confidence, dtype=np.float32), 0, 1)[order],
-    )
-
-
-def _number(where: str, name: str, cells: list[str], column: int) -> float:
-    """Reads a cell. Rows may be shorter than the header: OpenFace leaves action units out."""
-    text = cells[column].strip() if column < len(cells) else ""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) <= _FARTHEST:  # also refuses NaN
-        raise UnreadableError(f"{where}: {name} is {text[:20]!r}", "run OpenFace again")
-    return value
+        text = cells[place].strip() if place < len(cells) else ""
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= _FARTHEST:  # also refuses NaN
+            raise UnreadableError(f"{where}: {name} is {text[:20]!r}", "run OpenFace again")
+        if name == "success" and value <= 0:
+            return []
+        values[name] = value
+    if values["frame"] != int(values["frame"]) or values["frame"] < 1:
+        raise UnreadableError(f"{where}: frame {values['frame']:g}", "frames are counted from 1")
+    return [values["frame"], values["confidence"], *(values[name] for name in _POINTS)]
 
 
 class OpenFaceLandmarks:

@@ -1,0 +1,22 @@
+"""Frames of a file, decoded in this process: what the sandbox's are compared with."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from deepregions.media import Frame, Sampling
+from deepregions.media.source import open_source
+
+
+def frames(path: Path, count: int) -> Iterator[Frame]:
+    """``count`` frames of a video, evenly in time; the one of a photograph."""
+    sampling = Sampling(count=count)
+    with open_source(path) as source:
+        for picture in source.pictures(source.choose(sampling).numbers):
+            yield picture.frame()
+
+
+def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[Frame]:
+    """The frames of these numbers, in order of time, each once."""
+    with open_source(path) as source:
+        for picture in source.pictures(numbers):
+            yield picture.frame()
