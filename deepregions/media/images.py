@@ -163,14 +163,12 @@ def _notes(image: Image.Image) -> list[str]:
 
 
 def _oriented(image: Image.Image) -> Image.Image:
+    image.load()  # which already turns a TIFF, and takes its orientation away
     try:
         transpose = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except _BROKEN:  # unreadable EXIF says nothing about the pixels
         transpose = None
-    if transpose is None:
-        image.load()
-        return image
-    return image.transpose(transpose)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _rgb(path: Path, image: Image.Image) -> Image.Image:
