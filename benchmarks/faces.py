@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, pairwise, permutations
@@ -30,11 +30,32 @@ from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.thresholds import Gates
-from deepregions.faces.tracks import Tracker, link
+from deepregions.faces.tracks import Tracker
 from deepregions.media.images import read_image
 from deepregions.types import REGIONS
 
 SECTIONS = ("coverage", "gates", "shots", "tracks", "speed")
+
+
+def link(
+    faces: Sequence[Sequence[Face]],
+    times: Sequence[float] | None = None,
+    *,
+    cuts: Collection[int] = (),
+    looks: Sequence[Sequence[Tensor | None]] | None = None,
+    max_gap: int = 3,
+) -> list[list[int]]:
+    """The track of each face of each frame; frames are a second apart if no times are given."""
+    tracker = Tracker(max_gap)
+    return [
+        tracker.update(
+            found,
+            times[frame] if times else float(frame),
+            cut=frame in cuts,
+            descriptors=looks[frame] if looks else None,
+        )
+        for frame, found in enumerate(faces)
+    ]
 
 
 @dataclass
@@ -125,7 +146,7 @@ def follow(seen: list[Seen], *, with_cuts: bool = True, with_looks: bool = True)
     for one in seen:
         changed = cut(one.image) if with_cuts else False
         looks = [appearance(one.image, face) for face in one.faces] if with_looks else None
-        numbers.append(tracker.update(one.faces, one.time, cut=changed, looks=looks))
+        numbers.append(tracker.update(one.faces, one.time, cut=changed, descriptors=looks))
     return numbers
 
 
@@ -347,8 +368,8 @@ def swapped(detector: LandmarkDetector, photos: list[Path]) -> None:
                 ("swap", [other[1], one[1]], [1, 0]),
             ):
                 tracker = Tracker()
-                tracker.update(places, 0.0, looks=[one[0], other[0]])
-                right[name] += tracker.update(places, gap, looks=now) == expected
+                tracker.update(places, 0.0, descriptors=[one[0], other[0]])
+                right[name] += tracker.update(places, gap, descriptors=now) == expected
         told = ", ".join(f"{name} {number / len(pairs):.1%}" for name, number in right.items())
         print(f"{len(pairs)} pairs of people, {gap} s between frames, right where they: {told}")
 

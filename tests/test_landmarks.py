@@ -356,7 +356,7 @@ def test_another_finder_offline_names_its_file(
     offline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fan, "_network", lambda device: nn.Identity())
-    with pytest.raises(AssetError, match="yunet.*DEEPREGIONS_OFFLINE"):
+    with pytest.raises(AssetError, match=r"yunet.*DEEPREGIONS_OFFLINE"):
         FanLandmarks("cpu", "yunet")
 
 

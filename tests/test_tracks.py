@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from itertools import pairwise, permutations
 from pathlib import Path
 from random import Random
@@ -17,8 +18,29 @@ from torch import Tensor
 from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, landmark_detector
 from deepregions.faces.shots import ShotDetector
-from deepregions.faces.tracks import Tracker, link
+from deepregions.faces.tracks import Tracker
 from deepregions.media import Frame
+
+
+def link(
+    faces: Sequence[Sequence[Face]],
+    times: Sequence[float] | None = None,
+    *,
+    cuts: Collection[int] = (),
+    looks: Sequence[Sequence[Tensor | None]] | None = None,
+    max_gap: int = 3,
+) -> list[list[int]]:
+    """The track of each face of each frame; frames are a second apart if no times are given."""
+    tracker = Tracker(max_gap)
+    return [
+        tracker.update(
+            found,
+            times[frame] if times else float(frame),
+            cut=frame in cuts,
+            descriptors=looks[frame] if looks else None,
+        )
+        for frame, found in enumerate(faces)
+    ]
 
 
 def face(x: float, y: float, size: float = 100.0) -> Face:
@@ -119,32 +141,34 @@ def test_one_leaves_while_another_enters(gap: float) -> None:
 def test_another_person_in_the_same_place_is_another_track() -> None:
     """A cut that was not seen, or one who sits down where the other was."""
     tracker = Tracker()
-    assert tracker.update([person(200)], 0.0, looks=[looks(0, 1)]) == [0]
-    assert tracker.update([person(230)], 3.0, looks=[looks(0, 2)]) == [0]
-    assert tracker.update([person(245)], 6.0, looks=[looks(1, 1)]) == [1]
-    assert tracker.update([person(220)], 9.0, looks=[looks(0, 3)]) == [0], "and back"
+    assert tracker.update([person(200)], 0.0, descriptors=[looks(0, 1)]) == [0]
+    assert tracker.update([person(230)], 3.0, descriptors=[looks(0, 2)]) == [0]
+    assert tracker.update([person(245)], 6.0, descriptors=[looks(1, 1)]) == [1]
+    assert tracker.update([person(220)], 9.0, descriptors=[looks(0, 3)]) == [0], "and back"
 
 
 def test_people_who_change_sides_between_frames_are_told_by_their_looks() -> None:
     left, right = person(150), person(420)
     tracker = Tracker()
-    assert tracker.update([left, right], 0.0, looks=[looks(0, 1), looks(1, 1)]) == [0, 1]
-    assert tracker.update([left, right], 4.0, looks=[looks(0, 2), looks(1, 2)]) == [0, 1]
-    assert tracker.update([left, right], 8.0, looks=[looks(1, 3), looks(0, 3)]) == [1, 0]
-    assert tracker.update([right, left], 12.0, looks=[looks(0, 4), looks(1, 4)]) == [0, 1]
+    assert tracker.update([left, right], 0.0, descriptors=[looks(0, 1), looks(1, 1)]) == [0, 1]
+    assert tracker.update([left, right], 4.0, descriptors=[looks(0, 2), looks(1, 2)]) == [0, 1]
+    assert tracker.update([left, right], 8.0, descriptors=[looks(1, 3), looks(0, 3)]) == [1, 0]
+    assert tracker.update([right, left], 12.0, descriptors=[looks(0, 4), looks(1, 4)]) == [0, 1]
 
 
 def test_without_looks_place_decides() -> None:
     tracker = Tracker()
     assert tracker.update([person(150), person(420)], 0.0) == [0, 1]
-    assert tracker.update([person(420), person(150)], 4.0, looks=[None, None]) == [1, 0]
+    assert tracker.update([person(420), person(150)], 4.0, descriptors=[None, None]) == [1, 0]
 
 
 def test_twins_in_their_places_stay_who_they_are() -> None:
     tracker = Tracker()
     for t in range(6):
         own = [looks(0, 2 * t), looks(0, 2 * t + 1)]
-        assert tracker.update([person(150 + 9 * (t % 2)), person(330)], 4.0 * t, looks=own) == [
+        assert tracker.update(
+            [person(150 + 9 * (t % 2)), person(330)], 4.0 * t, descriptors=own
+        ) == [
             0,
             1,
         ]
@@ -224,7 +248,7 @@ def test_the_order_of_faces_does_not_matter(
             shown = [looks(kind, 1) for _, kind in own]
             seen_by.append(
                 tracker.update(
-                    [f for f, _ in own], time, cut=cut, looks=shown if with_looks else None
+                    [f for f, _ in own], time, cut=cut, descriptors=shown if with_looks else None
                 )
             )
         for place, index in enumerate(order):

@@ -70,8 +70,7 @@ class FaceFinder(Protocol):
 class YuNetFinder:
     """YuNet (Wu et al., 2023, "YuNet: A Tiny Millisecond-level Face Detector").
 
-    At 640 pixels it finds faces from about 24 pixels on (measured on FFHQ photographs pasted at
-    several sizes: 95 % at 24, 88 % at 20, half at 16); thus, in an image of 4000 pixels, from 150
+    At 640 pixels it finds faces from about 24 pixels on; thus, in an image of 4000 pixels, from 150
     pixels on, or from 75 where no larger one is found.
 
     Args:
@@ -106,13 +105,9 @@ class YuNetFinder:
 def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> FaceDetection:
     """Reads a row of YuNet: x, y, w, h, five points (eyes, nose tip, mouth corners), score.
 
-    dlib's landmarks want the box of its HOG detector. Compared on 702 shared photographs (HOG box:
-    mean of three image scales): its centre lies midway between the eyes' and the mouth corners'
-    midpoints, within 2 % of its side across and 4 % along the face (against 7 % and 4 % from
-    YuNet's box), and its side is 0.929 times the root of YuNet's area, or 1.182 times the sum
-    of the distances between the eyes and from eyes to mouth (medians). Mean distance to the
-    landmarks from the HOG box itself, over that of the outer eye corners: 0.013, the same as after
-    shaking that box by 3 %; with YuNet's box unchanged 0.048, and up to 0.74 on turned heads.
+    dlib's landmarks want the box of its HOG detector. Its centre lies midway between the eyes' and
+    the mouth corners' midpoints; its side is 0.929 times the root of YuNet's area, or 1.182 times
+    the sum of the distances between the eyes and from eyes to mouth (medians of 702 photographs).
     """
     points = (row[4:14].reshape(5, 2) + 0.5) / scale - 0.5
     x, y, width, height = row[:4]
@@ -132,9 +127,7 @@ class HogFinder:
     """dlib's frontal face detector (histograms of oriented gradients, faces from 80 pixels on).
 
     Images are enlarged up to fourfold where no face is found at their own size. Where none is sure
-    at any, those that are nearly so count: of the near-profile DFDC clip's frames, 97 % have a face
-    then, not 88 %; of 235 photographs whose faces were blurred away 8 have one, all where the face
-    had been. (One size more finds faces in that clip's shadows.)
+    at any, those that are nearly so count: this finds near-profiles.
     """
 
     name = "hog"

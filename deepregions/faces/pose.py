@@ -3,11 +3,8 @@
 Weak perspective: a face is rotated, laid flat along the line of sight and scaled. The 2 x 3 matrix
 that takes the mean face nearest to the landmarks, in the sense of least squares, is linear in
 them; the nearest scaled rotation to it (its polar factor) is the pose. Both are closed forms: no
-iteration, no loop over faces. An iterative fit (least squares over rotation and scale) differs by
-1 degree at most on 128 shared faces.
-
-Angles are as good as the landmarks. dlib's are drawn towards a frontal face: of heads that look 60
-degrees turned it makes 30 to 38, and of none more than 40 (the shared photographs and clips).
+iteration, no loop over faces. Angles are as good as the landmarks; dlib's are drawn towards a
+frontal face (docs/faces.md).
 
 Convention:
     The head's axes are x to the image's right, y down, z away from the camera. A head that looks

@@ -1,17 +1,14 @@
 """Where the shot changes between two sampled frames of a video, which may lie seconds apart.
 
 Two frames of one shot show the same things, moved: of the corners in one, many are found in the
-other, and all have moved alike (ORB features; a similarity between them by RANSAC). Corners are of
-no use to tell two plain or blurred pictures apart, and some match by chance, so the colours count
-too: with corners alone, three times as many cuts are missed for as few that are none.
-Neither does camera motion, zoom or the motion of a person make a cut, nor a change of exposure:
-grey values are standardised before corners are looked for. A frame without any detail (black, a
-white flash, a blur) shows no shot; the next one is compared with the last that had some.
+other, and all have moved alike (ORB features; a similarity between them by RANSAC). Plain and
+blurred pictures have few corners, and some match by chance, so the colours count too. Camera
+motion, zoom, the motion of a person and a change of exposure make no cut. A frame without any
+detail (black, a white flash, a blur) shows no shot; the next one is compared with the last that
+had some.
 
-The weights come from a logistic regression on pairs of the shared clips and photographs, of which
-half were cuts; `benchmarks/faces.py` says how many cuts are found, and how many that are none.
-Not found: dissolves that two or more sampled frames show, and cuts between pictures whose corners
-are mostly those of a logo or a frame around them.
+The weights come from a logistic regression (docs/faces.md). Not found: dissolves that two or more
+sampled frames show, and cuts between pictures whose corners are mostly those of a logo.
 """
 
 from __future__ import annotations

@@ -3,12 +3,9 @@
 Each live track and each face of the next frame get a score, the logarithm of how much likelier the
 pair is one person than two, in nats. It is a sum of what is known:
 
-* *Place*: a smooth form of the overlap of boxes, which still says something where they do not
-  overlap. The face's box has moved by so much, in its own sides, from where the track's last one
-  was, or from where it would be had it gone on as it went (the nearer one counts, so that people
-  can pass each other). One person's moves spread with the time that has passed, up to 0.35 sides
-  after some seconds (of those who talk on the shared clips: 0.1 after 0.4 s, 0.3 after 3 s), and
-  one time in seven three times as far.
+* *Place*: how far the face's box has moved, in its own sides, from where the track's last one was,
+  or from where it would be had it gone on as it went (the nearer one counts, so that people can
+  pass each other). One person's moves spread with the time that has passed.
 * *Size*: by what factor the box has grown, 22 % and more with time, or might be of anybody.
 * *Shape*: the landmarks, centred and scaled. Where a head looks tells people who pass each other
   apart, and says little after a second: by then it may have turned.
@@ -17,15 +14,13 @@ pair is one person than two, in nats. It is a sum of what is known:
   not seen.
 
 In each frame, faces go to tracks so that the sum of scores is the largest possible (Hungarian
-method; Kuhn 1955). A pair whose score is not above 0 is none: the face begins a track. Of seconds
-between frames, place and looks remain: a person who stays within a side of where they were, or
-looks the same, is followed.
+method; Kuhn 1955). A pair whose score is not above 0 is none: the face begins a track.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +92,7 @@ class Tracker:
         time: float,
         *,
         cut: bool = False,
-        looks: Sequence[Tensor | None] | None = None,
+        descriptors: Sequence[Tensor | None] | None = None,
     ) -> list[int]:
         """Takes the next frame.
 
@@ -106,7 +101,7 @@ class Tracker:
             time: The frame's, in seconds; later than that of the last one.
             cut: Whether the shot changed between the last frame and this one: nobody is carried
                 over.
-            looks: What :func:`~deepregions.faces.appearance.appearance` says of each face.
+            descriptors: What :func:`~deepregions.faces.appearance.appearance` says of each face.
 
         Returns:
             The track of each face, 0, 1, ... in order of first appearance. A track has at most one
@@ -115,7 +110,9 @@ class Tracker:
         if cut:
             self._live = []
         self._live = [track for track in self._live if not self._lost(track, time)]
-        seen = [_seen(face, looks[i] if looks else None) for i, face in enumerate(faces)]
+        seen = [
+            _seen(face, descriptors[i] if descriptors else None) for i, face in enumerate(faces)
+        ]
         assigned = _assigned(self._live, seen, time)
         for track in self._live:
             track.missed += 1
@@ -133,38 +130,6 @@ class Tracker:
 
     def _lost(self, track: _Track, time: float) -> bool:
         return track.missed > self._max_gap and time - track.time > self._max_seconds
-
-
-def link(
-    faces: Sequence[Sequence[Face]],
-    times: Sequence[float] | None = None,
-    *,
-    cuts: Collection[int] = (),
-    looks: Sequence[Sequence[Tensor | None]] | None = None,
-    max_gap: int = 3,
-) -> list[list[int]]:
-    """Gives each face of each frame of a video the number of its track, as :class:`Tracker` does.
-
-    Args:
-        faces: The faces of successive frames.
-        times: The frames', in seconds; a second apart, if left out.
-        cuts: Numbers of the frames before which the shot changes.
-        looks: As ``faces``, what they look like.
-        max_gap: In how many successive frames a track's face may be missing.
-
-    Returns:
-        As ``faces``, the track of each.
-    """
-    tracker = Tracker(max_gap)
-    return [
-        tracker.update(
-            found,
-            times[frame] if times else float(frame),
-            cut=frame in cuts,
-            looks=looks[frame] if looks else None,
-        )
-        for frame, found in enumerate(faces)
-    ]
 
 
 def _seen(face: Face, looks: Tensor | None) -> _Seen:

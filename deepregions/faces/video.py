@@ -90,7 +90,7 @@ class VideoWalk:
                 frame.faces,
                 frame.time,
                 cut=self._shots.changes(frame.signature),
-                looks=frame.descriptors,
+                descriptors=frame.descriptors,
             )
             for frame in self.frames
         ]

@@ -5,7 +5,7 @@ from deepregions.data.clips import Clip as Clip
 from deepregions.data.clips import assert_identity_disjoint as assert_identity_disjoint
 from deepregions.data.databases.base import Adapter as Adapter
 from deepregions.data.databases.base import Database as Database
-from deepregions.data.databases.base import Facts as Facts
+from deepregions.data.databases.base import DatabaseInfo as DatabaseInfo
 from deepregions.data.databases.base import Listing as Listing
 from deepregions.data.databases.celebdf import CelebDF as CelebDF
 from deepregions.data.databases.celebdf import CelebDFv1 as CelebDFv1

@@ -33,7 +33,7 @@ class Database(Protocol):
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatabaseInfo:
     """What is published about a database.
 
     Attributes:
@@ -88,7 +88,7 @@ class Adapter(ABC):
     """
 
     name: str
-    facts: ClassVar[Facts]
+    facts: ClassVar[DatabaseInfo]
     scheme: Scheme = "official"  # where none is asked for
     carve: ClassVar[bool] = True  # whether an official split without a development part gets one
 

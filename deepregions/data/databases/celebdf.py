@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, videos
+from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 from deepregions.types import BONA_FIDE, FAKE
@@ -49,7 +49,7 @@ class CelebDF(Adapter):
 
     name = "celebdf"
     scheme = "paper"
-    facts = Facts(
+    facts = DatabaseInfo(
         title="Celeb-DF v2",
         url="https://github.com/yuezunli/celeb-deepfakeforensics",
         licence="Terms to Use Celeb-DF (on request, research)",
@@ -118,7 +118,7 @@ class CelebDFv1(CelebDF):
     """Celeb-DF version 1: laid out as version 2, with 13 people and 250 others."""
 
     name = "celebdf-v1"
-    facts = Facts(
+    facts = DatabaseInfo(
         title="Celeb-DF v1",
         url="https://github.com/yuezunli/celeb-deepfakeforensics/tree/master/Celeb-DF-v1",
         licence="Terms to Use Celeb-DF (on request, research)",

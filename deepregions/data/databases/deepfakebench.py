@@ -9,7 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there, read_json
+from deepregions.data.databases.base import (
+    DEFAULT,
+    Adapter,
+    DatabaseInfo,
+    Listing,
+    is_there,
+    read_json,
+)
 from deepregions.data.databases.celebdf import celebdf_people
 from deepregions.data.databases.dfdc import dfdc_preview_people
 from deepregions.data.splits import Splitting
@@ -45,7 +52,7 @@ class DeepfakeBench(Adapter):
         UsageError: It is not there or not such a file, or no frame is found.
     """
 
-    facts = Facts(
+    facts = DatabaseInfo(
         title="DeepfakeBench's JSON",
         url="https://github.com/SCLBD/DeepfakeBench",
         licence="that of the database rearranged; DeepfakeBench: CC BY-NC 4.0",

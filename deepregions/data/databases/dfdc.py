@@ -10,7 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there, read_json
+from deepregions.data.databases.base import (
+    DEFAULT,
+    Adapter,
+    DatabaseInfo,
+    Listing,
+    is_there,
+    read_json,
+)
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 from deepregions.types import BONA_FIDE, FAKE
@@ -43,7 +50,7 @@ class Dfdc(Adapter):
     """
 
     name = "dfdc"
-    facts = Facts(
+    facts = DatabaseInfo(
         title="DFDC",
         url="https://ai.meta.com/datasets/dfdc/",
         licence="its own terms (registration, research)",
@@ -146,7 +153,7 @@ class DfdcPreview(Adapter):
     """
 
     name = "dfdc-preview"
-    facts = Facts(
+    facts = DatabaseInfo(
         title="DFDC Preview",
         url="https://ai.meta.com/datasets/dfdc/",
         licence="its own terms (registration, research)",

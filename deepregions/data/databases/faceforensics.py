@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, videos
+from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
@@ -44,7 +44,7 @@ class FaceForensics(Adapter):
 
     name = "ffpp"
     carve = False
-    facts = Facts(
+    facts = DatabaseInfo(
         title="FaceForensics++",
         url="https://github.com/ondyari/FaceForensics",
         licence="FaceForensics Terms of Use (on request, research)",
@@ -133,7 +133,7 @@ class DeepFakeDetection(Adapter):
 
     name = "dfd"
     scheme = "paper"
-    facts = Facts(
+    facts = DatabaseInfo(
         title="DeepFakeDetection",
         url="https://github.com/ondyari/FaceForensics",
         licence="FaceForensics Terms of Use (on request, research)",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip, assert_identity_disjoint
-from deepregions.data.databases.base import Adapter, Facts, Listing
+from deepregions.data.databases.base import Adapter, DatabaseInfo, Listing
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
@@ -41,7 +41,7 @@ class Folder(Adapter):
         UsageError: ``root`` has no such folders, one is empty, or ``identity`` does not fit.
     """
 
-    facts = Facts(
+    facts = DatabaseInfo(
         title="a folder",
         url="",
         licence="your own",

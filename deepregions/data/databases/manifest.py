@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, is_there
+from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, is_there
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
@@ -46,7 +46,7 @@ class Manifest(Adapter):
         UsageError: It is not there or not such a file; the message names the line.
     """
 
-    facts = Facts(
+    facts = DatabaseInfo(
         title="a CSV manifest",
         url="",
         licence="your own",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, Facts, Listing, videos
+from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
 from deepregions.data.splits import Splitting
 from deepregions.types import BONA_FIDE, FAKE
 
@@ -28,7 +28,7 @@ class Uadfv(Adapter):
 
     name = "uadfv"
     scheme = "paper"
-    facts = Facts(
+    facts = DatabaseInfo(
         title="UADFV",
         url="https://docs.google.com/forms/d/e/1FAIpQLScKPoOv15TIZ9Mn0nGScIVgKRM9tFWOmjh9eHKx57Yp-XcnxA/viewform",
         licence="by its authors (on request, research)",

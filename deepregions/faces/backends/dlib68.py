@@ -61,11 +61,7 @@ def dlib_landmarks(*, fetch_yunet: bool = True) -> DlibLandmarks:
 class DlibLandmarks:
     """Landmarks by dlib's shape predictor, as a :class:`LandmarkDetector` does them.
 
-    It sees faces upright, as it was trained: at 40 degrees of tilt its error falls from 0.11 to
-    0.015 of the distance between the outer eye corners (median of 40 shared photographs, turned;
-    against the landmarks of the unturned ones). And it sees small faces enlarged, as it gives
-    whole pixels: they shake by a quarter less between the frames of the shared clips.
-
+    It sees faces upright, as it was trained, and small faces enlarged, as it gives whole pixels.
     Confidence is by :func:`agreement` with the finder's five points: YuNet has them, HOG has not,
     and its faces have none.
 
@@ -145,12 +141,9 @@ class DlibLandmarks:
 def agreement(landmarks: NDArray[np.float64], points: NDArray[np.float64]) -> float:
     """How well landmarks agree with the finder's own five points: their confidence.
 
-    The mean distance between the five points and theirs among the landmarks (the middles of the
-    eyes, the tip of the nose, the corners of the mouth), over that of the outer eye corners, is
-    0.05 for the median of the 702 shared photographs and above 0.11 for 10 of them: near-profiles
-    and faces with hands, microphones or mirrored sunglasses before them, whose landmarks are
-    visibly wrong. In the near-profile DFDC clip, where they are too, it is above 0.11 in 58 of 64
-    frames, with a median of 0.14; in the other clips nowhere.
+    It comes from the mean distance between the five points and theirs among the landmarks (the
+    middles of the eyes, the tip of the nose, the corners of the mouth), over that of the outer eye
+    corners. Beyond 0.11 landmarks are visibly wrong: near-profiles, hands before the face.
 
     Args:
         landmarks: (68, 2) pixels.
