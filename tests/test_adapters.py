@@ -380,7 +380,7 @@ def test_manifest(tmp_path: Path) -> None:
     [
         ("file,label\na,1\n", "column 'path'.*expected"),
         ("path,label\na.mp4,maybe\n", "line 2: label 'maybe'"),
-        ("path,label,split\na.mp4,1,train\nb.mp4,1,dev\n", "line 3: split 'dev'"),
+        ("path,label,split\na.mp4,1,train\nb.mp4,1,all\n", "line 3: split 'all'"),
         ("path,label\n,1\n", "line 2: no path"),
         ("", "column 'path'"),
     ],
@@ -389,6 +389,17 @@ def test_manifests_that_are_none(content: str, message: str, tmp_path: Path) -> 
     (tmp_path / "m.csv").write_text(content)
     with pytest.raises(UsageError, match=message):
         Manifest(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_manifests_as_spreadsheets_write_them(between: str, coding: str, tmp_path: Path) -> None:
+    touch(tmp_path / "anna müller.MP4")
+    lines = ["Path,Label,Split", "anna müller.MP4,FAKE,Validation"]
+    text = "\r\n".join(line.replace(",", between) for line in lines)
+    (tmp_path / "m.csv").write_text(text, encoding=coding)
+    (clip,) = Manifest(tmp_path / "m.csv").listing().clips
+    assert (clip.key, clip.label, clip.split) == ("anna müller.MP4", 1, "val")
 
 
 def test_manifest_of_bytes(tmp_path: Path) -> None:

@@ -174,6 +174,15 @@ def test_folder_does_not_depend_on_file_order(
     assert {clip.key: clip.split for clip in Folder(folder, seed=1).clips()} != expected
 
 
+@pytest.mark.parametrize("name", ["valid", "validation", "dev", "Val"])
+def test_folder_of_splits_by_their_other_names(name: str, tmp_path: Path) -> None:
+    for split, person in (("train", "001"), (name, "002"), ("test", "003"), ("extra", "004")):
+        touch(tmp_path / split / "real" / f"{person}.jpg")
+    database = Folder(tmp_path)
+    assert [clip.split for clip in database.clips()] == ["train", "val", "test"]
+    assert database.left_out == {"in extra/, which is no split": 1}
+
+
 def test_folder_given_splits(tmp_path: Path) -> None:
     for split, person in (("train", "001"), ("val", "002"), ("test", "003")):
         touch(tmp_path / split / "real" / f"{person}.jpg")

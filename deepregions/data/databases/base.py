@@ -15,6 +15,12 @@ from deepregions.data.splits import Scheme, Splitting, divide
 from deepregions.errors import UsageError
 
 DEFAULT = Splitting()
+SPLIT_NAMES = {
+    "train": "train",
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    "test": "test",
+}
+"""What people call the official splits of their own databases."""
 
 
 class Database(Protocol):

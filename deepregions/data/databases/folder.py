@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip, assert_identity_disjoint
-from deepregions.data.databases.base import Adapter, DatabaseInfo, Listing
+from deepregions.data.databases.base import SPLIT_NAMES, Adapter, DatabaseInfo, Listing
 from deepregions.data.splits import Splitting
-from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
 from deepregions.media import find_media
 from deepregions.types import BONA_FIDE, FAKE
@@ -19,8 +19,9 @@ class Folder(Adapter):
 
     Without ``fake/`` they are all genuine: enough to train with fakes that are made of them.
 
-    Where ``train/``, ``val/`` and ``test/`` lie above them, these are the official split, and
-    nobody may be in two. Otherwise people are split at about 70, 10 and 20 %.
+    Where ``train/``, ``val/`` (or ``valid/``, ``validation/``, ``dev/``) and ``test/`` lie above
+    them, these are the official split, and nobody may be in two. Otherwise people are split at
+    about 70, 10 and 20 %. Files in other folders are left out, and their folder is named.
 
     People are told apart by their files' names. By default the first part of a name, up to an
     underscore, hyphen, space or dot, is a person: ``001_neutral.jpg`` and ``001_smiling.jpg`` are
@@ -63,7 +64,10 @@ class Folder(Adapter):
             self._identity = re.compile(identity) if identity is not None else None
         except re.error as error:
             raise UsageError(f"identity {identity!r} is no regular expression: {error}") from error
-        self._parts = [split for split in SPLITS if (root / split).is_dir()]
+        there = {path.name.lower(): path for path in sorted(root.glob("[!.]*")) if path.is_dir()}
+        self._parts = {there[name]: split for name, split in SPLIT_NAMES.items() if name in there}
+        used = {*self._parts} or {root / "real", root / "fake"}
+        self._others = [path for path in there.values() if path not in used]
         self.scheme = "official" if self._parts else "paper"
         for folder in self._classes():
             if folder.name == "real" and not folder.is_dir():
@@ -84,10 +88,17 @@ class Folder(Adapter):
         clips = [self._clip(path, top) for top in tops for path in find_media([top])]
         if self.splitting.scheme == "official":
             assert_identity_disjoint(clips)
-        return Listing(clips)
+        found = Listing(clips)
+        for other in self._others:
+            with suppress(UsageError):  # nothing in it
+                where = (
+                    f"in {other.name}/, which is no split" if self._parts else f"in {other.name}/"
+                )
+                found.left_out[where] += len(find_media([other]))
+        return found
 
     def _classes(self) -> list[Path]:
-        tops = [self.root / part for part in self._parts] or [self.root]
+        tops = [*self._parts] or [self.root]
         return [top / name for top in tops for name in ("real", "fake")]
 
     def _clip(self, path: Path, top: Path) -> Clip:
@@ -96,7 +107,7 @@ class Folder(Adapter):
         method = ORIGINAL if not fake else below.parts[0] if len(below.parts) > 1 else "fake"
         key = path.relative_to(self.root).as_posix()
         people = self._people(below, fake)
-        split = top.parent.name if self._parts else ""
+        split = self._parts.get(top.parent, "")
         return Clip(path, key, FAKE if fake else BONA_FIDE, method, "", people, split)
 
     def _people(self, below: Path, fake: bool) -> tuple[str, ...]:

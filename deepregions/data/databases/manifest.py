@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 
 from deepregions.data.clips import ORIGINAL, Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, is_there
+from deepregions.data.databases.base import (
+    DEFAULT,
+    SPLIT_NAMES,
+    Adapter,
+    DatabaseInfo,
+    Listing,
+    is_there,
+)
 from deepregions.data.splits import Splitting
-from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
 from deepregions.types import BONA_FIDE, FAKE
 
@@ -35,7 +42,8 @@ class Manifest(Adapter):
     ``split``       ``train``, ``val`` or ``test``: an official split; by default none
     ==============  ==================================================================
 
-    Only the first two are needed; other columns are ignored.
+    Only the first two are needed; other columns are ignored, and so is the case of their names.
+    Spreadsheets' ways are read too: semicolons or tabs between columns, UTF-16, byte order marks.
 
     Args:
         root: The CSV file, or a folder with ``manifest.csv``.
@@ -91,15 +99,20 @@ class Manifest(Adapter):
     def _read(self) -> list[dict[str, str]]:
         rows = []
         try:
-            with self._file.open(encoding="utf-8-sig", newline="") as stream:
-                reader = csv.DictReader(stream)
-                missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-                if missing:
-                    raise self._wrong_root(f"the column {missing[0]!r}")
-                for line in reader:
-                    row = {name: str(line.get(name) or "").strip() for name in _COLUMNS}
-                    self._check(row, reader.line_num)
-                    rows.append(row)
+            content = self._file.read_bytes()
+            wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+            text = content.decode("utf-16" if wide else "utf-8-sig")
+            heads = text.partition("\n")[0]
+            between = max(",;\t", key=heads.count)
+            reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=between)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            missing = [name for name in _NEEDED if name not in reader.fieldnames]
+            if missing:
+                raise self._wrong_root(f"the column {missing[0]!r}")
+            for line in reader:
+                row = {name: str(line.get(name) or "").strip() for name in _COLUMNS}
+                self._check(row, reader.line_num)
+                rows.append(row)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UsageError(f"{self._file} cannot be read: {error}", "save it as UTF-8") from error
         return rows
@@ -110,5 +123,6 @@ class Manifest(Adapter):
             raise UsageError(f"{where}: no path", "each line names a file")
         if row["label"].lower() not in _LABELS:
             raise UsageError(f"{where}: label {row['label']!r}", f"one of {', '.join(_LABELS)}")
-        if row["split"] and row["split"] not in SPLITS:
-            raise UsageError(f"{where}: split {row['split']!r}", f"one of {', '.join(SPLITS)}")
+        if row["split"] and row["split"].lower() not in SPLIT_NAMES:
+            raise UsageError(f"{where}: split {row['split']!r}", f"one of {', '.join(SPLIT_NAMES)}")
+        row["split"] = SPLIT_NAMES.get(row["split"].lower(), "")
