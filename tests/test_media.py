@@ -73,6 +73,19 @@ def test_broken_exif_does_not_take_the_picture_away(tmp_path: Path) -> None:
     assert np.array_equal(array(read_image(path)), np.array(picture()))
 
 
+@pytest.mark.parametrize(("aspect", "size"), [("2", (128, 48)), ("1/2", (64, 96)), ("1", (64, 48))])
+def test_pixels_become_square(tmp_path: Path, aspect: str, size: tuple[int, int]) -> None:
+    def squeeze(stream: av.VideoStream) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+
+    path = make_video(tmp_path / "a.mkv", 3, prepare=squeeze)
+    with open_source(path) as source:
+        (shown, *_) = source.pictures([0])
+        info = source.info
+    assert shown.pixels.shape[1::-1] == (info.width, info.height) == size
+    assert ("square" in " ".join(info.notes)) == (aspect != "1")
+
+
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, WIDTH * HEIGHT).astype(np.uint16).reshape(HEIGHT, WIDTH)
     for name in ("a.png", "a.tiff"):

@@ -65,7 +65,7 @@ class VideoSource:
 
     Damaged parts are passed over; a frame that was lost there is replaced by the one on show
     before it, under that one's own number. Rotation and mirroring of the display matrix are
-    applied, high dynamic range is mapped to the standard one.
+    applied, pixels are made square, high dynamic range is mapped to the standard one.
 
     Args:
         path: Its name, for errors.
@@ -87,9 +87,11 @@ class VideoSource:
         self._limits = limits
         self._progress = progress
         self._reformatter = VideoReformatter()  # one, as it keeps its tables
+        self._aspect = 1.0  # of a pixel, width by height
         self._damaged: set[int] = set()  # places in the file of packets that failed to decode
         with self._opened() as (container, stream):
             self._packets = self._listed(container, stream)
+            self._aspect = _pixel_aspect(stream)
             self._second = 1 / float(stream.time_base or 1)
             number = self._packets.number
             times = np.unique(np.array(self._packets.times, dtype=np.int64))
@@ -195,8 +197,10 @@ class VideoSource:
     def _described(self, container: InputContainer, stream: VideoStream) -> MediaInfo:
         packets, frames = self._packets, len(self._times)
         duration = (self._end - float(self._times[0])) / self._second if frames else 0.0
-        width, height = stream.codec_context.width, stream.codec_context.height
+        width, height = self._square(stream.codec_context.width, stream.codec_context.height)
         notes = []
+        if width * height > stream.codec_context.width * stream.codec_context.height:
+            notes.append(f"pixels {self._aspect:.3g} times as wide as high, scaled to square ones")
         if (streams := len(_true_streams(container))) > 1:
             notes.append(f"the first of {streams} video streams")
         if packets.untimed:
@@ -326,16 +330,32 @@ class VideoSource:
                     yield index, frame
                 index += 1
 
+    def _square(self, width: int, height: int) -> tuple[int, int]:
+        """The size of a frame whose pixels are made square; none of them is lost for it."""
+        most = self._limits.pixels
+        if self._aspect == 1 or width * height * max(self._aspect, 1 / self._aspect) > most:
+            return width, height
+        return round(width * max(self._aspect, 1)), round(height / min(self._aspect, 1))
+
     def _rgb(self, frame: VideoFrame) -> VideoFrame:
         """Converts a frame to 8 bits RGB; PQ and HLG get FFmpeg's mapping to sRGB's range."""
+        width, height = self._square(frame.width, frame.height)
         if frame.color_trc not in _HDR:
-            return self._reformatter.reformat(frame, format="rgb24")
+            return self._reformatter.reformat(frame, width, height, "rgb24")
         return self._reformatter.reformat(
             frame,
-            format="rgb24",
+            width,
+            height,
+            "rgb24",
             dst_color_trc=ColorTrc.IEC61966_2_1,
             dst_color_primaries=ColorPrimaries.BT709,
         )
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """How many times as wide as high a pixel is; 1 where that is not said, or cannot be."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 0.25 <= aspect <= 4 and abs(aspect - 1) > 0.01 else 1.0
 
 
 def _refuse(*_: object) -> NoReturn:
