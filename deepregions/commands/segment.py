@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from deepregions.media import OpenMedia
+
     _Find = Callable[[Tensor, Path], list[Tensor]]
 
 NOTHING_FOUND = 5
@@ -45,7 +47,7 @@ def segment(
     from deepregions.commands import checks
     from deepregions.errors import DeepregionsError, UsageError, printable
     from deepregions.files import Names
-    from deepregions.media import find_media, is_video
+    from deepregions.media import MediaReader, Sampling, find_media, is_video
 
     if size is not None:
         checks.positive(size=size)
@@ -57,15 +59,17 @@ def segment(
     find = _finder(landmarks, backend, device)
     written = 0
     names = Names()
-    for path in checks.progress(files, "segmenting"):
-        try:
-            count = _segment_one(path, find, out / names.unused(path.stem), size)
-        except DeepregionsError as error:
-            sys.stderr.write(f"deepregions: {error}\n")
-            continue
-        if not count:
-            sys.stderr.write(f"deepregions: {printable(str(path))}: no face was found\n")
-        written += count
+    with MediaReader() as reader:
+        opened = reader.open_all(files, Sampling())
+        for media in checks.progress(opened, "segmenting", len(files)):
+            try:
+                count = _segment_one(media, find, out / names.unused(media.path.stem), size)
+            except DeepregionsError as error:
+                sys.stderr.write(f"deepregions: {error}\n")
+                continue
+            if not count:
+                sys.stderr.write(f"deepregions: {printable(str(media.path))}: no face was found\n")
+            written += count
     return 0 if written else NOTHING_FOUND
 
 
@@ -80,12 +84,11 @@ def _finder(file: Path | None, backend: str, device: str) -> _Find:
     return lambda image, path: [face.landmarks for face in detector(image[None], [Place(path)])[0]]
 
 
-def _segment_one(path: Path, find: _Find, folder: Path, size: int | None) -> int:
-    from deepregions.media.images import read_image
+def _segment_one(media: OpenMedia, find: _Find, folder: Path, size: int | None) -> int:
     from deepregions.pipeline.segmentation import cut_regions, write_regions
 
-    image = read_image(path)
-    faces = find(image, path)
+    image = next(media.batches(1))[0].image
+    faces = find(image, media.path)
     for number, landmarks in enumerate(faces):
         target = folder / f"face-{number}"
         write_regions(cut_regions(image, landmarks, size), landmarks, target)
