@@ -8,8 +8,6 @@ from pathlib import Path
 
 from deepregions.errors import UsageError
 
-ORIGINAL = "original"
-
 
 @dataclass(frozen=True)
 class Clip:

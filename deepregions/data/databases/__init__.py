@@ -1,6 +1,5 @@
 """The databases as published: which file is real or fake, who is in it, and in which split."""
 
-from deepregions.data.clips import ORIGINAL as ORIGINAL
 from deepregions.data.clips import Clip as Clip
 from deepregions.data.clips import assert_identity_disjoint as assert_identity_disjoint
 from deepregions.data.databases.base import Adapter as Adapter

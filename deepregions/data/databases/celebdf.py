@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.clips import Clip
 from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
-from deepregions.types import BONA_FIDE, FAKE
+from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 _LIST = "List_of_testing_videos.txt"
 _REAL, _OTHERS, _FAKE = "Celeb-real", "YouTube-real", "Celeb-synthesis"

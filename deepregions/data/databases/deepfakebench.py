@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.clips import Clip
 from deepregions.data.databases.base import (
     DEFAULT,
     Adapter,
@@ -22,7 +22,7 @@ from deepregions.data.databases.dfdc import dfdc_preview_people
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
-from deepregions.types import BONA_FIDE, FAKE
+from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 _COMPRESSIONS = ("raw", "c23", "c40")
 _NO_VIDEO = "an entry that is no video"

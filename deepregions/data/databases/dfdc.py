@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.clips import Clip
 from deepregions.data.databases.base import (
     DEFAULT,
     Adapter,
@@ -20,7 +20,7 @@ from deepregions.data.databases.base import (
 )
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
-from deepregions.types import BONA_FIDE, FAKE
+from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 _METADATA, _LABELS, _DATASET = "metadata.json", "labels.csv", "dataset.json"
 _DEPTH = 3  # folders between the root and a part's metadata.json

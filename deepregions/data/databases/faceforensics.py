@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.clips import Clip
 from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
-from deepregions.types import BONA_FIDE, FAKE
+from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 _ACTORS, _DFD = "actors", "DeepFakeDetection"
 _FOUR = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")

@@ -6,12 +6,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from deepregions.data.clips import ORIGINAL, Clip, assert_identity_disjoint
+from deepregions.data.clips import Clip, assert_identity_disjoint
 from deepregions.data.databases.base import SPLIT_NAMES, Adapter, DatabaseInfo, Listing
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 from deepregions.media import find_media
-from deepregions.types import BONA_FIDE, FAKE
+from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 
 class Folder(Adapter):

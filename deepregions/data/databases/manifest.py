@@ -7,7 +7,7 @@ import io
 import re
 from pathlib import Path
 
-from deepregions.data.clips import ORIGINAL, Clip
+from deepregions.data.clips import Clip
 from deepregions.data.databases.base import (
     DEFAULT,
     SPLIT_NAMES,
@@ -18,7 +18,7 @@ from deepregions.data.databases.base import (
 )
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
-from deepregions.types import BONA_FIDE, FAKE
+from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 _NEEDED = ("path", "label")
 _COLUMNS = (*_NEEDED, "method", "compression", "identities", "split")
