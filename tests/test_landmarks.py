@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from deepregions.errors import AssetError, DeepregionsError, UnreadableError, UsageError
+from deepregions.errors import AssetError, UnreadableError, UsageError
 from deepregions.faces.backends import fan
 from deepregions.faces.backends.dlib68 import DlibLandmarks, agreement
 from deepregions.faces.backends.fan import FanLandmarks, peak_heights, peaks
@@ -563,31 +563,6 @@ def test_other_files_are_unreadable(tmp_path: Path, content: str) -> None:
         read_landmarks(path)
     with pytest.raises(UnreadableError, match=r"absent\.json"):
         read_landmarks(tmp_path / "absent.json")
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.just("points"), inner),
-)
-
-
-@given(values | st.fixed_dictionaries({"points": st.lists(values, min_size=68, max_size=68)}))
-def test_any_json_is_read_or_refused(content: Any) -> None:
-    reader: Callable[[Path], Tensor] = read_landmarks
-
-    class Text:
-        def open(self, mode: str) -> Any:
-            import io
-
-            return io.BytesIO(json.dumps(content).encode())
-
-    try:
-        landmarks = reader(Text())  # type: ignore[arg-type]
-    except DeepregionsError as error:
-        assert isinstance(error, UnreadableError)
-    else:
-        assert landmarks.shape[1:] == (68, 2)
-        assert landmarks.isfinite().all()
 
 
 def test_a_face_is_what_others_make_too() -> None:

@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 import torch
 from decoding import frames, read_frames
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, UsageError
@@ -200,30 +198,6 @@ def saved(kind: str) -> bytes:
 
 
 KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
-mutations = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12)
-
-
-def mutated(content: bytes, changes: list[tuple[float, int]], cut: float) -> bytes:
-    changed = bytearray(content)
-    for where, value in changes:
-        changed[int(where * len(changed))] = value
-    return bytes(changed[: max(int(cut * len(changed)), 1)])
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kind=st.sampled_from(KINDS), changes=mutations, cut=st.sampled_from([1.0, 1.0, 0.9, 0.3]))
-def test_mutated_photographs_are_read_or_refused(
-    tmp_path: Path, kind: str, changes: list[tuple[float, int]], cut: float
-) -> None:
-    (path := tmp_path / "a").write_bytes(mutated(saved(kind), changes, cut))
-    try:
-        image = read_image(path)
-    except (UnreadableError, UnsupportedError):
-        return
-    assert image.ndim == 3
-    assert image.shape[0] == 3
-
-
 # Folders
 
 
@@ -467,28 +441,6 @@ def test_no_frame_is_kept(tmp_path: Path) -> None:
 def videos_to_mutate(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     folder = tmp_path_factory.mktemp("videos")
     return [make_video(folder / f"a.{e}", 12).read_bytes() for e in ("mp4", "mkv", "avi", "ts")]
-
-
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(which=st.integers(0, 3), changes=mutations, cut=st.sampled_from([1.0, 1.0, 0.95, 0.5]))
-def test_mutated_videos_are_read_or_refused(
-    tmp_path: Path,
-    videos_to_mutate: list[bytes],
-    which: int,
-    changes: list[tuple[float, int]],
-    cut: float,
-) -> None:
-    (path := tmp_path / "a").write_bytes(mutated(videos_to_mutate[which], changes, cut))
-    try:
-        sampled = list(frames(path, 3))
-    except (UnreadableError, UnsupportedError):
-        return
-    assert 1 <= len(sampled) <= 3
-    assert all(frame.image.ndim == 3 for frame in sampled)
 
 
 def test_frames_of_either_kind(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from test_pose import seen
 
@@ -186,51 +184,6 @@ def test_there_are_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(openface, "MAX_FACES", 4)
     with pytest.raises(UnreadableError, match="more than 4 faces"):
         read_openface(path)
-
-
-cells = st.one_of(
-    st.floats().map(str),
-    st.integers(-5, 10**12).map(str),
-    st.text(st.characters(codec="utf-8"), max_size=6),
-    st.sampled_from(["1_0", "1e400", "-nan", "0x10", "", " 7 ", "\ufeff", "1\r", '"1"', "१"]),
-)
-
-
-@settings(max_examples=150)
-@given(
-    start=st.sampled_from(["face, confidence", "frame, face_id, timestamp, confidence, success"]),
-    changes=st.lists(st.tuples(st.integers(0, 140), cells), max_size=4),
-    rows=st.integers(0, 3),
-    cuts=st.lists(st.tuples(st.integers(0, 4000), st.binary(max_size=4)), max_size=3),
-    length=st.none() | st.integers(0, 4000),
-)
-def test_any_file_is_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory,
-    start: str,
-    changes: list[tuple[int, str]],
-    rows: int,
-    cuts: list[tuple[int, bytes]],
-    length: int | None,
-) -> None:
-    """Files of OpenFace with cells, bytes and ends changed."""
-    names = [*(name.strip() for name in start.split(",")), *openface._POINTS]
-    values = ["1"] * len(start.split(",")) + [f"{v:.1f}" for v in face().T.ravel()]
-    for place, cell in changes:
-        values[place % len(values)] = cell
-    text = "\n".join([", ".join(names), *([", ".join(values)] * rows), ""]).encode(errors="replace")
-    for place, piece in cuts:
-        text = text[:place] + piece + text[place + len(piece) :]
-    path = tmp_path_factory.getbasetemp() / "fuzzed.csv"
-    path.write_bytes(text[:length])
-    try:
-        table = read_openface(path)
-    except UnreadableError as error:
-        assert str(path) in str(error)
-    else:
-        assert table.landmarks.shape == (len(table.frame), 68, 2)
-        assert np.isfinite(table.landmarks).all()
-        assert ((table.confidence >= 0) & (table.confidence <= 1)).all()
-        assert sum(len(table.faces(int(n))) for n in np.unique(table.frame)) == len(table.frame)
 
 
 # The backend
