@@ -20,13 +20,12 @@ from deepregions.faces.thresholds import Gates
 from deepregions.types import REGIONS, Region, Status
 
 MAX_MISFIT = 0.1
-"""Landmarks farther than this from a turned mean face, in widths of it, are not a face's: on the
-702 shared photographs they are within 0.064, and 68 random points are at 1.6 and more."""
+"""Landmarks farther than this from a turned mean face, in widths of it, are not a face's: those of
+photographs are within 0.064, and 68 random points are at 1.6 and more."""
 
 DOUBTFUL_YAW, DOUBTFUL_MISFIT = 10.0, 0.034
 """Where a backend gives no confidence, landmarks of a head turned by more degrees are not certain
-if they are farther from a turned mean face. With dlib and HOG, 87 % of the near-profile DFDC clip's
-frames fail, 10 % of the shared photographs, and no frame of the other clips."""
+if they are farther from a turned mean face (docs/faces.md)."""
 
 CHECKS = (
     "landmarks are not a face's",

@@ -86,17 +86,13 @@ class Limits:
     """How much reading one file may take.
 
     Attributes:
-        seconds: Of work on a file; waiting for whoever takes the frames does not count. To list
-            the packets of a two-hour film on a slow disk and to decode 32 frames of it takes a
-            minute or two.
-        silence: Seconds of work without any progress, after which a decoder counts as hung. What
-            takes longest in one piece is a photograph of 100 MP: as JPEG 2000 5 s of a
-            processor's time, 13 s on one that was shared by six.
+        seconds: Of work on a file; waiting for whoever takes the frames does not count. 32 frames
+            of a two-hour film on a slow disk take a minute or two.
+        silence: Seconds of work without any progress, after which a decoder counts as hung. A
+            photograph of 100 MP in JPEG 2000, the slowest in one piece, takes 5 s.
         memory: Bytes that reading may take beyond what the process has when it starts. A
-            photograph of 100 MP takes 1 GB as JPEG, 1.4 GB as PNG, 1.9 GB as JPEG 2000; a video
-            of 8K in 10 bits takes 1.3 GB on two threads, of which there may be four.
-        pixels: Of a frame or photograph: 300 MB of RGB. The largest phone cameras make files of
-            200 MP, but at 12 to 50 MP as they come.
+            photograph of 100 MP takes up to 1.9 GB, a video of 8K in 10 bits 1.3 GB on two threads.
+        pixels: Of a frame or photograph: 300 MB of RGB.
     """
 
     seconds: float = 600.0
