@@ -443,7 +443,6 @@ IMAGES = (
     Case("alpha.png", save("RGBA"), says="transparency"),
     Case("grey.jpg", save("L")),
     Case("grey-alpha.png", save("LA"), says="transparency"),
-    Case("animated.gif", animated("GIF"), says="first of several"),
     Case("animated.webp", animated("WEBP"), says="first of several"),
     Case("animated.png", animated("PNG"), says="first of several"),
     Case("pages.tiff", animated("TIFF"), says="first of several"),
@@ -492,6 +491,7 @@ IMAGES = (
 )
 
 VIDEOS = (
+    Case("animated.gif", animated("GIF"), frames=3),
     Case("plain.mp4", video(), frames=8),
     Case("one-frame.mp4", video(1)),
     Case("odd.mkv", video(codec="ffv1", size=(63, 47), pixels="yuv444p"), size=(63, 47), frames=8),

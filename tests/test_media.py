@@ -116,6 +116,18 @@ def test_an_animation_is_its_first_frame(tmp_path: Path, ending: str) -> None:
     assert np.abs(array(read_image(path)).astype(int) - 40).max() <= 3
 
 
+def test_an_animated_gif_is_sampled_like_a_film(tmp_path: Path) -> None:
+    shades = [Image.new("RGB", (16, 16), (shade,) * 3) for shade in (40, 120, 240)]
+    shades[0].save(
+        path := tmp_path / "a.gif", save_all=True, append_images=shades[1:], duration=100
+    )
+    shown = list(frames(path, 5))
+    assert [int(frame.image.float().mean()) // 40 for frame in shown] == [1, 3, 6]
+    assert [frame.time for frame in shown] == pytest.approx([0, 0.1, 0.2])
+    shades[1].save(path)
+    assert len(list(frames(path, 5))) == 1
+
+
 def huge_png(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from deepregions.errors import UnreadableError
+from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import DEFAULT_LIMITS, Limits, Progress, no_progress
 from deepregions.media.images import ImageSource
 from deepregions.media.kinds import HEAD, check_file, kind_of
@@ -34,14 +35,25 @@ def open_source(
     check_file(path)
     try:
         with path.open("rb") as file:
-            kind = kind_of(file.read(HEAD), path)
-            file.seek(0)
-            if kind == "image":
-                yield ImageSource(path, file, limits)
-            else:
+            head = file.read(HEAD)
+            if kind_of(head, path) == "video":
                 yield VideoSource(path, file, limits, progress)
+                return
+            film = _animation(path, file, limits, progress) if head.startswith(b"GIF8") else None
+            file.seek(0)
+            yield film or ImageSource(path, file, limits)
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror or error}", "check the file") from error
+
+
+def _animation(
+    path: Path, file: BinaryIO, limits: Limits, progress: Progress
+) -> VideoSource | None:
+    """Opens an animated GIF like a film; None if it has one picture, or FFmpeg cannot read it."""
+    with suppress(UnreadableError, UnsupportedError):
+        film = VideoSource(path, file, limits, progress)
+        return film if film.info.frames > 1 else None
+    return None
 
 
 class Clock:
