@@ -214,12 +214,24 @@ KINDS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 
 
 def test_find_media_walks_sorts_and_leaves_out(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.mp4", "sub/c.png", "sub/.hidden.png", ".git/d.png", "notes.txt"):
+    for name in (
+        "b.JPG",
+        "a.mp4",
+        "sub/c.png",
+        "sub/.hidden.png",
+        ".git/d.png",
+        "notes.txt",
+        "z.HEIC",
+        "z.jfif",
+        "z.qt",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "sub" / "back").symlink_to(tmp_path)
     (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
-    expected = [tmp_path / name for name in ("a.mp4", "b.JPG", "sub/c.png")]
+    expected = [
+        tmp_path / name for name in ("a.mp4", "b.JPG", "sub/c.png", "z.HEIC", "z.jfif", "z.qt")
+    ]
     assert find_media([tmp_path]) == expected
     odd = tmp_path / "notes.txt"
     assert find_media([odd, tmp_path / "sub"])[:1] == [odd]

@@ -9,10 +9,11 @@ from pathlib import Path
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import Kind
 
-_IMAGES = "avif bmp gif jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
+# HEIC is not read, but is told: passing it over in a folder would be silent.
+_IMAGES = "avif bmp gif heic heif jfif jp2 jpe jpeg jpg mpo pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _IMAGES.split())
 
-_VIDEOS = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv"
+_VIDEOS = "3g2 3gp asf avi flv insv m2ts m4v mkv mov mp4 mpeg mpg mts ogv qt ts webm wmv"
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _VIDEOS.split())
 
 HEAD = 512  # bytes that say what a file is
