@@ -15,7 +15,7 @@ import torch
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
 
-from deepregions.faces.landmarks import landmark_detector
+from deepregions.faces.backends import landmark_detector
 from deepregions.faces.pose import mean_shape
 from deepregions.faces.regions import MIRROR
 from deepregions.media.images import read_image

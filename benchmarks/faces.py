@@ -24,8 +24,9 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
+from deepregions.faces.backends import landmark_detector
 from deepregions.faces.gates import judge, refusals
-from deepregions.faces.landmarks import Face, LandmarkDetector, landmark_detector
+from deepregions.faces.landmarks import Face, LandmarkDetector
 from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.shots import ShotDetector

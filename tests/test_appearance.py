@@ -13,7 +13,8 @@ from test_pose import seen
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
-from deepregions.faces.landmarks import Face, landmark_detector
+from deepregions.faces.backends import landmark_detector
+from deepregions.faces.landmarks import Face
 from deepregions.media.images import read_image
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.store import decode_image, encode_image
 from deepregions.data.toy import draw_face
-from deepregions.faces.landmarks import landmark_detector
+from deepregions.faces.backends import landmark_detector
 from deepregions.faces.patches import crop_face, stack
 from deepregions.forge import METHODS, ForgedBatch, Forger
 from deepregions.forge.online import ForgeConfig, OnlineForger

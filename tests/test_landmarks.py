@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from deepregions.errors import AssetError, UnreadableError, UsageError
-from deepregions.faces.backends import fan
+from deepregions.faces.backends import fan, landmark_detector
 from deepregions.faces.backends.dlib68 import DlibLandmarks, agreement
 from deepregions.faces.backends.fan import FanLandmarks, peak_heights, peaks
 from deepregions.faces.finders import FaceDetection, HogFinder, Image, YuNetFinder
-from deepregions.faces.landmarks import Face, landmark_detector, read_landmarks
+from deepregions.faces.landmarks import Face, read_landmarks
 from deepregions.media.images import read_image
 
 # The point that a point becomes in the mirror (iBUG 68).

@@ -20,9 +20,9 @@ from deepregions.data.extract import Extraction, extract
 from deepregions.data.prepare import prepare
 from deepregions.data.store import FaceStore
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.faces.backends import openface
+from deepregions.faces.backends import landmark_detector, openface
 from deepregions.faces.backends.openface import OpenFaceLandmarks, read_openface
-from deepregions.faces.landmarks import Place, landmark_detector
+from deepregions.faces.landmarks import Place
 from deepregions.media import MediaReader, Sampling
 
 FRAMES = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)

@@ -94,7 +94,7 @@ def test_real_photographs(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Studio portraits look into the camera; turned, mirrored pictures are turned, mirrored."""
     import cv2
 
-    from deepregions.faces.landmarks import landmark_detector
+    from deepregions.faces.backends import landmark_detector
     from deepregions.media.images import read_image
 
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from test_pose import seen
 from torch import Tensor
 
+from deepregions.faces.backends import landmark_detector
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.gates import CHECKS, STATUSES, figures, judge, refusals
-from deepregions.faces.landmarks import Face, landmark_detector
+from deepregions.faces.landmarks import Face
 from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.thresholds import Gates

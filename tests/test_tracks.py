@@ -16,7 +16,8 @@ from test_pose import seen
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
-from deepregions.faces.landmarks import Face, landmark_detector
+from deepregions.faces.backends import landmark_detector
+from deepregions.faces.landmarks import Face
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.tracks import Tracker
 from deepregions.media import Frame

@@ -142,7 +142,7 @@ def _portraits(out: Path) -> tuple[Path, Path]:
 
     from deepregions.data.toy import forge
     from deepregions.errors import require
-    from deepregions.faces.landmarks import landmark_detector
+    from deepregions.faces.backends import landmark_detector
 
     portrait = require("skimage.data", "demo").astronaut()
     frames = torch.from_numpy(portrait.copy()).permute(2, 0, 1)[None]

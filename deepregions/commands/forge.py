@@ -121,7 +121,7 @@ def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Port
     """The photographs in which there is a face; a line to standard error for each of the others."""
     from deepregions.commands import checks
     from deepregions.errors import DeepregionsError, UsageError
-    from deepregions.faces.landmarks import landmark_detector
+    from deepregions.faces.backends import landmark_detector
     from deepregions.forge.photos import find_portrait
     from deepregions.media import find_media, is_video
 

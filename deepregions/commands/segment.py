@@ -75,7 +75,8 @@ def segment(
 
 def _finder(file: Path | None, backend: str, device: str) -> _Find:
     """Returns what gives the (68, 2) landmarks of each face of a (3, H, W) uint8 image."""
-    from deepregions.faces.landmarks import Place, landmark_detector, read_landmarks
+    from deepregions.faces.backends import landmark_detector
+    from deepregions.faces.landmarks import Place, read_landmarks
 
     if file is not None:
         known = list(read_landmarks(file))

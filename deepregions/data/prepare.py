@@ -32,7 +32,8 @@ from deepregions.data.store import (
     write_shard,
 )
 from deepregions.errors import StoreError, UsageError
-from deepregions.faces.landmarks import LandmarkDetector, landmark_detector
+from deepregions.faces.backends import landmark_detector
+from deepregions.faces.landmarks import LandmarkDetector
 from deepregions.files import atomic_file, is_empty, lock_folder
 from deepregions.media import MediaReader, Sampling, is_video
 from deepregions.media.sandbox import end_with_parent
@@ -121,7 +122,7 @@ def prepare(
     Args:
         database: What to prepare.
         out: The store's folder: new, empty, or from a stopped run with the same options.
-        detector: A name for :func:`deepregions.faces.landmarks.landmark_detector`, or a detector
+        detector: A name for :func:`deepregions.faces.backends.landmark_detector`, or a detector
             (which must pickle if ``workers`` is above 1).
         device: Where the landmark backend runs.
         frames_per_video: See :class:`deepregions.data.extract.Extraction`.

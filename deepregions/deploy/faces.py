@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.errors import ExportError, require
-from deepregions.faces.landmarks import landmark_detector
+from deepregions.faces.backends import landmark_detector
 
 _PORTRAIT = (slice(0, 320), slice(60, 380))  # of scikit-image's astronaut: head and shoulders
 _TINY = 12 / 150  # of the portrait: a face of some 12 pixels

@@ -1,13 +1,11 @@
-"""Faces and their 68 landmarks: what a backend must do, which there are, and landmarks from files.
+"""Faces and their 68 landmarks: what a backend must do, and landmarks from files.
 
-A backend is a class of its own in a module of its own that does what :class:`LandmarkDetector`
-says; :func:`landmark_detector` gives the usual ones by name.
+A backend is a class in a module of its own in :mod:`deepregions.faces.backends`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepregions.devices import choose_device
-from deepregions.errors import AssetError, UnreadableError, UsageError
+from deepregions.errors import UnreadableError
 from deepregions.types import NUM_LANDMARKS
-
-logger = logging.getLogger(__name__)
-
-BACKENDS = ("auto", "dlib", "dlib-hog", "face_alignment", "openface")
-FACE_FINDERS = ("sfd", "yunet")  # of the face-alignment package; others have no digest
 
 _MAX_JSON = 16 << 20  # bytes; a face takes about 2 KB
 
@@ -80,66 +72,6 @@ class LandmarkDetector(Protocol):
             places: Where each of them comes from. Backends that look at the pixels alone need
                 none, and do not read them.
         """
-
-
-def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetector:
-    """Makes one of the backends.
-
-    * ``dlib``: dlib's 68 points on the CPU, faces by YuNet; faces by dlib's HOG where YuNet's
-      file is not in the cache and cannot be fetched (a warning says so).
-    * ``dlib-hog``: the same with HOG. Nothing is ever fetched.
-    * ``face_alignment``: FAN, faces by S3FD, or by another finder of the face-alignment package:
-      ``face_alignment:yunet``.
-    * ``openface:FOLDER``: what OpenFace has written of each input, ``FOLDER/NAME.csv``; or one such
-      file, for one input.
-    * ``auto``: face_alignment where there is a GPU and its weights are cached or can be fetched,
-      else dlib.
-
-    Args:
-        name: One of the above.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``. Only
-            face_alignment heeds it.
-
-    Raises:
-        UsageError: No such backend, face finder, device or folder.
-        AssetError: A model file is missing and cannot be fetched, or is not what it should be.
-    """
-    backend, _, finder = name.partition(":")
-    if backend not in BACKENDS or (finder and backend not in ("face_alignment", "openface")):
-        raise UsageError(f"no landmark backend {name!r}", f"there are {', '.join(BACKENDS)}")
-    if backend == "openface":
-        return _openface(finder)
-    if finder and finder not in FACE_FINDERS:
-        raise UsageError(
-            f"face_alignment has no face finder {finder!r}", f"it has {', '.join(FACE_FINDERS)}"
-        )
-    where = choose_device(device)
-    if backend == "face_alignment":
-        return _fan(where, finder or "sfd")
-    if backend == "auto" and where.type == "cuda":
-        try:
-            return _fan(where, "sfd")
-        except AssetError as error:
-            logger.warning("landmarks by dlib, not by face_alignment: %s", error)
-    # Imported here, as dlib takes a second that most commands need not spend.
-    from deepregions.faces.backends.dlib68 import dlib_landmarks  # noqa: PLC0415
-
-    return dlib_landmarks(fetch_yunet=backend != "dlib-hog")
-
-
-def _openface(source: str) -> LandmarkDetector:
-    from deepregions.faces.backends.openface import OpenFaceLandmarks  # noqa: PLC0415 - it imports this
-
-    if not source:
-        raise UsageError("openface has landmarks in files", "openface:FOLDER, of its CSV files")
-    return OpenFaceLandmarks(Path(source))
-
-
-def _fan(device: torch.device, finder: str) -> LandmarkDetector:
-    # Imported here, as face_alignment brings numba and scikit-image along: seconds.
-    from deepregions.faces.backends.fan import FanLandmarks  # noqa: PLC0415
-
-    return FanLandmarks(str(device), finder)
 
 
 def read_landmarks(path: Path) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Any
 
 from deepregions import __version__
 from deepregions.devices import choose_device
-from deepregions.faces.landmarks import LandmarkDetector, landmark_detector
+from deepregions.faces.backends import landmark_detector
+from deepregions.faces.landmarks import LandmarkDetector
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling

@@ -1,0 +1,65 @@
+"""Names mean one thing, and no two modules import each other."""
+
+import ast
+from pathlib import Path
+
+import deepregions
+
+PACKAGE = Path(deepregions.__file__).parent
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_no_module_uses_another_s_private_names() -> None:
+    found = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("deepregions"):
+                private = [each.name for each in node.names if each.name.startswith("_")]
+                found += [f"{name}: {node.module}.{each}" for each in private if each[:2] != "__"]
+    assert not found
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of this package that one imports, at any depth of its code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            for child in ast.walk(node):
+                child.lineno = -1  # names of types only
+        if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno == -1:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if name in MODULES}
+            if any(f"{node.module}.{alias.name}" not in MODULES for alias in node.names):
+                found.add(node.module)
+    return found & MODULES.keys()
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {name: imports(path) - {name} for name, path in MODULES.items()}
+    circles = []
+
+    def walk(name: str, way: tuple[str, ...], done: set[str]) -> None:
+        if name in way:
+            circles.append(" -> ".join([*way[way.index(name) :], name]))
+            return
+        if name in done:
+            return
+        for other in sorted(graph[name]):
+            walk(other, (*way, name), done)
+        done.add(name)
+
+    done: set[str] = set()
+    for name in graph:
+        walk(name, (), done)
+    assert not circles
