@@ -44,46 +44,45 @@ def detect(
     runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> int:
-    """Scores photographs and videos from 0 (genuine) to 1 (fake).
+    """Scores photographs and videos from 0 (looks genuine) to 1 (looks fake).
 
-    Each bundle brings networks; together they are a matrix of detectors and regions, fused by
-    the mean of their log-odds, or by what the bundle was trained to if exactly its networks are
-    used; where it was calibrated too, a likelihood ratio says what the score is worth.
-    --detector, --region and --trained-on choose among them, in the spelling of the paper's program
-    too (DSP-FWA, CelebDF, FaceForensics, --ddbb). People are followed through a video, and each
-    gets a score. What cannot be judged gets none, and a line on standard error says why. Exits
-    with 0 when the work was done, whatever the verdict; with 5 when no input could be scored,
-    with 3 when fewer could than --min-coverage asks for.
+    All networks of the bundles are used together: without a trained fusion, the score is the mean
+    of their log-odds. If a bundle was calibrated, a likelihood ratio says how strong the evidence
+    is. People are followed through a video, and each person gets a score. Files that cannot be
+    judged get no score; a line on standard error says why. --detector, --region and --trained-on
+    also accept the spelling of the paper's program (DSP-FWA, CelebDF, --ddbb).
+
+    Exit codes: 0 the work was done, whatever the verdict; 3 fewer inputs were scored than
+    --min-coverage asks for; 5 no input could be scored.
 
     Args:
         inputs: Photographs, videos, or folders of them.
         networks: Which networks score.
-        out: Also write a page and a picture for each input, results.jsonl and results.csv to this
-            folder; each input's as soon as it is finished.
-        resume: Go on with --out where an earlier run with the same options was stopped.
-        overwrite: Begin --out anew.
+        out: Also write a page and a picture for each input, and results.jsonl and results.csv, to
+            this folder. Each input's files appear as soon as it is finished.
+        resume: Continue an earlier run to --out with the same options.
+        overwrite: Replace the results of an earlier run to --out.
         annotate: Also write a copy of each video with boxes and scores to --out.
-        show: Also open each input's picture on your screen.
-        json: Print one JSON object per input, one per line, instead of tables; `deepregions
-            schema detect` describes it.
-        csv: Print a line of comma-separated values per person, instead of tables.
-        segmented: The inputs already are region canvases (black outside the region); needs
-            --region.
-        frames: How many frames of each video to look at, evenly in time.
-        rate: Look at this many frames a second of each video instead.
-        adaptive: Look at half of --frames evenly, at the others where scores disagree.
+        show: Also open each input's picture on the screen.
+        json: Print one JSON object per input and line instead of tables; `deepregions schema
+            detect` describes it.
+        csv: Print comma-separated values, one line per person, instead of tables.
+        segmented: The inputs are already cropped to one region (black elsewhere); needs --region.
+        frames: Number of frames to look at in each video, evenly spaced.
+        rate: Look at this many frames per second instead.
+        adaptive: Look at half of --frames evenly spaced, and at the others where scores disagree.
         pool: How many scores become one.
-        gates: What a face must be to be judged.
-        min_coverage: The least share of inputs, from 0 to 1, that must get a score.
-        landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH
-            of OpenFace 2's CSV files.
+        gates: When a face is good enough to be judged.
+        min_coverage: The smallest share of inputs, from 0 to 1, that must get a score.
+        landmarks: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH for
+            CSV files of OpenFace 2.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: How many faces are scored at once.
-        runtime: What the networks are run by: torch; onnxruntime or openvino, on the CPU (the
-            first time, the networks are exported, which takes minutes); auto: the fastest here.
-        precision: What the networks compute in. bf16: openvino only, on CPUs that have it; scores
-            change a little, and deepregions export --precision bf16 --store measures what that
-            does to verdicts.
+        batch_size: Number of faces scored at once.
+        runtime: What runs the networks: torch; onnxruntime or openvino, on the CPU (the first run
+            exports the networks, which takes minutes); auto picks the fastest.
+        precision: Number format of the networks. bf16 is for openvino on CPUs that support it; it
+            changes scores a little (`deepregions export --precision bf16 --store DIR` measures
+            how much).
     """
     from deepregions.media import MediaReader, find_media
 

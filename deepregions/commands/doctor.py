@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def doctor(*, json: bool = False) -> int:
     """Shows what is installed, which weights are cached, which devices work, and what to do.
 
-    Fetches nothing. Exits with 1 if something is broken that the main job needs.
+    Downloads nothing. Exits with 1 if something that scoring needs is broken.
 
     Args:
         json: Print JSON instead of tables.

@@ -35,28 +35,27 @@ def explain(
     device: str = "auto",
     batch_size: int = 16,
 ) -> int:
-    """Shows why faces have their scores: where each network looked, and what each of them adds.
+    """Shows where the networks looked, and how much each of them adds to the score.
 
-    Of each person the highest-scoring face is explained. Where networks looked is Grad-CAM, with
-    the share of the heat that lies inside the region; what they add to the fused log-odds are
-    exact Shapley values. Writes to OUT/INPUT/: a page, explain.json, and two pictures per person.
-    What cannot be judged is said on standard error. Exits with 5 when nothing could be explained.
+    For each person, the face with the highest score is explained. Grad-CAM shows where a network
+    looked, and the share of the heat that falls on its region; exact Shapley values show how much
+    each network adds to the fused log-odds. Writes to OUT/INPUT/: a page, explain.json, and two
+    pictures per person. Exits with 5 if nothing could be explained.
 
     Args:
         inputs: Photographs, videos, or folders of them.
         out: The folder to write to.
         networks: Which networks are explained.
-        overwrite: Replace what an earlier run wrote to --out of the same inputs.
-        json: Print one JSON object per input, one per line, instead of tables.
-        segmented: The inputs already are region canvases (black outside the region); needs
-            --region.
-        towards: Show what speaks for fake, or (counterfactual) what speaks for genuine.
-        frames: How many frames of each video to look at, evenly in time.
-        gates: What a face must be to be judged.
-        landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH
-            of OpenFace 2's CSV files.
+        overwrite: Replace explanations of the same inputs by an earlier run.
+        json: Print one JSON object per input and line instead of tables.
+        segmented: The inputs are already cropped to one region (black elsewhere); needs --region.
+        towards: Show what speaks for fake, or what speaks for genuine.
+        frames: Number of frames to look at in each video, evenly spaced.
+        gates: When a face is good enough to be judged.
+        landmarks: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH for
+            CSV files of OpenFace 2.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: How many faces are looked at at once.
+        batch_size: Number of faces processed at once.
     """
     from deepregions.media import MediaReader, Sampling, find_media
 

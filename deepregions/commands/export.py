@@ -29,26 +29,25 @@ def export(
     with_crop: bool = False,
     crops_in: bool = False,
 ) -> int:
-    """Writes bundles as one self-contained ONNX file, for machines without PyTorch.
+    """Writes networks and their fusion as one ONNX file, for machines without PyTorch.
 
-    The file takes photographs of faces and their 68 landmarks, cuts the regions itself, and
-    answers with the networks' log-odds, which of them are valid, and the fused log-odds. With
-    --crops-in it takes ready crops. Before it is there, it is run by onnxruntime on faces of
-    several sizes, good and bad ones, and must answer as PyTorch does. With --store, verdicts on
-    the store's evaluation part must stay too: an AUC within 0.002 of that in float32, and at most
-    0.5 % of faces on another side of the threshold (that of equal errors on its development part).
+    The file takes photographs of faces and their 68 landmarks, crops the regions itself, and
+    returns the networks' log-odds, which of them are valid, and the fused log-odds. With
+    --crops-in it takes ready crops. Before the file is kept, onnxruntime runs it on good and bad
+    faces of several sizes, and its answers must equal PyTorch's. With --store, verdicts on the
+    store's evaluation part must stay the same too: the AUC within 0.002, and at most 0.5 % of
+    faces on the other side of the threshold.
 
     Args:
         out: The file to write, such as model.onnx.
-        networks: Which networks are exported; together they are one system.
-        precision: What the networks compute in. fp32: log-odds differ from PyTorch's by 1e-4 at
-            most; fp16: half the size, by 0.1 at most, or checked with --store; int8: a quarter of
-            the size; bf16: the file of fp32, checked for OpenVINO's bfloat16, which needs
-            --crops-in. The last two need --store.
-        store: A face store that has genuine and fake faces; int8 takes the ranges of values from
-            its development part.
-        store_faces: How many faces of a part are used, at most, drawn at random.
-        allow_drift: Write the file even if verdicts do not stay.
+        networks: Which networks are exported, as one system.
+        precision: Number format. fp32: log-odds within 1e-4 of PyTorch's; fp16: half the size,
+            within 0.1, or checked with --store; int8: a quarter of the size, needs --store; bf16:
+            the fp32 file, checked for OpenVINO's bfloat16, needs --store and --crops-in.
+        store: A face store with genuine and fake faces to check on; int8 is calibrated on its
+            development part.
+        store_faces: The largest number of faces used of each part, drawn at random.
+        allow_drift: Write the file even if verdicts change.
         with_crop: Take photographs and landmarks; this is the default.
         crops_in: Take crops (black outside their region) instead.
     """

@@ -27,25 +27,27 @@ def forge(
     landmarks: str = "auto",
     device: str = "auto",
 ) -> int:
-    """Forges faces: the largest one of each photograph, or all genuine ones of a face store.
+    """Makes forged faces from photographs, or from a face store.
 
-    Of photographs it writes OUT/PHOTO/{forged,mask,side_by_side}.png at the photograph's own size
-    and forge.json, which says what was done; the pictures' metadata says that they are synthetic.
-    The photographs are taken to be of different people. Prints one folder per line; exits with 5
-    if no face was found at all. Of a store it writes another one, with each genuine face and a
-    forgery of it by each method.
+    From photographs: forges the largest face of each and writes
+    OUT/PHOTO/{forged,mask,side_by_side}.png in the photograph's own size, and forge.json, which
+    says what was done. The pictures' metadata says that they are synthetic. Each photograph is
+    taken to show another person. Prints one folder per line; exits with 5 if no face was found.
+
+    From a store (--store): writes another store with each genuine face and a forgery of it by
+    each method.
 
     Args:
         photos: Photographs, or folders of them.
         out: The folder to write to.
         method: fwa: the face loses detail and is warped back (DSP-FWA); self_blend: blended with
-            a changed copy of itself; swap: with another photograph's face.
+            an altered copy of itself; swap: blended with the face of another photograph.
         region: Confine the forgery to this region of the face.
         store: A face store to forge instead of photographs.
-        methods: With --store: which forgeries; all three if left out.
-        region_p: With --store: share of forgeries that are confined to eyes, nose or mouth.
-        seed: Another seed makes other forgeries.
-        landmarks: Which landmark backend: auto, dlib, dlib-hog or face_alignment.
+        methods: With --store: the methods to use; all three by default.
+        region_p: With --store: the share of forgeries confined to eyes, nose or mouth.
+        seed: Random seed.
+        landmarks: Landmark backend: auto, dlib, dlib-hog or face_alignment.
         device: auto, cpu, cuda or cuda:N.
     """
     from deepregions.devices import choose_device

@@ -29,17 +29,17 @@ _COMPARED: tuple[Kind, ...] = ("mean", "logistic", "head")
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """What is trained.
+    """The fusion.
 
     Attributes:
-        kind: mean, max, weighted (mean), logistic (regression) or head (learned).
-        detectors: Only networks of these detectors, with the database after a dot where that is
-            to be chosen; all if left out.
-        regions: Only networks for these regions; all if left out.
+        kind: mean, max, weighted (mean), logistic (regression) or head (a small network).
+        detectors: Use only networks of these detectors, such as xception, or xception.ffpp for
+            those trained on ffpp; all by default.
+        regions: Use only networks for these regions; all by default.
         calibration: logistic, or isotonic, which needs more videos.
-        folds: How many parts the development part is cross-validated in, at most.
+        folds: The largest number of folds for cross-validation.
         l2: Penalty on the weights of weighted and logistic.
-        seed: Of the learned head.
+        seed: Random seed of the head.
     """
 
     kind: Kind = "logistic"
@@ -63,19 +63,19 @@ def fuse(
     device: str = "auto",
     fusion: FusionOptions = _DEFAULTS,
 ) -> int:
-    """Trains a fusion of networks, calibrates it, and writes both with the networks as a bundle.
+    """Trains a fusion of networks, calibrates it, and writes a bundle of both and the networks.
 
-    It is trained on the development part (split val) of a face store, or of a table of scores
-    that `deepregions evaluate` wrote (docs/fusion.md). Prints how it and other fusions do in
-    cross-validation.
+    The fusion is trained on the development part (split val) of a face store, or of a table of
+    scores that `deepregions evaluate` wrote (docs/fusion.md). Prints how well this and other
+    fusions do in cross-validation.
 
     Args:
         bundle: The networks' bundles.
-        out: Folder for the new bundle.
-        scores: Parquet file of scores by these networks.
+        out: The folder for the new bundle.
+        scores: A Parquet file of scores by these networks.
         store: A face store to score instead.
         device: auto, cpu, cuda or cuda:N.
-        fusion: What is trained.
+        fusion: The fusion.
     """
     if (scores is None) == (store is None):
         raise UsageError("a fusion needs --scores FILE or --store DIR", "give one of them")

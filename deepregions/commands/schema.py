@@ -9,12 +9,12 @@ from typing import Literal
 def schema(
     name: Literal["detect"],
 ) -> int:
-    """Prints the JSON Schema of a command's JSON.
+    """Prints the JSON Schema (draft 2020-12) of a command's JSON output.
 
-    Draft 2020-12. docs/outputs.md says how it is versioned.
+    docs/outputs.md says how it is versioned.
 
     Args:
-        name: Whose: detect.
+        name: The command: detect.
     """
     from deepregions.pipeline.schemas import schema_text
 
