@@ -1,6 +1,7 @@
 """``deepregions forge`` through its real entry point, on a photograph and on stores."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,24 @@ def test_photographs(
     same, other = (pixels(tmp_path / x / photos[0].stem / "forged.png") for x in "bc")
     assert np.array_equal(same, pixels(folders[0] / "forged.png"))
     assert not np.array_equal(other, same)
+
+
+def test_names_that_are_no_text(
+    photos: list[Path], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9 \x1b[31m\n.png")
+    odd.write_bytes(photos[0].read_bytes())
+    wall = tmp_path / os.fsdecode(b"wall \xff\x1b[31m.png")
+    Image.fromarray(np.full((200, 200, 3), 120, np.uint8)).save(wall)
+    out = tmp_path / "out"
+    for options in ((), ("--method", "swap", photos[1])):
+        assert forge(odd, wall, *options, "--landmarks", "dlib-hog", "--out", out) == 0
+        printed = capfdbinary.readouterr()
+        assert len(printed.out.splitlines()) == 1 + (len(options) > 0)
+        assert b"no face was found" in printed.err
+        assert b"\x1b" not in printed.out + printed.err
+    (said,) = (json.loads(path.read_text()) for path in out.glob("caf*/forge.json"))
+    assert said["source"]["file"] == odd.name
 
 
 def test_a_region_only(photos: list[Path], tmp_path: Path) -> None:

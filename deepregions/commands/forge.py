@@ -86,7 +86,7 @@ def _forge_photos(
     device: str,
 ) -> int:
     from deepregions.commands import checks
-    from deepregions.errors import DeepregionsError
+    from deepregions.errors import DeepregionsError, printable
     from deepregions.files import Names
     from deepregions.forge.photos import forge_photo, pair_donors, write_photo
     from deepregions.types import Region
@@ -114,7 +114,7 @@ def _forge_photos(
             sys.stderr.write(f"deepregions: {error}\n")
             continue
         write_photo(photo, folder)
-        sys.stdout.write(f"{folder}\n")
+        sys.stdout.write(f"{printable(str(folder))}\n")
         written += 1
     return 0 if written else NOTHING_FOUND
 
@@ -122,7 +122,7 @@ def _forge_photos(
 def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Portrait]:
     """The photographs in which there is a face; a line to standard error for each of the others."""
     from deepregions.commands import checks
-    from deepregions.errors import DeepregionsError, UsageError
+    from deepregions.errors import DeepregionsError, UsageError, printable
     from deepregions.faces.backends import landmark_detector
     from deepregions.forge.photos import find_portrait
     from deepregions.media import find_media, is_video
@@ -139,7 +139,7 @@ def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Port
             sys.stderr.write(f"deepregions: {error}\n")
             continue
         if portrait is None:
-            sys.stderr.write(f"deepregions: {path}: no face was found\n")
+            sys.stderr.write(f"deepregions: {printable(str(path))}: no face was found\n")
         else:
             found.append(portrait)
     return found
@@ -151,6 +151,7 @@ def _forge_store(
     from deepregions.commands import checks
     from deepregions.data.forged_store import forge_store
     from deepregions.data.store import FaceStore
+    from deepregions.errors import printable
     from deepregions.forge import METHODS
 
     with checks.counted("forging") as progress:
@@ -169,5 +170,5 @@ def _forge_store(
         console.print(f"{count} forged by {name}", highlight=False)
     for name, count in report.skipped.items():
         sys.stderr.write(f"deepregions: {count} faces could not be forged by {name}\n")
-    sys.stdout.write(f"store: {out}\n")
+    sys.stdout.write(f"store: {printable(str(out))}\n")
     return 0

@@ -30,7 +30,9 @@ def seeds_of(keys: Iterable[str], *salt: int | str) -> Tensor:
         salt: Other numbers or words give other seeds.
     """
     prefix = "/".join(map(str, salt))
-    digests = (hashlib.blake2b(f"{prefix}:{key}".encode(), digest_size=8) for key in keys)
+    # Names of files need not be text.
+    words = (f"{prefix}:{key}".encode("utf-8", "surrogateescape") for key in keys)
+    digests = (hashlib.blake2b(word, digest_size=8) for word in words)
     return torch.tensor([int.from_bytes(d.digest(), "big", signed=True) for d in digests])
 
 
