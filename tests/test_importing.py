@@ -2,11 +2,13 @@
 
 import json
 import lzma
+import os
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
 import foreign
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deepregions.commands.cli import run
+from deepregions.commands.cli import run, run_program
+from deepregions.commands.convert_keras import convert_keras
 from deepregions.detectors import Capsule, Xception
 from deepregions.errors import (
     AssetError,
@@ -516,6 +519,80 @@ def test_one_odd_array_among_good_ones_is_refused(every_state, vgg, tmp_path, da
     path = save(good | {key: ODD[odd]}, tmp_path / "Capsule_DFDC_nose.pt")
     with pytest.raises(DeepregionsError, match=path.name):
         import_file(path, vgg=vgg)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model."]
+)
+def test_wrappers_prefixes_do_not_matter(every_state, vgg, tmp_path, prefix):
+    """Of DataParallel, torch.compile and Lightning, whose losses have arrays, too."""
+    for name, state in every_state.items():
+        path = save(state, tmp_path / name)
+        wrapped = {f"{prefix}{key}": value for key, value in state.items()}
+        if prefix == "model.":
+            wrapped |= {"criterion.weight": torch.ones(2)}
+        odd = save({"epoch": 3, "state_dict": wrapped}, tmp_path / "odd" / f"{name}.tar")
+        if name.endswith(".p"):
+            odd = odd.rename(tmp_path / "odd" / name)
+        plain, found = (import_file(each, vgg=vgg) for each in (path, odd))
+        assert found.name == plain.name
+        for key, value in plain.detector.state_dict().items():
+            assert torch.equal(found.detector.state_dict()[key], value)
+
+
+def test_folders_are_searched_for_archives_of_trainings(every_state, vgg, tmp_path, capsys):
+    name = "xception_best.pth"
+    save({"state_dict": every_state[name]}, tmp_path / "models" / f"{name}.tar")
+    options = ["--out", str(tmp_path / "out"), "--json"]
+    assert run(["import", str(tmp_path / "models"), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["database"] == "ffpp"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html><title>Sign in</title>", "web page"),
+        (b"<html><head>", "web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["all_c23.p", "Xception_DFDC_rest.hdf5"])
+def test_what_is_often_saved_in_place_of_weights_is_named(tmp_path, content, message, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableError, match=message):
+        import_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("options", [{}, {"project": "bida", "region": "eyes", "database": "x"}])
+def test_a_mesonet_of_keras_is_named(tmp_path, options):
+    shapes = [(3, 3, 3, 8), (5, 5, 8, 8), (5, 5, 8, 16), (5, 5, 16, 16), (1024, 16), (16, 1)]
+    with h5py.File(tmp_path / "Meso4_DF.h5", "w") as file:
+        names = [f"{'dense' if len(s) == 2 else 'conv2d'}_{i}" for i, s in enumerate(shapes)]
+        file.attrs["layer_names"] = names
+        for name, shape in zip(names, shapes, strict=True):
+            file.create_dataset(f"{name}/{name}/kernel:0", shape, "f4")
+            file[name].attrs["weight_names"] = [f"{name}/kernel:0"]
+    with pytest.raises(UnreadableError, match="MesoNet"):
+        import_file(tmp_path / "Meso4_DF.h5", **options)
+
+
+def test_names_from_strangers_are_printed_plainly(every_state, vgg, tmp_path, capfdbinary):
+    evil = "\x1b[2J\u202e\n"
+    models = tmp_path / "models"
+    save(every_state["xception_best.pth"], models / f"xception_best{evil}.pth")
+    save({f"{evil}.weight": torch.zeros(1)}, models / f"a{evil}.pth")
+    (models / f"Capsule_x_eyes{os.fsdecode(b'_%b' % bytes([255]))}.pt").write_bytes(b"nothing")
+    with h5py.File(models / "Xception_DFDC_rest.hdf5", "w") as file:
+        file.attrs["layer_names"] = [evil]
+        file.create_group(evil)
+    for options in ((), ("--json",)):
+        assert run(["import", str(models), "--out", str(tmp_path / "out"), *options]) == 1
+        printed = b"".join(capfdbinary.readouterr())
+        assert b"refused" in printed or b'"error": "' in printed
+        assert b"\x1b" not in printed and evil[4].encode() not in printed
+    keras = str(models / "Xception_DFDC_rest.hdf5")
+    assert run_program(convert_keras, [keras, "--inspect"]) == 1
+    assert b"\x1b" not in b"".join(capfdbinary.readouterr())
 
 
 def test_whole_frame_models_of_faceforensics_are_refused(tmp_path):

@@ -104,5 +104,7 @@ def _table(report: KerasReport) -> list[str]:
 
 
 def _show(lines: Sequence[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    from deepregions.errors import printable
+
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))  # names are strangers'
     sys.stdout.flush()

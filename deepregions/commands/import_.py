@@ -76,7 +76,7 @@ def _import_one(
         out: Where bundles go.
         written: What this run has written, and of which file; added to.
     """
-    from deepregions.errors import DeepregionsError, UsageError
+    from deepregions.errors import DeepregionsError, UsageError, printable
     from deepregions.weights.convert.importing import save_imported, target_of
 
     row: dict[str, Any] = {"source": str(path), "bundle": None, "error": None}
@@ -90,7 +90,7 @@ def _import_one(
             )
         save_imported(imported, out)
     except (DeepregionsError, OSError) as error:
-        return row | {"error": str(error)}
+        return row | {"error": printable(str(error))}
     written[target] = path
     return row | {"bundle": str(target)} | _facts(imported)
 
@@ -113,11 +113,15 @@ def _facts(imported: Imported) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.markup import escape
+    from rich import box, markup
     from rich.table import Table
 
     from deepregions.commands import checks
+    from deepregions.errors import printable
+
+    def escape(text: str) -> str:
+        """Returns a stranger's text as it can be printed."""
+        return markup.escape(printable(text))
 
     table = Table(box=box.SIMPLE)
     for column in ("file", "becomes", "crop", "fake class"):

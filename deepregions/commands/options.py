@@ -70,7 +70,7 @@ class NetworkOptions(OptionGroup):
         Raises:
             UsageError: The inputs are canvases of a region that was not named.
         """
-        from deepregions.weights.convert.recognise import region_of
+        from deepregions.weights.convert.profiles import region_of
 
         if not segmented:
             return None

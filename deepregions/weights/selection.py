@@ -15,7 +15,7 @@ from deepregions.system import CropSpec, TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import Bundle, load_bundle
 from deepregions.weights.bundle_folder import find_bundles, models_folders
-from deepregions.weights.convert.recognise import database_of, region_of
+from deepregions.weights.convert.profiles import database_of, region_of
 from deepregions.weights.hub import hub_name
 
 

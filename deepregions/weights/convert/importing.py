@@ -23,24 +23,24 @@ from deepregions.system import TrainedNetwork
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.convert.keras import convert_keras
 from deepregions.weights.convert.profiles import CADENE as CADENE_PROJECT
-from deepregions.weights.convert.profiles import PROFILES, PROJECTS
+from deepregions.weights.convert.profiles import PROFILES, PROJECTS, database_of, region_of
 from deepregions.weights.convert.recognise import (
     CADENE,
     SUFFIXES,
     Content,
     Recognised,
-    database_of,
     examine,
     identify,
-    region_of,
+    stem_of,
 )
 from deepregions.weights.convert.safe_pickle import read_state_dict
 from deepregions.weights.convert.state_dicts import (
     capsule_state_dict,
     dsp_fwa_state_dict,
     stored_vgg,
+    xception_backbone,
+    xception_state_dict,
 )
-from deepregions.weights.convert.xception_maps import xception_backbone, xception_state_dict
 
 VGG = "vgg19.tv_in1k"
 
@@ -132,7 +132,7 @@ class Importer:
             if found.project == CADENE:
                 state = xception_backbone(content.arrays, prefix=content.prefix)
                 source = self._source(path, found, [], None)
-                return Backbone(path.stem, state, source)
+                return Backbone(stem_of(path), state, source)
             return self._member(path, content, found)
         except UnreadableError as error:
             if str(path) in str(error):
@@ -267,11 +267,11 @@ def find_checkpoints(sources: Sequence[Path]) -> Iterator[Path]:
             files = sorted(
                 path
                 for path in source.rglob("*")
-                if path.suffix.lower() in SUFFIXES and path.is_file()
+                if path.name.lower().endswith(SUFFIXES) and path.is_file()
             )
             if not files:
                 raise UsageError(
-                    f"{source} holds no checkpoint", f"they end in {', '.join(sorted(SUFFIXES))}"
+                    f"{source} holds no checkpoint", f"they end in {', '.join(SUFFIXES)}"
                 )
             yield from files
         elif source.is_file():

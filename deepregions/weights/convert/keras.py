@@ -1,19 +1,21 @@
 """Xceptions trained in Keras, converted to ours without Keras or TensorFlow.
 
-The files are read with h5py and json alone (:mod:`~deepregions.weights.convert.keras_files`); their
-layers are found by the graph in their configuration
-(:mod:`~deepregions.weights.convert.keras_graph`),
-or by name where they have none (:mod:`~deepregions.weights.convert.keras_mapping`).
+Arrays belong to layers by name (``block4_sepconv1``); the few layers that Keras numbers itself,
+beside the blocks, belong by their shapes, which are all different. A configuration, where the
+file has one, gives epsilon, size and head, and must have Xception's layers and settings. Every
+array must have its place and none may be left over.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,24 +25,21 @@ from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.files import atomic_file, sha256
-from deepregions.weights.convert.keras_files import KerasFile, open_keras
-from deepregions.weights.convert.keras_graph import (
-    IMAGENET_CLASSES,
-    Normalisation,
-    XceptionLayers,
-    find_xception,
-)
-from deepregions.weights.convert.keras_layers import LAYERS, Slot
-from deepregions.weights.convert.keras_mapping import Assigned, assign
+from deepregions.weights.convert.keras_files import KerasFile, StoredLayer, open_keras
 
 if TYPE_CHECKING:
     from deepregions.detectors import Xception
 
 DEFAULT_FAKE_INDEX = 0  # BiDA's: its folders are called fake and real, and Keras sorts them
 DEFAULT_SIZE = 200  # BiDA's
-BN_EPS = 1e-3
-BN_MOMENTUM = 0.01
-_MODULES = {  # Keras's kind of array: our module's suffix and array
+IMAGENET_CLASSES = 1000
+MAX_LAYERS = 1000  # Xception has 134
+MAX_DEPTH = 8
+
+Normalisation = Literal["unit", "centred"]
+Shapes = Mapping[str, tuple[int, ...]]
+
+_OURS = {  # Keras's kind of array: our module's suffix and array
     "depthwise_kernel": "conv1.weight",
     "pointwise_kernel": "pointwise.weight",
     "kernel": "weight",
@@ -50,6 +49,65 @@ _MODULES = {  # Keras's kind of array: our module's suffix and array
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A layer of Xception that has arrays.
+
+    Attributes:
+        name: Keras's name of the layer; ``block<n>_residual`` and ``block<n>_residual_bn`` are
+            those that Keras numbers (``conv2d_1``, ``batch_normalization_1`` and so on).
+        kind: Its class, as Keras 3's own format writes it.
+        ours: The name of its module in :class:`~deepregions.detectors.Xception`.
+        shapes: Its arrays, as Keras lays them out: height, width, in, out.
+    """
+
+    name: str
+    kind: str
+    ours: str
+    shapes: Shapes
+
+
+def _slots() -> Iterator[Slot]:
+    """Yields Xception's layers in the order in which ``keras.applications`` builds them."""
+
+    def layer(name: str, kind: str, ours: str, norm: str, shapes: Shapes) -> Iterator[Slot]:
+        yield Slot(name, kind, f"backbone.{ours}", shapes)
+        kinds = ("gamma", "beta", "moving_mean", "moving_variance")
+        width = list(shapes.values())[-1][-1]
+        norms: Shapes = dict.fromkeys(kinds, (width,))
+        yield Slot(f"{name}_bn", "batch_normalization", f"backbone.{norm}", norms)
+
+    def plain(name: str, ours: str, norm: str, *shape: int) -> Iterator[Slot]:
+        yield from layer(name, "conv2d", ours, norm, {"kernel": shape})
+
+    def separable(name: str, ours: str, norm: str, start: int, end: int) -> Iterator[Slot]:
+        shapes = {"depthwise_kernel": (3, 3, start, 1), "pointwise_kernel": (1, 1, start, end)}
+        yield from layer(name, "separable_conv2d", ours, norm, shapes)
+
+    yield from plain("block1_conv1", "conv1", "bn1", 3, 3, 3, 32)
+    yield from plain("block1_conv2", "conv2", "bn2", 3, 3, 32, 64)
+    width = 64
+    for block in range(2, 14):
+        widths = {2: [128] * 2, 3: [256] * 2, 4: [728] * 2, 13: [728, 1024]}.get(block, [728] * 3)
+        ours, start = f"block{block - 1}", width
+        for i, out in enumerate(widths):
+            place = 3 * i + (block > 2)  # all but the first begin with a ReLU
+            name = f"block{block}_sepconv{i + 1}"
+            yield from separable(name, f"{ours}.rep.{place}", f"{ours}.rep.{place + 1}", width, out)
+            width = out
+        if len(widths) == 2:
+            name = f"block{block}_residual"
+            yield from plain(name, f"{ours}.skip", f"{ours}.skipbn", 1, 1, start, width)
+    yield from separable("block14_sepconv1", "conv3", "bn3", 1024, 1536)
+    yield from separable("block14_sepconv2", "conv4", "bn4", 1536, 2048)
+
+
+SLOTS: tuple[Slot, ...] = tuple(_slots())
+
+Assigned = dict[str, tuple[Slot, StoredLayer]]
+"""By a slot's name, what is stored for it."""
 
 
 @dataclass(frozen=True)
@@ -256,53 +314,369 @@ def _opened(path: Path) -> Iterator[tuple[KerasFile, KerasReport, Assigned]]:
     """Opens a file and finds its layers; errors in it and in what follows name the file."""
     try:
         with open_keras(path) as file:
-            found = None if file.config is None else find_xception(file.config)
-            assigned = assign(file, found)
-            yield file, _report(path, file, found, assigned), assigned
+            config = None if file.config is None else read_config(file.config)
+            assigned = _assign(file.layers)
+            yield file, _report(path, file, config, assigned), assigned
     except UnreadableError as error:
         raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
 
 
+# What a configuration says
+
+
+@dataclass(frozen=True)
+class XceptionConfig:
+    """What a model's configuration says beside its arrays.
+
+    Attributes:
+        size: Height and width of its input; None where any is taken.
+        classes: Units of the head; 0 without a head.
+        activation: That of the head: ``softmax``, ``sigmoid`` or ``linear``.
+        normalisation: What a Rescaling layer does to pixels; None without one.
+        bn_eps: Epsilon of batch normalisation; Keras's own where the file has no configuration.
+        bn_momentum: Weight of the newest batch in its statistics (torch's way to count).
+    """
+
+    size: int | None = None
+    classes: int = 0
+    activation: str = "linear"
+    normalisation: Normalisation | None = None
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.01
+
+
+_MODELS = ("Model", "Functional", "Sequential")
+_CONVOLUTION = {
+    "use_bias": False,
+    "dilation_rate": (1, 1),
+    "activation": "linear",
+    "data_format": "channels_last",
+    "groups": 1,
+}
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "Conv2D": _CONVOLUTION,
+    "SeparableConv2D": {
+        **_CONVOLUTION,
+        "kernel_size": (3, 3),
+        "strides": (1, 1),
+        "padding": "same",
+        "depth_multiplier": 1,
+    },
+    "BatchNormalization": {"center": True, "scale": True, "renorm": False},
+    "Activation": {"activation": "relu"},
+    "ReLU": {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
+    "MaxPooling2D": {"pool_size": (3, 3), "strides": (2, 2), "padding": "same"},
+    "GlobalAveragePooling2D": {"data_format": "channels_last"},
+}
+_COUNTS = {"Conv2D": 6, "SeparableConv2D": 34, "BatchNormalization": 40, "MaxPooling2D": 4}
+_COUNTS |= {"Add": 12, "Activation": 35}
+_AT_MOST_ONE = ("Rescaling", "GlobalAveragePooling2D", "Dense", "Softmax")
+_ANY_NUMBER = ("InputLayer", "Dropout", "Flatten")
+
+
+def read_config(config: Mapping[str, Any]) -> XceptionConfig:
+    """Reads a model's configuration.
+
+    Raises:
+        UnreadableError: It is no Xception's; the message names the layer where it differs.
+    """
+    try:
+        layers = list(_layers(config))
+        sizes = [size for layer in layers for size in _input_size(layer)]
+        dense = next((layer for layer in layers if layer["class_name"] == "Dense"), None)
+        after = layers[layers.index(dense) + 1 :] if dense else []
+        last = [x for x in after if x["class_name"] in ("Activation", "Softmax")]
+        norms = {_norm(x) for x in layers if x["class_name"].startswith("BatchNormalization")}
+        _check_layers([layer for layer in layers if layer not in last])
+        if len(norms) != 1:
+            raise UnreadableError("its batch normalisations differ in epsilon or momentum")
+        ((eps, momentum),) = norms
+        classes, activation = _head(dense, last)
+        scales = [_rescaling(x) for x in layers if x["class_name"] == "Rescaling"]
+        normalisation = scales[0] if scales else None
+        size = sizes[0] if sizes else None
+        return XceptionConfig(size, classes, activation, normalisation, eps, momentum)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise UnreadableError(
+            f"its configuration is not that of a Keras model: {type(error).__name__} {error}"
+        ) from error
+
+
+def _layers(model: Mapping[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
+    """Yields the layers of a model and of the models in it, each with a ``name``."""
+    config = model["config"]
+    layers = config if isinstance(config, list) else config["layers"]
+    if depth > MAX_DEPTH or len(layers) > MAX_LAYERS:
+        raise UnreadableError(f"a model of {len(layers)} layers, {depth} deep")
+    names = [_name(layer) for layer in layers]
+    if len(set(names)) < len(names):
+        raise UnreadableError("two layers of a model have the same name")
+    if isinstance(config, Mapping) and "output_layers" in config:
+        ends = config["output_layers"]
+        if len(ends) != 1 and not isinstance(ends[0], str):  # Keras 3 leaves the list out for one
+            raise UnreadableError(f"a model has {len(ends)} outputs", "one is wanted")
+    for name, layer in zip(names, layers, strict=True):
+        uses = len(layer.get("inbound_nodes") or ())
+        if uses > 1:
+            raise UnreadableError(f"layer {name!r} is used {uses} times")
+        if layer["class_name"] in _MODELS:
+            yield from _layers(layer, depth + 1)
+        else:
+            yield {**layer, "name": name, "class_name": str(layer["class_name"])}
+
+
+def _name(layer: Mapping[str, Any]) -> str:
+    """Returns a layer's name; models in an old Sequential have none outside their own config."""
+    name = layer.get("name")
+    if name is None and isinstance(layer["config"], Mapping):
+        name = layer["config"].get("name")
+    return str(name if name is not None else layer["class_name"])
+
+
+def _check_layers(layers: Sequence[Mapping[str, Any]]) -> None:
+    """Checks that layers, up to the head, are Xception's in class, number and settings."""
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        called = f"{layer['name']!r} ({layer['class_name']})"
+        kind = layer["class_name"].removesuffix("V1")
+        counts["Activation" if kind == "ReLU" else kind] += 1
+        module = str(layer.get("module") or "keras").partition(".")[0]
+        known = kind in (*_COUNTS, "ReLU", *_AT_MOST_ONE, *_ANY_NUMBER)
+        if not known or module not in ("keras", "tf_keras", "tensorflow"):
+            hint = "Xception has none like it"
+            if "Lambda" in kind:
+                hint = "its program code is not run; save the model without it"
+            raise UnreadableError(f"unexpected layer {called}", hint)
+        wanted = dict(_SETTINGS.get(kind, {}))
+        if kind == "Conv2D":
+            wanted |= {"kernel_size": (1, 1), "strides": (2, 2), "padding": "same"}
+            if layer["name"].startswith("block1_conv"):
+                stride = 2 if "conv1" in layer["name"] else 1
+                wanted |= {"kernel_size": (3, 3), "strides": (stride,) * 2, "padding": "valid"}
+        for key, value in wanted.items():
+            # What the file's version of Keras does not have is as wanted.
+            found = layer["config"].get(key, value)
+            if (tuple(found) if isinstance(found, list) else found) != value:
+                raise UnreadableError(f"layer {called}: {key} is {found}, not {value}")
+    for kind, count in _COUNTS.items():
+        if counts[kind] != count:
+            raise UnreadableError(
+                f"it has {counts[kind]} layers of the class {kind}", f"Xception has {count}"
+            )
+    for kind in _AT_MOST_ONE:
+        if counts[kind] > 1:
+            raise UnreadableError(f"it has {counts[kind]} layers of the class {kind}")
+
+
+def _input_size(layer: Mapping[str, Any]) -> Iterator[int]:
+    config = layer["config"]
+    shape = config.get("batch_input_shape") or config.get("batch_shape")
+    if shape is None:
+        return
+    _, height, width, channels = shape
+    if channels != 3 or height != width or type(height) not in (int, type(None)):
+        raise UnreadableError(f"its input is {shape}", "square RGB images are wanted")
+    if height is not None:
+        yield height
+
+
+def _norm(layer: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns epsilon and torch's momentum of a batch normalisation."""
+    config = layer["config"]
+    axis = config.get("axis", -1)
+    if axis not in (-1, 3, [-1], [3]):
+        raise UnreadableError(f"layer {layer['name']!r}: axis is {axis}", "colours come last")
+    eps, momentum = float(config["epsilon"]), float(config["momentum"])
+    if not (0 < eps < 1 and 0 <= momentum <= 1):
+        raise UnreadableError(f"layer {layer['name']!r}: epsilon is {eps}, momentum is {momentum}")
+    return eps, round(1 - momentum, 12)
+
+
+def _rescaling(layer: Mapping[str, Any]) -> Normalisation:
+    scale, offset = layer["config"]["scale"], layer["config"]["offset"]
+    if abs(scale * 255.0 - 1) < 1e-6 and offset == 0:
+        return "unit"
+    if abs(scale * 127.5 - 1) < 1e-6 and offset == -1:
+        return "centred"
+    raise UnreadableError(
+        f"layer {layer['name']!r} multiplies by {scale} and adds {offset}",
+        "pixels from 0 to 255 are wanted as [0, 1] or as [-1, 1]",
+    )
+
+
+def _head(dense: Mapping[str, Any] | None, last: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    """Returns the head's classes and activation, which may be a layer of its own."""
+    if dense is None:
+        return 0, "linear"
+    classes, activation = int(dense["config"]["units"]), dense["config"]["activation"]
+    kinds = [layer["class_name"] for layer in last]
+    if activation == "linear" and kinds in (["Activation"], ["Softmax"]):
+        activation = last[0]["config"].get("activation", "softmax")
+    elif kinds:
+        name = last[0]["name"]
+        raise UnreadableError(f"unexpected layer {name!r} ({kinds[0]})", "it comes after the head")
+    allowed = {1: ("sigmoid", "linear"), 2: ("softmax", "linear")}
+    if classes != IMAGENET_CLASSES and activation not in allowed.get(classes, ()):
+        raise UnreadableError(
+            f"its head is Dense({classes}, {activation}), layer {dense['name']!r}",
+            "Dense(2, softmax), Dense(1, sigmoid) or ImageNet's 1000 classes are wanted",
+        )
+    return classes, str(activation)
+
+
+# Which arrays belong to which layer
+
+
+def _assign(layers: Sequence[StoredLayer]) -> Assigned:
+    """Gives every layer of Xception, and the head if there is one, its arrays.
+
+    Raises:
+        UnreadableError: A layer or an array is missing, has another shape, or is left over.
+    """
+    heads = [x for x in layers if "kernel" in x.arrays and len(x.arrays["kernel"].shape) == 2]
+    rest = [layer for layer in layers if layer not in heads]
+    _refuse_other_networks(layers, heads)
+    named = bool(rest) and all(layer.name for layer in rest)
+    stored = _by_name(rest) if named else _by_number(rest)
+    assigned = {}
+    for slot in SLOTS:
+        if slot.name not in stored:
+            shapes = ", ".join(f"{kind} {list(shape)}" for kind, shape in slot.shapes.items())
+            raise UnreadableError(f"layer {slot.name!r} is missing in the file: {shapes}")
+        assigned[slot.name] = (slot, _fitting(slot, stored[slot.name]))
+    used = {id(layer) for _, layer in assigned.values()}
+    left = [layer.name or layer.place for layer in rest if id(layer) not in used]
+    if left:
+        names = ", ".join(left[:5]) + (" and others" if len(left) > 5 else "")
+        raise UnreadableError(
+            f"{len(left)} of its layers with arrays are not Xception's: {names}",
+            "nothing may be left over",
+        )
+    for head in heads:
+        classes = head.arrays["kernel"].shape[1]
+        places: Shapes = {"kernel": (2048, classes)}
+        if "bias" in head.arrays:
+            places = {**places, "bias": (classes,)}
+        slot = Slot("predictions", "dense", "classifier", places)
+        assigned[slot.name] = (slot, _fitting(slot, head))
+    return assigned
+
+
+def _refuse_other_networks(layers: Sequence[StoredLayer], heads: Sequence[StoredLayer]) -> None:
+    """Says what other networks are, where that is known."""
+    widths = [head.arrays["kernel"].shape[0] for head in heads]
+    if 1024 in widths and 16 in widths:
+        raise UnreadableError(
+            "it is a MesoNet (Afchar et al. 2018)", "of Keras's networks only Xception is read"
+        )
+    if len(heads) > 1:
+        raise UnreadableError(f"it has {len(heads)} fully connected layers", "one is wanted")
+    names = [layer.name for layer in layers if layer.name]
+    if names and not any(name.startswith("block1_conv1") for name in names):
+        raise UnreadableError(
+            f"it is no Xception: its layers are {', '.join(names[:4])} and so on",
+            "of Keras's networks only Xception is read",
+        )
+
+
+def _by_name(layers: Sequence[StoredLayer]) -> dict[str, StoredLayer]:
+    """Finds layers by name, whatever a session has added to it (``block1_conv1_3``)."""
+    known = {slot.name for slot in SLOTS}
+    unnamed = {_shapes_of(slot.shapes): slot.name for slot in SLOTS if "residual" in slot.name}
+    stored: dict[str, StoredLayer] = {}
+    for layer in layers:
+        name = re.sub(r"(_\d+)+$", "", layer.name)
+        if name not in known:
+            shapes = {kind: array.shape for kind, array in layer.arrays.items()}
+            name = unnamed.get(_shapes_of(shapes), layer.name)
+        if name in stored:
+            raise UnreadableError(f"two layers can be {name!r}: {stored[name].name}, {layer.name}")
+        stored[name] = layer
+    return stored
+
+
+def _by_number(layers: Sequence[StoredLayer]) -> dict[str, StoredLayer]:
+    """Finds layers without names: by class, numbered as ``keras.applications`` builds them."""
+    models = Counter(layer.place.rpartition("/")[0] for layer in layers)
+    if not models:
+        raise UnreadableError("it has no arrays")
+    model = models.most_common(1)[0][0]
+    places = {layer.place: layer for layer in layers}
+    counts: Counter[str] = Counter()
+    stored = {}
+    for slot in SLOTS:
+        number = f"_{counts[slot.kind]}" if counts[slot.kind] else ""
+        layer = places.get(f"{model}/{slot.kind}{number}")
+        counts[slot.kind] += 1
+        if layer is not None:
+            stored[slot.name] = layer
+    return stored
+
+
+def _shapes_of(shapes: Shapes) -> frozenset[tuple[str, tuple[int, ...]]]:
+    return frozenset(shapes.items())
+
+
+def _fitting(slot: Slot, layer: StoredLayer) -> StoredLayer:
+    """Checks that a layer has a slot's arrays, and no others."""
+    name = layer.name or layer.place
+    for kind, shape in slot.shapes.items():
+        array = layer.arrays.get(kind)
+        if array is None:
+            raise UnreadableError(f"layer {name!r} lacks its array {kind}")
+        if array.shape != shape:
+            raise UnreadableError(
+                f"array {array.path} of layer {name!r} is {list(array.shape)}, not {list(shape)}",
+                "it is no Xception's",
+            )
+        if array.dtype.kind != "f":
+            raise UnreadableError(f"array {array.path} of layer {name!r} holds {array.dtype}")
+    extra = sorted(layer.arrays.keys() - slot.shapes.keys())
+    if extra:
+        raise UnreadableError(f"layer {name!r} has an array {extra[0]}, which Xception's has not")
+    return layer
+
+
 def _report(
-    path: Path, file: KerasFile, found: XceptionLayers | None, assigned: Assigned
+    path: Path, file: KerasFile, config: XceptionConfig | None, assigned: Assigned
 ) -> KerasReport:
-    heads = [slot for slot in assigned if slot.kind == "dense"]
-    classes = heads[0].shapes["kernel"][1] if heads else 0
-    activation = {1: "sigmoid"}.get(classes, "softmax") if found is None else found.activation
+    head = assigned.get("predictions")
+    classes = head[0].shapes["kernel"][1] if head else 0
     if classes not in (0, 1, 2, IMAGENET_CLASSES):
         raise UnreadableError(f"its head has {classes} classes", "1, 2 or 1000 are wanted")
     notes = []
-    if found is None:
+    if config is None:
+        config = XceptionConfig(activation="sigmoid" if classes == 1 else "softmax")
         notes.append(
-            f"the file has no configuration: epsilon {BN_EPS:g}"
-            + (f" and {activation} are assumed" if heads else " is assumed")
+            f"the file has no configuration: epsilon {config.bn_eps:g}"
+            + (f" and {config.activation} are assumed" if classes else " is assumed")
         )
-    elif classes and activation == "linear":
+    elif classes != config.classes:
+        raise UnreadableError(
+            f"its head has {classes} classes, its configuration says {config.classes}"
+        )
+    elif classes and config.activation == "linear":
         notes.append("the head has no activation: its numbers are taken as logits")
-    if classes in (1, 2) and (found is None or found.normalisation is None):
+    if classes in (1, 2) and config.normalisation is None:
         notes.append("pixels are taken as x/255, as BiDA's program gives them")
     if classes == IMAGENET_CLASSES:
         notes.append("the head is ImageNet's: only the backbone is converted, it scores no fakes")
     return KerasReport(
         source=path.name,
         format=file.format,
-        size=found.size if found else None,
-        head=f"Dense({classes}, {activation})" if heads else "none",
+        size=config.size,
+        head=f"Dense({classes}, {config.activation})" if classes else "none",
         classes=classes,
-        normalisation=found.normalisation if found else None,
-        bn_eps=found.bn_eps if found else BN_EPS,
-        bn_momentum=found.bn_momentum if found else BN_MOMENTUM,
+        normalisation=config.normalisation,
+        bn_eps=config.bn_eps,
+        bn_momentum=config.bn_momentum,
         arrays=tuple(
-            KerasArray(layer.arrays[kind].path, _our_name(slot, kind), shape)
-            for slot, layer in assigned.items()
+            KerasArray(layer.arrays[kind].path, f"{slot.ours}.{_OURS[kind]}", shape)
+            for slot, layer in assigned.values()
             for kind, shape in slot.shapes.items()
         ),
         notes=tuple(notes),
     )
-
-
-def _our_name(slot: Slot, kind: str) -> str:
-    return f"{slot.ours}.{_MODULES[kind]}"
 
 
 def _state(
@@ -311,15 +685,14 @@ def _state(
     """Returns the state dict, and the arrays whose numbers are not all finite."""
     state: dict[str, Tensor] = {}
     odd = []
-    for slot in (*LAYERS, *(slot for slot in assigned if slot.kind == "dense")):
+    for slot, layer in assigned.values():
         if slot.kind == "dense" and fake_index is None:
             continue
         for kind in slot.shapes:
-            array = assigned[slot].arrays[kind]
-            values = file.read(array)
+            values = file.read(layer.arrays[kind])
             if not np.isfinite(values).all():
-                odd.append(array.path)
-            state[_our_name(slot, kind)] = torch.from_numpy(_ours(kind, values))
+                odd.append(layer.arrays[kind].path)
+            state[f"{slot.ours}.{_OURS[kind]}"] = torch.from_numpy(_in_torch_order(kind, values))
         if slot.kind == "batch_normalization":
             state[f"{slot.ours}.num_batches_tracked"] = torch.tensor(0)
     if fake_index is None:
@@ -334,13 +707,12 @@ def _state(
     return state, odd
 
 
-def _ours(kind: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _in_torch_order(kind: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Returns an array in torch's layout."""
     if values.ndim == 2:
         values = values.T
     elif kind == "depthwise_kernel":
-        height, width, channels, multiplier = values.shape
-        values = values.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
+        values = values.transpose(2, 3, 0, 1)
     elif values.ndim == 4:
         values = values.transpose(3, 2, 0, 1)
     return np.ascontiguousarray(values)

@@ -1,11 +1,9 @@
-"""Keras's files as plain data: a configuration, and which arrays of which layer are where.
+"""Keras's files as plain data: a configuration, and which arrays each layer has.
 
-HDF5 as Keras 2, tf.keras and Keras 3 write it, and ``.keras`` archives, through h5py alone.
-Nothing in a file is executed, and nothing outside it is read: links other than plain ones,
-external storage and virtual datasets are refused before anything is looked up. As broken files
-can make the HDF5 library loop for ever or crash, a process of its own reads each file first:
-``python -m deepregions.weights.convert.keras_files FILE`` exits with 0 if this process can do the
-same.
+Reads HDF5 of Keras 2, tf.keras and Keras 3, and ``.keras`` archives, through h5py alone. Nothing
+in a file is run, and nothing outside it is read: links, external storage and virtual datasets are
+refused. Broken files can make the HDF5 library loop or crash, so a process of its own reads each
+file first (``python -m deepregions.weights.convert.keras_files FILE``).
 """
 
 from __future__ import annotations
@@ -40,9 +38,10 @@ MAX_OBJECTS = 20_000
 MAX_NAMES = 10_000
 TRIAL_SECONDS = 60.0
 TRIAL_BYTES = 4 << 30
+MEMBERS = {"config.json": MAX_CONFIG, "metadata.json": 1 << 20, "model.weights.h5": MAX_WEIGHTS}
 _OUT_OF_MEMORY = 4
-_MEMBERS = {"config.json": MAX_CONFIG, "metadata.json": 1 << 20, "model.weights.h5": MAX_WEIGHTS}
-_BUILT_IN_FILTERS = range(7)  # deflate, shuffle, checksum and their like; no plugin is loaded
+_BUILT_IN_FILTERS = range(7)  # deflate, shuffle, checksum and the like; no plugin is loaded
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError)
 
 _KIND = re.compile(
     r"(depthwise_kernel|pointwise_kernel|kernel|bias|gamma|beta|moving_mean|moving_variance)"
@@ -76,11 +75,9 @@ class StoredLayer:
     """A layer's arrays.
 
     Attributes:
-        place: The top-level group (HDF5 of Keras 2), or the path such as
-            ``layers/functional/layers/conv2d_2`` (Keras 3's own format).
-        name: The layer's name as its variables have it, perhaps with a session's suffix; empty
-            where the file does not say.
-        arrays: By kind: ``kernel``, ``gamma`` and so on; by number where the kind is unknown.
+        place: Its group in the file, such as ``layers/functional/layers/conv2d_2``.
+        name: Its name as its variables have it; empty where the file does not say.
+        arrays: By kind: ``kernel``, ``gamma`` and so on.
     """
 
     place: str
@@ -94,13 +91,11 @@ class KerasFile:
 
     Attributes:
         format: What it is, in words.
-        by_path: Whether layers are found by their place (Keras 3's own format), not by name.
         config: The model's configuration, parsed; None where the file has none.
-        layers: All layers that have arrays, of the model only.
+        layers: All layers of the model that have arrays.
     """
 
     format: str
-    by_path: bool
     config: dict[str, Any] | None
     layers: tuple[StoredLayer, ...]
     _file: h5py.File
@@ -113,7 +108,7 @@ class KerasFile:
         """
         try:
             return np.asarray(self._file[array.path][()], dtype=np.float32)
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        except _BROKEN as error:
             raise UnreadableError(f"array {array.path} cannot be read: {_line(error)}") from error
 
 
@@ -123,8 +118,8 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
 
     Raises:
         UsageError: There is no such file.
-        UnreadableError: It is no Keras file, is broken, or holds what could reach outside it.
-            The message does not name the file.
+        UnreadableError: It is no Keras file, is broken, or reaches outside itself. The message
+            does not name the file.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
@@ -135,12 +130,13 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
         with _hdf5(path) as file:
             yield _describe(file, None, "")
         return
-    with tempfile.TemporaryDirectory(prefix="deepregions-") as folder:
-        _extract(path, Path(folder))
-        config = _json((Path(folder) / "config.json").read_bytes())
-        metadata = Path(folder) / "metadata.json"
+    with tempfile.TemporaryDirectory(prefix="deepregions-") as name:
+        folder = Path(name)
+        _extract(path, folder)
+        config = _json((folder / "config.json").read_bytes())
+        metadata = folder / "metadata.json"
         version = _json(metadata.read_bytes()).get("keras_version") if metadata.is_file() else ""
-        weights = Path(folder) / "model.weights.h5"
+        weights = folder / "model.weights.h5"
         _try(weights)
         with _hdf5(weights) as file:
             yield _describe(file, config, str(version or ""))
@@ -154,14 +150,14 @@ def _extract(archive: Path, folder: Path) -> None:
             names = [member.filename for member in members]
             if len(names) > MAX_MEMBERS:
                 raise UnreadableError(f"the archive has {len(names)} members")
-            for name, limit in _MEMBERS.items():
+            for name, limit in MEMBERS.items():
                 if names.count(name) > 1:
                     raise UnreadableError(f"the archive has two members called {name}")
                 if name in names:
                     _extract_member(opened, members[names.index(name)], limit, folder / name)
                 elif name != "metadata.json":
                     raise UnreadableError(f"the archive has no {name}", "is it a Keras model?")
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, *_BROKEN) as error:
         raise UnreadableError(f"cannot be read as an archive: {_line(error)}") from error
 
 
@@ -170,13 +166,11 @@ def _extract_member(
 ) -> None:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UnreadableError(f"{member.filename} in the archive is compressed in an unknown way")
-    size = member.file_size
+    size = 0
     with archive.open(member) as source, target.open("wb") as sink:
-        if size <= limit:
-            size = 0
-            while size <= limit and (chunk := source.read(1 << 20)):
-                size += len(chunk)
-                sink.write(chunk)
+        while size <= limit and (chunk := source.read(1 << 20)):
+            size += len(chunk)
+            sink.write(chunk)
     if size > limit:
         raise UnreadableError(
             f"{member.filename} in the archive unpacks to more than {limit >> 20} MiB",
@@ -242,7 +236,7 @@ def _describe(file: h5py.File, config: dict[str, Any] | None, version: str) -> K
             kind = "Keras 3's weights (.weights.h5)"
             if config is not None:
                 kind = f"Keras 3's archive (.keras), Keras {version or 'of unknown version'}"
-            return KerasFile(kind, True, config, tuple(_by_path(file, arrays)), file)
+            return KerasFile(kind, config, tuple(_by_path(file, arrays)), file)
         root = file.get("model_weights", file)
         if "model_config" in file.attrs:
             config = _json(_text(_attribute(file, "model_config")).encode())
@@ -251,8 +245,8 @@ def _describe(file: h5py.File, config: dict[str, Any] | None, version: str) -> K
                 version = _text(_attribute(group, "keras_version"))
         kind = f"HDF5, {'weights only' if config is None else 'a whole model'}"
         kind += f", Keras {version or 'of unknown version'}"
-        return KerasFile(kind, False, config, tuple(_by_group(root, arrays)), file)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        return KerasFile(kind, config, tuple(_by_group(root, arrays)), file)
+    except _BROKEN as error:
         raise UnreadableError(f"its HDF5 is broken: {_line(error)}") from error
 
 
@@ -319,7 +313,6 @@ def _by_group(root: h5py.Group, arrays: Mapping[str, StoredArray]) -> Iterator[S
                 continue
             match = _KIND.fullmatch(path.name)
             kind = match[1] if match else path.name
-            # Only what the array's own name says, not the groups around it.
             owner = PurePosixPath(name).parent.name or place
             if kind in layers.setdefault(owner, {}):
                 raise UnreadableError(f"layer {owner} has two arrays called {kind}")
@@ -347,16 +340,10 @@ def _by_path(file: h5py.File, arrays: Mapping[str, StoredArray]) -> Iterator[Sto
 def _names(group: h5py.Group, attribute: str) -> list[str]:
     """Returns a list of names; Keras cuts what is longer than 64 kB into numbered pieces."""
     pieces = [attribute] if attribute in group.attrs else []
-    while not pieces or pieces[-1] != attribute:
-        piece = f"{attribute}{len(pieces)}"
-        if piece not in group.attrs:
-            break
-        pieces.append(piece)
-    names: list[str] = []
-    for piece in pieces:
-        values = np.asarray(_attribute(group, piece)).reshape(-1)
-        names += [_text(value) for value in values]
-    return names
+    while f"{attribute}{len(pieces)}" in group.attrs and attribute not in pieces:
+        pieces.append(f"{attribute}{len(pieces)}")
+    values = [np.asarray(_attribute(group, piece)).reshape(-1) for piece in pieces]
+    return [_text(value) for piece in values for value in piece]
 
 
 def _attribute(thing: h5py.Group, name: str) -> Any:
@@ -374,8 +361,8 @@ def _text(value: Any) -> str:
 
 
 def _refuse_repeated(names: list[str], what: str) -> None:
-    if len(set(names)) < len(names):
-        name, _ = Counter(names).most_common(1)[0]
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
         raise UnreadableError(f"two {what} are called {name}")
 
 

@@ -6,13 +6,16 @@ programs' own code; what this package does not do as they do stands in the remar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from deepregions.detectors import DSPFWA, Capsule, RegionDetector, Xception
+from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
+from deepregions.types import Region
 
 
 @dataclass(frozen=True)
@@ -182,3 +185,37 @@ REGION_ALIASES: Mapping[str, str] = MappingProxyType(
         "remaining": "rest",
     }
 )
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def region_of(name: str) -> Region:
+    """Returns the region of a name, in the paper's spelling or another usual one.
+
+    Raises:
+        UsageError: There is none; the hint names them.
+    """
+    lower = name.lower()
+    try:
+        return Region(REGION_ALIASES.get(lower, lower))
+    except ValueError as error:
+        raise UsageError(f"there is no region {name!r}", f"one of {', '.join(Region)}") from error
+
+
+def database_of(name: str) -> str:
+    """Returns our name of a database; of one that is not known here, the name itself.
+
+    Raises:
+        UsageError: It cannot be part of a file name.
+    """
+    known = DATABASES.get(plain_label(name))
+    if known is None and not _LABEL.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a database's name", "letters, digits, - and _ are what names take"
+        )
+    return known or name
+
+
+def plain_label(name: str) -> str:
+    """Returns a name in small letters, without what separates words."""
+    return re.sub(r"[-_+ ]", "", name.lower())

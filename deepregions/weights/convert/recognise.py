@@ -16,20 +16,32 @@ from torch import Tensor
 
 from deepregions.errors import UnreadableError, UnsupportedError, UsageError
 from deepregions.types import Region
-from deepregions.weights.convert.profiles import DATABASES, PROFILES, PROJECTS, REGION_ALIASES
+from deepregions.weights.convert.keras import IMAGENET_CLASSES, inspect_keras
+from deepregions.weights.convert.profiles import (
+    DATABASES,
+    PROFILES,
+    PROJECTS,
+    REGION_ALIASES,
+    database_of,
+    plain_label,
+    region_of,
+)
 from deepregions.weights.convert.safe_pickle import read_checkpoint, read_safetensors, state_dict_of
-from deepregions.weights.convert.xception_maps import xception_classes, xception_prefix
+from deepregions.weights.convert.state_dicts import (
+    plain_names,
+    xception_classes,
+    xception_prefix,
+)
 
 CADENE = "cadene"
-IMAGENET_CLASSES = 1000
-SUFFIXES = frozenset(
-    {".pt", ".pth", ".p", ".pkl", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras"}
+SUFFIXES = (
+    *(".pt", ".pth", ".p", ".pkl", ".ckpt", ".pth.tar", ".pt.tar", ".safetensors"),
+    *(".h5", ".hdf5", ".keras"),
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BIDA_NAME = re.compile(r"(dsp-fwa|capsule|xception)_(.+)_([a-z]+)", re.IGNORECASE)
 _CAPSULE_V2_NAME = re.compile(r"capsule_\d+")
 _DSP_FWA_NAME = re.compile(r"SPP-res\d+", re.IGNORECASE)
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -139,36 +151,17 @@ def identify(path: Path, content: Content, project: str | None = None) -> Recogn
         region, database = _bida_name(path, name, content) if name else (None, None)
     elif project is None:
         _check_suitable(path, whose, content, named=name is not None)
-    if whose == "deepfakebench" and "fwa" in path.stem.lower():
+    if whose == "deepfakebench" and "fwa" in stem_of(path).lower():
         database = "ffpp-fwa"  # fakes blended from FaceForensics++'s genuine faces
     return Recognised(whose, content.detector, region, database, content.classes, content.format)
 
 
-def region_of(name: str) -> Region:
-    """Returns the region of a name, in the paper's spelling or another usual one.
-
-    Raises:
-        UsageError: There is none; the hint names them.
-    """
-    lower = name.lower()
-    try:
-        return Region(REGION_ALIASES.get(lower, lower))
-    except ValueError as error:
-        raise UsageError(f"there is no region {name!r}", f"one of {', '.join(Region)}") from error
-
-
-def database_of(name: str) -> str:
-    """Returns our name of a database; of one that is not known here, the name itself.
-
-    Raises:
-        UsageError: It cannot be part of a file name.
-    """
-    known = DATABASES.get(_plain_label(name))
-    if known is None and not _LABEL.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a database's name", "letters, digits, - and _ are what names take"
-        )
-    return known or name
+def stem_of(path: Path) -> str:
+    """Returns a checkpoint's name without its ending, ``.pth.tar`` too."""
+    name = path.name
+    if name.lower().endswith((".pth.tar", ".pt.tar")):
+        name = name[: -len(".tar")]
+    return Path(name).stem
 
 
 def _is_keras(path: Path) -> bool:
@@ -191,13 +184,13 @@ def _is_keras(path: Path) -> bool:
 
 
 def _examine(path: Path, arrays: Mapping[str, Tensor], form: str, *, wrapped: bool) -> Content:
-    names = {key.removeprefix("module."): key for key in arrays}
-    if "routing_stats.route_weights" in names:
-        routes = arrays[names["routing_stats.route_weights"]]
-        stored = any(name.startswith("vgg_ext.") for name in names)
+    arrays = plain_names(arrays)
+    if "routing_stats.route_weights" in arrays:
+        routes = arrays["routing_stats.route_weights"]
+        stored = any(name.startswith("vgg_ext.") for name in arrays)
         project = "deepfakebench" if stored else ""
         return Content(form, "capsule", arrays, len(routes) if routes.dim() else 0, project)
-    if "resnet.resnet.conv1.weight" in names:
+    if "resnet.resnet.conv1.weight" in arrays:
         return Content(form, "dsp-fwa", arrays, 2, "dsp-fwa" if wrapped else "")
     prefix = xception_prefix(arrays)
     if prefix is not None:
@@ -209,7 +202,7 @@ def _examine(path: Path, arrays: Mapping[str, Tensor], form: str, *, wrapped: bo
         if classes == IMAGENET_CLASSES:
             project = CADENE
         return Content(form, "xception", arrays, classes, project, prefix)
-    if "features.0.weight" in names:
+    if "features.0.weight" in arrays:
         raise UnsupportedError(f"{path}: a VGG by itself judges nothing", "pass it with --vgg")
     raise UnsupportedError(
         f"{path} holds none of the networks known here (its first array is "
@@ -220,25 +213,23 @@ def _examine(path: Path, arrays: Mapping[str, Tensor], form: str, *, wrapped: bo
 
 def _bida_match(path: Path) -> re.Match[str] | None:
     """Takes a name apart that is as BiDA's, with a database or a region that is known."""
-    name = _BIDA_NAME.fullmatch(path.stem)
+    name = _BIDA_NAME.fullmatch(stem_of(path))
     if name is None:
         return None
     _, database, region = (part.lower() for part in name.groups())
-    known = _plain_label(database) in DATABASES or region in {*Region, *REGION_ALIASES}
+    known = plain_label(database) in DATABASES or region in {*Region, *REGION_ALIASES}
     return name if known else None
-
-
-def _plain_label(name: str) -> str:
-    return re.sub(r"[-_+ ]", "", name.lower())
 
 
 def _project_of_name(path: Path, content: Content, *, named: bool) -> str:
     if named:
         return "bida"
-    if content.detector == "capsule" and _CAPSULE_V2_NAME.fullmatch(path.stem):
+    if content.detector == "capsule" and _CAPSULE_V2_NAME.fullmatch(stem_of(path)):
         return "capsule-v2"
-    if content.detector == "dsp-fwa" and _DSP_FWA_NAME.fullmatch(path.stem):
+    if content.detector == "dsp-fwa" and _DSP_FWA_NAME.fullmatch(stem_of(path)):
         return "dsp-fwa"
+    if content.format == "keras":
+        inspect_keras(path)  # which says so if it is no Xception at all
     able = [project for project, detector in PROFILES if detector == content.detector]
     raise UnsupportedError(
         f"{path}: neither content nor name say which program this {content.detector} network is of",
@@ -269,7 +260,7 @@ def _check_suitable(path: Path, project: str, content: Content, *, named: bool) 
         )
     if project == "capsule-v2" and path.parent.name in ("cgvsphoto", "replay_attack"):
         raise UnsupportedError(f"{path}: its folder says that it is not about manipulated faces")
-    if project == "faceforensics" and path.stem.startswith("full_"):
+    if project == "faceforensics" and stem_of(path).startswith("full_"):
         raise UnsupportedError(
             f"{path}: its name says that it was trained on whole frames, not on faces",
             f"--project {project} if the name is wrong",

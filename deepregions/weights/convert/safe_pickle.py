@@ -51,6 +51,11 @@ _IGNORED = re.compile(
     r"|argparse\.Namespace|pathlib\.\w*Path|numpy\.(dtype|ndarray)"
     r"|numpy\._?core\.multiarray\.(scalar|_reconstruct)"
 )
+_OTHERS = (  # how a file begins, what it is, what to do about it
+    (b"version https://git-lfs", "a pointer of git-LFS", "git lfs pull fetches what it points to"),
+    (b"<!doctype", "a web page", "download the file that the page offers"),
+    (b"<html", "a web page", "download the file that the page offers"),
+)
 _CLASS_OF = "deepregions.class_of"
 _BROKEN = (  # what torch raises for files that are broken, or that it does not read
     pickle.UnpicklingError,
@@ -239,12 +244,20 @@ def _check_plain(name: str, value: Tensor) -> None:
 
 
 def _opened(path: Path) -> IO[bytes]:
+    """Opens a file that may hold weights; files that are often saved in their stead are named."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     try:
-        return path.open("rb")
+        stream = path.open("rb")
+        head = stream.read(256)
+        stream.seek(0)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+    for start, what, hint in _OTHERS:
+        if head.lstrip().lower().startswith(start):
+            stream.close()
+            raise UnreadableError(f"{path} is {what}, not the weights themselves", hint)
+    return stream
 
 
 def _load(file: Path | IO[bytes], names: set[str]) -> Any:
