@@ -89,10 +89,10 @@ def test_names_that_are_no_text(
     wall = tmp_path / os.fsdecode(b"wall \xff\x1b[31m.png")
     Image.fromarray(np.full((200, 200, 3), 120, np.uint8)).save(wall)
     out = tmp_path / "out"
-    for options in ((), ("--method", "swap", photos[1])):
-        assert forge(odd, wall, *options, "--landmarks", "dlib-hog", "--out", out) == 0
+    for more in ((), (photos[1], "--method", "swap")):
+        assert forge(odd, wall, *more, "--landmarks", "dlib-hog", "--out", out) == 0
         printed = capfdbinary.readouterr()
-        assert len(printed.out.splitlines()) == 1 + (len(options) > 0)
+        assert len(printed.out.splitlines()) == 1 + (len(more) > 0)
         assert b"no face was found" in printed.err
         assert b"\x1b" not in printed.out + printed.err
     (said,) = (json.loads(path.read_text()) for path in out.glob("caf*/forge.json"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from deepregions.data.store import (
     SPLITS,
@@ -22,7 +21,7 @@ from deepregions.data.store import (
 )
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.patches import stack
-from deepregions.forge.forger import ForgedBatch, Forger, draw_parts, make_method
+from deepregions.forge.forger import Forger, draw_parts, make_method
 from deepregions.forge.masks import CONFINED
 from deepregions.forge.swap import choose_donors
 from deepregions.pixels.face_rng import FaceRng, seeds_of
@@ -88,7 +87,6 @@ def forge_store(
     if not wanted.any():
         raise StoreError(f"{source.path} has no genuine faces", "forgeries are made of these")
     report = ForgeReport()
-    writer = _Writer(source, forge, region_p, seed, device, report)
 
     def records() -> Iterator[FaceRecord]:
         for split in SPLITS:
@@ -96,7 +94,10 @@ def forge_store(
             # Mixed, as neighbours are frames of one person, who has nobody to swap faces with.
             rows = np.random.default_rng(seed).permutation(rows)
             for first in range(0, len(rows), _BATCH):
-                yield from writer(rows[first : first + _BATCH].tolist())
+                batch = _Batch(source, rows[first : first + _BATCH], region_p, seed, device)
+                yield from batch.genuine(report)
+                for number in range(len(forge.methods)):
+                    yield from batch.forged(forge, number, report)
                 if progress is not None:
                     written = report.genuine + report.forged.total()
                     progress(report.genuine, int(wanted.sum()), written)
@@ -105,72 +106,61 @@ def forge_store(
     return report
 
 
-@dataclass
-class _Writer:
-    source: FaceStore
-    forge: Forger
-    region_p: float
-    seed: int
-    device: torch.device | str
-    report: ForgeReport
+class _Batch:
+    """Some genuine faces of a store, and what is drawn for their forgeries."""
 
-    def __post_init__(self) -> None:
-        self.persons = self.source.persons
+    def __init__(
+        self,
+        source: FaceStore,
+        rows: NDArray[np.intp],
+        region_p: float,
+        seed: int,
+        device: torch.device | str,
+    ) -> None:
+        self.faces = [source[row] for row in rows.tolist()]
+        self.pictures = [decode_image(face.image) for face in self.faces]
+        self.image = stack(self.pictures)[0].to(device)
+        landmarks = np.stack([face.landmarks for face in self.faces])
+        self.landmarks = torch.from_numpy(landmarks).to(device)
+        self.person = torch.from_numpy(source.persons[rows]).to(device)
+        self.draws = FaceRng(seeds_of([face.key for face in self.faces], seed))
+        self.parts = draw_parts(self.draws.stream("region"), region_p)
+        donors, _ = choose_donors(self.landmarks, self.person, self.draws.stream("donors"))
+        self.donors = [self.faces[row] for row in donors.tolist()]
 
-    def __call__(self, rows: Sequence[int]) -> Iterator[FaceRecord]:
-        """Yields some genuine faces and their forgeries."""
-        faces = [self.source[row] for row in rows]
-        pictures = [decode_image(face.image) for face in faces]
-        image = stack(pictures)[0].to(self.device)
-        landmarks = torch.from_numpy(np.stack([face.landmarks for face in faces])).to(self.device)
-        person = torch.from_numpy(self.persons[rows]).to(self.device)
-        draws = FaceRng(seeds_of([face.key for face in faces], self.seed))
-        parts = draw_parts(draws.stream("region"), self.region_p)
-        donors, _ = choose_donors(landmarks, person, draws.stream("donors"))
-        for face, picture in zip(faces, pictures, strict=True):
+    def genuine(self, report: ForgeReport) -> Iterator[FaceRecord]:
+        """Yields the faces themselves, encoded as the forgeries are."""
+        for face, picture in zip(self.faces, self.pictures, strict=True):
             yield replace(face, image=encode_image(picture))
-        self.report.genuine += len(faces)
-        whole = zip(faces, pictures, parts, [faces[row] for row in donors.tolist()], strict=True)
-        about = list(starmap(_About, whole))
-        for number, method in enumerate(self.forge.methods):
-            forged = self.forge(
-                image,
-                landmarks,
-                draws,
-                which=torch.full((len(faces),), number),
-                parts=parts,
-                person=person,
-            )
-            yield from self._records(about, forged, method.name, method.needs_donors)
+        report.genuine += len(self.faces)
 
-    def _records(
-        self, about: Sequence[_About], forged: ForgedBatch, name: str, donated: bool
-    ) -> Iterator[FaceRecord]:
-        images, done = forged.image.cpu(), forged.touched[:, 0].tolist()
-        for each, image, possible in zip(about, images, done, strict=True):
-            if not possible:
-                self.report.skipped[name] += 1
+    def forged(self, forge: Forger, number: int, report: ForgeReport) -> Iterator[FaceRecord]:
+        """Yields a forgery of each face by one of the methods, where it can be made."""
+        method = forge.methods[number]
+        which = torch.full((len(self.faces),), number)
+        made = forge(
+            self.image,
+            self.landmarks,
+            self.draws,
+            which=which,
+            parts=self.parts,
+            person=self.person,
+        )
+        images, done = made.image.cpu(), made.touched[:, 0].tolist()
+        for row, face in enumerate(self.faces):
+            if not done[row]:
+                report.skipped[method.name] += 1
                 continue
-            self.report.forged[name] += 1
-            height, width = each.picture.shape[1:]
-            region = [str(r) for r, own in zip(CONFINED, each.parts.tolist(), strict=True) if own]
-            others = each.donor.identities[:1] if donated else ()
+            report.forged[method.name] += 1
+            height, width = self.pictures[row].shape[1:]
+            own = zip(CONFINED, self.parts[row].tolist(), strict=True)
+            donor = self.donors[row].identities[:1] if method.needs_donors else ()
             yield replace(
-                each.face,
-                image=encode_image(image[:, :height, :width]),
-                key=f"{each.face.key}~{name}",
-                video=f"{each.face.video}~{name}",
+                face,
+                image=encode_image(images[row, :, :height, :width]),
+                key=f"{face.key}~{method.name}",
+                video=f"{face.video}~{method.name}",
                 label=FAKE,
-                method=":".join([name, *region]),
-                identities=(*each.face.identities[:1], *others),
+                method=":".join([method.name, *(str(region) for region, there in own if there)]),
+                identities=(*face.identities[:1], *donor),
             )
-
-
-@dataclass(frozen=True, eq=False)
-class _About:
-    """A genuine face, its picture, to which regions its forgeries are confined, and the donor."""
-
-    face: FaceRecord
-    picture: Tensor
-    parts: Tensor
-    donor: FaceRecord

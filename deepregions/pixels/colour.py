@@ -33,13 +33,6 @@ def saturation(factor: Tensor) -> Tensor:
     return grey + factor[:, None, None] * (torch.eye(3) - grey)
 
 
-def hue(turn: Tensor) -> Tensor:
-    """Returns what turns colours about the grey axis by angles in radians, (B, 3, 3)."""
-    axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
-    cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
-    return cos * torch.eye(3) + sin * axis + (1 - cos) / 3
-
-
 def transfer(source: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Returns what gives one picture another's colours within a mask.
 
