@@ -295,6 +295,7 @@ def test_sparse_sampling_of_a_canvas_far_larger_than_the_image() -> None:
     assert crops[0, 0].mean().item() == pytest.approx(share, rel=0.15)
 
 
+@pytest.mark.slow
 def test_no_wait_for_the_device_and_no_shapes_from_data() -> None:
     """Fake tensors have no data: reading a value or a data-dependent shape raises."""
     for layout in ("masked", "tight"):
@@ -324,6 +325,7 @@ def test_the_gpu_gives_the_same_and_never_waits(layout: cropping.Layout) -> None
     assert torch.equal(valid.cpu(), expected[1])
 
 
+@pytest.mark.slow
 def test_exports_with_dynamic_batch_and_image_size() -> None:
     # Not named dimensions with ranges: torch 2.11 cannot prove min(h, 3h) == h over a range.
     dynamic = torch.export.Dim.DYNAMIC

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import deepregions
+from deepregions.commands import cli
 from deepregions.errors import AssetError, UsageError
 from deepregions.faces.backends.fan import FAN_2D, S3FD
 from deepregions.faces.finders import YUNET
@@ -111,11 +112,14 @@ def test_it_is_found_in_the_repository_and_in_an_installed_package(
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     installed = tmp_path / "site-packages"
     for source, target in build["targets"]["wheel"]["force-include"].items():
-        (installed / target).parent.mkdir(parents=True)
-        shutil.copy(ROOT / source, installed / target)
+        (installed / target).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, installed / target)
     monkeypatch.setattr(deepregions, "__file__", str(installed / "deepregions" / "__init__.py"))
     assert registry_file() == installed / "deepregions" / "checkpoints" / "registry.json"
     assert entry("yunet").kind == "landmarks"
+    monkeypatch.setattr(cli, "__file__", str(installed / "deepregions" / "commands" / "cli.py"))
+    assert cli.find_config("xception.yaml") == installed / "deepregions/configs/xception.yaml"
     shutil.rmtree(installed / "deepregions" / "checkpoints")
     with pytest.raises(AssetError, match="is missing"):
         entries()

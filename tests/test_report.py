@@ -433,7 +433,7 @@ def test_a_measure_is_told_its_gates() -> None:
     }
     facts = {**FACTS, "gates": {"min_sharpness": 0.35}}
     page = check_page(render_page(analysis(), facts))
-    assert "Judgement if" in page.words
+    assert "Judged if" in page.words
     assert "at least 0.35" in page.words
 
 
