@@ -25,27 +25,27 @@ def benchmark(
 ) -> int:
     """Measures how fast networks run on this machine.
 
-    One network of each detector, and all of the bundles together: faces a second one by one and
-    in batches, the time of a run, peak memory, and the share of the rate at which this machine
-    multiplies matrices; beside them the way of the original, one image and one network after
-    another in float32, measured in the same run. Crops are random, and cutting them is not
-    counted. Exports what the runtimes need first, which is kept in the cache folder.
+    For one network of each detector, and for all networks together: faces per second one by one
+    and in batches, latency, peak memory, and the share of the machine's speed in matrix products;
+    beside them the original way (one image and one network after another in float32), measured in
+    the same run. Crops are random, and cropping is not counted. What the runtimes need is
+    exported first and kept in the cache folder.
 
-    With --video, instead: what each stage of `detect` takes for one file, from decoding to fusing,
-    and which of them takes longest.
+    With --video, instead: how long each stage of `deepregions detect` takes for one file, from
+    decoding to fusing.
 
     Args:
-        bundle: Bundle folders, or hf://owner/name.
-        runtime: Measure only this one, beside the original way.
-        batch_size: How many faces at once, beside one.
+        bundle: Bundle folders, or hf://OWNER/NAME.
+        runtime: Measure only this runtime, beside the original way.
+        batch_size: Number of faces at once.
         seconds: How long to measure each.
-        threads: CPU threads; 0 for as many as PyTorch takes.
+        threads: CPU threads; 0 leaves it to PyTorch.
         device: cpu, cuda or cuda:N. On a GPU only PyTorch is measured, in float32 and bfloat16.
-        file: Measure this file too, which `export --crops-in` has made of the same bundles in
-            another precision.
-        video: Time the stages of `detect` for this file.
-        frames: How many of its frames to look at, evenly in time.
-        rate: Look at this many frames a second of it instead.
+        file: Also measure this file, made by `deepregions export --crops-in` from the same
+            bundles in another precision.
+        video: Time the stages of `deepregions detect` for this file.
+        frames: Number of its frames to look at, evenly spaced.
+        rate: Look at this many of its frames per second instead.
         json: Print JSON instead of a table.
     """
     import torch

@@ -31,33 +31,33 @@ def evaluate(
 ) -> int:
     """Measures networks and their fusions within and across databases.
 
-    A bundle's own fusion and calibration are measured too, as they are stored.
-    Every face of the development and evaluation parts of the stores is scored once; scores are
-    kept in OUT/scores by network and store, so that a run that was stopped goes on where it was.
-    Thresholds, fusions and calibrations are found on the development part of what networks were
-    trained on; figures are of evaluation parts, with intervals by a bootstrap over people. Writes
-    tables (Markdown, CSV, LaTeX), figures (PNG, SVG), results.json, and a page with all of it,
-    whose path is printed. Exits with 4 where a class is absent.
+    Every face of the development and evaluation parts of the stores is scored once. Scores are
+    kept in OUT/scores by network and store, so a run that was stopped continues where it was.
+    Thresholds, fusions and calibrations come from the development part of the database that the
+    networks were trained on; the figures are for evaluation parts, with bootstrap intervals over
+    people. A bundle's own fusion and calibration are measured too, as stored. Writes tables
+    (Markdown, CSV, LaTeX), figures (PNG, SVG), results.json, and a page with all of it, and
+    prints the page's path. Exits with 4 if genuine or fake faces are missing.
 
     Args:
-        store: Face stores of different databases, as deepregions prepare and forge write them.
+        store: Face stores of different databases, as `deepregions prepare` and `deepregions
+            forge` write them.
         out: The folder to write to.
         networks: Which networks are measured.
-        level: Whether a photo or video is judged, or each face.
-        fusions: Which fusions are tried: mean, max, weighted, logistic, head; all but max if left
-            out.
+        level: Judge whole photographs and videos, or single faces (frame).
+        fusions: The fusions to try: mean, max, weighted, logistic, head; all but max by default.
         robustness: Also measure on altered faces: jpeg, h264, resize, blur, noise, gamma, frames;
             or all.
-        attributes: A CSV file with a column identity and one for each attribute of people, for
-            figures of each group of them.
+        attributes: A CSV file with a column identity and a column for each attribute of people;
+            figures are then given for each group.
         bootstrap_samples: Bootstrap samples; 0 disables intervals.
         ci: Confidence level of the intervals, such as 0.95.
-        seed: Seed of the bootstrap.
+        seed: Random seed of the bootstrap.
         pool: How the scores of a video's faces become one.
-        gates: What a face must be to be judged.
+        gates: When a face is good enough to be judged.
         device: auto, cpu, cuda or cuda:N.
-        batch_size: How many faces are scored at once.
-        json: Print what results.json holds, instead of tables.
+        batch_size: Number of faces scored at once.
+        json: Print the content of results.json instead of tables.
     """
     from dataclasses import replace
 

@@ -20,25 +20,26 @@ def import_(
     project: str | None = None,
     json: bool = False,
 ) -> int:
-    """Makes bundles of other people's checkpoints, with the scores of the programs they are of.
+    """Imports other people's checkpoints as bundles that give the scores of the original programs.
 
     Takes the networks of the paper (BiDAlab/DeepFakes_FacialRegions: Capsule, DSP-FWA and
     Xception, also the whole models folder), Capsule-Forensics-v2, DSP-FWA, FaceForensics++ and
-    DeepfakeBench, under the names that they were published with; of Cadene's ImageNet Xception it
-    makes a file for --model.init_args.backbone_file. Nothing in a file is executed. A file that
-    cannot be imported does not stop the others. Exits with 0 when all were imported, else with 1.
+    DeepfakeBench, under the names that they were published with. Cadene's ImageNet Xception
+    becomes a file for --model.init_args.backbone_file. Nothing in a file is executed. A file that
+    cannot be imported does not stop the others; the exit code is then 1.
 
     Args:
         source: Checkpoint files, or folders of them.
         out: The folder to write bundles to, as OUT/DETECTOR_REGION.DATABASE.
-        vgg: VGG-19 weights for Capsule files, which mostly come without: torchvision's or timm's,
-            as a file. Left out, timm's vgg19.tv_in1k is fetched.
-        fake_index: Which of a network's two classes is fake, 0 or 1, if not the program's own.
-        region: What was trained on, if the file's name does not say it.
-        database: What was trained on, if the file's name does not say it.
-        project: Whose the files are, if neither content nor name says it: bida, capsule-v2,
+        vgg: A file of VGG-19 weights (torchvision's or timm's) for Capsule checkpoints, most of
+            which come without; by default timm's vgg19.tv_in1k is downloaded.
+        fake_index: Which of the network's two classes is fake, 0 or 1, if it differs from the
+            original program's.
+        region: The region that was trained on, if the file's name does not say it.
+        database: The database that was trained on, if the file's name does not say it.
+        project: Where the files are from, if neither content nor name says it: bida, capsule-v2,
             dsp-fwa, faceforensics or deepfakebench.
-        json: Print one JSON object per file, one per line, instead of a table.
+        json: Print one JSON object per file and line instead of a table.
     """
     import sys
     from json import dumps

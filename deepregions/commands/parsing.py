@@ -204,7 +204,12 @@ def _inner(kind: Any) -> tuple[Any, ...]:
 
 
 class _HelpFormatter(DefaultHelpFormatter):
-    """Shows defaults, but no types: texts and choices say what is taken."""
+    """Shows defaults, but no types: texts and choices say what is taken; keeps paragraphs."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip().split("\n\n")
+        fill = super()._fill_text
+        return "\n\n".join(fill(each, width, indent) for each in paragraphs)
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gates:
-    """What a face must be to be judged; docs/faces.md says why these numbers.
+    """When a face is good enough to be judged (docs/faces.md explains the numbers).
 
     Attributes:
-        min_size: Pixels of the face's width in the frame.
-        min_confidence: Of the landmarks, where the backend gives one (else see ``DOUBTFUL_YAW``).
-        max_yaw: Degrees that the head may be turned aside for eyes, nose and mouth. In dlib's
-            degrees, which fall short of the true ones (30 looks like 45).
+        min_size: Smallest width of a face, in pixels of the frame.
+        min_confidence: Smallest confidence of the landmarks, if the backend gives one.
+        max_yaw: Largest turn of the head to the side, in degrees, for eyes, nose and mouth. dlib
+            underestimates it: its 30 are about 45.
         max_yaw_whole: The same for the entire face and the rest.
-        max_pitch: Degrees up or down.
-        max_roll: Degrees; the canvas stays upright, so a third of it is background at 45.
-        max_dark: Share of a region's pixels that may be black: there is no detail in them.
-        max_bright: Share that may be white.
-        min_sharpness: Of the entire face; see :mod:`deepregions.faces.quality`. A region that is
-            less sharp than its face is judged: blending blurs, so some forgeries show that.
+        max_pitch: Largest turn of the head up or down, in degrees.
+        max_roll: Largest tilt of the head, in degrees.
+        max_dark: Largest share of black pixels in a region, from 0 to 1.
+        max_bright: Largest share of white pixels in a region, from 0 to 1.
+        min_sharpness: Smallest sharpness of the entire face. A region that is less sharp than its
+            face is still judged, since forging blurs.
     """
 
     min_size: float = 40.0
