@@ -19,7 +19,7 @@ from PIL import ImageColor
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.pipeline.report import annotate_video, encoding
 from deepregions.pipeline.report.colours import TRACKS
-from deepregions.pipeline.report.drawing import Layout, Mark
+from deepregions.pipeline.report.drawing import FrameLayout, Mark
 from deepregions.pipeline.report.video import _walks
 from deepregions.pipeline.results import FaceResult, InputResult, summarise_input
 from deepregions.types import Status
@@ -202,7 +202,7 @@ def test_boxes_are_scaled_with_the_picture(tmp_path: Path) -> None:
 def test_frames_of_another_size_get_bars() -> None:
     from PIL import Image
 
-    layout = Layout(320, 240, 1280)
+    layout = FrameLayout(320, 240, 1280)
     picture = layout.draw(Image.new("RGB", (120, 240), "#ff0000"), (), "")
     assert picture.size == layout.size
     pixels = np.asarray(picture)
@@ -224,7 +224,7 @@ def test_any_box_can_be_drawn(
     frame = Image.new("RGB", (64, 48), "#808080")
     x0, y0, x1, y1 = box
     mark = Mark(track, log_odds, (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), seen)
-    layout = Layout(64, 48, 1280)
+    layout = FrameLayout(64, 48, 1280)
     assert layout.draw(frame, [mark], "line").size == layout.size
 
 

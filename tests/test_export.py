@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import deepregions
 from deepregions.commands.cli import run
 from deepregions.deploy.export import export
-from deepregions.deploy.graph import Calibrated
+from deepregions.deploy.graph import CalibrationModule
 from deepregions.deploy.onnx_metadata import KEY, digest, read_facts
 from deepregions.deploy.parity import Parity, parity
 from deepregions.detectors import Capsule
@@ -192,14 +192,14 @@ def calibrations() -> list[Calibration]:
 @pytest.mark.parametrize("calibration", calibrations(), ids=["logistic", "isotonic"])
 def test_a_calibration_is_the_same_as_a_module(calibration: Calibration) -> None:
     log_odds = np.append(np.linspace(-5, 5, 101), np.nan)
-    found = Calibrated(calibration)(torch.from_numpy(log_odds).float()).numpy()
+    found = CalibrationModule(calibration)(torch.from_numpy(log_odds).float()).numpy()
     np.testing.assert_allclose(found, calibration.llr(log_odds), atol=1e-6)
 
 
 @pytest.mark.parametrize("calibration", calibrations(), ids=["logistic", "isotonic"])
 def test_a_calibration_is_in_the_graph(tmp_path: Path, calibration: Calibration) -> None:
     path = tmp_path / "m.onnx"
-    export(tinted(), path, takes="crops", calibration=Calibrated(calibration))
+    export(tinted(), path, takes="crops", calibration=CalibrationModule(calibration))
     assert read_facts(path).content["calibrated"] is True
     crops = torch.rand(3, 1, 3, SIZE, SIZE).numpy()
     names = {"crops": crops, "present": np.array([[True], [False], [True]])}

@@ -1,6 +1,7 @@
 """Names mean one thing, and no two modules import each other."""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import deepregions
@@ -14,6 +15,16 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_a_class_name_is_unique() -> None:
+    found = defaultdict(list)
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(name)
+    twice = {name: where for name, where in found.items() if len(where) > 1}
+    assert not twice
 
 
 def test_no_module_uses_another_s_private_names() -> None:

@@ -22,7 +22,7 @@ from networks import Tint, landmarks, member, picture
 from PIL import Image
 
 from deepregions.deploy.export import export
-from deepregions.deploy.graph import Calibrated
+from deepregions.deploy.graph import CalibrationModule
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.system import System
@@ -160,7 +160,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Quantity.pooled("video", Pooling()),
         about,
     )
-    export(system, path / "model.onnx", calibration=Calibrated(line))
+    export(system, path / "model.onnx", calibration=CalibrationModule(line))
     export(system, path / "crops.onnx", takes="crops")
     content = (path / "model.onnx").read_bytes()
     (path / "half.onnx").write_bytes(content[: len(content) // 2])

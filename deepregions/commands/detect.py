@@ -89,7 +89,7 @@ def detect(
     files = find_media(inputs)
 
     from deepregions.commands import checks
-    from deepregions.commands.verdicts import Output, Verdicts
+    from deepregions.commands.verdicts import Output, VerdictPrinter
     from deepregions.pipeline.build import build_analyser
 
     checks.positive(frames=frames, batch_size=batch_size)
@@ -111,7 +111,7 @@ def detect(
     facts["precision"] = precision
     if runtime != "torch" or precision != "fp32":
         _run_by(runtime, precision, analyser.scorer, facts["versions"])
-    verdicts = Verdicts(facts, output, sampling)
+    verdicts = VerdictPrinter(facts, output, sampling)
     with MediaReader() as reader, verdicts:
         left = verdicts.unfinished(files)
         found = (

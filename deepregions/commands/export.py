@@ -53,7 +53,7 @@ def export(
     """
     from deepregions.commands import checks
     from deepregions.deploy.export import export as write
-    from deepregions.deploy.graph import Calibrated
+    from deepregions.deploy.graph import CalibrationModule
 
     checks.positive(store_faces=store_faces)
     if with_crop and crops_in:
@@ -69,7 +69,9 @@ def export(
             out,
             takes="crops" if crops_in else "image",
             precision=precision,
-            calibration=None if chosen.calibration is None else Calibrated(chosen.calibration),
+            calibration=None
+            if chosen.calibration is None
+            else CalibrationModule(chosen.calibration),
             source=source,
             allow_drift=allow_drift,
         )

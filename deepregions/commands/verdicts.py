@@ -73,7 +73,7 @@ class Output:
         return "resume" if self.resume else "overwrite" if self.overwrite else "new"
 
 
-class Verdicts:
+class VerdictPrinter:
     """Shows results one by one, as they come; what was shown is kept, whatever comes after.
 
     Args:

@@ -49,7 +49,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Person:
+class PersonCount:
     """Faces and videos that somebody is in, also with somebody else."""
 
     name: str
@@ -60,7 +60,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class FaceMeasure:
     """A measure of faces that should not depend on whether they are genuine.
 
     Attributes:
@@ -110,9 +110,9 @@ class Description:
     facts: tuple[tuple[str, str], ...]
     by_split: tuple[Count, ...]
     by_method: tuple[Count, ...]
-    people: tuple[Person, ...]
+    people: tuple[PersonCount, ...]
     more_people: int
-    measures: tuple[Measurement, ...]
+    measures: tuple[FaceMeasure, ...]
     warnings: tuple[str, ...]
 
 
@@ -122,7 +122,7 @@ def describe(store: FaceStore) -> Description:
     Raises:
         StoreError: A shard is missing or broken.
     """
-    table = Table(store)
+    table = StoreColumns(store)
     order = {name: place for place, name in enumerate((*SPLITS, "genuine", "fake"))}
     by_split = table.counts(lambda row: [(table.splits[row], table.classes[row])])
     by_split.sort(key=lambda count: [order[name] for name in count.names])
@@ -144,7 +144,7 @@ def describe(store: FaceStore) -> Description:
     )
 
 
-class Table:
+class StoreColumns:
     """The columns of a store, as lists.
 
     Args:
@@ -181,7 +181,7 @@ class Table:
                 people.setdefault(name, set()).update(self.people[row])
         return [Count(n, faces[n], len(videos[n]), len(people[n])) for n in faces]
 
-    def persons(self) -> list[Person]:
+    def persons(self) -> list[PersonCount]:
         """Counts by person and split, those with most faces first."""
         found: dict[tuple[str, str], tuple[list[int], set[str]]] = {}
         for row, names in enumerate(self.people):
@@ -190,7 +190,7 @@ class Table:
                 labels.append(int(self.labels[row]))
                 videos.add(self.videos[row])
         persons = [
-            Person(*key, len(labels) - sum(labels), sum(labels), len(videos))
+            PersonCount(*key, len(labels) - sum(labels), sum(labels), len(videos))
             for key, (labels, videos) in found.items()
         ]
         return sorted(persons, key=lambda p: (-p.genuine - p.fake, p.name, p.split))
@@ -221,7 +221,7 @@ def _facts(store: FaceStore) -> Iterator[tuple[str, str]]:
         return  # a store that create_store wrote has none
 
 
-def _measures(store: FaceStore, table: Table) -> Iterator[Measurement]:
+def _measures(store: FaceStore, table: StoreColumns) -> Iterator[FaceMeasure]:
     rows = {label: table.rows(label, _MEASURED) for label, _ in CLASSES}
     if not all(rows.values()):
         return
@@ -233,7 +233,7 @@ def _measures(store: FaceStore, table: Table) -> Iterator[Measurement]:
         shares = [np.histogram(each, edges)[0] / len(each) for each in (genuine, fake)]
         ours, theirs = (_by_video(v, named[n]) for v, n in ((genuine, BONA_FIDE), (fake, FAKE)))
         test = mannwhitneyu(theirs.tolist(), ours.tolist())
-        yield Measurement(
+        yield FaceMeasure(
             *about,
             tuple(edges.tolist()),
             tuple(shares[0].tolist()),
@@ -271,7 +271,7 @@ def _by_video(values: npt.NDArray[np.float64], videos: list[str]) -> npt.NDArray
     return means
 
 
-def _count_warnings(by_split: Iterable[Count], persons: Iterable[Person]) -> Iterator[str]:
+def _count_warnings(by_split: Iterable[Count], persons: Iterable[PersonCount]) -> Iterator[str]:
     faces = {count.names: count.faces for count in by_split}
     people: dict[str, set[str]] = {split: set() for split in SPLITS}
     for person in persons:
@@ -294,7 +294,7 @@ def _count_warnings(by_split: Iterable[Count], persons: Iterable[Person]) -> Ite
             yield f"{one} and {other} share {len(both)} people: {', '.join(both[:3])}"
 
 
-def _shortcuts(table: Table, measures: Iterable[Measurement]) -> Iterator[str]:
+def _shortcuts(table: StoreColumns, measures: Iterable[FaceMeasure]) -> Iterator[str]:
     """What differs between the classes and has nothing to do with manipulation."""
     for name, values, certain in (
         ("compression", table.compressions, True),  # the database's own word: no chance in it
@@ -316,7 +316,7 @@ def _shortcuts(table: Table, measures: Iterable[Measurement]) -> Iterator[str]:
 
 
 def _shares(
-    table: Table, values: list[str], *, certain: bool
+    table: StoreColumns, values: list[str], *, certain: bool
 ) -> Iterator[tuple[str, float, float]]:
     """Yields values of which one class has more videos than the other."""
     found = {label: Counter[str]() for label, _ in CLASSES}
@@ -349,7 +349,7 @@ def write_page(store: FaceStore, description: Description, path: Path) -> None:
 
 def _contact_sheets(store: FaceStore) -> dict[str, list[tuple[str, str]]]:
     """Returns pictures (data URIs) and captions of each class, one face of each of some videos."""
-    table = Table(store)
+    table = StoreColumns(store)
     sheets = {}
     for label, word in CLASSES:
         first = sorted(row for row in table.first_rows.values() if table.labels[row] == label)

@@ -20,7 +20,7 @@ _EXAMPLES = 2  # faces to trace with: a batch of one would be traced as always o
 _EXAMPLE_SIDE = (150, 160)
 
 
-class Calibrated(nn.Module):
+class CalibrationModule(nn.Module):
     """A calibration as a module, for a graph.
 
     Args:

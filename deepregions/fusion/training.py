@@ -41,7 +41,7 @@ _FOLDS = 4  # one of them tells the learned head when to stop
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class TrainingScores:
     """What a fusion learns from: n faces with N cells.
 
     Attributes:
@@ -63,13 +63,13 @@ class Sample:
     videos: int
     fold: Tensor | None
 
-    def select(self, faces: Tensor) -> Sample:
+    def select(self, faces: Tensor) -> TrainingScores:
         """Returns some faces, with both classes again one half each."""
         label, weight = self.label[faces], self.weight[faces].clone()
         for which in (label == 0, label == 1):
             weight[which] *= 0.5 / weight[which].sum()
         parts = self.logits[faces], self.valid[faces], label, weight
-        return Sample(self.cells, *parts, self.videos, None)
+        return TrainingScores(self.cells, *parts, self.videos, None)
 
 
 def train_fusion(
@@ -162,7 +162,7 @@ def fuse_table(fusion: Fusion, table: ScoreTable) -> npt.NDArray[np.float64]:
     return np.where(judged(table.status), fused, np.nan)
 
 
-def _sample(table: ScoreTable, cells: tuple[Cell, ...]) -> Sample:
+def _sample(table: ScoreTable, cells: tuple[Cell, ...]) -> TrainingScores:
     if (table.split == "train").any():
         raise UsageError(
             "a fusion is not trained on scores of the training part, which its networks know",
@@ -193,7 +193,7 @@ def _sample(table: ScoreTable, cells: tuple[Cell, ...]) -> Sample:
     weight, videos = _weights(video, label)
     fold = _folds(video, label, table.identities[kept][order])
     valid = ~np.isnan(logits)
-    return Sample(
+    return TrainingScores(
         cells,
         torch.from_numpy(np.where(valid, logits, 0.0)),
         torch.from_numpy(valid),
@@ -222,7 +222,7 @@ def _weights(video: Strings, fake: Bools) -> tuple[npt.NDArray[np.float64], int]
     return weight, len(np.unique(unit))
 
 
-def _scale(fusion: TrainedFusion, sample: Sample) -> Tensor:
+def _scale(fusion: TrainedFusion, sample: TrainingScores) -> Tensor:
     """Sets a fusion's means and deviations, and returns the sample on its scale."""
     weight = sample.weight[:, None] * sample.valid
     total = weight.sum(0)
@@ -234,11 +234,11 @@ def _scale(fusion: TrainedFusion, sample: Sample) -> Tensor:
     return torch.where(sample.valid, (sample.logits - mean) / std, 0.0)
 
 
-def _loss(odds: Tensor, sample: Sample) -> Tensor:
+def _loss(odds: Tensor, sample: TrainingScores) -> Tensor:
     return (sample.weight * cross_entropy(odds, sample.label, reduction="none")).sum()
 
 
-def _logistic(sample: Sample, l2: float) -> LogisticFusion:
+def _logistic(sample: TrainingScores, l2: float) -> LogisticFusion:
     fusion = LogisticFusion(sample.cells)
     x = _scale(fusion, sample)
     penalty = l2 / (2 * sample.videos)
@@ -253,7 +253,7 @@ def _logistic(sample: Sample, l2: float) -> LogisticFusion:
     return fusion
 
 
-def _weighted(sample: Sample, l2: float) -> WeightedFusion:
+def _weighted(sample: TrainingScores, l2: float) -> WeightedFusion:
     """Weights times scale are what is searched, so that both come out of one search."""
     fusion = WeightedFusion(sample.cells)
     x = _scale(fusion, sample)
@@ -274,7 +274,7 @@ def _weighted(sample: Sample, l2: float) -> WeightedFusion:
     return fusion
 
 
-def _head(sample: Sample, l2: float, seed: int) -> FusionHead:
+def _head(sample: TrainingScores, l2: float, seed: int) -> FusionHead:
     """Trains without one fold to see after how many epochs it is best, then on all for as many.
 
     Where it does not get better than logistic regression on that fold, it stays what it begins
@@ -294,6 +294,6 @@ def _head(sample: Sample, l2: float, seed: int) -> FusionHead:
     return head
 
 
-def _columns(sample: Sample) -> Batch:
+def _columns(sample: TrainingScores) -> Batch:
     weight = sample.weight * len(sample.weight)
     return sample.logits.float(), sample.valid, sample.label.float(), weight.float()

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import DEFAULT_LIMITS, Limits, MediaInfo, Picture, as_tensor
 from deepregions.media.kinds import HEAD, HEIC_BRANDS, check_file, is_drawing
-from deepregions.media.sampling import Choice, Sampling
+from deepregions.media.sampling import FrameChoice, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,9 +117,9 @@ class ImageSource:
         height, width, _ = self.pixels.shape
         self.info = MediaInfo("image", width, height, 1, 0.0, 0.0, codec, tuple(notes))
 
-    def choose(self, _: Sampling) -> Choice:
+    def choose(self, _: Sampling) -> FrameChoice:
         """Chooses the one frame."""
-        return Choice((0,), 1)
+        return FrameChoice((0,), 1)
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
         """Yields the photograph, if it is asked for."""

@@ -54,7 +54,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Choice:
+class FrameChoice:
     """The frames chosen from a video.
 
     Attributes:
@@ -80,7 +80,7 @@ class Choice:
         }
 
 
-def choose(times: Times, end: float, second: float, sampling: Sampling) -> Choice:
+def choose(times: Times, end: float, second: float, sampling: Sampling) -> FrameChoice:
     """Chooses the frames to look at; the first round of them where sampling is adaptive.
 
     Args:
@@ -92,10 +92,10 @@ def choose(times: Times, end: float, second: float, sampling: Sampling) -> Choic
     if sampling.how == "rate":
         numbers = by_rate(times, end, second / sampling.rate)
         if len(numbers) > sampling.most:
-            return Choice(by_count(times, end, sampling.most), len(times), limited=True)
-        return Choice(numbers, len(times))
+            return FrameChoice(by_count(times, end, sampling.most), len(times), limited=True)
+        return FrameChoice(numbers, len(times))
     count = sampling.count if sampling.how == "count" else (sampling.count + 1) // 2
-    return Choice(by_count(times, end, count), len(times))
+    return FrameChoice(by_count(times, end, count), len(times))
 
 
 def by_count(times: Times, end: float, count: int) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import Limits, MediaInfo, Picture, Progress, no_progress
-from deepregions.media.sampling import Choice, Sampling, choose
+from deepregions.media.sampling import FrameChoice, Sampling, choose
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class VideoSource:
         note = f"{damaged} of {self._packets.number} packets are damaged"
         return replace(self._info, notes=(*self._info.notes, note))
 
-    def choose(self, sampling: Sampling) -> Choice:
+    def choose(self, sampling: Sampling) -> FrameChoice:
         """Chooses the frames to look at (in the first round)."""
         return choose(self._times, self._end, self._second, sampling)
 

@@ -34,7 +34,7 @@ class Mark:
     seen: bool
 
 
-class Layout:
+class FrameLayout:
     """Where things are on a video's pictures, whose size stays that of the first.
 
     Args:

@@ -55,7 +55,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ScoreCurve:
     """A score over time; paths in a box of 100 x 100, 1 above and 0 below.
 
     Attributes:
@@ -119,7 +119,7 @@ class Timeline:
     axis: Axis
     sampled: Sampled
 
-    def curve(self, faces: Sequence[FaceResult], values: Sequence[float | None]) -> Curve:
+    def curve(self, faces: Sequence[FaceResult], values: Sequence[float | None]) -> ScoreCurve:
         """Draws the values of one track.
 
         Args:
@@ -135,7 +135,7 @@ class Timeline:
 
 def _curve(
     faces: Sequence[FaceResult], values: Sequence[float | None], timeline: Timeline
-) -> Curve:
+) -> ScoreCurve:
     line: list[str] = []
     dots: list[str] = []
     missing = []
@@ -150,4 +150,4 @@ def _curve(
         line.append(f"{'L' if joined else 'M'}{point}")
         dots.append(f"M{point}h0")
         last = face
-    return Curve("".join(line), "".join(dots), tuple(missing), len(dots))
+    return ScoreCurve("".join(line), "".join(dots), tuple(missing), len(dots))

@@ -17,7 +17,7 @@ from torch import Tensor
 from deepregions.errors import UsageError
 from deepregions.files import atomic_file
 from deepregions.media import Frame, MediaReader, Sampling
-from deepregions.pipeline.report.drawing import Layout, Mark
+from deepregions.pipeline.report.drawing import FrameLayout, Mark
 from deepregions.pipeline.report.encoding import Encoder
 from deepregions.pipeline.report.page import UNCALIBRATED
 from deepregions.pipeline.report.plots import Sampled
@@ -64,12 +64,12 @@ def annotate_video(
     if result.kind != "video":
         raise UsageError(f"{path} is no video", "only videos can be annotated")
     walks = _walks(result)
-    layout: Layout | None = None
+    layout: FrameLayout | None = None
     caption = _caption(result, calibration)
     with atomic_file(out) as partial, Encoder(partial, out, _rate(result)) as encoder:
         for frame in _every_frame(path):
             if layout is None:
-                layout = Layout(frame.image.shape[2], frame.image.shape[1], MAX_SIDE)
+                layout = FrameLayout(frame.image.shape[2], frame.image.shape[1], MAX_SIDE)
             marks = [mark for walk in walks if (mark := walk.at(frame.time)) is not None]
             below = f"{clock(frame.time)}   {caption}"
             encoder.add(layout.draw(_picture(frame.image), marks, below), frame.time)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deepregions.pipeline.report import pictures, words
 from deepregions.pipeline.report.colours import track_colours
-from deepregions.pipeline.report.plots import Curve, Timeline
+from deepregions.pipeline.report.plots import ScoreCurve, Timeline
 from deepregions.pipeline.results import Cell, FaceResult, TrackResult
 from deepregions.pipeline.top_faces import Evidence, Thumbnail
 from deepregions.types import REGIONS, Region
@@ -60,7 +60,7 @@ class CellView:
     """
 
     log_odds: float | None
-    curve: Curve
+    curve: ScoreCurve
     answered: int
     why: str
 
@@ -91,7 +91,7 @@ class TrackView:
 
     track: TrackResult
     colours: tuple[str, str]
-    curve: Curve
+    curve: ScoreCurve
     top: FaceResult | None
     top_place: tuple[float, float]
     portrait: Markup | None
