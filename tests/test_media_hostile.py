@@ -8,11 +8,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from decoding import frames
 from hostile import CASES, HLS, NAMES, VIDEOS, Case, picture, video
-from PIL import Image, ImageOps
 
 from deepregions.commands.cli import run
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, printable
@@ -88,16 +86,6 @@ def test_the_matrix_is_read_in_one_go_and_in_order(tmp_path: Path) -> None:
             except (UnreadableError, UnsupportedError) as error:
                 statuses.append(_STATUS[type(error)])
     assert statuses == [case.status for case in wanted]
-
-
-@pytest.mark.parametrize("turn", range(1, 9))
-def test_photographs_are_turned_upright(tmp_path: Path, reader: MediaReader, turn: int) -> None:
-    """The red corner of a picture that is turned by its EXIF is where a viewer shows it."""
-    case = next(case for case in CASES if case.name == f"turned-{turn}.jpg")
-    ((frame,), _, _) = read(reader, made(case, tmp_path))
-    with Image.open(tmp_path / case.name) as image:
-        expected = np.array(ImageOps.exif_transpose(image))
-    assert np.array_equal(frame.image.permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize("name", ["hdr-pq.mp4", "hdr-hlg.mp4"])
