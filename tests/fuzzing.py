@@ -465,7 +465,53 @@ def _load_store() -> Callable[[Path], None]:
     return read
 
 
+def _checkpoint_seeds(_: Path) -> list[bytes]:
+    """Torch files of both formats: state dicts, options beside one, a network; and two refused."""
+    import argparse
+    import pickle
+
+    import torch
+    from foreign import posing
+    from torch import nn
+
+    network = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    state = network.state_dict()
+    training = {"args": argparse.Namespace(lr=0.1), "state_dict": state, "epoch": 3}
+
+    class TransferModel(nn.Module):
+        """A network of a known name."""
+
+    TransferModel.__qualname__ = "TransferModel"
+    foreign = TransferModel()
+    foreign.model = network
+    contents = [pickle.dumps(print, protocol=2), b"version https://git-lfs.github.com/spec/v1\n"]
+    for zipped in (True, False):
+        for tree in (state, training, network, foreign):
+            with posing({TransferModel: "network.models"}):
+                torch.save(tree, stream := io.BytesIO(), _use_new_zipfile_serialization=zipped)
+            contents.append(stream.getvalue())
+    return contents
+
+
+def _load_checkpoint() -> Callable[[Path], None]:
+    import torch
+
+    from deepregions.weights.convert.safe_pickle import read_state_dict
+
+    def read(path: Path) -> None:
+        arrays = read_state_dict(path)
+        assert arrays
+        for name, value in arrays.items():
+            assert type(name) is str
+            assert isinstance(value, torch.Tensor)
+            assert value.device.type == "cpu"
+            assert value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+    return read
+
+
 TARGETS: dict[str, Target] = {
+    "checkpoint": Target(_checkpoint_seeds, _load_checkpoint),
     "store": Target(_store_seeds, _load_store, _lay_out_store),
     "shard": Target(_shard_seeds, _load_store, _lay_out_shard),
     "image": Target(_images(), _load_media),

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from deepregions.errors import DeepregionsError, UnreadableError
 
 REPOSITORY = Path(__file__).parents[1]
-EXAMPLES = {"image": 150, "video": 100, "landmarks": 200, "openface": 100, "manifest": 100}
+EXAMPLES = {
+    "checkpoint": 200,
+    "image": 150,
+    "video": 100,
+    "landmarks": 200,
+    "openface": 100,
+    "manifest": 100,
+}
 
 
 @pytest.fixture(scope="module", params=sorted(TARGETS))

@@ -22,7 +22,6 @@ import torch
 from foreign import posing
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import nn
 
 from deepregions.commands.cli import run
@@ -435,45 +434,6 @@ def test_a_missing_file_is_wrong_usage():
         read_state_dict(Path("nowhere.pt"))
     with pytest.raises(UsageError, match="no such file"):
         read_checkpoint(Path("nowhere.pt"))
-
-
-def checkpoints() -> list[bytes]:
-    """Small files of every kind that is read."""
-    made = []
-    state = {"layer.weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(3)}
-    network = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
-    for legacy in (False, True):
-        for tree in (state, {"epoch": 1, "net": state}, network):
-            stream = io.BytesIO()
-            torch.save(tree, stream, _use_new_zipfile_serialization=not legacy)
-            made.append(stream.getvalue())
-    save_file(state, "state.safetensors")
-    made.append(Path("state.safetensors").read_bytes())
-    return made
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_damaged_files_are_an_error_or_read_and_never_a_crash(data):
-    if not Path("kinds").exists():
-        Path("kinds").mkdir()
-        for number, whole in enumerate(checkpoints()):
-            Path(f"kinds/{number}").write_bytes(whole)
-    kind = data.draw(st.integers(0, 6))
-    whole = bytearray(Path(f"kinds/{kind}").read_bytes())
-    for _ in range(data.draw(st.integers(1, 6))):
-        place = data.draw(st.integers(0, len(whole) - 1))
-        whole[place] = data.draw(st.integers(0, 255))
-    if data.draw(st.booleans()):
-        del whole[data.draw(st.integers(0, len(whole))) :]
-    Path("x.pt").write_bytes(whole)
-    try:
-        read = read_state_dict(Path("x.pt"))
-    except DeepregionsError as error:
-        assert "\n" not in str(error)
-    else:
-        assert all(isinstance(value, torch.Tensor) for value in read.values())
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -29,23 +29,23 @@ def fuzz(
 ) -> int:
     """Feeds a reader broken files until the time is over.
 
-    What must hold of every input stands in tests/fuzzing.py: a result as promised or an error of
-    one line, in bounded time and memory, and nothing written. An input of which it does not hold
-    is kept, with what was seen. Exits with 0 if there is none, else with 1.
+    tests/fuzzing.py says what must hold: a result as promised or an error of one line, in bounded
+    time and memory, and nothing written. Inputs for which it does not hold are kept, with what was
+    seen. Exits with 0 if there are none, else with 1.
 
     Args:
-        target: image, video, landmarks, openface, manifest or bundle.
-        seconds: For how long.
-        seed: Of the changes: the same seed tries the same inputs, as far as it comes.
+        target: checkpoint, image, video, landmarks, openface, store, shard, manifest or bundle.
+        seconds: How long to try.
+        seed: Another seed tries other inputs; the same one tries the same again.
         engine: atheris (guided by coverage; the extra fuzz), own (blind, and faster), or auto:
             atheris where it is installed.
-        out: Where findings go.
-        program: The program with the readers.
+        out: The folder for findings.
+        program: The program that holds the readers.
     """
     if engine == "auto":
         engine = "atheris" if find_spec("atheris") else "own"
     if engine not in ("atheris", "own"):
-        raise UsageError(f"no engine {engine!r}", "there are auto, atheris and own")
+        raise UsageError(f"no engine {engine!r}", "engines are auto, atheris and own")
     tried = read = found = 0
     start = time.monotonic()
     while (left := start + seconds - time.monotonic()) > 0 and found < _MOST:
