@@ -80,6 +80,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Lets what the system says of a full disk name the file, which it does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def lock_folder(path: Path | None, command: str) -> Iterator[None]:
     """Makes this process the only one that writes to an output folder.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deepregions.errors import UsageError
-from deepregions.files import Names, atomic_file
+from deepregions.files import Names, atomic_file, named_errors
 from deepregions.pipeline.report import UNCALIBRATED, CsvTable, IndexRow, index_row, write_index
 from deepregions.pipeline.top_faces import Analysis
 from deepregions.types import Status
@@ -46,7 +46,7 @@ class Archive:
     """The results of one run, or of one that was stopped and went on.
 
     Args:
-        folder: FittedFusion if it is not there.
+        folder: Created if it does not exist.
         facts: What results say about how they were made; see :data:`SETTINGS`.
         mode: ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
             begins it anew (other files in it are left alone).
@@ -105,7 +105,8 @@ class Archive:
         Raises:
             OSError: It cannot be written, such as on a full disk.
         """
-        self._table.add(analysis.result)
+        with named_errors(self.folder / TABLE):
+            self._table.add(analysis.result)
         end = (self.folder / TABLE).stat().st_size
         _append(self.folder / _ROWS, {**asdict(index_row(analysis, page)), _END: end})
         _append(self.folder / RESULTS, line)
@@ -158,7 +159,7 @@ def _row(line: Mapping[str, Any]) -> IndexRow:
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     text = json.dumps(line, allow_nan=False, ensure_ascii=True)
-    with path.open("a", encoding="ascii") as stream:
+    with named_errors(path), path.open("a", encoding="ascii") as stream:
         stream.write(f"{text}\n")
 
 
