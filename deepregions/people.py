@@ -16,20 +16,20 @@ Numbers = npt.NDArray[np.int64]
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 
-_LEAST_PEOPLE = 10  # fewer that hang together are never parted: too many fakes would be lost
+_LEAST_PEOPLE = 10  # smaller components are never parted: too many fakes would be lost
 _MOST_SWAPS = 400  # and people, in the search for a division that loses few fakes
 _MOST_PEOPLE = 2000
 _SPLITTINGS = ("people", "target", "video")
 
 
 def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Returns who hangs together with whom, when the members of a group must not be parted.
+    """Finds the connected components of people who share clips.
 
     Args:
-        groups: The identities of each clip: one, or two of a fake that shows two people's traits.
+        groups: The identities in each clip: one, or two in a fake made from two people.
 
     Returns:
-        For each identity the alphabetically first one of its connected component, which does not
+        The component of each identity, named by its alphabetically first member; it does not
         depend on the order of the groups.
     """
     parent: dict[str, str] = {}
@@ -111,14 +111,14 @@ def people_splits(
 ) -> dict[str, str]:
     """Divides people so that few clips have people on two sides: none where that is possible.
 
-    As :func:`identity_splits`, but people of whom almost everybody hangs together with everybody
-    (each in fakes with others, as in Celeb-DF) are parted: first so that each side has its share,
-    then by swaps of two people as long as a swap loses fewer clips.
+    Like :func:`identity_splits`, but where nearly all people are connected through fakes, as in
+    Celeb-DF, they are parted: first so that each side has its share, then by swapping two people
+    as long as that loses fewer clips.
 
     Args:
-        clips: As for :func:`identity_splits`.
-        fractions: As there.
-        seed: As there.
+        clips: The identities and the label of each clip, as in :func:`identity_splits`.
+        fractions: The share of each split.
+        seed: Another seed gives another split.
 
     Returns:
         The split of each person. Clips whose people are in different ones belong to neither.
@@ -208,12 +208,12 @@ def _hash(seed: int, name: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Videos dealt into parts that are tested in turn.
+    """Videos dealt into folds that are tested in turn.
 
     Attributes:
         number: (V,) the fold of each video.
-        by: What is never parted: ``"people"`` (all that hang together through fakes of two),
-            ``"target"`` (the first person of each video) where everybody hangs together, or
+        by: What stays together: ``"people"`` (everybody who is connected through fakes),
+            ``"target"`` (the first person of each video) where all people are connected, or
             ``"video"`` where nobody is known.
     """
 

@@ -1,4 +1,4 @@
-"""What is in a face store, and what in it a network could mistake for manipulation."""
+"""Describes a face store, and warns of differences that a network could take for manipulation."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class FaceMeasure:
 
     Attributes:
         name: What it is.
-        unit: Of its values.
+        unit: Unit of its values.
         meaning: What changes it.
         edges: (bins + 1) the borders of the bins.
         genuine: (bins) the share of genuine faces in each bin.
         fake: (bins) the share of fake faces in each bin.
-        medians: Of genuine and of fake faces.
+        medians: Medians over genuine and over fake faces.
         auc: In which share of pairs of a fake and a genuine video the fake one has more of it.
         chance: How likely it is to be as far from a half by chance (Mann and Whitney 1947).
     """

@@ -1,4 +1,4 @@
-"""Which faces an epoch of training draws, in which order."""
+"""Draws the faces of a training epoch, balanced by class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deepregions.types import BONA_FIDE, FAKE
 class BalancedSampler(DistributedSampler[int]):
     """Draws as many genuine as fake faces, the same on every rank but for the share that it takes.
 
-    Of one class only where there are no others.
+    If there is only one class, it draws from that one.
 
     An epoch goes through each class in random order, again from the start when it is used up. A
     genuine and a fake face follow each other, so batches of even size are balanced too; ranks take

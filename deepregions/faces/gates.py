@@ -37,7 +37,7 @@ CHECKS = (
     "overexposed",
     "blurred",
 )
-"""What can keep a region from being judged, in the order of :attr:`Judgement.failed`."""
+"""Reasons why a region is not judged, in the order of :attr:`Judgement.failed`."""
 
 STATUSES = (Status.OK, Status.TOO_SMALL, Status.LOW_QUALITY)
 """What the numbers of :attr:`Judgement.status` stand for."""
@@ -109,7 +109,7 @@ def judge(quality: Quality, gates: Gates) -> Judgement:
 
 
 def figures(quality: Quality) -> list[dict[str, float | None]]:
-    """Lists what was measured of each face, by name; waits for the device.
+    """Lists the measurements of each face by name; waits for the device.
 
     Figures of regions are those of the entire face. What is no number, such as an unknown
     confidence, is None.
@@ -127,7 +127,8 @@ def figures(quality: Quality) -> list[dict[str, float | None]]:
 def refusals(quality: Quality, judged: Judgement, gates: Gates) -> list[tuple[Refusal, ...]]:
     """Says in words which regions of each face are not judged, and why; waits for the device.
 
-    Of landmarks that are not a face's nothing else is told: all was measured in the wrong place.
+    If the landmarks are not a face's, that is the only reason given: everything else was measured
+    in the wrong place.
     """
     failed = judged.failed.transpose(1, 2).tolist()  # (B, C, 5)
     on_host = Quality(*(getattr(quality, one.name).cpu() for one in fields(quality)))

@@ -1,4 +1,4 @@
-"""What reading gives: frames, what their file is, and the limits that reading keeps to.
+"""What reading returns: frames, facts about their file, and the limits that reading keeps to.
 
 No module of this package imports torch when it is imported: the processes that decode (see
 ``worker.py``) are many and start often, and torch takes seconds and half a gigabyte.
@@ -62,11 +62,11 @@ class MediaInfo:
 
     Attributes:
         kind: ``"image"`` or ``"video"``.
-        width: Of the upright frames, in pixels; a video's may change on the way.
-        height: The same.
+        width: Width of the upright frames, in pixels; it may change within a video.
+        height: Their height.
         frames: How many frames the video shows; 1 for an image.
         duration: How long it shows them, in seconds; 0 for an image.
-        rate: Frames a second, on average; 0 for an image.
+        rate: Average frames per second; 0 for an image.
         codec: The coding of its pixels, such as ``"h264"`` or ``"jpeg"``.
         notes: What else to know when its frames are judged, one short phrase each.
     """
@@ -86,13 +86,13 @@ class Limits:
     """How much reading one file may take.
 
     Attributes:
-        seconds: Of work on a file; waiting for whoever takes the frames does not count. 32 frames
-            of a two-hour film on a slow disk take a minute or two.
+        seconds: Working time per file; waiting for whoever takes the frames does not count. A
+            two-hour film on a slow disk takes a minute or two.
         silence: Seconds of work without any progress, after which a decoder counts as hung. A
             photograph of 100 MP in JPEG 2000, the slowest in one piece, takes 5 s.
         memory: Bytes that reading may take beyond what the process has when it starts. A
             photograph of 100 MP takes up to 1.9 GB, a video of 8K in 10 bits 1.3 GB on two threads.
-        pixels: Of a frame or photograph: 300 MB of RGB.
+        pixels: Pixels of a frame or photograph: 300 MB of RGB.
     """
 
     seconds: float = 600.0

@@ -188,7 +188,7 @@ class MediaReader:
     ) -> Generator[OpenMedia, None, None]:
         """Yields files in their order, each until the next is asked for.
 
-        That a file cannot be read shows when its frames are asked for.
+        A file that cannot be read raises only when its frames are asked for.
 
         Args:
             paths: Files; taken as far ahead as they are opened.

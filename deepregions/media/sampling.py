@@ -33,7 +33,7 @@ class Sampling:
             disagree.
         count: Frames of a video. 32 is what the field's benchmark takes (DeepfakeBench's
             ``frame_num``), so scores compare.
-        rate: Frames a second. A face swapped in for one second is in two of them.
+        rate: Frames per second. A face swapped in for one second is in two of them.
         most: Frames of a video at most, by rate: eight and a half minutes at 2 a second. A longer
             video gets this many, evenly.
     """
@@ -59,7 +59,7 @@ class FrameChoice:
 
     Attributes:
         numbers: Which frames, in order.
-        frames: Of how many.
+        frames: How many frames the video has.
         limited: Whether ``most`` made them fewer than the rate asks for.
     """
 

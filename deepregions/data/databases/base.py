@@ -73,7 +73,7 @@ class Listing:
         clips: What is there and can be used; their split is the official one, or empty.
         left_out: How many files are there but are of no use, by reason.
         absent: Files that the database's own lists name and that are not there.
-        disputed: Of each file whose label its folder contradicts, one line. It is not used.
+        disputed: A line for each file whose label contradicts its folder; these are not used.
     """
 
     clips: list[Clip] = field(default_factory=list)
