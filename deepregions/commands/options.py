@@ -27,8 +27,9 @@ class NetworkOptions(OptionGroup):
 
     Attributes:
         bundle: Bundles, or folders of bundles, as `deepregions fit` and `deepregions import`
-            write them; hf://OWNER/NAME downloads one. Without this option, the bundles in
-            $DEEPREGIONS_MODELS, or else in ./models and ./bundles, are used.
+            write them; hf://OWNER/NAME downloads one. Without this option: the bundles in
+            $DEEPREGIONS_MODELS if it is set, or else the networks that come with deepregions if
+            there are any, or else the bundles in ./models and ./bundles.
         detector: Use only networks of this detector, such as xception, capsule or dsp-fwa.
         region: Use only networks for this region: entire, eyes, nose, mouth or rest.
         trained_on: Use only networks trained on this database, such as uadfv, ffpp or celebdf.
