@@ -154,7 +154,7 @@ class FitCLI(LightningCLI):
             if name.startswith("val/")
         }
         store, forging = self.datamodule.store, self.datamodule.forging
-        state = torch.load(best, map_location="cpu", weights_only=True)
+        state = torch.load(best, map_location="cpu", mmap=True, weights_only=True)
         member = TrainedNetwork(
             detector=self.model.cpu(),
             region=Region(self.datamodule.region),
