@@ -23,7 +23,6 @@ from deepregions.errors import StoreError, UsageError
 from deepregions.faces.patches import stack
 from deepregions.forge.forger import Forger, draw_parts, make_method
 from deepregions.forge.masks import CONFINED
-from deepregions.forge.swap import choose_donors
 from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.types import BONA_FIDE, FAKE
 
@@ -37,9 +36,9 @@ class ForgeReport:
     """What was written.
 
     Attributes:
-        genuine: How many genuine faces.
-        forged: How many forgeries, by method.
-        skipped: How many could not be made, by method: nobody to swap with, or no face there.
+        genuine: Number of genuine faces.
+        forged: Number of forgeries by method.
+        skipped: Number that could not be made, by method: nobody to swap with, or no face.
     """
 
     genuine: int = 0
@@ -59,21 +58,21 @@ def forge_store(
 ) -> ForgeReport:
     """Writes every genuine face of a store, and a forgery of it by each method.
 
-    Splits are kept, and people swap faces with those of their own split only. Genuine faces and
-    forgeries are alike encoded anew. ``method`` of a forgery is that of the forge, or
-    ``METHOD:REGION`` if it is confined to a region. Fakes of the source are left out.
+    Splits are kept, and people swap faces only within their split. Genuine faces and forgeries
+    are both encoded again. A forgery's ``method`` is the forging method's name, or
+    ``METHOD:REGION`` if it is confined to a region. Fakes in the source are left out.
 
     Args:
         source: The store.
         out: The new store's folder.
-        methods: Which forgeries.
-        region_p: Share of forgeries that are confined to eyes, nose or mouth.
-        seed: Another seed makes other forgeries.
+        methods: Names of the forging methods.
+        region_p: Share of forgeries confined to eyes, nose or mouth.
+        seed: Random seed.
         device: Where to compute.
         progress: Called with genuine faces done, all of them, and faces written.
 
     Raises:
-        UsageError: An unknown method, or one twice; or a share that is none.
+        UsageError: A method is unknown or given twice, or the share is not from 0 to 1.
         StoreError: The source has no genuine faces, or there is something at ``out``.
         OSError: The store cannot be written.
     """
@@ -125,8 +124,6 @@ class _Batch:
         self.person = torch.from_numpy(source.persons[rows]).to(device)
         self.draws = FaceRng(seeds_of([face.key for face in self.faces], seed))
         self.parts = draw_parts(self.draws.stream("region"), region_p)
-        donors, _ = choose_donors(self.landmarks, self.person, self.draws.stream("donors"))
-        self.donors = [self.faces[row] for row in donors.tolist()]
 
     def genuine(self, report: ForgeReport) -> Iterator[FaceRecord]:
         """Yields the faces themselves, encoded as the forgeries are."""
@@ -147,6 +144,7 @@ class _Batch:
             person=self.person,
         )
         images, done = made.image.cpu(), made.touched[:, 0].tolist()
+        donors = None if made.donors is None else made.donors.tolist()
         for row, face in enumerate(self.faces):
             if not done[row]:
                 report.skipped[method.name] += 1
@@ -154,7 +152,7 @@ class _Batch:
             report.forged[method.name] += 1
             height, width = self.pictures[row].shape[1:]
             own = zip(CONFINED, self.parts[row].tolist(), strict=True)
-            donor = self.donors[row].identities[:1] if method.needs_donors else ()
+            donor = () if donors is None else self.faces[donors[row]].identities[:1]
             yield replace(
                 face,
                 image=encode_image(images[row, :, :height, :width]),

@@ -65,19 +65,21 @@ class ForgedBatch:
     """Pairs: row i of both is the same face.
 
     Attributes:
-        genuine: (B, 3, H, W) uint8. Mostly the picture as it was given; where a method changes
-            what is around the forgery, this has changed alike. May be what was given itself.
+        genuine: (B, 3, H, W) uint8. Usually the picture as given; where a method changes what is
+            around the forgery, its genuine counterpart changes too.
         image: (B, 3, H, W) uint8, the forgery: equal to ``genuine`` where ``mask`` is 0.
         mask: (B, 1, H, W) float32 in [0, 1], how much of the forgery shows; None if not asked for.
         touched: (B, 5) bool in the order of ``REGIONS``: which regions were forged. All are
-            false where nothing could be forged (landmarks that are no face, nobody to swap
-            with); ``image`` is ``genuine`` there.
+            false where nothing could be forged (no face, nobody to swap with); there ``image``
+            is ``genuine``.
+        donors: (B,) int64 rows, whose face each one got; None if nothing was swapped.
     """
 
     genuine: Tensor
     image: Tensor
     mask: Tensor | None
     touched: Tensor
+    donors: Tensor | None = None
 
 
 class Forger:
@@ -131,7 +133,7 @@ class Forger:
             own = draws[rows].stream(method.name)
             order = method.kinds(own).argsort(stable=True)
             batch.forge(method, rows[order], own[order], parts[rows[order]], possible)
-        return ForgedBatch(batch.genuine, batch.forged, batch.mask, batch.touched)
+        return ForgedBatch(batch.genuine, batch.forged, batch.mask, batch.touched, batch.donors)
 
 
 class _Batch:
