@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from networks import SIZE, Tint, dsp_fwa, landmarks, member, picture, xception
@@ -59,8 +58,10 @@ def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return path, printed.getvalue()
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def session(path: Path) -> Any:
+    return import_runtime("onnxruntime").InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    )
 
 
 def assert_same(answers: list[np.ndarray], expected: SystemOutput, atol: float = 1e-4) -> None:
@@ -342,7 +343,7 @@ def test_the_example_runs_where_there_is_neither_torch_nor_this_package(
     (tmp_path / "example.py").write_text(code)
     packages = tmp_path / "packages"  # all that it can import, beside Python's own library
     packages.mkdir()
-    for module in (np, onnxruntime):
+    for module in (np, import_runtime("onnxruntime")):
         found = Path(str(module.__file__)).parent
         for each in (found, found.with_name(f"{found.name}.libs")):
             if each.exists():

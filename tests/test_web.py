@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from networks import Tint, landmarks, member, picture
@@ -203,7 +202,7 @@ def shown(folder: Path) -> dict[str, Any]:
 def test_the_numbers_are_those_of_onnxruntime(
     folder: Path, shown: dict[str, Any], case: str
 ) -> None:
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
+    session = import_runtime("onnxruntime").InferenceSession(str(folder / "model.onnx"))
     image = np.array(Image.open(folder / "face.png")).transpose(2, 0, 1)[None]
     inputs = {"image": np.ascontiguousarray(image), "landmarks": landmarks().numpy()}
     logits, valid, fused, llr = session.run(["logits", "valid", "fused", "llr"], inputs)

@@ -24,7 +24,13 @@ from deepregions.deploy.graph import CropsGraph, Graph, HalfNetwork, ImageGraph,
 from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
 from deepregions.deploy.parity import Parity, compare, given
 from deepregions.deploy.quantise import quantise
-from deepregions.deploy.runtimes import OnnxRuntime, OpenVino, Runtime, check_precision
+from deepregions.deploy.runtimes import (
+    OnnxRuntime,
+    OpenVino,
+    Runtime,
+    check_precision,
+    import_runtime,
+)
 from deepregions.errors import ExportError, UsageError, require
 from deepregions.files import atomic_file
 from deepregions.system import System
@@ -87,8 +93,8 @@ def export(
         MissingExtraError: What exports, or what runs the file for the check, is not installed.
         OSError: The file cannot be written.
     """
+    import_runtime("onnxruntime")
     require("onnxscript", "onnxruntime")
-    require("onnxruntime", "onnxruntime")
     _check_use(takes, precision, source)
     reference = _GRAPHS[takes](system, calibration)
     graph = _halved(reference) if precision == "fp16" else reference

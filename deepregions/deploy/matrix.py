@@ -10,8 +10,7 @@ import onnx
 import torch
 
 from deepregions.deploy.export import OPSET
-from deepregions.deploy.runtimes import installed
-from deepregions.errors import require
+from deepregions.deploy.runtimes import import_runtime, installed
 
 _CPU = torch.device("cpu")
 _MATRIX = 4096  # columns; smaller ones do not keep all units busy
@@ -43,7 +42,7 @@ def _onnx_product(a: torch.Tensor) -> Callable[[], object]:
     model = onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10
     )
-    library = require("onnxruntime", "onnxruntime")
+    library = import_runtime("onnxruntime")
     options = library.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = library.InferenceSession(model.SerializeToString(), options)

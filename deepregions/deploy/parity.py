@@ -14,8 +14,7 @@ from torch import Tensor
 
 from deepregions.deploy.faces import conditions
 from deepregions.deploy.graph import Graph, ImageGraph
-from deepregions.deploy.runtimes import TorchRuntime
-from deepregions.errors import require
+from deepregions.deploy.runtimes import TorchRuntime, import_runtime
 from deepregions.faces.cropping import full_extent
 from deepregions.system import System
 
@@ -67,7 +66,7 @@ def compare(graph: Graph, path: Path) -> Parity:
     Raises:
         MissingExtraError: onnxruntime is not installed, or what has the faces.
     """
-    session = require("onnxruntime", "onnxruntime").InferenceSession(
+    session = import_runtime("onnxruntime").InferenceSession(
         str(path), providers=["CPUExecutionProvider"]
     )
     original = TorchRuntime(graph)

@@ -18,7 +18,8 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
-from deepregions.errors import ExportError, require
+from deepregions.deploy.runtimes import import_runtime
+from deepregions.errors import ExportError
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -55,8 +56,8 @@ def quantise(path: Path, batches: Iterable[Arrays]) -> None:
         ExportError: There is nothing to quantise, or onnxruntime cannot.
         MissingExtraError: onnxruntime is not installed.
     """
-    library = require("onnxruntime.quantization", "onnxruntime")
-    prepare = require("onnxruntime.quantization.shape_inference", "onnxruntime")
+    library = import_runtime("onnxruntime.quantization")
+    prepare = import_runtime("onnxruntime.quantization.shape_inference")
     source = onnx.load(path)
     with TemporaryDirectory() as folder:
         simple, made = Path(folder, "simple.onnx"), Path(folder, "made.onnx")

@@ -23,10 +23,11 @@ from deepregions.deploy.runtimes import (
     Runtime,
     TorchRuntime,
     check_precision,
+    import_runtime,
     installed,
     open_file,
 )
-from deepregions.errors import DeepregionsError, UsageError, require
+from deepregions.errors import DeepregionsError, UsageError
 from deepregions.system import System, SystemOutput
 
 _TRIALS = 3
@@ -114,7 +115,7 @@ def run_by(
     check_precision(name, precision)
     if name == "torch":
         return TorchRuntime(CropsGraph(system))
-    require(name, name)  # before what takes minutes
+    import_runtime(name)  # before what takes minutes
     path = exported(system, "crops", folder)
     return open_file(name, path, bundle=digest(system), precision=precision)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from types import ModuleType
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,24 @@ Arrays = dict[str, npt.NDArray[Any]]
 Name = Literal["torch", "onnxruntime", "openvino"]
 NAMES: tuple[Name, ...] = get_args(Name)
 Precision = Literal["fp32", "bf16"]
+
+
+def import_runtime(module: str) -> ModuleType:
+    """Imports onnxruntime or OpenVINO without their reports to their makers.
+
+    By itself, importing onnxruntime (1.32) writes a device id to the user's cache and looks up a
+    telemetry host; importing openvino looks up an analytics host and writes a client id. Nothing
+    else in this project imports them.
+
+    Args:
+        module: ``onnxruntime``, ``openvino``, or a module inside one of them.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    cast(dict[str, object], sys.modules).setdefault("openvino_telemetry", None)
+    return require(module, module.partition(".")[0])
 
 
 class Runtime(Protocol):
@@ -91,7 +112,7 @@ class OnnxRuntime:
     name: Name = "onnxruntime"
 
     def __init__(self, path: Path) -> None:
-        library = require("onnxruntime", "onnxruntime")
+        library = import_runtime("onnxruntime")
         self.version = str(library.__version__)
         options = library.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -131,7 +152,7 @@ class OpenVino:
     name: Name = "openvino"
 
     def __init__(self, path: Path, precision: Precision = "fp32") -> None:
-        library = require("openvino", "openvino")
+        library = import_runtime("openvino")
         self.version = metadata.version("openvino")
         core = library.Core()
         check_precision(self.name, precision)
@@ -199,9 +220,7 @@ def installed() -> tuple[Name, ...]:
 
 def has_bf16() -> bool:
     """Returns whether OpenVINO is there and this CPU has bfloat16."""
-    return util.find_spec("openvino") is not None and _has_bf16(
-        require("openvino", "openvino").Core()
-    )
+    return util.find_spec("openvino") is not None and _has_bf16(import_runtime("openvino").Core())
 
 
 def check_precision(name: str, precision: Precision) -> None:
@@ -218,7 +237,7 @@ def check_precision(name: str, precision: Precision) -> None:
         raise UsageError(
             f"{name} does not compute in {precision} here", "--runtime openvino does, on some CPUs"
         )
-    if not _has_bf16(require("openvino", "openvino").Core()):
+    if not _has_bf16(import_runtime("openvino").Core()):
         raise UnsupportedError("this CPU has no bfloat16", "--precision fp32 runs anywhere")
 
 
@@ -233,7 +252,7 @@ def _check(inputs: Mapping[str, object], names: list[str]) -> None:
 
 def _onnxruntime_errors() -> tuple[type[Exception], ...]:
     """Returns onnxruntime's exceptions, which have nothing in common but where they are."""
-    module = require("onnxruntime.capi.onnxruntime_pybind11_state", "onnxruntime")
+    module = import_runtime("onnxruntime.capi.onnxruntime_pybind11_state")
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type)]
     return (ValueError, *(kind for kind in kinds if issubclass(kind, Exception)))
 

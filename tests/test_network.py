@@ -1,0 +1,130 @@
+"""No command opens an internet socket or leaves another program's files in the user's home."""
+
+import ast
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from networks import dsp_fwa, member, xception
+from PIL import Image
+
+from deepregions.data.toy import write_toy_store
+from deepregions.types import Region
+from deepregions.weights.bundle import save_bundle
+
+ROOT = Path(__file__).parents[1]
+WATCH = Path(__file__).with_name("watch")
+RUNTIMES = ("onnxruntime", "openvino")
+# What may appear in a home: our own cache, and matplotlib's list of the fonts of this machine.
+OURS = (".cache/deepregions/", ".cache/matplotlib/fontlist-")
+
+SMALL = "--model.size=64 --data.batch_size=8 --data.workers=0 --trainer.max_epochs=1"
+COMMANDS = (
+    "doctor",
+    "models list",
+    "databases list",
+    "schema detect",
+    "detect face.png --bundle bundle --out detected",
+    "detect face.png --bundle bundle --runtime onnxruntime --json",
+    "detect face.png --bundle bundle --runtime openvino --json",
+    "explain face.png --bundle bundle --out explained",
+    "segment face.png --out segmented --backend dlib-hog",
+    "forge face.png --out forged",
+    "forge --store store --methods fwa --out forged-store",
+    "export --bundle bundle --out model.onnx --store store",
+    "evaluate --bundle bundle --store store --out evaluated --rounds 10 --gates.min_size 0",
+    f"fit --model=Xception {SMALL} --data.store=store --bundle=trained",
+)
+PROGRAM = """
+import json, os, sys
+from deepregions.commands import cli
+codes = {}
+for line in json.loads(sys.argv[1]):
+    words = line.split()
+    if words[0] in ("detect", "explain", "forge") and "--store" not in words:
+        words += ["--landmarks", "dlib-hog"]
+    try:
+        codes[line] = cli.run(words)
+    except SystemExit as end:  # of --help
+        codes[line] = end.code
+print()
+print(json.dumps(codes))
+sys.stdout.flush()
+os._exit(0)  # libraries that look something up at their end would do so here
+"""
+
+linux = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"),
+    reason="sockets are watched by a filter of Linux's",
+)
+
+
+def watched(program: str, *arguments: str, folder: Path) -> tuple[str, str, set[str]]:
+    """Runs a program in a home of its own.
+
+    Returns:
+        Its standard output, who asked for internet sockets, and the files it left in the home.
+    """
+    home, log = folder / "home", folder / "sockets"
+    home.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    kept.pop("DEEPREGIONS_CACHE", None)
+    path = os.pathsep.join((str(WATCH), str(ROOT)))
+    environment = kept | {"HOME": str(home), "SOCKET_WATCH": str(log), "PYTHONPATH": path}
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if not log.exists():
+        pytest.skip(f"sockets cannot be watched here: {done.stderr[-300:]}")
+    left = {str(each.relative_to(home)) for each in home.rglob("*") if each.is_file()}
+    return done.stdout + done.stderr, log.read_text(), left
+
+
+@linux
+@pytest.mark.slow
+def test_no_command_opens_a_socket_or_leaves_foreign_files(tmp_path: Path) -> None:
+    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
+    Image.fromarray(data.astronaut()[:300, 80:380]).save(tmp_path / "face.png")
+    write_toy_store(tmp_path / "store", count=24, size=96)
+    torch.manual_seed(0)
+    networks = [member(xception(), database="toy"), member(dsp_fwa(), Region.EYES, "toy")]
+    save_bundle(networks, tmp_path / "bundle")
+    said, sockets, left = watched(PROGRAM, json.dumps(COMMANDS), folder=tmp_path)
+    assert not sockets, sockets
+    codes = json.loads(said[said.rindex('\n{"') :].partition("}")[0] + "}")
+    assert codes == dict.fromkeys(COMMANDS, 0), said
+    assert {name for name in left if not name.startswith(OURS)} == set()
+
+
+@linux
+@pytest.mark.parametrize("module", RUNTIMES)
+def test_a_runtime_by_itself_would_be_seen(module: str, tmp_path: Path) -> None:
+    """What the watch is for: if one of these fails, its library no longer phones home."""
+    pytest.importorskip("openvino_telemetry", reason="openvino has it")
+    _, sockets, left = watched(f"import {module}", folder=tmp_path)
+    assert sockets or any("onnxruntime" in name for name in left)
+
+
+def test_runtimes_are_imported_by_one_function() -> None:
+    """Only import_runtime keeps them from phoning home."""
+    for path in (ROOT / name for name in ("deepregions", "benchmarks", "tools", "tests")):
+        for file in path.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names: list[str] = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names = [node.module or ""]
+                elif isinstance(node, ast.Call) and node.args:
+                    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                    word = node.args[0]
+                    if name in ("require", "importorskip", "import_module", "__import__"):
+                        names = [str(getattr(word, "value", ""))]
+                roots = {name.partition(".")[0] for name in names}
+                assert not roots & set(RUNTIMES), f"{file}:{getattr(node, 'lineno', 0)}"
