@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo-output
 WEB := docs/web
 
-.PHONY: demo check test lint format clean
+.PHONY: demo demo-train check test lint format clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,12 @@ $(WEB)/node_modules/ready: $(WEB)/package.json
 
 demo: $(VENV)/ready
 	$(BIN)/deepregions demo --out $(DEMO)
+
+# Draws faces, trains toy networks on them in minutes, and scores with these.
+demo-train: $(VENV)/ready
+	rm -rf $(DEMO)-drawn
+	$(BIN)/python examples/drawn_faces/make_store.py --out $(DEMO)-drawn --count 800
+	$(BIN)/deepregions demo --out $(DEMO) --train $(DEMO)-drawn
 
 # Test files side by side, one process a core: threads of several would be in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile

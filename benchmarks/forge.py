@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from drawn_faces import draw_face
 from torch import Tensor
 
-from deepregions.data.toy import draw_face
 from deepregions.forge import METHODS, Forger, fwa, make_method, self_blend, swap
 from deepregions.forge.alignment import INNER, mean_face
 from deepregions.forge.masks import MaskRecipe

@@ -244,7 +244,7 @@ def _bundles() -> Iterator[Check]:
         yield Check("bundles", "folder", State.BROKEN, str(error.args[0]), error.hint)
         return
     if not found:
-        advice = "deepregions fit or import makes one; make demo makes toys"
+        advice = "deepregions fit or import makes one"
         yield Check("bundles", "-", State.OPTIONAL, "none in models or bundles here", advice)
     for each in found:
         names = ", ".join(str(entry.get("name")) for entry in each.members)

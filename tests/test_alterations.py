@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from drawn_faces import draw_face
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepregions.data.toy import draw_face
 from deepregions.errors import UsageError
 from deepregions.evaluation.alterations import LEVELS, Alteration
 

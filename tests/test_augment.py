@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import face_points
+from drawn_faces import draw_face
 from PIL import Image
 from torch import Tensor
 
 from deepregions.data.augment import Augmenter, Strengths
-from deepregions.data.toy import draw_face
 from deepregions.errors import UsageError
 from deepregions.faces.patches import stack
 from deepregions.faces.regions import MIRROR

@@ -8,16 +8,16 @@ from typing import cast
 
 import psutil
 import pytest
+import runtimes as benchmark
 import torch
 from networks import SIZE, dsp_fwa, member, xception
+from original import Branches, as_original
+from runtimes import ORIGINAL, Job
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepregions.commands.cli import run
-from deepregions.deploy import benchmark
-from deepregions.deploy.benchmark import ORIGINAL, Job
+from deepregions.commands.cli import run, run_program
 from deepregions.deploy.onnx_metadata import read_facts, write_facts
-from deepregions.deploy.original import Branches, as_original
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError
 from deepregions.types import Region
@@ -35,7 +35,7 @@ def test_the_table_has_each_detector_all_of_them_and_the_original_way(
 ) -> None:
     monkeypatch.setattr(benchmark, "_run", benchmark.measure)  # without processes: they take long
     options = ["--runtime", "torch", "--batch-size", "2", "--seconds", "0.01", "--threads", "1"]
-    assert run(["benchmark", "--bundle", bundle, *options, "--json"]) == 0
+    assert run_program(benchmark.main, ["--bundle", bundle, *options, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     rows = [(each["what"], each["way"], each["batch"]) for each in content["measurements"]]
     ways = [(ORIGINAL, 1), ("torch fp32", 1), ("torch fp32", 2)]
@@ -70,8 +70,8 @@ def test_a_file_in_another_precision_is_measured_too(
     assert run(half) == 0
     options = ["--runtime", "onnxruntime", "--batch-size", "2", "--seconds", "0.01"]
     capsys.readouterr()
-    given = ["benchmark", "--bundle", bundle, *options, "--json"]
-    assert run([*given, "--file", halves]) == 0
+    given = ["--bundle", bundle, *options, "--json"]
+    assert run_program(benchmark.main, [*given, "--file", halves]) == 0
     measured = json.loads(capsys.readouterr().out)["measurements"]
     rows = [each for each in measured if each["way"] == "onnxruntime fp16"]
     assert [(each["what"], each["batch"]) for each in rows] == [
@@ -86,15 +86,15 @@ def test_a_file_in_another_precision_is_measured_too(
     for each in rows:
         assert each["share"] is None
         assert each["ratio"] == pytest.approx(each["rate"] / base["rate"])
-    torch_only = ["benchmark", "--bundle", bundle, "--runtime", "torch", "--file", halves]
-    assert run(torch_only) == 2
+    torch_only = ["--bundle", bundle, "--runtime", "torch", "--file", halves]
+    assert run_program(benchmark.main, torch_only) == 2
     assert "torch runs no exported files" in capsys.readouterr().err
     save_bundle([member(xception())], tmp_path / "one")
-    assert run(["benchmark", "--bundle", str(tmp_path / "one"), "--file", halves]) == 1
+    assert run_program(benchmark.main, ["--bundle", str(tmp_path / "one"), "--file", halves]) == 1
     assert "was exported from other bundles" in capsys.readouterr().err
     content = read_facts(Path(halves)).content
     write_facts(Path(halves), content | {"takes": "image", "networks": 3, "precision": None})
-    assert run([*given, "--file", halves]) == 2
+    assert run_program(benchmark.main, [*given, "--file", halves]) == 2
     assert "takes photographs" in capsys.readouterr().err
 
 
@@ -133,7 +133,7 @@ def test_half_precision_answers_about_the_same(bundle: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_measured(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--batch-size", "2", "--seconds", "0.01", "--device", "cuda"]
-    assert run(["benchmark", "--bundle", bundle, *options, "--json"]) == 0
+    assert run_program(benchmark.main, ["--bundle", bundle, *options, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     ways = {each["way"] for each in content["measurements"]}
     assert ways == {ORIGINAL, "torch fp32", "torch bf16"}
@@ -172,5 +172,5 @@ def test_wrong_use_is_named(bundle: str, capsys: pytest.CaptureFixture[str]) -> 
         (["--device", "meta", "--runtime", "openvino"], "only torch is measured on meta"),
         (["--device", "abacus"], "device 'abacus' cannot be used here"),
     ):
-        assert run(["benchmark", "--bundle", bundle, *options]) == 2
+        assert run_program(benchmark.main, ["--bundle", bundle, *options]) == 2
         assert said in capsys.readouterr().err

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from drawn_faces import write_drawn_store
 from networks import member, xception
 from sklearn.metrics import roc_auc_score
 
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceRecord, FaceStore, create_store
-from deepregions.data.toy import write_toy_store
 from deepregions.detectors import DSPFWA
 from deepregions.errors import UsageError
 from deepregions.evaluation.running import read_attributes
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two stores, and bundles of networks that were trained on either."""
     folder = tmp_path_factory.mktemp("made")
     for name, seed in (("one", 1), ("two", 2)):
-        write_toy_store(folder / f"toy-{name}", count=72, seed=seed, size=96)
+        write_drawn_store(folder / f"toy-{name}", count=72, seed=seed, size=96)
         relabelled(folder / f"toy-{name}", folder / name, name)
         torch.manual_seed(seed)
         members = [member(xception(), region, name) for region in (Region.ENTIRE, Region.EYES)]

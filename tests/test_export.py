@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from deepregions.deploy.export import export
 from deepregions.deploy.graph import CalibrationModule
 from deepregions.deploy.onnx_metadata import KEY, digest, read_facts
 from deepregions.deploy.parity import Parity, parity
+from deepregions.deploy.runtimes import import_runtime
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError, UnreadableError, UnsupportedError
 from deepregions.faces.cropping import RegionCropper

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawn_faces import write_drawn_store
 
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore
-from deepregions.data.toy import write_toy_store
 from deepregions.weights.bundle import load_bundle
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "toy"
-    write_toy_store(path, count=48, size=96)
+    write_drawn_store(path, count=48, size=96)
     return path
 
 
@@ -83,7 +83,7 @@ def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
     log = tmp_path / "runs" / "fit" / "version_0"
     (member,) = load_bundle(log / "bundle")
     assert type(member.detector).__name__ == detector
-    assert (member.region, member.database) == ("eyes", "toy")
+    assert (member.region, member.database) == ("eyes", "drawn")
     assert member.training["store"] == FaceStore(store).fingerprint
     assert {"frame_auc", "frame_eer", "frame_accuracy", "video_auc"} <= set(
         member.training["validation"]
@@ -287,7 +287,7 @@ def test_the_bundle_says_what_it_was_trained_on(
     monkeypatch.chdir(tmp_path)
     assert run(["fit", *SMALL["DSPFWA"], *options(store, "--bundle", "b")]) == 0
     (entry,) = json.loads((tmp_path / "b" / "bundle.json").read_text())["members"]
-    assert entry["name"] == "dsp-fwa_entire.toy"
+    assert entry["name"] == "dsp-fwa_entire.drawn"
     expected = {"size": 64, "pyramid": "adaptive", "normalisation": "imagenet"}
     assert entry["settings"] == expected
     assert entry["training"]["landmarks"]["name"] == "drawn"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import face_points
+from drawn_faces import draw_face
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -13,7 +14,6 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 from torch.nn import functional
 
-from deepregions.data.toy import draw_face
 from deepregions.errors import UsageError
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
 from deepregions.faces.regions import outlines

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import INFO, record
+from drawn_faces import write_drawn_store
 from PIL import Image
 
 from deepregions.commands.cli import run
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
-from deepregions.data.toy import write_toy_store
 from deepregions.forge import METHODS
 from deepregions.forge.photos import NOTE
 
@@ -32,8 +32,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("toy") / "store"
-    write_toy_store(path, count=48, seed=5, size=96)
+    path = tmp_path_factory.mktemp("drawn") / "store"
+    write_drawn_store(path, count=48, seed=5, size=96)
     return path
 
 
@@ -169,7 +169,7 @@ def test_a_store_of_forgeries(
     genuine = [face for face in before if not face.label]
     assert f"{len(genuine)} genuine faces" in printed and f"store: {out}" in printed
     assert len(after) == 4 * len(genuine)
-    assert after.info.database == "toy"
+    assert after.info.database == "drawn"
     by_key = {face.key: face for face in after}
     assert len(by_key) == len(after)
     for face in genuine:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawn_faces import draw_face
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -19,7 +20,6 @@ from torch.nn import functional
 
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.store import decode_image, encode_image
-from deepregions.data.toy import draw_face
 from deepregions.faces.backends import landmark_detector
 from deepregions.faces.patches import crop_face, stack
 from deepregions.forge import METHODS, ForgedBatch, Forger

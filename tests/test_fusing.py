@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from detect_json import read_detect
+from drawn_faces import write_drawn_store
 from networks import member
 from PIL import Image
 from score_tables import score_table
@@ -22,7 +23,6 @@ from deepregions.commands.cli import run
 from deepregions.commands.fit import names_fusion
 from deepregions.commands.fuse import FusionOptions, train_bundle
 from deepregions.data.store import FaceStore
-from deepregions.data.toy import write_toy_store
 from deepregions.detectors import Capsule
 from deepregions.errors import UsageError
 from deepregions.evaluation.store_scorer import scores_of
@@ -255,7 +255,7 @@ def test_a_store_is_scored_on_the_way(
 ) -> None:
     """Drawn faces; only the development part is looked at."""
     store = tmp_path / "store"
-    write_toy_store(store, count=64, size=96)
+    write_drawn_store(store, count=64, size=96)
     command = ["fuse", *CONFIG, "--fusion.kind", "mean", "--fusion.regions", "entire"]
     command += ["--store", str(store), "--device", "cpu", "--bundle", *bundles]
     assert run([*command, "--out", str(tmp_path / "out")]) == 0

@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 import torch
+from drawn_faces import draw_face
 from PIL import Image
 from torch import Tensor
 
-from deepregions.data.toy import draw_face
 from deepregions.pixels.jpeg import compress
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawn_faces import write_drawn_store
 from networks import dsp_fwa, member, xception
 from PIL import Image
 
-from deepregions.data.toy import write_toy_store
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -91,7 +91,7 @@ def watched(program: str, *arguments: str, folder: Path) -> tuple[str, str, set[
 def test_no_command_opens_a_socket_or_leaves_foreign_files(tmp_path: Path) -> None:
     data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
     Image.fromarray(data.astronaut()[:300, 80:380]).save(tmp_path / "face.png")
-    write_toy_store(tmp_path / "store", count=24, size=96)
+    write_drawn_store(tmp_path / "store", count=24, size=96)
     torch.manual_seed(0)
     networks = [member(xception(), database="toy"), member(dsp_fwa(), Region.EYES, "toy")]
     save_bundle(networks, tmp_path / "bundle")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import INFO, record
+from drawn_faces import write_drawn_store
 from test_datamodule import Watcher, plain, trainer
 
 from deepregions.commands.cli import run
 from deepregions.data.augment import Strengths
 from deepregions.data.datamodule import RegionDataModule, StoredFaces, collate
 from deepregions.data.store import FaceStore, create_store
-from deepregions.data.toy import write_toy_store
 from deepregions.errors import UsageError
 from deepregions.forge.online import ForgeConfig, OnlineForger
 from deepregions.pixels.face_rng import FaceRng, seeds_of
@@ -26,7 +26,7 @@ from deepregions.types import ORIGINAL, REGIONS, FaceBatch, Region, RegionBatch
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("toy") / "mixed"
-    write_toy_store(path, count=64, seed=3, size=96)
+    write_drawn_store(path, count=64, seed=3, size=96)
     return path
 
 

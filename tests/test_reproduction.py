@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from drawn_faces import write_drawn_store
 
 from deepregions.commands.cli import run
 from deepregions.errors import UsageError
@@ -23,7 +24,7 @@ TINY = (
     "trainer: {max_epochs: 1, log_every_n_steps: 1, accelerator: cpu}\n"
 )
 PLAN = (
-    "databases:\n  - {database: toy, options: [--count, '48']}\n"
+    "databases:\n  - {database: store, root: drawn, name: drawn}\n"
     "detectors:\n  - {config: [tiny.yaml], name: small}\n"
     "regions: [entire, eyes]\nout: study\n"
     "evaluate: [--bootstrap-samples, '5', --fusions, mean, --gates.min_size, '0', --device, cpu]\n"
@@ -32,9 +33,9 @@ PLAN = (
 
 def plan(out: Path, **values: object) -> Plan:
     databases = [
-        DatabasePlan("toy", name="one", options=["--count", "12"]),
+        DatabasePlan("uadfv", root="data/one", name="one"),
         DatabasePlan("folder", root="data/two", name="two", forge=["fwa"]),
-        DatabasePlan("toy", name="three", train=False),
+        DatabasePlan("store", root="three", name="three", train=False),
     ]
     detectors = [DetectorPlan(["configs/xception.yaml"]), DetectorPlan(["a.yaml"], "capsule")]
     settings = {"databases": databases, "detectors": detectors, "regions": ["eyes", "rest"]}
@@ -78,7 +79,7 @@ def test_every_network_of_every_database_and_seed_is_trained_once(tmp_path: Path
     (evaluation,) = [step for step in steps if step.name == "evaluate/seed-3"]
     assert {*evaluation.after} == {
         *(step.name for step in fits if "/seed-3/" in step.name),
-        *("prepare/one", "forge/two", "prepare/three"),
+        *("prepare/one", "forge/two"),
     }
     assert str(tmp_path / "stores" / "two-forged") in evaluation.command
     assert str(tmp_path / "stores" / "two") not in evaluation.command
@@ -92,8 +93,8 @@ def test_every_network_of_every_database_and_seed_is_trained_once(tmp_path: Path
         ({"regions": ["ears"]}, "unknown region 'ears'"),
         ({"regions": ["eyes", "eyes"]}, "regions are named twice"),
         ({"seeds": []}, "no seeds"),
-        ({"databases": [DatabasePlan("toy", name="../out")]}, "cannot name a file"),
-        ({"databases": [DatabasePlan("toy", train=False)]}, "no database of the plan is trained"),
+        ({"databases": [DatabasePlan("uadfv", name="../out")]}, "cannot name a file"),
+        ({"databases": [DatabasePlan("uadfv", train=False)]}, "no database of the plan is trained"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(
@@ -187,26 +188,26 @@ def _touch(step: Step, what: str) -> None:
 def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "plan.yaml").write_text(PLAN)
+    write_drawn_store(tmp_path / "drawn", count=48)
     command = [sys.executable, "-m", "deepregions", "reproduce", str(tmp_path / "plan.yaml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    first = tmp_path / "study" / "done" / "fit" / "seed-0" / "toy" / "small-entire.json"
+    first = tmp_path / "study" / "done" / "fit" / "seed-0" / "drawn" / "small-entire.json"
     with subprocess.Popen(command, env=environment) as process:
         deadline = time.monotonic() + 300
         while not first.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
     assert first.exists()
-    bundle = tmp_path / "study" / "bundles" / "seed-0" / "toy" / "small-entire" / "bundle.json"
+    bundle = tmp_path / "study" / "bundles" / "seed-0" / "drawn" / "small-entire" / "bundle.json"
     before = bundle.stat().st_mtime_ns
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "small-entire" not in done.stderr  # it was finished
-    assert "prepare/toy" not in done.stderr
     assert bundle.stat().st_mtime_ns == before
     page = tmp_path / "study" / "evaluation" / "seed-0" / "index.html"
     assert done.stdout.split() == [str(page)]
     results = json.loads(page.with_name("results.json").read_text())
-    assert {"xception entire (toy)", "xception eyes (toy)"} <= {*results["databases"]["toy"]}
+    assert {"xception entire (drawn)", "xception eyes (drawn)"} <= {*results["databases"]["drawn"]}
 
 
 def test_a_dry_run_shows_every_step_and_does_nothing(

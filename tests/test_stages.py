@@ -6,13 +6,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import stages
 from networks import dsp_fwa, member, xception
 from PIL import Image
+from stages import STAGES, FileTimes, Stopwatch
 
-from deepregions.commands.cli import run
+from deepregions.commands.cli import run_program
 from deepregions.deploy.faces import portrait
-from deepregions.pipeline import stages
-from deepregions.pipeline.stages import STAGES, FileTimes, Stopwatch
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -76,8 +76,8 @@ def test_the_longest_stage_is_the_bound() -> None:
 def test_every_stage_of_a_video_is_timed(
     bundle: str, video: str, options: list[str], frames: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["benchmark", "--bundle", bundle, "--video", video, "--runtime", "torch", "--json"]
-    assert run([*command, *options]) == 0
+    command = ["--bundle", bundle, "--file", video, "--runtime", "torch", "--json"]
+    assert run_program(stages.main, [*command, *options]) == 0
     (made,) = json.loads(capsys.readouterr().out)
     assert (made["runtime"], made["frames"], made["faces"]) == ("torch", frames, frames)
     assert made["scored"] == frames
@@ -97,7 +97,7 @@ def test_each_runtime_has_a_table(
 ) -> None:
     monkeypatch.setattr("deepregions.assets.cache_dir", lambda: tmp_path)
     monkeypatch.setattr("deepregions.deploy.runtimes.NAMES", ("torch", "onnxruntime"))
-    assert run(["benchmark", "--bundle", bundle, "--video", video, "--frames", "2"]) == 0
+    assert run_program(stages.main, ["--bundle", bundle, "--file", video, "--frames", "2"]) == 0
     out = capsys.readouterr().out
     first, second = out.split("onnxruntime: 2 frames, 2 faces, 2 scored")
     assert "torch: 2 frames, 2 faces, 2 scored" in first
@@ -113,8 +113,8 @@ def test_a_photograph_is_one_frame(
 ) -> None:
     face = portrait()[0].permute(1, 2, 0).numpy()
     Image.fromarray(face).save(tmp_path / "face.png")
-    command = ["benchmark", "--bundle", bundle, "--runtime", "torch", "--json", "--video"]
-    assert run([*command, str(tmp_path / "face.png")]) == 0
+    command = ["--bundle", bundle, "--runtime", "torch", "--json", "--file"]
+    assert run_program(stages.main, [*command, str(tmp_path / "face.png")]) == 0
     (made,) = json.loads(capsys.readouterr().out)
     assert (made["frames"], made["faces"], made["scored"]) == (1, 1, 1)
 
@@ -123,8 +123,8 @@ def test_a_video_without_a_face_says_so(
     bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = clip(tmp_path / "grey.mp4", np.full((120, 160, 3), 128, np.uint8), frames=3)
-    command = ["benchmark", "--bundle", bundle, "--runtime", "torch", "--json", "--video"]
-    assert run([*command, path]) == 0
+    command = ["--bundle", bundle, "--runtime", "torch", "--json", "--file"]
+    assert run_program(stages.main, [*command, path]) == 0
     said = capsys.readouterr()
     (made,) = json.loads(said.out)
     assert (made["frames"], made["faces"], made["seconds"]["detect"]) == (3, 0, 0)
@@ -135,7 +135,7 @@ def test_wrong_use_is_named(
     bundle: str, video: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    base = ["benchmark", "--bundle", bundle, "--runtime", "torch", "--video"]
+    base = ["--bundle", bundle, "--runtime", "torch", "--file"]
     for options, code, said in (
         ([str(tmp_path / "gone.mp4")], 2, "gone.mp4: no such file"),
         ([str(tmp_path)], 2, "is a folder"),
@@ -143,7 +143,7 @@ def test_wrong_use_is_named(
         ([video, "--frames", "0"], 2, "--frames is 0"),
         ([video, "--rate", "0"], 2, "0 frames a second"),
     ):
-        assert run([*base, *options]) == code
+        assert run_program(stages.main, [*base, *options]) == code
         captured = capsys.readouterr()
         assert said in captured.err and not captured.out
         assert len(captured.err.strip().splitlines()) <= 2

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from detect_json import read_detect
+from drawn_faces import write_drawn_store
 from networks import landmarks
 from PIL import Image
 
@@ -20,7 +21,6 @@ from deepregions.data.store import (
     decode_image,
     encode_image,
 )
-from deepregions.data.toy import write_toy_store
 from deepregions.types import BONA_FIDE, FAKE
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -96,7 +96,7 @@ def test_crops_are_red_green_blue(colours: Path) -> None:
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
 def test_a_part_is_scored_on_its_own_faces_only(part: str, tmp_path: Path) -> None:
-    write_toy_store(tmp_path / "toy", count=40, size=64)
+    write_drawn_store(tmp_path / "toy", count=40, size=64)
     store = FaceStore(tmp_path / "toy")
     data = RegionDataModule(str(tmp_path / "toy"), size=64, batch_size=4, workers=0)
     data.setup("fit" if part != "test" else "test")

@@ -22,6 +22,7 @@ from PIL import Image
 
 from deepregions.deploy.export import export
 from deepregions.deploy.graph import CalibrationModule
+from deepregions.deploy.runtimes import import_runtime
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.system import System

@@ -104,10 +104,9 @@ COMMANDS = {
         "Export networks and their fusion as one ONNX file.",
         {"--only": "--detector/--region"},
     ),
-    "benchmark": Command("benchmark:benchmark", "Measure how fast networks run here."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
     "schema": Command("schema:schema", "Print the JSON Schema of a command's output."),
-    "demo": Command("demo:demo", "Prepare, train, fuse and score on drawn faces, in minutes."),
+    "demo": Command("demo:demo", "Score a portrait, a forged copy and a clip of both."),
 }
 _GROUPS = {
     "databases": "List and check databases; describe a face store.",

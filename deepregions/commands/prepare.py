@@ -17,7 +17,7 @@ _OPTIONS = DatabaseOptions()
 
 def prepare(
     *,
-    database: Source | Literal["toy"],
+    database: Source,
     out: Path,
     options: DatabaseOptions = _OPTIONS,
     allow_partial: bool = False,
@@ -29,7 +29,6 @@ def prepare(
     tracks: Literal["main", "all"] = "main",
     max_size: int = 512,
     name: str | None = None,
-    count: int = 600,
 ) -> int:
     """Turns a database of photographs and videos into a face store, for training.
 
@@ -40,8 +39,7 @@ def prepare(
     Args:
         database: Which (deepregions databases list has them all). folder is a folder with real/
             and fake/ (or train/, val/ and test/ above these); csv is a table of files;
-            deepfakebench is a JSON file of its rearranged frames; toy is drawn faces, made on the
-            spot.
+            deepfakebench is a JSON file of its rearranged frames.
         out: The store's folder.
         options: Which part of it.
         allow_partial: Prepare what is there of a database of which files are missing.
@@ -55,13 +53,10 @@ def prepare(
             manipulated: the main person, or all.
         max_size: Make a stored face smaller if it has a longer side than this, in pixels.
         name: folder, csv and deepfakebench: what to call the database in bundles.
-        count: toy: how many faces.
     """
     from deepregions.commands import checks
     from deepregions.data.prepare import prepare as prepare_store
 
-    if database == "toy":
-        return _draw(out, count, options.seed)
     source = options.open(database, name)
     _look_at(source, allow_partial=allow_partial)
     with checks.counted("preparing") as progress:
@@ -99,17 +94,6 @@ def _look_at(source: Adapter, *, allow_partial: bool) -> None:
         )
     for line in (*findings.problems, *findings.notes):
         sys.stderr.write(f"deepregions: {printable(line)}\n")
-
-
-def _draw(out: Path, count: int, seed: int) -> int:
-    from deepregions.commands import checks
-    from deepregions.data.toy import write_toy_store
-    from deepregions.errors import printable
-
-    checks.positive(count=count)
-    write_toy_store(out, count, seed)
-    sys.stdout.write(f"store: {printable(str(out))}\n")
-    return 0
 
 
 def _print(report: Report, out: Path) -> None:

@@ -44,7 +44,7 @@ class DatabaseOptions(OptionGroup):
         images: deepfakebench: the folder that its frames' paths are relative to.
         identity: folder: a regular expression for who is in a file, searched in its path below
             real/ or fake/; its groups are people. By default, the first part of the file's name.
-        seed: Random seed of the splits (toy: of the drawn faces).
+        seed: Random seed of the splits.
     """
 
     root: Path | None = None

@@ -25,8 +25,9 @@ class DatabasePlan:
     """A database of the study.
 
     Attributes:
-        database: Its name for ``deepregions prepare --database``.
-        root: Where it is; none for ``toy``.
+        database: Its name for ``deepregions prepare --database``; ``store`` for a face store that
+            is prepared already.
+        root: Where it is.
         name: What folders, tables and bundles call it; the database's name by default.
         options: Further options of ``deepregions prepare``.
         forge: For a database of genuine faces only: the forgeries to evaluate with. Networks are
@@ -192,6 +193,8 @@ class Plan:
             yield self._evaluate(seed, fits)
 
     def _store(self, database: DatabasePlan, *, forged: bool = False) -> Path:
+        if database.database == "store" and database.root is not None and not forged:
+            return Path(database.root)
         return self.out / "stores" / (database.title + ("-forged" if forged else ""))
 
     def _prepare(self, database: DatabasePlan) -> Iterator[Step]:
@@ -201,11 +204,12 @@ class Plan:
             command += ["--root", database.root]
         if database.database in ("folder", "csv", "deepfakebench"):
             command += ["--name", name]
-        yield Step(f"prepare/{name}", (*command, *database.options), store / "store.json")
+        if database.database != "store":
+            yield Step(f"prepare/{name}", (*command, *database.options), store / "store.json")
         if database.forge:
             forged = self._store(database, forged=True)
             words = ("forge", "--store", str(store), "--out", str(forged), "--methods")
-            after = (f"prepare/{name}",)
+            after = _prepared(database)
             yield Step(f"forge/{name}", (*words, *database.forge), forged / "store.json", after)
 
     def _fit(self, seed: int, database: DatabasePlan, detector: DetectorPlan, region: str) -> Step:
@@ -226,7 +230,7 @@ class Plan:
             name=f"fit/seed-{seed}/{database.title}/{title}",
             command=(*command, *detector.options),
             mark=bundle / "bundle.json",
-            after=(f"prepare/{database.title}",),
+            after=_prepared(database),
             logs=logs / title,
         )
 
@@ -234,7 +238,11 @@ class Plan:
         out = self.out / "evaluation" / f"seed-{seed}"
         bundles = [str(step.mark.parent) for step in fits]
         stores = [str(self._store(each, forged=bool(each.forge))) for each in self.databases]
-        after = [f"{'forge' if each.forge else 'prepare'}/{each.title}" for each in self.databases]
+        after = [
+            name
+            for each in self.databases
+            for name in ([f"forge/{each.title}"] if each.forge else _prepared(each))
+        ]
         command = ("evaluate", "--bundle", *bundles, "--store", *stores, "--out", str(out))
         return Step(
             f"evaluate/seed-{seed}",
@@ -242,6 +250,11 @@ class Plan:
             out / "index.html",
             (*(step.name for step in fits), *after),
         )
+
+
+def _prepared(database: DatabasePlan) -> tuple[str, ...]:
+    """The step that makes a database's store; none where it is there."""
+    return () if database.database == "store" else (f"prepare/{database.title}",)
 
 
 def _beside(folder: Path, name: str) -> str:

@@ -35,7 +35,7 @@ _DATA = {
     "uadfv": "UADFV: on request from its authors",
     "dfdc": "the Deepfake Detection Challenge: its own terms",
     "dfdc-preview": "the Deepfake Detection Challenge: its own terms",
-    "toy": "faces drawn by deepregions: nobody's",
+    "drawn": "faces drawn by deepregions: nobody's",
 }
 
 _USE = """\

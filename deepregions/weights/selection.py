@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from deepregions.types import Region
 from deepregions.weights.bundle import Bundle, load_bundle
 from deepregions.weights.bundle_folder import find_bundles, models_folders
 from deepregions.weights.convert.profiles import database_of, region_of
+from deepregions.weights.default import default_bundle
 from deepregions.weights.hub import hub_name
 
 
@@ -94,7 +96,8 @@ def choose_members(choice: Choice, bundles: Sequence[Path] | None = None) -> Bun
 
     Args:
         choice: What is wanted.
-        bundles: Bundles and folders of bundles to take them from; without, the usual folders.
+        bundles: Bundles and folders of bundles to take them from; without, the default bundle or
+            the usual folders.
 
     Raises:
         UsageError: There are none, or none that is wanted.
@@ -143,7 +146,7 @@ def _opened(choice: Choice, bundles: Sequence[Path] | None) -> list[tuple[Path, 
     """Loads the bundles that are named, and those of folders that hold something wanted."""
     names: list[str] = []
     chosen: list[Path] = []
-    for path in bundles or models_folders():
+    for path in bundles or _places(choice):
         if bundles and (hub_name(str(path)) or not path.is_dir() or not find_bundles([path])):
             chosen.append(path)  # it is loaded, or loading says what is wrong with it
             continue
@@ -164,6 +167,14 @@ def _opened(choice: Choice, bundles: Sequence[Path] | None) -> list[tuple[Path, 
         shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
         raise UsageError(f"there is no {choice}", f"there are: {shown}")
     return list(zip(chosen, opened, strict=True))
+
+
+def _places(choice: Choice) -> list[Path]:
+    """Returns where to look if no bundle is named: the default one, unless others are wanted."""
+    default = default_bundle()
+    if default is not None and choice == Choice() and "DEEPREGIONS_MODELS" not in os.environ:
+        return [default]
+    return models_folders()
 
 
 def _members(choice: Choice, bundle: Bundle) -> list[TrainedNetwork]:

@@ -1,4 +1,4 @@
-"""How fast a system runs here, by each runtime, against the way of the original.
+"""How fast networks run here, by each runtime: ``python benchmarks/runtimes.py --bundle B``.
 
 The original scores one image after another in float32, one region and one network after another,
 Capsule's ten capsules in a loop; that is measured in the same run, with our networks in PyTorch.
@@ -16,16 +16,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from matrix import matrix_rate, run_times
+from original import as_original
+from rich import box
+from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from deepregions.commands import checks
+from deepregions.commands.cli import run_program
 from deepregions.deploy.graph import CropsGraph, HalfNetwork, crop_inputs
-from deepregions.deploy.matrix import matrix_rate, run_times
 from deepregions.deploy.onnx_metadata import digest, read_facts
-from deepregions.deploy.original import as_original
 from deepregions.deploy.runtime_system import exported, random_crops
 from deepregions.deploy.runtimes import (
     Name,
@@ -34,9 +38,11 @@ from deepregions.deploy.runtimes import (
     installed,
     open_file,
 )
+from deepregions.devices import choose_device
 from deepregions.errors import BundleError, ExportError, UsageError
 from deepregions.system import System, TrainedNetwork
 from deepregions.weights.bundle import load_bundle
+from deepregions.weights.selection import Choice, choose_members
 
 ORIGINAL = "original way"
 EVERYTHING = "all networks"
@@ -159,7 +165,7 @@ def checked_file(path: Path, system: System) -> File:
     return File(path, str(facts.content.get("precision", "as stored")))
 
 
-def benchmark(
+def measure_all(
     bundles: Sequence[Path],
     members: Sequence[TrainedNetwork],
     *,
@@ -373,3 +379,84 @@ def _peak_memory() -> float | None:
         return None
     (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(peak) * 1024 / 1e6
+
+
+def main(
+    *,
+    bundle: list[Path],
+    runtime: Literal["torch", "onnxruntime", "openvino", "all"] = "all",
+    batch_size: int = 16,
+    seconds: float = 3.0,
+    threads: int = 0,
+    device: str = "cpu",
+    file: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Measures how fast networks run on this machine.
+
+    One network of each detector, and all of the bundles together: faces per second one by one and
+    in batches, the time of a run, peak memory, and the share of the rate at which this machine
+    multiplies matrices; beside them the way of the original, measured in the same run. Crops are
+    random, and cutting them is not counted.
+
+    Args:
+        bundle: Bundle folders, or hf://OWNER/NAME.
+        runtime: Measure only this one, beside the original way.
+        batch_size: How many faces at once, beside one.
+        seconds: How long to measure each.
+        threads: CPU threads; 0 for as many as PyTorch takes.
+        device: cpu, cuda or cuda:N. On a GPU only PyTorch is measured, in float32 and bfloat16.
+        file: Measure this file too, which `deepregions export --crops-in` has made of the same
+            bundles in another precision.
+        json: Print JSON instead of a table.
+    """
+    checks.positive(batch_size=batch_size)
+    if not 0 < seconds <= 3600:
+        raise UsageError(f"--seconds is {seconds}", "above 0, and an hour at most")
+    if threads < 0:
+        raise UsageError(f"--threads is {threads}", "it must be 0 or more")
+    if threads:
+        torch.set_num_threads(threads)
+    chosen = choose_members(Choice(), bundle)
+    measured = measure_all(
+        bundle,
+        chosen,
+        runtimes=None if runtime == "all" else [runtime],
+        batch_size=batch_size,
+        seconds=seconds,
+        device=choose_device(device),
+        file=None if file is None else checked_file(file, chosen.system()),
+    )
+    if json:
+        checks.print_json(measured.to_json())
+    else:
+        _show(measured)
+    return 0
+
+
+def _show(measured: Benchmark) -> None:
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in measured.matrix.items())
+    title = f"{measured.device}, {measured.threads} threads; matrix product, GFLOP/s: {rates}"
+    table = Table(title=title, box=box.SIMPLE)
+    for name in ("networks", "GFLOP", "by"):
+        table.add_column(name)
+    for name in ("batch", "faces/s", "p50 ms", "p95 ms", "peak MB", "x original", "of matrix"):
+        table.add_column(name, justify="right")
+    for each in measured.measurements:
+        table.add_row(
+            each.what,
+            f"{measured.work[each.what]:.1f}",
+            each.way,
+            str(each.batch),
+            f"{each.rate:.1f}",
+            f"{each.p50:.1f}",
+            f"{each.p95:.1f}",
+            "" if each.memory is None else f"{each.memory:.0f}",
+            f"{each.ratio:.2f}",
+            "" if each.share is None else f"{each.share:.0%}",
+        )
+    checks.output().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main, sys.argv[1:]))

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
-from deepregions.data.toy.people import Array, Picture, blur, f32
 from deepregions.types import Region
+from drawn_faces.people import Array, Picture, blur, f32
 
 _POINTS = {
     Region.ENTIRE: np.arange(68),

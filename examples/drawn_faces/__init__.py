@@ -11,16 +11,16 @@ import torch
 
 import deepregions
 from deepregions.data.store import FaceRecord, StoreInfo, create_store, encode_image
-from deepregions.data.toy.drawing import draw_face as draw_face
-from deepregions.data.toy.forgery import forge as forge
-from deepregions.data.toy.people import Picture, draw_person, f32
 from deepregions.types import BONA_FIDE, FAKE
+from drawn_faces.drawing import draw_face as draw_face
+from drawn_faces.forgery import forge as forge
+from drawn_faces.people import Picture, draw_person, f32
 
 FRAMES = 2  # genuine pictures of a person, and as many manipulated ones
 SWAPS = 0.3  # share of the manipulated ones that have somebody else's face
 
 
-def write_toy_store(out: Path, count: int = 600, seed: int = 0, size: int = 160) -> None:
+def write_drawn_store(out: Path, count: int = 600, seed: int = 0, size: int = 160) -> None:
     """Writes a face store of drawn people, each genuine and manipulated.
 
     Every person is in :data:`FRAMES` genuine pictures, one video, and in as many manipulated ones,
@@ -38,7 +38,7 @@ def write_toy_store(out: Path, count: int = 600, seed: int = 0, size: int = 160)
         StoreError: There is something at ``out`` already.
         OSError: The store cannot be written.
     """
-    info = StoreInfo("toy", "drawn", deepregions.__version__, frames_per_video=FRAMES)
+    info = StoreInfo("drawn", "drawn", deepregions.__version__, frames_per_video=FRAMES)
     people = max(6, -(-count // (2 * FRAMES)))
     create_store(out, info, _records(people, seed, size))
 

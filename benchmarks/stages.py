@@ -1,25 +1,33 @@
-"""Where the time of scoring one file goes: the analyser's own parts, timed as they are called."""
+"""Where the time of scoring a file goes: ``python benchmarks/stages.py --file F --bundle B``."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
+from rich import box
+from rich.table import Table
 from torch import Tensor, nn
 
-from deepregions.deploy.runtime_system import RuntimeSystem
-from deepregions.deploy.runtimes import Arrays, Runtime
-from deepregions.errors import UnreadableError
+from deepregions.commands import checks
+from deepregions.commands.cli import run_program
+from deepregions.deploy.runtime_system import RuntimeSystem, run_by
+from deepregions.deploy.runtimes import Arrays, Name, Runtime, installed
+from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.backends.dlib68 import DlibLandmarks
 from deepregions.faces.finders import FaceDetection, FaceFinder, Image
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.media import MediaReader, Sampling
 from deepregions.pipeline.analyser import Analyser
+from deepregions.pipeline.build import build_analyser
 from deepregions.types import Status
+from deepregions.weights.bundle import Bundle
+from deepregions.weights.selection import Choice, choose_members
 
 STAGES = ("decode", "find", "landmark", "crop", "detect", "fuse", "other")
 """In the order in which a frame goes through them; other is gates, tracks and bookkeeping."""
@@ -221,3 +229,112 @@ class _TimedRuntime:
 
     def run(self, inputs: Mapping[str, Any]) -> Arrays:
         return self._run(inputs)
+
+
+def sampling(frames: int, rate: float | None) -> Sampling:
+    """Returns which frames are looked at, as `detect` has it.
+
+    Raises:
+        UsageError: None, or none a second.
+    """
+    checks.positive(frames=frames)
+    return Sampling(count=frames) if rate is None else Sampling("rate", rate=rate)
+
+
+def timed(
+    path: Path,
+    bundle: Bundle,
+    runtime: Name | Literal["all"],
+    sampling: Sampling,
+    batch_size: int,
+) -> list[FileTimes]:
+    """Times a file by one runtime, or by each that is installed.
+
+    Raises:
+        UsageError: The file is not there, or a folder.
+        UnreadableError: It cannot be read.
+        MissingExtraError: The runtime is not installed.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise UsageError(f"{path}: {what}", "--file names one")
+    made = []
+    for name in installed() if runtime == "all" else (runtime,):
+        analyser, _ = build_analyser(
+            bundle,
+            landmarks="auto",
+            device="cpu",
+            sampling=sampling,
+            batch_size=batch_size,
+            pictures=False,
+        )
+        if name != "torch":
+            system = analyser.scorer.system
+            analyser.scorer.system = RuntimeSystem(system, run_by(name, system))
+        made.append(time_file(analyser, path))
+    return made
+
+
+def show(measured: list[FileTimes], *, json: bool) -> None:
+    """Prints tables, or JSON; a warning goes to standard error."""
+    if json:
+        checks.print_json([each.to_json() for each in measured])
+    else:
+        for each in measured:
+            checks.output().print(_table(each))
+            sys.stdout.write("".join(f"{line}\n" for line in _said(each)))
+    if not measured[0].faces:
+        sys.stderr.write("deepregions: no face was found: there was nothing to crop or detect\n")
+
+
+def _table(times: FileTimes) -> Table:
+    counts = f"{times.frames} frames, {times.faces} faces, {times.scored} scored"
+    table = Table(title=f"{times.runtime}: {counts}", box=box.SIMPLE)
+    table.add_column("stage")
+    for name in ("seconds", "ms a frame", "share"):
+        table.add_column(name, justify="right")
+    for stage, seconds in times.seconds.items():
+        a_frame = f"{1e3 * seconds / times.frames:.1f}" if times.frames else ""
+        table.add_row(stage, f"{seconds:.3f}", a_frame, f"{times.share(stage):.0%}")
+    return table
+
+
+def _said(times: FileTimes) -> Iterator[str]:
+    yield f"{times.bound} takes longest: {times.share(times.bound):.0%} of all work"
+    yield (
+        f"from the file to its result: {times.total:.2f} s, {times.waited:.2f} s of it waiting "
+        "for frames, which are decoded meanwhile"
+    )
+    if "fuse" not in times.seconds:
+        yield f"{times.runtime} fuses in the same graph: that is in detect"
+
+
+def main(
+    *,
+    file: Path,
+    bundle: list[Path],
+    runtime: Literal["torch", "onnxruntime", "openvino", "all"] = "all",
+    batch_size: int = 16,
+    frames: int = 32,
+    rate: float | None = None,
+    json: bool = False,
+) -> int:
+    """Measures what each stage of `deepregions detect` takes for one file, on the CPU.
+
+    Args:
+        file: A video, or a photograph.
+        bundle: Bundle folders, or hf://OWNER/NAME.
+        runtime: Measure only this one.
+        batch_size: How many faces at once.
+        frames: How many frames to look at, evenly in time.
+        rate: Look at this many frames per second instead.
+        json: Print JSON instead of tables.
+    """
+    checks.positive(batch_size=batch_size)
+    chosen = choose_members(Choice(), bundle)
+    show(timed(file, chosen, runtime, sampling(frames, rate), batch_size), json=json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main, sys.argv[1:]))

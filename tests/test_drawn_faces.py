@@ -5,13 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from drawn_faces import FRAMES, draw_face, forge, write_drawn_store
+from drawn_faces.forgery import _warp
+from drawn_faces.people import curve, draw_person, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepregions.data.store import FaceStore, decode_image
-from deepregions.data.toy import FRAMES, draw_face, forge, write_toy_store
-from deepregions.data.toy.forgery import _warp
-from deepregions.data.toy.people import curve, draw_person, noise
 from deepregions.errors import StoreError
 from deepregions.faces.regions import MIRROR
 from deepregions.types import Region
@@ -38,7 +38,7 @@ def faces():
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy") / "store"
-    write_toy_store(path, count=60, seed=1, size=96)
+    write_drawn_store(path, count=60, seed=1, size=96)
     return FaceStore(path)
 
 
@@ -228,7 +228,7 @@ def test_a_pair_differs_in_the_face_only(store):
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        write_toy_store(tmp_path / name, count=24, seed=seed, size=64)
+        write_drawn_store(tmp_path / name, count=24, seed=seed, size=64)
     files = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
     assert FaceStore(tmp_path / "a").fingerprint != FaceStore(tmp_path / "c").fingerprint
@@ -237,4 +237,4 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path):
 def test_a_store_is_not_overwritten(tmp_path: Path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(StoreError, match="is there already"):
-        write_toy_store(tmp_path, count=24, size=64)
+        write_drawn_store(tmp_path, count=24, size=64)

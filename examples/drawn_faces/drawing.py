@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from deepregions.data.toy.people import (
+from drawn_faces.people import (
     JAW,
     LEFT_EYE,
     RIGHT_EYE,
