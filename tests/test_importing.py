@@ -472,7 +472,7 @@ def test_files_that_are_nearly_right_are_refused(capsule, vgg, tmp_path):
     refused(good | {"routing_stats.route_weights": broken}, "no finite numbers")
     refused({"layer.weight": torch.zeros(1)}, "none of the networks known here")
     refused(capsule.saved_vgg(), "--vgg")
-    refused(capsule.saved(vgg="vgg_ext.vgg_1."), "named as BiDA's files")
+    refused(capsule.saved(vgg="vgg_ext.vgg_1."), "named like BiDA's files")
     refused({}, "no arrays by name")
 
 

@@ -1,6 +1,6 @@
-"""What happens to training images on the device: flips, turns, and what pictures suffer.
+"""Augmentation of training images on the device: flips, turns and degradations.
 
-Genuine and fake faces suffer alike: nothing here sees a label.
+Labels are not used, so genuine and fake faces are altered in the same way.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _SCALES = (1.0, 0.75, 0.5)  # of pictures that were part of a video: blocks are 
 class Strengths:
     """How often (``*_p``, per face, 0 to 1) and how strongly faces are altered.
 
-    Real and fake faces are altered alike. The defaults are moderate: manipulations leave fine
-    traces, which strong blur and compression would take away.
+    The defaults are moderate: strong blur and compression would remove the fine traces of
+    manipulation.
 
     Attributes:
         flip_p: Mirrored left to right.
@@ -180,7 +180,7 @@ class Augmenter(nn.Module):
 
     @torch.no_grad()
     def degrade(self, image: Tensor, draws: FaceRng, *, extent: Tensor | None = None) -> Tensor:
-        """Does to pictures what cameras, editors and networks do; nothing moves.
+        """Changes colours and quality as cameras, editors and websites do; nothing moves.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.

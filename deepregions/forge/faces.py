@@ -1,4 +1,4 @@
-"""What a method is given and what it gives."""
+"""The data a forging method takes and returns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from deepregions.pixels.face_rng import FaceRng
 
 FACE_SHARE = 1.6
-"""Side of a stored picture over that of the face in it, about: what a ``detail`` refers to."""
+"""About how much larger a stored picture is than the face in it; ``detail`` refers to the face."""
 
 
 class Rows:
-    """A dataclass whose fields have a row for each face: tensors, or others like this."""
+    """A dataclass whose fields have one row per face: tensors, or other ``Rows``."""
 
     def __getitem__(self, rows: slice) -> Self:
-        """Returns those of some neighbours."""
+        """Returns a slice of the faces."""
         values: dict[str, Any] = {}
         for item in fields(self):  # type: ignore[arg-type]
             value = getattr(self, item.name)
@@ -28,11 +28,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Blend:
-    """A forgery: ``source`` where ``mask`` is 1, ``target`` where it is 0.
+    """A forgery: ``source`` where ``mask`` is 1, ``target`` where ``mask`` is 0.
 
     Attributes:
-        target: (B, 3, H, W) float32 in [0, 255]. Its genuine counterpart is this very picture.
-        source: As ``target``, and not the same memory.
+        target: (B, 3, H, W) float32 in [0, 255]; also the genuine counterpart.
+        source: Like ``target``, in other memory.
         mask: (B, 1, H, W) float32 in [0, 1].
     """
 
@@ -50,8 +50,8 @@ class Scene:
         size: Height and width of the pictures.
         parts: (B, 3) bool on the host, the regions of :data:`masks.CONFINED` to which each forgery
             is confined; none: the whole face.
-        donors: (B, 68, 2) landmarks of somebody else for each of them, if there is anybody.
-        donor_size: Height and width of their pictures.
+        donors: (B, 68, 2) landmarks of another person for each face, if there is one.
+        donor_size: Height and width of the donors' pictures.
     """
 
     landmarks: Tensor
@@ -65,32 +65,32 @@ PlanT = TypeVar("PlanT", bound=Rows)
 
 
 class Method(Protocol[PlanT]):
-    """Forges faces: first what needs no pixels, for all at once; then pixels, some at a time."""
+    """Forges faces: plans for the whole batch without pixels, then blends a few at a time."""
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
 
     @property
     def needs_donors(self) -> bool:
-        """Whether it takes something from somebody else."""
+        """Whether it needs other people's faces."""
 
     def kinds(self, draws: FaceRng) -> Tensor:
-        """Which way of the method each face goes, (B,) int64: those of a kind go together fastest.
+        """Draws a variant of the method for each face, (B,) int64; equal variants run together.
 
         Args:
-            draws: Of B faces.
+            draws: Random numbers of B faces.
         """
 
     def plan(self, scene: Scene, draws: FaceRng) -> PlanT:
-        """Draws all that is drawn, and does what needs no pixels.
+        """Draws all random numbers, and computes what needs no pixels.
 
         Args:
             scene: B faces.
-            draws: Of them.
+            draws: Random numbers of the B faces.
 
         Returns:
-            With ``masks``, a :class:`masks.Masks`.
+            A plan whose ``masks`` are :class:`masks.Masks`.
         """
 
     def blend(self, pixels: Tensor, donors: Tensor | None, plan: PlanT) -> Blend:
@@ -98,13 +98,13 @@ class Method(Protocol[PlanT]):
 
         Args:
             pixels: (B, 3, H, W) float32 RGB in [0, 255].
-            donors: The same of somebody else for each of them.
-            plan: Of the same B faces.
+            donors: The same for the donors' pictures.
+            plan: The plan for the same B faces.
         """
 
 
 def runs(kinds: Tensor) -> list[tuple[int, slice]]:
-    """Returns the runs of equal neighbours in (B,) int64 on the host: each kind, and where."""
+    """Returns the runs of equal neighbours in (B,) int64 on the host: each value and its slice."""
     values, counts = torch.unique_consecutive(kinds, return_counts=True)
     ends = counts.cumsum(0).tolist()
     starts = [0, *ends[:-1]]

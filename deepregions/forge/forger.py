@@ -1,4 +1,4 @@
-"""From genuine faces to pairs: each face as it is, and forged."""
+"""Forges batches of genuine faces, and returns pairs of genuine and forged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> 
 
     Args:
         name: One of :data:`METHODS`.
-        detail: Side in pixels of a face as it will be looked at; see :class:`FWA`.
+        detail: Side in pixels at which faces will be judged; see :class:`FWA`.
         target_p: See :class:`SelfBlend`.
 
     Raises:
@@ -47,11 +47,11 @@ def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> 
 
 
 def draw_parts(draws: FaceRng, region_p: float) -> Tensor:
-    """Draws to which region forgeries are confined, evenly among ``CONFINED``.
+    """Draws the region that each forgery is confined to, evenly among ``CONFINED``.
 
     Args:
-        draws: Of B faces.
-        region_p: Share of forgeries that are confined to a region.
+        draws: Random numbers of B faces.
+        region_p: Share of forgeries confined to a region.
 
     Returns:
         (B, 3) bool on the host; all false for a forgery of the whole face.
@@ -113,11 +113,11 @@ class Forger:
         Args:
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels.
-            draws: Of B faces.
+            draws: Random numbers of B faces.
             which: (B,) int64 on the host, the method of each face.
-            parts: (B, 3) bool on the host, to which of ``CONFINED`` it is confined; none: a
-                forgery of the whole face.
-            person: (B,) int64, who is who.
+            parts: (B, 3) bool on the host, which of ``CONFINED`` it is confined to; none means
+                the whole face.
+            person: (B,) int64, a number for each person.
         """
         tame = landmarks.detach().float().nan_to_num(0.0).clamp(-_FAR, _FAR)
         usable = (tame == landmarks).flatten(1).all(1)
@@ -137,7 +137,7 @@ class Forger:
 
 
 class _Batch:
-    """Pictures to forge, and what has been made of them."""
+    """Pictures to forge, and the results so far."""
 
     def __init__(self, image: Tensor, landmarks: Tensor, *, masks: bool) -> None:
         self.image = self.genuine = image
@@ -150,7 +150,7 @@ class _Batch:
     def forge(
         self, method: Method[Any], rows: Tensor, draws: FaceRng, parts: Tensor, possible: Tensor
     ) -> None:
-        """Forges some rows, those of a kind beside each other, where that is possible, (B,)."""
+        """Forges some rows, sorted by kind, where ``possible`` (B,) is true."""
         size = (self.image.shape[2], self.image.shape[3])
         place = rows.to(self.image.device, non_blocking=True)
         scene = Scene(self.landmarks.index_select(0, place), size, parts)

@@ -32,7 +32,7 @@ MASKS = MaskRecipe(
 
 @dataclass(frozen=True)
 class FWAPlan(Rows):
-    """What :class:`FWA` does to B faces.
+    """The plan of :class:`FWA` for B faces.
 
     Attributes:
         masks: Where.
@@ -48,10 +48,10 @@ class FWAPlan(Rows):
 
 
 class FWA:
-    """Makes faces lose detail.
+    """Removes detail from faces by warping them to a lower resolution and back.
 
     Args:
-        detail: Side in pixels of a face as it will be looked at: the loss is relative to that. By
+        detail: Side in pixels at which faces will be judged, to which the loss is relative. By
             default it is relative to the picture.
     """
 

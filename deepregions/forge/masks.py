@@ -1,4 +1,4 @@
-"""Where a forgery is blended in: hulls and regions of landmarks, deformed and softened.
+"""Blending masks: hulls and regions of landmarks, deformed and softened.
 
 Masks are made on a grid of :data:`GRID` cells a side over the face, where a few small matrix
 products deform and blur them, and then enlarged to the picture. Widths of blurs are those of the
@@ -26,10 +26,10 @@ from deepregions.pixels.face_rng import FaceRng
 from deepregions.types import Region
 
 CONFINED: tuple[Region, ...] = (Region.EYES, Region.NOSE, Region.MOUTH)
-"""The regions to which a forgery can be confined."""
+"""The regions that a forgery can be confined to."""
 
 TOUCHED = 0.05
-"""A region is touched if this share of it is replaced."""
+"""A region counts as forged if at least this share of it is replaced."""
 
 GRID = 64  # cells a side
 _SPAN = 1.5  # of the grid's side over the face's: room for what is deformed and softened
@@ -106,7 +106,7 @@ def draw_shape(draws: FaceRng, parts: Tensor, recipe: MaskRecipe) -> Shape:
     """Draws the shapes of masks.
 
     Args:
-        draws: Of B faces.
+        draws: Random numbers of B faces.
         parts: (B, 3) bool, see :class:`Shape`.
         recipe: The method's.
     """
@@ -146,7 +146,7 @@ class Masks(Rows):
         cell: (B, 1, 1) the side of a cell in pixels.
         landmarks: (B, 68, 2) of the faces.
         chosen: (B, 4) float32, 1 for the parts (eyes, nose, mouth, rest) that may be touched.
-        confined: (B,) bool on the host, whether these are not all.
+        confined: (B,) bool on the host, whether some part may not be touched.
         touched: (B, 5) bool in the order of ``REGIONS``, which regions are replaced.
     """
 
@@ -176,7 +176,7 @@ def make_masks(landmarks: Tensor, shape: Shape, source: Tensor | None = None) ->
     Args:
         landmarks: (B, 68, 2) float32, finite.
         shape: Of B masks.
-        source: Landmarks of what is blended in, if it was moved: its hull is the mask.
+        source: Landmarks of the source, if it was moved; its hull is then the mask.
     """
     origin, cell = _frame(landmarks)
     points = (landmarks - origin) / cell - 0.5

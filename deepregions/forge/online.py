@@ -1,7 +1,6 @@
-"""Batches of both classes from batches of genuine faces: every forgery has its original beside it.
+"""Makes batches of both classes from genuine faces: each forgery comes with its original.
 
-So nothing but the forgery tells the classes apart: not who is shown, not the camera, not how the
-picture was stored.
+Only the forgery then separates the classes, not the person, the camera or the file format.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from deepregions.types import ORIGINAL, FaceBatch
 
 @dataclass(frozen=True)
 class ForgeConfig:
-    """How fakes are made of genuine faces while training.
+    """How fakes are made from genuine faces during training.
 
     Attributes:
-        methods: The forgeries to train with, and to validate with: ``fwa``, ``self_blend``,
+        methods: The forgeries to train and validate with: ``fwa``, ``self_blend``,
             ``swap``.
-        held_out: Forgeries to validate and test with besides. The best epoch is then also chosen
-            by them.
-        region_p: Share of forgeries that are confined to eyes, nose or mouth; the others are of
-            the whole face.
-        share: Share of fakes that are made here; the others are the store's own.
+        held_out: Forgeries used only for validation and testing; the best epoch is chosen by
+            them too.
+        region_p: Share of forgeries confined to eyes, nose or mouth; the others cover the whole
+            face.
+        share: Share of fakes made here; the others come from the store.
         detail: Side of the face in pixels to which lost and added sharpness are relative; by
             default the detector's.
     """
@@ -64,12 +63,12 @@ class ForgeConfig:
 
 
 class OnlineForger:
-    """Makes forged twins.
+    """Adds forged twins to batches of genuine faces.
 
     Args:
-        forging: Which and how.
-        faces: How many faces the store has: twins are counted from there on.
-        videos: The same of photos and videos.
+        forging: Which forgeries, and how.
+        faces: Number of faces in the store; twins are numbered from there.
+        videos: Number of photos and videos in the store, likewise.
         detail: Side of the face in pixels as the detector sees it.
     """
 
@@ -87,12 +86,12 @@ class OnlineForger:
         """Adds a forged twin of each genuine face.
 
         Args:
-            batch: Genuine faces; or, if not all fakes are made here, a genuine and a fake one in
-                turns, of which some fakes are replaced by twins of the genuine one before.
-            draws: Of its faces.
+            batch: Genuine faces; or, if some fakes come from the store, genuine and fake faces
+                alternating; some fakes are replaced by twins of the genuine face before.
+            draws: Random numbers of its faces.
 
         Returns:
-            Genuine faces, twins, and fakes of the store, and of which face of ``batch`` each is.
+            Genuine faces, twins and the store's fakes, and the row of ``batch`` that each is from.
         """
         genuine = torch.arange(len(batch.key))
         forged, kept = genuine, genuine[:0]
@@ -110,11 +109,11 @@ class OnlineForger:
         return _joined([_rows(batch, genuine), *parts]), torch.cat((genuine, forged, kept))
 
     def evaluate(self, batch: FaceBatch, draws: FaceRng) -> FaceBatch:
-        """Adds a twin by each method of each genuine face of a batch.
+        """Adds one twin per method for each genuine face of a batch.
 
         Args:
             batch: Any faces, with their methods.
-            draws: Of its faces.
+            draws: Random numbers of its faces.
         """
         genuine = torch.tensor([row for row, name in enumerate(batch.method) if name == ORIGINAL])
         parts = [batch]

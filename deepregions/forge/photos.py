@@ -56,7 +56,7 @@ class ForgedPhoto:
         original: (3, H, W) uint8 RGB.
         image: The same, forged: equal where ``mask`` is 0.
         mask: (H, W) float32 in [0, 1].
-        record: What was done, as JSON has it.
+        record: What was done, as JSON values.
     """
 
     original: Tensor
@@ -78,7 +78,7 @@ def find_portrait(path: Path, detector: LandmarkDetector) -> Portrait | None:
 
 
 def pair_donors(portraits: Sequence[Portrait], seed: int) -> list[Portrait]:
-    """Chooses for each photograph another one whose face it gets: a face that looks the same way.
+    """Chooses a donor for each photograph: one whose face has a similar pose.
 
     Raises:
         UsageError: There are not two.
@@ -103,14 +103,14 @@ def forge_photo(
     donor: Portrait | None = None,
     device: torch.device | str = "cpu",
 ) -> ForgedPhoto:
-    """Forges the face of a photograph. What is around it stays as it is, to the pixel.
+    """Forges the face in a photograph; every pixel around it stays as it was.
 
     Args:
         portrait: The photograph.
         method: One of ``deepregions.forge.METHODS``.
         region: Confines the forgery to eyes, nose or mouth.
-        seed: With the file's name it decides how the forgery turns out.
-        donor: Whose face it gets, for swaps.
+        seed: Random seed, combined with the file's name.
+        donor: For swaps, the photograph whose face is used.
         device: Where to compute.
 
     Raises:
@@ -171,7 +171,7 @@ def write_photo(photo: ForgedPhoto, folder: Path) -> None:
 
     Args:
         photo: What to write.
-        folder: Replaced as a whole if it is there.
+        folder: Replaced if it exists.
     """
     mask = (photo.mask * 255).round().to(torch.uint8)
     left, top, right, bottom = photo.record["window"]
@@ -189,7 +189,7 @@ def write_photo(photo: ForgedPhoto, folder: Path) -> None:
 
 
 def _window(face: Face, image: Tensor) -> tuple[int, int, int, int]:
-    """What is worked on of a picture: left, top, right and bottom, the latter exclusive."""
+    """Returns the part of a picture to work on: left, top, right, bottom (exclusive)."""
     low = torch.minimum(face.box[:2], face.landmarks.amin(0))
     high = torch.maximum(face.box[2:], face.landmarks.amax(0))
     around = _AROUND * (high - low)

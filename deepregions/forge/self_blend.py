@@ -39,7 +39,7 @@ MASKS = MaskRecipe(
 
 @dataclass(frozen=True)
 class SelfBlendPlan(Rows):
-    """What :class:`SelfBlend` does to B faces; numbers are (B, 1, 1, 1) unless it is said.
+    """The plan of :class:`SelfBlend` for B faces; (B, 1, 1, 1) where no shape is given.
 
     Attributes:
         masks: Where, and how much of it shows.
@@ -61,13 +61,13 @@ class SelfBlendPlan(Rows):
 
 
 class SelfBlend:
-    """Blends faces with themselves.
+    """Blends faces with altered copies of themselves.
 
     Args:
-        detail: Side in pixels of a face as it will be looked at: lost and added sharpness are
-            relative to that. By default they are relative to the picture.
-        target_p: Share of forgeries whose target changes and not the source. At 0 a forgery is
-            its original outside the mask, to the pixel.
+        detail: Side in pixels at which faces will be judged, to which lost and added sharpness
+            are relative. By default they are relative to the picture.
+        target_p: Share of forgeries in which the target is altered, not the source. At 0 a
+            forgery equals its original outside the mask.
     """
 
     name = "self_blend"
@@ -82,7 +82,7 @@ class SelfBlend:
         return draws.stream("kind").choice(2 * len(REDUCED)).clamp(max=len(REDUCED))
 
     def plan(self, scene: Scene, draws: FaceRng) -> SelfBlendPlan:
-        """FaceRng changes; see :class:`deepregions.forge.faces.Method`."""
+        """Draws the changes; see :class:`deepregions.forge.faces.Method`."""
         device = scene.landmarks.device
         shape = draw_shape(draws, scene.parts, MASKS)
         # A small patch shows a change of colour more than a face does.

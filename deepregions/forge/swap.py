@@ -38,11 +38,11 @@ _RELAXED = 1e-3  # added to the spline's diagonal, whose values are of the order
 
 @dataclass(frozen=True)
 class SwapPlan(Rows):
-    """What :class:`Swap` does to B faces.
+    """The plan of :class:`Swap` for B faces.
 
     Attributes:
         masks: Where.
-        flow: (B, 2, K, K) from where of the donor the picture's knots come, the edges at -1 and 1.
+        flow: (B, 2, K, K) the donor's point for each knot of the picture, edges at -1 and 1.
     """
 
     masks: Masks
@@ -50,7 +50,7 @@ class SwapPlan(Rows):
 
 
 class Swap:
-    """Blends in the faces of others; where there is nobody else, nothing changes."""
+    """Blends in other people's faces; with nobody else in the batch, nothing changes."""
 
     name = "swap"
     needs_donors = True
@@ -78,15 +78,15 @@ class Swap:
 
 
 def choose_donors(landmarks: Tensor, person: Tensor, draws: FaceRng) -> tuple[Tensor, Tensor]:
-    """Chooses for each face of a batch somebody else who looks the same way.
+    """Chooses for each face of a batch another person with a similar pose.
 
     Args:
         landmarks: (B, 68, 2) float32, finite.
-        person: (B,) int64, who it is.
-        draws: Of B faces: which of those who are alike.
+        person: (B,) int64, a number for each person.
+        draws: Random numbers of B faces, which vary the choice.
 
     Returns:
-        Rows (B,) int64, and whether there is anybody else, (B,) bool.
+        Rows (B,) int64, and whether there is another person, (B,) bool.
     """
     shapes = moved(landmarks, similarity(landmarks[:, INNER], mean_face(256).to(landmarks.device)))
     away = torch.cdist(shapes.flatten(1), shapes.flatten(1))

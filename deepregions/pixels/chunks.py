@@ -1,4 +1,4 @@
-"""Batches of pictures a few at a time, where that is faster: near a CPU's caches."""
+"""Splits batches of pictures into chunks that fit a CPU's caches."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _ON_A_CPU = 4  # pictures; a few megabytes in work
 
 
 def chunks(first: int, end: int, device: torch.device) -> list[slice]:
-    """Splits rows into those to work on at a time; on a GPU all, in few and large kernels."""
+    """Splits rows into chunks to process at a time; on a GPU there is one chunk."""
     step = _ON_A_CPU if device.type == "cpu" else max(end - first, 1)
     return [slice(start, min(end, start + step)) for start in range(first, end, step)]
 
 
 def put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
-    """Copies pictures into some rows of a batch: bytes eight at a time, where they are as many.
+    """Copies pictures into some rows of a batch, bytes eight at a time where possible.
 
     Args:
         whole: (B, ...), contiguous.

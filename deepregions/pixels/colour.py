@@ -1,4 +1,4 @@
-"""Colours changed by one matrix a face, and one picture's colours given to another.
+"""Colour changes by one matrix per face, and transfer of one picture's colours to another.
 
 Convention:
     Pixels are (B, 3, H, W) float32 RGB in [0, 255]. A colour change is a linear part (B, 3, 3) and
@@ -28,20 +28,20 @@ def recolour(pixels: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
 
 
 def saturation(factor: Tensor) -> Tensor:
-    """Returns what makes colours paler (below 1) or stronger at equal luma, (B, 3, 3)."""
+    """Returns matrices (B, 3, 3) that scale saturation by a factor at equal luma."""
     grey = torch.tensor(LUMA).expand(3, 3)
     return grey + factor[:, None, None] * (torch.eye(3) - grey)
 
 
 def transfer(source: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns what gives one picture another's colours within a mask.
+    """Returns the colour change that gives one picture another's colours within a mask.
 
     Mean and deviation of each channel, as Reinhard et al. 2001, but in YCbCr, which is linear in
     RGB, so that it is a single matrix.
 
     Args:
-        source: What is changed.
-        target: What it should look like.
+        source: The picture to change.
+        target: The picture whose colours it gets.
         mask: (B, 1, H, W) where both are compared.
     """
     weight = mask[..., ::_STRIDE, ::_STRIDE].flatten(2)

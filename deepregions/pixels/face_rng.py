@@ -1,9 +1,8 @@
-"""Random numbers of faces: each face's follow from its own seed, whatever batch it is in.
+"""Random numbers per face: each face has its own stream, whatever batch it is in.
 
-They are computed from the seed and a count (a hash, no state that is carried along), so that the
-same face gets the same on any device, in any batch, in any order of the faces. What is drawn is
-small and stays on the host: which faces an operation is for is then known without waiting for the
-device. Only :func:`noise` makes large fields, on the device.
+Numbers are a hash of the face's seed and a count, without carried state, so a face gets the same
+numbers on any device, in any batch and order. They stay on the host, so choosing faces needs no
+wait for the device. Only :func:`noise` makes large fields, on the device.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class FaceRng:
         return FaceRng(self._seeds[rows])
 
     def stream(self, name: str) -> FaceRng:
-        """Returns other streams for the same faces, of their own for each name."""
+        """Returns streams of the same faces for another purpose, by name."""
         salt = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
         return FaceRng(_mixed(self._seeds ^ salt))
 

@@ -1,4 +1,4 @@
-"""What JPEG compression does to pictures, in batches, on the device.
+"""The losses of JPEG compression, in batches, on the device.
 
 The steps of the standard (ITU-T T.81) as libjpeg, and so Pillow, does them by default: YCbCr, the
 tables of its annex K scaled by the quality, blocks of 8 x 8, chroma at half the size or not. Only
@@ -36,7 +36,7 @@ _CHROMA = (
 
 
 def compress(pixels: Tensor, quality: Tensor, *, halved: bool = True) -> Tensor:
-    """Returns pictures as they are after JPEG compression.
+    """Returns pictures as JPEG compression leaves them.
 
     Args:
         pixels: (B, 3, H, W) float32 RGB in [0, 255].
@@ -71,7 +71,7 @@ def compress(pixels: Tensor, quality: Tensor, *, halved: bool = True) -> Tensor:
 
 
 def _steps(tables: Tensor, quality: Tensor) -> Tensor:
-    """(B, 2, 8, 8), by what coefficients are divided; libjpeg's way to scale the tables."""
+    """Returns the divisors of coefficients, (B, 2, 8, 8), scaled as libjpeg does."""
     quality = quality.to(tables.device, non_blocking=True).floor()
     scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     steps = ((tables * scale[:, None, None, None] + 50) / 100).floor()

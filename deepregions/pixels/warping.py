@@ -1,4 +1,4 @@
-"""Similarities between points, and warps of pictures by matrices.
+"""Similarity transforms between point sets, and warps of pictures by matrices.
 
 Convention:
     Points are (B, N, 2) float32 xy pixels, the centre of the top left pixel at (0, 0). Matrices
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 def similarity(source: Tensor, target: Tensor) -> Tensor:
-    """Returns what turns, scales and moves points onto others with the least squared error.
+    """Returns the rotation, scale and shift of points onto others with least squared error.
 
     Umeyama 1991, for two dimensions and without reflection: a division of complex numbers.
 
@@ -48,7 +48,7 @@ def moved(points: Tensor, matrix: Tensor) -> Tensor:
 
 
 def warp(image: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """Samples pictures bilinearly; beyond their edges they go on as at them.
+    """Samples pictures bilinearly; edges continue outwards.
 
     Args:
         image: (B, C, H, W) float32.

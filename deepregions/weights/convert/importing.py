@@ -1,7 +1,4 @@
-"""Other people's checkpoints become members of our bundles, with the scores that they had.
-
-One file at a time: nothing of a file is kept once it is imported.
-"""
+"""Imports other people's checkpoints as networks of our bundles, with the scores that they had."""
 
 from __future__ import annotations
 
@@ -50,9 +47,9 @@ class Backbone:
     """Weights to start a training from, for ``--model.init_args.backbone_file``.
 
     Attributes:
-        name: Of its file, without ``.safetensors``.
-        state: Its arrays, in timm's names.
-        source: Where they come from, JSON values only.
+        name: The file's name without ``.safetensors``.
+        state: The arrays, under timm's names.
+        source: Where they are from, as JSON values.
     """
 
     name: str
@@ -65,7 +62,7 @@ Imported = TrainedNetwork | Backbone
 
 @dataclass(frozen=True)
 class _Network:
-    """Weights in our names, settings beside the profile's, and what is to be said of them."""
+    """Weights under our names, settings beyond the profile's, and remarks."""
 
     state: Mapping[str, Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -76,12 +73,12 @@ class Importer:
     """Imports checkpoints, one at a time.
 
     Args:
-        vgg: A file of a VGG-19 with torchvision's or timm's names of arrays, for Capsule files,
-            which mostly come without; None takes timm's ``vgg19.tv_in1k``.
-        fake_index: Which of the two classes is fake; None for what the program has.
-        region: What was trained on, in place of what file names say.
-        database: What was trained on, in place of what file names say.
-        project: Whose the files are, a key of
+        vgg: A VGG-19 file (torchvision's or timm's) for Capsule checkpoints, most of which come
+            without; None takes timm's ``vgg19.tv_in1k``.
+        fake_index: Which of the two classes is fake; None for the program's own order.
+        region: The region trained on; None reads it from the file's name.
+        database: The database trained on; None reads it from the file's name.
+        project: Where the files are from, a key of
             :data:`~deepregions.weights.convert.profiles.PROJECTS`, for
             files whose content and name do not say it.
 
@@ -200,7 +197,7 @@ class Importer:
         if not vgg:
             vgg = self._vgg()
             file = self._vgg_file
-            remarks.append(f"VGG-19 is that of {file.name if file else f'timm, {VGG}'}")
+            remarks.append(f"VGG-19 is from {file.name if file else f'timm, {VGG}'}")
         if content.classes > 2:
             remarks.append(
                 f"{content.classes} classes: genuine, and kinds of fakes, whose probabilities are "

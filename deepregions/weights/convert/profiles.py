@@ -1,7 +1,7 @@
-"""What other programs do around their networks: size, filter, colours, crop, class order.
+"""How other programs call their networks: size, filter, colours, crop, class order.
 
-A checkpoint holds none of this, yet its score depends on all of it. Facts are those of the
-programs' own code; what this package does not do as they do stands in the remarks.
+Checkpoints hold none of this, yet scores depend on it. Values are from the programs' own code;
+remarks say where this package differs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Profile:
         settings: With what the class computes the same.
         layout: How the face is cut.
         resample: How the crop is resized.
-        remarks: What the program does otherwise than this package.
+        remarks: Where the program differs from this package.
     """
 
     detector: type[RegionDetector]

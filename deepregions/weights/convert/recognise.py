@@ -1,7 +1,7 @@
-"""Which program a checkpoint comes from, and what it was trained on.
+"""Recognises the program that a checkpoint is from, and what it was trained on.
 
-Its content says which network it is, and often whose; its name says the rest. What neither says
-is asked for: a wrong class order or input size would not fail, but score nonsense.
+The content says which network it is, and often from which program; the name says the rest. What
+neither says must be given: a wrong class order or input size would score nonsense without failing.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _DSP_FWA_NAME = re.compile(r"SPP-res\d+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Content:
-    """What a file itself says.
+    """What a checkpoint's content says.
 
     Attributes:
         format: ``torch``, ``safetensors`` or ``keras``.
         detector: The name of our detector of that network.
         arrays: Its arrays; empty for Keras, whose files are read elsewhere.
         classes: How many classes it tells apart; 0 if that is not known yet.
-        project: Whose it is, as far as its content shows; else empty.
+        project: The program it is from, if the content shows it; else empty.
         prefix: What stands before the names of an Xception's arrays.
     """
 
@@ -87,11 +87,11 @@ class Recognised:
 
 
 def recognise(path: Path, project: str | None = None) -> Recognised:
-    """Tells what a checkpoint is, from its content first and its name second.
+    """Tells what a checkpoint is, first from its content, then from its name.
 
     Args:
         path: The file.
-        project: Whose it is, where content and name do not say.
+        project: The program it is from, where content and name do not say.
 
     Raises:
         UsageError: There is no such file, or no such project.
@@ -123,12 +123,12 @@ def examine(path: Path) -> Content:
 
 
 def identify(path: Path, content: Content, project: str | None = None) -> Recognised:
-    """Tells whose a checkpoint is.
+    """Tells which program a checkpoint is from.
 
     Args:
-        path: Where it is; its name and its folder's count.
+        path: The file; its name and its folder's name are used.
         content: What it holds.
-        project: Whose it is, where that is known.
+        project: The program it is from, where that is known.
 
     Raises:
         UsageError: There is no such project.
@@ -142,8 +142,8 @@ def identify(path: Path, content: Content, project: str | None = None) -> Recogn
         return Recognised(CADENE, content.detector, None, None, content.classes, content.format)
     if (whose, content.detector) not in PROFILES:
         raise UnsupportedError(
-            f"{path}: it holds the network {content.detector}, which {PROJECTS[whose].title} has "
-            "none of"
+            f"{path}: it holds the network {content.detector}, which "
+            f"{PROJECTS[whose].title} does not have"
         )
     region: Region | None = Region.ENTIRE
     database: str | None = PROJECTS[whose].database
@@ -203,7 +203,7 @@ def _examine(path: Path, arrays: Mapping[str, Tensor], form: str, *, wrapped: bo
             project = CADENE
         return Content(form, "xception", arrays, classes, project, prefix)
     if "features.0.weight" in arrays:
-        raise UnsupportedError(f"{path}: a VGG by itself judges nothing", "pass it with --vgg")
+        raise UnsupportedError(f"{path}: a VGG alone scores nothing", "pass it with --vgg")
     raise UnsupportedError(
         f"{path} holds none of the networks known here (its first array is "
         f"{next(iter(arrays))[:80]!r})",
@@ -232,7 +232,8 @@ def _project_of_name(path: Path, content: Content, *, named: bool) -> str:
         inspect_keras(path)  # which says so if it is no Xception at all
     able = [project for project, detector in PROFILES if detector == content.detector]
     raise UnsupportedError(
-        f"{path}: neither content nor name say which program this {content.detector} network is of",
+        f"{path}: neither content nor name says which program this {content.detector} network is "
+        "from",
         f"--project {' or '.join(able)}",
     )
 
@@ -255,7 +256,8 @@ def _check_suitable(path: Path, project: str, content: Content, *, named: bool) 
     """
     if named:
         raise UnsupportedError(
-            f"{path}: it is named as BiDA's files but its arrays are {PROJECTS[project].title}'s",
+            f"{path}: it is named like BiDA's files, but its arrays are those of "
+            f"{PROJECTS[project].title}",
             f"--project {project} if the name is wrong",
         )
     if project == "capsule-v2" and path.parent.name in ("cgvsphoto", "replay_attack"):
