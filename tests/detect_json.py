@@ -30,6 +30,7 @@ FACTS: dict[str, Any] = {
     "command": ["deepregions", "detect", "a b.mp4"],
     "date": "2026-11-24T12:00:00+00:00",
     "device": "cpu",
+    "runtime": "torch",
     "precision": "fp32",
     "fusion_sha256": "",
     "calibration": "uncalibrated",

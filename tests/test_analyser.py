@@ -13,13 +13,17 @@ from networks import dsp_fwa, landmarks, member, picture, xception
 from PIL import Image
 from torch import Tensor
 
+from deepregions.faces.cropping import Layout
 from deepregions.faces.landmarks import Face, Place
+from deepregions.faces.resampling import Resample
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import MediaReader, Sampling
 from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.face_scorer import FaceScorer
-from deepregions.pipeline.report.picture import draw_verdict
+from deepregions.pipeline.report.page import render_page
+from deepregions.pipeline.report.picture import draw_verdict, square
+from deepregions.pipeline.report.pictures import data_uri
 from deepregions.pipeline.top_faces import STRIP, Analysis
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region, Status
@@ -336,12 +340,43 @@ def test_a_region_canvas_needs_no_landmarks(
     assert broken.result.status is Status.UNREADABLE
 
 
-def test_the_picture_shows_the_five_regions(photo: Path, reader: MediaReader) -> None:
+CUTS = [("masked", "bilinear"), ("tight", "nearest"), ("context", "bilinear")]
+
+
+@pytest.mark.parametrize(("layout", "resample"), CUTS)
+def test_pictures_and_pages_show_the_crops_that_were_scored(
+    photo: Path, reader: MediaReader, layout: Layout, resample: Resample
+) -> None:
+    network = xception(3.0)
+    given: list[Tensor] = []
+    network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].clone()))
+    region = Region.ENTIRE if layout == "context" else Region.EYES
+    only = replace(member(network, region), layout=layout, resample=resample)
+    other = member(dsp_fwa(-1.0), Region.EYES)
+    analysis = one(analyser(only, other), photo, reader)
+    assert analysis.top is not None
+    (seen,) = [crop for crop in analysis.top.crops if "xception" in crop.detectors]
+    expected = (given[0][0] * 255).round().to(torch.uint8)
+    assert seen.region is region and torch.equal(seen.image, expected)
+
+    tile = square(expected, 200)
+    drawn = draw_verdict(analysis.result, analysis.top, models(only, other))
+    width = len(analysis.top.crops) * 212
+    places = [drawn.crop((130 + x, 78, 330 + x, 278)) for x in range(0, width, 212)]
+    assert any(place.tobytes() == tile.tobytes() for place in places)
+    single = draw_verdict(analysis.result, replace(analysis.top, crops=(seen,)), models(only))
+    assert square(expected, 400).tobytes() in {
+        single.crop((12, y, 412, y + 400)).tobytes() for y in range(60, 90)
+    }
+    assert data_uri(tile) in render_page(analysis, {})
+
+
+def test_the_picture_shows_the_regions_that_were_scored(photo: Path, reader: MediaReader) -> None:
     members = (member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES))
     analysis = one(analyser(*members), photo, reader)
     assert analysis.top is not None
     drawn = draw_verdict(analysis.result, analysis.top, models(*members))
-    assert drawn.width > 5 * 200
+    assert 2 * 200 < drawn.width < 3 * 200
     colours = drawn.getcolors(drawn.width * drawn.height)
     assert colours is not None
     assert {(38, 139, 87), (200, 50, 60)} <= {colour for _, colour in colours}  # -1 and 3
@@ -358,5 +393,5 @@ def test_one_network_is_shown_as_the_papers_program_does(
     assert drawn.width < 500 < drawn.height
     colours = {each for _, each in drawn.getcolors(drawn.width * drawn.height) or []}
     assert colour in colours and len(colours) > 500  # a score, and a photograph
-    again = replace(analysis.result, input="x" * 300 + ".jpg")
+    again = replace(analysis.result, input="x" * 150 + "\n\x1b" + "x" * 150 + ".jpg")
     assert draw_verdict(again, analysis.top, models(only)).size == drawn.size

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from deepregions.errors import UsageError
 from deepregions.files import Names
+from deepregions.pipeline import results_folder
 from deepregions.pipeline.results import Cell, FaceResult, summarise_input, to_json
-from deepregions.pipeline.results_folder import INDEX, RESULTS, SETTINGS, TABLE, Archive
+from deepregions.pipeline.results_folder import INDEX, RESULTS, SETTINGS, TABLE, Archive, Mode
 from deepregions.pipeline.top_faces import Analysis
 from deepregions.types import Region, Status
 
@@ -84,6 +85,34 @@ def test_files_cut_anywhere_are_made_whole_again(tmp_path: Path, file: str, shar
     whole.close()
     for name in (RESULTS, TABLE, INDEX):
         assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+@pytest.mark.parametrize("mode", ["new", "resume"])
+@pytest.mark.parametrize("when", ["the row", "the index", "the line"])
+def test_a_run_killed_before_its_first_line_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, mode: Mode
+) -> None:
+    killed = Archive(tmp_path, FACTS)
+    if when != "the row":  # what was written before
+        append = results_folder._append
+
+        def dies(path: Path, line: dict[str, object]) -> None:
+            if when == "the index" or path.name == RESULTS:
+                raise KeyboardInterrupt
+            append(path, line)
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(results_folder, "_append", dies)
+            add(killed, "a")
+    again = Archive(tmp_path, FACTS, mode)
+    for name in "abc":
+        add(again, name)
+    again.close()
+    lines, rows = inputs(tmp_path)
+    assert lines == [*"abc"]
+    assert rows == [name for name in "abc" for _ in range(2)]  # a row a person, below a header
+    index = (tmp_path / ".index.jsonl").read_text().splitlines()
+    assert [json.loads(line)["input"] for line in index] == [*"abc"]
 
 
 def test_earlier_results_are_not_overwritten_unasked(tmp_path: Path) -> None:

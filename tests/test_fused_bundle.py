@@ -222,13 +222,14 @@ def calibrated_bundle(fused: Path) -> Bundle:
 
 def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Path) -> None:
     bundle = calibrated_bundle(fused)
-    analyser, facts = build_analyser(bundle, landmarks=None, device="cpu")
+    analyser = build_analyser(bundle, landmarks=None, device="cpu")
+    facts = analyser.provenance
     assert (analyser.calibration, facts["calibration"]) == (None, "uncalibrated")
     assert analyser.warnings == ("uncalibrated: the calibration is for entire, eyes together",)
     assert facts["fusion"] == "logistic regression on scaled log-odds"
     assert facts["fusion_sha256"] == sha256(fused / "fusion.safetensors")
-    plain, facts = build_analyser(bundle.members, landmarks=None, device="cpu")
-    assert (plain.warnings, facts["fusion_sha256"]) == ((), "")
+    plain = build_analyser(bundle.members, landmarks=None, device="cpu")
+    assert (plain.warnings, plain.provenance["fusion_sha256"]) == ((), "")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_a_calibration_holds_for_the_rules_it_was_found_with(
     fused: Path, rules: Pooling, holds: bool
 ) -> None:
     bundle = calibrated_bundle(fused)
-    analyser, _ = build_analyser(bundle, landmarks="dlib-hog", device="cpu", rules=rules)
+    analyser = build_analyser(bundle, landmarks="dlib-hog", device="cpu", rules=rules)
     assert (analyser.calibration is not None) == holds
     assert any("uncalibrated" in warning for warning in analyser.warnings) != holds
 

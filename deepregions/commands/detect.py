@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +11,6 @@ from deepregions.faces.thresholds import Gates
 
 if TYPE_CHECKING:
     from deepregions.media import Sampling
-    from deepregions.pipeline.face_scorer import FaceScorer
 
 COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
@@ -98,7 +96,7 @@ def detect(
         raise UsageError(f"--min-coverage is {min_coverage}", "a share, from 0 to 1")
     canvas = networks.canvas(segmented)
     sampling = _sampling(frames, rate, adaptive)
-    analyser, facts = build_analyser(
+    analyser = build_analyser(
         networks.load(),
         landmarks=None if segmented else landmarks,
         device=device,
@@ -107,11 +105,10 @@ def detect(
         gates=gates,
         batch_size=batch_size,
         pictures=out is not None or show,
+        runtime=runtime,
+        precision=precision,
     )
-    facts["precision"] = precision
-    if runtime != "torch" or precision != "fp32":
-        _run_by(runtime, precision, analyser.scorer, facts["versions"])
-    verdicts = VerdictPrinter(facts, output, sampling)
+    verdicts = VerdictPrinter(analyser.provenance, output, sampling)
     with MediaReader() as reader, verdicts:
         left = verdicts.unfinished(files)
         found = (
@@ -124,33 +121,6 @@ def detect(
     if not verdicts.scored:
         return NOTHING_SCORED
     return COVERED_TOO_FEW if verdicts.scored < min_coverage * len(files) else 0
-
-
-def _run_by(
-    name: Literal["torch", "onnxruntime", "openvino", "auto"],
-    precision: Literal["fp32", "bf16"],
-    scorer: FaceScorer,
-    versions: dict[str, str],
-) -> None:
-    """Lets another runtime score, and says so among the libraries' versions."""
-    from deepregions.deploy.runtime_system import RuntimeSystem, fastest, run_by
-    from deepregions.deploy.runtimes import check_precision
-
-    check_precision(name, precision)
-    if precision == "bf16":
-        sys.stderr.write(
-            "deepregions: bfloat16 changes scores a little (deepregions export --precision bf16 "
-            "--crops-in --store DIR measures what that does to verdicts)\n"
-        )
-    system = scorer.system.cpu()
-    if name == "auto":
-        runtime, rates = fastest(system)
-        tried = ", ".join(f"{each} {rate:.1f}" for each, rate in rates.items())
-        sys.stderr.write(f"deepregions: runtime {runtime.name} (faces/s: {tried})\n")
-    else:
-        runtime = run_by(name, system, precision=precision)
-    scorer.system = RuntimeSystem(system, runtime).to(scorer.device)
-    versions[runtime.name] = runtime.version
 
 
 def _sampling(frames: int, rate: float | None, adaptive: bool) -> Sampling:

@@ -74,7 +74,7 @@ def explain(
     _check_folder(out, overwrite=overwrite)
     members = networks.load()
     check_count(len(members))
-    analyser, facts = build_analyser(
+    analyser = build_analyser(
         members,
         landmarks=None if segmented else landmarks,
         device=device,
@@ -94,9 +94,9 @@ def explain(
         for analysis in checks.progress(found, "explaining", len(files)):
             faces = tuple(explainer.explain(analysis.evidence))
             folder = out / names.unused(Path(analysis.result.input).stem)
-            write_explanation(analysis, faces, facts, folder)
+            write_explanation(analysis, faces, analyser.provenance, folder)
             if json:
-                _print_json(analysis.result, faces, facts)
+                _print_json(analysis.result, faces, analyser.provenance)
             else:
                 _print_table(analysis.result, faces, folder)
             say(analysis.result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from deepregions.commands import checks
 from deepregions.errors import UnreadableError, UnsupportedError, UsageError, printable
+from deepregions.files import lock_folder
 from deepregions.media import Sampling
 from deepregions.pipeline.report import UNCALIBRATED, CsvTable, annotate_video, write_page
 from deepregions.pipeline.report.picture import draw_verdict, save_verdict
@@ -90,9 +92,11 @@ class VerdictPrinter:
         self._archive: Archive | None = None
         self._table: CsvTable | None = None
         self._scored = 0
+        self._lock = ExitStack()
 
     def __enter__(self) -> Self:
         if self._output.folder is not None:
+            self._lock.enter_context(lock_folder(self._output.folder, "detect"))
             self._archive = Archive(
                 self._output.folder, self._facts, self._output.mode, sampling=self._sampling
             )
@@ -108,8 +112,9 @@ class VerdictPrinter:
         traceback: TracebackType | None,
     ) -> None:
         """Lists what was finished, also where Ctrl-C or an error ended it."""
-        if self._archive is not None:
-            self._archive.close()
+        with self._lock:
+            if self._archive is not None:
+                self._archive.close()
 
     @property
     def scored(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Analyser:
         pictures: Whether evidence and strips are collected.
         warnings: What every result's reader should know.
         calibration: What the log-odds of tracks and files say; None if that is not known.
+        provenance: What results say about how they were made.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Analyser:
         pictures: bool = True,
         warnings: Sequence[str] = (),
         calibration: Calibration | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.scorer = scorer
         self.find = find
@@ -70,6 +72,7 @@ class Analyser:
         self.pictures = pictures
         self.warnings = tuple(warnings)
         self.calibration = calibration
+        self.provenance = dict(provenance or {})
         self.cut = FacePatch.cut
 
     def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Analysis]:
@@ -110,9 +113,10 @@ class Analyser:
             media=_media(media),
             warnings=self.warnings,
         )
-        return Analysis(
-            result, (Evidence(image, None, face),) if score.log_odds is not None else ()
-        )
+        if score.log_odds is None:
+            return Analysis(result)
+        crops = self.scorer.canvas_crops(image, region)
+        return Analysis(result, (Evidence(image, None, face, crops),))
 
 
 class _Run:
@@ -232,7 +236,9 @@ class _Run:
             for place in wanted.get(frame.number, ()):
                 cut = FacePatch.cut(frame.image, found[place])
                 if cut.patch is not None:
-                    evidence.append(Evidence(cut.patch, cut.landmarks, result.faces[place]))
+                    crops = self.analyser.scorer.crops(cut.patch, cut.landmarks)
+                    face = result.faces[place]
+                    evidence.append(Evidence(cut.patch, cut.landmarks, face, crops))
         yield from sorted(evidence, key=lambda each: each.face.track)
 
     def _again(self, numbers: list[int]) -> Iterator[Frame]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from deepregions import __version__
 from deepregions.devices import choose_device
@@ -22,6 +23,11 @@ from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.system import System, TrainedNetwork
 from deepregions.weights.bundle import Bundle
 
+if TYPE_CHECKING:
+    from deepregions.deploy.runtimes import Name, Precision, Runtime
+
+logger = logging.getLogger(__name__)
+
 _LIBRARIES = ("torch", "timm", "av", "pillow", "opencv-python")  # whose numbers a score is made of
 
 
@@ -35,7 +41,9 @@ def build_analyser(
     gates: Gates | None = None,
     batch_size: int = 16,
     pictures: bool = True,
-) -> tuple[Analyser, dict[str, Any]]:
+    runtime: Name | Literal["auto"] = "torch",
+    precision: Precision = "fp32",
+) -> Analyser:
     """Loads what it takes to score.
 
     Args:
@@ -48,12 +56,17 @@ def build_analyser(
         gates: What a face must be to be judged.
         batch_size: How many faces to score at once.
         pictures: Whether to collect the pictures behind a score.
+        runtime: What runs the networks; ``"auto"`` is the fastest of those that are installed.
+        precision: What they compute in; ``bf16`` is for OpenVINO only.
 
     Returns:
-        The analyser, and what results say about how they were made.
+        The analyser; its provenance is what results say about how they were made.
 
     Raises:
-        UsageError: No network, or a device or backend that does not exist.
+        UsageError: No network, or a device, backend or runtime that does not exist.
+        UnsupportedError: This CPU has no bfloat16.
+        MissingExtraError: The runtime is not installed.
+        ExportError: The networks cannot be exported for it.
         AssetError: The landmark backend's files cannot be had.
     """
     where = choose_device(device)
@@ -62,17 +75,12 @@ def build_analyser(
     sampling, rules, gates = sampling or Sampling(), rules or Pooling(), gates or Gates()
     find = None if landmarks is None else landmark_detector(landmarks, device)
     calibration, doubts = _calibration(bundle, system, find, rules)
-    analyser = Analyser(
-        FaceScorer(system, gates, where),
-        find,
-        sampling=sampling,
-        rules=rules,
-        batch_size=batch_size,
-        pictures=pictures,
-        warnings=(*bundle.notes, *doubts, *_mismatches(bundle, find)),
-        calibration=calibration,
-    )
-    facts = {
+    versions = {name: metadata.version(name) for name in _LIBRARIES}
+    ran_by = "torch"
+    if runtime != "torch" or precision != "fp32":
+        system, used = _run_by(system, runtime, precision)
+        ran_by, versions[used.name] = used.name, used.version
+    provenance = {
         "models": [
             {
                 "name": member.name,
@@ -93,10 +101,45 @@ def build_analyser(
         "device": str(where),
         "command": ["deepregions", *sys.argv[1:]],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: metadata.version(name) for name in _LIBRARIES},
+        "versions": versions,
         "deepregions": __version__,
+        "runtime": ran_by,
+        "precision": precision,
     }
-    return analyser, facts
+    return Analyser(
+        FaceScorer(system, gates, where),
+        find,
+        sampling=sampling,
+        rules=rules,
+        batch_size=batch_size,
+        pictures=pictures,
+        warnings=(*bundle.notes, *doubts, *_mismatches(bundle, find)),
+        calibration=calibration,
+        provenance=provenance,
+    )
+
+
+def _run_by(
+    system: System, name: Name | Literal["auto"], precision: Precision
+) -> tuple[System, Runtime]:
+    """Lets another runtime score; a precision that changes scores is said."""
+    # They load onnx, which is an extra, and slow.
+    from deepregions.deploy.runtime_system import RuntimeSystem, fastest, run_by  # noqa: PLC0415
+    from deepregions.deploy.runtimes import check_precision  # noqa: PLC0415
+
+    check_precision(name, precision)
+    if precision == "bf16":
+        logger.warning(
+            "deepregions: bfloat16 changes scores a little (deepregions export --precision bf16 "
+            "--crops-in --store DIR measures what that does to verdicts)"
+        )
+    if name == "auto":
+        runtime, rates = fastest(system)
+        tried = ", ".join(f"{each} {rate:.1f}" for each, rate in rates.items())
+        logger.warning("deepregions: runtime %s (faces/s: %s)", runtime.name, tried)
+    else:
+        runtime = run_by(name, system, precision=precision)
+    return RuntimeSystem(system, runtime), runtime
 
 
 def _calibration(

@@ -20,7 +20,8 @@ from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.results import Cell
-from deepregions.system import System, SystemOutput
+from deepregions.pipeline.top_faces import RegionCrop, to_bytes
+from deepregions.system import CropSpec, System, SystemOutput
 from deepregions.types import Region, Status
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,30 @@ class FaceScorer:
         if score.status is Status.TOO_SMALL:
             return replace(score, status=Status.LOW_QUALITY, reasons=(_BLACK,))
         return score
+
+    @torch.inference_mode()
+    def crops(self, image: Tensor, landmarks: Tensor) -> tuple[RegionCrop, ...]:
+        """Returns what the networks see of a face (3, h, w) uint8 with landmarks (68, 2)."""
+        given = image[None].to(self.device), landmarks[None].to(self.device)
+        return self._named(self.system.crops(*given)[0], self.system.regions)
+
+    @torch.inference_mode()
+    def canvas_crops(self, image: Tensor, region: Region) -> tuple[RegionCrop, ...]:
+        """Returns what the networks for a region see of its canvas (3, H, W) uint8."""
+        crops, _ = self.system.segmented_crops(image[None].to(self.device), region)
+        return self._named(crops, (region,))
+
+    def _named(self, crops: Sequence[Tensor], regions: Sequence[Region]) -> tuple[RegionCrop, ...]:
+        by_cut, rows = self.system.by_cut(crops), self.system.rows
+        users: dict[tuple[CropSpec, Region], list[str]] = {}
+        for member, (row, _) in zip(self.system.members, self.system.cells, strict=True):
+            users.setdefault((member.cut, member.region), []).append(rows[row])
+        return tuple(
+            RegionCrop(region, tuple(users[cut, region]), to_bytes(by_cut[cut, region][0]))
+            for region in regions
+            for cut in self.system.cuts
+            if (cut, region) in users
+        )
 
     def _fitting(self, faces: Sequence[FacePatch]) -> list[Score]:
         scores: list[Score] = []

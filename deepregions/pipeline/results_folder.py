@@ -34,6 +34,7 @@ SETTINGS = (
     "rules",
     "gates",
     "landmarks",
+    "runtime",
     "precision",
     "deepregions",
 )
@@ -46,7 +47,7 @@ class Archive:
     """The results of one run, or of one that was stopped and went on.
 
     Args:
-        folder: Created if it does not exist.
+        folder: Created if it does not exist. The caller holds its lock.
         facts: What results say about how they were made; see :data:`SETTINGS`.
         mode: ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
             begins it anew (other files in it are left alone).
@@ -86,6 +87,8 @@ class Archive:
                     "--resume goes on with it, --overwrite begins it anew; or name another folder",
                 )
             self._go_on(facts, sampling or {})
+        else:  # a run may have been killed before its first line
+            self._drop_unfinished()
         begun = (folder / TABLE).exists()
         self._stream = (folder / TABLE).open("a", encoding="utf-8", newline="")
         self._table = CsvTable(self._stream, facts["models"], header=not begun)

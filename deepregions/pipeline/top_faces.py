@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
-from deepregions.pipeline.results import FaceResult, InputResult
+from deepregions.pipeline.results import Cell, FaceResult, InputResult
+from deepregions.types import Region
 
 THUMBNAIL = 320  # pixels of the longer side: about 15 KB as JPEG
 PHOTOGRAPH = 960  # the same of a photograph, which may show a crowd
 STRIP = 24  # frames of a strip at most
+
+
+@dataclass(frozen=True)
+class RegionCrop:
+    """What some networks saw of a face: the very crop that they scored.
+
+    Attributes:
+        region: Which region.
+        detectors: Rows of the networks that were given it.
+        image: (3, S, S) uint8.
+    """
+
+    region: Region
+    detectors: tuple[str, ...]
+    image: Tensor
+
+    def score_of(self, detector: str, cells: Sequence[Cell]) -> Cell | None:
+        """Returns what a detector says of it, among a face's cells; None if it was not given it."""
+        pairs = ((cell.detector, cell.region) for cell in cells)
+        known = dict(zip(pairs, cells, strict=True))
+        return known.get((detector, self.region)) if detector in self.detectors else None
 
 
 @dataclass(frozen=True)
@@ -24,11 +48,13 @@ class Evidence:
         image: (3, H, W) uint8, the face's surroundings, or the region canvas as given.
         landmarks: (68, 2) in pixels of ``image``; None for a region canvas.
         face: The face's result; ``face.track`` says whose it is.
+        crops: What the networks saw of it, by region.
     """
 
     image: Tensor
     landmarks: Tensor | None
     face: FaceResult
+    crops: tuple[RegionCrop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,11 @@ class Strip:
             return tuple(kept)
         places = np.linspace(0, len(kept) - 1, self._most).round().astype(int)
         return tuple(kept[place] for place in places)
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Returns an image (3, H, W) in [0, 1] as uint8 on the CPU."""
+    return (pixels.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
 def _thumbnail(frame: int, time: float, image: Tensor, side: int) -> Thumbnail:

@@ -16,8 +16,7 @@ from deepregions.errors import UsageError, printable
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.pipeline.explain.gradcam import Heat
 from deepregions.pipeline.explain.overlay import legend, tile
-from deepregions.pipeline.report.picture import centred, fitting, font
-from deepregions.pipeline.report.pictures import from_pixels
+from deepregions.pipeline.report.picture import centred, fitting, font, from_pixels
 from deepregions.pipeline.results import probability
 from deepregions.types import BONA_FIDE, FAKE, Region
 

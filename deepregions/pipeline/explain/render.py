@@ -20,8 +20,7 @@ from deepregions.files import atomic_folder
 from deepregions.pipeline.explain.compute import CellExplanation, FaceExplanation, to_json
 from deepregions.pipeline.explain.overlay import legend, overlay, tile
 from deepregions.pipeline.report import HeatMap, write_page
-from deepregions.pipeline.report.picture import centred, colour_of, fitting, font
-from deepregions.pipeline.report.pictures import from_pixels
+from deepregions.pipeline.report.picture import centred, colour_of, fitting, font, from_pixels
 from deepregions.pipeline.results import InputResult, probability
 from deepregions.pipeline.top_faces import Analysis
 

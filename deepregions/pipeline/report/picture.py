@@ -1,19 +1,17 @@
-"""The picture of a verdict: a face, its five regions as the networks see them, their scores."""
+"""The picture of a verdict: a face's regions as the networks saw them, and their scores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from deepregions.faces.cropping import RegionCropper, resize
+from deepregions.errors import printable
 from deepregions.files import atomic_file
 from deepregions.pipeline.results import FaceResult, InputResult, probability
-from deepregions.pipeline.top_faces import Evidence
-from deepregions.types import REGIONS, Region
+from deepregions.pipeline.top_faces import Evidence, RegionCrop
 
 _TILE = 200
 _GAP = 12
@@ -44,18 +42,18 @@ def draw_verdict(result: InputResult, evidence: Evidence, models: Sequence[Model
     """
     if len(models) == 1:
         return _draw_single(result, evidence, models[0])
-    tiles = region_tiles(evidence)
+    tiles = evidence.crops
     rows = list(dict.fromkeys(cell.detector for cell in evidence.face.cells))
-    width = _LABELS + len(tiles) * (_TILE + _GAP) + _GAP
+    width = _LABELS + max(1, len(tiles)) * (_TILE + _GAP) + _GAP
     height = _HEAD + _TILE + _LINE + (len(rows) + 1) * _LINE + 2 * _GAP
     picture = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(picture)
     _draw_head(draw, result, evidence.face, _title(models))
-    for column, (name, tile) in enumerate(tiles):
+    for column, tile in enumerate(tiles):
         x = _LABELS + column * (_TILE + _GAP)
-        picture.paste(to_pillow(tile), (x, _HEAD))
-        centred(draw, x, _HEAD + _TILE + 2, name, _INK, bold=True)
-    _draw_scores(draw, evidence.face, rows, [name for name, _ in tiles])
+        picture.paste(square(tile.image, _TILE), (x, _HEAD))
+        centred(draw, x, _HEAD + _TILE + 2, tile.region, _INK, bold=True)
+    _draw_scores(draw, evidence.face, rows, tiles)
     return picture
 
 
@@ -77,9 +75,8 @@ def _draw_single(result: InputResult, evidence: Evidence, model: Model) -> Image
     for row, (text, colour) in enumerate(lines):
         centred(draw, _GAP, _GAP + row * _LINE, text, colour, width=_SINGLE, bold=True)
     top = _GAP + 2 * _LINE + _GAP // 2
-    shown = Region(model["region"])
-    tiles = dict(region_tiles(evidence, _SINGLE))
-    picture.paste(to_pillow(tiles[str(shown)]), (_GAP, top))
+    for tile in evidence.crops:
+        picture.paste(square(tile.image, _SINGLE), (_GAP, top))
     below = top + _SINGLE + _GAP // 2
     prediction = "none" if score is None else f"{score:.3f}"
     centred(draw, _GAP, below, "Prediction (0 genuine, 1 fake)", _FAINT, width=_SINGLE)
@@ -91,7 +88,8 @@ def _draw_single(result: InputResult, evidence: Evidence, model: Model) -> Image
 
 
 def fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """Shortens a text in its middle until it is no wider than this, in pixels."""
+    """Shortens a text in its middle until it is one line no wider than this, in pixels."""
+    text = printable(text)
     keep = len(text)
     shown = text
     while keep > 2 and draw.textlength(shown, font(16)) > width:
@@ -101,26 +99,22 @@ def fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 
 def _title(models: Sequence[Model]) -> str:
-    names = [model["name"] for model in models]
+    names = [printable(model["name"]) for model in models]
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
-def region_tiles(evidence: Evidence, size: int = _TILE) -> list[tuple[str, Tensor]]:
-    """Cuts a face into its regions: names and (3, size, size) in [0, 1]; a canvas stays one."""
-    image = evidence.image[None]
-    if evidence.landmarks is None:
-        region = evidence.face.cells[0].region if evidence.face.cells else Region.ENTIRE
-        scored = [cell.region for cell in evidence.face.cells if cell.log_odds is not None]
-        return [(str(scored[0] if scored else region), resize(image, size)[0])]
-    crops, _ = RegionCropper(size)(image, evidence.landmarks[None])
-    return [(str(region), crop) for region, crop in zip(REGIONS, crops[0], strict=True)]
+def square(image: Tensor, side: int) -> Image.Image:
+    """Makes a picture of an image (3, S, S) uint8, of another size where it must."""
+    picture = from_pixels(image)
+    if picture.size == (side, side):
+        return picture
+    return picture.resize((side, side), Image.Resampling.BILINEAR)
 
 
-def to_pillow(tile: Tensor) -> Image.Image:
-    """Makes a picture of (3, H, W) in [0, 1]."""
-    pixels = (tile.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
-    return Image.fromarray(pixels.cpu().numpy())
+def from_pixels(image: Tensor) -> Image.Image:
+    """Makes a picture of (3, H, W) uint8."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def _draw_head(
@@ -136,20 +130,19 @@ def _draw_head(
 
 
 def _draw_scores(
-    draw: ImageDraw.ImageDraw, face: FaceResult, rows: Sequence[str], columns: Sequence[str]
+    draw: ImageDraw.ImageDraw, face: FaceResult, rows: Sequence[str], tiles: Sequence[RegionCrop]
 ) -> None:
-    scores = {(cell.detector, str(cell.region)): cell.log_odds for cell in face.cells}
     top = _HEAD + _TILE + _LINE + _GAP
     for index, row in enumerate(rows):
         y = top + index * _LINE
         draw.text((_GAP, y), row, _INK, font(16))
-        for column, name in enumerate(columns):
+        for column, tile in enumerate(tiles):
             x = _LABELS + column * (_TILE + _GAP)
-            if (row, name) in scores:
-                _bar(draw, x, y, probability(scores[row, name]))
+            if (cell := tile.score_of(row, face.cells)) is not None:
+                _bar(draw, x, y, probability(cell.log_odds))
     y = top + len(rows) * _LINE
     draw.text((_GAP, y), "fused", _INK, font(16))
-    width = len(columns) * (_TILE + _GAP) - _GAP
+    width = max(1, len(tiles)) * (_TILE + _GAP) - _GAP
     _bar(draw, _LABELS, y, probability(face.log_odds), width)
 
 
@@ -175,7 +168,7 @@ def centred(
     bold: bool = False,
 ) -> None:
     """Writes a line in the middle of a box that is ``width`` pixels wide."""
-    letters = font(16)
+    text, letters = printable(text), font(16)
     left = x + (width - draw.textlength(text, letters)) / 2
     draw.text((left, y), text, colour, letters, stroke_width=0.3 if bold else 0, stroke_fill=colour)
 

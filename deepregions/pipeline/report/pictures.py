@@ -7,9 +7,8 @@ import io
 
 from markupsafe import Markup
 from PIL import Image
-from torch import Tensor
 
-from deepregions.pipeline.report.picture import region_tiles, to_pillow
+from deepregions.pipeline.report.picture import from_pixels
 from deepregions.pipeline.top_faces import Analysis, Evidence
 
 
@@ -22,17 +21,6 @@ def data_uri(picture: bytes | Image.Image, quality: int = 88) -> Markup:
         picture = buffer.getvalue()
     encoded = base64.b64encode(picture).decode("ascii")
     return Markup("data:image/jpeg;base64,") + encoded
-
-
-def from_pixels(image: Tensor) -> Image.Image:
-    """(3, H, W) uint8 as a picture."""
-    return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-def crops(evidence: Evidence, size: int) -> list[tuple[str, Markup]]:
-    """The regions of a face, or the canvas that was given: names and pictures."""
-    tiles = region_tiles(evidence, size)
-    return [(name, data_uri(to_pillow(tile))) for name, tile in tiles]
 
 
 def portrait(evidence: Evidence, side: int) -> Markup:

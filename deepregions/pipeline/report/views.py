@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deepregions.pipeline.report import pictures, words
 from deepregions.pipeline.report.colours import track_colours
+from deepregions.pipeline.report.picture import from_pixels, square
 from deepregions.pipeline.report.plots import ScoreCurve, Timeline
 from deepregions.pipeline.results import Cell, FaceResult, TrackResult
 from deepregions.pipeline.top_faces import Evidence, Thumbnail
@@ -67,7 +68,7 @@ class CellView:
 
 @dataclass(frozen=True)
 class TileView:
-    """A region of a track's highest face: its picture, and each detector's score of it."""
+    """What networks saw of a track's highest face, and the scores that they gave it."""
 
     region: str
     picture: Markup
@@ -162,9 +163,7 @@ def track_view(
         cells=_cells(track, faces, timeline),
         tiles=_tiles(evidence, tile) if evidence is not None and tile else (),
         measures=_measures(faces, top),
-        heatmaps=tuple(
-            (heat, pictures.data_uri(pictures.from_pixels(heat.image))) for heat in heatmaps
-        ),
+        heatmaps=tuple((heat, pictures.data_uri(from_pixels(heat.image))) for heat in heatmaps),
         shares=pictures.data_uri(shares, 92) if shares is not None else None,
     )
 
@@ -194,15 +193,13 @@ def why_not(cell: Cell, reasons: Sequence[str]) -> str:
 
 
 def _tiles(evidence: Evidence, size: int) -> tuple[TileView, ...]:
-    cells = evidence.face.cells
-    return tuple(
-        TileView(
-            region,
-            picture,
-            tuple((cell.detector, cell.log_odds) for cell in cells if cell.region == region),
-        )
-        for region, picture in pictures.crops(evidence, size)
-    )
+    tiles = []
+    for crop in evidence.crops:
+        said = (crop.score_of(detector, evidence.face.cells) for detector in crop.detectors)
+        scores = tuple((cell.detector, cell.log_odds) for cell in said if cell is not None)
+        picture = pictures.data_uri(square(crop.image, size))
+        tiles.append(TileView(str(crop.region), picture, scores))
+    return tuple(tiles)
 
 
 def _measures(faces: Sequence[FaceResult], top: FaceResult | None) -> tuple[MeasureView, ...]:
