@@ -139,9 +139,9 @@ def test_detect_goes_on_after_a_bad_file_and_writes_pictures(
     options = ["--landmarks", "dlib-hog", "--out", str(tmp_path / "out")]
     assert run(["detect", str(tmp_path / "in"), "--bundle", *bundles, *options]) == 0
     printed = capsys.readouterr()
-    assert re.search(r"a_broken.jpg.*status unreadable.*no score", printed.out)
-    assert re.search(r"b.png.*status ok.*fused P\(fake\) 0.881", printed.out)
-    assert re.search(r"c_empty.png.*status no_face.*no score", printed.out)
+    assert re.search(r"a_broken.jpg.*Not scored", printed.out)
+    assert re.search(r"b.png.*Score 0\.88 \(uncalibrated", printed.out)
+    assert re.search(r"c_empty.png.*Not scored: no face was found", printed.out)
     assert len([line for line in printed.err.splitlines() if line.startswith("deepregions")]) == 2
     names = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
     pages = {"a_broken.html", "b.html", "c_empty.html"}

@@ -101,7 +101,7 @@ def test_explains_a_photograph(
     assert all(cell["area"] < blind["area"] for cell in others)
 
     page = (folder / "explain.html").read_text()
-    assert "Heat-map of dsp-fwa on region eyes of track 0" in page
+    assert "Heat-map of dsp-fwa on region eyes of person 1" in page
     assert "no heat: nothing in this map" in page
     assert "What its fused score is made of" in page
     assert page.count("data:image/jpeg") >= 5

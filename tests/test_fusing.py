@@ -189,7 +189,7 @@ def test_where_it_does_not_hold_there_is_no_ratio_and_one_warning_says_why(
         trained = "median" in options
         assert (written["fusion"] != "mean of log-odds") == trained
     assert run(["detect", str(portrait), "--bundle", str(tmp_path / "nose"), *LANDMARKS]) == 0
-    assert "uncalibrated: the score is not a probability" in capsys.readouterr().out
+    assert "uncalibrated: 0 looks genuine, 1 looks fake" in capsys.readouterr().out
 
 
 def test_a_folder_of_results_is_of_one_calibration(

@@ -28,7 +28,7 @@ from deepregions.pipeline.results import (
     summarise_input,
     to_json,
 )
-from deepregions.pipeline.top_faces import Analysis, Evidence, Strip
+from deepregions.pipeline.top_faces import Analysis, Evidence, RegionCrop, Strip
 from deepregions.types import REGIONS, Region, Status
 
 # Attributes by which a page makes a browser fetch something.
@@ -152,7 +152,8 @@ def analysis(people: int = 2, frames: int = 6, **facts: Any) -> Analysis:
         max((f for f in faces if f.track == t and f.log_odds), key=lambda f: f.log_odds or 0)
         for t in range(people)
     ]
-    evidence = tuple(Evidence(picture(), landmarks()[0], face) for face in tops)
+    crops = tuple(RegionCrop(r, ("xception", "dsp-fwa"), picture(64, 64)) for r in REGIONS)
+    evidence = tuple(Evidence(picture(), landmarks()[0], face, crops) for face in tops)
     return Analysis(result, evidence, strip.thumbnails())
 
 
@@ -172,10 +173,10 @@ def test_the_page_says_what_the_json_says() -> None:
             assert cell["score"] is None or cell["score"] in shown
         assert track["score"] in shown
     for said in (
-        "highest track",
+        "2 people found. This is the highest score, person 1's.",
         "Uncalibrated: this is not a probability",
         "The landmarks are others than in training.",
-        "6 frames looked at; 11 faces in 2 tracks, 10 judged",
+        "6 frames looked at; 11 faces of 2 people, 10 judged",
         FACTS["models"][0]["sha256"],
         "deepregions detect 'a b.mp4'",
         "dlib68+hog",
@@ -292,7 +293,7 @@ def test_heat_maps_have_their_place_only_where_there_are_some() -> None:
     assert page.words.count("Where the networks looked") == 1
     assert "63 % of the heat is inside the region" in page.words
     alts = [image["alt"] for image in page.all("img")]
-    assert "Heat-map of xception on region eyes of track 1" in alts
+    assert "Heat-map of xception on region eyes of person 2" in alts
 
 
 def test_no_score_is_never_shown_as_one() -> None:
@@ -338,8 +339,8 @@ def test_frames_say_in_words_what_their_boxes_show() -> None:
     alts = [str(image["alt"]) for image in page.all("img")]
     assert any(
         re.fullmatch(
-            r"Frame at 1\.00 s: track 0 not judged, not good enough to be judged; "
-            r"track 1 judged, 0\.\d{3}",
+            r"Frame at 1\.00 s: person 1 not judged, not good enough to be judged; "
+            r"person 2 judged, 0\.\d{3}",
             alt,
         )
         for alt in alts

@@ -134,17 +134,16 @@ def _print_table(result: InputResult, faces: Sequence[FaceExplanation], folder: 
     from deepregions.commands import checks
     from deepregions.errors import printable
     from deepregions.pipeline.explain.render import inside_words
+    from deepregions.pipeline.report.words import who
     from deepregions.pipeline.results import probability
 
     console = checks.output()
     head = f"[bold]{escape(printable(result.input))}[/]"
     console.print(f"{head}  {escape(printable(str(folder)))}", highlight=False)
     for face in faces:
-        table = Table(
-            box=box.SIMPLE, title=f"face {face.evidence.face.track}", title_justify="left"
-        )
+        table = Table(box=box.SIMPLE, title=who(face.evidence.face.track), title_justify="left")
         table.add_column("network")
-        for name in ("P(fake)", "adds", "heat"):
+        for name in ("score", "adds", "heat"):
             table.add_column(name, justify="right")
         for cell in face.cells:
             score = probability(cell.log_odds)

@@ -19,9 +19,11 @@ from rich.table import Table
 from deepregions.commands import checks
 from deepregions.errors import UnreadableError, UnsupportedError, UsageError, printable
 from deepregions.files import lock_folder
+from deepregions.fusion.calibration import LikelihoodRatio
 from deepregions.media import Sampling
-from deepregions.pipeline.report import UNCALIBRATED, CsvTable, annotate_video, write_page
+from deepregions.pipeline.report import CsvTable, annotate_video, write_page
 from deepregions.pipeline.report.picture import draw_verdict, save_verdict
+from deepregions.pipeline.report.words import conclusion, people
 from deepregions.pipeline.results import InputResult, TrackResult, probability, to_json
 from deepregions.pipeline.results_folder import Archive, Mode
 from deepregions.pipeline.top_faces import Analysis
@@ -168,33 +170,28 @@ class VerdictPrinter:
                     Path(analysis.result.input),
                     analysis.result,
                     archive.folder / f"{name}.mp4",
-                    calibration=self._facts.get("calibration") or UNCALIBRATED,
                 )
             except (UnreadableError, UnsupportedError) as error:
                 sys.stderr.write(f"deepregions: no annotated video: {error}\n")
         archive.add(analysis, line, page)
 
     def _print_table(self, result: InputResult) -> None:
-        head = f"[bold]{escape(printable(result.input))}[/]  status [bold]{result.status}[/]"
+        head = f"[bold]{escape(printable(result.input))}[/]  "
+        said = escape(printable(conclusion(result)))
+        self._console.print(f"{head}[bold]{said}[/]", highlight=False)
         if result.top_track is None:
-            self._console.print(f"{head}  no score", highlight=False)
             return
-        score = _number(probability(result.log_odds))
         seen = f"{_count(result.frames, 'frame')}, {_count(len(result.faces), 'face')}"
-        if len(result.tracks) > 1:
-            seen += f", {len(result.tracks)} people, the highest is shown"
-        self._console.print(f"{head}  fused P(fake) [bold]{score}[/]  ({seen})", highlight=False)
-        self._console.print(f"  {_said(result)}", highlight=False)
+        self._console.print(f"  {people(result)} ({seen})", highlight=False)
+        if result.llr is not None:
+            self._console.print(f"  {_ratio(result.llr)}", highlight=False)
         self._console.print(_table(result.top_track))
         for warning in result.warnings:
             self._console.print(f"  note: {escape(printable(warning))}", highlight=False)
 
 
-def _said(result: InputResult) -> str:
+def _ratio(ratio: LikelihoodRatio) -> str:
     """What the score says, by the calibration."""
-    ratio = result.llr
-    if ratio is None:
-        return "uncalibrated: the score is not a probability"
     low, high = ratio.bounds_log10
     bounds = f"the data supports {low:+.2f} to {high:+.2f}"
     return f"log10 likelihood ratio [bold]{ratio.log10:+.2f}[/] ({bounds}): {ratio.verbal}"

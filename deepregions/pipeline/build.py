@@ -177,4 +177,5 @@ def _mismatches(members: Sequence[TrainedNetwork], find: LandmarkDetector | None
             others.setdefault(str(trained_on), []).append(member.name)
     for backend_name, names in others.items():
         shown = names[0] if len(names) == 1 else f"{len(names)} networks"
-        yield f"{shown} learned on landmarks by {backend_name}; here they are by {find.name}"
+        one = "was" if len(names) == 1 else "were"
+        yield f"{shown} {one} trained on landmarks by {backend_name}; here they are by {find.name}"

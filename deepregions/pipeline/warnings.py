@@ -21,8 +21,8 @@ def warnings_of(result: InputResult) -> Iterator[str]:
     top = result.top_track
     if top is not None and result.kind == "video" and top.scored < FEW * result.frames:
         yield (
-            f"the highest person has a score in {top.scored} of {result.frames} frames only: look "
-            "whether it is a person"
+            f"the score rests on {top.scored} of {result.frames} frames: check that it really is "
+            "a face"
         )
     scored = sum(track.log_odds is not None for track in result.tracks)
     if result.llr is not None and scored > 1:

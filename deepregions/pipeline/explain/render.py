@@ -20,7 +20,8 @@ from deepregions.files import atomic_folder
 from deepregions.pipeline.explain.compute import CellExplanation, FaceExplanation, to_json
 from deepregions.pipeline.explain.overlay import legend, overlay, tile
 from deepregions.pipeline.report import HeatMap, write_page
-from deepregions.pipeline.report.picture import centred, colour_of, fitting, font, from_pixels
+from deepregions.pipeline.report.picture import centred, fitting, font, from_pixels
+from deepregions.pipeline.report.words import who
 from deepregions.pipeline.results import InputResult, probability
 from deepregions.pipeline.top_faces import Analysis
 
@@ -106,9 +107,10 @@ def _draw_head(
     face = explanation.evidence.face
     score = probability(face.log_odds)
     if score is not None:
-        draw.text((_GAP, 8), f"fused P(fake) {score:.3f}", colour_of(score), font(20))
+        said = f"Score of this face {score:.2f} (0 looks genuine, 1 looks fake)"
+        draw.text((_GAP, 8), said, _INK, font(20))
     where = f", {face.time:.1f} s" if result.kind == "video" else ""
-    name = f"{printable(Path(result.input).name)}{where}, face {face.track}"
+    name = f"{printable(Path(result.input).name)}{where}, {who(face.track)}"
     draw.text((_GAP, 36), fitting(draw, name, width - 2 * _GAP), _INK, font(16))
 
 
@@ -127,7 +129,7 @@ def _draw_cell(
     picture.paste(from_pixels(tile(cell.crop, cell.heat, cell.mask, _TILE)), (x, y))
     score = probability(cell.log_odds)
     if score is not None:
-        centred(draw, x, y + _TILE + 2, f"{score:.3f}", colour_of(score), bold=True)
+        centred(draw, x, y + _TILE + 2, f"{score:.3f}", _INK, bold=True)
     centred(draw, x, y + _TILE + _LINE, inside_words(cell), _FAINT)
 
 
@@ -135,7 +137,7 @@ def inside_words(cell: CellExplanation) -> str:
     """Says how much of a cell's heat is inside its region, and how much of the crop that is."""
     if cell.inside is None:
         return "no heat"
-    return f"{100 * cell.inside:.0f} % inside (of {100 * cell.area:.0f} %)"
+    return f"{100 * cell.inside:.0f} % on {100 * cell.area:.0f} %"
 
 
 def _draw_legend(
@@ -144,7 +146,7 @@ def _draw_legend(
     picture.paste(legend(120, 14), (_LABELS, y + 3))
     speaks = f"what {_SPEAKS[explanation.towards]}, from none to the most of each picture"
     draw.text((_LABELS + 130, y), speaks, _INK, font(14))
-    said = "inside: share of it in the region (of: the region's share of the picture)"
+    said = "a % on b %: a % of the heat falls on the region, which covers b % of the picture"
     draw.text((_LABELS + 130, y + 18), said, _FAINT, font(14))
 
 

@@ -99,8 +99,9 @@ class FrameLayout:
             pen.line(line, _PAPER, thick + 2)
         for line in lines:
             pen.line(line, colour, thick)
-        said = "no verdict" if mark.log_odds is None else score(mark.log_odds)
-        text = f"{mark.track}   {said}" if mark.seen else f"{mark.track}"
+        said = "not judged" if mark.log_odds is None else score(mark.log_odds)
+        number = mark.track + 1
+        text = f"{number}   {said}" if mark.seen else f"{number}"
         wide = pen.textlength(text, self._font) + 0.7 * self._text
         high = 1.3 * self._text
         x = min(max(box[0], 0), max(self._width - wide, 0))

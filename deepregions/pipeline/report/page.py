@@ -164,5 +164,8 @@ def environment() -> Environment:
         "clock": words.clock,
         "count": words.count,
         "meaning": words.MEANING,
+        "who": words.who,
+        "conclusion": words.conclusion,
+        "people": words.people,
     }
     return environment

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deepregions.errors import printable
 from deepregions.files import atomic_file
+from deepregions.pipeline.report.words import conclusion
 from deepregions.pipeline.results import FaceResult, InputResult, probability
 from deepregions.pipeline.top_faces import Evidence, RegionCrop
 
@@ -20,7 +21,6 @@ _LABELS = 130
 _HEAD = 3 * _LINE
 _INK, _FAINT, _PAPER = (32, 33, 36), (110, 114, 120), (255, 255, 255)
 _SINGLE = 400
-_GENUINE, _FAKE = (38, 139, 87), (200, 50, 60)
 
 
 Model = Mapping[str, str]
@@ -37,7 +37,7 @@ def draw_verdict(result: InputResult, evidence: Evidence, models: Sequence[Model
 
     Returns:
         An RGB picture: the face's regions side by side, and under each region one score per
-        detector, as P(fake). Of a single network, its region with its score, as the paper's
+        detector. Of a single network, its region with its score, as the paper's
         program shows it.
     """
     if len(models) == 1:
@@ -48,7 +48,7 @@ def draw_verdict(result: InputResult, evidence: Evidence, models: Sequence[Model
     height = _HEAD + _TILE + _LINE + (len(rows) + 1) * _LINE + 2 * _GAP
     picture = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(picture)
-    _draw_head(draw, result, evidence.face, _title(models))
+    _draw_head(draw, result, evidence.face, _title(models), width - 2 * _GAP)
     for column, tile in enumerate(tiles):
         x = _LABELS + column * (_TILE + _GAP)
         picture.paste(square(tile.image, _TILE), (x, _HEAD))
@@ -80,7 +80,7 @@ def _draw_single(result: InputResult, evidence: Evidence, model: Model) -> Image
     below = top + _SINGLE + _GAP // 2
     prediction = "none" if score is None else f"{score:.3f}"
     centred(draw, _GAP, below, "Prediction (0 genuine, 1 fake)", _FAINT, width=_SINGLE)
-    centred(draw, _GAP, below + _LINE, prediction, colour_of(score), width=_SINGLE, bold=True)
+    centred(draw, _GAP, below + _LINE, prediction, _INK, width=_SINGLE, bold=True)
     where = f", at {evidence.face.time:.1f} s" if result.kind == "video" else ""
     name = fitting(draw, f"{Path(result.input).name}{where}", _SINGLE)
     centred(draw, _GAP, below + 2 * _LINE, name, _FAINT, width=_SINGLE)
@@ -118,15 +118,13 @@ def from_pixels(image: Tensor) -> Image.Image:
 
 
 def _draw_head(
-    draw: ImageDraw.ImageDraw, result: InputResult, face: FaceResult, title: str
+    draw: ImageDraw.ImageDraw, result: InputResult, face: FaceResult, title: str, width: int
 ) -> None:
-    score = probability(result.log_odds)
     where = f", shown at {face.time:.1f} s" if result.kind == "video" else ""
-    verdict = "no score" if score is None else f"P(fake) {score:.3f}"
-    draw.text((_GAP, _GAP // 2), verdict, colour_of(score), font(20))
-    name = Path(result.input).name
-    draw.text((_GAP + 190, _GAP // 2 + 3), f"{name}{where}", _INK, font(16))
-    draw.text((_GAP, _LINE + _GAP), title, _FAINT, font(14))
+    draw.text((_GAP, _GAP // 2), fitting(draw, conclusion(result), width), _INK, font(16))
+    name = fitting(draw, f"{Path(result.input).name}{where}", width)
+    draw.text((_GAP, _LINE), name, _INK, font(16))
+    draw.text((_GAP, 2 * _LINE - _GAP // 2), fitting(draw, title, width), _FAINT, font(14))
 
 
 def _draw_scores(
@@ -153,8 +151,8 @@ def _bar(
         centred(draw, x, y, "no answer", _FAINT, width=width)
         return
     draw.rectangle((x, y + 18, x + width, y + 21), (225, 227, 230))
-    draw.rectangle((x, y + 18, x + round(width * score), y + 21), colour_of(score))
-    centred(draw, x, y - 2, f"{score:.3f}", colour_of(score), width=width, bold=True)
+    draw.rectangle((x, y + 18, x + round(width * score), y + 21), _INK)
+    centred(draw, x, y - 2, f"{score:.3f}", _INK, width=width, bold=True)
 
 
 def centred(
@@ -171,13 +169,6 @@ def centred(
     text, letters = printable(text), font(16)
     left = x + (width - draw.textlength(text, letters)) / 2
     draw.text((left, y), text, colour, letters, stroke_width=0.3 if bold else 0, stroke_fill=colour)
-
-
-def colour_of(score: float | None) -> tuple[int, int, int]:
-    """Red above 0.5, green up to it, grey where there is none."""
-    if score is None:
-        return _FAINT
-    return _FAKE if score > 0.5 else _GENUINE
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -19,9 +18,8 @@ from deepregions.files import atomic_file
 from deepregions.media import Frame, MediaReader, Sampling
 from deepregions.pipeline.report.drawing import FrameLayout, Mark
 from deepregions.pipeline.report.encoding import Encoder
-from deepregions.pipeline.report.page import UNCALIBRATED
 from deepregions.pipeline.report.plots import Sampled
-from deepregions.pipeline.report.words import clock, odds, score
+from deepregions.pipeline.report.words import clock, conclusion
 from deepregions.pipeline.results import FaceResult, InputResult
 
 MAX_SIDE = 1280  # pixels
@@ -38,7 +36,6 @@ def annotate_video(
     result: InputResult,
     out: Path,
     *,
-    calibration: str | Mapping[str, Any] = UNCALIBRATED,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Writes a video again, as MP4, with boxes, track numbers and scores.
@@ -52,7 +49,6 @@ def annotate_video(
         path: The video.
         result: What came of it.
         out: The file to write; it appears whole or not at all.
-        calibration: As in the results' facts.
         progress: Called with the time, in seconds, of each frame that was written.
 
     Raises:
@@ -65,7 +61,7 @@ def annotate_video(
         raise UsageError(f"{path} is no video", "only videos can be annotated")
     walks = _walks(result)
     layout: FrameLayout | None = None
-    caption = _caption(result, calibration)
+    caption = conclusion(result)
     with atomic_file(out) as partial, Encoder(partial, out, _rate(result)) as encoder:
         for frame in _every_frame(path):
             if layout is None:
@@ -92,15 +88,6 @@ def _picture(image: Tensor) -> Image.Image:
 def _rate(result: InputResult) -> float:
     rate = result.media.get("rate")
     return float(rate) if isinstance(rate, int | float) and 1 <= rate <= 240 else 25.0
-
-
-def _caption(result: InputResult, calibration: str | Mapping[str, Any]) -> str:
-    if result.log_odds is None:
-        return f"no score: {result.status}"
-    said = f"file {score(result.log_odds)} ({result.rule}; 0 genuine, 1 fake)"
-    if result.llr is not None:
-        said += f", log10 LR {odds(result.llr.log10)}: {result.llr.verbal}"
-    return f"{said}, uncalibrated" if calibration == UNCALIBRATED else said
 
 
 def _walks(result: InputResult) -> list[_Walk]:

@@ -239,7 +239,7 @@ def frame_view(thumbnail: Thumbnail, faces: Sequence[FaceResult]) -> FrameView:
         size = picture.size
     ordered = sorted(faces, key=lambda face: face.track)
     shown = sorted(ordered, key=lambda face: face.log_odds is None)[:_TOLD]
-    said = "; ".join(f"track {face.track} {_verdict(face)}" for face in ordered[:_TOLD])
+    said = "; ".join(f"{words.who(face.track)} {_verdict(face)}" for face in ordered[:_TOLD])
     more = f"; and {len(ordered) - _TOLD} more" if len(ordered) > _TOLD else ""
     return FrameView(
         thumbnail,

@@ -2,18 +2,74 @@
 
 from __future__ import annotations
 
-from deepregions.pipeline.results import probability
+from deepregions.fusion.calibration import LikelihoodRatio
+from deepregions.pipeline.results import InputResult, probability
 from deepregions.types import Status
 
 MEANING = {
-    Status.OK: "judged",
-    Status.NO_FACE: "no face was found",
-    Status.TOO_SMALL: "too small to be judged",
+    Status.OK: "scored",
+    Status.NO_FACE: "no face found",
+    Status.TOO_SMALL: "face too small",
     Status.LOW_QUALITY: "not good enough to be judged",
-    Status.UNREADABLE: "the file cannot be read",
+    Status.UNREADABLE: "cannot be opened",
     Status.UNSUPPORTED: "a kind of file that is not opened",
     Status.ERROR: "the networks' answers are not finite numbers",
 }
+"""Statuses for people; JSON and tables have the codes."""
+
+
+def who(track: int) -> str:
+    """What people call a track, whose numbers begin at 0: ``person 1``."""
+    return f"person {track + 1}"
+
+
+def conclusion(result: InputResult) -> str:
+    """Says what came of an input, in one sentence: the same wherever a result is shown."""
+    if result.log_odds is None:
+        return f"Not scored: {result.message or MEANING[result.status]}"
+    if result.llr is not None:
+        return _evidence(result.llr)
+    value = probability(result.log_odds)
+    return f"Score {value:.2f} (uncalibrated: 0 looks genuine, 1 looks fake)"
+
+
+def _evidence(ratio: LikelihoodRatio) -> str:
+    word, _, side = ratio.verbal.partition(" support for ")
+    if side not in {"manipulated", "genuine"}:
+        return "No conclusion: such a score is about as likely for a fake as for a genuine face"
+    for_fake = side == "manipulated"
+    times = 10 ** abs(ratio.log10)
+    shown = f"{times:.1f}" if times < 3 else f"{float(f'{times:.2g}'):,.0f}"
+    what = "of manipulation" if for_fake else "that the face is genuine"
+    kinds = ("a fake", "a genuine face") if for_fake else ("a genuine face", "a fake")
+    most = " (the most that this calibration can support)" if ratio.limited else ""
+    return (
+        f"{word.capitalize()} evidence {what}: such a score is about {shown} times as likely "
+        f"for {kinds[0]} as for {kinds[1]}{most}"
+    )
+
+
+def people(result: InputResult) -> str:
+    """Says how many people there are and whose score it is; nothing where there is none."""
+    if result.log_odds is None:
+        return ""
+    found = len(result.tracks)
+    source = next((t for t in result.tracks if t.log_odds == result.log_odds), None)
+    if found == 1 and source is not None:
+        if result.kind != "video":
+            return "One person found."
+        over = f"{source.rule} ({count(source.scored, 'frame')})"
+        if source.rule.startswith("mean of log-odds"):
+            over = f"averaged over {count(source.scored, 'frame')}"
+        return f"One person found. Score: {over}."
+    if source is None:
+        return f"{found} people found. This is their mean score."
+    rule = {
+        "highest track": "the highest score",
+        "track with the most faces": "that of the one with the most faces",
+    }
+    what = rule.get(result.rule, result.rule)
+    return f"{found} people found. This is {what}, {who(source.track)}'s."
 
 
 def score(log_odds: float | None) -> str:
