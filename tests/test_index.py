@@ -42,7 +42,14 @@ def test_inputs_are_listed_in_their_order_with_status_score_and_link(tmp_path: P
     assert [link["href"] for link in page.all("a")] == ["./a%20b.html", "./z.html"]
     order = [page.words.index(name) for name in ("a b.mp4", "b.jpg", "z.mp4", "c.jpg")]
     assert order == sorted(order)
-    for said in ("4 inputs", "all: 4", "scored: 2", "no face found: 1", "cannot be opened: 1", "uncalibrated"):
+    for said in (
+        "4 inputs",
+        "all: 4",
+        "scored: 2",
+        "no face found: 1",
+        "cannot be opened: 1",
+        "uncalibrated",
+    ):
         assert said in page.words
     assert page.words.count("damaged") == 2
     assert page.words.count("no score") == 2
