@@ -19,7 +19,7 @@ from deepregions.pipeline.report.colours import TRACKS
 from deepregions.pipeline.report.page import render_page
 from deepregions.pipeline.report.plots import Sampled, Timeline, height, time_axis
 from deepregions.pipeline.report.views import gate, why_not
-from deepregions.pipeline.report.words import clock, odds
+from deepregions.pipeline.report.words import MEANING, clock, odds
 from deepregions.pipeline.results import (
     Cell,
     FaceResult,
@@ -194,7 +194,7 @@ def test_any_result_makes_a_page_with_its_numbers(result: InputResult) -> None:
     written = to_json(result, FACTS)
     if written["score"] is None:
         assert "no score" in page.words
-        assert str(result.status) in page.words
+        assert MEANING[result.status] in page.words
         assert "neither that it is genuine nor that it is fake" in page.words
     else:
         assert page.values[0] == written["score"]
