@@ -131,7 +131,7 @@ def test_without_a_score_there_is_none_and_a_message() -> None:
 
 def test_every_key_that_is_written_must_be_there() -> None:
     written = one_face()
-    names = "rules gates command date device precision fusion_sha256 versions"
+    names = "rules gates command date device runtime precision fusion_sha256 versions"
     optional = set(names.split())
     for key in written:
         rest = {name: value for name, value in written.items() if name != key}
