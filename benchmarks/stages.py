@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from deepregions.commands import checks
 from deepregions.commands.cli import run_program
-from deepregions.deploy.runtime_system import RuntimeSystem, run_by
+from deepregions.deploy.runtime_system import RuntimeSystem
 from deepregions.deploy.runtimes import Arrays, Name, Runtime, installed
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.backends.dlib68 import DlibLandmarks
@@ -260,17 +260,15 @@ def timed(
         raise UsageError(f"{path}: {what}", "--file names one")
     made = []
     for name in installed() if runtime == "all" else (runtime,):
-        analyser, _ = build_analyser(
+        analyser = build_analyser(
             bundle,
             landmarks="auto",
             device="cpu",
             sampling=sampling,
             batch_size=batch_size,
             pictures=False,
+            runtime=name,
         )
-        if name != "torch":
-            system = analyser.scorer.system
-            analyser.scorer.system = RuntimeSystem(system, run_by(name, system))
         made.append(time_file(analyser, path))
     return made
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from attribution import Measured, bootstrap, measure, summarise
 from data_helpers import INFO, record, small_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from torch import Tensor
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
 from deepregions.errors import StoreError, UsageError
-from deepregions.evaluation.attribution import Measured, bootstrap, measure, summarise
 from deepregions.evaluation.examples import load_examples
 from deepregions.evaluation.report.grid import (
     Example,
