@@ -9,6 +9,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -427,6 +428,24 @@ def test_what_a_training_saves_beside_arrays_is_passed_over(legacy):
         torch.load("x.pth.tar", weights_only=True)
     read = read_state_dict(Path("x.pth.tar"))
     assert all(torch.equal(read[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cnetwork.models\n" + b"A" * 200_000 + b"\n.",
+        text("A" * 200_000) + b")R.",
+        text("A" * 200_000) + b")\x81.",
+        b"cbuiltins\nbytearray\nJ\x00\x00\x00\x40\x85R)R.",
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_would_keep_torch_busy_for_hours_is_refused_at_once(data, legacy):
+    Path("x.pt").write_bytes(as_legacy(data) if legacy else as_zip(data))
+    start = time.process_time()
+    with pytest.raises(UnreadableError, match="refused"):
+        read_state_dict(Path("x.pt"))
+    assert time.process_time() - start < 5
 
 
 def test_a_missing_file_is_wrong_usage():

@@ -28,11 +28,12 @@ from deepregions.errors import UnreadableError, UsageError, printable
 
 MAX_ENTRIES = 100_000
 MAX_INSTRUCTIONS = 5_000_000
+MAX_WORD = 4000  # letters without a space
 MAX_ARRAYS = 20_000
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 8
 _ZIP = b"PK\x03\x04"
-_HEADER_PICKLES = 3  # before the tree, in the format before torch 1.6
+_PICKLES = 5  # of the format before torch 1.6: three of its head, the tree, the storages
 _WRAPPERS = ("net", "state_dict", "model_state_dict", "model", "params")
 
 # Classes of known networks, whose attributes are kept.
@@ -328,14 +329,10 @@ def _pickle_of_zip(path: Path) -> bytes:
 
 def _names(data: bytes) -> set[str]:
     """Returns the classes and functions that a pickle names."""
-    names = set()
-    try:
-        for opcode, argument, _ in _instructions(io.BytesIO(data)):
-            if opcode == "GLOBAL":
-                names.add(str(argument).replace(" ", "."))
-    except ValueError:
-        pass  # it is broken, which torch finds too
-    return names
+    names: dict[str, None] = {}
+    for _ in _instructions(io.BytesIO(data), names):
+        pass
+    return set(names)
 
 
 def _without_sources(data: bytes) -> tuple[set[str], bytes]:
@@ -347,43 +344,58 @@ def _without_sources(data: bytes) -> tuple[set[str], bytes]:
     Returns:
         The names in it, and the file.
     """
-    names = set()
+    names: dict[str, None] = {}
     edits: list[tuple[int, int, bytes]] = []  # place, bytes taken away, bytes put in their stead
     stream = io.BytesIO(data)
     module, _, function = _CLASS_OF.rpartition(".")
     call = pickle.GLOBAL + f"{module}\n{function}\n".encode()
-    try:
-        for _ in range(_HEADER_PICKLES + 1):
-            operands: deque[tuple[str, int]] = deque([("", 0)] * 6, maxlen=6)
-            for opcode, argument, place in _instructions(stream):
-                if opcode == "GLOBAL":
-                    names.add(str(argument).replace(" ", "."))
-                elif opcode == "BINSTRING":
-                    edits.append((place, 1, pickle.BINUNICODE))
-                elif opcode == "BINPERSID" and operands[0][0] == "MARK":  # a tuple of four
-                    edits += [(operands[0][1], 0, call), (place, 1, pickle.REDUCE)]
-                if "PUT" not in opcode:
-                    operands.append((opcode, place))
-    except ValueError:
-        pass
+    for _ in range(_PICKLES):
+        operands: deque[tuple[str, int]] = deque([("", 0)] * 6, maxlen=6)
+        for opcode, place in _instructions(stream, names):
+            if opcode == "BINSTRING":
+                edits.append((place, 1, pickle.BINUNICODE))
+            elif opcode == "BINPERSID" and operands[0][0] == "MARK":  # a tuple of four
+                edits += [(operands[0][1], 0, call), (place, 1, pickle.REDUCE)]
+            if "PUT" not in opcode:
+                operands.append((opcode, place))
     pieces = []
     done = 0
     for place, length, instead in sorted(edits):
         pieces += [data[done:place], instead]
         done = place + length
-    return names, b"".join([*pieces, data[done:]])
+    return set(names), b"".join([*pieces, data[done:]])
 
 
-def _instructions(stream: IO[bytes]) -> Iterator[tuple[str, Any, int]]:
-    """Yields name, argument and place of a pickle's instructions, and runs none.
+def _instructions(stream: IO[bytes], names: dict[str, None]) -> Iterator[tuple[str, int]]:
+    """Yields name and place of a pickle's instructions, and runs none.
+
+    Args:
+        stream: Left behind the pickle.
+        names: Receives the classes and functions that it names, in their order.
 
     Raises:
-        UnreadableError: There are too many.
-        ValueError: It is broken.
+        UnreadableError: It is broken, or holds what would keep torch busy for hours: its error
+            messages repeat whatever is called, and are searched in quadratic time.
     """
-    for count, (opcode, argument, place) in enumerate(pickletools.genops(stream)):
-        if count > MAX_INSTRUCTIONS:
-            raise UnreadableError(
-                f"a pickle of more than {MAX_INSTRUCTIONS} instructions is refused"
-            )
-        yield opcode.name, argument, place or 0
+    try:
+        for count, (opcode, argument, place) in enumerate(pickletools.genops(stream)):
+            if count > MAX_INSTRUCTIONS:
+                raise UnreadableError(
+                    f"a pickle of more than {MAX_INSTRUCTIONS} instructions is refused"
+                )
+            if isinstance(argument, str) and len(argument) > MAX_WORD:
+                word = max(argument.split(), key=len, default="")
+                if len(word) > MAX_WORD:
+                    raise UnreadableError(
+                        f"a word of {len(word)} letters is refused ({word[:40]!r}...)"
+                    )
+            if opcode.name == "GLOBAL":
+                name = str(argument).replace(" ", ".")
+                names[name] = None
+                if name.endswith("builtin__.bytearray") or name == "builtins.bytearray":
+                    raise UnreadableError(f"the pickle asks for {name!r}, which is refused")
+            yield opcode.name, place or 0
+    except ValueError as error:
+        asks = f" that asks for {', '.join(map(repr, [*names][:3]))}" if names else ""
+        reason = printable(str(error).partition("\n")[0][:200])
+        raise UnreadableError(f"a broken pickle{asks} is refused: {reason}") from error
