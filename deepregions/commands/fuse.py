@@ -11,17 +11,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from deepregions.data.store import FaceStore
+from deepregions.commands.options import NetworkOptions
 from deepregions.errors import UsageError
-from deepregions.evaluation.store_scorer import StoreScorer, scores_of
-from deepregions.fusion import Kind
-from deepregions.fusion.calibration import Kind as CalibrationKind
-from deepregions.fusion.score_table import ScoreTable
-from deepregions.fusion.validation import CrossValidated, compare, train_calibrated
-from deepregions.system import TrainedNetwork
-from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
+
+if TYPE_CHECKING:
+    from deepregions.fusion.score_table import ScoreTable
+    from deepregions.fusion.validation import CrossValidated
+    from deepregions.system import TrainedNetwork
+    from deepregions.weights.bundle import Bundle
+
+Kind = Literal["mean", "max", "weighted", "logistic", "head"]
 
 _PART = "val"
 _COMPARED: tuple[Kind, ...] = ("mean", "logistic", "head")
@@ -45,23 +46,23 @@ class FusionOptions:
     kind: Kind = "logistic"
     detectors: list[str] | None = None
     regions: list[str] | None = None
-    calibration: CalibrationKind = "logistic"
+    calibration: Literal["logistic", "isotonic"] = "logistic"
     folds: int = 5
     l2: float = 1.0
     seed: int = 0
 
 
-_DEFAULTS = FusionOptions()
+_NETWORKS, _FUSION = NetworkOptions(), FusionOptions()
 
 
 def fuse(
     *,
-    bundle: list[Path],
     out: Path,
+    networks: NetworkOptions = _NETWORKS,
     scores: Path | None = None,
     store: Path | None = None,
     device: str = "auto",
-    fusion: FusionOptions = _DEFAULTS,
+    fusion: FusionOptions = _FUSION,
 ) -> int:
     """Trains a fusion of networks, calibrates it, and writes a bundle of both and the networks.
 
@@ -70,8 +71,8 @@ def fuse(
     fusions do in cross-validation.
 
     Args:
-        bundle: The networks' bundles.
         out: The folder for the new bundle.
+        networks: Which networks are fused.
         scores: A Parquet file of scores by these networks.
         store: A face store to score instead.
         device: auto, cpu, cuda or cuda:N.
@@ -79,7 +80,12 @@ def fuse(
     """
     if (scores is None) == (store is None):
         raise UsageError("a fusion needs --scores FILE or --store DIR", "give one of them")
-    members = [member for path in bundle for member in load_bundle(path)]
+    from deepregions.data.store import FaceStore
+    from deepregions.evaluation.store_scorer import StoreScorer
+    from deepregions.fusion.score_table import ScoreTable
+    from deepregions.weights.bundle import save_bundle
+
+    members = [member for bundle in networks.load_each().values() for member in bundle]
     if scores is not None:
         table = ScoreTable.read(scores)
     else:
@@ -110,6 +116,10 @@ def train_bundle(
         UsageError: No network is wanted, the scores are of others, or they have no development
             part that can be learned from.
     """
+    from deepregions.evaluation.store_scorer import scores_of
+    from deepregions.fusion.validation import compare, train_calibrated
+    from deepregions.weights.bundle import Bundle
+
     chosen = chosen_members(members, options)
     scores = scores_of(table, chosen)
     development = scores.part(_PART)
