@@ -60,6 +60,7 @@ def test_both_modules_are_programs(module: str) -> None:
     ("arguments", "message"),
     [
         (["detct"], "did you mean detect"),
+        (["benchmark"], "benchmarks/runtimes.py"),
         (["detect", ".", "--frames", "2"], "no networks to score with.*--bundle"),
         (["detect", "x.jpg"], "x.jpg: no such file"),
         (["detect", "-"], "standard input"),

@@ -217,12 +217,10 @@ def test_a_dry_run_shows_every_step_and_does_nothing(
     words = ["reproduce", str(tmp_path / "plan.yaml"), "--dry-run", "--regions", "eyes"]
     assert run([*words, "--json"]) == 0
     steps = json.loads(capsys.readouterr().out)
-    assert [step["step"] for step in steps] == [
-        *("prepare/toy", "fit/seed-0/toy/small-eyes", "evaluate/seed-0")
-    ]
+    assert [step["step"] for step in steps] == [*("fit/seed-0/drawn/small-eyes", "evaluate/seed-0")]
     assert all(step["state"] == "to do" for step in steps)
     assert run(["reproduce", "--config", str(tmp_path / "plan.yaml"), "--dry_run"]) == 0
     printed = capsys.readouterr()
-    assert "4 of 4 steps to do" in printed.out
+    assert "3 of 3 steps to do" in printed.out
     assert printed.err == "deepregions: give the file without --config\n"
     assert not (tmp_path / "study").exists()

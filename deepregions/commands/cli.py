@@ -307,6 +307,11 @@ def _names() -> list[str]:
 
 
 def _check_choice(name: str, known: Sequence[str], see: str) -> None:
+    if name == "benchmark":
+        raise UsageError(
+            "benchmark is no command any more",
+            "in the repository: python benchmarks/runtimes.py and benchmarks/stages.py",
+        )
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}? {see} lists them" if close else f"{see} lists them"
