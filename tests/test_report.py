@@ -330,7 +330,7 @@ def test_many_tracks_are_all_listed_and_the_highest_shown_in_detail() -> None:
     made = analysis(people=30, frames=1)
     page = check_page(render_page(made, FACTS))
     assert len(page.all("article")) == 24
-    assert "the 24 tracks with the highest scores" in page.words
+    assert "the 24 people with the highest scores" in page.words
     assert {f"track-{number}" for number in range(24)} <= {a.get("id") for _, a in page.tags}
 
 
