@@ -17,10 +17,11 @@ from deepregions.data.store import FaceStore
 from deepregions.evaluation.measures import minimum_cllr
 from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.fusion.calibration import cross_calibrated
+from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Floats, ScoreTable
 from deepregions.fusion.training import fuse_table
 from deepregions.fusion.training import train_fusion as train
-from deepregions.fusion.validation import Videos, by_video
+from deepregions.fusion.trials import Trials, video_trials
 from deepregions.roc import cllr, tally
 from deepregions.weights.bundle import load_bundle
 
@@ -57,8 +58,9 @@ def main(bundle: Path, store: Path, draws: int = 500, seed: int = 0) -> None:
     )
 
 
-def _videos(table: ScoreTable) -> Videos:
-    return by_video(table, fuse_table(train("mean", table), table)).known()
+def _videos(table: ScoreTable) -> Trials:
+    trials = video_trials(table, fuse_table(train("mean", table), table), Pooling())
+    return trials.select(trials.judged)
 
 
 def _excess(llrs: Floats, fake: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:

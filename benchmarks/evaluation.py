@@ -16,11 +16,16 @@ from jsonargparse import auto_cli
 
 from deepregions.evaluation.measures import MEASURES
 from deepregions.evaluation.protocols import Scored, Settings, evaluate
-from deepregions.evaluation.report.comparisons import tables_of
+from deepregions.evaluation.report.comparisons import (
+    fusion_tables,
+    method_tables,
+    pairs_table,
+    within_tables,
+)
 from deepregions.evaluation.report.tables import to_csv, to_latex, to_markdown
-from deepregions.evaluation.trials import video_trials
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Floats, Origin, ScoreTable, Strings
+from deepregions.fusion.score_table import Floats, Origin, ScoredSystem, ScoreTable, Strings
+from deepregions.fusion.trials import video_trials
 from deepregions.types import REGIONS
 
 DETECTORS = ("xception", "capsule", "dsp-fwa")
@@ -50,7 +55,12 @@ def main(
         figures = f"{len(each.result.measures)} measures, {rounds} rounds"
         print(f"{count}, {figures}: {took:.1f} s ({worked:.1f} s of CPU), peak {_peak():.0f} MB")
         start = time.perf_counter()
-        tables = tables_of(evaluated)
+        tables = [
+            *within_tables(each),
+            *method_tables(each),
+            *fusion_tables(each),
+            pairs_table(each),
+        ]
         size = sum(len(to_markdown(t)) + len(to_latex(t)) for t in tables) + len(to_csv(tables))
         took = time.perf_counter() - start
         print(f"{len(tables)} tables in three formats, {size / 1000:.0f} kB: {took:.1f} s")
@@ -112,9 +122,10 @@ def _table(faces: int, per_video: int, networks: int = len(DETECTORS)) -> ScoreT
     )
 
 
-def _fusions(table: ScoreTable) -> dict[str, Floats]:
+def _fusions(table: ScoreTable) -> dict[ScoredSystem, Floats]:
     flat = np.where(table.valid, table.log_odds, 0.0).reshape(len(table), -1)
-    return {"mean": flat.mean(1), "highest": flat.max(1), "middle": np.median(flat, 1)}
+    found = {"mean": flat.mean(1), "highest": flat.max(1), "middle": np.median(flat, 1)}
+    return {ScoredSystem(name, None, "made"): values for name, values in found.items()}
 
 
 def _peak() -> float:

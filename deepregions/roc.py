@@ -36,34 +36,38 @@ class ScoreCounts:
     genuine: Floats
 
     @cached_property
-    def found(self) -> Floats:
+    def true_positives(self) -> Floats:
         """(K,), fakes at or above each score."""
         return np.asarray(self.fake.cumsum(), dtype=np.float64)
 
     @cached_property
-    def accused(self) -> Floats:
+    def false_positives(self) -> Floats:
         """(K,), genuine ones at or above each score."""
         return np.asarray(self.genuine.cumsum(), dtype=np.float64)
 
     @property
-    def fakes(self) -> float:
+    def positives(self) -> float:
         """How many fakes there are."""
-        return float(self.found[-1]) if len(self.values) else 0.0
+        return float(self.true_positives[-1]) if len(self.values) else 0.0
 
     @property
-    def genuines(self) -> float:
+    def negatives(self) -> float:
         """How many genuine ones there are."""
-        return float(self.accused[-1]) if len(self.values) else 0.0
+        return float(self.false_positives[-1]) if len(self.values) else 0.0
 
     @property
     def two_classes(self) -> bool:
         """Whether there is something of both classes."""
-        return self.fakes > 0 and self.genuines > 0
+        return self.positives > 0 and self.negatives > 0
 
     def called_fake(self, threshold: float) -> tuple[float, float]:
         """Returns how many fakes and how many genuine ones are at or above a threshold."""
         place = int(np.searchsorted(-self.values, -threshold, side="right")) - 1
-        return (0.0, 0.0) if place < 0 else (float(self.found[place]), float(self.accused[place]))
+        return (
+            (0.0, 0.0)
+            if place < 0
+            else (float(self.true_positives[place]), float(self.false_positives[place]))
+        )
 
 
 class Ranking:
@@ -110,9 +114,9 @@ def area_under_curve(counts: ScoreCounts) -> float:
     """
     if not counts.two_classes:
         return NAN
-    below = counts.genuines - counts.accused
+    below = counts.negatives - counts.false_positives
     doubled = float(counts.fake @ (2 * below + counts.genuine))  # exact for up to 10^7 scores
-    return doubled / (2 * counts.fakes * counts.genuines)
+    return doubled / (2 * counts.positives * counts.negatives)
 
 
 def equal_error_rate(counts: ScoreCounts) -> tuple[float, float]:
@@ -127,8 +131,8 @@ def equal_error_rate(counts: ScoreCounts) -> tuple[float, float]:
     """
     if not counts.two_classes:
         return NAN, NAN
-    accused = counts.accused / counts.genuines
-    gap = accused - (1.0 - counts.found / counts.fakes)  # rises from above -1 to 1
+    accused = counts.false_positives / counts.negatives
+    gap = accused - (1.0 - counts.true_positives / counts.positives)  # rises from above -1 to 1
     after = int((gap >= 0).argmax())
     if after == 0:  # the curve starts at (0, 1), where the threshold is beyond every score
         left_accused, left_gap, nearest = 0.0, -1.0, 0
@@ -142,11 +146,11 @@ def equal_error_rate(counts: ScoreCounts) -> tuple[float, float]:
 
 def accuracy(counts: ScoreCounts, threshold: float) -> float:
     """Returns the share of right verdicts; NaN where there is nothing to judge."""
-    total = counts.fakes + counts.genuines
+    total = counts.positives + counts.negatives
     if not total or math.isnan(threshold):
         return NAN
     found, accused = counts.called_fake(threshold)
-    return (found + counts.genuines - accused) / total
+    return (found + counts.negatives - accused) / total
 
 
 def cllr(counts: ScoreCounts) -> float:
@@ -160,4 +164,4 @@ def cllr(counts: ScoreCounts) -> float:
     fake, genuine = counts.fake > 0, counts.genuine > 0  # what is absent costs nothing
     of_fake = counts.fake[fake] @ np.logaddexp(0, -counts.values[fake])
     of_genuine = counts.genuine[genuine] @ np.logaddexp(0, counts.values[genuine])
-    return float(of_fake / counts.fakes + of_genuine / counts.genuines) / (2 * math.log(2))
+    return float(of_fake / counts.positives + of_genuine / counts.negatives) / (2 * math.log(2))

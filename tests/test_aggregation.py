@@ -34,27 +34,27 @@ def test_a_third_of_three_is_one_face() -> None:
 
 def test_a_file_is_its_highest_person_its_main_one_or_the_mean() -> None:
     tracks = [(3, -1.0), (1, 4.0), (9, None), (3, 2.0)]
-    assert Pooling(input="highest").over_tracks(tracks) == 4.0
-    assert Pooling(input="main").over_tracks(tracks) == -1.0
-    assert Pooling(input="mean").over_tracks(tracks) == pytest.approx(5 / 3)
-    assert Pooling(input="highest").over_tracks([(1, -5.0), (1, -2.0)]) == -2.0
+    assert Pooling(tracks="highest").over_tracks(tracks) == 4.0
+    assert Pooling(tracks="main").over_tracks(tracks) == -1.0
+    assert Pooling(tracks="mean").over_tracks(tracks) == pytest.approx(5 / 3)
+    assert Pooling(tracks="highest").over_tracks([(1, -5.0), (1, -2.0)]) == -2.0
 
 
 @pytest.mark.parametrize("rule", ["highest", "main", "mean"])
 def test_nothing_scored_is_no_score(rule: str) -> None:
-    assert Pooling(input=rule).over_tracks([(4, None)]) is None
-    assert Pooling(input=rule).over_tracks([]) is None
+    assert Pooling(tracks=rule).over_tracks([(4, None)]) is None
+    assert Pooling(tracks=rule).over_tracks([]) is None
     assert Pooling().over_faces([]) is None
 
 
 def test_rules_have_names_of_their_own() -> None:
-    names = {Pooling(rule).track_name for rule in ("mean", "median", "top")}
+    names = {Pooling(rule).frame_rule for rule in ("mean", "median", "top")}
     assert len(names) == 3
-    assert "33%" in Pooling("top").track_name
+    assert "33%" in Pooling("top").frame_rule
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"track": "max"}, {"input": "first"}, {"share": 0.0}, {"share": math.nan}]
+    "wrong", [{"frames": "max"}, {"tracks": "first"}, {"top_share": 0.0}, {"top_share": math.nan}]
 )
 def test_there_are_no_other_rules(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):

@@ -22,7 +22,7 @@ from deepregions.evaluation.measures import (
     Measure,
     against,
 )
-from deepregions.evaluation.trials import Trials
+from deepregions.fusion.trials import Trials
 from deepregions.roc import area_under_curve, tally
 
 NAN = math.nan
@@ -163,9 +163,15 @@ def test_rounds_without_a_class_are_dropped_and_counted() -> None:
     got = result.estimate(0, AUC)
     none = (2 / 3) ** 3 + (1 / 3) ** 3
     assert got.dropped / 2000 == pytest.approx(none, abs=0.05)
-    assert got.low is not None
-    assert not math.isnan(got.low)
     assert result.estimate(0, ACCURACY).dropped == 0
+
+
+@pytest.mark.parametrize(("people", "shown"), [(19, False), (20, True)])
+def test_fewer_than_20_people_have_no_interval(people: int, shown: bool) -> None:
+    got = bootstrap([made(people, 4)], [AUC], rounds=50).estimate(0, AUC)
+    assert got.value is not None
+    assert (got.low is not None) == shown
+    assert ("19 groups of people are too few" in got.withheld) == (not shown)
 
 
 def test_one_group_has_no_interval() -> None:

@@ -31,7 +31,8 @@ from deepregions.fusion.calibration import (
 )
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoreTable, make_table
-from deepregions.fusion.validation import by_video, train_calibrated
+from deepregions.fusion.trials import video_trials
+from deepregions.fusion.validation import train_calibrated
 from deepregions.roc import cllr as cost_of
 from deepregions.roc import tally
 from deepregions.types import Region
@@ -309,17 +310,17 @@ def test_a_fusion_is_calibrated_on_scores_it_did_not_learn(kind: Kind) -> None:
     torch.manual_seed(0)
     table = score_table(16, faces=2, power=np.zeros((2, 3)))
     fusion, calibration, found = train_calibrated("logistic", table, calibration=kind, l2=1e-3)
-    seen = by_video(table, fuse_table(fusion, table))
+    seen = video_trials(table, fuse_table(fusion, table), Pooling())
     learned = calibrate(
         kind,
         seen.log_odds,
         seen.fake,
-        found.folds.number,
+        found.fold,
         quantity=QUANTITY,
         development=DEVELOPMENT,
     )
     new = score_table(300, faces=2, power=np.zeros((2, 3)), seed=1)
-    videos = by_video(new, fuse_table(fusion, new))
+    videos = video_trials(new, fuse_table(fusion, new), Pooling())
     honest = cllr(calibration.llr(videos.log_odds), videos.fake)
     assert honest < 1.05  # nothing can be told, and it says about nothing
     assert honest < cllr(learned.llr(videos.log_odds), videos.fake)
@@ -368,7 +369,7 @@ def noisy_faces(seed: int) -> ScoreTable:
 
 @pytest.mark.parametrize(
     ("level", "pooling"),
-    [("frame", Pooling()), ("video", Pooling(track="top")), ("video", Pooling(track="median"))],
+    [("frame", Pooling()), ("video", Pooling("top")), ("video", Pooling("median"))],
 )
 def test_a_calibration_is_found_for_the_quantity_that_is_asked_for(
     level: Literal["frame", "video"], pooling: Pooling
@@ -383,13 +384,13 @@ def test_a_calibration_is_found_for_the_quantity_that_is_asked_for(
         names = new.video.astype(str)
         top = {v: np.sort(odds[names == v])[-4:].mean() for v in np.unique(names)}
         middle = {v: np.median(odds[names == v]) for v in np.unique(names)}
-        pooled = top if pooling.track == "top" else middle
+        pooled = top if pooling.frames == "top" else middle
         scores = np.array(list(pooled.values()))
         fake = np.array([v.endswith("-1") for v in pooled])
     theirs = LogisticRegression(C=np.inf, class_weight="balanced").fit(scores[:, None], fake)
     best = cllr(theirs.decision_function(scores[:, None]), fake)
     assert cllr(found.llr(scores), fake) < best + 0.03
-    if pooling.track != "median":
+    if pooling.frames != "median":
         assert cllr(other.llr(scores), fake) > best + 0.05
     assert found.quantity.mismatch(other.quantity)
     assert found.quantity.networks == ("ab" * 32,)
@@ -399,6 +400,7 @@ def test_faces_of_a_video_stay_in_one_fold() -> None:
     table = noisy_faces(0)
     nobody = replace(table, identities=np.array([()] * len(table) + [("x",)], dtype=object)[:-1])
     _, calibration, found = train_calibrated("mean", nobody, level="frame")
-    folds = {(str(v), int(f)) for v, f in zip(found.videos.name, found.folds.number, strict=True)}
+    videos = np.sort(nobody.video.astype(str))
+    folds = set(zip(videos, found.fold.tolist(), strict=True))
     assert len(folds) == 300
     assert calibration.development.cross_validation["by"] == "video"

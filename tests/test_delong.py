@@ -12,7 +12,7 @@ from scipy import stats
 
 from deepregions.errors import UsageError
 from deepregions.evaluation.delong import auc_covariance, delong, holm
-from deepregions.evaluation.trials import Trials
+from deepregions.fusion.trials import Trials
 
 # Albumin, total protein, K-G score and need of surgery of 49 patients with ovarian cancer: the
 # data of DeLong et al. 1988, as in SAS/STAT's example "Comparing Receiver Operating

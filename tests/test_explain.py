@@ -18,7 +18,6 @@ from torch import Tensor
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
 from deepregions.errors import StoreError, UsageError
-from deepregions.evaluation.examples import load_examples
 from deepregions.evaluation.report.grid import (
     Example,
     Pick,
@@ -26,6 +25,7 @@ from deepregions.evaluation.report.grid import (
     heat_picture,
     pick_examples,
 )
+from deepregions.evaluation.store_faces import load_examples
 from deepregions.faces.cropping import RegionCropper
 from deepregions.fusion.score_table import Origin, make_table
 from deepregions.pipeline.explain.compute import Explainer, to_json

@@ -236,9 +236,9 @@ def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Pa
     ("rules", "holds"),
     [
         (Pooling(), True),
-        (Pooling(track="top"), False),
-        (Pooling(input="main"), False),
-        (Pooling(input="mean"), False),
+        (Pooling(frames="top"), False),
+        (Pooling(tracks="main"), False),
+        (Pooling(tracks="mean"), False),
     ],
 )
 def test_a_calibration_holds_for_the_rules_it_was_found_with(

@@ -22,9 +22,12 @@ from deepregions.fusion import (
     chosen_cells,
     fuse_table,
     train_fusion,
+    validation,
 )
+from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoreTable
-from deepregions.fusion.validation import by_video, compare, out_of_fold
+from deepregions.fusion.trials import video_trials
+from deepregions.fusion.validation import compare, cross_validate
 from deepregions.people import deal_folds as deal
 from deepregions.types import Region
 
@@ -101,10 +104,11 @@ def test_masks(kind: Kind, x: Any, there: Any, d: list[int], r: list[int]) -> No
     """What is not valid may be anything; rows and columns may move or be added with their names."""
     fusion = FUSIONS[kind]
     logits, valid = torch.from_numpy(x), torch.from_numpy(there)
-    fused = fusion.bind(DETECTORS, REGIONS)(logits, valid)
+    bound = fusion.bind(DETECTORS, REGIONS)
+    fused = bound(logits, valid)
     assert torch.equal(fused.isnan(), ~valid.flatten(1).any(1))
     anything = torch.where(valid, logits, torch.nan)
-    torch.testing.assert_close(fusion(anything, valid), fused, equal_nan=True)
+    torch.testing.assert_close(bound(anything, valid), fused, equal_nan=True)
     rows, columns = tuple(DETECTORS[i] for i in d), tuple(REGIONS[i] for i in r)
     moved = fusion.bind(rows, columns)(logits[:, d][:, :, r], valid[:, d][:, :, r])
     torch.testing.assert_close(moved, fused, equal_nan=True)
@@ -198,7 +202,7 @@ def test_the_papers_two_fusions_and_all() -> None:
     regions = chosen_cells(table, ["xception"], ["eyes", "mouth"])
     assert regions == (("xception", Region.EYES), ("xception", Region.MOUTH))
     assert len(chosen_cells(table)) == 6
-    several = replace(table, detectors=("xception.ffpp", "xception.dfdc"))
+    several = replace(table, detectors=("xception.ffpp", "xception.dfdc"), rows=())
     assert len(chosen_cells(several, ["xception"])) == 6
     assert len(chosen_cells(several, ["xception.dfdc"])) == 3
     fusion = train_fusion("mean", table, regions=["entire"])
@@ -234,7 +238,9 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
     silent = table.log_odds.copy()
     silent[:, 1, 2] = np.nan
     origin = replace(table.origin, models={"capsule_mouth.made": "ab"})
-    refused(replace(table, origin=origin, log_odds=silent), r"score of capsule/mouth \(leave")
+    refused(
+        replace(table, origin=origin, rows=(), log_odds=silent), r"score of capsule/mouth \(leave"
+    )
     refused(table, "no region 'nose'", regions=["nose"])
     refused(table, "no detector 'vgg'", detectors=["vgg"])
     with pytest.raises(UsageError, match="no fusion 'sum'"):
@@ -244,15 +250,16 @@ def test_what_cannot_be_learned_from_is_refused() -> None:
 def test_people_are_not_parted() -> None:
     """Person 2k and 2k + 1 hang together by their swaps."""
     table = score_table(40, faces=2)
-    videos = by_video(table, fuse_table(MeanFusion(), table))
-    folds = deal(videos.fake, videos.identities)
+    _, first = np.unique(table.video, return_index=True)
+    fake, identities = table.fake[first], table.identities[first]
+    folds = deal(fake, identities)
     assert folds.by == "people"
     fold: dict[str, set[int]] = {}
-    for names, number in zip(videos.identities, folds.number, strict=True):
+    for names, number in zip(identities, folds.number, strict=True):
         for name in names:
             fold.setdefault(name, set()).add(int(number))
     assert all(len(numbers) == 1 for numbers in fold.values())
-    for which in (videos.fake, ~videos.fake):  # and classes are in balance
+    for which in (fake, ~fake):  # and classes are in balance
         assert set(np.bincount(folds.number[which])) == {8}
 
 
@@ -271,21 +278,26 @@ def test_where_all_hang_together_the_target_is_not_parted() -> None:
         deal(np.zeros(36, dtype=bool), identities)
 
 
-def test_a_fold_is_scored_by_a_fusion_that_did_not_see_it() -> None:
+@pytest.mark.parametrize("level", ["video", "frame"])
+def test_a_fold_is_scored_by_a_fusion_that_did_not_see_it(
+    level: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = score_table(12, faces=2)
-    videos = by_video(table, fuse_table(MeanFusion(), table))
-    folds = deal(videos.fake, videos.identities, 3)
     seen: list[set[str]] = []
 
-    def train(part: ScoreTable) -> Fusion:
+    def train(kind: Kind, part: ScoreTable, **options: Any) -> Fusion:
         seen.append({name for names in part.identities for name in names})
-        return train_fusion("logistic", part)
+        return train_fusion(kind, part, **options)
 
-    fused = out_of_fold(table, folds, videos, train)
-    assert np.isfinite(fused).all()
+    monkeypatch.setattr(validation, "train_fusion", train)
+    found = cross_validate("logistic", table, level=level, folds=3)
+    assert len(found.trials) == (24 if level == "video" else 48)
+    everybody = seen.pop(0)
     for number, people in enumerate(seen):
-        own = videos.identities[folds.number == number]
-        assert not people & {name for names in own for name in names}
+        held = found.trials.people
+        assert held is not None
+        own = {int(each) for row in held[found.fold == number] for each in row if each >= 0}
+        assert len(own) == len(everybody - people)
 
 
 def test_a_videos_score_is_its_highest_tracks_mean() -> None:
@@ -293,8 +305,7 @@ def test_a_videos_score_is_its_highest_tracks_mean() -> None:
     track = np.tile([0, 0, 1, 1], 4)
     odds = np.arange(16.0)
     odds[12:] = np.nan
-    videos = by_video(replace(table, track=track), odds)
-    assert dict(zip(videos.name, videos.log_odds, strict=True))["v0-0"] == 2.5
+    videos = video_trials(replace(table, track=track), odds, Pooling())
     np.testing.assert_array_equal(videos.log_odds, [2.5, 6.5, 10.5, np.nan])
     assert videos.fake.tolist() == [False, True, False, True]
 

@@ -29,6 +29,7 @@ from deepregions.evaluation.measures import (
     AUC,
     MEASURES,
     WORST_APCER,
+    Sample,
     against,
     apcer,
     apcer_of,
@@ -40,7 +41,7 @@ from deepregions.evaluation.measures import (
     cllr,
     minimum_cllr,
 )
-from deepregions.evaluation.trials import Trials
+from deepregions.fusion.trials import Trials
 from deepregions.roc import ScoreCounts, accuracy, area_under_curve, equal_error_rate, tally
 
 LN2 = math.log(2)
@@ -184,7 +185,7 @@ def test_the_worst_method_counts() -> None:
         np.arange(8),
     )
     assert trials.methods == ("swap", "warp")
-    sample = trials.sample(0.0)
+    sample = Sample.of(trials, 0.0)
     assert sample.apcers.tolist() == [0.25, 0.5]
     assert WORST_APCER.of(sample) == 0.5
     assert apcer_of(0, "swap").of(sample) == 0.25
@@ -269,7 +270,7 @@ def test_without_a_class_there_is_nan_and_no_error(fake: list[bool]) -> None:
         np.array(["swap" if f else "original" for f in fake], dtype=object),
         np.arange(len(fake)),
     )
-    values = {m.name: m.of(trials.sample(0.0)) for m in MEASURES}
+    values = {m.name: m.of(Sample.of(trials, 0.0)) for m in MEASURES}
     there = {"fake": any(fake), "genuine": not all(fake), "any": bool(fake), "both": False}
     for measure in MEASURES:
         assert math.isnan(values[measure.name]) != there[measure.classes], measure.name
@@ -284,20 +285,23 @@ def test_without_a_threshold_there_is_nan_and_no_error() -> None:
         np.arange(2),
     )
     for measure in MEASURES:
-        assert math.isnan(measure.of(trials.sample())) == measure.at_threshold, measure.name
+        assert math.isnan(measure.of(Sample.of(trials))) == measure.at_threshold, measure.name
 
 
 def test_a_million_scores_at_once() -> None:
     rng = np.random.default_rng(1)
     fake = rng.uniform(size=1_000_000) < 0.5
     scores = rng.normal(size=1_000_000) + 2.0 * fake - 1
-    sample = Trials(
-        "s",
-        2 * scores,
-        fake,
-        np.where(fake, "swap", "original").astype(object),
-        np.arange(len(fake)),
-    ).sample(0.0)
+    sample = Sample.of(
+        Trials(
+            "s",
+            2 * scores,
+            fake,
+            np.where(fake, "swap", "original").astype(object),
+            np.arange(len(fake)),
+        ),
+        0.0,
+    )
     error = 0.5 * math.erfc(1 / math.sqrt(2))  # of two Gaussians two deviations apart
     values = {m.name: m.of(sample) for m in MEASURES}
     assert values["eer"] == pytest.approx(error, abs=2e-3)

@@ -14,12 +14,11 @@ from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.delong import delong
-from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, EER, WORST_APCER
-from deepregions.evaluation.protocols import Scored, ScoredSystem, Settings, evaluate
+from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, CLLR, EER, WORST_APCER
+from deepregions.evaluation.protocols import Evaluated, Scored, Settings, evaluate
 from deepregions.evaluation.report.comparisons import (
     across_tables,
     aggregation_tables,
-    all_tables,
     coverage_table,
     fusion_tables,
     method_tables,
@@ -30,7 +29,7 @@ from deepregions.evaluation.report.comparisons import (
 from deepregions.evaluation.report.tables import Table, to_csv, to_latex, to_markdown
 from deepregions.evaluation.robustness import UNALTERED, altered_curve
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
 from deepregions.metrics import equal_error_rate as eer_of_training
 from deepregions.types import Region
 
@@ -86,7 +85,7 @@ def fused(table: ScoreTable) -> Any:
 
 def scored(database: str = "one", **other: Any) -> Scored:
     table = made(database, **other)
-    return Scored(database, table, {"mean": fused(table)})
+    return Scored(database, table, {MEAN: fused(table)})
 
 
 ENTIRE = ScoredSystem("xception", Region.ENTIRE, "one")
@@ -108,12 +107,13 @@ def test_every_network_and_fusion_is_a_system() -> None:
 def test_names_tell_what_was_learned_from() -> None:
     table = made(trained=("one", "a.b"))
     values = fused(table)
-    given = Scored("one", table, {"mean": values, "max.one": values, "max.a.b": values})
+    fusions = [ScoredSystem("mean"), *(ScoredSystem("max", None, d) for d in ("one", "a.b"))]
+    given = Scored("one", table, dict.fromkeys(fusions, values))
     names = [s.name for s in given.systems]
     assert names[:2] == ["xception entire (one)", "xception eyes (one)"]
     assert names[2] == "xception entire (a.b)"
     assert names[-3:] == ["mean", "max (one)", "max (a.b)"]
-    unknown = replace(made(), origin=Origin("one"))
+    unknown = replace(made(), origin=Origin("one"), rows=())
     assert {s.trained_on for s in Scored("one", unknown).systems} == {""}
 
 
@@ -181,7 +181,7 @@ def test_across_databases_the_threshold_is_of_the_one_learned_from() -> None:
 def test_a_database_may_give_thresholds_only() -> None:
     home, away = scored(), scored("two", seed=1)
     dev = home.table.split == "val"
-    only = Scored("one", home.table.select(dev), {"mean": home.fused["mean"][dev]})
+    only = Scored("one", home.table.select(dev), {MEAN: home.fused[MEAN][dev]})
     (two,) = evaluate([only, away], QUICK)
     assert two.thresholds == evaluate([home, away], QUICK)[1].thresholds
 
@@ -247,7 +247,7 @@ def test_bad_sets_of_databases_are_refused() -> None:
         other = made("two")
         evaluate([Scored("one", table), Scored("two", other.select(other.split == "val"))], QUICK)
     with pytest.raises(UsageError, match="faces of one"):
-        Scored("one", table, {"mean": np.zeros(3)})
+        Scored("one", table, {MEAN: np.zeros(3)})
 
 
 def estimates(table: Table) -> list[Estimate]:
@@ -386,14 +386,23 @@ def test_rules_over_faces_are_compared() -> None:
         assert eer.cells[0][column] == each.estimate(ENTIRE, EER)
 
 
+def all_tables(evaluated: list[Evaluated]) -> list[Table]:
+    """Every table that some databases allow."""
+    tables = [table for measure in (AUC, CLLR) for table in across_tables(evaluated, measure)]
+    for each in evaluated:
+        tables += [*within_tables(each), coverage_table(each), *region_tables(each, EER)]
+        tables += [*method_tables(each), *fusion_tables(each), pairs_table(each)]
+    return tables
+
+
 @pytest.mark.parametrize("level", ["frame", "video"])
 def test_all_tables_are_written_in_all_formats(level: Any) -> None:
     both = [
-        Scored(d, table, {"mean.one": fused(table), "mean.two": fused(table)})
+        Scored(d, table, {replace(MEAN, trained_on=o): fused(table) for o in ("one", "two")})
         for d in ("one", "two")
         for table in [made(d, trained=("one", "two"))]
     ]
-    tables = all_tables(both, Settings(level, rounds=5))
+    tables = all_tables(evaluate(both, Settings(level, rounds=5)))
     titles = [table.title for table in tables]
     assert len(set(titles)) == len(titles)
     assert len(to_csv(tables).splitlines()) == 1 + sum(len(t.rows) * len(t.columns) for t in tables)
@@ -406,7 +415,7 @@ def test_all_tables_are_written_in_all_formats(level: Any) -> None:
 
 
 def test_the_same_seed_gives_the_same_tables() -> None:
-    one, two = (to_csv(all_tables([scored()], QUICK)) for _ in range(2))
+    one, two = (to_csv(all_tables(evaluate([scored()], QUICK))) for _ in range(2))
     assert one == two
 
 

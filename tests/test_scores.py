@@ -1,10 +1,14 @@
 """Tables of scores: what is written is read, and other tools read it too."""
 
+import io
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.fusion.score_table import (
+    SCHEMA,
     Origin,
     ScoreTable,
     joined,
@@ -136,7 +141,109 @@ def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases
         scores,
         origin=replace(scores.origin, models=models),
         detectors=("xception.toy", "capsule"),
+        rows=(),
         log_odds=np.full_like(scores.log_odds, np.nan),
     )
     assert silent.cells == ((0, 0), (1, 1))
-    assert replace(silent, detectors=("xception.dfdc", "capsule.x.y")).cells == ((0, 1), (1, 1))
+    assert replace(silent, detectors=("xception.dfdc", "capsule.x.y"), rows=()).cells == (
+        (0, 1),
+        (1, 1),
+    )
+
+
+def tortured(whole: bytes, good: pa.Table, seed: int) -> bytes:
+    """A file of scores with bytes changed, cut short, or with columns that nobody writes."""
+    rng = np.random.default_rng(seed)
+    if seed % 3:
+        data = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(0, len(data), rng.integers(1, 9))
+        data[places] = rng.integers(0, 256, len(places))
+        return data.tobytes()[: len(data) if seed % 3 == 1 else int(rng.integers(len(data)))]
+    name = str(rng.choice(good.column_names))
+    wrong: list[Any] = [
+        None,
+        -1,
+        2**31 - 1,
+        1e300,
+        float("inf"),
+        "x" * 5000,
+        b"\xff",
+        [[]],
+        {"a": 1},
+    ]
+    values = [wrong[int(rng.integers(len(wrong)))]] * good.num_rows
+    about = json.loads(good.schema.metadata[SCHEMA.encode()])
+    key = str(rng.choice(list(about)))
+    if seed % 2:
+        about[key] = wrong[int(rng.integers(3))] if seed % 4 == 1 else [[1], None]
+        good = good.replace_schema_metadata({SCHEMA: json.dumps(about)})
+    else:
+        good = good.set_column(good.column_names.index(name), name, pa.array(values))
+    buffer = io.BytesIO()
+    pq.write_table(good, buffer)
+    return buffer.getvalue()
+
+
+def test_a_strangers_table_is_read_or_refused(tmp_path: Path) -> None:
+    """Every number has a range: nothing but one kind of error comes out. COUNT=100000 for more."""
+    table(8).write(tmp_path / "good.parquet")
+    good, whole = pq.read_table(tmp_path / "good.parquet"), (tmp_path / "good.parquet").read_bytes()
+    refused = 0
+    for seed in range(int(os.environ.get("COUNT", "150"))):
+        file = tmp_path / "bad.parquet"
+        file.write_bytes(tortured(whole, good, seed))
+        try:
+            read = ScoreTable.read(file)
+        except UnreadableError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+        else:
+            assert set(read.label.tolist()) <= {0, 1}
+            assert not np.isinf(read.log_odds).any()
+            assert read.track.min() >= 0
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("label", 7),
+        ("track", -1),
+        ("log_odds", 1e9),
+        ("status", "fine"),
+        ("video", "x" * 5000),
+        ("detector", "other"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(column: str, value: Any, tmp_path: Path) -> None:
+    table(4).write(tmp_path / "t.parquet")
+    good = pq.read_table(tmp_path / "t.parquet")
+    kind = good.schema.field(column).type
+    wrong = pa.array([value] * good.num_rows, kind)
+    bad = good.set_column(good.column_names.index(column), good.schema.field(column), wrong)
+    pq.write_table(bad, tmp_path / "t.parquet")
+    with pytest.raises(UnreadableError, match=f"column {column}|status|log-odds of"):
+        ScoreTable.read(tmp_path / "t.parquet")
+
+
+def test_a_file_of_earlier_programs_says_who_its_rows_are(tmp_path: Path) -> None:
+    """They had no list of rows: names and the origin's models tell."""
+    models = {"xception_entire.toy": "1", "xception_eyes.a.b": "2", "capsule_eyes.toy": "3"}
+    names = ("xception.toy", "xception.a.b", "capsule")
+    made = replace(
+        table(4),
+        origin=Origin("toy", models=models),
+        detectors=names,
+        rows=(),
+        log_odds=np.zeros((4, 3, 2)),
+    )
+    made.write(tmp_path / "t.parquet")
+    good = pq.read_table(tmp_path / "t.parquet")
+    about = json.loads(good.schema.metadata[SCHEMA.encode()])
+    del about["rows"]
+    pq.write_table(
+        good.replace_schema_metadata({SCHEMA: json.dumps(about)}), tmp_path / "old.parquet"
+    )
+    for file in ("t.parquet", "old.parquet"):
+        rows = ScoreTable.read(tmp_path / file).rows
+        assert rows == (("xception", "toy"), ("xception", "a.b"), ("capsule", "toy"))

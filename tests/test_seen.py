@@ -7,7 +7,7 @@ import pytest
 from networks import Tint, member
 
 from deepregions.evaluation.protocols import Scored
-from deepregions.evaluation.seen import manipulations_of, notes_on_manipulations
+from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations
 from deepregions.forge.online import ForgeConfig
 from deepregions.fusion.score_table import Origin, make_table
 from deepregions.system import TrainedNetwork

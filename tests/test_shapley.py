@@ -206,7 +206,7 @@ def test_trained_fusions_are_taken_apart(kind: Kind) -> None:
     """Also those of some networks only: the others get nothing, and alone have no answer."""
     table = score_table(20, missing=0.1)
     fusion = train_fusion(kind, table, detectors=["xception"])
-    fusion.bind(table.detectors, table.regions)
+    fusion = fusion.bind(table.detectors, table.regions)
     logits = torch.tensor([[1.0, -4.0, 2.0], [0.3, 0.1, 0.2]])
     valid = torch.tensor([[True, True, False], [True, True, True]])
     found = shapley(fusion, logits, valid)

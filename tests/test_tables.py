@@ -186,7 +186,8 @@ def test_markdown_has_interval_n_and_coverage_in_every_cell() -> None:
     )
     lines = to_markdown(table).splitlines()
     assert r"| a | **0.910** \[0.400, 0.600\], n=12, 75.0 % |" in lines
-    assert r"| b | – no fake \| with, n=3, 50.0 % |" in lines
+    assert r"| b | – (1), n=3, 50.0 % |" in lines
+    assert r"(1) no fake \| with." in lines
     assert r"| c | 0.900 \[0.000, 0.600\], n=12, 100 % |" in lines
 
 

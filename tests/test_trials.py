@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepregions.errors import UndefinedMetricError, UsageError
-from deepregions.evaluation.trials import (
+from deepregions.evaluation.measures import Sample
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.trials import (
     Trials,
     development_threshold,
     frame_trials,
     groups_of,
     video_trials,
 )
-from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Origin, ScoreTable, make_table
 from deepregions.types import Region
 
 NAN = math.nan
@@ -111,7 +112,7 @@ def test_a_missing_verdict_stays_and_is_counted() -> None:
     assert videos.coverage == pytest.approx(2 / 3)
     assert videos.log_odds[0] == 1.0  # the face of low quality has no say
     assert videos.methods == ("swap", "warp")
-    assert len(videos.sample().log_odds) == 2
+    assert len(Sample.of(videos).log_odds) == 2
     assert videos.absent() == ""
 
 

@@ -65,12 +65,13 @@ def evaluate(
     from deepregions.data.store import FaceStore
     from deepregions.errors import UsageError
     from deepregions.evaluation.alterations import LEVELS
-    from deepregions.evaluation.bundle_systems import stored_systems
     from deepregions.evaluation.protocols import Settings
     from deepregions.evaluation.report.render import write_outcome
     from deepregions.evaluation.robustness import FRAMES
     from deepregions.evaluation.running import Request, run
     from deepregions.evaluation.store_scorer import StoreScorer
+    from deepregions.evaluation.systems import bundle_systems
+    from deepregions.files import Names
     from deepregions.fusion import KINDS
     from deepregions.weights.selection import distinct
 
@@ -86,7 +87,7 @@ def evaluate(
     request = Request(settings, kinds, [*LEVELS, FRAMES] if "all" in wanted else wanted, attributes)
     stores = [FaceStore(path) for path in store]
     bundles = networks.load_each()
-    request = replace(request, stored=stored_systems(bundles))
+    request = replace(request, stored=bundle_systems(bundles))
     members = distinct(member for each in bundles.values() for member in each)
     with checks.counted("scoring") as show:
         scorer = StoreScorer(
@@ -98,8 +99,9 @@ def evaluate(
             progress=lambda done, total: show(done, total, done),
         )
         outcome = run(scorer, stores, request)
+    names = Names()
     for each in outcome.scored:
-        each.table.write(out / "scores" / f"{each.database}.parquet")
+        each.table.write(out / "scores" / f"{names.unused(each.database)}.parquet")
     notes = [note for each in bundles.values() for note in each.notes]
     outcome = replace(outcome, notes=(*notes, *outcome.notes))
     page = write_outcome(outcome, out, _facts(members, stores, request, gates))
@@ -124,8 +126,8 @@ def _facts(members: Any, stores: Any, request: Any, gates: Gates) -> dict[str, A
         "stores": {each.info.database: each.fingerprint for each in stores},
         "landmarks": {each.info.database: each.info.landmarks for each in stores},
         "rules": {
-            "faces": request.settings.rule.track_name,
-            "tracks": request.settings.rule.input_name,
+            "faces": request.settings.rule.frame_rule,
+            "tracks": request.settings.rule.track_rule,
         },
         "gates": asdict(gates),
         "seed": request.settings.seed,
@@ -148,7 +150,7 @@ def _show(outcome: Any, page: Path, *, as_json: bool) -> None:
     from deepregions.commands import checks
     from deepregions.errors import printable
     from deepregions.evaluation.measures import AUC, EER
-    from deepregions.evaluation.report.render import told
+    from deepregions.evaluation.report.tables import format_estimate
 
     if as_json:
         sys.stdout.write((page.parent / "results.json").read_text(encoding="utf-8"))
@@ -159,7 +161,7 @@ def _show(outcome: Any, page: Path, *, as_json: bool) -> None:
         for system in each.systems:
             auc, eer = each.estimate(system, AUC), each.estimate(system, EER)
             name = escape(printable(system.name))
-            table.add_row(name, told(auc), told(eer), str(auc.n))
+            table.add_row(name, format_estimate(auc), format_estimate(eer), str(auc.n))
         console.print(table)
     for note in outcome.notes:
         sys.stderr.write(f"deepregions: {printable(note)}\n")

@@ -17,27 +17,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepregions.errors import UsageError
-from deepregions.evaluation.measures import MEASURES, Measure
-from deepregions.evaluation.trials import Trials
+from deepregions.evaluation.measures import MEASURES, Measure, Sample
 from deepregions.fusion.score_table import Numbers
+from deepregions.fusion.trials import Trials
 from deepregions.roc import NAN, Floats
 
 ROUNDS = 1000
-FEW = 20  # groups; below, people are drawn where there are more of them
+FEW = (
+    20  # groups; below, people are drawn where there are more; of fewer people no interval is shown
+)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with what it rests on.
+    """A measured value with what it rests on.
 
     Attributes:
-        value: The figure; None where it is undefined, and ``reason`` says why.
-        low: Lower end of the interval; None where there is none (fewer than two groups).
+        value: The value; None where it is undefined, and ``reason`` says why.
+        low: Lower end of the interval; None where there is none.
         high: Upper end.
         n: Trials that it is over.
         coverage: The share of trials with a verdict, in [0, 1].
         reason: Why there is no value.
-        dropped: Rounds of the bootstrap in which it was undefined.
+        dropped: Bootstrap samples in which it was undefined.
+        withheld: Why there is no interval, where there are too few people for one.
     """
 
     value: float | None
@@ -47,6 +50,7 @@ class Estimate:
     coverage: float
     reason: str = ""
     dropped: int = 0
+    withheld: str = ""
 
     @classmethod
     def none(cls, reason: str, n: int = 0, coverage: float = NAN) -> Estimate:
@@ -99,16 +103,19 @@ class Bootstrap:
         return self._made(s, MEASURES[0], value, self.draws[s, places].mean(0))
 
     def _made(self, system: int, measure: Measure, value: float, draws: Floats) -> Estimate:
-        trials = self.trials[system].over(measure)
+        trials = measure.over(self.trials[system])
         n, coverage = int(trials.judged.sum()), trials.coverage
         if math.isnan(value):
             return Estimate.none(_reason(trials, measure), n, coverage)
         kept = draws[~np.isnan(draws)]
         low = high = None
-        if self.groups > 1 and len(kept):
+        withheld = ""
+        if self.groups < FEW and len(draws):
+            withheld = f"{self.groups} {self.unit} are too few, at least {FEW} are needed"
+        elif len(kept):
             tail = (1 - self.confidence) / 2
             low, high = (float(x) for x in np.quantile(kept, [tail, 1 - tail]))
-        return Estimate(value, low, high, n, coverage, dropped=len(draws) - len(kept))
+        return Estimate(value, low, high, n, coverage, "", len(draws) - len(kept), withheld)
 
     def _system(self, system: int | str) -> int:
         names = [trials.name for trials in self.trials]
@@ -149,7 +156,7 @@ def bootstrap(
     if rounds < 0 or not 0 < confidence < 1:
         raise UsageError(f"{rounds} rounds at a confidence of {confidence}", "1000 and 0.95")
     thresholds = [NAN] * len(trials) if thresholds is None else thresholds
-    samples = [t.sample(x) for t, x in zip(trials, thresholds, strict=True)]
+    samples = [Sample.of(t, x) for t, x in zip(trials, thresholds, strict=True)]
     rows = [np.flatnonzero(t.judged) for t in trials]
     values = np.array([[m.of(sample) for m in measures] for sample in samples])
     units, unit = _units(first)

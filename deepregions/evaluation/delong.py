@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 from deepregions.errors import UsageError
-from deepregions.evaluation.trials import Trials
+from deepregions.fusion.trials import Trials
 from deepregions.roc import NAN, Bools, Floats
 
 

@@ -12,13 +12,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 from scipy.special import entr, expit
 
+from deepregions.fusion.trials import Trials
 from deepregions.roc import (
     NAN,
     Bools,
@@ -34,6 +35,7 @@ from deepregions.roc import (
 Best = Literal["higher", "lower", "none"]
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
+_LEAST = 1e-3  # bits; below, a likelihood ratio says nothing
 _ROUNDING = 1e-9  # of shares: 1 of 100 is at most 1 %, whatever 0.01 is in binary
 
 
@@ -41,22 +43,22 @@ def average_precision(counts: ScoreCounts) -> float:
     """Returns the sum of precision over steps of recall, as scikit-learn; NaN without a class."""
     if not counts.two_classes:
         return NAN
-    precision = counts.found / (counts.found + counts.accused)
-    return float(counts.fake @ precision) / counts.fakes
+    precision = counts.true_positives / (counts.true_positives + counts.false_positives)
+    return float(counts.fake @ precision) / counts.positives
 
 
 def apcer(counts: ScoreCounts, threshold: float) -> float:
     """Returns the share of fakes called genuine; NaN without fakes or threshold."""
-    if not counts.fakes or math.isnan(threshold):
+    if not counts.positives or math.isnan(threshold):
         return NAN
-    return 1.0 - counts.called_fake(threshold)[0] / counts.fakes
+    return 1.0 - counts.called_fake(threshold)[0] / counts.positives
 
 
 def bpcer(counts: ScoreCounts, threshold: float) -> float:
     """Returns the share of genuine ones called fake; NaN without genuine ones or threshold."""
-    if not counts.genuines or math.isnan(threshold):
+    if not counts.negatives or math.isnan(threshold):
         return NAN
-    return counts.called_fake(threshold)[1] / counts.genuines
+    return counts.called_fake(threshold)[1] / counts.negatives
 
 
 def balanced_accuracy(counts: ScoreCounts, threshold: float) -> float:
@@ -71,9 +73,9 @@ def bpcer_at_apcer(counts: ScoreCounts, limit: float) -> float:
     """
     if not counts.two_classes:
         return NAN
-    missed = counts.fakes - counts.found
-    place = int((missed <= (limit + _ROUNDING) * counts.fakes).argmax())
-    return float(counts.accused[place]) / counts.genuines
+    missed = counts.positives - counts.true_positives
+    place = int((missed <= (limit + _ROUNDING) * counts.positives).argmax())
+    return float(counts.false_positives[place]) / counts.negatives
 
 
 def minimum_cllr(counts: ScoreCounts) -> float:
@@ -84,7 +86,7 @@ def minimum_cllr(counts: ScoreCounts) -> float:
     """
     if not counts.two_classes:
         return NAN
-    both = counts.fake / counts.fakes + counts.genuine / counts.genuines
+    both = counts.fake / counts.positives + counts.genuine / counts.negatives
     posterior = best_posterior(counts)
     bits = entr(posterior) + entr(1.0 - posterior)
     return float(both @ bits) / (2 * math.log(2))
@@ -98,7 +100,7 @@ def best_posterior(counts: ScoreCounts) -> Floats:
     Args:
         counts: Scores of both classes.
     """
-    fake, genuine = counts.fake / counts.fakes, counts.genuine / counts.genuines
+    fake, genuine = counts.fake / counts.positives, counts.genuine / counts.negatives
     both = fake + genuine
     posterior = isotonic_regression(fake / both, weights=both, increasing=False).x
     return np.asarray(posterior.clip(0.0, 1.0), dtype=np.float64)
@@ -110,7 +112,7 @@ def calibration_error(counts: ScoreCounts, bins: int = BINS) -> float:
     Equal scores share a bin, that in which the middle of their mass lies. NaN where there is
     nothing.
     """
-    total = counts.fakes + counts.genuines
+    total = counts.positives + counts.negatives
     if not total:
         return NAN
     mass = counts.fake + counts.genuine
@@ -141,6 +143,15 @@ class Sample:
     threshold: float
     weights: Floats
     ranking: Ranking
+
+    @classmethod
+    def of(cls, trials: Trials, threshold: float = NAN) -> Self:
+        """Returns the trials with a score, each counted once."""
+        own = trials.select(trials.judged)
+        number = {method: n for n, method in enumerate(trials.methods)}
+        method = np.array([number.get(name, 0) for name in own.method.tolist()], dtype=np.int64)
+        ranking, ones = Ranking(own.log_odds, own.fake), np.ones(len(own))
+        return cls(own.log_odds, own.fake, method, len(number), threshold, ones, ranking)
 
     @cached_property
     def tally(self) -> ScoreCounts:
@@ -204,6 +215,13 @@ class Measure:
     classes: Literal["both", "fake", "genuine", "any"] = "both"
     method: str = ""
 
+    def over(self, trials: Trials) -> Trials:
+        """Returns the trials that it is over, with a score or not."""
+        fakes = trials.fake & (trials.method == self.method) if self.method else trials.fake
+        if self.classes == "fake":
+            return trials.select(fakes)
+        return trials.select(~trials.fake if self.classes == "genuine" else ~trials.fake | fakes)
+
 
 def _on_tally(function: Callable[[ScoreCounts], float], sample: Sample) -> float:
     return function(sample.tally)
@@ -239,6 +257,16 @@ BPCER_5 = Measure("bpcer_apcer5", "BPCER at APCER 5 %", partial(_bpcer_at, 0.05)
 CLLR = Measure("cllr", "Cllr", partial(_on_tally, cllr))
 MIN_CLLR = Measure("min_cllr", "Minimum Cllr", partial(_on_tally, minimum_cllr))
 ECE = Measure("ece", "ECE", partial(_on_tally, calibration_error), "lower", False, "any")
+
+
+def _excess(sample: Sample) -> float:
+    least = minimum_cllr(sample.tally)
+    return cllr(sample.tally) / least - 1 if least > _LEAST else NAN
+
+
+EXCESS = Measure("cllr_excess", "Cllr above minimum", _excess)
+LLR_MEASURES = (CLLR, MIN_CLLR, EXCESS, ECE)
+"""What is measured of likelihood ratios."""
 
 MEASURES = (
     AUC,

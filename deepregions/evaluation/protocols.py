@@ -1,8 +1,7 @@
-"""Who is measured on what: databases, their systems, and thresholds that never saw the answers.
+"""Which system is measured on which database, at thresholds that never saw the answers.
 
-A threshold is that of equal errors on the development part of the database a system was trained
-on, and is applied to the evaluation parts of all databases as it is. The tables are made in
-:mod:`deepregions.evaluation.report.comparisons`.
+A threshold is that of equal errors on the development part of the database that a system was
+trained on; it is applied to the evaluation parts of all databases as it is.
 """
 
 from __future__ import annotations
@@ -10,58 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.bootstrap import ROUNDS, Bootstrap, Estimate, bootstrap
 from deepregions.evaluation.measures import AUC, EER, MEASURES, Measure, against, apcer_of
-from deepregions.evaluation.trials import (
+from deepregions.fusion.pooling import Level, Pooling
+from deepregions.fusion.score_table import ScoredSystem, ScoreTable
+from deepregions.fusion.trials import (
     Groups,
     Trials,
     development_threshold,
-    frame_trials,
     groups_of,
-    video_trials,
+    trials_of,
 )
-from deepregions.fusion.calibration import Level
-from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import ScoreTable
 from deepregions.roc import NAN, Floats
-from deepregions.types import Region
 
 EVALUATION = "test"
 DEVELOPMENT = "val"
-
-
-@dataclass(frozen=True)
-class ScoredSystem:
-    """What gives one score: a network, or a fusion of several.
-
-    Attributes:
-        detector: The detector, or the name of the fusion.
-        region: Of a network; None for a fusion.
-        trained_on: The database that it learned from; empty if that is not one known database.
-    """
-
-    detector: str
-    region: Region | None = None
-    trained_on: str = ""
-
-    @property
-    def fused(self) -> bool:
-        """Whether it is a fusion."""
-        return self.region is None
-
-    @property
-    def label(self) -> str:
-        """Its name, whatever it was trained on."""
-        return self.detector if self.region is None else f"{self.detector} {self.region}"
-
-    @property
-    def name(self) -> str:
-        """Its name with what it was trained on: unique among the systems of a database."""
-        return f"{self.label} ({self.trained_on})" if self.trained_on else self.label
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +39,7 @@ class Scored:
     Attributes:
         database: The store's name for it.
         table: Its faces; every network in it is a system.
-        fused: (N,) log-odds of each fusion, NaN where it has no verdict, by name. Where there are
-            fusions of networks of several databases, a name ends in ``.DATABASE`` with the one
-            that the fusion is of, as rows of the table do.
+        fused: (N,) log-odds of each fusion, NaN where it has none.
 
     Raises:
         UsageError: A fusion is of another number of faces.
@@ -81,42 +47,32 @@ class Scored:
 
     database: str
     table: ScoreTable
-    fused: Mapping[str, Floats] = field(default_factory=dict)
+    fused: Mapping[ScoredSystem, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, values in self.fused.items():
+        for system, values in self.fused.items():
             if values.shape != (len(self.table),):
                 raise UsageError(
-                    f"{name} has {values.shape} scores of the {len(self.table)} faces"
+                    f"{system.name} has {values.shape} scores of the {len(self.table)} faces"
                     f" of {self.database}"
                 )
 
     @cached_property
     def systems(self) -> dict[ScoredSystem, Floats]:
         """The (N,) log-odds of each system: networks by row and region, then fusions."""
-        table = self.table
-        found = {}
-        for d, r in table.cells:
-            detector, _, database = table.detectors[d].partition(".")
-            trained = database or self._trained_on(f"{detector}_{table.regions[r]}.")
-            network = f"{detector}_{table.regions[r]}.{trained}"
-            if network not in table.origin.models and not bool(table.valid[:, d, r].any()):
-                continue  # another database's network makes this place one of the table's cells
-            found[ScoredSystem(detector, table.regions[r], trained)] = table.log_odds[:, d, r]
-        databases = sorted({s.trained_on for s in found} - {""}, key=len, reverse=True)
-        for name, values in self.fused.items():
-            own = [database for database in databases if name.endswith(f".{database}")]
-            if own:
-                found[ScoredSystem(name.removesuffix(f".{own[0]}"), None, own[0])] = values
-            else:
-                found[ScoredSystem(name, None, databases[0] if len(databases) == 1 else "")] = (
-                    values
-                )
-        return found
+        odds = self.table.log_odds
+        return {system: odds[:, d, r] for system, (d, r) in self.table.systems.items()} | dict(
+            self.fused
+        )
 
-    def _trained_on(self, prefix: str) -> str:
-        names = [name for name in self.table.origin.models if name.startswith(prefix)]
-        return names[0].removeprefix(prefix) if len(names) == 1 else ""
+    def select(self, rows: npt.NDArray[Any]) -> Scored:
+        """Returns some faces: ``rows`` are numbers or a mask."""
+        fused = {system: values[rows] for system, values in self.fused.items()}
+        return Scored(self.database, self.table.select(rows), fused)
+
+    def part(self, split: str) -> Scored:
+        """Returns the faces of one split, maybe none."""
+        return self.select(np.flatnonzero(self.table.split == split))
 
 
 @dataclass(frozen=True)
@@ -125,10 +81,10 @@ class Settings:
 
     Attributes:
         level: Whether a trial is a face (``"frame"``) or a photo or video (``"video"``).
-        rule: How the faces of a video become one score.
-        rounds: Of the bootstrap.
-        seed: Of the bootstrap.
-        confidence: What share of draws intervals hold.
+        rule: How the scores of a video's faces become one.
+        rounds: Bootstrap samples.
+        seed: Seed of the bootstrap.
+        confidence: Confidence level of the intervals.
     """
 
     level: Level = "video"
@@ -159,9 +115,9 @@ class Evaluated:
         database: Its name.
         settings: How it was measured.
         systems: S systems.
-        trials: Of each its trials, all the same ones.
-        thresholds: Of each.
-        result: All figures, for systems by number.
+        trials: The trials of each system, all the same ones.
+        thresholds: The threshold of each.
+        result: What was measured, for systems by number.
     """
 
     database: str
@@ -204,13 +160,19 @@ class Evaluated:
         return (max if measure.best == "higher" else min)(figures, key=lambda s: figures[s])
 
 
-def evaluate(scored: Sequence[Scored], settings: Settings | None = None) -> list[Evaluated]:
+def evaluate(
+    scored: Sequence[Scored],
+    settings: Settings | None = None,
+    measures: Sequence[Measure] | None = None,
+) -> list[Evaluated]:
     """Measures all systems of some databases on their evaluation parts.
 
     Args:
         scored: The databases. One that systems were trained on may lack an evaluation part if
             it has a development part, from which thresholds for others come.
         settings: How.
+        measures: What is measured; all of :data:`MEASURES` and each manipulation by itself, if
+            left out.
 
     Raises:
         UsageError: No database, two of one name, or one without an evaluation part.
@@ -227,7 +189,7 @@ def evaluate(scored: Sequence[Scored], settings: Settings | None = None) -> list
     found = []
     for name, part in parts.items():
         if part.has(EVALUATION):
-            found.append(_evaluated(part, parts))
+            found.append(_evaluated(part, parts, measures))
         elif not part.has(DEVELOPMENT) or name not in trained_on or len(parts) == 1:
             raise UsageError(
                 f"{name} has no evaluation part: no face of it has the split {EVALUATION!r}",
@@ -257,12 +219,13 @@ class _Parts:
             self._groups[split] = (table, groups_of(table))
         table, groups = self._groups[split]
         logits = self.scored.systems[system][rows]
-        if self.settings.level == "frame":
-            return frame_trials(table, logits, system.name, groups)
-        return video_trials(table, logits, self.settings.rule, system.name, groups)
+        level, rule = self.settings.level, self.settings.rule
+        return replace(trials_of(table, logits, level, rule, groups), name=system.name)
 
 
-def _evaluated(part: _Parts, parts: Mapping[str, _Parts]) -> Evaluated:
+def _evaluated(
+    part: _Parts, parts: Mapping[str, _Parts], measures: Sequence[Measure] | None
+) -> Evaluated:
     systems, settings = tuple(part.scored.systems), part.settings
     if not systems:
         raise UndefinedMetricError(f"{part.scored.database} has no scores of any network")
@@ -271,7 +234,7 @@ def _evaluated(part: _Parts, parts: Mapping[str, _Parts]) -> Evaluated:
     thresholds = tuple(_threshold(system, parts) for system in systems)
     result = bootstrap(
         trials,
-        measures_of(trials[0].methods),
+        measures_of(trials[0].methods) if measures is None else measures,
         [threshold.value for threshold in thresholds],
         rounds=settings.rounds,
         seed=settings.seed,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from deepregions.errors import UndefinedMetricError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.measures import Measure
-from deepregions.evaluation.protocols import Evaluated, Scored, ScoredSystem, Settings, evaluate
+from deepregions.evaluation.measures import AUC, Measure
+from deepregions.evaluation.protocols import Evaluated, Scored, Settings, evaluate
 from deepregions.evaluation.report.tables import Table
-from deepregions.fusion.score_table import ScoreTable
+from deepregions.fusion.score_table import ScoredSystem, ScoreTable
 
 FRAMES = "frames"
 UNALTERED = "as it is"
@@ -100,7 +100,7 @@ def altered_curve(
 
 def _measured(scored: Scored, settings: Settings) -> Evaluated | str:
     try:
-        return evaluate([scored], settings)[0]
+        return evaluate([scored], settings, (AUC,))[0]
     except UndefinedMetricError as error:
         return str(error)
 
@@ -112,12 +112,7 @@ def frame_curve(scored: Scored, settings: Settings) -> Curve | None:
     counts = [count for count in COUNTS if count < most] + [int(most)]
     if len(counts) < 2:
         return None
-    points: list[Evaluated | str] = []
-    for count in counts:
-        rows = first_frames(table, count)
-        fused = {name: values[rows] for name, values in scored.fused.items()}
-        part = replace(scored, table=table.select(rows), fused=fused)
-        points.append(_measured(part, settings))
+    points = [_measured(scored.select(first_frames(table, n)), settings) for n in counts]
     return Curve(scored.database, FRAMES, tuple(map(str, counts)), tuple(points))
 
 

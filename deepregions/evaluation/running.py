@@ -13,32 +13,30 @@ from PIL import Image
 from deepregions.data.store import FaceStore
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.alterations import LEVELS, Alteration
-from deepregions.evaluation.bundle_systems import BundleSystem
-from deepregions.evaluation.calibrated import calibrate_trials
-from deepregions.evaluation.examples import load_examples
-from deepregions.evaluation.fused_systems import (
-    FittedFusion,
-    calibrate_networks,
-    development_parts,
-    make_fusions,
-    with_fusions,
-)
+from deepregions.evaluation.measures import AUC, MEASURES
 from deepregions.evaluation.protocols import (
     DEVELOPMENT,
     EVALUATION,
     Evaluated,
     Scored,
-    ScoredSystem,
     Settings,
     evaluate,
 )
 from deepregions.evaluation.report.chapters import Outcome
 from deepregions.evaluation.report.grid import decision_grid, pick_examples
 from deepregions.evaluation.robustness import FRAMES, Curve, altered_curve, frame_curve
-from deepregions.evaluation.seen import notes_on_manipulations
+from deepregions.evaluation.store_faces import load_examples
 from deepregions.evaluation.store_scorer import StoreScorer
+from deepregions.evaluation.systems import (
+    BundleSystem,
+    FittedFusion,
+    calibrate_trials,
+    calibrations_of,
+    fit_fusions,
+    notes_on_manipulations,
+    with_fusions,
+)
 from deepregions.fusion import Kind
-from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.types import Region
 
@@ -91,16 +89,16 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
         Scored(store.info.database, scorer.score(store, (DEVELOPMENT, EVALUATION)))
         for store in stores
     ]
-    made = _fusions(scorer, plain, request)
-    scored = with_fusions(plain, made, request.stored)
     settings = request.settings
+    made = fit_fusions(plain, request.fusions, settings)
+    scored = with_fusions(plain, made, request.stored)
     evaluated = evaluate(scored, settings)
-    calibrations = _calibrations(scorer, plain, made, request)
+    calibrations = calibrations_of(plain, made, request.stored, settings)
     several = any(len(set(each.table.video)) < len(each.table) for each in scored)
     frames = (
-        evaluate(scored, replace(settings, level="frame"))
+        evaluate(scored, replace(settings, level="frame"), MEASURES)
         if several and settings.level == "video"
-        else ()
+        else []
     )
     return Outcome(
         scored=scored,
@@ -116,44 +114,6 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
             *notes_on_manipulations(scorer.system.members, plain),
         ],
     )
-
-
-def _rows(scorer: StoreScorer) -> dict[str, str]:
-    """Of each row of the matrix, the database that its networks were trained on."""
-    system = scorer.system
-    return {
-        system.rows[row]: member.database
-        for member, (row, _) in zip(system.members, system.cells, strict=True)
-    }
-
-
-def _fusions(scorer: StoreScorer, plain: Sequence[Scored], request: Request) -> list[FittedFusion]:
-    rows, parts = _rows(scorer), development_parts(plain)
-    made = []
-    for database in dict.fromkeys(rows.values()):
-        own = [row for row, trained_on in rows.items() if trained_on == database]
-        made += make_fusions(
-            plain[0].table,
-            own,
-            database,
-            request.fusions,
-            parts.get(database),
-            settings=request.settings,
-        )
-    return made
-
-
-def _calibrations(
-    scorer: StoreScorer, plain: Sequence[Scored], made: Sequence[FittedFusion], request: Request
-) -> Mapping[ScoredSystem, Calibration | str]:
-    settings = request.settings
-    found = calibrate_networks(plain[0].table, _rows(scorer), development_parts(plain), settings)
-    for one in made:
-        system = ScoredSystem(one.recipe.label, None, one.trained_on)
-        found[system] = one.calibration or one.reason
-    for stored in request.stored:
-        found[stored.system] = stored.calibration(settings.level, settings.rule)
-    return found
 
 
 def _curves(
@@ -177,7 +137,7 @@ def _curves(
 
         for kind in request.robustness:
             if kind == FRAMES:
-                curve = frame_curve(_part(each), request.settings)
+                curve = frame_curve(each.part(EVALUATION), request.settings)
                 curves += [] if curve is None else [curve]
             else:
                 known, levels = measured[each.database], LEVELS[kind]
@@ -189,33 +149,31 @@ def _grids(
     scorer: StoreScorer,
     stores: Sequence[FaceStore],
     scored: Sequence[Scored],
-    evaluated: Sequence[Evaluated],
+    faces: Sequence[Evaluated],
 ) -> dict[str, Image.Image]:
-    """Right and wrong decisions on faces, of networks of the whole face trained on a database.
+    """Right and wrong decisions of networks on the whole face that were trained on a database.
 
-    Faces are judged by the threshold of faces, whatever the level of the evaluation.
+    Args:
+        scorer: With all networks.
+        stores: The databases' faces.
+        scored: The databases.
+        faces: The same, measured face by face: a face is judged by the threshold of faces.
     """
-    tables = {each.database: _part(each).table for each in scored}
+    tables = {each.database: each.table.part(EVALUATION) for each in scored}
     by_name = {store.info.database: store for store in stores}
-    rows = _rows(scorer)
     grids = {}
-    for each in evaluated:
+    for each in faces:
+        table = tables[each.database]
         thresholds = {
-            row: threshold.value
-            for row, trained_on in rows.items()
+            table.detectors[table.systems[system][0]]: threshold.value
             for system, threshold in zip(each.systems, each.thresholds, strict=True)
-            if system == ScoredSystem(row.partition(".")[0], Region.ENTIRE, trained_on)
-            and trained_on == each.database
+            if system.region is Region.ENTIRE
+            and system.trained_on == each.database
             and not np.isnan(threshold.value)
         }
         if not thresholds:
             continue
-        table = tables[each.database]
-        picks = [
-            pick
-            for pick in pick_examples(_only(table, list(thresholds)), Region.ENTIRE, thresholds)
-            if pick.detector in thresholds
-        ]
+        picks = pick_examples(_only(table, list(thresholds)), Region.ENTIRE, thresholds)
         if picks:
             examples = load_examples(
                 picks, by_name[each.database], scorer.system, device=scorer.device
@@ -224,21 +182,15 @@ def _grids(
     return grids
 
 
-def _only(table: ScoreTable, rows: Sequence[str]) -> ScoreTable:
-    """A table of some detectors."""
-    places = [table.detectors.index(row) for row in rows]
-    return replace(table, detectors=tuple(rows), log_odds=table.log_odds[:, places])
-
-
-def _part(scored: Scored) -> Scored:
-    """The evaluation part alone."""
-    rows = np.flatnonzero(scored.table.split == EVALUATION)
-    return _select(scored, rows)
-
-
-def _select(scored: Scored, rows: np.typing.NDArray[np.int64]) -> Scored:
-    fused = {name: values[rows] for name, values in scored.fused.items()}
-    return replace(scored, table=scored.table.select(rows), fused=fused)
+def _only(table: ScoreTable, names: Sequence[str]) -> ScoreTable:
+    """A table of some rows."""
+    places = [table.detectors.index(name) for name in names]
+    return replace(
+        table,
+        detectors=tuple(names),
+        rows=tuple(table.rows[place] for place in places),
+        log_odds=table.log_odds[:, places],
+    )
 
 
 def read_attributes(path: Path) -> dict[str, dict[str, set[str]]]:
@@ -280,13 +232,13 @@ def _slices(
     for attribute, groups in attributes.items():
         for value, people in sorted(groups.items()):
             for each in scored:
-                part = _part(each)
+                part = each.part(EVALUATION)
                 whose = [bool(people.intersection(who)) for who in part.table.identities]
                 rows = np.flatnonzero(np.array(whose, dtype=np.bool_))
                 if each.database not in wanted or not len(rows):
                     continue
                 try:
-                    (measured,) = evaluate([_select(part, rows)], settings)
+                    (measured,) = evaluate([part.select(rows)], settings, (AUC,))
                 except UndefinedMetricError:
                     continue
                 found.setdefault(attribute, {}).setdefault(value, {})[each.database] = measured

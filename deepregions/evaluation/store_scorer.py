@@ -25,7 +25,15 @@ from deepregions.errors import UnreadableError, UsageError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.faces.landmarks import Face
 from deepregions.faces.thresholds import Gates
-from deepregions.fusion.score_table import Origin, ScoreTable, joined, make_table
+from deepregions.files import Names
+from deepregions.fusion.score_table import (
+    Origin,
+    ScoredSystem,
+    ScoreRow,
+    ScoreTable,
+    joined,
+    make_table,
+)
 from deepregions.pipeline.face_scorer import FacePatch, FaceScorer, Score
 from deepregions.pipeline.results import GRAVEST
 from deepregions.system import System, TrainedNetwork
@@ -104,7 +112,9 @@ class StoreScorer:
         job = _Job(store, alteration, self._origin(store, alteration), len(rows))
         chunks = [self._chunk(job, chunk) for chunk in _by_shelf(rows, _CHUNK)]
         if not chunks:
-            return make_table(job.origin, self.system.rows, self.system.regions, [])
+            return make_table(
+                job.origin, self.system.rows, self.system.regions, [], score_rows(self.system)
+            )
         return joined(chunks)
 
     def _chunk(self, job: _Job, rows: npt.NDArray[np.int64]) -> ScoreTable:
@@ -137,7 +147,13 @@ class StoreScorer:
                     column.append(_row(record, status, log_odds))
             self._tell(job, len(batch))
         return [
-            make_table(_of(member, job.origin), (member.detector.name,), (member.region,), column)
+            make_table(
+                _of(member, job.origin),
+                (member.detector.name,),
+                (member.region,),
+                column,
+                [ScoreRow(member.detector.name, member.database)],
+            )
             for member, column in zip(members, faces, strict=True)
         ]
 
@@ -161,6 +177,7 @@ class StoreScorer:
             first,
             origin=origin,
             detectors=self.system.rows,
+            rows=score_rows(self.system),
             regions=self.system.regions,
             log_odds=logits,
             status=status,
@@ -182,7 +199,7 @@ class StoreScorer:
             return None
         key = json.dumps([asdict(_of(member, job.origin)), member.cut, rows.tolist()])
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        return self.cache / f"{member.name}-{digest}.parquet"
+        return self.cache / f"{Names().unused(member.name)}-{digest}.parquet"
 
     def _kept(
         self, member: TrainedNetwork, job: _Job, rows: npt.NDArray[np.int64]
@@ -221,13 +238,8 @@ def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTabl
     logits = np.full((len(table), len(system.rows), len(system.regions)), np.nan)
     known = table.origin.models
     for member, (row, column) in zip(members, system.cells, strict=True):
-        name = f"{member.detector.name}.{member.database}"
-        name = name if name in table.detectors else member.detector.name
-        if (
-            member.name not in known
-            or name not in table.detectors
-            or member.region not in table.regions
-        ):
+        name = ScoredSystem(member.detector.name, member.region, member.database)
+        if member.name not in known or name not in table.systems:
             raise UsageError(
                 f"there are no scores of {member.name}",
                 f"the scores are of: {', '.join(sorted(known)) or 'networks they do not name'}",
@@ -237,12 +249,24 @@ def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTabl
                 f"the scores are of another {member.name} than the bundle's (SHA-256 differs)",
                 "score the store again with this bundle",
             )
-        place = table.detectors.index(name), table.regions.index(member.region)
-        logits[:, row, column] = table.log_odds[:, *place]
+        logits[:, row, column] = table.log_odds[:, *table.systems[name]]
     origin = replace(table.origin, models={member.name: member.sha256 for member in members})
     return replace(
-        table, origin=origin, detectors=system.rows, regions=system.regions, log_odds=logits
+        table,
+        origin=origin,
+        detectors=system.rows,
+        rows=score_rows(system),
+        regions=system.regions,
+        log_odds=logits,
     )
+
+
+def score_rows(system: System) -> tuple[ScoreRow, ...]:
+    """Returns who the rows of a system's matrix are."""
+    rows = {}
+    for member, (row, _) in zip(system.members, system.cells, strict=True):
+        rows[row] = ScoreRow(member.detector.name, member.database)
+    return tuple(rows[row] for row in sorted(rows))
 
 
 def _of(member: TrainedNetwork, origin: Origin) -> Origin:

@@ -22,9 +22,8 @@ from torch.nn.functional import softplus
 
 from deepregions.errors import UsageError
 from deepregions.fusion.optimize import minimum
-from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.pooling import Level, Pooling
 
-Level = Literal["frame", "video"]
 Kind = Literal["logistic", "isotonic"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -109,7 +108,7 @@ class Quantity:
         cls, level: Level, pooling: Pooling, fusion: str = "", networks: Iterable[str] = ()
     ) -> Self:
         """Returns what is scored at a level under some rules."""
-        rules = (pooling.track_name, pooling.input_name) if level == "video" else ("", "")
+        rules = (pooling.frame_rule, pooling.track_rule) if level == "video" else ("", "")
         return cls(level, *rules, fusion, tuple(sorted(networks)))
 
     @classmethod
@@ -124,7 +123,7 @@ class Quantity:
         """
         stored = settings.get("quantity")
         if stored is None:
-            return cls("video", str(settings["rule"]), Pooling().input_name)
+            return cls("video", str(settings["rule"]), Pooling().track_rule)
         if stored["level"] not in get_args(Level):
             raise ValueError(f"a calibration of the level {stored['level']!r}")
         return cls(

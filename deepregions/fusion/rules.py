@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
@@ -19,8 +20,8 @@ Cell = tuple[str, Region]
 class Fusion(nn.Module, ABC):
     """Fuses the cells of a face; subclasses say how in :meth:`fuse`.
 
-    A fusion that was trained belongs to certain cells, by name. :meth:`bind` finds them in a
-    matrix; until then it takes matrices that hold these cells, in their order.
+    A fusion that was trained belongs to certain cells, by name. It takes matrices that hold these
+    cells in their order; :meth:`bind` makes one for other matrices.
 
     Args:
         cells: Which cells; none for whatever there is.
@@ -56,21 +57,19 @@ class Fusion(nn.Module, ABC):
         regions: Sequence[Region],
         there: Iterable[Cell] | None = None,
     ) -> Self:
-        """Finds the fusion's cells in matrices with these rows and columns, from then on.
+        """Returns a copy that takes matrices with these rows and columns.
 
         Args:
             rows: D names.
             regions: R regions.
             there: The cells that have a network, if there must be no others than the fusion's.
 
-        Returns:
-            Itself.
-
         Raises:
             UsageError: The cells differ; the message names those that do.
         """
+        bound = copy.deepcopy(self)
         if not self.cells:
-            return self
+            return bound
         known = {(row, region) for row in rows for region in regions} if there is None else {*there}
         missing = [cell for cell in self.cells if cell not in known]
         extra = sorted(known - {*self.cells}) if there is not None else []
@@ -83,8 +82,8 @@ class Fusion(nn.Module, ABC):
             )
         width = len(regions)
         places = [rows.index(row) * width + regions.index(region) for row, region in self.cells]
-        self.places = torch.tensor(places, device=self.places.device)
-        return self
+        bound.places = torch.tensor(places, device=self.places.device)
+        return bound
 
     def forward(self, logits: Tensor, valid: Tensor) -> Tensor:
         """Fuses.

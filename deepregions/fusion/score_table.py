@@ -8,15 +8,16 @@ never look at a pixel.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deepregions.errors import UnreadableError, UsageError
@@ -50,7 +51,57 @@ _SCHEMA = pa.schema(
     ]
 )
 _OF_A_FACE = _SCHEMA.names[:9]
+_MOST_ROWS = 200_000_000
+_MOST_ODDS = 1e6
+_LONGEST = 4096  # bytes of a name
+_BROKEN = (
+    *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
+    *(pa.ArrowException, MemoryError, OSError, UsageError),
+)
 _AGAIN = "score the store again with: deepregions evaluate"
+
+
+class ScoreRow(NamedTuple):
+    """Who a row of a table is: networks of one detector, trained on one database."""
+
+    detector: str
+    database: str
+    """Empty if it is not known."""
+
+
+@dataclass(frozen=True)
+class ScoredSystem:
+    """Who a column of scores is: a network, or a fusion of several.
+
+    Attributes:
+        detector: The detector, or the name of the fusion.
+        region: Of a network; None for a fusion.
+        trained_on: The database that it was trained on; empty if that is not one known database.
+    """
+
+    detector: str
+    region: Region | None = None
+    trained_on: str = ""
+
+    @property
+    def fused(self) -> bool:
+        """Whether it is a fusion."""
+        return self.region is None
+
+    @property
+    def label(self) -> str:
+        """Its name, whatever it was trained on."""
+        return self.detector if self.region is None else f"{self.detector} {self.region}"
+
+    @property
+    def name(self) -> str:
+        """Its name with what it was trained on: unique among the systems of a database."""
+        return f"{self.label} ({self.trained_on})" if self.trained_on else self.label
+
+    @property
+    def network(self) -> str:
+        """A network's name in :attr:`Origin.models`."""
+        return f"{self.detector}_{self.region}.{self.trained_on}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +139,7 @@ class ScoreTable:
         split: (N,) ``"train"``, ``"val"`` (development) or ``"test"`` (evaluation).
         status: (N,) :class:`~deepregions.types.Status` as words; faces without a verdict stay.
         log_odds: (N, D, R) float64 fake log-odds; NaN where not valid.
+        rows: Who the D rows are; found by their names, if left out.
 
     Raises:
         UsageError: Columns of different lengths, or a log-odds that is infinite.
@@ -106,8 +158,13 @@ class ScoreTable:
     split: Strings
     status: Strings
     log_odds: Floats
+    rows: tuple[ScoreRow, ...] = ()
 
     def __post_init__(self) -> None:
+        rows = self.rows or tuple(_row(name, self.origin.models) for name in self.detectors)
+        object.__setattr__(self, "rows", rows)
+        if len(rows) != len(self.detectors):
+            raise UsageError("a table of scores does not say who each of its rows is", _AGAIN)
         shape = (len(self.key), len(self.detectors), len(self.regions))
         lengths = {len(getattr(self, name)) for name in _OF_A_FACE}
         if self.log_odds.shape != shape or lengths != {len(self.key)}:
@@ -128,38 +185,34 @@ class ScoreTable:
         """(N,), whether it is a fake."""
         return np.asarray(self.label == FAKE, dtype=np.bool_)
 
+    @cached_property
+    def systems(self) -> dict[ScoredSystem, tuple[int, int]]:
+        """The place in the matrix of each network, row by row."""
+        there = np.asarray(self.valid.any(0), dtype=np.bool_)
+        found = {}
+        for d, row in enumerate(self.rows):
+            for r, region in enumerate(self.regions):
+                system = ScoredSystem(row.detector, region, row.database)
+                if there[d, r] or system.network in self.origin.models:
+                    found[system] = (d, r)
+        return found
+
     @property
     def cells(self) -> tuple[tuple[int, int], ...]:
         """Places in the matrix at which there is a network, row by row."""
-        there = np.asarray(self.valid.any(0), dtype=np.bool_)
-        return tuple(
-            (d, r)
-            for d, detector in enumerate(self.detectors)
-            for r, region in enumerate(self.regions)
-            if there[d, r] or self._names_network(detector, region)
-        )
-
-    def _names_network(self, row: str, region: Region) -> bool:
-        """Whether the origin names a network for a row, which may have a database in its name."""
-        detector, _, database = row.partition(".")
-        stem = f"{detector}_{region}."
-        return any(
-            name.startswith(stem) and database in ("", name.removeprefix(stem))
-            for name in self.origin.models
-        )
+        return tuple(self.systems.values())
 
     def networks(self, cells: Iterable[tuple[str, Region]]) -> list[str]:
-        """Returns the SHA-256 of the networks at some places, as far as the origin names them."""
+        """Returns the SHA-256 of the networks at some cells, given by row name and region.
+
+        None, if the origin does not name each of them.
+        """
         found = []
-        for row, region in cells:
-            detector, _, database = row.partition(".")
-            stem = f"{detector}_{region}."
-            found += [
-                digest
-                for name, digest in self.origin.models.items()
-                if name.startswith(stem) and database in ("", name.removeprefix(stem))
-            ]
-        return found
+        for name, region in cells:
+            row = self.rows[self.detectors.index(name)]
+            network = ScoredSystem(row.detector, region, row.database).network
+            found.append(self.origin.models.get(network, ""))
+        return found if all(found) else []
 
     def select(self, rows: npt.NDArray[Any]) -> ScoreTable:
         """Returns some faces: ``rows`` are numbers or a mask."""
@@ -195,6 +248,7 @@ class ScoreTable:
             "schema": SCHEMA,
             "version": VERSION,
             "detectors": self.detectors,
+            "rows": self.rows,
             "regions": [str(region) for region in self.regions],
             "origin": asdict(self.origin),
         }
@@ -209,24 +263,26 @@ class ScoreTable:
         Raises:
             UnreadableError: It is missing, or not such a file, or of a newer version.
         """
-        about = _about(path)
         try:
-            table = pq.read_table(path)
+            about, table = _about(path), _columns(path)
             detectors = tuple(map(str, about["detectors"]))
             regions = tuple(Region(region) for region in about["regions"])
+            _check_order(table, detectors, regions)
+            _check_ranges(table)
             cells = max(1, len(detectors) * len(regions))
             first = table.take(np.arange(0, table.num_rows, cells))
-            columns = {name: _column(first, name) for name in _OF_A_FACE}
             logits = table.column("log_odds").to_numpy(zero_copy_only=False).astype(np.float64)
             return cls(
-                origin=Origin(**about["origin"]),
+                origin=_origin(about["origin"]),
                 detectors=detectors,
                 regions=regions,
-                **columns,
+                **{name: _column(first, name) for name in _OF_A_FACE},
                 log_odds=logits.reshape(-1, len(detectors), len(regions)),
+                rows=tuple(ScoreRow(str(d), str(b)) for d, b in about.get("rows", ())),
             )
-        except (KeyError, TypeError, ValueError, pa.ArrowInvalid, OSError) as error:
-            raise UnreadableError(f"{path} is not a table of scores: {error}", _AGAIN) from error
+        except _BROKEN as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UnreadableError(f"{path} is not a table of scores: {reason}", _AGAIN) from error
 
 
 def read_origin(path: Path) -> Origin:
@@ -236,8 +292,8 @@ def read_origin(path: Path) -> Origin:
         UnreadableError: As :meth:`ScoreTable.read`.
     """
     try:
-        return Origin(**_about(path)["origin"])
-    except (KeyError, TypeError) as error:
+        return _origin(_about(path)["origin"])
+    except _BROKEN as error:
         raise UnreadableError(f"{path} is not a table of scores: {error}", _AGAIN) from error
 
 
@@ -246,6 +302,7 @@ def make_table(
     detectors: Sequence[str],
     regions: Sequence[Region],
     faces: Iterable[dict[str, Any]],
+    rows: Sequence[ScoreRow] = (),
 ) -> ScoreTable:
     """Makes a table of faces one by one.
 
@@ -254,13 +311,19 @@ def make_table(
         detectors: D names.
         regions: R regions.
         faces: Of each face all columns of :class:`ScoreTable` by name, ``log_odds`` (D, R).
+        rows: Who the D rows are; found by their names, if left out.
     """
-    rows = list(faces)
-    logits = np.array([row["log_odds"] for row in rows], dtype=np.float64)
-    columns = {name: _array(name, [row[name] for row in rows]) for name in _OF_A_FACE}
-    shape = (len(rows), len(detectors), len(regions))
+    given = list(faces)
+    logits = np.array([face["log_odds"] for face in given], dtype=np.float64)
+    columns = {name: _array(name, [face[name] for face in given]) for name in _OF_A_FACE}
+    shape = (len(given), len(detectors), len(regions))
     return ScoreTable(
-        origin, tuple(detectors), tuple(regions), **columns, log_odds=logits.reshape(shape)
+        origin,
+        tuple(detectors),
+        tuple(regions),
+        **columns,
+        log_odds=logits.reshape(shape),
+        rows=tuple(rows),
     )
 
 
@@ -288,17 +351,105 @@ def judged(status: Strings) -> Bools:
     return np.asarray(status == str(Status.OK), dtype=np.bool_)
 
 
+def _row(name: str, models: Mapping[str, str]) -> ScoreRow:
+    """Finds who a row of a table is that says it by its name only, as files once did.
+
+    A row is called by its detector, with the database after a dot where there are several.
+    """
+    known = set()
+    for model in models:
+        network, _, database = model.partition(".")
+        known.add(ScoreRow(network.rpartition("_")[0], database))
+    whole = [row for row in known if name == f"{row.detector}.{row.database}"]
+    if whole:
+        return whole[0]
+    own = [row for row in known if name == row.detector]
+    detector, _, database = name.partition(".")
+    return own[0] if len(own) == 1 else ScoreRow(detector, database)
+
+
 def _about(path: Path) -> dict[str, Any]:
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-        about = json.loads(metadata[SCHEMA.encode()])
-    except FileNotFoundError as error:
-        raise UnreadableError(f"{path} is not there", _AGAIN) from error
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise UnreadableError(f"{path} is not a table of scores", _AGAIN) from error
+    """Returns what a file says of itself."""
+    if not path.is_file():
+        raise UnreadableError(f"{path} is not there", _AGAIN)
+    metadata = pq.read_schema(path).metadata or {}
+    about = json.loads(metadata[SCHEMA.encode()])
     if not isinstance(about, dict) or about.get("version") != VERSION:
         raise UnreadableError(f"{path} is of a version that this program does not read", _AGAIN)
     return about
+
+
+def _origin(given: Any) -> Origin:
+    """Makes an origin of JSON values, maybe a stranger's."""
+    origin = Origin(**given)
+    texts = [origin.database, origin.store, *origin.models, *origin.models.values()]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(origin.settings, dict):
+        raise ValueError("its origin is not in words")
+    return origin
+
+
+def _columns(path: Path) -> pa.Table:
+    """Reads a file's columns as they should be; texts stay encoded, however often they stand."""
+    texts = [each.name for each in _SCHEMA if each.type == pa.string()]
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        if file.metadata.num_rows > _MOST_ROWS:
+            raise ValueError(f"it has {file.metadata.num_rows} rows, more than {_MOST_ROWS}")
+        table = file.read(_SCHEMA.names)
+    coded = pa.dictionary(pa.int32(), pa.string())
+    columns = {
+        each.name: table.column(each.name).cast(coded if each.name in texts else each.type)
+        for each in _SCHEMA
+    }
+    for each in _SCHEMA:
+        if columns[each.name].null_count and not each.nullable:
+            raise ValueError(f"its column {each.name} has gaps")
+    table = pa.table(columns)
+    table.validate(full=True)
+    return table
+
+
+def _check_order(table: pa.Table, detectors: Sequence[str], regions: Sequence[str]) -> None:
+    """Refuses doubled names, and faces by halves or in another order."""
+    cells = max(1, len(detectors) * len(regions))
+    if table.num_rows % cells or len({*detectors, *regions}) < len(detectors) + len(regions):
+        raise ValueError(f"{table.num_rows} rows are no matrices of {cells} cells")
+    faces = table.num_rows // cells
+    for name, wanted in (
+        ("detector", [d for d in detectors for _ in regions]),
+        ("region", [r for _ in detectors for r in regions]),
+    ):
+        if (
+            not table.column(name)
+            .cast(pa.string())
+            .equals(pa.chunked_array([_tiled(wanted, faces)]))
+        ):
+            raise ValueError(f"its column {name} is in another order than it says")
+
+
+def _check_ranges(table: pa.Table) -> None:
+    """Refuses numbers, texts and words out of range."""
+    for name, low, high in (("label", 0, 1), ("track", 0, _MOST_ROWS)):
+        ends = pc.min_max(table.column(name)).as_py()
+        if table.num_rows and not low <= ends["min"] <= ends["max"] <= high:
+            raise ValueError(f"its column {name} has numbers beyond {low} to {high}")
+    odds = pc.min_max(pc.abs(pc.drop_null(table.column("log_odds")))).as_py()["max"]
+    if odds is not None and not odds <= _MOST_ODDS:
+        raise ValueError(f"it has log-odds of {odds}")
+    for name in (*_OF_A_FACE, "detector", "region"):
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = pc.unique(column).cast(pa.string())
+        elif pa.types.is_list(column.type):
+            column = pc.list_flatten(column)
+            if column.null_count:
+                raise ValueError(f"its column {name} has gaps")
+        else:
+            continue
+        longest = pc.max(pc.binary_length(column)).as_py() or 0
+        if longest > _LONGEST:
+            raise ValueError(f"its column {name} has a text of {longest} bytes")
+    if unknown := set(pc.unique(table.column("status")).to_pylist()) - {*map(str, Status)}:
+        raise ValueError(f"there is no status {min(unknown)!r}")
 
 
 def _array(name: str, values: list[Any]) -> npt.NDArray[Any]:

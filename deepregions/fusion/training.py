@@ -128,7 +128,7 @@ def chosen_cells(
     """
     if not table.cells:
         raise UsageError(f"none of the {len(table)} faces of the development part has a score")
-    rows = {name.partition(".")[0] for name in table.detectors} | {*table.detectors}
+    rows = {row.detector for row in table.rows} | {*table.detectors}
     for what, wanted, known in (
         ("detector", detectors, rows),
         ("region", regions, {*map(str, table.regions)}),
@@ -140,8 +140,7 @@ def chosen_cells(
     cells = [
         (table.detectors[d], table.regions[r])
         for d, r in table.cells
-        if detectors is None
-        or {table.detectors[d], table.detectors[d].partition(".")[0]} & {*detectors}
+        if detectors is None or {table.detectors[d], table.rows[d].detector} & {*detectors}
         if regions is None or table.regions[r] in {*map(str, regions)}
     ]
     if not cells:

@@ -1,135 +1,49 @@
-"""What a fusion does on faces it was not trained on, from the development part alone."""
+"""What a fusion does on faces that it was not trained on, from the development part alone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deepregions.fusion import calibration as calibrating
 from deepregions.fusion.calibration import (
     Calibration,
     Development,
-    Level,
     Quantity,
     calibrate,
     cross_calibrated,
 )
-from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.pooling import Level, Pooling
 from deepregions.fusion.rules import Fusion, MeanFusion
-from deepregions.fusion.score_table import ScoreTable
+from deepregions.fusion.score_table import Numbers, ScoreTable
 from deepregions.fusion.training import Kind, chosen_cells, fuse_table, train_fusion
-from deepregions.people import Folds, deal_folds
+from deepregions.fusion.trials import Groups, Trials, groups_of, trials_of, video_trials
+from deepregions.people import deal_folds
 from deepregions.roc import area_under_curve, cllr, equal_error_rate, tally
-
-Strings = npt.NDArray[np.object_]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Videos:
-    """V scores to calibrate or to validate by: one a video, or one a face.
-
-    Attributes:
-        name: (V,) the video of each, as in the table.
-        log_odds: (V,) NaN where there is no score.
-        fake: (V,) whether it is a fake; a video is if any of its faces is.
-        identities: (V,) who is in it.
-        methods: (V,) how it was made.
-    """
-
-    name: Strings
-    log_odds: Floats
-    fake: Bools
-    identities: Strings
-    methods: Strings
-
-    def known(self) -> Videos:
-        """Returns those that have a score."""
-        kept = ~np.isnan(self.log_odds)
-        return Videos(
-            self.name[kept],
-            self.log_odds[kept],
-            self.fake[kept],
-            self.identities[kept],
-            self.methods[kept],
-        )
-
-
-def by_video(
-    table: ScoreTable, log_odds: Floats, pooling: Pooling | None = None, level: Level = "video"
-) -> Videos:
-    """Makes one score per video, or leaves one per face.
-
-    Args:
-        table: Faces.
-        log_odds: (N,) the score of each face; NaN for none.
-        pooling: How faces become a video; as ``detect`` does by default.
-        level: ``"frame"`` leaves each face by itself.
-    """
-    if level == "frame":
-        return Videos(table.video, log_odds, table.fake, _keepers(table), table.method)
-    names, first, video = np.unique(table.video.astype(str), return_index=True, return_inverse=True)
-    fake = np.zeros(len(names), dtype=np.bool_)
-    np.logical_or.at(fake, video, table.fake)
-    return Videos(
-        names.astype(object),
-        (pooling or Pooling()).over_videos(video, table.track, log_odds, len(names)),
-        fake,
-        table.identities[first],
-        table.method[first],
-    )
-
-
-def _keepers(table: ScoreTable) -> Strings:
-    """Returns (N,) who keeps faces together: their people, or their video where nobody is known."""
-    keepers = np.empty(len(table), dtype=object)
-    for row, people in enumerate(table.identities):
-        keepers[row] = people or (f"video {table.video[row]}",)
-    return keepers
-
-
-def out_of_fold(
-    table: ScoreTable, folds: Folds, videos: Videos, train: Callable[[ScoreTable], Fusion]
-) -> Floats:
-    """Returns (N,) fused log-odds of each face by a fusion that saw nobody of its fold.
-
-    Args:
-        table: Faces of the development part.
-        folds: Of the videos.
-        videos: The same videos.
-        train: Makes a fusion of a table.
-    """
-    place = {str(name): number for name, number in zip(videos.name, folds.number, strict=True)}
-    fold = np.array([place.get(str(name), -1) for name in table.video], dtype=np.int64)
-    fused = np.full(len(table), np.nan)
-    for number in range(int(folds.number.max()) + 1):
-        own = fold == number
-        fused[own] = fuse_table(train(table.select(~own)), table.select(own))
-    return fused
 
 
 @dataclass(frozen=True, eq=False)
 class CrossValidated:
-    """How a kind of fusion does on videos whose people it did not see.
+    """How a kind of fusion does on faces or videos whose people it did not see.
 
     Attributes:
         kind: Of fusion.
-        videos: Those with a score, scored by fusions that did not see their fold.
-        folds: Of these videos.
+        trials: Those with a score, by fusions that did not see their fold.
+        fold: (N,) their folds.
+        by: What is never in two folds, as :attr:`deepregions.people.Folds.by`.
         auc: Area under the ROC curve of these scores.
         eer: Their equal error rate.
         cllr: Cost in bits of LLRs, each by a calibration that did not see its fold either.
     """
 
     kind: Kind
-    videos: Videos
-    folds: Folds
+    trials: Trials
+    fold: Numbers
+    by: str
     auc: float
     eer: float
     cllr: float
@@ -139,10 +53,10 @@ def cross_validate(
     kind: Kind,
     table: ScoreTable,
     *,
-    folds: int = 5,
-    calibration: calibrating.Kind = "logistic",
     level: Level = "video",
     pooling: Pooling | None = None,
+    folds: int = 5,
+    calibration: calibrating.Kind = "logistic",
     detectors: Sequence[str] | None = None,
     regions: Sequence[str] | None = None,
     **options: Any,
@@ -150,14 +64,14 @@ def cross_validate(
     """Cross-validates a kind of fusion; the folds depend on the table and the cells alone.
 
     Args:
-        kind: Of fusion.
+        kind: Kind of fusion.
         table: The development part.
+        level: Whether faces are judged, or photos and videos.
+        pooling: How the scores of a video's faces become one.
         folds: How many at most.
         calibration: By which Cllr is measured, cross-validated too.
-        level: Whether a score is a face's or a video's.
-        pooling: How the scores of faces become a video's.
-        detectors: As of :func:`~deepregions.fusion.train_fusion`.
-        regions: Likewise.
+        detectors: As for :func:`~deepregions.fusion.train_fusion`.
+        regions: As there.
         options: Its others.
 
     Raises:
@@ -165,22 +79,28 @@ def cross_validate(
     """
     cells: dict[str, Any] = {"detectors": detectors, "regions": regions}
     train_fusion("mean", table, **cells)  # refuses what no kind can be trained on
-    mean = fuse_table(MeanFusion(chosen_cells(table, **cells)), table)
-    scored = by_video(table, mean, pooling, level).known()
-    dealt = deal_folds(scored.fake, scored.identities, folds)
-    fused = out_of_fold(
-        table, dealt, scored, lambda part: train_fusion(kind, part, **cells, **options)
-    )
-    videos = by_video(table, fused, pooling, level).known()
-    llrs = cross_calibrated(calibration, videos.log_odds, videos.fake, dealt.number)
-    counts = tally(videos.log_odds, videos.fake)
+    table = table.select(np.argsort(table.video.astype(str), kind="stable"))
+    groups = groups_of(table)
+    fold, by = _folds(table, chosen_cells(table, **cells), groups, folds)
+    fused = np.full(len(table), np.nan)
+    for number in range(int(fold.max()) + 1):
+        own = fold == number
+        fusion = train_fusion(kind, table.select(~own), **cells, **options)
+        fused[own] = fuse_table(fusion, table.select(own))
+    trials = trials_of(table, fused, level, pooling or Pooling(), groups)
+    _, first = np.unique(groups.video, return_index=True)
+    place = fold if level == "frame" else fold[first]
+    place, trials = place[trials.judged], trials.select(trials.judged)
+    counts = tally(trials.log_odds, trials.fake)
+    llrs = cross_calibrated(calibration, trials.log_odds, trials.fake, place)
     return CrossValidated(
         kind,
-        videos,
-        dealt,
+        trials,
+        place,
+        by,
         auc=area_under_curve(counts),
         eer=equal_error_rate(counts)[0],
-        cllr=cllr(tally(llrs, videos.fake)),
+        cllr=cllr(tally(llrs, trials.fake)),
     )
 
 
@@ -188,64 +108,74 @@ def train_calibrated(
     kind: Kind,
     table: ScoreTable,
     *,
-    calibration: calibrating.Kind = "logistic",
     level: Level = "video",
     pooling: Pooling | None = None,
+    calibration: calibrating.Kind = "logistic",
     **options: Any,
 ) -> tuple[Fusion, Calibration, CrossValidated]:
-    """Trains a fusion on a development part, and calibrates it there.
+    """Trains a fusion on a development part, and calibrates one quantity of it there.
 
     What is calibrated are the scores of cross-validation, since a fusion's scores of the faces
     that it was trained on are too good to be true; the fusion itself is trained on all.
 
     Args:
-        kind: Of fusion.
+        kind: Kind of fusion.
         table: The development part, of one database.
+        level: As for :func:`cross_validate`.
+        pooling: As there.
         calibration: ``logistic`` or ``isotonic``.
-        level: Whether a score is a face's or a video's.
-        pooling: How the scores of faces become a video's.
         options: Others of :func:`cross_validate`.
 
     Raises:
         UsageError: As :func:`cross_validate`.
     """
+    pooling = pooling or Pooling()
     found = cross_validate(
-        kind, table, calibration=calibration, level=level, pooling=pooling, **options
+        kind, table, level=level, pooling=pooling, calibration=calibration, **options
     )
     options.pop("folds", None)
     fusion = train_fusion(kind, table, **options)
-    networks = table.networks(chosen_cells(table, options.get("detectors"), options.get("regions")))
-    videos, folds = found.videos, found.folds
+    trials = found.trials
     landmarks = table.origin.settings.get("landmarks")
     development = Development(
         database=table.origin.database,
         store=table.origin.store,
         split=", ".join(sorted({str(split) for split in table.split})),
-        genuine=int((~videos.fake).sum()),
-        fake=int(videos.fake.sum()),
-        methods=dict(sorted(Counter(map(str, videos.methods[videos.fake])).items())),
+        genuine=int((~trials.fake).sum()),
+        fake=int(trials.fake.sum()),
+        methods=dict(sorted(Counter(map(str, trials.method[trials.fake])).items())),
         landmarks={"name": landmarks} if isinstance(landmarks, str) else landmarks,
-        cross_validation={"folds": int(folds.number.max()) + 1, "by": _kept_by(table, folds.by)},
+        cross_validation={"folds": int(found.fold.max()) + 1, "by": found.by},
     )
+    quantity = Quantity.pooled(level, pooling, fusion.rule, table.networks(fusion.cells))
     return (
         fusion,
         calibrate(
             calibration,
-            videos.log_odds,
-            videos.fake,
-            folds.number,
-            quantity=Quantity.pooled(level, pooling or Pooling(), fusion.rule, networks),
+            trials.log_odds,
+            trials.fake,
+            found.fold,
+            quantity=quantity,
             development=development,
         ),
         found,
     )
 
 
-def _kept_by(table: ScoreTable, by: str) -> str:
-    """What folds never part; where nobody is known, videos kept their faces together."""
-    return by if any(table.identities) else "video"
-
-
 def compare(kinds: Sequence[Kind], table: ScoreTable, **options: Any) -> list[CrossValidated]:
     """Cross-validates kinds of fusion on the same folds; options as of :func:`cross_validate`."""
     return [cross_validate(kind, table, **options) for kind in kinds]
+
+
+def _folds(
+    table: ScoreTable, cells: Sequence[Any], groups: Groups, count: int
+) -> tuple[Numbers, str]:
+    """Returns (N,) folds of faces, -1 for videos without any score, and what is never parted."""
+    scored = fuse_table(MeanFusion(cells), table)
+    videos = video_trials(table, scored, Pooling(), groups=groups)
+    _, first = np.unique(groups.video, return_index=True)
+    known = np.flatnonzero(videos.judged)
+    dealt = deal_folds(videos.fake[known], table.identities[first[known]], count)
+    fold = np.full(len(videos), -1, dtype=np.int64)
+    fold[known] = dealt.number
+    return fold[groups.video], dealt.by if any(table.identities) else "video"

@@ -94,7 +94,7 @@ def build_analyser(
         ],
         "fusion": system.fusion.rule,
         "fusion_sha256": system.fusion.sha256,
-        "rules": {"faces": rules.track_name, "tracks": rules.input_name},
+        "rules": {"faces": rules.frame_rule, "tracks": rules.track_rule},
         "calibration": "uncalibrated" if calibration is None else calibration.facts(),
         **({} if find is None else {"gates": asdict(gates)}),
         "landmarks": None if find is None else {"name": find.name, "version": find.version},

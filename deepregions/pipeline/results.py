@@ -176,7 +176,7 @@ def _summarise(
         scored=sum(face.log_odds is not None for face in faces),
         status=_gravest(face.status for face in faces) if fused is None else Status.OK,
         log_odds=fused,
-        rule=rules.track_name,
+        rule=rules.frame_rule,
         cells=tuple(
             Cell(
                 column[0].detector,
@@ -236,7 +236,7 @@ def summarise_input(
         message=message,
         frames=frames,
         log_odds=log_odds,
-        rule=chosen.input_name,
+        rule=chosen.track_rule,
         tracks=tracks,
         faces=tuple(faces),
         llr=None if calibration is None else calibration.likelihood_ratio(log_odds),

@@ -27,8 +27,8 @@ from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import atomic_folder, sha256
 from deepregions.fusion import Fusion, MeanFusion
-from deepregions.fusion.calibration import Calibration, Level, Quantity
-from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.calibration import Calibration, Quantity
+from deepregions.fusion.pooling import Level, Pooling
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.card import CARD, model_card

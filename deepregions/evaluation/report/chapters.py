@@ -11,22 +11,25 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.calibrated import Calibrated, calibration_tables
 from deepregions.evaluation.measures import AUC, CLLR, EER, MIN_CLLR, Measure
-from deepregions.evaluation.protocols import Evaluated, Scored, ScoredSystem, Settings
+from deepregions.evaluation.protocols import Evaluated, Scored, Settings
 from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.comparisons import (
     across_tables,
     aggregation_tables,
+    calibration_table,
     coverage_table,
     fusion_tables,
     method_tables,
+    overview_table,
     pairs_table,
     region_tables,
     within_tables,
 )
 from deepregions.evaluation.report.tables import Table
 from deepregions.evaluation.robustness import AXES, Curve
+from deepregions.evaluation.systems import Calibrated
+from deepregions.fusion.score_table import ScoredSystem
 from deepregions.types import REGIONS, Region
 
 _MOST = 8  # curves of a figure that can be told apart
@@ -95,6 +98,8 @@ class Outcome:
 
     def chapters(self) -> Iterator[Chapter]:
         """Yields the parts of the report."""
+        text = "In brackets after a system: the database that it was trained on."
+        yield Chapter("Overview", text, [overview_table(self.evaluated)], ())
         for each, ratios in zip(self.evaluated, self.calibrated, strict=True):
             yield self._database(each, ratios)
         if len({s.trained_on for e in self.evaluated for s in e.systems}) > 1 or (
@@ -129,7 +134,7 @@ class Outcome:
         for measure in (AUC, EER):
             tables += region_tables(each, measure)
         tables += [*method_tables(each), *fusion_tables(each)]
-        tables += calibration_tables([ratios], [each])
+        tables.append(calibration_table(ratios, each))
         if 1 < len(each.systems) <= _PAIRS:
             tables.append(pairs_table(each))
         text = (
@@ -357,7 +362,7 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
         "high": estimate.high,
         "n": estimate.n,
         "coverage": None if np.isnan(estimate.coverage) else estimate.coverage,
-        "reason": estimate.reason,
+        "reason": estimate.reason or estimate.withheld,
     }
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from deepregions.evaluation.bootstrap import Estimate
+from deepregions.evaluation.bootstrap import FEW, Estimate
 from deepregions.evaluation.delong import delong, holm
 from deepregions.evaluation.measures import (
     AUC,
     CLLR,
     EER,
+    LLR_MEASURES,
     MEASURES,
     MIN_CLLR,
     WORST_APCER,
@@ -24,13 +25,13 @@ from deepregions.evaluation.protocols import (
     APART,
     Evaluated,
     Scored,
-    ScoredSystem,
     Settings,
     evaluate,
 )
 from deepregions.evaluation.report.tables import Cell, Table
-from deepregions.fusion.calibration import Level
-from deepregions.fusion.pooling import Pooling
+from deepregions.evaluation.systems import Calibrated
+from deepregions.fusion.pooling import Level, Pooling
+from deepregions.fusion.score_table import ScoredSystem
 from deepregions.types import REGIONS
 
 T = TypeVar("T")
@@ -42,32 +43,19 @@ _THRESHOLDS = (
 )
 
 
-def all_tables(scored: Sequence[Scored], settings: Settings | None = None) -> list[Table]:
-    """Evaluates databases and returns every table that they allow.
-
-    Raises:
-        UsageError: As :func:`~deepregions.evaluation.protocols.evaluate`.
-        UndefinedMetricError: As there.
-    """
-    settings = settings or Settings()
-    evaluated = evaluate(scored, settings)
-    tables = tables_of(evaluated)
-    if settings.level == "video":
-        tables += aggregation_tables(scored, settings)
-    return tables
-
-
-def tables_of(evaluated: Sequence[Evaluated]) -> list[Table]:
-    """Returns every table that some evaluated databases of one level allow."""
-    tables: list[Table] = []
-    for each in evaluated:
-        tables += [*within_tables(each), coverage_table(each)]
-        for measure in (AUC, EER):
-            tables += region_tables(each, measure)
-        tables += [*method_tables(each), *fusion_tables(each), pairs_table(each)]
-    for measure in (AUC, EER, CLLR, MIN_CLLR):
-        tables += across_tables(evaluated, measure)
-    return tables
+def overview_table(evaluated: Sequence[Evaluated]) -> Table:
+    """Returns AUC and EER of every system on every database."""
+    systems = _unique(s for each in evaluated for s in each.systems)
+    columns = [(each, measure) for each in evaluated for measure in (AUC, EER)]
+    return Table(
+        f"Every system on every database, {_level(evaluated[0])}",
+        tuple(system.name for system in systems),
+        tuple(f"{measure.title} on {each.database}" for each, measure in columns),
+        tuple(tuple(_estimate(e, s, measure) for e, measure in columns) for s in systems),
+        tuple(measure.best for _, measure in columns),
+        _note(evaluated[0]),
+        "System",
+    )
 
 
 def within_tables(each: Evaluated) -> list[Table]:
@@ -201,6 +189,29 @@ def fusion_tables(each: Evaluated) -> list[Table]:
     return [beside, gains]
 
 
+def calibration_table(each: Calibrated, evaluated: Evaluated) -> Table:
+    """Returns Cllr, its minimum, how far it is above, and the calibration error."""
+    rows = []
+    for system in evaluated.systems:
+        if system in each.systems and each.result is not None:
+            number = each.systems.index(system)
+            rows.append(tuple(each.result.estimate(number, measure) for measure in LLR_MEASURES))
+        else:
+            reason = each.reasons.get(system, "no calibration")
+            rows.append(tuple(Estimate.none(reason) for _ in LLR_MEASURES))
+    return Table(
+        f"Likelihood ratios on {each.database}",
+        tuple(system.name for system in evaluated.systems),
+        tuple(measure.title for measure in LLR_MEASURES),
+        tuple(rows),
+        tuple(measure.best for measure in LLR_MEASURES),
+        "Calibrated on the development part of what a system was trained on. The minimum is that of"
+        " a calibration on these very labels (PAV); 'above minimum' is the share by which Cllr"
+        " exceeds it.",
+        "System",
+    )
+
+
 def pairs_table(each: Evaluated) -> Table:
     """Returns DeLong's test of every pair of systems, corrected for their number."""
     count = len(each.systems)
@@ -273,8 +284,10 @@ def aggregation_tables(
         rules: Those compared.
         measures: A table for each.
     """
-    over = [replace(rule, input=settings.rule.input) for rule in rules]
-    runs = [evaluate(scored, replace(settings, level="video", rule=rule)) for rule in over]
+    over = [replace(rule, tracks=settings.rule.tracks) for rule in rules]
+    runs = [
+        evaluate(scored, replace(settings, level="video", rule=rule), measures) for rule in over
+    ]
     tables = []
     for place, first in enumerate(runs[0]):
         for measure in measures:
@@ -286,10 +299,10 @@ def aggregation_tables(
                 Table(
                     f"{measure.title} on {first.database} by the rule over a track's faces",
                     tuple(system.name for system in first.systems),
-                    tuple(rule.track_name for rule in over),
+                    tuple(rule.frame_rule for rule in over),
                     cells,
                     measure.best,
-                    f"{_note(first)} Tracks become a video by: {over[0].input_name}.",
+                    f"{_note(first)} Tracks become a video by: {over[0].track_rule}.",
                     "System",
                 )
             )
@@ -331,12 +344,15 @@ def _level(each: Evaluated) -> str:
 
 def _note(each: Evaluated) -> str:
     """What must be known to read the figures."""
-    settings, groups = each.settings, each.result.groups
-    rule = "" if settings.level == "frame" else f" Faces become one by: {settings.rule.track_name}."
-    return (
-        f"Brackets hold {100 * settings.confidence:.0f} % of {settings.rounds} draws of the"
-        f" {groups} {each.result.unit}. n: trials with a verdict, and their share.{rule}"
+    settings, result = each.settings, each.result
+    rule = "" if settings.level == "frame" else f" Faces become one by: {settings.rule.frame_rule}."
+    drawn = (
+        f"Brackets: {100 * settings.confidence:g} % bootstrap intervals ({settings.rounds:,} "
+        f"resamples of {result.groups} {result.unit}). "
+        if settings.rounds and result.groups >= FEW
+        else ""
     )
+    return f"{drawn}n: trials with a verdict, and their share.{rule}"
 
 
 def _unique(items: Iterable[T]) -> list[T]:

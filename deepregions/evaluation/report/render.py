@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
-import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from deepregions.evaluation.bootstrap import Estimate
+from deepregions import pages
 from deepregions.evaluation.measures import AUC, EER
 from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.chapters import Chapter, Drawing, Outcome
-from deepregions.evaluation.report.page import (
-    Page,
-    PageCell,
-    PageFigure,
-    PageTable,
-    Section,
-    write_evaluation_page,
+from deepregions.evaluation.report.tables import (
+    CellText,
+    format_estimate,
+    to_csv,
+    to_latex,
+    to_markdown,
 )
-from deepregions.evaluation.report.tables import Table, number, to_csv, to_latex, to_markdown
 from deepregions.files import Names, atomic_file
 
 PAGE = "index.html"
 SCHEMA = "deepregions.evaluation"
 VERSION = 1
+_PIXELS = 96  # of an inch
+
+
+@dataclass(frozen=True)
+class PageImage:
+    """A figure as the page has it: a picture in a data URI, which can neither run nor fetch.
+
+    Attributes:
+        uri: The picture.
+        width: In CSS pixels.
+        alt: What it shows, for those who do not see it.
+        title: What is written above the caption; empty if the picture itself says it.
+    """
+
+    uri: str
+    width: int
+    alt: str
+    title: str = ""
 
 
 def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> Path:
@@ -49,26 +67,53 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
     (folder / PAGE).unlink(missing_ok=True)
     chapters = list(outcome.chapters())
     tables = [table for chapter in chapters for table in chapter.tables]
+    names = Names()
+    images = {
+        drawing.stem: write_drawing(drawing, folder / "figures", names.unused(drawing.stem))
+        for chapter in chapters
+        for drawing in chapter.drawings
+    }
+    title = "Evaluation: " + ", ".join(each.database for each in outcome.evaluated)
     texts = {
         "tables.md": "\n".join(to_markdown(table) for table in tables),
         "tables.csv": to_csv(tables),
         "tables.tex": "\n".join(to_latex(table) for table in tables),
         "results.json": _json(outcome, facts),
+        PAGE: render_page(title, summary(outcome), chapters, images, facts),
     }
     for name, text in texts.items():
         with atomic_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
-    names, drawn = Names(), {}
-    for drawing in (drawing for chapter in chapters for drawing in chapter.drawings):
-        drawn[drawing.stem] = _draw(drawing, folder / "figures", names.unused(drawing.stem))
-    page = Page(
-        title="Evaluation: " + ", ".join(each.database for each in outcome.evaluated),
-        summary=summary(outcome),
-        sections=[_section(chapter, drawn) for chapter in chapters],
-        facts=facts,
-    )
-    write_evaluation_page(folder / PAGE, page)
     return folder / PAGE
+
+
+def render_page(
+    title: str,
+    summary: str,
+    chapters: Sequence[Chapter],
+    images: Mapping[str, PageImage],
+    facts: Mapping[str, Any],
+) -> str:
+    """Returns an evaluation as one HTML file that opens offline.
+
+    Args:
+        title: What was evaluated.
+        summary: What came of it; an empty line begins another paragraph.
+        chapters: Its parts.
+        images: The figure of each drawing, by its stem.
+        facts: What it was made with, by name; as ``command`` the exact command.
+    """
+    template = pages.environment("deepregions.evaluation.report").get_template("evaluation.html.j2")
+    return template.render(
+        title=title,
+        summary=summary,
+        chapters=chapters,
+        images=images,
+        facts=facts,
+        command=pages.command_line(facts.get("command")),
+        paragraphs=_paragraphs,
+        numeric=_numeric,
+    )
 
 
 def summary(outcome: Outcome) -> str:
@@ -77,28 +122,47 @@ def summary(outcome: Outcome) -> str:
     for each in outcome.evaluated:
         first = outcome.headline(each)
         auc, eer = each.estimate(first, AUC), each.estimate(first, EER)
-        words = f"{each.database}: {first.name} has AUC {told(auc)} and EER {told(eer)}"
+        words = (
+            f"{each.database}: {first.name} has AUC {format_estimate(auc)}"
+            f" and EER {format_estimate(eer)}"
+        )
         best = each.best_single()
         if best is not None and best != first:
-            gain = each.difference(first, best, EER)
-            words += (
-                f"; the best single network, {best.name}, has EER {told(each.estimate(best, EER))}"
-                f" (difference {told(gain)})"
-            )
+            gain = format_estimate(each.difference(first, best, EER))
+            rival = format_estimate(each.estimate(best, EER))
+            words += f"; the best single network, {best.name}, has EER {rival} (difference {gain})"
         if auc.coverage < 1:
             words += f". {1 - auc.coverage:.1%} got no verdict"
+        if auc.withheld:
+            words += f". There are no intervals: {auc.withheld}"
         paragraphs.append(f"{words}.")
     paragraphs += [f"{note[:1].upper()}{note[1:]}." for note in outcome.notes]
     return "\n\n".join(paragraphs)
 
 
-def told(estimate: Estimate) -> str:
-    """Writes a figure with its interval."""
-    if estimate.value is None:
-        return f"undefined ({estimate.reason})"
-    if estimate.low is None or estimate.high is None:
-        return number(estimate.value)
-    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+def write_drawing(drawing: Drawing, folder: Path, stem: str) -> PageImage:
+    """Writes a figure as PNG, and as SVG if it is not a picture; returns it for the page.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    if not isinstance(drawing.figure, Image.Image):
+        svg = figures.save(drawing.figure, folder, stem)[1].read_bytes()
+        width = round(drawing.figure.get_size_inches()[0] * _PIXELS)
+        alt = figures.alt_text(drawing.figure)
+        title = "" if alt.startswith(drawing.title) else drawing.title
+        return PageImage(_uri("svg+xml", svg), width, alt, title)
+    buffer = io.BytesIO()
+    drawing.figure.save(buffer, "PNG")
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / f"{stem}.png") as partial:
+        partial.write_bytes(buffer.getvalue())
+    uri = _uri("png", buffer.getvalue())
+    return PageImage(uri, drawing.figure.width, drawing.caption, drawing.title)
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _json(outcome: Outcome, facts: Mapping[str, Any]) -> str:
@@ -115,56 +179,10 @@ def _json(outcome: Outcome, facts: Mapping[str, Any]) -> str:
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
-def _draw(drawing: Drawing, folder: Path, stem: str) -> str | bytes:
-    """Writes a figure, and returns it as the page has it."""
-    if not isinstance(drawing.figure, Image.Image):
-        return figures.save(drawing.figure, folder, stem)[1].read_text(encoding="utf-8")
-    buffer = io.BytesIO()
-    drawing.figure.save(buffer, "PNG")
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / f"{stem}.png") as partial:
-        partial.write_bytes(buffer.getvalue())
-    return buffer.getvalue()
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-def _section(chapter: Chapter, drawn: Mapping[str, str | bytes]) -> Section:
-    return Section(
-        heading=chapter.heading,
-        text=chapter.text,
-        tables=[_table(table) for table in chapter.tables],
-        figures=[
-            PageFigure(
-                drawing.title,
-                drawn[drawing.stem],
-                drawing.caption,
-                drawing.caption
-                if isinstance(drawing.figure, Image.Image)
-                else figures.alt_text(drawing.figure),
-            )
-            for drawing in chapter.drawings
-        ],
-    )
-
-
-def _table(table: Table) -> PageTable:
-    winners = table.winners()
-    rows: list[Sequence[PageCell]] = []
-    for r, (name, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
-        row = [PageCell(name)]
-        for c, cell in enumerate(cells):
-            row.append(_cell(cell, (r, c) in winners))
-        rows.append(row)
-    return PageTable(table.title, (table.corner, *table.columns), rows, table.note)
-
-
-def _cell(cell: Estimate | str, best: bool) -> PageCell:
-    if isinstance(cell, str):
-        return PageCell(cell)
-    covered = "" if math.isnan(cell.coverage) else f", {cell.coverage:.1%}"
-    over = f"{cell.n}{covered}"
-    if cell.value is None:
-        return PageCell("–", cell.reason, over)
-    interval = ""
-    if cell.low is not None and cell.high is not None:
-        interval = f"{number(cell.low)} to {number(cell.high)}"
-    return PageCell(number(cell.value), interval, over, best)
+def _numeric(rows: Sequence[Sequence[CellText]], column: int) -> bool:
+    """Says whether a column is of numbers: whether one of its cells is."""
+    return any(re.match(r"[-+−]?[\d.]+", row[column].value) for row in rows)

@@ -1,4 +1,4 @@
-"""Tables of estimates, as Markdown, CSV and LaTeX: interval and n in every cell, best in bold.
+"""Tables of estimates, as Markdown, CSV and LaTeX: interval and n in each cell, best in bold.
 
 Names come from users and from files of others, so everything is escaped for where it goes.
 """
@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deepregions.errors import UsageError, printable
 from deepregions.evaluation.bootstrap import Estimate
@@ -113,10 +114,75 @@ class Table:
             found |= {(row, column) for row, value in values.items() if value == top}
         return frozenset(found)
 
+    def texts(self) -> list[list[CellText]]:
+        """Returns what the cells say; a reason stands in the notes, and its number in the cell."""
+        winners, reasons = self.winners(), self.reasons()
+        return [
+            [
+                cell_text(cell, best=(r, c) in winners, reasons=reasons)
+                for c, cell in enumerate(cells)
+            ]
+            for r, cells in enumerate(self.cells)
+        ]
+
+    def reasons(self) -> tuple[str, ...]:
+        """Returns why cells have no value, each reason once."""
+        cells = (cell for row in self.cells for cell in row if isinstance(cell, Estimate))
+        return tuple(dict.fromkeys(cell.reason for cell in cells if cell.value is None))
+
+    def notes(self) -> list[str]:
+        """Returns what stands below it: numbered reasons, why intervals are absent, its note."""
+        cells = (cell for row in self.cells for cell in row if isinstance(cell, Estimate))
+        withheld = dict.fromkeys(cell.withheld for cell in cells if cell.withheld)
+        numbered = [f"({n}) {reason}." for n, reason in enumerate(self.reasons(), 1)]
+        said = [*numbered, *(f"No interval: {why}." for why in withheld), self.note]
+        return [text for text in said if text]
+
     def transposed(self, best: Best | tuple[Best, ...], title: str = "", corner: str = "") -> Table:
         """Returns the table with rows and columns exchanged; ``best`` is of the new columns."""
         cells = tuple(zip(*self.cells, strict=True)) if self.rows else ((),) * len(self.columns)
         return Table(title or self.title, self.columns, self.rows, cells, best, self.note, corner)
+
+
+class CellText(NamedTuple):
+    """What a cell says, in parts that each format puts together."""
+
+    value: str
+    """A figure, a dash with the number of a reason, or a text."""
+    interval: tuple[str, str] | tuple[()] = ()
+    over: str = ""
+    """Of how many trials, and their share with a verdict; empty for a text."""
+    best: bool = False
+
+
+def cell_text(cell: Cell, *, best: bool = False, reasons: Sequence[str] = ()) -> CellText:
+    """Returns what a cell says.
+
+    Args:
+        cell: An estimate or a text.
+        best: Whether it is the best of its column.
+        reasons: Where a reason for having no value has its number; others are said in full.
+    """
+    if isinstance(cell, str):
+        return CellText(cell)
+    over = f"n={cell.n}"
+    if not math.isnan(cell.coverage):
+        share = cell.coverage * 100
+        over += f", {'100' if share == 100 else f'{min(share, 99.9):.1f}'} %"  # 99.96 % is not all
+    if cell.value is None:
+        known = cell.reason in reasons
+        why = f"({reasons.index(cell.reason) + 1})" if known else f"({cell.reason})"
+        return CellText(f"– {why}", (), over)
+    ends = () if cell.low is None or cell.high is None else (number(cell.low), number(cell.high))
+    return CellText(number(cell.value), ends, over, best)
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Returns an estimate with its interval in one line."""
+    if estimate.value is None:
+        return f"undefined ({estimate.reason})"
+    text = cell_text(estimate)
+    return f"{text.value} [{', '.join(text.interval)}]" if text.interval else text.value
 
 
 def number(value: float) -> str:
@@ -126,16 +192,14 @@ def number(value: float) -> str:
 
 
 def to_markdown(table: Table, level: int = 3) -> str:
-    """Writes a heading, a table of GitHub's Markdown, and the note."""
-    winners = table.winners()
+    """Writes a heading, a table of GitHub's Markdown, and the notes."""
     lines = [f"{'#' * level} {escape_markdown(table.title)}", ""]
     header = [escape_markdown(name) for name in (table.corner, *table.columns)]
     lines += [_piped(header), _piped(["---", *(["---:"] * len(table.columns))])]
-    for r, (name, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
-        texts = [_markdown_cell(cell, (r, c) in winners) for c, cell in enumerate(cells)]
-        lines.append(_piped([escape_markdown(name), *texts]))
-    if table.note:
-        lines += ["", escape_markdown(table.note)]
+    for name, texts in zip(table.rows, table.texts(), strict=True):
+        lines.append(_piped([escape_markdown(name), *map(_markdown_cell, texts)]))
+    for note in table.notes():
+        lines += ["", escape_markdown(note)]
     return "\n".join(lines) + "\n"
 
 
@@ -163,7 +227,6 @@ def to_latex(table: Table) -> str:
     T1 fonts.
     """
     wide = len(table.columns) > _WIDE
-    winners = table.winners()
     header = " & ".join(escape_latex(name) for name in (table.corner, *table.columns))
     lines = [
         r"\begin{table}",
@@ -175,12 +238,11 @@ def to_latex(table: Table) -> str:
         rf"    {header} \\",
         r"    \midrule",
     ]
-    for r, (name, cells) in enumerate(zip(table.rows, table.cells, strict=True)):
-        texts = [_latex_cell(cell, (r, c) in winners) for c, cell in enumerate(cells)]
-        lines.append(rf"    {' & '.join([escape_latex(name), *texts])} \\")
+    for name, texts in zip(table.rows, table.texts(), strict=True):
+        lines.append(rf"    {' & '.join([escape_latex(name), *map(_latex_cell, texts)])} \\")
     lines += [r"    \bottomrule", r"  \end{tabular}" + ("}" if wide else "")]
-    if table.note:
-        lines.append(rf"  \par\smallskip {{\footnotesize {escape_latex(table.note)}}}")
+    for note in table.notes():
+        lines.append(rf"  \par\smallskip {{\footnotesize {escape_latex(note)}}}")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -198,47 +260,23 @@ def _piped(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _interval(cell: Estimate) -> list[str]:
-    """The ends of an estimate's interval, if it has one."""
-    if cell.low is None or cell.high is None:
-        return []
-    return [number(cell.low), number(cell.high)]
+def _markdown_cell(cell: CellText) -> str:
+    value = escape_markdown(cell.value)
+    if not cell.over:
+        return value
+    interval = rf" \[{', '.join(cell.interval)}\]" if cell.interval else ""
+    return f"{f'**{value}**' if cell.best else value}{interval}, {cell.over}"
 
 
-def _covered(cell: Estimate, percent: str) -> str:
-    if math.isnan(cell.coverage):
-        return ""
-    share = cell.coverage * 100
-    text = "100" if share == 100 else f"{min(share, 99.9):.1f}"  # 99.96 % is not all
-    return f", {text}{percent}"
-
-
-def _markdown_cell(cell: Cell, winner: bool) -> str:
-    if isinstance(cell, str):
-        return escape_markdown(cell)
-    over = f"n={cell.n}{_covered(cell, ' %')}"
-    if cell.value is None:
-        return f"– {escape_markdown(cell.reason)}, {over}"
-    value = f"**{number(cell.value)}**" if winner else number(cell.value)
-    interval = rf" \[{', '.join(_interval(cell))}\]" if _interval(cell) else ""
-    return f"{value}{interval}, {over}"
-
-
-def _latex_cell(cell: Cell, winner: bool) -> str:
-    if isinstance(cell, str):
-        return escape_latex(cell)
-    percent = r"\,\%"
-    over = f"$n$={cell.n}{_covered(cell, percent)}"
-    if cell.value is None:
-        return rf"-- {{\scriptsize {escape_latex(cell.reason)}, {over}}}"
-    figure = f"${number(cell.value)}$"
-    value = rf"\textbf{{{_bold(cell.value)}}}" if winner else figure
-    interval = f"{{[}}${'$, $'.join(_interval(cell))}${{]}}, " if _interval(cell) else ""
-    return rf"{value} {{\scriptsize {interval}{over}}}"
-
-
-def _bold(value: float) -> str:
-    return number(value).replace("-", r"\textminus{}")
+def _latex_cell(cell: CellText) -> str:
+    if not cell.over:
+        return escape_latex(cell.value)
+    value = cell.value.replace("–", "--") if cell.value.startswith("–") else f"${cell.value}$"
+    if cell.best:
+        value = rf"\textbf{{{cell.value.replace('-', chr(92) + 'textminus{}')}}}"
+    ends = f"{{[}}${'$, $'.join(cell.interval)}${{]}}, " if cell.interval else ""
+    over = cell.over.replace("n=", "$n$=").replace(" %", r"\,\%")
+    return rf"{value} {{\scriptsize {ends}{over}}}"
 
 
 def _csv_cell(cell: Cell) -> list[float | str | None]:

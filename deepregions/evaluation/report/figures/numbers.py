@@ -88,8 +88,8 @@ def operating_points(counts: ScoreCounts) -> tuple[Floats, Floats]:
         BPCER, the share of genuine ones called fake, rising from 0 to 1; and APCER, the share of
         fakes missed, falling from 1 to 0; (K + 1,).
     """
-    accused = np.append(0.0, counts.accused) / counts.genuines
-    return accused, 1.0 - np.append(0.0, counts.found) / counts.fakes
+    accused = np.append(0.0, counts.false_positives) / counts.negatives
+    return accused, 1.0 - np.append(0.0, counts.true_positives) / counts.positives
 
 
 def thinned(x: Floats, y: Floats) -> Bools:
@@ -139,8 +139,8 @@ def cross_entropy(counts: ScoreCounts, prior: Floats) -> Floats:
     of_fakes, of_genuine = counts.fake[fake], counts.genuine[genuine]
     fakes, genuines = counts.values[fake], counts.values[genuine]
     bits = [
-        of_fakes @ np.logaddexp(0.0, -fakes - odds) / counts.fakes / (1.0 + np.exp(-odds))
-        + of_genuine @ np.logaddexp(0.0, genuines + odds) / counts.genuines / (1.0 + np.exp(odds))
+        of_fakes @ np.logaddexp(0.0, -fakes - odds) / counts.positives / (1.0 + np.exp(-odds))
+        + of_genuine @ np.logaddexp(0.0, genuines + odds) / counts.negatives / (1.0 + np.exp(odds))
         for odds in prior
     ]
     return np.asarray(np.array(bits) / np.log(2.0), dtype=np.float64)

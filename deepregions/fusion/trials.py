@@ -1,7 +1,7 @@
-"""What is judged: every face, or every video, with who it shows and what the system says.
+"""Trials: the faces or videos that a system judges, with its score of each and who it shows.
 
-A trial without a verdict stays, as NaN: measures are over the trials with one, and the share of
-those (coverage) stands beside every figure.
+A trial without a score stays, as NaN: measures are over the trials with one, and the share of
+those (the coverage) stands beside every figure.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from deepregions.errors import UndefinedMetricError, UsageError
-from deepregions.evaluation.measures import Measure, Sample
-from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.pooling import Level, Pooling
 from deepregions.fusion.score_table import Numbers, ScoreTable, Strings, judged
 from deepregions.people import group_numbers
-from deepregions.roc import NAN, Bools, Floats, Ranking, equal_error_rate, tally
+from deepregions.roc import NAN, Bools, Floats, equal_error_rate, tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,22 +87,6 @@ class Trials:
         people = None if self.people is None else self.people[rows]
         return replace(self, people=people, **columns)
 
-    def sample(self, threshold: float = NAN) -> Sample:
-        """Returns the trials with a verdict, each counted once, as measures take them."""
-        own = self.select(self.judged)
-        number = {method: n for n, method in enumerate(self.methods)}
-        method = np.array([number.get(name, 0) for name in own.method.tolist()], dtype=np.int64)
-        ranking = Ranking(own.log_odds, own.fake)
-        ones = np.ones(len(own))
-        return Sample(own.log_odds, own.fake, method, len(number), threshold, ones, ranking)
-
-    def over(self, measure: Measure) -> Trials:
-        """Returns the trials that a measure is over, with a verdict or not."""
-        fakes = self.fake & (self.method == measure.method) if measure.method else self.fake
-        if measure.classes == "fake":
-            return self.select(fakes)
-        return self.select(~self.fake if measure.classes == "genuine" else ~self.fake | fakes)
-
     def absent(self) -> str:
         """Returns what is missing for measures of two classes, in words; empty if nothing is."""
         there = self.judged
@@ -125,6 +108,15 @@ class Groups(NamedTuple):
     """(N,) int64, equal for faces of one photo or video."""
     people: Numbers
     """(N, P) int64, who is in the photo or video of each, -1 in places that are left."""
+
+
+def trials_of(
+    table: ScoreTable, log_odds: Floats, level: Level, pooling: Pooling, groups: Groups
+) -> Trials:
+    """Returns the trials of a level: each face, or each photo or video."""
+    if level == "frame":
+        return frame_trials(table, log_odds, groups=groups)
+    return video_trials(table, log_odds, pooling, groups=groups)
 
 
 def frame_trials(

@@ -1,0 +1,214 @@
+"""A calibration is of one quantity: a level, rules of pooling, a fusion, networks."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import member, xception
+
+from deepregions.evaluation import running
+from deepregions.evaluation.protocols import Settings
+from deepregions.evaluation.report.chapters import Outcome
+from deepregions.evaluation.running import Request, run
+from deepregions.evaluation.store_scorer import StoreScorer
+from deepregions.evaluation.systems import BundleSystem
+from deepregions.fusion import MeanFusion, fuse_table
+from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.trials import frame_trials, video_trials
+from deepregions.fusion.validation import train_calibrated
+from deepregions.pipeline.build import build_analyser
+from deepregions.pipeline.results import Cell, FaceResult, summarise_input
+from deepregions.roc import cllr, tally
+from deepregions.system import TrainedNetwork
+from deepregions.types import Region, Status
+from deepregions.weights.bundle import Bundle
+
+ABOUT = Development("made", "f00d", "val", 40, 40, {"swap": 40}, None, {"folds": 5, "by": "people"})
+QUANTITIES: list[Any] = [
+    ("video", Pooling()),
+    ("video", Pooling("top")),
+    ("video", Pooling("median", tracks="mean")),
+    ("video", Pooling(tracks="main")),
+    ("frame", Pooling()),
+]
+
+
+@pytest.fixture(scope="module")
+def network() -> TrainedNetwork:
+    return replace(member(xception(), Region.ENTIRE, "made"), sha256="ab" * 32)
+
+
+@pytest.fixture(scope="module")
+def table(network: TrainedNetwork) -> ScoreTable:
+    """Videos with 12 faces of two people; faces differ more than videos do."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for split in ("val", "test"):
+        for person in range(100):
+            for label in (0, 1):
+                base = rng.normal() + 2 * label
+                rows += [
+                    {
+                        "key": f"{split}{person}-{label}-{face}",
+                        "video": f"{split}{person}-{label}",
+                        "track": face % 2,
+                        "identities": (f"{split}{person}",),
+                        "label": label,
+                        "method": "swap" if label else "original",
+                        "compression": "",
+                        "split": split,
+                        "status": "ok",
+                        "log_odds": np.array([[base + 2.5 * rng.normal()]]),
+                    }
+                    for face in range(12)
+                ]
+    origin = Origin("made", "f00d", {network.name: network.sha256}, {})
+    return make_table(origin, ("xception",), (Region.ENTIRE,), rows)
+
+
+def evaluated(
+    table: ScoreTable, network: TrainedNetwork, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> Outcome:
+    """Evaluates scores that are given."""
+
+    class Given(StoreScorer):
+        def score(self, *_: Any) -> ScoreTable:  # type: ignore[override]
+            return table
+
+    monkeypatch.setattr(running, "_grids", lambda *_: {})
+    store: Any = SimpleNamespace(info=SimpleNamespace(database="made"), fingerprint="f00d")
+    settings = Settings(options.pop("level", "video"), options.pop("rule", Pooling()), rounds=0)
+    return run(Given([network]), [store], Request(settings, ["mean"], **options))
+
+
+@pytest.mark.parametrize(("level", "rule"), QUANTITIES)
+def test_evaluate_calibrates_what_it_measures(
+    level: Any,
+    rule: Pooling,
+    table: ScoreTable,
+    network: TrainedNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """B1: Cllr is near what a calibration found on the same quantity costs."""
+    outcome = evaluated(table, network, monkeypatch, level=level, rule=rule)
+    (each,) = outcome.calibrated
+    (own,) = each.trials
+    part = table.part("test")
+    odds = part.log_odds[:, 0, 0]
+    trials = frame_trials(part, odds) if level == "frame" else video_trials(part, odds, rule)
+    _, right, _ = train_calibrated("mean", table.part("val"), level=level, pooling=rule)
+    np.testing.assert_allclose(own.log_odds, right.llr(trials.log_odds))
+    assert cllr(tally(own.log_odds, own.fake)) < 0.95
+    assert abs(np.median(own.log_odds[~own.fake]) + np.median(own.log_odds[own.fake])) < 0.5
+    assert right.quantity == Quantity.pooled(level, rule, MeanFusion.rule, [network.sha256])
+    assert right.development.genuine == (100 if level == "video" else 1200)
+
+
+@pytest.mark.parametrize(("level", "rule"), QUANTITIES)
+def test_a_bundles_calibration_is_used_for_its_own_quantity_only(
+    level: Any,
+    rule: Pooling,
+    table: ScoreTable,
+    network: TrainedNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """B1b: a stored calibration of videos gave likelihood ratios of faces."""
+    of_videos = Calibration(
+        "logistic",
+        {"slope": 1.0, "offset": 0.0},
+        -4.0,
+        4.0,
+        Quantity.pooled("video", Pooling()),
+        ABOUT,
+    )
+    stored = BundleSystem("b", Bundle((network,), None, of_videos))
+    outcome = evaluated(table, network, monkeypatch, level=level, rule=rule, stored=[stored])
+    (each,) = outcome.calibrated
+    if (level, rule) == ("video", Pooling()):
+        assert stored.system in each.systems
+    else:
+        assert stored.system not in each.systems
+        assert "the calibration is for" in each.reasons[stored.system]
+
+
+@pytest.mark.parametrize("tracks", ["highest", "main", "mean"])
+def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
+    tracks: Any, network: TrainedNetwork
+) -> None:
+    """B6: the mean over tracks got the likelihood ratio of the highest one."""
+    calibration = Calibration(
+        "logistic",
+        {"slope": 1.0, "offset": 0.0},
+        -4.0,
+        4.0,
+        Quantity.pooled("video", Pooling()),
+        ABOUT,
+    )
+    bundle = Bundle((network,), None, calibration)
+    analyser = build_analyser(
+        bundle, landmarks="dlib-hog", device="cpu", rules=Pooling(tracks=tracks)
+    )
+    box, cell = (0.0, 0.0, 9.0, 9.0), Cell("xception", Region.ENTIRE, 1.0)
+    faces = [FaceResult(0, 0.0, n, box, Status.OK, 3.0 - 6 * n, (cell,)) for n in (0, 1)]
+    result = summarise_input(
+        "x", "image", 1, faces, analyser.rules, calibration=analyser.calibration
+    )
+    if tracks == "highest":
+        assert result.llr is not None
+    else:
+        assert result.llr is None
+        assert analyser.calibration is None
+        assert any("the calibration is for" in words for words in analyser.warnings)
+
+
+def test_faces_are_judged_by_the_threshold_of_faces(
+    table: ScoreTable, network: TrainedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B11: the decision grid took the threshold of videos."""
+    used: dict[str, float] = {}
+
+    class Given(StoreScorer):
+        def score(self, *_: Any) -> ScoreTable:  # type: ignore[override]
+            return table
+
+    def pick(_table: ScoreTable, _region: Region, thresholds: dict[str, float]) -> list[Any]:
+        used.update(thresholds)
+        return []
+
+    monkeypatch.setattr(running, "pick_examples", pick)
+    store: Any = SimpleNamespace(info=SimpleNamespace(database="made"), fingerprint="f00d")
+    settings = Settings("video", Pooling("top"), rounds=0)
+    outcome = run(Given([network]), [store], Request(settings, ["mean"]))
+    faces, videos = (each[0].thresholds[0].value for each in (outcome.frames, outcome.evaluated))
+    assert used == {"xception": faces}
+    assert abs(faces - videos) > 0.5
+
+
+def test_fusing_a_table_leaves_the_fusion_as_it_was(table: ScoreTable) -> None:
+    """B17: places in one table's matrix stayed in the caller's fusion."""
+    wide = replace(
+        table,
+        detectors=("capsule", "xception"),
+        rows=(),
+        log_odds=np.concatenate([np.full_like(table.log_odds, np.nan), table.log_odds], 1),
+    )
+    fusion = MeanFusion([("xception", Region.ENTIRE)])
+    before = fuse_table(fusion, table)
+    np.testing.assert_array_equal(fuse_table(fusion, wide), before)
+    assert fusion.places.tolist() == [0]
+    assert fusion.bind(("capsule", "xception"), (Region.ENTIRE,)) is not fusion
+
+
+def test_names_of_strangers_never_become_paths(tmp_path: Path, network: TrainedNetwork) -> None:
+    """B5: a database called ../../x was written and read outside the folder of scores."""
+    hostile = replace(network, database="../../outside")
+    scorer = StoreScorer([hostile], tmp_path / "out" / "scores")
+    job: Any = SimpleNamespace(origin=Origin("../x", "f00d"))
+    file = scorer._file(hostile, job, np.arange(3))
+    assert file is not None
+    assert file.parent == tmp_path / "out" / "scores"
