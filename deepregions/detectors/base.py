@@ -12,18 +12,21 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepregions.detectors.precision import keep_depthwise_float32
 from deepregions.errors import UsageError
 from deepregions.metrics import VerificationMetrics
 from deepregions.types import RegionBatch
 
-Normalisation = Literal["unit", "centred", "imagenet", "caffe"]
+Normalisation = Literal["unit", "centred", "imagenet", "clip", "caffe"]
 """What a network expects of colours in [0, 1]: as they are; in [-1, 1]; ImageNet's mean and
-deviation, as torchvision's; ImageNet's mean subtracted in [0, 255], as Caffe's."""
+deviation, as torchvision's; the mean and deviation of CLIP's pictures; ImageNet's mean subtracted
+in [0, 255], as Caffe's."""
 
 _MEAN_AND_STD: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "centred": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
 }
 
@@ -69,7 +72,7 @@ class RegionDetector(LightningModule, ABC):
         UsageError: The size is below :attr:`minimum_size`, or no such normalisation.
     """
 
-    name: ClassVar[str]
+    name: str
     minimum_size: ClassVar[int] = 1
     mean: Tensor
     std: Tensor
@@ -185,6 +188,7 @@ class RegionDetector(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Lays weights out as mixed precision likes them: a step takes 0.6 to 0.8 of the time."""
+        keep_depthwise_float32(self)
         self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -36,7 +36,7 @@ def load_backbone(
         UnreadableError: The file is broken, or arrays are missing in it or of another shape.
         AssetError: The weights cannot be fetched.
     """
-    state = _fetch(name) if file is None else read_state_dict(Path(file))
+    state = fetch(name) if file is None else read_state_dict(Path(file))
     source = name if file is None else file
     if any(key.startswith(own) for key in state):
         prefix = own
@@ -79,8 +79,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _fetch(name: str) -> dict[str, Tensor]:
-    """Returns timm's weights of that name, from its cache or the network."""
+def fetch(name: str) -> dict[str, Tensor]:
+    """Returns timm's weights of that name, from its cache or the network.
+
+    Raises:
+        AssetError: They cannot be fetched.
+    """
     repository = timm.models.get_pretrained_cfg_value(name, "hf_hub_id")
     url = timm.models.get_pretrained_cfg_value(name, "url")
     file = f"{repository}/{WEIGHTS}" if repository else str(url)
