@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.analysis.heat import grad_cam
+from deepregions.pipeline.explain.gradcam import grad_cam
 from deepregions.detectors import Backbone
 from deepregions.detectors.cells import cells_of
 from deepregions.detectors.packages import in_order, packaged

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from deepregions.data.augment import Augmenter, Strengths
-from deepregions.data.sampling import BalancedSampler
+from deepregions.data.merged import MergedStore
+from deepregions.data.sampling import BalancedSampler, PairSampler
 from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper
@@ -53,7 +54,7 @@ class StoredFaces(Dataset[StoredFace]):
 
     def __init__(
         self,
-        store: FaceStore,
+        store: FaceStore | MergedStore,
         rows: npt.NDArray[np.int64],
         persons: npt.NDArray[np.int64] | None = None,
     ) -> None:
@@ -113,7 +114,7 @@ class RegionDataModule(LightningDataModule):
     faces are altered at random and every face is cut into regions.
 
     Args:
-        store: The store's folder.
+        store: The store's folder; or several, which are trained on together.
         region: One region, or ``"all"`` five: ``RegionBatch.crops`` has R = 1 or 5.
         size: Side of the crops in pixels: the detector's.
         layout: See :class:`deepregions.faces.cropping.RegionCropper`.
@@ -125,6 +126,10 @@ class RegionDataModule(LightningDataModule):
             forged twin, and the store needs no fakes. Faces for validation and tests are forged
             once by each method, always in the same way.
         balanced: Train on as many genuine as fake faces, instead of on each face once an epoch.
+        paired: Balanced, each fake of the same person as the genuine face before it; where the
+            store has none, ``forge`` makes one.
+        alter_in_workers: Alter, forge and cut training faces in the worker processes, not on the
+            device: for training on CPUs, where a network leaves a core idle.
         faces_per_epoch: How many faces an epoch draws if balanced; as many as there are by default.
         seed: Of the order of training faces, and of forgeries.
 
@@ -137,7 +142,7 @@ class RegionDataModule(LightningDataModule):
 
     def __init__(
         self,
-        store: str,
+        store: str | list[str],
         region: str = "entire",
         *,
         size: int = 200,
@@ -147,6 +152,8 @@ class RegionDataModule(LightningDataModule):
         augment: Strengths | bool = True,
         forge: ForgeConfig | bool = False,
         balanced: bool = True,
+        paired: bool = False,
+        alter_in_workers: bool = False,
         faces_per_epoch: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -163,10 +170,13 @@ class RegionDataModule(LightningDataModule):
         self.region = region
         self.size = size
         self.layout = layout
-        self._path = store
+        self._paths = [store] if isinstance(store, str) else store
+        self._path = ", ".join(self._paths)
         self._batch_size = batch_size
         self._workers = workers
         self._balanced = balanced
+        self._paired = paired
+        self._alter_in_workers = alter_in_workers
         self._faces_per_epoch = faces_per_epoch
         self._seed = seed
         regions = REGIONS if region == ALL else (Region(region),)
@@ -176,13 +186,13 @@ class RegionDataModule(LightningDataModule):
         self.forging = (ForgeConfig() if forge is True else forge) or None
 
     @cached_property
-    def store(self) -> FaceStore:
-        """The store, opened.
+    def store(self) -> FaceStore | MergedStore:
+        """The store, opened; several as one.
 
         Raises:
             StoreError: It is missing or broken.
         """
-        return FaceStore(self._path)
+        return FaceStore(self._paths[0]) if len(self._paths) == 1 else MergedStore(self._paths)
 
     def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str) -> None:
         """Checks that the store has what the stage needs.
@@ -211,14 +221,21 @@ class RegionDataModule(LightningDataModule):
         size, draws = self._batch_size, self._faces_per_epoch
         if self._forges_all:  # a twin is added to each
             size, draws = max(1, size // 2), draws and max(1, draws // 2)
-        if self._balanced or self.forging:
-            labels = self.store.labels[faces.rows]
-            sampler: DistributedSampler[int] = BalancedSampler(
-                faces, labels, *self._ranks(), draws=draws, seed=self._seed
+        labels = self.store.labels[faces.rows]
+        sampler: DistributedSampler[int]
+        if self._paired and not self._forges_all:
+            persons = self.store.persons[faces.rows]
+            sampler = PairSampler(
+                faces, labels, persons, *self._ranks(), draws=draws, seed=self._seed
             )
+        elif self._balanced or self.forging:
+            sampler = BalancedSampler(faces, labels, *self._ranks(), draws=draws, seed=self._seed)
         else:
             sampler = DistributedSampler(faces, *self._ranks(), shuffle=True, seed=self._seed)
-        return self._loader(faces, sampler, size, drop_last=len(sampler) >= size)
+        loader = self._loader(faces, sampler, size, drop_last=len(sampler) >= size)
+        if self._alter_in_workers:
+            loader.collate_fn = self._collated_and_cut
+        return loader
 
     def val_dataloader(self) -> DataLoader[StoredFace]:
         """Returns batches of the validation split, in the same order each time."""
@@ -235,16 +252,16 @@ class RegionDataModule(LightningDataModule):
 
     def transfer_batch_to_device(
         self,
-        batch: FaceBatch,
+        batch: FaceBatch | RegionBatch,
         device: torch.device,
         dataloader_idx: int,  # noqa: ARG002
-    ) -> FaceBatch:
+    ) -> FaceBatch | RegionBatch:
         """Sends a batch without waiting for the device."""
         return batch.to(device, non_blocking=True)
 
     def on_after_batch_transfer(
         self,
-        batch: FaceBatch,
+        batch: FaceBatch | RegionBatch,
         dataloader_idx: int,  # noqa: ARG002
     ) -> RegionBatch:
         """Alters the faces if the trainer is training, and cuts them into regions, on the device.
@@ -252,20 +269,32 @@ class RegionDataModule(LightningDataModule):
         The trainer's state decides, not a module's: a module may be in training mode while the
         trainer validates, and the other way round.
         """
+        if isinstance(batch, RegionBatch):
+            return batch  # a worker process has done it
         training = self.trainer is not None and self.trainer.training
         predicting = self.trainer is not None and self.trainer.predicting
+        if training:
+            return self._altered(batch, self.trainer.global_step if self.trainer else 0)
         if self.forging is not None and not predicting:
-            return self._cut(self._forged(batch, training), self._pairing.names)
-        if self._augmenter is not None and training:
+            draws = FaceRng(seeds_of(batch.key, self._seed))
+            return self._cut(self._pairing.evaluate(batch, draws), self._pairing.names)
+        return self._cut(batch)
+
+    def _collated_and_cut(self, faces: Sequence[StoredFace]) -> RegionBatch:
+        """Does a worker process's part and the device's: a worker draws its own numbers."""
+        return self._altered(collate(faces), int(torch.randint(2**31, ())))
+
+    def _altered(self, batch: FaceBatch, step: int) -> RegionBatch:
+        """Training faces, altered, with their forged twins if any, and cut."""
+        if self.forging is not None:
+            return self._cut(self._forged(batch, step), self._pairing.names)
+        if self._augmenter is not None:
             image, landmarks = self._augmenter(batch.image, batch.landmarks, extent=batch.extent)
             batch = replace(batch, image=image, landmarks=landmarks)
         return self._cut(batch)
 
-    def _forged(self, batch: FaceBatch, training: bool) -> FaceBatch:
-        """A batch with its forged twins, altered as it is if the trainer is training."""
-        if not training:
-            return self._pairing.evaluate(batch, FaceRng(seeds_of(batch.key, self._seed)))
-        step = self.trainer.global_step if self.trainer is not None else 0
+    def _forged(self, batch: FaceBatch, step: int) -> FaceBatch:
+        """A training batch with its forged twins, altered as it is."""
         draws = FaceRng(seeds_of(batch.key, self._seed, step))
         if self._augmenter is None:
             return self._pairing.train(batch, draws)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,3 +61,61 @@ class BalancedSampler(DistributedSampler[int]):
         count = self._pairs * self.num_replicas
         rounds = -(-count // len(rows))
         return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]
+
+
+class PairSampler(DistributedSampler[int]):
+    """Draws a genuine face, then a fake of the same person, in turns.
+
+    So neither who is shown nor, mostly, the scene tells the classes apart. An epoch goes through
+    the genuine faces in random order, again from the start when they are used up; the fakes of a
+    person are taken in turns too. A genuine face of somebody who is in no fake comes twice: the
+    second is for a forgery to be made of.
+
+    Args:
+        dataset: What the positions are of.
+        labels: (N,) the label of each position.
+        persons: (N,) a number for who is in it.
+        num_replicas: How many ranks.
+        rank: Which of them this is.
+        draws: How many faces an epoch has over all ranks; two for each genuine one by default.
+        seed: Another seed gives another order.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        labels: npt.NDArray[np.int64],
+        persons: npt.NDArray[np.int64],
+        num_replicas: int = 1,
+        rank: int = 0,
+        *,
+        draws: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
+        self._genuine = np.flatnonzero(labels == BONA_FIDE)
+        self._persons = persons
+        fakes = np.flatnonzero(labels == FAKE)
+        fakes = fakes[np.argsort(persons[fakes], kind="stable")]
+        numbers, starts = np.unique(persons[fakes], return_index=True)
+        self._fakes = dict(zip(numbers.tolist(), np.split(fakes, starts[1:]), strict=True))
+        wanted = 2 * len(self._genuine) if draws is None else draws
+        self._pairs = max(1, wanted // (2 * num_replicas))
+        self.num_samples = 2 * self._pairs
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        count = self._pairs * self.num_replicas
+        rounds = -(-count // len(self._genuine))
+        genuine = np.concatenate([generator.permutation(self._genuine) for _ in range(rounds)])
+        fakes = {person: generator.permutation(rows) for person, rows in self._fakes.items()}
+        taken: Counter[int] = Counter()
+        drawn: list[int] = []
+        for face in genuine[:count].tolist():
+            person = int(self._persons[face])
+            rows = fakes.get(person)
+            drawn += [face, face if rows is None else int(rows[taken[person] % len(rows)])]
+            taken[person] += 1
+        pairs = np.array(drawn).reshape(-1, 2)
+        return iter(pairs[self.rank :: self.num_replicas].ravel().tolist())

@@ -16,7 +16,7 @@ from torch import Tensor
 from deepregions.errors import UsageError
 from deepregions.forge.forger import METHODS, ForgedBatch, Forger, draw_parts, make_method
 from deepregions.pixels.face_rng import FaceRng
-from deepregions.types import ORIGINAL, FaceBatch
+from deepregions.types import BONA_FIDE, ORIGINAL, FaceBatch
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ class OnlineForger:
         if self.forging.share < 1:
             genuine = genuine[::2]
             made = draws[genuine].stream("share").chance(self.forging.share)
+            # A genuine face that comes twice is one of which there is no fake in the store.
+            made |= batch.label[genuine + 1].cpu() == BONA_FIDE
             forged, kept = genuine[made], genuine[~made] + 1
         parts = [_rows(batch, kept)] if len(kept) else []
         if len(forged):
