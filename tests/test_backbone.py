@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.pipeline.explain.gradcam import grad_cam
 from deepregions.detectors import Backbone
 from deepregions.detectors.cells import cells_of
 from deepregions.detectors.packages import in_order, packaged
 from deepregions.detectors.precision import keep_depthwise_float32
 from deepregions.errors import BundleError, UnreadableError, UsageError
+from deepregions.pipeline.explain.gradcam import grad_cam
 from deepregions.weights.bundle import load_bundle, save_bundle
 
 FAMILIES = {

@@ -9,11 +9,11 @@ from data_helpers import INFO, face_points, record, small_store
 
 from deepregions.data.augment import Strengths
 from deepregions.data.datamodule import RegionDataModule
-from deepregions.forge.online import ForgeConfig
 from deepregions.data.merged import MergedStore
 from deepregions.data.sampling import PairSampler
 from deepregions.data.store import StoreInfo, create_store
 from deepregions.errors import UsageError
+from deepregions.forge.online import ForgeConfig
 from deepregions.types import RegionBatch
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deepregions.data.toy import write_toy_store
 
 from deepregions.data.store import FaceStore, decode_image
-from deepregions.data.toy import write_toy_store
 
 
 def test_a_swap_changes_the_face_and_little_else(

@@ -16,7 +16,7 @@ from torch import Tensor
 from deepregions.errors import UsageError
 from deepregions.forge.forger import METHODS, ForgedBatch, Forger, draw_parts, make_method
 from deepregions.pixels.face_rng import FaceRng
-from deepregions.types import BONA_FIDE, ORIGINAL, FaceBatch
+from deepregions.types import ORIGINAL, FaceBatch
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class OnlineForger:
 
         Args:
             batch: Genuine faces; or, if some fakes come from the store, genuine and fake faces
-                alternating; some fakes are replaced by twins of the genuine face before.
+                alternating; some fakes are replaced by twins of the genuine face before. A
+                genuine face that comes twice always gets a twin.
             draws: Random numbers of its faces.
 
         Returns:
@@ -99,7 +100,8 @@ class OnlineForger:
             genuine = genuine[::2]
             made = draws[genuine].stream("share").chance(self.forging.share)
             # A genuine face that comes twice is one of which there is no fake in the store.
-            made |= batch.label[genuine + 1].cpu() == BONA_FIDE
+            twice = [batch.key[row] == batch.key[row + 1] for row in genuine.tolist()]
+            made |= torch.tensor(twice, dtype=torch.bool)
             forged, kept = genuine[made], genuine[~made] + 1
         parts = [_rows(batch, kept)] if len(kept) else []
         if len(forged):
