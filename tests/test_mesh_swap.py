@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deepregions.data.toy import write_toy_store
+from drawn_faces import write_drawn_store
 
 from deepregions.data.store import FaceStore, decode_image
 
@@ -16,7 +16,7 @@ def test_a_swap_changes_the_face_and_little_else(
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     import mesh_swap
 
-    write_toy_store(tmp_path / "toy", 40, 0)
+    write_drawn_store(tmp_path / "toy", 40, 0)
     arguments = ["--store", tmp_path / "toy", "--out", tmp_path / "swaps", "--split", "train"]
     monkeypatch.setattr(sys, "argv", ["mesh_swap.py", *map(str, arguments)])
     mesh_swap.main()
