@@ -32,7 +32,12 @@ from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle
 from deepregions.weights.convert import importing
-from deepregions.weights.convert.importing import Backbone, Importer, import_file, save_imported
+from deepregions.weights.convert.importing import (
+    StartingWeights,
+    Importer,
+    import_file,
+    save_imported,
+)
 from deepregions.weights.convert.recognise import Content, identify, recognise
 from deepregions.weights.convert.safe_pickle import read_state_dict
 
@@ -253,7 +258,7 @@ def test_cadenes_imagenet_xception_starts_a_training(tmp_path, flat):
     path = tmp_path / "xception-b5690688.pth"
     torch.save(state, path)
     imported = import_file(path)
-    assert isinstance(imported, Backbone)
+    assert isinstance(imported, StartingWeights)
     written = save_imported(imported, tmp_path / "out")
     assert written.name == "xception-b5690688.safetensors"
     assert all(value.dim() != 2 for value in load_file(written).values())

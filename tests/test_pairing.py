@@ -171,7 +171,7 @@ def test_twins_suffer_what_their_originals_suffer(genuine: Path) -> None:
     assert (pairs.image[:count] != batch.image).flatten(1).any(1).all()
     far = (one - two).abs().amax(1)  # (B, H, W)
     corner = far[:, :8, :8].amax((1, 2))  # a block of its own, far from the face
-    assert (corner == 0).all()
+    assert (corner <= 1).all()  # contrast is about the picture's mean, which the forgery moves
     assert (far.amax((1, 2)) > 0).float().mean() > 0.8
 
 

@@ -43,7 +43,7 @@ VGG = "vgg19.tv_in1k"
 
 
 @dataclass(frozen=True)
-class Backbone:
+class StartingWeights:
     """Weights to start a training from, for ``--model.init_args.backbone_file``.
 
     Attributes:
@@ -57,7 +57,7 @@ class Backbone:
     source: Mapping[str, Any]
 
 
-Imported = TrainedNetwork | Backbone
+Imported = TrainedNetwork | StartingWeights
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Importer:
             if found.project == CADENE:
                 state = xception_backbone(content.arrays, prefix=content.prefix)
                 source = self._source(path, found, [], None)
-                return Backbone(stem_of(path), state, source)
+                return StartingWeights(stem_of(path), state, source)
             return self._member(path, content, found)
         except UnreadableError as error:
             if str(path) in str(error):
@@ -279,7 +279,7 @@ def find_checkpoints(sources: Sequence[Path]) -> Iterator[Path]:
 
 def target_of(imported: Imported, folder: Path) -> Path:
     """Returns where :func:`save_imported` writes."""
-    if isinstance(imported, Backbone):
+    if isinstance(imported, StartingWeights):
         return folder / f"{imported.name}.safetensors"
     return folder / imported.name
 
