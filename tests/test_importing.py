@@ -33,8 +33,8 @@ from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle
 from deepregions.weights.convert import importing
 from deepregions.weights.convert.importing import (
-    StartingWeights,
     Importer,
+    StartingWeights,
     import_file,
     save_imported,
 )
