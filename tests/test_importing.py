@@ -646,7 +646,7 @@ def test_the_command_explains_itself(capsys):
     with pytest.raises(SystemExit, match="0"):
         run(["import", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "usage: deepregions [options] import" in printed
+    assert "usage: deepregions import SOURCE" in printed
     assert "Nothing in a file is executed" in printed
 
 
