@@ -169,7 +169,14 @@ def _inputs(out: Path, seed: int) -> tuple[Path, Path, Path]:
     paths = (out / "portrait.png", out / "forged.png", out / "clip.mp4")
     Image.fromarray(portrait).save(paths[0])
     made = out / "forgery"
-    _run("forge", str(paths[0]), f"--out={made}", f"--seed={seed}", f"--landmarks={_LANDMARKS}")
+    _run(
+        "forge",
+        str(paths[0]),
+        "--method=fwa",
+        f"--out={made}",
+        f"--seed={seed}",
+        f"--landmarks={_LANDMARKS}",
+    )
     shutil.copy(made / "portrait" / "forged.png", paths[1])
     _write_clip(paths[2], [portrait, np.array(Image.open(paths[1]).convert("RGB"))])
     return paths
