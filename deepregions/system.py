@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper, resize
 from deepregions.faces.resampling import Resample
-from deepregions.fusion import Fusion, MeanFusion
+from deepregions.fusion import Cell, Fusion, MeanFusion
 from deepregions.types import REGIONS, Region
 
 
@@ -93,11 +93,8 @@ class System(nn.Module):
         if not members:
             raise UsageError("there is no network to score with", "pass at least one --bundle")
         self.members = tuple(members)
-        self.rows = _row_names(members)
-        self.regions = tuple(
-            region for region in Region if any(m.region == region for m in members)
-        )
-        self.cells = _cells(members, self.rows, self.regions)
+        self.rows, self.regions, names = matrix_of(members)
+        self.cells = [(self.rows.index(row), self.regions.index(r)) for row, r in names]
         self.detectors = nn.ModuleList(member.detector for member in members)
         self.cuts = {
             cut: tuple(
@@ -109,7 +106,6 @@ class System(nn.Module):
             RegionCropper(cut.size, regions, cut.layout, cut.resample)
             for cut, regions in self.cuts.items()
         )
-        names = [(self.rows[row], self.regions[column]) for row, column in self.cells]
         own = copy.deepcopy(fusion or MeanFusion())  # it belongs to this matrix from here on
         self.fusion = own.bind(self.rows, self.regions, names)
         self.eval()
@@ -208,26 +204,28 @@ class System(nn.Module):
         return SystemOutput(logits, valid, present, self.fusion(logits, valid))
 
 
-def _row_names(members: Iterable[TrainedNetwork]) -> tuple[str, ...]:
+def matrix_of(
+    members: Sequence[TrainedNetwork],
+) -> tuple[tuple[str, ...], tuple[Region, ...], list[Cell]]:
+    """Returns the rows and columns of the matrix of scores, and each network's cell, by name.
+
+    Raises:
+        UsageError: Two networks have one cell.
+    """
     databases: dict[str, dict[str, None]] = {}
     for member in members:
         databases.setdefault(member.detector.name, {})[member.database] = None
-    return tuple(
+    cells: list[Cell] = []
+    for member in members:
+        name = member.detector.name
+        row = name if len(databases[name]) == 1 else f"{name}.{member.database}"
+        if (row, member.region) in cells:
+            raise UsageError(f"two bundles hold {member.name}", "pass only one of them")
+        cells.append((row, member.region))
+    rows = [
         name if len(trained_on) == 1 else f"{name}.{database}"
         for name, trained_on in databases.items()
         for database in trained_on
-    )
-
-
-def _cells(
-    members: Sequence[TrainedNetwork], rows: Sequence[str], regions: Sequence[Region]
-) -> list[tuple[int, int]]:
-    cells = []
-    for member in members:
-        name = member.detector.name
-        row = rows.index(name if name in rows else f"{name}.{member.database}")
-        cell = (row, regions.index(member.region))
-        if cell in cells:
-            raise UsageError(f"two bundles hold {member.name}", "pass only one of them")
-        cells.append(cell)
-    return cells
+    ]
+    regions = [region for region in Region if any(m.region == region for m in members)]
+    return tuple(rows), tuple(regions), cells

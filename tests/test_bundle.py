@@ -1,6 +1,10 @@
+import inspect
 import json
 import shutil
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import SIZE, dsp_fwa, member, xception
 
+from deepregions.detectors import Capsule
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.types import Region
-from deepregions.weights.bundle import load_bundle, save_bundle
+from deepregions.weights.bundle import check_bundle, load_bundle, save_bundle
+from deepregions.weights.manifest import (
+    BundleFacts,
+    OperatingPoint,
+    check_settings,
+    known_detectors,
+    read_manifest,
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +73,164 @@ def test_how_crops_are_made_is_kept_and_version_1_had_one_way(copy: Path, tmp_pa
     assert {each.cut for each in load_bundle(copy)} == {(SIZE, "masked", "bilinear")}
 
 
-@pytest.mark.parametrize("database", ["my/own", "..", "CON<>|", "x" * 300, "naïve data"])
-def test_any_database_has_a_bundle(database: str, tmp_path: Path) -> None:
-    members = [member(xception(), database=database), member(dsp_fwa(), database=database)]
+def test_a_database_may_have_any_name_in_any_language(tmp_path: Path) -> None:
+    members = [member(xception(), database="naïve data"), member(dsp_fwa(), database="データ")]
     save_bundle(members, tmp_path / "one")
-    assert [each.database for each in load_bundle(tmp_path / "one")] == [database] * 2
+    assert [each.database for each in load_bundle(tmp_path / "one")] == ["naïve data", "データ"]
     assert len(list((tmp_path / "one").iterdir())) == 4  # manifest, card and two networks
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my/own", "..", "/../../escaped", "a\\b", "two\nlines", "\x1b[2J", "x" * 300, "", None, 7],
+)
+def test_names_never_become_paths_nor_break_lines(copy: Path, tmp_path: Path, name: Any) -> None:
+    """Faults B5 and N2: names stand in file names, tables and on the terminal."""
+    for key in ("database", "name"):
+        edit_member(copy, **{key: name})
+        with pytest.raises(BundleError, match="no plain name") as caught:
+            read_manifest(copy)
+        assert "\n" not in str(caught.value)
+        edit_member(copy, name="x", database="made")
+    if isinstance(name, str):
+        with pytest.raises(UsageError, match="no plain name"):
+            save_bundle([member(xception(), database=name)], tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("x", {"size": 64.5}),
+        ("x", {"size": float("nan")}),
+        ("x", {"size": 10**9}),
+        ("x", {"size": True}),
+        ("x", {"bn_eps": "x"}),
+        ("x", {"bn_eps": -1.0}),
+        ("x", {"bn_momentum": 1e999}),
+        ("x", {"padding": ["same"]}),
+        ("x", {"backbone_file": "/etc/passwd"}),
+        ("x", {"pretrained": True}),
+        ("x", {"pretrained": False}),
+        ("x", {"optimizer": "os.system"}),
+        ("c", {"classes": 10**10}),
+        ("c", {"frozen": False}),
+    ],
+)
+def test_settings_of_a_stranger_open_nothing_and_are_in_range(
+    tmp_path: Path, kind: str, change: dict[str, Any]
+) -> None:
+    """Fault N5."""
+    detector = xception() if kind == "x" else Capsule(size=64).eval()
+    save_bundle([member(detector)], tmp_path / "one")
+    manifest = json.loads((tmp_path / "one" / "bundle.json").read_text())
+    manifest["members"][0]["settings"] |= change
+    (tmp_path / "one" / "bundle.json").write_text(json.dumps(manifest))
+    opened: list[object] = []
+    watched.append(opened)
+    try:
+        with pytest.raises(BundleError) as caught:
+            load_bundle(tmp_path / "one")
+    finally:
+        watched.clear()
+    assert "\n" not in str(caught.value)
+    assert not [each for each in opened if each == "socket" or str(each) == "/etc/passwd"]
+
+
+watched: list[list[object]] = []
+
+
+def _watch(event: str, arguments: Any) -> None:
+    for opened in watched:
+        if event == "open":
+            opened.append(arguments[0])
+        elif event in ("socket.connect", "socket.getaddrinfo"):
+            opened.append("socket")
+
+
+sys.addaudithook(_watch)
+
+
+def test_what_is_a_setting_is_known_of_every_detector() -> None:
+    """A new argument of a detector must shape the network, or be refused in a bundle."""
+    harmless = {"frozen", "trained", "frozen_stages"}  # refused once the network is built
+    for kind in known_detectors().values():
+        stored = set(kind().settings())
+        check_settings(kind, kind().settings())
+        for name in set(inspect.signature(kind).parameters) - stored - harmless:
+            with pytest.raises(ValueError, match="no setting"):
+                check_settings(kind, {name: True})
+
+
+def test_many_entries_of_one_file_are_refused_at_once(copy: Path) -> None:
+    manifest = json.loads((copy / "bundle.json").read_text())
+    manifest["members"] = manifest["members"][:1] * 300
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    start = time.monotonic()
+    with pytest.raises(BundleError, match="one file"):
+        load_bundle(copy)
+    assert time.monotonic() - start < 5
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path) -> None:
+    network = xception()
+    save_bundle([member(network)], tmp_path / "full")
+    save_bundle([member(network)], tmp_path / "half", half=True)
+    sizes = [next((tmp_path / n).glob("*.safetensors")).stat().st_size for n in ("half", "full")]
+    assert sizes[0] < 0.51 * sizes[1]
+    (loaded,) = load_bundle(tmp_path / "half")
+    assert {value.dtype for value in loaded.detector.parameters()} == {torch.float32}
+    crops = torch.rand(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.detector(crops), network(crops), rtol=0.01, atol=0.01)
+    assert (
+        json.loads((tmp_path / "half/bundle.json").read_text())["members"][0]["precision"]
+        == "float16"
+    )
+    assert "| float16 |" in (tmp_path / "half" / "README.md").read_text()
+
+
+FACTS = BundleFacts(
+    "drawn",
+    (OperatingPoint("1 % false alarms", 0.5, "video", "toy, part val", 0.01, None),),
+    {"model": {"size": 64}},
+    ("0123456789abcdef",),
+    "Knows no profile views.",
+    {"jpeg 50": 0.75},
+)
+
+
+def test_facts_come_back_and_stand_in_the_card(tmp_path: Path) -> None:
+    save_bundle([member(xception())], tmp_path / "one", facts=FACTS)
+    assert load_bundle(tmp_path / "one").facts == FACTS
+    card = (tmp_path / "one" / "README.md").read_text()
+    for said in ("computer-drawn", "1 % false alarms", "1.00%", "no profile", "jpeg 50", "0.7500"):
+        assert said in card
+    manifest = json.loads((tmp_path / "one" / "bundle.json").read_text())
+    (tmp_path / "one" / "bundle.json").write_text(json.dumps(manifest | {"version": 3}))
+    assert load_bundle(tmp_path / "one").facts == BundleFacts()  # a key of a later version
+    together = BundleFacts.together([BundleFacts("real", people=("ab" * 8,)), FACTS])
+    assert (together.trained_on_kind, len(together.people)) == ("drawn", 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trained_on_kind": "dreams"},
+        {"operating_points": [{"name": "x"}]},
+        {"operating_points": [{"name": "x", "threshold": "1", "level": "face", "found_on": "x"}]},
+        {"operating_points": 7},
+        {"recipe": "x"},
+        {"people": ["Ada Lovelace"]},
+        {"limits": 7},
+        {"degradation": {"jpeg": 7}},
+    ],
+)
+def test_wrong_facts_are_one_clear_error(copy: Path, change: dict[str, object]) -> None:
+    edit(copy, **change)
+    with pytest.raises(BundleError, match="not as a bundle's should be"):
+        load_bundle(copy)
+    assert any(check_bundle(copy).values())
 
 
 def test_a_bundle_replaces_a_bundle_but_nothing_else(tmp_path: Path) -> None:
@@ -92,7 +256,7 @@ def test_nothing_is_left_of_a_bundle_that_could_not_be_written(tmp_path: Path) -
     ("changes", "message"),
     [
         ({"schema": "other"}, "not a bundle's manifest"),
-        ({"version": 4}, "version 4.*update deepregions"),
+        ({"version": 5}, "version 5.*update deepregions"),
         ({"version": 0}, "version 0"),
         ({"members": []}, "names no network"),
         ({"members": [{}]}, "not as a bundle's should be"),
@@ -119,7 +283,8 @@ def test_a_wrong_manifest_is_one_clear_error(
         ({"region": "ear"}, "ear"),
         ({"resample": "lanczos"}, "'lanczos' is none of bilinear, nearest"),
         ({"layout": "loose"}, "'loose' is none of masked, tight, context"),
-        ({"file": "../../etc/passwd"}, "is missing"),
+        ({"file": "../../etc/passwd"}, "no safetensors file beside it"),
+        ({"file": "other.safetensors"}, "is missing"),
         ({"sha256": "0" * 64}, "SHA-256"),
     ],
 )

@@ -24,8 +24,9 @@ from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
-from deepregions.weights.bundle import VERSION, load_bundle, read_manifest, save_bundle
+from deepregions.weights.bundle import load_bundle, save_bundle
 from deepregions.weights.card import model_card
+from deepregions.weights.manifest import VERSION, read_manifest
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text()
 

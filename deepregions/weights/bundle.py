@@ -1,46 +1,58 @@
 """Bundles: a trained system as a folder, ``bundle.json`` beside safetensors files.
 
-Nothing in a bundle is executed: weights are safetensors, checked by SHA-256 before they are
-opened, and a network's class must be one of :mod:`deepregions.detectors`.
+Nothing in a bundle is executed, and it opens no file but its own: weights are safetensors, checked
+by SHA-256 before they are parsed, and a network's class must be one of
+:mod:`deepregions.detectors`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, overload
+from typing import Any, TypeVar, overload
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-import deepregions.detectors
 import deepregions.fusion
 from deepregions import __version__
-from deepregions.detectors import RegionDetector
 from deepregions.errors import BundleError, DeepregionsError, UsageError
-from deepregions.faces.cropping import Layout
-from deepregions.faces.resampling import Resample
-from deepregions.files import atomic_folder, sha256
+from deepregions.files import atomic_folder, is_empty, sha256
 from deepregions.fusion import Fusion, MeanFusion
 from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Level, Pooling
-from deepregions.system import System, TrainedNetwork
+from deepregions.system import System, TrainedNetwork, matrix_of
 from deepregions.types import Region
 from deepregions.weights.card import CARD, model_card
 from deepregions.weights.hub import download, hub_name
+from deepregions.weights.manifest import (
+    MANIFEST,
+    SCHEMA,
+    VERSION,
+    BundleFacts,
+    check_file,
+    check_name,
+    check_settings,
+    known_detectors,
+    malformed,
+    read_manifest,
+)
 
-SCHEMA = "deepregions.bundle"
-VERSION = 3  # 2 added "resample", 3 "fusion" and "calibration"
-_FUSED = 3  # from here on, these two keys mean something
-_MANIFEST = "bundle.json"
 _FUSION = "fusion.safetensors"
+_FUSED, _STATED = 3, 4  # the versions from which a fusion and the facts mean something
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-_PLAIN = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # what is a file's name on every system
+_BROKEN = (*_MALFORMED, DeepregionsError, RuntimeError, MemoryError)
+_LARGEST_HALF = 65504.0
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +64,14 @@ class Bundle(Sequence[TrainedNetwork]):
         fusion: How their answers become one; None for their mean.
         calibration: What the fused log-odds say; None if that is not known.
         notes: What a reader of their scores should know, such as a fusion that is not used.
+        facts: What the bundle says of itself.
     """
 
     members: tuple[TrainedNetwork, ...]
     fusion: Fusion | None = None
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
+    facts: BundleFacts = field(default_factory=BundleFacts)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -68,6 +82,11 @@ class Bundle(Sequence[TrainedNetwork]):
     def __getitem__(self, index: slice) -> tuple[TrainedNetwork, ...]: ...
     def __getitem__(self, index: int | slice) -> TrainedNetwork | tuple[TrainedNetwork, ...]:
         return self.members[index]
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether it has something that holds for exactly its networks together."""
+        return self.fusion is not None or self.calibration is not None
 
     def quantity(self, level: Level, pooling: Pooling) -> Quantity:
         """Returns what its scores are at a level under some rules, for its calibration to match."""
@@ -90,6 +109,8 @@ def save_bundle(
     *,
     fusion: Fusion | None = None,
     calibration: Calibration | None = None,
+    facts: BundleFacts | None = None,
+    half: bool = False,
 ) -> None:
     """Writes members as one bundle: the whole folder, or nothing.
 
@@ -98,27 +119,33 @@ def save_bundle(
         path: The folder; an earlier bundle there is replaced.
         fusion: How their answers become one, for exactly these networks.
         calibration: Of the fused log-odds; without a fusion, of their mean.
+        facts: What to say of the bundle as a whole.
+        half: Store the networks' weights in float16: half the size; they are float32 again when
+            they are loaded.
 
     Raises:
-        UsageError: The folder holds something that is no bundle, or the fusion is for others.
+        UsageError: The folder holds something that is no bundle, the fusion is for others, two
+            networks are one, or a database's name is none.
         OSError: It cannot be written.
     """
+    rows, regions, cells = matrix_of(members)
     if fusion is not None:
-        System(members, fusion)
-    if (
-        path.exists()
-        and not (path / _MANIFEST).is_file()
-        and (path.is_file() or any(path.iterdir()))
-    ):
+        deepcopy(fusion).bind(rows, regions, cells)
+    taken = path.exists() and (path.is_file() or not is_empty(path))
+    if taken and not (path / MANIFEST).is_file():
         raise UsageError(f"{path} is there and is not a bundle", "name another folder")
+    try:
+        stems = [check_name(member.name, "the network", 250) for member in members]
+        for member in members:
+            check_name(member.database, "the database")
+    except ValueError as error:
+        raise UsageError(str(error), "letters, digits, spaces and . , + @ = ( ) - _") from error
     with atomic_folder(path) as folder:
         entries = []
-        for number, member in enumerate(members):
-            stem = member.name if _PLAIN.fullmatch(member.name) else f"network-{number}"
-            file = folder / f"{stem}.safetensors"
-            state = {key: value.contiguous() for key, value in member.detector.state_dict().items()}
-            save_file(state, file)
-            entries.append(_entry(member, file))
+        for number, (member, stem) in enumerate(zip(members, stems, strict=True)):
+            plain = stem.isascii() and len(stem) <= 100 and " " not in stem
+            file = folder / f"{stem if plain else f'network-{number}'}.safetensors"
+            entries.append(_member_entry(member, _written(member.detector, file, half=half), half))
         manifest: dict[str, Any] = {
             "schema": SCHEMA,
             "version": VERSION,
@@ -126,19 +153,22 @@ def save_bundle(
             "members": entries,
         }
         if fusion is not None:
-            manifest["fusion"] = _fusion_entry(fusion, folder / _FUSION)
+            about = {"class": type(fusion).__name__, "settings": fusion.settings()}
+            manifest["fusion"] = about | _written(fusion, folder / _FUSION)
         if calibration is not None:
             digests = [entry["sha256"] for entry in entries]
             manifest["calibration"] = calibration.for_networks(digests).settings()
+        manifest |= facts.settings() if facts else {}
         text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-        (folder / _MANIFEST).write_text(text, encoding="utf-8")
-        digests = [entry["sha256"] for entry in entries]
-        card = model_card(members, digests, fusion=fusion, calibration=calibration)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        card = model_card(
+            members, manifest["members"], fusion=fusion, calibration=calibration, facts=facts
+        )
         (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def load_bundle(path: Path | str) -> Bundle:
-    """Reads a bundle.
+    """Reads a bundle, maybe a stranger's.
 
     Args:
         path: Its folder, or ``hf://owner/name[@revision]`` on the Hugging Face Hub.
@@ -152,23 +182,13 @@ def load_bundle(path: Path | str) -> Bundle:
     """
     name = hub_name(path)
     path = Path(path) if name is None else download(name)
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     try:
         members = tuple(_load_member(path, entry) for entry in manifest["members"])
-        return Bundle(members, _load_fusion(path, manifest, members), _calibration(manifest))
+        fusion = _load_fusion(path, manifest, members)
+        return Bundle(members, fusion, _calibration(manifest), facts=_facts(manifest))
     except _MALFORMED as error:
-        raise BundleError(
-            f"{path / _MANIFEST} is not as a bundle's should be: {error}", "write the bundle again"
-        ) from error
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Returns what a bundle's manifest says, without looking at its networks.
-
-    Raises:
-        BundleError: It is not there, not a bundle's, or of a newer version.
-    """
-    return _read_manifest(path)
+        raise malformed(path, error) from error
 
 
 def check_bundle(path: Path) -> dict[str, str]:
@@ -183,19 +203,20 @@ def check_bundle(path: Path) -> dict[str, str]:
     Raises:
         BundleError: Its manifest cannot be read.
     """
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     problems: dict[str, str] = {}
-    members = []
-    for number, entry in enumerate(manifest["members"]):
-        file = str(entry.get("file", number)) if isinstance(entry, dict) else str(number)
-        with _noted(problems, file, "network"):
+    members: list[TrainedNetwork] = []
+    for entry in manifest["members"]:
+        with _noted(problems, entry["file"], "network"):
             members.append(_load_member(path, entry))
-    if _fused(manifest, "fusion"):
+    if _since(manifest, _FUSED, "fusion") is not None:
         with _noted(problems, _FUSION, "fusion"):
-            _load_fusion(path, manifest, members if not any(problems.values()) else None)
-    if _fused(manifest, "calibration"):
-        with _noted(problems, f"{_MANIFEST}: calibration", "calibration"):
+            _load_fusion(path, manifest, None if any(problems.values()) else members)
+    if _since(manifest, _FUSED, "calibration") is not None:
+        with _noted(problems, f"{MANIFEST}: calibration", "calibration"):
             _calibration(manifest)
+    with _noted(problems, MANIFEST, "manifest"):
+        _facts(manifest)
     return problems
 
 
@@ -211,7 +232,25 @@ def _noted(problems: dict[str, str], file: str, what: str) -> Iterator[None]:
         problems[file] = f"it is not as a {what} of a bundle should be: {error}"
 
 
-def _entry(member: TrainedNetwork, file: Path) -> dict[str, Any]:
+def _written(module: nn.Module, file: Path, *, half: bool = False) -> dict[str, Any]:
+    """Writes a module's arrays, and returns what the manifest says of the file."""
+    state = {key: value.contiguous() for key, value in module.state_dict().items()}
+    if half:
+        state = {key: value.half() if _halves(value) else value for key, value in state.items()}
+    try:
+        save_file(state, file)
+    except SafetensorError as error:  # what the system said, as one text
+        raise OSError(f"{file} cannot be written: {error}") from error
+    return {"file": file.name, "sha256": sha256(file)}
+
+
+def _halves(value: Tensor) -> bool:
+    """Whether an array is large, and float16 holds its numbers; statistics stay as they are."""
+    large = value.is_floating_point() and value.ndim > 1
+    return large and bool(value.abs().max() < _LARGEST_HALF)
+
+
+def _member_entry(member: TrainedNetwork, written: dict[str, Any], half: bool) -> dict[str, Any]:
     return {
         "name": member.name,
         "class": type(member.detector).__name__,
@@ -220,59 +259,25 @@ def _entry(member: TrainedNetwork, file: Path) -> dict[str, Any]:
         "database": member.database,
         "layout": member.layout,
         "resample": member.resample,
-        "file": file.name,
-        "sha256": sha256(file),
+        **written,
+        "precision": "float16" if half else "float32",
         "training": member.training,
     }
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / _MANIFEST
-    if not file.is_file():
-        what = "is not there" if not path.exists() else f"holds no {_MANIFEST}"
-        raise BundleError(
-            f"bundle {path} {what}",
-            "a bundle is the folder that `deepregions fit` prints at its end",
-        )
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{file} cannot be read: {error}", "write the bundle again") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise BundleError(f"{file} is not a bundle's manifest", f'its "schema" is not "{SCHEMA}"')
-    version = manifest.get("version")
-    if version not in range(1, VERSION + 1):
-        raise BundleError(
-            f"{file} is of version {version}; this program reads versions 1 to {VERSION}",
-            "update deepregions" if isinstance(version, int) and version > VERSION else "",
-        )
-    if not isinstance(manifest.get("members"), list) or not manifest["members"]:
-        raise BundleError(f"{file} names no network", "write the bundle again")
-    return manifest
-
-
-def _fusion_entry(fusion: Fusion, file: Path) -> dict[str, Any]:
-    save_file({key: value.contiguous() for key, value in fusion.state_dict().items()}, file)
-    return {
-        "class": type(fusion).__name__,
-        "settings": fusion.settings(),
-        "file": file.name,
-        "sha256": sha256(file),
-    }
-
-
 def _load_member(folder: Path, entry: dict[str, Any]) -> TrainedNetwork:
-    file = _whole_file(folder, entry)
-    detector = _build(file, entry["class"], entry["settings"])
-    _load_state(detector, file)
+    detectors = known_detectors()
+    if entry["class"] not in detectors:
+        file, known = folder / check_file(entry), ", ".join(detectors)
+        raise BundleError(f"{file} is of an unknown network, {entry['class']}", f"known: {known}")
     return TrainedNetwork(
-        detector=detector,
+        detector=_load(folder, entry, detectors[entry["class"]]),
         region=Region(entry["region"]),
-        database=str(entry["database"]),
-        layout=_one_of(Layout, entry["layout"]),
-        training=dict(entry["training"]),
-        sha256=str(entry["sha256"]),
-        resample=_one_of(Resample, entry.get("resample", "bilinear")),  # version 1 had no other
+        database=entry["database"],
+        layout=entry["layout"],
+        training=entry["training"],
+        sha256=entry["sha256"],
+        resample=entry.get("resample", "bilinear"),
     )
 
 
@@ -280,81 +285,91 @@ def _load_fusion(
     folder: Path, manifest: dict[str, Any], members: Sequence[TrainedNetwork] | None
 ) -> Fusion | None:
     """Loads the fusion, if there is one; where members are given, it must be for these."""
-    entry = _fused(manifest, "fusion")
+    entry = _since(manifest, _FUSED, "fusion")
     if entry is None:
         return None
-    file = _whole_file(folder, entry)
+    file = folder / check_file(entry)
     kind = getattr(deepregions.fusion, str(entry["class"]), None)
     if not (isinstance(kind, type) and issubclass(kind, Fusion)):
         raise BundleError(f"{file} is of an unknown fusion, {entry['class']}", "update deepregions")
-    try:
-        fusion = kind(**entry["settings"])
-    except (TypeError, ValueError, DeepregionsError) as error:
-        raise BundleError(f"{file}: {entry['class']} cannot be built: {error}") from error
-    _load_state(fusion, file)
+    fusion = _load(folder, entry, kind)
     if not all(bool(value.isfinite().all()) for value in fusion.state_dict().values()):
         raise BundleError(f"{file} has numbers that are not finite", "train the fusion again")
-    fusion.sha256 = str(entry["sha256"])
+    fusion.sha256 = entry["sha256"]
     if members is not None:
         try:
-            System(members, fusion)
+            deepcopy(fusion).bind(*matrix_of(members))
         except UsageError as error:
-            raise BundleError(f"{folder / _MANIFEST}: {error.args[0]}") from error
+            raise BundleError(f"{folder / MANIFEST}: {error.args[0]}") from error
     return fusion
 
 
 def _calibration(manifest: dict[str, Any]) -> Calibration | None:
-    entry = _fused(manifest, "calibration")
+    entry = _since(manifest, _FUSED, "calibration")
     return None if entry is None else Calibration.of(entry)
 
 
-def _fused(manifest: dict[str, Any], key: str) -> Any:
+def _facts(manifest: dict[str, Any]) -> BundleFacts:
+    return BundleFacts.of(manifest) if manifest["version"] >= _STATED else BundleFacts()
+
+
+def _since(manifest: dict[str, Any], version: int, key: str) -> Any:
     """Returns what a manifest has at a key that older versions do not know."""
-    return manifest.get(key) if manifest["version"] >= _FUSED else None
+    return manifest.get(key) if manifest["version"] >= version else None
 
 
-def _whole_file(folder: Path, entry: dict[str, Any]) -> Path:
-    """Returns an entry's file, which has its digest."""
-    file = folder / Path(entry["file"]).name  # never outside the bundle
+def _load(folder: Path, entry: Mapping[str, Any], kind: type[Module]) -> Module:
+    """Builds a module and gives it the arrays of its file, which is read once."""
+    file, name = folder / check_file(entry), kind.__name__
     if not file.is_file():
         raise BundleError(f"{file} is missing", "copy the whole bundle folder")
-    if sha256(file) != entry["sha256"]:
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise BundleError(
             f"{file} is not the file that the bundle was written with (SHA-256 differs)",
             "copy the bundle again",
         )
-    return file
-
-
-def _load_state(module: nn.Module, file: Path) -> None:
-    name = type(module).__name__
     try:
-        module.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise BundleError(f"{file} does not fit {name}: {first_line}") from error
-    module.eval()
-
-
-def _one_of(names: Any, name: object) -> Any:
-    """Returns a name that is one of a Literal's."""
-    if name not in get_args(names):
-        raise ValueError(f"{name!r} is none of {', '.join(get_args(names))}")
-    return name
-
-
-def _build(file: Path, name: str, settings: dict[str, Any]) -> RegionDetector:
-    detector = getattr(deepregions.detectors, name, None)
-    if not (isinstance(detector, type) and issubclass(detector, RegionDetector)):
-        known = [
-            key
-            for key in deepregions.detectors.__all__
-            if isinstance(value := getattr(deepregions.detectors, key), type)
-            and issubclass(value, RegionDetector)
-            and value is not RegionDetector
-        ]
-        raise BundleError(f"{file} is of an unknown network, {name}", f"known: {', '.join(known)}")
+        settings = check_settings(kind, entry["settings"])
+        with _Hollow():
+            module = kind(**settings)
+        stored: dict[str, Any] = getattr(module, "settings", dict)()
+        if extra := set(settings) - set(stored):
+            raise ValueError(f"{', '.join(sorted(extra))} is no setting of {name}")
+    except _BROKEN as error:
+        raise BundleError(f"{file}: {name} cannot be built: {_line(error)}") from error
     try:
-        return detector(**settings)
-    except (TypeError, DeepregionsError) as error:
-        raise BundleError(f"{file}: {name} cannot be built with {settings}: {error}") from error
+        wanted = module.state_dict()
+        state = {key: _as(value, wanted.get(key)) for key, value in load(content).items()}
+        module.load_state_dict(state, assign=True)
+    except (SafetensorError, *_BROKEN) as error:
+        raise BundleError(f"{file} does not fit {name}: {_line(error)}") from error
+    if any(value.is_meta for value in (*module.parameters(), *module.buffers())):
+        raise BundleError(f"{file} does not hold all of {name}")
+    return module.eval()
+
+
+class _Hollow(TorchFunctionMode):
+    """Makes parameters without memory or values, for modules that get all of them from a file.
+
+    What is computed, as buffers that no file holds, is made as ever.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.empty, torch.randn, torch.rand) and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def _as(value: Tensor, wanted: Tensor | None) -> Tensor:
+    """Returns an array in the type that a module keeps it in."""
+    return value if wanted is None else value.to(wanted.dtype)
+
+
+def _line(error: Exception) -> str:
+    """Returns what an error says, as a line that is not too long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepregions.errors import BundleError, UsageError
-from deepregions.weights.bundle import read_manifest
+from deepregions.weights.manifest import read_manifest
 
 _DEFAULT = ("models", "bundles")
 _DEPTH = 3  # folders below the one that is named
