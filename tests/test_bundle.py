@@ -218,7 +218,7 @@ def test_facts_come_back_and_stand_in_the_card(tmp_path: Path) -> None:
     [
         {"trained_on_kind": "dreams"},
         {"operating_points": [{"name": "x"}]},
-        {"operating_points": [{"name": "x", "threshold": "1", "level": "face", "found_on": "x"}]},
+        {"operating_points": [{"name": "x", "threshold": "1", "level": "frame", "found_on": "x"}]},
         {"operating_points": 7},
         {"recipe": "x"},
         {"people": ["Ada Lovelace"]},

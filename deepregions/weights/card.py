@@ -119,7 +119,7 @@ def model_card(
         remarks=lambda each: filter(_text, _list(_source(each).get("remarks"))),
         licence=_licence,
         number=_number,
-        rate=lambda value: "an unknown share" if value is None else f"{value:.2%}",
+        rate=lambda value: "an unknown share" if value is None else _percent(value),
     )
 
 
@@ -193,8 +193,12 @@ def _channels(values: Any) -> str:
 
 def _number(value: Any) -> Any:
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return Markup(f"{value:.4f}")  # noqa: S704  # "0." is no list here
     return "undefined" if value is None else value
+
+
+def _percent(share: float) -> str:
+    return Markup(f"{share:.2%}")  # noqa: S704
 
 
 def _text(value: Any) -> str:

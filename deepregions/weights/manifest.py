@@ -23,6 +23,7 @@ from deepregions.detectors import RegionDetector
 from deepregions.errors import BundleError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
+from deepregions.fusion.pooling import Level
 from deepregions.types import Region
 
 MANIFEST = "bundle.json"
@@ -59,7 +60,7 @@ class OperatingPoint:
     Attributes:
         name: What it is called, such as ``1 % false alarms``.
         threshold: Fused log-odds, uncalibrated; at or above it a score says fake.
-        level: Of ``face`` or ``video`` scores.
+        level: Of ``frame`` (single faces) or ``video`` scores.
         found_on: The data, in words.
         false_positive_rate: The share of genuine ones at or above it there, if known.
         true_positive_rate: The share of fakes.
@@ -70,7 +71,7 @@ class OperatingPoint:
 
     name: str
     threshold: float
-    level: Literal["face", "video"]
+    level: Level
     found_on: str
     false_positive_rate: float | None = None
     true_positive_rate: float | None = None
@@ -79,7 +80,7 @@ class OperatingPoint:
         _text(self.name, "the name of an operating point")
         _text(self.found_on, "what an operating point was found on")
         _number(self.threshold, "a threshold", -1e4, 1e4)
-        if self.level not in ("face", "video"):
+        if self.level not in get_args(Level):
             raise ValueError(f"an operating point of level {self.level!r}")
         for rate in (self.false_positive_rate, self.true_positive_rate):
             if rate is not None:
