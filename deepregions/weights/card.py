@@ -84,7 +84,7 @@ def model_card(
         keep_trailing_newline=True,
     )
     bounds = (calibration.lower, calibration.upper) if calibration else ()
-    low, high = (f"{bound / math.log(10):.2f}" for bound in bounds or (0, 0))
+    low, high = (Markup(f"{bound / math.log(10):.2f}") for bound in bounds or (0, 0))  # noqa: S704
     return environment.get_template("card.md.j2").render(
         members=members,
         rows=[
