@@ -217,6 +217,8 @@ def check_bundle(path: Path) -> dict[str, str]:
             _calibration(manifest)
     with _noted(problems, MANIFEST, "manifest"):
         _facts(manifest)
+    if not problems[MANIFEST]:
+        del problems[MANIFEST]
     return problems
 
 
