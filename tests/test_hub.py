@@ -368,7 +368,7 @@ def test_a_second_push_replaces_the_networks_of_the_first(stand_in: Hub, bundle:
         (["push", "BUNDLE", "faces"], "is no name on the Hub"),
         (["push", "BUNDLE", "me/faces@v1"], "is no repository"),
         (["push", "BUNDLE"], "repository"),
-        (["pull", "BUNDLE", "me/faces"], "push"),
+        (["pull", "BUNDLE", "me/faces"], "bundle --help"),
     ],
 )
 def test_what_cannot_be_pushed(
