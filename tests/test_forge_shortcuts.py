@@ -21,6 +21,7 @@ from torch.nn import functional
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.store import decode_image, encode_image
 from deepregions.faces.backends import landmark_detector
+from deepregions.faces.cropping import full_extent
 from deepregions.faces.patches import crop_face, stack
 from deepregions.forge import METHODS, ForgedBatch, Forger
 from deepregions.forge.online import ForgeConfig, OnlineForger
@@ -78,7 +79,18 @@ def pairs(
         label = torch.zeros_like(number)
         keys = tuple(map(str, number.tolist()))
         regions = label[:, None].expand(-1, 5)
-        batch = FaceBatch(some, points, label, number, number, keys, person, regions, keys)
+        batch = FaceBatch(
+            image=some,
+            landmarks=points,
+            extent=full_extent(some),
+            label=label,
+            video=number,
+            index=number,
+            key=keys,
+            person=person,
+            region_label=regions,
+            method=keys,
+        )
         both, rows = pairing.train(batch, draws)
         image = augmenter.degrade(both.image, draws[rows]) if augmenter else both.image
         half = len(number)

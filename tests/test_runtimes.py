@@ -72,7 +72,7 @@ def test_every_runtime_answers_as_the_system_does(name: Name, folder: Path, file
         allowed = torch.ones(batch, 5, dtype=torch.bool)
         allowed[-1, 0] = batch == 1
         with torch.inference_mode():
-            expected, output = (each(image, points, allowed) for each in (system, other))
+            expected, output = (each(image, points, allowed=allowed) for each in (system, other))
             assert torch.equal(output.valid, expected.valid)
             assert torch.equal(output.present, expected.present)
             for key in ("logits", "fused"):
@@ -194,7 +194,10 @@ def test_openvino_computes_in_bfloat16_only_when_asked(file: Path) -> None:
 
 
 def test_detect_scores_by_any_runtime(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
     Image.fromarray(data.astronaut()[:300, 80:380]).save(tmp_path / "portrait.png")
@@ -207,17 +210,19 @@ def test_detect_scores_by_any_runtime(
     for name in (*NAMES, "auto"):
         assert run([*command, "--json", "--landmarks", "dlib-hog", "--runtime", name]) == 0
         printed = capsys.readouterr()
+        said_aside = printed.err + caplog.text
+        caplog.clear()
         line = json.loads(printed.out)
         validate_detect(line)
         scores[name] = line["log_odds"]
-        chosen = re.findall(r"runtime (\w+) \(faces/s: torch ", printed.err) or [name]
-        assert (name == "auto") == ("faces/s" in printed.err)
+        chosen = re.findall(r"runtime (\w+) \(faces/s: torch ", said_aside) or [name]
+        assert (name == "auto") == ("faces/s" in said_aside)
         said = {each for each in ("onnxruntime", "openvino") if each in line["versions"]}
         assert said == set(chosen) - {"torch"}
         assert set(line["versions"]) & {"onnxruntime", "openvino"} == {name} - {
             "torch",
             "auto",
-        } or (name == "auto" and re.search(r"runtime \w+ \(faces/s: torch ", printed.err))
+        } or (name == "auto" and re.search(r"runtime \w+ \(faces/s: torch ", said_aside))
     for name in ("onnxruntime", "openvino", "auto"):
         assert scores[name] == pytest.approx(scores["torch"], abs=1e-4)
     assert len(list((tmp_path / "cache" / "exported").iterdir())) == 1
@@ -290,6 +295,7 @@ def test_detect_computes_in_bfloat16_where_that_is_asked_for(
     canvas: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     command = [*canvas, "--runtime", "openvino"]
     if not there or not has_bf16():
@@ -304,6 +310,8 @@ def test_detect_computes_in_bfloat16_where_that_is_asked_for(
         lines[precision] = json.loads(printed.out)
         validate_detect(lines[precision])
         assert lines[precision]["precision"] == precision
-        assert printed.err.count("bfloat16 changes scores a little") == (precision == "bf16")
+        said = printed.err + caplog.text
+        caplog.clear()
+        assert said.count("bfloat16 changes scores a little") == (precision == "bf16")
     difference = abs(lines["bf16"]["log_odds"] - lines["fp32"]["log_odds"])
     assert 1e-5 < difference < 0.5

@@ -78,6 +78,10 @@ def test_the_usual_folders_need_not_be_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
+    one = next(path.parent for path in sorted(models.rglob("bundle.json")))
+    monkeypatch.setattr("deepregions.weights.selection.default_bundle", lambda: one)
+    assert len(choose_members(Choice())) == 1  # the default bundle comes first
+    monkeypatch.setattr("deepregions.weights.selection.default_bundle", lambda: None)
     with pytest.raises(UsageError, match=r"no networks to score with.*--bundle DIR"):
         choose_members(Choice())
     monkeypatch.setenv("DEEPREGIONS_MODELS", str(models))
@@ -93,10 +97,14 @@ def test_a_detector_has_many_spellings(name: str) -> None:
     assert detector_of(name) == "dsp-fwa"
 
 
+def test_networks_of_timm_are_detectors() -> None:
+    assert detector_of("tf_efficientnet_lite0") == "tf_efficientnet_lite0"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--detector resnet", "no detector 'resnet'.*capsule, dsp-fwa, xception"),
+        ("--detector meso", "no detector 'meso'.*capsule, dsp-fwa, xception"),
         ("--region ear", "no region 'ear'.*entire, eyes, nose, mouth, rest"),
         ("--detector capsule", "no capsule network .*dsp-fwa_eyes.celebdf"),
         ("--detector dsp-fwa --trained-on DFDC", "no dsp-fwa network trained on dfdc.*there are: "),

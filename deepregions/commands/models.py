@@ -204,7 +204,12 @@ def _bundle_table(found: Sequence[BundleEntry]) -> Table:
     table = _table(*heads, "MB")
     for each in found:
         size = sum(file.stat().st_size for file in each.path.glob("*.safetensors")) / 1e6
-        detectors = [str(member.get("name", "?")).partition("_")[0] for member in each.members]
+        detectors = [
+            str(member.get("name", "?")).removesuffix(
+                f"_{member.get('region')}.{member.get('database')}"
+            )
+            for member in each.members
+        ]
         values = [", ".join(dict.fromkeys(detectors))]
         values += [_distinct(each, key) for key in ("region", "database")]
         count = "broken" if each.problem else str(len(each.members))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import deepregions.detectors
-from deepregions.detectors import RegionDetector
+import timm
+
 from deepregions.errors import UsageError
 from deepregions.system import CropSpec, TrainedNetwork
 from deepregions.types import Region
@@ -19,6 +19,7 @@ from deepregions.weights.bundle_folder import find_bundles, models_folders
 from deepregions.weights.convert.profiles import database_of, region_of
 from deepregions.weights.default import default_bundle
 from deepregions.weights.hub import hub_name
+from deepregions.weights.manifest import known_detectors
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,18 @@ class Choice:
 def detector_of(name: str) -> str:
     """Returns our name of a detector, such as ``dsp-fwa`` of ``DSP-FWA`` or ``DSPFWA``.
 
+    Networks of timm are called as there.
+
     Raises:
         UsageError: There is none; the hint names them.
     """
-    kinds = [getattr(deepregions.detectors, each) for each in deepregions.detectors.__all__]
-    known = [
-        kind.name
-        for kind in kinds
-        if isinstance(kind, type)
-        and issubclass(kind, RegionDetector)
-        and kind is not RegionDetector
-    ]
+    kinds = known_detectors().values()
+    known = [kind.name for kind in kinds if hasattr(kind, "name")]
     for each in known:
         if _plain(each) == _plain(name):
             return each
+    if timm.is_model(name):
+        return name
     raise UsageError(f"there is no detector {name!r}", f"one of {', '.join(sorted(known))}")
 
 
@@ -186,8 +185,9 @@ def _is_fused(bundle: Bundle) -> bool:
 
 
 def _wanted(choice: Choice, entry: Mapping[str, Any]) -> bool:
-    detector = str(entry.get("name", "")).partition("_")[0]
-    return choice.fits(detector, str(entry.get("region")), str(entry.get("database")))
+    region, database = str(entry.get("region")), str(entry.get("database"))
+    detector = str(entry.get("name", "")).removesuffix(f"_{region}.{database}")
+    return choice.fits(detector, region, database)
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,41 @@
+"""The networks that come along: what they say of a portrait does not change unnoticed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepregions.commands.cli import run
+from deepregions.weights.bundle import load_bundle
+from deepregions.weights.default import default_bundle
+
+LOG_ODDS = {"genuine": -2.267399, "forged": 5.429739}  # of the portrait, and of its forgery by fwa
+pytestmark = pytest.mark.skipif(default_bundle() is None, reason="no networks come along")
+
+
+def test_the_default_networks_say_what_was_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
+    monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.asarray(data.astronaut())).save("portrait.png")
+    hog = ["--landmarks", "dlib-hog"]
+    assert run(["forge", "portrait.png", "--method", "fwa", "--out", "forged", *hog]) == 0
+    capsys.readouterr()
+    assert run(["detect", "portrait.png", "forged/portrait/forged.png", *hog, "--json"]) == 0
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for result, expected in zip(results, LOG_ODDS.values(), strict=True):
+        assert result["status"] == "ok"
+        assert result["log_odds"] == pytest.approx(expected, abs=1e-3)
+        assert result["llr"] is not None
+
+
+def test_the_default_bundle_is_small_and_calibrated() -> None:
+    folder = default_bundle()
+    assert folder is not None
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 40e6
+    bundle = load_bundle(folder)
+    assert bundle.calibration is not None
