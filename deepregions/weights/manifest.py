@@ -234,10 +234,9 @@ def detector_name(entry: Mapping[str, Any]) -> str:
 
 def known_detectors() -> dict[str, type[RegionDetector]]:
     """Returns the detectors that a bundle may name, by class name."""
-    found = ((name, getattr(deepregions.detectors, name)) for name in deepregions.detectors.__all__)
     return {
         name: kind
-        for name, kind in found
+        for name, kind in vars(deepregions.detectors).items()
         if isinstance(kind, type)
         and issubclass(kind, RegionDetector)
         and kind is not RegionDetector
