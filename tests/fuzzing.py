@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 SECONDS = 20.0  # an input may take, on a busy machine; the slowest honest ones take 1
 MEMORY = 2 << 30  # bytes an input may take
@@ -264,7 +264,7 @@ def _manifest() -> dict[str, Any]:
         "deepregions": "0.1.0",
         "members": [
             {
-                "name": "tiny",
+                "name": "tiny_eyes.made",
                 "class": "Tiny",
                 "settings": {"size": 8, "normalisation": "unit"},
                 "region": "eyes",
@@ -305,7 +305,9 @@ def _load_bundle() -> Callable[[Path], None]:
 
         name = "tiny"
 
-        def __init__(self, size: int = 8, normalisation: Any = "unit") -> None:
+        def __init__(
+            self, size: int = 8, normalisation: Literal["unit", "centred"] = "unit"
+        ) -> None:
             super().__init__(
                 size=size, normalisation=normalisation, optimizer=torch.optim.SGD, lr_scheduler=None
             )
