@@ -58,6 +58,7 @@ def test_the_paper_and_its_sources_are_in_it() -> None:
 def test_no_foreign_weights_are_in_the_repository() -> None:
     assert {path.name for path in (ROOT / "checkpoints").iterdir()} == {
         "README.md",
+        "default",  # our own networks
         "registry.json",
     }
 
