@@ -29,7 +29,7 @@ def main(root: str, out: str, seed: str, kills: str) -> None:
             )
             os._exit(0)
         if killed < int(kills):
-            time.sleep(rng.uniform(0, 2))
+            time.sleep(rng.uniform(0, 0.8))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
