@@ -84,7 +84,7 @@ def test_a_missing_runtime_is_named_with_its_install_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     check = examined(capsys)["runtimes", "openvino"]
-    assert check["state"] == "optional" and check["detail"] == "not installed"
+    assert (check["state"], check["detail"]) == ("optional", "openvino is not installed")
     assert check["advice"] == "pip install 'deepregions[openvino]'"
 
 

@@ -138,7 +138,7 @@ def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> N
         (["verify", "--dir", "mine/notes"], "no bundle to verify"),
         (["fetch", "pear"], "the registry has no 'pear'"),
         (["fetch", "bida"], "cannot be fetched by a program"),
-        (["fetch", "vgg19-imagenet"], "begins with dcbb9e9d"),
+        (["fetch", "vgg19-imagenet", "--sha256", "0" * 64], "begins with dcbb9e9d"),
         (["lst"], "did you mean list"),
         (["show", "hf://a"], "is no name on the Hub"),
     ],
@@ -243,7 +243,17 @@ def test_fetch_puts_a_verified_file_into_the_cache_or_a_folder(
     assert "is here" in output(capsys, "list")
     fetched = output(capsys, "fetch", "thing", "--sha256", DIGEST, "--dir", "other", "--json")
     assert json.loads(fetched)["path"] == "other/thing.bin"
+    assert not capsys.readouterr().err
     assert Path("other/thing.bin").read_bytes() == CONTENT
+
+
+def test_fetch_says_the_digest_of_a_file_whose_digest_is_not_known(
+    folder: Path, offered: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["models", "fetch", "thing"]) == 0
+    printed = capsys.readouterr()
+    assert f"sha256: {DIGEST}" in printed.out.splitlines()
+    assert "came unchecked" in printed.err and printed.err.count("\n") == 1
 
 
 def test_fetch_refuses_what_has_another_digest(

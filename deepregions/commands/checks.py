@@ -1,19 +1,20 @@
-"""What commands check and show alike."""
+"""What commands check and print alike."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
-from rich.progress import Progress, track
+from deepregions.errors import UsageError, printable
 
-from deepregions.errors import UsageError
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
-_WIDE = 240  # characters
+_WIDE = 240  # characters of a table in a file or pipe
 
 Item = TypeVar("Item")
 
@@ -29,26 +30,75 @@ def positive(**options: int) -> None:
             raise UsageError(f"--{name} is {value}", "it must be 1 or more")
 
 
-def print_json(value: Any) -> None:
-    """Prints JSON on standard output."""
-    sys.stdout.write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Prints JSON on standard output at once; without an indent, on one line."""
+    sys.stdout.write(f"{json.dumps(value, indent=indent, allow_nan=False)}\n")
+    sys.stdout.flush()
 
 
-class _Output(Console):
-    """A console that lets a closed pipe through, for which rich exits with code 1."""
+def print_lines(*lines: str) -> None:
+    """Prints lines on standard output, whatever strangers' names are in them."""
+    sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
+    sys.stdout.flush()
 
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+
+def warn(line: str) -> None:
+    """Prints a line on standard error, as this program's."""
+    sys.stderr.write(f"deepregions: {printable(line)}\n")
 
 
 def output() -> Console:
     """Returns what prints on standard output; into a file or pipe no table is folded."""
-    console = _Output(soft_wrap=True)
-    return console if console.is_terminal else _Output(soft_wrap=True, width=_WIDE)
+    from rich.console import Console
+
+    class Output(Console):
+        """A console that lets a closed pipe through, for which rich exits with code 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    console = Output(soft_wrap=True)
+    return console if console.is_terminal else Output(soft_wrap=True, width=_WIDE)
+
+
+def print_table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    right: Collection[str] = (),
+    title: str = "",
+) -> None:
+    """Prints a table on standard output.
+
+    Args:
+        heads: The columns' names.
+        rows: Their cells, plain or styled; a row without cells is a line across the table.
+        right: The columns that are aligned to the right.
+        title: A line above the table.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, title=Text(printable(title)) if title else None)
+    table.title_justify = "left"
+    for head in heads:
+        table.add_column(
+            Text(printable(head)), justify="right" if head in right else "left", overflow="fold"
+        )
+    for row in rows:
+        if not row:
+            table.add_section()
+            continue
+        table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
+    output().print(table)
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
-    """Goes through items with a progress bar on standard error, if that is a terminal."""
+    """Yields items, with a progress bar on standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
     console = Console(stderr=True)
     hidden = not console.is_terminal
     return track(items, what, total, console=console, transient=True, disable=hidden)
@@ -56,7 +106,10 @@ def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iter
 
 @contextmanager
 def counted(what: str) -> Iterator[Callable[[int, int, int], None]]:
-    """Yields what shows progress on standard error: of files done, all files, and faces so far."""
+    """Yields what shows progress on standard error: files done, all files, and faces so far."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)

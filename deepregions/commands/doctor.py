@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from deepregions.doctor import Check
+from deepregions.commands import checks
 
 
 def doctor(*, json: bool = False) -> int:
@@ -18,41 +13,21 @@ def doctor(*, json: bool = False) -> int:
     Args:
         json: Print JSON instead of tables.
     """
-    from dataclasses import asdict
-    from json import dumps
+    from rich.text import Text
 
     from deepregions.doctor import State, examine
 
-    checks = list(examine())
+    found = list(examine())
     if json:
-        sys.stdout.write(dumps([asdict(check) for check in checks], indent=2) + "\n")
+        checks.print_json([check._asdict() for check in found])
     else:
-        _show(checks)
-    return int(any(check.state is State.BROKEN for check in checks))
-
-
-def _show(found: Sequence[Check]) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from deepregions.commands import checks
-    from deepregions.doctor import State
-
-    console = checks.output()
-    colours = {State.OK: "green", State.OPTIONAL: "yellow", State.BROKEN: "bold red"}
-    table = Table(box=box.SIMPLE)
-    for column in ("", "what", "state", "found"):
-        table.add_column(column, overflow="fold")
-    group = ""
-    for check in found:
-        first = check.group if check.group != group else ""
-        group = check.group
-        state = f"[{colours[check.state]}]{check.state}[/]"
-        table.add_row(first, escape(check.name), state, escape(check.detail))
-    console.print(table)
-    for check in found:
-        if check.advice:
-            console.print(
-                f"{check.group}, {check.name}: {check.advice}", highlight=False, markup=False
-            )
+        colours = {State.OK: "green", State.OPTIONAL: "yellow", State.BROKEN: "bold red"}
+        rows = []
+        for before, check in zip(["", *(check.group for check in found)], found, strict=False):
+            group = "" if check.group == before else check.group
+            rows.append((group, check.name, Text(check.state, colours[check.state]), check.detail))
+        checks.print_table(("", "what", "state", "found"), rows)
+        checks.print_lines(
+            *(f"{check.group}, {check.name}: {check.advice}" for check in found if check.advice)
+        )
+    return int(any(check.state is State.BROKEN for check in found))

@@ -1,4 +1,4 @@
-"""``deepregions models``: what is here, what others offer, and whether it is what it should be."""
+"""``deepregions models``: the bundles that are here, what others offer, and their digests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepregions.commands.checks import print_json
-from deepregions.errors import printable
+from deepregions.commands import checks
+from deepregions.errors import BundleError, UsageError, printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from deepregions.weights.bundle_folder import BundleEntry
     from deepregions.weights.catalogue import Entry
 
@@ -35,17 +34,20 @@ def list_models(*, dir: Path | None = None, json: bool = False) -> int:
     found = find_bundles(folders)
     if json:
         bundles = [_bundle_facts(each) for each in found]
-        print_json({"bundles": bundles, "registry": [_entry_facts(each) for each in entries()]})
+        checks.print_json({"bundles": bundles, "registry": [*map(_entry_facts, entries())]})
         return 0
     if found:
-        _print_table(_bundle_table(found))
+        heads = ("bundle", "networks", "detectors", "regions", "trained on", "fusion", "calibrated")
+        rows = [_bundle_row(each) for each in found]
+        checks.print_table((*heads, "MB"), rows, right={"networks", "MB"})
     else:
         where = ", ".join(map(str, folders)) or "./models or ./bundles"
         sys.stdout.write(f"There are no bundles in {where} (--dir DIR names another folder).\n")
     for each in found:
         if each.problem:
             sys.stderr.write(f"deepregions: {printable(each.problem)}\n")
-    _print_table(_registry_table(entries()))
+    rows = [(each.name, each.kind, each.title, _how_to_fetch(each)) for each in entries()]
+    checks.print_table(("offered by others", "kind", "what", "to fetch"), rows)
     return 0
 
 
@@ -60,18 +62,14 @@ def show_model(name: str, *, dir: Path | None = None, json: bool = False) -> int
         dir: A folder of bundles; by default $DEEPREGIONS_MODELS, or else ./models and ./bundles.
         json: Print JSON instead of lines.
     """
-    from deepregions.errors import BundleError
     from deepregions.weights import catalogue
     from deepregions.weights.bundle_folder import find_bundle, models_folders
-    from deepregions.weights.hub import download, hub_name
 
-    on_hub = hub_name(name)
     offered = {each.name: each for each in catalogue.entries()}
     if name in offered:
         facts = _entry_facts(offered[name])
     else:
-        path = name if on_hub is None else str(download(on_hub))
-        found = find_bundle(path, models_folders(dir))
+        found = find_bundle(_local(name), models_folders(dir))
         if found.problem:
             raise BundleError(found.problem)
         facts = _bundle_facts(found)
@@ -88,14 +86,10 @@ def verify_models(target: str | None = None, *, dir: Path | None = None, json: b
         dir: A folder of bundles; by default $DEEPREGIONS_MODELS, or else ./models and ./bundles.
         json: Print JSON instead of lines.
     """
-    from deepregions.commands.checks import progress
-    from deepregions.errors import UsageError
     from deepregions.weights.bundle import check_bundle
     from deepregions.weights.bundle_folder import find_bundle, find_bundles, models_folders
-    from deepregions.weights.hub import download, hub_name
 
-    if target is not None and (name := hub_name(target)) is not None:
-        target = str(download(name))
+    target = None if target is None else _local(target)
     if target is None:
         found = find_bundles(models_folders(dir))
     elif Path(target).is_dir():
@@ -105,7 +99,7 @@ def verify_models(target: str | None = None, *, dir: Path | None = None, json: b
     if not found:
         raise UsageError("there is no bundle to verify", "name one, or a folder that holds some")
     results = []
-    for each in progress(found, "verifying"):
+    for each in checks.progress(found, "verifying"):
         files = {"bundle.json": each.problem} if each.problem else check_bundle(each.path)
         for file, problem in files.items():
             results.append({"file": str(each.path / file), "ok": not problem, "problem": problem})
@@ -113,7 +107,7 @@ def verify_models(target: str | None = None, *, dir: Path | None = None, json: b
                 line = f"{each.path / file}: {problem or 'ok'}"
                 sys.stdout.write(f"{printable(line)}\n")
     if json:
-        print_json(results)
+        checks.print_json(results)
     return 0 if all(result["ok"] for result in results) else 1
 
 
@@ -122,35 +116,40 @@ def fetch_model(
 ) -> int:
     """Downloads a bundle hf://OWNER/NAME, or a file that others offer.
 
+    A file's SHA-256 must be the one that is known here. If none is known, the file is kept as it
+    came, and its SHA-256 is printed.
+
     Args:
         name: hf://OWNER/NAME, or a name that `deepregions models list` shows.
         dir: The folder for the file; the cache folder by default.
-        sha256: The digest that the file must have, where it is not known here.
+        sha256: The SHA-256 that the file must have.
         json: Print JSON instead of lines.
     """
+    from deepregions import files
     from deepregions.assets import fetch
     from deepregions.weights import catalogue
-    from deepregions.weights.hub import download, hub_name
+    from deepregions.weights.hub import hub_name
 
-    on_hub = hub_name(name)
-    if on_hub is not None:
-        facts: dict[str, Any] = {"path": str(download(on_hub))}
-    else:
-        entry = catalogue.entry(name)
-        asset = catalogue.asset(entry, sha256)
-        with _downloading(asset.name) as progress:
-            path = fetch(asset, folder=dir, progress=progress)
-        facts = {"path": str(path), "sha256": asset.sha256, "license": entry.license}
-        facts |= {"citation": entry.citation, "use": entry.use}
-    _print_facts(facts, json)
+    if hub_name(name) is not None:
+        _print_facts({"path": _local(name)}, json)
+        return 0
+    entry = catalogue.entry(name)
+    asset = catalogue.asset(entry, sha256)
+    with _downloading(asset.name) as progress:
+        path = fetch(asset, folder=dir, progress=progress)
+    facts = {"path": str(path), "sha256": files.sha256(path), "license": entry.license}
+    _print_facts(facts | {"citation": entry.citation, "use": entry.use}, json)
+    if not asset.sha256:
+        sys.stderr.write(f"deepregions: {name} came unchecked: its SHA-256 was not known here\n")
     return 0
 
 
-def _print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(facts)
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
+def _local(name: str) -> str:
+    """Downloads a bundle on the Hub and returns its path; returns other names as they are."""
+    from deepregions.weights.hub import download, hub_name
+
+    on_hub = hub_name(name)
+    return name if on_hub is None else str(download(on_hub))
 
 
 @contextmanager
@@ -191,74 +190,46 @@ def _bundle_facts(found: BundleEntry) -> dict[str, Any]:
 
 
 def _entry_facts(entry: Entry) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from deepregions.assets import cache_dir
 
     path = cache_dir() / entry.file
     return asdict(entry) | {"cached": str(path) if path.is_file() else None}
 
 
-def _bundle_table(found: Sequence[BundleEntry]) -> Table:
-    heads = ("bundle", "networks", "detectors", "regions", "trained on", "fusion", "calibrated")
-    table = _table(*heads, "MB")
-    for each in found:
-        size = sum(file.stat().st_size for file in each.path.glob("*.safetensors")) / 1e6
-        detectors = [
-            str(member.get("name", "?")).removesuffix(
-                f"_{member.get('region')}.{member.get('database')}"
-            )
-            for member in each.members
-        ]
-        values = [", ".join(dict.fromkeys(detectors))]
-        values += [_distinct(each, key) for key in ("region", "database")]
-        count = "broken" if each.problem else str(len(each.members))
-        values += [_said(each, "fusion", "class", "mean"), _said(each, "calibration", "kind", "no")]
-        table.add_row(*map(_cell, (each.name, count, *values, f"{size:.0f}")))
-    return table
+def _how_to_fetch(entry: Entry) -> str:
+    if _entry_facts(entry)["cached"]:
+        return "is here"
+    return "takes a browser" if entry.url is None else "yes"
 
 
-def _registry_table(offered: Sequence[Entry]) -> Table:
-    table = _table("offered by others", "kind", "what", "to fetch")
-    for entry in offered:
-        how = "takes a browser" if entry.url is None else "yes"
-        if entry.url is not None and entry.sha256 is None:
-            how = "with --sha256"
-        if _entry_facts(entry)["cached"]:
-            how = "is here"
-        table.add_row(*map(_cell, (entry.name, entry.kind, entry.title, how)))
-    return table
+def _bundle_row(found: BundleEntry) -> Sequence[str]:
+    members = found.members
+    endings = [f"_{member.get('region')}.{member.get('database')}" for member in members]
+    detectors = [
+        str(member.get("name", "?")).removesuffix(ending)
+        for member, ending in zip(members, endings, strict=True)
+    ]
+    columns = [detectors]
+    columns += [[str(member.get(key, "?")) for member in members] for key in ("region", "database")]
+    parts = []
+    for entry, key, without in (("fusion", "class", "mean"), ("calibration", "kind", "no")):
+        part = found.manifest.get(entry)
+        parts.append(str(part.get(key, "?")) if isinstance(part, dict) else without)
+    size = sum(file.stat().st_size for file in found.path.glob("*.safetensors")) / 1e6
+    return (
+        found.name,
+        "broken" if found.problem else str(len(members)),
+        *(", ".join(dict.fromkeys(column)) for column in columns),
+        *parts,
+        f"{size:.0f}",
+    )
 
 
-def _distinct(found: BundleEntry, key: str) -> str:
-    return ", ".join(dict.fromkeys(str(member.get(key, "?")) for member in found.members))
-
-
-def _said(found: BundleEntry, entry: str, key: str, without: str) -> str:
-    what = found.manifest.get(entry)
-    return str(what.get(key, "?")) if isinstance(what, dict) else without
-
-
-def _table(*heads: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE)
-    for head in heads:
-        table.add_column(head, justify="right" if head in {"networks", "MB"} else "left")
-    return table
-
-
-def _print_table(table: Table) -> None:
-    from deepregions.commands import checks
-
-    checks.output().print(table)
-
-
-def _cell(value: str) -> str:
-    from rich.markup import escape
-
-    return escape(printable(value))
+def _print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        checks.print_json(facts)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(facts))
 
 
 def _lines(value: Any, name: str = "") -> Iterator[str]:

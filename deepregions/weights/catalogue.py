@@ -2,7 +2,7 @@
 
 The list is ``checkpoints/registry.json`` of the repository, which an installed package carries
 with it. It holds facts, no weights. Nobody here could fetch the files, so for most of them the
-SHA-256 is not known: then whoever fetches one says which digest it must have.
+SHA-256 is not known, or only its first digits.
 """
 
 from __future__ import annotations
@@ -103,27 +103,21 @@ def asset(entry: Entry, sha256: str | None = None) -> Asset:
 
     Args:
         entry: Which.
-        sha256: The digest that its user knows it to have, where the list has none.
+        sha256: The digest that its user knows it to have; by default what the list knows of it.
 
     Raises:
         UsageError: The digest is none, or is not that of the list.
-        AssetError: It cannot be fetched, or nobody knows its digest. The hint says what to do.
+        AssetError: It cannot be fetched. The hint says what to do.
     """
     if entry.url is None:
         raise AssetError(
             f"{entry.name} cannot be fetched by a program",
             f"get {entry.file} from {entry.page} with a browser, then: {entry.use}",
         )
-    digest = (sha256 or entry.sha256 or "").lower()
-    if not digest:
-        begins = f"; it begins with {entry.sha256_prefix}" if entry.sha256_prefix else ""
-        raise AssetError(
-            f"the SHA-256 of {entry.name} is not known here, so it would be fetched unchecked",
-            f"give the one that you trust with --sha256{begins}; or get {entry.url} yourself",
-        )
-    if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise UsageError(f"{sha256} is no SHA-256", "it has 64 hexadecimal digits")
     known = entry.sha256 or entry.sha256_prefix or ""
+    digest = known if sha256 is None else sha256.lower()
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise UsageError(f"{sha256} is no SHA-256", "it has 64 hexadecimal digits")
     if not digest.startswith(known):
         raise UsageError(
             f"the SHA-256 of {entry.name} is not {digest[:12]}...", f"it begins with {known[:12]}"
