@@ -51,14 +51,14 @@ def output() -> Console:
     """Returns what prints on standard output; into a file or pipe no table is folded."""
     from rich.console import Console
 
-    class Output(Console):
+    class _Output(Console):
         """A console that lets a closed pipe through, for which rich exits with code 1."""
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    console = Output(soft_wrap=True)
-    return console if console.is_terminal else Output(soft_wrap=True, width=_WIDE)
+    console = _Output(soft_wrap=True)
+    return console if console.is_terminal else _Output(soft_wrap=True, width=_WIDE)
 
 
 def print_table(
