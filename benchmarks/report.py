@@ -20,14 +20,14 @@ import torch
 from jsonargparse import auto_cli
 
 from deepregions.pipeline.report import (
+    CsvTable,
     annotate_video,
     index_row,
-    write_csv,
     write_index,
     write_page,
 )
-from deepregions.pipeline.results import Cell, FaceResult, InputResult, summarise_input
-from deepregions.pipeline.top_faces import Analysis, Strip
+from deepregions.pipeline.results import FaceResult, InputResult, summarise_input, to_json
+from deepregions.pipeline.strip import Strip
 from deepregions.types import REGIONS, Status
 
 RATE = 25
@@ -52,12 +52,12 @@ def main(
         inputs: How many the list and the table have.
     """
     with tempfile.TemporaryDirectory() as folder:
-        made = _analysis(10, size, people, 32)
+        made = _result(10, size, people, 32)
         _files(Path(folder), made, inputs)
         for length in seconds:
             path = Path(folder) / f"{length}.mp4"
             _video(path, length, size)
-            result = _analysis(length, size, people, 32).result
+            result = _result(length, size, people, 32)
             context = multiprocessing.get_context("spawn")
             with context.Pool(1) as pool:
                 took, peak = pool.apply(_annotate, (path, result))
@@ -65,7 +65,7 @@ def main(
             print(f"annotated video of {length} s: {speed:.0f} frames/s, peak {peak:.0f} MB")
 
 
-def _files(folder: Path, made: Analysis, inputs: int) -> None:
+def _files(folder: Path, made: InputResult, inputs: int) -> None:
     pages = 20
     start = time.perf_counter()
     for _ in range(pages):
@@ -79,7 +79,9 @@ def _files(folder: Path, made: Analysis, inputs: int) -> None:
     print(f"list of {inputs} inputs: {took:.2f} s, {size:.0f} kB")
     start = time.perf_counter()
     with (folder / "all.csv").open("w", encoding="utf-8", newline="") as stream:
-        write_csv((made.result for _ in range(inputs)), stream, FACTS["models"])
+        table = CsvTable(stream, FACTS["models"])
+        for _ in range(inputs):
+            table.add(to_json(made, FACTS))
     print(f"table of {inputs} inputs: {time.perf_counter() - start:.2f} s")
 
 
@@ -90,7 +92,7 @@ def _annotate(path: Path, result: InputResult) -> tuple[float, float]:
     return time.perf_counter() - start, peak
 
 
-def _analysis(seconds: float, size: tuple[int, int], people: int, frames: int) -> Analysis:
+def _result(seconds: float, size: tuple[int, int], people: int, frames: int) -> InputResult:
     generator = np.random.default_rng(0)
     strip, faces = Strip(), []
     pixels = torch.from_numpy(next(_pixels(size))).permute(2, 0, 1)
@@ -99,18 +101,20 @@ def _analysis(seconds: float, size: tuple[int, int], people: int, frames: int) -
         strip.add(frame, moment, pixels)
         for track in range(people):
             values = generator.normal(size=(len(DETECTORS), len(REGIONS)))
-            cells = tuple(
-                Cell(detector, region, float(values[row, column]))
+            cells = {
+                (detector, region): float(values[row, column])
                 for row, detector in enumerate(DETECTORS)
                 for column, region in enumerate(REGIONS)
-            )
+            }
             x, side = size[0] * (track + 0.2) / people, size[0] / people / 2
             box = (x, 100.0, x + side, 100.0 + side)
             faces.append(
                 FaceResult(frame, moment, track, box, Status.OK, float(values.mean()), cells)
             )
-    result = summarise_input("made.mp4", "video", frames, faces, media={"rate": RATE})
-    return Analysis(result, (), strip.thumbnails())
+    media = {"rate": RATE}
+    return summarise_input(
+        "made.mp4", "video", frames, faces, media=media, strip=strip.thumbnails()
+    )
 
 
 def _pixels(size: tuple[int, int]) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:

@@ -147,9 +147,8 @@ def time_file(analyser: Analyser, path: Path) -> FileTimes:
     with MediaReader(waiting=lambda: clock.stage(_WAITING)) as reader:
         start = time.perf_counter()
         with clock.stage("other"):
-            (analysis,) = analyser.analyse([path], reader)
+            (result,) = analyser.analyse([path], reader)
         total = time.perf_counter() - start
-    result = analysis.result
     if result.status in (Status.UNREADABLE, Status.UNSUPPORTED):
         raise UnreadableError(result.message)
     waited = clock.seconds.pop(_WAITING, 0.0)

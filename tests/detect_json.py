@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.pipeline.results import Cell, FaceResult, InputResult, summarise_input
+from deepregions.pipeline.results import FaceResult, InputResult, summarise_input
 from deepregions.pipeline.schemas import schema_text
 from deepregions.types import REGIONS, Status
 
@@ -80,10 +80,8 @@ _words = st.text(st.characters(exclude_categories=()), min_size=1, max_size=20)
 @st.composite
 def _faces(draw: st.DrawFn, layout: list[tuple[str, Any]], frame: int, track: int) -> FaceResult:
     fused = draw(st.none() | _log_odds)
-    cells = []
-    for detector, region in layout:
-        answer = None if fused is None else draw(st.none() | _log_odds)
-        cells.append(Cell(detector, region, answer))
+    answers = st.none() if fused is None else st.none() | _log_odds
+    cells = {cell: draw(answers) for cell in layout}
     x0, y0 = draw(st.floats(-100, 500)), draw(st.floats(-100, 500))
     side = draw(st.floats(0, 400))
     return FaceResult(
@@ -93,7 +91,7 @@ def _faces(draw: st.DrawFn, layout: list[tuple[str, Any]], frame: int, track: in
         box=(x0, y0, x0 + side, y0 + 1.3 * side),
         status=draw(_unjudged) if fused is None else Status.OK,
         log_odds=fused,
-        cells=tuple(cells),
+        cells=cells,
         reasons=tuple(draw(st.lists(_words, max_size=2))),
         quality=draw(st.dictionaries(names, st.none() | st.floats(-1e6, 1e6), max_size=3)),
     )

@@ -1,6 +1,7 @@
 """From files to results: real decoding and real networks, on faces that the tests place."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from deepregions.fusion.pooling import Pooling
 from deepregions.media import MediaReader, Sampling
 from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.face_scorer import FaceScorer
+from deepregions.pipeline.report.drawing import data_uri, to_picture
 from deepregions.pipeline.report.page import render_page
-from deepregions.pipeline.report.picture import draw_verdict, square
-from deepregions.pipeline.report.pictures import data_uri
-from deepregions.pipeline.top_faces import STRIP, Analysis
+from deepregions.pipeline.report.verdict import draw_verdict
+from deepregions.pipeline.results import FacePatch, InputResult
+from deepregions.pipeline.strip import STRIP, THUMBNAIL, Strip
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region, Status
 
@@ -99,9 +101,9 @@ def video(tmp_path: Path) -> Path:
     return make_video(tmp_path / "video.mp4")
 
 
-def one(scorer: Analyser, path: Path, reader: MediaReader) -> Analysis:
-    (analysis,) = scorer.analyse([path], reader)
-    return analysis
+def one(scorer: Analyser, path: Path, reader: MediaReader) -> InputResult:
+    (result,) = scorer.analyse([path], reader)
+    return result
 
 
 def models(*members: TrainedNetwork) -> list[dict[str, str]]:
@@ -118,38 +120,37 @@ def models(*members: TrainedNetwork) -> list[dict[str, str]]:
 
 def test_a_photo_gets_the_mean_of_its_networks_log_odds(photo: Path, reader: MediaReader) -> None:
     scorer = analyser(member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES), gates=Gates())
-    analysis = one(scorer, photo, reader)
-    assert analysis.result.status is Status.OK
-    assert analysis.result.log_odds == pytest.approx(1.0)
-    cells = {(c.detector, str(c.region)): c.log_odds for c in analysis.result.faces[0].cells}
-    assert cells == {("xception", "entire"): 3.0, ("dsp-fwa", "eyes"): -1.0}
-    assert analysis.top is not None
-    assert analysis.result.media["width"] == 200
-    assert analysis.result.media["sha256"] == hashlib.sha256(photo.read_bytes()).hexdigest()
-    assert analysis.result.warnings == ("said of all",)
-    assert len(analysis.strip) == 1
+    result = one(scorer, photo, reader)
+    assert result.status is Status.OK
+    assert result.log_odds == pytest.approx(1.0)
+    expected = {("xception", Region.ENTIRE): 3.0, ("dsp-fwa", Region.EYES): -1.0}
+    assert result.faces[0].cells == expected
+    assert result.top_face is result.faces[0]
+    assert result.media["width"] == 200
+    assert result.media["sha256"] == hashlib.sha256(photo.read_bytes()).hexdigest()
+    assert result.warnings == ("said of all",)
+    assert len(result.strip) == 1
 
 
 def test_two_people_in_a_video_are_two_tracks_through_all_frames(
     video: Path, reader: MediaReader
 ) -> None:
     two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
-    analysis = one(analyser(member(xception(2.0)), find=two), video, reader)
-    result = analysis.result
+    result = one(analyser(member(xception(2.0)), find=two), video, reader)
     assert result.frames == 5
     assert [track.faces for track in result.tracks] == [5, 5]
     assert [face.track for face in result.faces] == [0, 1] * 5
     assert [face.frame for face in result.faces] == [2, 2, 6, 6, 10, 10, 14, 14, 18, 18]
     assert result.sampling["numbers"] == [2, 6, 10, 14, 18]
     assert result.log_odds == pytest.approx(2.0)
-    assert [each.face.track for each in analysis.evidence] == [0, 1]
+    assert [*result.shown] == [0, 1]  # pixels of one face a person, not of each
     assert [place.path for place in two.asked] == [video] * 5
 
 
 def test_the_picture_is_of_the_frame_with_the_highest_score(
     video: Path, reader: MediaReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Evidence is read again: it must be the right frame, and the right person of it."""
+    """Its frame is read again: it must be the right frame, and the right person of it."""
     scorer = analyser(member(xception(2.0)), find=Finder(landmarks()[0]))
     true = scorer.scorer.score
     odds = iter([0.0, 1.0, 7.0, 2.0, 3.0])
@@ -158,10 +159,10 @@ def test_the_picture_is_of_the_frame_with_the_highest_score(
         return [replace(each, log_odds=next(odds)) for each in true(faces)]
 
     monkeypatch.setattr(scorer.scorer, "score", score)
-    analysis = one(scorer, video, reader)
-    (evidence,) = analysis.evidence
-    assert (evidence.face.frame, evidence.face.log_odds) == (10, 7.0)
-    assert evidence.image.float().mean().item() == pytest.approx(70, abs=3)  # 60 + 10
+    (face,) = one(scorer, video, reader).shown.values()
+    assert (face.frame, face.log_odds) == (10, 7.0)
+    assert face.patch is not None
+    assert face.patch.image.float().mean().item() == pytest.approx(70, abs=3)  # 60 + 10
 
 
 def test_adaptive_sampling_looks_where_the_score_changes(
@@ -172,18 +173,19 @@ def test_adaptive_sampling_looks_where_the_score_changes(
     find = Finder(by_number=lambda number: [start + number / 10])
     sampling = Sampling("adaptive", count=16)
     scorer = analyser(member(xception(2.0)), sampling=sampling, find=find)
-    true = scorer.scorer.score
+    cut, true = scorer.cut, scorer.scorer.score
+    late: list[bool] = []  # from the middle on: by then the face has moved by 5 pixels
+
+    def noted(image: Tensor, face: Face) -> FacePatch | None:
+        late.append(bool((face.landmarks - start).mean() > 5))
+        return cut(image, face)
 
     def score(faces):  # type: ignore[no-untyped-def]
-        """Fake from the middle on: by then the face has moved by 5 pixels."""
-        late = [bool((found.face.landmarks - start).mean() > 5) for found in faces]
-        return [
-            replace(each, log_odds=4.0 if fake else -4.0)
-            for each, fake in zip(true(faces), late, strict=True)
-        ]
+        return [replace(each, log_odds=4.0 if late.pop(0) else -4.0) for each in true(faces)]
 
+    scorer.cut = noted
     monkeypatch.setattr(scorer.scorer, "score", score)
-    result = one(scorer, path, reader).result
+    result = one(scorer, path, reader)
     numbers = result.sampling["numbers"]
     assert numbers == sorted(set(numbers)) == [face.frame for face in result.faces]
     assert len(numbers) == result.frames == 16
@@ -198,7 +200,7 @@ def test_adaptive_sampling_looks_where_the_score_changes(
 def test_the_rules_are_those_that_were_asked_for(video: Path, reader: MediaReader) -> None:
     two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
     rules = Pooling("median", tracks="mean")
-    result = one(analyser(member(xception(2.0)), find=two, rules=rules), video, reader).result
+    result = one(analyser(member(xception(2.0)), find=two, rules=rules), video, reader)
     assert result.rule == rules.track_rule
     assert {track.rule for track in result.tracks} == {rules.frame_rule}
 
@@ -208,16 +210,15 @@ def test_a_person_seen_in_few_frames_is_a_warning(tmp_path: Path, reader: MediaR
     points = landmarks()[0]
     find = Finder(by_number=lambda number: [points] if number < 4 else [])
     scorer = analyser(member(xception(2.0)), find=find, sampling=Sampling(count=20))
-    result = one(scorer, path, reader).result
+    result = one(scorer, path, reader)
     assert result.status is Status.OK
     assert any("2 of 20 frames" in each for each in result.warnings)
 
 
 def test_nobody_there_is_no_score(photo: Path, reader: MediaReader) -> None:
-    analysis = one(analyser(member(xception(3.0)), find=Finder()), photo, reader)
-    assert (analysis.result.status, analysis.result.log_odds) == (Status.NO_FACE, None)
-    assert analysis.top is None
-    assert len(analysis.strip) == 1  # what was looked at is shown all the same
+    result = one(analyser(member(xception(3.0)), find=Finder()), photo, reader)
+    assert (result.status, result.log_odds, result.top_face) == (Status.NO_FACE, None, None)
+    assert len(result.strip) == 1  # what was looked at is shown all the same
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_nobody_there_is_no_score(photo: Path, reader: MediaReader) -> None:
 def test_landmarks_that_are_no_faces_are_no_score(
     points: Tensor, reason: str, photo: Path, reader: MediaReader
 ) -> None:
-    result = one(analyser(member(xception(3.0)), find=Finder(points)), photo, reader).result
+    result = one(analyser(member(xception(3.0)), find=Finder(points)), photo, reader)
     assert (result.status, result.log_odds) == (Status.LOW_QUALITY, None)
     assert reason in result.message
 
@@ -240,12 +241,12 @@ def test_a_small_face_is_too_small_and_a_blurred_one_is_of_low_quality(
     photo: Path, tmp_path: Path, reader: MediaReader
 ) -> None:
     tiny = Finder(landmarks(scale=10)[0])
-    result = one(analyser(member(xception(3.0)), find=tiny, gates=Gates()), photo, reader).result
+    result = one(analyser(member(xception(3.0)), find=tiny, gates=Gates()), photo, reader)
     assert (result.status, result.log_odds) == (Status.TOO_SMALL, None)
     assert "too small" in result.message
     flat = tmp_path / "flat.png"
     Image.new("RGB", (200, 200), (120, 110, 100)).save(flat)
-    result = one(analyser(member(xception(3.0)), gates=Gates()), flat, reader).result
+    result = one(analyser(member(xception(3.0)), gates=Gates()), flat, reader)
     assert (result.status, result.log_odds) == (Status.LOW_QUALITY, None)
     assert result.faces[0].reasons == ("blurred",)
     assert result.faces[0].quality["sharpness"] == pytest.approx(0, abs=0.1)
@@ -257,16 +258,16 @@ def test_a_region_that_is_refused_has_no_say_and_the_rest_has(
     down = torch.tensor([0.0, 75.0])  # mouth and chin below the picture's border
     find = Finder(landmarks()[0] + down)
     members = (member(xception(3.0), Region.EYES), member(xception(-9.0), Region.MOUTH))
-    result = one(analyser(*members, find=find), photo, reader).result
+    result = one(analyser(*members, find=find), photo, reader)
     assert result.log_odds == pytest.approx(3.0)
-    assert [cell.log_odds for cell in result.faces[0].cells] == [3.0, None]
+    assert [*result.faces[0].cells.values()] == [3.0, None]
     assert any("no answer on mouth" in each for each in result.warnings)
 
 
 def test_a_network_without_a_number_is_an_error_not_a_score(
     photo: Path, reader: MediaReader
 ) -> None:
-    result = one(analyser(member(xception(torch.nan))), photo, reader).result
+    result = one(analyser(member(xception(torch.nan))), photo, reader)
     assert (result.status, result.log_odds) == (Status.ERROR, None)
     assert "not finite" in result.message
 
@@ -277,7 +278,7 @@ def test_one_bad_file_does_not_stop_the_others(
     for name in ("broken.jpg", "broken.mp4"):
         (tmp_path / name).write_bytes(b"not what it says")
     paths = [tmp_path / "broken.jpg", photo, tmp_path / "broken.mp4", video, tmp_path / "gone.png"]
-    results = [each.result for each in analyser(member(xception(3.0))).analyse(paths, reader)]
+    results = list(analyser(member(xception(3.0))).analyse(paths, reader))
     assert [each.input for each in results] == [str(path) for path in paths]
     assert [each.status is Status.OK for each in results] == [False, True, False, True, False]
     for result in (results[0], results[2], results[4]):
@@ -291,7 +292,7 @@ def test_a_video_cut_short_keeps_what_could_be_seen(
 ) -> None:
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(video.read_bytes())
-    result = one(analyser(member(xception(3.0))), cut, reader).result
+    result = one(analyser(member(xception(3.0))), cut, reader)
     whole = result.frames
     data = bytearray(video.read_bytes())
     start = data.index(b"mdat") + 4
@@ -299,25 +300,18 @@ def test_a_video_cut_short_keeps_what_could_be_seen(
         len(data) - 1500 - (start + (len(data) - start) // 3)
     )
     cut.write_bytes(data)
-    result = one(analyser(member(xception(3.0))), cut, reader).result
+    result = one(analyser(member(xception(3.0))), cut, reader)
     assert result.status in {Status.OK, Status.UNREADABLE}
     assert result.frames <= whole
     assert (result.log_odds is None) == (result.status is not Status.OK)
 
 
-def test_memory_does_not_keep_pixels(video: Path, reader: MediaReader) -> None:
-    analysis = one(analyser(member(xception(2.0)), sampling=Sampling(count=20)), video, reader)
-    assert analysis.result.frames == 20
-    assert len(analysis.strip) <= STRIP
-    assert len(analysis.evidence) == 1  # one a person, not one a frame
-
-
 def test_without_pictures_none_are_made(video: Path, reader: MediaReader) -> None:
     scorer = analyser(member(xception(2.0)))
     scorer.pictures = False
-    analysis = one(scorer, video, reader)
-    assert analysis.result.status is Status.OK
-    assert (analysis.evidence, analysis.strip) == ((), ())
+    result = one(scorer, video, reader)
+    assert result.status is Status.OK
+    assert (result.shown, result.strip) == ({}, ())
 
 
 def test_a_region_canvas_needs_no_landmarks(
@@ -329,15 +323,15 @@ def test_a_region_canvas_needs_no_landmarks(
     Image.new("RGB", (50, 50)).save(black)
     (tmp_path / "broken.png").write_text("x")
     paths = [photo, black, tmp_path / "broken.png"]
-    analysis, empty, broken = scorer.analyse_canvases(paths, Region.MOUTH, reader)
-    assert analysis.result.kind == "regions"
-    assert analysis.result.log_odds == pytest.approx(4.0)
-    assert analysis.top is not None
-    drawn = draw_verdict(analysis.result, analysis.top, models(*members))
+    result, empty, broken = scorer.analyse_canvases(paths, Region.MOUTH, reader)
+    assert result.kind == "regions"
+    assert result.log_odds == pytest.approx(4.0)
+    assert result.top_face is not None
+    drawn = draw_verdict(result, result.top_face, models(*members))
     assert drawn.width < 400  # the one region that was given, not five
-    assert (empty.result.status, empty.result.log_odds) == (Status.LOW_QUALITY, None)
-    assert "black" in empty.result.message
-    assert broken.result.status is Status.UNREADABLE
+    assert (empty.status, empty.log_odds) == (Status.LOW_QUALITY, None)
+    assert "black" in empty.message
+    assert broken.status is Status.UNREADABLE
 
 
 CUTS = [("masked", "bilinear"), ("tight", "nearest"), ("context", "bilinear")]
@@ -353,39 +347,49 @@ def test_pictures_and_pages_show_the_crops_that_were_scored(
     region = Region.ENTIRE if layout == "context" else Region.EYES
     only = replace(member(network, region), layout=layout, resample=resample)
     other = member(dsp_fwa(-1.0), Region.EYES)
-    analysis = one(analyser(only, other), photo, reader)
-    assert analysis.top is not None
-    (seen,) = [crop for crop in analysis.top.crops if "xception" in crop.detectors]
+    result = one(analyser(only, other), photo, reader)
+    face = result.top_face
+    assert face is not None and face.patch is not None
+    ((place, seen),) = [each for each in face.patch.crops.items() if "xception" in each[0][1]]
     expected = (given[0][0] * 255).round().to(torch.uint8)
-    assert seen.region is region and torch.equal(seen.image, expected)
+    assert place[0] is region and torch.equal(seen, expected)
 
-    tile = square(expected, 200)
-    drawn = draw_verdict(analysis.result, analysis.top, models(only, other))
-    width = len(analysis.top.crops) * 212
+    tile = to_picture(expected, 200)
+    drawn = draw_verdict(result, face, models(only, other))
+    width = len(face.patch.crops) * 212
     places = [drawn.crop((130 + x, 78, 330 + x, 278)) for x in range(0, width, 212)]
     assert any(place.tobytes() == tile.tobytes() for place in places)
-    single = draw_verdict(analysis.result, replace(analysis.top, crops=(seen,)), models(only))
-    assert square(expected, 400).tobytes() in {
+    alone = replace(face, patch=replace(face.patch, crops={place: seen}))
+    single = draw_verdict(result, alone, models(only))
+    assert to_picture(expected, 400).tobytes() in {
         single.crop((12, y, 412, y + 400)).tobytes() for y in range(60, 90)
     }
-    assert data_uri(tile) in render_page(analysis, {})
+    hostile = replace(result, input="x" * 150 + "\n\x1b" + "x" * 150 + ".jpg")
+    assert draw_verdict(hostile, alone, models(only)).size == single.size
+    assert data_uri(tile) in render_page(result, {})
 
 
-def test_the_picture_shows_the_regions_that_were_scored(photo: Path, reader: MediaReader) -> None:
-    members = (member(xception(3.0)), member(dsp_fwa(-1.0), Region.EYES))
-    analysis = one(analyser(*members), photo, reader)
-    assert analysis.top is not None
-    drawn = draw_verdict(analysis.result, analysis.top, models(*members))
-    assert 2 * 200 < drawn.width < 3 * 200
+@pytest.mark.parametrize("count", [0, 1, STRIP - 1, STRIP, STRIP + 1, 2 * STRIP, 1000])
+def test_a_strip_is_even_and_short_however_many_frames_there_were(count: int) -> None:
+    strip = Strip()
+    for number in range(count):
+        strip.add(number, number / 10, torch.zeros(3, 6, 8, dtype=torch.uint8))
+    numbers = [each.frame for each in strip.thumbnails()]
+    assert min(count, STRIP // 2) <= len(numbers) <= min(count, STRIP)
+    assert numbers == sorted(set(numbers))
+    if count > 2 * STRIP:
+        steps = np.diff(numbers)
+        assert steps.max() <= 2 * steps.min()
+        assert numbers[0] == 0 and numbers[-1] > 0.9 * count
 
 
-def test_one_network_is_shown_as_the_papers_program_does(photo: Path, reader: MediaReader) -> None:
-    only = member(xception(3.0), Region.EYES, "celebdf")
-    analysis = one(analyser(only), photo, reader)
-    assert analysis.top is not None
-    drawn = draw_verdict(analysis.result, analysis.top, models(only))
-    assert drawn.width < 500 < drawn.height
-    colours = {each for _, each in drawn.getcolors(drawn.width * drawn.height) or []}
-    assert len(colours) > 500  # a photograph
-    again = replace(analysis.result, input="x" * 150 + "\n\x1b" + "x" * 150 + ".jpg")
-    assert draw_verdict(again, analysis.top, models(only)).size == drawn.size
+def test_a_thumbnail_is_the_frame_made_small() -> None:
+    image = torch.zeros(3, 720, 1280, dtype=torch.uint8)
+    image[0, :, 640:] = 255
+    strip = Strip()
+    strip.add(7, 0.5, image)
+    (shown,) = strip.thumbnails()
+    pixels = np.asarray(Image.open(io.BytesIO(shown.jpeg)))
+    assert pixels.shape[1::-1] == shown.size == (THUMBNAIL, 180)
+    assert shown.scale == pytest.approx(0.25)
+    assert pixels[90, 10, 0] < 20 and pixels[90, 310, 0] > 235

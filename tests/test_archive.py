@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from deepregions.errors import UsageError
 from deepregions.files import Names
 from deepregions.pipeline import results_folder
-from deepregions.pipeline.results import Cell, FaceResult, summarise_input, to_json
+from deepregions.pipeline.results import FaceResult, summarise_input, to_json
 from deepregions.pipeline.results_folder import INDEX, RESULTS, SETTINGS, TABLE, Archive, Mode
-from deepregions.pipeline.top_faces import Analysis
 from deepregions.types import Region, Status
 
 FACTS = {key: f"the {key}" for key in SETTINGS} | {
@@ -25,11 +24,11 @@ FACTS = {key: f"the {key}" for key in SETTINGS} | {
 
 def add(archive: Archive, name: str, **more: object) -> str:
     """Writes what came of an input; returns its page."""
-    cells = (Cell("xception", Region.EYES, 1.0),)
+    cells = {("xception", Region.EYES): 1.0}
     face = FaceResult(0, 0.0, 0, (0.0, 0.0, 9.0, 9.0), Status.OK, 1.0, cells)
     result = summarise_input(name, "image", 1, (face, replace(face, track=1)))
     page = f"{archive.name(name)}.html"
-    archive.add(Analysis(result), to_json(result, FACTS) | more, page)
+    archive.add(result, to_json(result, FACTS) | more, page)
     return page
 
 
@@ -63,7 +62,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [RESULTS, TABLE, ".index.jsonl"])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 0.66, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.66, 0.999, 1.0])
 def test_files_cut_anywhere_are_made_whole_again(tmp_path: Path, file: str, share: float) -> None:
     whole = Archive(tmp_path / "whole", FACTS)
     cut = Archive(tmp_path / "cut", FACTS)
@@ -126,7 +125,7 @@ def test_earlier_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
-@pytest.mark.parametrize("key", SETTINGS)
+@pytest.mark.parametrize("key", ["models", "runtime"])
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path, key: str) -> None:
     add(Archive(tmp_path, FACTS), "a")
     with pytest.raises(UsageError, match=f"other settings: {key} differs"):

@@ -30,15 +30,14 @@ from deepregions.faces.cropping import RegionCropper
 from deepregions.fusion.score_table import Origin, make_table
 from deepregions.pipeline.explain.compute import Explainer, to_json
 from deepregions.pipeline.explain.gradcam import heats
-from deepregions.pipeline.explain.overlay import outlined, overlay
-from deepregions.pipeline.explain.render import (
+from deepregions.pipeline.report.explanation import (
     draw_heat,
     draw_shares,
     heatmaps_of,
     write_explanation,
 )
-from deepregions.pipeline.results import Cell, FaceResult, summarise_input
-from deepregions.pipeline.top_faces import Analysis, Evidence
+from deepregions.pipeline.report.heat import outlined, overlay
+from deepregions.pipeline.results import FacePatch, FaceResult, InputResult, summarise_input
 from deepregions.system import System
 from deepregions.types import Region, Status
 from deepregions.weights.bundle import save_bundle
@@ -196,19 +195,19 @@ def spotted() -> tuple[Tensor, Tensor]:
     return image, points
 
 
-def explained(*networks: tuple[Region, float | None]) -> tuple[Analysis, list]:
+def explained(*networks: tuple[Region, float | None]) -> tuple[InputResult, list]:
     """A face of which networks that look for light have said this."""
     image, points = spotted()
     system = System([member(Bright(), region) for region, _ in networks])
-    cells = tuple(Cell("bright", region, answer) for region, answer in networks)
+    cells = {("bright", region): answer for region, answer in networks}
     known = [answer for _, answer in networks if answer is not None]
     mean = sum(known) / len(known) if known else None
     status = Status.OK if known else Status.LOW_QUALITY
-    face = FaceResult(0, 0.0, 0, (40.0, 60.0, 170.0, 190.0), status, mean, cells)
+    box, patch = (40.0, 60.0, 170.0, 190.0), FacePatch(image, points)
+    face = FaceResult(0, 0.0, 0, box, status, mean, cells, patch=patch)
     result = summarise_input("$x_{1}^2$ <b>.png", "image", 1, [face])
-    evidence = (Evidence(image, points, face),)
     explainer = Explainer(system, torch.device("cpu"))
-    return Analysis(result, evidence), list(explainer.explain(evidence))
+    return result, list(explainer.explain(result))
 
 
 def hottest(picture: np.ndarray) -> tuple[int, int]:
@@ -219,18 +218,18 @@ def hottest(picture: np.ndarray) -> tuple[int, int]:
 
 
 def test_heat_is_drawn_where_it_is() -> None:
-    analysis, (face,) = explained((Region.ENTIRE, 1.0), (Region.EYES, None), (Region.MOUTH, 2.0))
+    result, (face,) = explained((Region.ENTIRE, 1.0), (Region.EYES, None), (Region.MOUTH, 2.0))
     entire, eyes, mouth = face.cells
     assert not entire.empty
-    assert (eyes.heat, eyes.share, eyes.inside) == (None, None, None)
+    assert (eyes.log_odds, eyes.share, eyes.inside) == (None, None, None)
     assert not eyes.empty
     assert mouth.empty
     assert mouth.inside is None
 
-    box = RegionCropper(200).boxes(torch.as_tensor(analysis.evidence[0].landmarks)[None])[0, 0]
+    box = RegionCropper(200).boxes(spotted()[1][None])[0, 0]
     x0, y0, x1, y1 = box.tolist()
     x, y = ((134 - x0) * 200 / (x1 - x0), (100 - y0) * 200 / (y1 - y0))
-    picture = np.asarray(draw_heat(analysis.result, face))
+    picture = np.asarray(draw_heat(result, face))
     tile = picture[92:292, 130:330]
     assert hottest(tile) == (pytest.approx(x, abs=4), pytest.approx(y, abs=4))
     missing = picture[92:292, 342:542]
@@ -243,13 +242,13 @@ def test_heat_is_drawn_where_it_is() -> None:
         (Region.ENTIRE, False),
         (Region.MOUTH, True),
     ]
-    shown = maps[0].image.permute(1, 2, 0).numpy()
+    shown = np.asarray(maps[0].picture)
     assert hottest(shown)[0] > shown.shape[1] / 2 + 10  # on the right, as the spot
 
 
 def test_the_page_and_bars_hold_what_was_said(tmp_path: Path) -> None:
-    analysis, faces = explained((Region.ENTIRE, 1.0), (Region.NOSE, -4.0))
-    write_explanation(analysis, faces, {"models": []}, tmp_path / "x")
+    result, faces = explained((Region.ENTIRE, 1.0), (Region.NOSE, -4.0))
+    write_explanation(result, faces, {"models": []}, tmp_path / "x")
     page = (tmp_path / "x" / "explain.html").read_text()
     assert "&lt;b&gt;" in page
     assert "<b>.png" not in page
@@ -259,7 +258,7 @@ def test_the_page_and_bars_hold_what_was_said(tmp_path: Path) -> None:
     assert green.sum() > red.sum() > 100  # -4 outweighs 1
     left = picture.shape[1] // 2
     assert np.nonzero(red[:, :left])[0].mean() < np.nonzero(green[:, :left])[0].mean()
-    told = to_json(analysis.result, faces, {})["faces"][0]
+    told = to_json(result, faces, {})["faces"][0]
     # Alone 1 and -4, together -1.5: each is met first in one of two orders.
     assert told["by_region"] == {"entire": 1.75, "nose": -3.25}
     assert told["by_detector"] == {"bright": -1.5}
@@ -268,14 +267,14 @@ def test_the_page_and_bars_hold_what_was_said(tmp_path: Path) -> None:
 def test_an_interrupted_explanation_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    analysis, faces = explained((Region.ENTIRE, 1.0))
+    result, faces = explained((Region.ENTIRE, 1.0))
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deepregions.pipeline.explain.render.write_page", fail)
+    monkeypatch.setattr("deepregions.pipeline.report.explanation.write_page", fail)
     with pytest.raises(OSError, match="No space"):
-        write_explanation(analysis, faces, {"models": []}, tmp_path / "x")
+        write_explanation(result, faces, {"models": []}, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,7 +27,7 @@ from deepregions.fusion import (
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.pipeline.build import build_analyser
-from deepregions.pipeline.results import Cell, FaceResult, summarise_input
+from deepregions.pipeline.results import FaceResult, summarise_input
 from deepregions.pipeline.warnings import warnings_of
 from deepregions.system import System
 from deepregions.types import Region, Status
@@ -274,7 +274,7 @@ def test_a_calibration_is_refused_for_any_other_quantity(other: dict[str, Any]) 
 def test_the_highest_of_many_people_is_told_to_be_that() -> None:
     box = (0.0, 0.0, 9.0, 9.0)
     faces = [
-        FaceResult(0, 0.0, n, box, Status.OK, x, (Cell("xception", Region.EYES, None),))
+        FaceResult(0, 0.0, n, box, Status.OK, x, {("xception", Region.EYES): None})
         for n, x in enumerate((1.0, 3.0, 2.0))
     ]
     result = summarise_input("a.jpg", "image", 1, faces, calibration=calibration())

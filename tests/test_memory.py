@@ -15,9 +15,9 @@ from deepregions.deploy.runtime_system import RuntimeSystem
 from deepregions.deploy.runtimes import Arrays, TorchRuntime
 from deepregions.devices import out_of_memory
 from deepregions.errors import OutOfMemoryError, UsageError
-from deepregions.faces.landmarks import Face
 from deepregions.faces.thresholds import Gates
-from deepregions.pipeline.face_scorer import FacePatch, FaceScorer, Score
+from deepregions.pipeline.face_scorer import FaceScorer
+from deepregions.pipeline.results import FacePatch, FaceResult
 from deepregions.system import System
 from deepregions.types import Region
 
@@ -54,15 +54,10 @@ def system() -> System:
 
 
 def faces(count: int) -> list[FacePatch]:
-    points = landmarks()[0]
-    box = torch.cat([points.amin(0), points.amax(0)])
-    return [
-        FacePatch(Face(box, points, 1.0), picture(200, 200, seed=seed), points, 1.0)
-        for seed in range(count)
-    ]
+    return [FacePatch(picture(200, 200, seed=seed), landmarks()[0]) for seed in range(count)]
 
 
-def scored(runtime: TorchRuntime, count: int) -> list[Score]:
+def scored(runtime: TorchRuntime, count: int) -> list[FaceResult]:
     scorer = FaceScorer(RuntimeSystem(system(), runtime), ALL, torch.device("cpu"))
     return [*scorer.score(faces(count)), *scorer.score(faces(1))]
 

@@ -22,7 +22,7 @@ from deepregions.fusion.score_table import Origin, ScoreTable, make_table
 from deepregions.fusion.trials import frame_trials, video_trials
 from deepregions.fusion.validation import train_calibrated
 from deepregions.pipeline.build import build_analyser
-from deepregions.pipeline.results import Cell, FaceResult, summarise_input
+from deepregions.pipeline.results import FaceResult, summarise_input
 from deepregions.roc import cllr, tally
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region, Status
@@ -153,8 +153,8 @@ def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
     analyser = build_analyser(
         bundle, landmarks="dlib-hog", device="cpu", rules=Pooling(tracks=tracks)
     )
-    box, cell = (0.0, 0.0, 9.0, 9.0), Cell("xception", Region.ENTIRE, 1.0)
-    faces = [FaceResult(0, 0.0, n, box, Status.OK, 3.0 - 6 * n, (cell,)) for n in (0, 1)]
+    box, cells = (0.0, 0.0, 9.0, 9.0), {("xception", Region.ENTIRE): 1.0}
+    faces = [FaceResult(0, 0.0, n, box, Status.OK, 3.0 - 6 * n, cells) for n in (0, 1)]
     result = summarise_input(
         "x", "image", 1, faces, analyser.rules, calibration=analyser.calibration
     )

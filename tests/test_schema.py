@@ -13,7 +13,6 @@ from deepregions.commands.cli import run
 from deepregions.pipeline.results import (
     SCHEMA,
     VERSION,
-    Cell,
     FaceResult,
     InputResult,
     summarise_input,
@@ -24,7 +23,7 @@ from deepregions.types import Region, Status
 
 def one_face(log_odds: float | None = 1.5) -> dict[str, Any]:
     status = Status.OK if log_odds is not None else Status.LOW_QUALITY
-    cells = (Cell("xception", Region.EYES, log_odds),)
+    cells = {("xception", Region.EYES): log_odds}
     face = FaceResult(0, 0.0, 0, (1.0, 2.0, 3.0, 4.0), status, log_odds, cells, (), {"size": 50.0})
     result = summarise_input("a.jpg", "image", 1, (face,), calibration=CALIBRATION)
     written = to_json(result, CALIBRATED)

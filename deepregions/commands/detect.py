@@ -116,8 +116,8 @@ def detect(
             if canvas is None
             else analyser.analyse_canvases(left, canvas, reader)
         )
-        for analysis in checks.progress(found, "scoring", len(left)):
-            verdicts.show(analysis)
+        for result in checks.progress(found, "scoring", len(left)):
+            verdicts.show(result)
     if not verdicts.scored:
         return NOTHING_SCORED
     return COVERED_TOO_FEW if verdicts.scored < min_coverage * len(files) else 0

@@ -66,8 +66,8 @@ def explain(
     from deepregions.files import Names
     from deepregions.pipeline.build import build_analyser
     from deepregions.pipeline.explain.compute import Explainer
-    from deepregions.pipeline.explain.render import write_explanation
     from deepregions.pipeline.explain.shapley import check_count
+    from deepregions.pipeline.report.explanation import write_explanation
 
     checks.positive(frames=frames, batch_size=batch_size)
     canvas = networks.canvas(segmented)
@@ -91,21 +91,21 @@ def explain(
             if canvas is None
             else analyser.analyse_canvases(files, canvas, reader)
         )
-        for analysis in checks.progress(found, "explaining", len(files)):
-            faces = tuple(explainer.explain(analysis.evidence))
-            folder = out / names.unused(Path(analysis.result.input).stem)
-            write_explanation(analysis, faces, analyser.provenance, folder)
+        for result in checks.progress(found, "explaining", len(files)):
+            faces = tuple(explainer.explain(result))
+            folder = out / names.unused(Path(result.input).stem)
+            write_explanation(result, faces, analyser.provenance, folder)
             if json:
-                _print_json(analysis.result, faces, analyser.provenance)
+                _print_json(result, faces, analyser.provenance)
             else:
-                _print_table(analysis.result, faces, folder)
-            say(analysis.result)
+                _print_table(result, faces, folder)
+            say(result)
             explained += bool(faces)
     return 0 if explained else NOTHING_EXPLAINED
 
 
 def _check_folder(out: Path, *, overwrite: bool) -> None:
-    from deepregions.pipeline.explain.render import FACTS
+    from deepregions.pipeline.report.explanation import FACTS
 
     if not overwrite and any(out.glob(f"*/{FACTS}")):
         raise UsageError(
@@ -133,7 +133,7 @@ def _print_table(result: InputResult, faces: Sequence[FaceExplanation], folder: 
 
     from deepregions.commands import checks
     from deepregions.errors import printable
-    from deepregions.pipeline.explain.render import inside_words
+    from deepregions.pipeline.report.explanation import inside_words
     from deepregions.pipeline.report.words import who
     from deepregions.pipeline.results import probability
 
@@ -141,7 +141,7 @@ def _print_table(result: InputResult, faces: Sequence[FaceExplanation], folder: 
     head = f"[bold]{escape(printable(result.input))}[/]"
     console.print(f"{head}  {escape(printable(str(folder)))}", highlight=False)
     for face in faces:
-        table = Table(box=box.SIMPLE, title=who(face.evidence.face.track), title_justify="left")
+        table = Table(box=box.SIMPLE, title=who(face.face.track), title_justify="left")
         table.add_column("network")
         for name in ("score", "adds", "heat"):
             table.add_column(name, justify="right")
@@ -154,6 +154,6 @@ def _print_table(result: InputResult, faces: Sequence[FaceExplanation], folder: 
                 numbers = (f"{score:.3f}", f"{cell.share:+.2f}", inside)
             table.add_row(escape(f"{cell.detector} {cell.region}"), *numbers)
         table.add_section()
-        fused = probability(face.evidence.face.log_odds) or 0.0
-        table.add_row("fused", f"{fused:.3f}", f"{face.shares.total:+.2f}", "")
+        fused = probability(face.face.log_odds) or 0.0
+        table.add_row("fused", f"{fused:.3f}", f"{face.total:+.2f}", "")
         console.print(table)

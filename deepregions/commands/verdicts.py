@@ -22,11 +22,10 @@ from deepregions.files import lock_folder
 from deepregions.fusion.calibration import LikelihoodRatio
 from deepregions.media import Sampling
 from deepregions.pipeline.report import CsvTable, annotate_video, write_page
-from deepregions.pipeline.report.picture import draw_verdict, save_verdict
+from deepregions.pipeline.report.verdict import draw_verdict, save_verdict
 from deepregions.pipeline.report.words import conclusion, people
 from deepregions.pipeline.results import InputResult, TrackResult, probability, to_json
 from deepregions.pipeline.results_folder import Archive, Mode
-from deepregions.pipeline.top_faces import Analysis
 from deepregions.types import Status
 
 _HINTS = {
@@ -128,23 +127,22 @@ class VerdictPrinter:
         done = self._archive.finished if self._archive is not None else set()
         return [path for path in files if str(path) not in done]
 
-    def show(self, analysis: Analysis) -> None:
+    def show(self, result: InputResult) -> None:
         """Prints one result and writes its files; without a score, says why on stderr."""
-        result = analysis.result
         line = to_json(result, self._facts)
         if self._output.json:
             sys.stdout.write(json.dumps(line, allow_nan=False) + "\n")
             sys.stdout.flush()
         elif self._table is not None:
-            self._table.add(result)
+            self._table.add(line)
         else:
             self._print_table(result)
         say(result)
         picture = None
-        if analysis.top is not None and (self._archive is not None or self._output.show):
-            picture = draw_verdict(result, analysis.top, self._facts["models"])
+        if result.top_face is not None and (self._archive is not None or self._output.show):
+            picture = draw_verdict(result, result.top_face, self._facts["models"])
         if self._archive is not None:
-            self._keep(self._archive, analysis, line, picture)
+            self._keep(self._archive, result, line, picture)
         self._scored += result.log_odds is not None
         if picture is not None and self._output.show:
             shown = ImageShow.show(picture, title=printable(result.input))
@@ -154,26 +152,22 @@ class VerdictPrinter:
     def _keep(
         self,
         archive: Archive,
-        analysis: Analysis,
+        result: InputResult,
         line: Mapping[str, Any],
         picture: Image.Image | None,
     ) -> None:
         """Writes an input's files, its line last: what has a line is whole."""
-        name = archive.name(analysis.result.input)
+        name = archive.name(result.input)
         page = f"{name}.html"
-        write_page(analysis, self._facts, archive.folder / page)
+        write_page(result, self._facts, archive.folder / page)
         if picture is not None:
             save_verdict(picture, archive.folder / f"{name}.png")
-        if self._output.annotate and analysis.result.kind == "video" and analysis.result.faces:
+        if self._output.annotate and result.kind == "video" and result.faces:
             try:
-                annotate_video(
-                    Path(analysis.result.input),
-                    analysis.result,
-                    archive.folder / f"{name}.mp4",
-                )
+                annotate_video(Path(result.input), result, archive.folder / f"{name}.mp4")
             except (UnreadableError, UnsupportedError) as error:
                 sys.stderr.write(f"deepregions: no annotated video: {error}\n")
-        archive.add(analysis, line, page)
+        archive.add(result, line, page)
 
     def _print_table(self, result: InputResult) -> None:
         head = f"[bold]{escape(printable(result.input))}[/]  "
@@ -210,25 +204,23 @@ def say(result: InputResult) -> None:
 
 def _table(track: TrackResult) -> Table:
     """The region x detector table of the person that gives the input its score."""
-    detectors = list(dict.fromkeys(cell.detector for cell in track.cells))
-    regions = list(dict.fromkeys(cell.region for cell in track.cells))
-    scores = {(cell.detector, cell.region): cell.log_odds for cell in track.cells}
+    detectors = list(dict.fromkeys(detector for detector, _ in track.cells))
+    regions = list(dict.fromkeys(region for _, region in track.cells))
     table = Table(box=box.SIMPLE)
     table.add_column("region")
     for detector in detectors:
         table.add_column(detector, justify="right")
     for region in regions:
-        cells = [_cell(scores, detector, region) for detector in detectors]
+        cells = [
+            _number(probability(track.cells[detector, region]))
+            if (detector, region) in track.cells
+            else "-"
+            for detector in detectors
+        ]
         table.add_row(str(region), *cells)
     table.add_section()
     table.add_row("fused", _number(probability(track.log_odds)), *[""] * (len(detectors) - 1))
     return table
-
-
-def _cell(scores: dict[tuple[str, Any], float | None], detector: str, region: Any) -> str:
-    if (detector, region) not in scores:
-        return "-"
-    return _number(probability(scores[detector, region]))
 
 
 def _count(number: int, what: str) -> str:

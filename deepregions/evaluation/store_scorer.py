@@ -23,7 +23,6 @@ from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.devices import choose_device
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.evaluation.alterations import Alteration
-from deepregions.faces.landmarks import Face
 from deepregions.faces.thresholds import Gates
 from deepregions.files import Names
 from deepregions.fusion.score_table import (
@@ -34,8 +33,8 @@ from deepregions.fusion.score_table import (
     joined,
     make_table,
 )
-from deepregions.pipeline.face_scorer import FacePatch, FaceScorer, Score
-from deepregions.pipeline.results import GRAVEST
+from deepregions.pipeline.face_scorer import FaceScorer
+from deepregions.pipeline.results import GRAVEST, FacePatch, FaceResult
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Status
 
@@ -296,17 +295,14 @@ def _found(
             images = alteration(images, [record.key for record in own])
         for image, record in zip(images, own, strict=True):
             landmarks = torch.from_numpy(record.landmarks)
-            box = torch.cat([landmarks.amin(0), landmarks.amax(0)])
-            face = Face(box, landmarks, record.score, record.confidence)
-            yield record, FacePatch(face, image, landmarks, record.scale)
+            yield record, FacePatch(image, landmarks, record.scale, record.confidence)
 
 
-def _answers(system: System, score: Score) -> list[tuple[Status, float]]:
+def _answers(system: System, score: FaceResult) -> list[tuple[Status, float]]:
     """Of each network what it said, or why nothing."""
-    cells = dict(zip(sorted(system.cells), score.cells, strict=True))
     answers = []
-    for place in system.cells:
-        log_odds = cells[place].log_odds
+    for row, column in system.cells:
+        log_odds = score.cells[system.rows[row], system.regions[column]]
         if log_odds is not None:
             answers.append((Status.OK, log_odds))
         elif score.status is not Status.OK:

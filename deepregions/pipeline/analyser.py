@@ -10,23 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.faces.landmarks import Face, LandmarkDetector, Place
+from deepregions.faces.landmarks import LandmarkDetector, Place
 from deepregions.faces.video import VideoWalk
 from deepregions.files import sha256
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import Frame, MediaReader, OpenMedia, Sampling, is_video
 from deepregions.media.sampling import refine
-from deepregions.pipeline.face_scorer import FacePatch, FaceScorer, Score
+from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.malloc import trim
-from deepregions.pipeline.results import FaceResult, InputResult, summarise_input
-from deepregions.pipeline.top_faces import (
-    PHOTOGRAPH,
-    THUMBNAIL,
-    Analysis,
-    Evidence,
-    Strip,
-)
+from deepregions.pipeline.results import FacePatch, FaceResult, InputResult, summarise_input
+from deepregions.pipeline.strip import PHOTOGRAPH, THUMBNAIL, Strip
 from deepregions.pipeline.warnings import warnings_of
 from deepregions.types import Region, Status
 
@@ -45,7 +39,7 @@ class Analyser:
         sampling: Which frames of a video are looked at.
         rules: How scores become one.
         batch_size: How many faces are scored at once.
-        pictures: Whether evidence and strips are collected.
+        pictures: Whether strips and the pixels of each track's highest face are collected.
         warnings: What every result's reader should know.
         calibration: What the log-odds of tracks and files say; None if that is not known.
         provenance: What results say about how they were made.
@@ -75,7 +69,7 @@ class Analyser:
         self.provenance = dict(provenance or {})
         self.cut = FacePatch.cut
 
-    def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Analysis]:
+    def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[InputResult]:
         """Yields what came of each photograph or video, in their order.
 
         What cannot be read or judged is a status, not an exception.
@@ -83,40 +77,48 @@ class Analyser:
         if self.find is None:
             raise ValueError("this analyser was made without a landmark detector")
         for media in reader.open_all(paths, self.sampling):
-            yield _Run(self, self.find, media).analysis()
+            yield _Run(self, self.find, media).result()
 
     def analyse_canvases(
         self, paths: Iterable[Path], region: Region, reader: MediaReader
-    ) -> Iterator[Analysis]:
+    ) -> Iterator[InputResult]:
         """As above, of images that already are a region's canvas, black outside the region.
 
         The original's sample images are such canvases.
         """
         for media in reader.open_all(paths, self.sampling):
-            yield self._canvas(media, region)
+            try:
+                frame = next(media.batches(1))[0]
+            except _REFUSED as error:
+                yield _refused(media, error, "regions")
+                continue
+            face = self.scorer.score_canvas(frame.image, region)
+            height, width = frame.image.shape[-2:]
+            patch = None
+            if face.log_odds is not None:
+                patch = self.scorer.with_crops(FacePatch(frame.image, None), region)
+            face = replace(face, box=(0.0, 0.0, float(width), float(height)), patch=patch)
+            yield self.summarise(media, "regions", 1, (face,), warnings=self.warnings)
 
-    def _canvas(self, media: OpenMedia, region: Region) -> Analysis:
-        try:
-            image = next(media.batches(1))[0].image
-        except _REFUSED as error:
-            return _refused(media, error, "regions")
-        score = self.scorer.score_canvas(image, region)
-        height, width = image.shape[-2:]
-        face = _face(0, 0.0, 0, (0.0, 0.0, float(width), float(height)), score)
-        result = summarise_input(
+    def summarise(
+        self,
+        media: OpenMedia,
+        kind: str,
+        frames: int,
+        faces: Sequence[FaceResult],
+        **facts: Any,
+    ) -> InputResult:
+        """Makes the result of an input from its faces, by this analyser's rules."""
+        return summarise_input(
             str(media.path),
-            "regions",
-            1,
-            (face,),
+            kind,
+            frames,
+            faces,
             self.rules,
             calibration=self.calibration,
             media=_media(media),
-            warnings=self.warnings,
+            **facts,
         )
-        if score.log_odds is None:
-            return Analysis(result)
-        crops = self.scorer.canvas_crops(image, region)
-        return Analysis(result, (Evidence(image, None, face, crops),))
 
 
 class _Run:
@@ -126,12 +128,12 @@ class _Run:
         self.analyser = analyser
         self.media = media
         self.walk = VideoWalk(find)
-        self.scores: dict[int, list[Score]] = {}  # by frame
+        self.scores: dict[int, list[FaceResult]] = {}  # by frame
         self.strip = Strip()
         self.only: Frame | None = None  # a photograph's: not worth reading twice
-        self.waiting: list[tuple[int, FacePatch]] = []
+        self.waiting: list[tuple[int, FacePatch | None]] = []
 
-    def analysis(self) -> Analysis:
+    def result(self) -> InputResult:
         trouble = ""
         try:
             self._look(self.media.batches())
@@ -141,10 +143,19 @@ class _Run:
                 return _refused(self.media, error)
             trouble = f"reading stopped early: {error.args[0]}"
             self._score()
-        result = self._result(trouble)
-        if not self.analyser.pictures:
-            return Analysis(result)
-        return Analysis(result, tuple(self._evidence(result)), self.strip.thumbnails())
+        info, sampling, faces = self.media.info, self._sampling(), self._faces()
+        if self.analyser.pictures:
+            faces = self._with_patches(faces)
+        result = self.analyser.summarise(
+            self.media,
+            info.kind if info else "video",
+            len(self.walk.frames),
+            faces,
+            sampling=sampling,
+            strip=self.strip.thumbnails(),
+        )
+        told = [*self.analyser.warnings, *([trouble] if trouble else []), *warnings_of(result)]
+        return replace(result, warnings=tuple(told))
 
     def _look_closer(self) -> None:
         """Adaptive sampling: more frames where the scores of neighbours disagree, in rounds."""
@@ -172,47 +183,33 @@ class _Run:
             still = info is not None and info.kind == "image"
             places = [Place(self.media.path, frame.number, frame.time) for frame in batch]
             for frame, seen in self.walk.look(batch, places, still=still):
-                self._take(frame, seen.faces, still=still)
+                self.only = frame if still else None
+                if self.analyser.pictures:
+                    side = PHOTOGRAPH if still else THUMBNAIL
+                    self.strip.add(frame.number, frame.time, frame.image, side)
+                for face in seen.faces:
+                    self.waiting.append((frame.number, self.analyser.cut(frame.image, face)))
+                    if len(self.waiting) >= self.analyser.batch_size:
+                        self._score()
             trim()
         self._score()
 
-    def _take(self, frame: Frame, faces: list[Face], *, still: bool) -> None:
-        self.only = frame if still else None
-        if self.analyser.pictures:
-            side = PHOTOGRAPH if still else THUMBNAIL
-            self.strip.add(frame.number, frame.time, frame.image, side)
-        for face in faces:
-            self.waiting.append((frame.number, self.analyser.cut(frame.image, face)))
-            if len(self.waiting) >= self.analyser.batch_size:
-                self._score()
-
     def _score(self) -> None:
-        scores = self.analyser.scorer.score([found for _, found in self.waiting])
+        scores = self.analyser.scorer.score([patch for _, patch in self.waiting])
         for (number, _), score in zip(self.waiting, scores, strict=True):
             self.scores.setdefault(number, []).append(score)
         self.waiting = []
 
-    def _result(self, trouble: str) -> InputResult:
-        seen = self.walk.frames
+    def _faces(self) -> list[FaceResult]:
+        """Puts the scores in their places."""
         faces = []
-        for frame, numbers in zip(seen, self.walk.tracks(), strict=True):
+        for frame, tracks in zip(self.walk.frames, self.walk.tracks(), strict=True):
             scores = self.scores.get(frame.number, [])
-            for face, score, track in zip(frame.faces, scores, numbers, strict=True):
+            for face, score, track in zip(frame.faces, scores, tracks, strict=True):
                 x0, y0, x1, y1 = face.box.tolist()
-                faces.append(_face(frame.number, frame.time, track, (x0, y0, x1, y1), score))
-        info = self.media.info
-        result = summarise_input(
-            str(self.media.path),
-            info.kind if info else "video",
-            len(seen),
-            faces,
-            self.analyser.rules,
-            calibration=self.analyser.calibration,
-            media=_media(self.media),
-            sampling=self._sampling(),
-        )
-        told = [*self.analyser.warnings, *([trouble] if trouble else []), *warnings_of(result)]
-        return replace(result, warnings=tuple(told))
+                box, number, time = (x0, y0, x1, y1), frame.number, frame.time
+                faces.append(replace(score, frame=number, time=time, track=track, box=box))
+        return faces
 
     def _sampling(self) -> dict[str, Any]:
         if self.only is not None:
@@ -220,26 +217,25 @@ class _Run:
         chosen = dict(self.media.choice or {})
         return chosen | {"numbers": [frame.number for frame in self.walk.frames]}
 
-    def _evidence(self, result: InputResult) -> Iterator[Evidence]:
-        """Yields the highest face of each track, cut out anew: no face's pixels were kept."""
+    def _with_patches(self, faces: list[FaceResult]) -> list[FaceResult]:
+        """Gives the highest face of each track its pixels, cut out anew: none were kept."""
         found = [face for frame in self.walk.frames for face in frame.faces]
         top: dict[int, int] = {}  # by track, the place of its highest face
         highest: dict[int, float] = {}
-        for place, face in enumerate(result.faces):
+        for place, face in enumerate(faces):
             if face.log_odds is not None and face.log_odds > highest.get(face.track, -math.inf):
                 top[face.track], highest[face.track] = place, face.log_odds
-        wanted: dict[int, list[int]] = {}  # by frame, in the order of the tracks
-        for _, place in sorted(top.items()):
-            wanted.setdefault(result.faces[place].frame, []).append(place)
-        evidence = []
+        wanted: dict[int, list[int]] = {}  # by frame
+        for place in top.values():
+            wanted.setdefault(faces[place].frame, []).append(place)
+        shown = list(faces)
         for frame in self._again(sorted(wanted)):
             for place in wanted.get(frame.number, ()):
-                cut = FacePatch.cut(frame.image, found[place])
-                if cut.patch is not None:
-                    crops = self.analyser.scorer.crops(cut.patch, cut.landmarks)
-                    face = result.faces[place]
-                    evidence.append(Evidence(cut.patch, cut.landmarks, face, crops))
-        yield from sorted(evidence, key=lambda each: each.face.track)
+                patch = FacePatch.cut(frame.image, found[place])
+                if patch is not None:
+                    patch = self.analyser.scorer.with_crops(patch)
+                    shown[place] = replace(faces[place], patch=patch)
+        return shown
 
     def _again(self, numbers: list[int]) -> Iterator[Frame]:
         """Yields frames that were seen before, one by one; none where they cannot be read again."""
@@ -255,11 +251,11 @@ class _Run:
 
 def _refused(
     media: OpenMedia, error: UnreadableError | UnsupportedError, kind: str | None = None
-) -> Analysis:
+) -> InputResult:
     unsupported = isinstance(error, UnsupportedError)
     status = Status.UNSUPPORTED if unsupported else Status.UNREADABLE
     what = kind or ("video" if is_video(media.path) else "image")
-    return Analysis(InputResult(str(media.path), what, status, str(error), media=_media(media)))
+    return InputResult(str(media.path), what, status, str(error), media=_media(media))
 
 
 def _media(media: OpenMedia) -> dict[str, Any]:
@@ -272,19 +268,3 @@ def _media(media: OpenMedia) -> dict[str, Any]:
         logger.info("%s: %s", media.path, error)
         digest = {}
     return asdict(media.info) | digest
-
-
-def _face(
-    frame: int, time: float, track: int, box: tuple[float, float, float, float], score: Score
-) -> FaceResult:
-    return FaceResult(
-        frame=frame,
-        time=time,
-        track=track,
-        box=box,
-        status=score.status,
-        log_odds=score.log_odds,
-        cells=score.cells,
-        reasons=score.reasons,
-        quality=score.quality,
-    )

@@ -1,4 +1,4 @@
-"""What came of an input, as data: the JSON that ``detect --json`` prints is made of these."""
+"""What came of an input: scores of faces, people and the file, and the pictures behind them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
+from deepregions.faces.landmarks import Face
+from deepregions.faces.patches import crop_face
+from deepregions.fusion import Cell
 from deepregions.fusion.calibration import Calibration, LikelihoodRatio
 from deepregions.fusion.pooling import Pooling
 from deepregions.types import Region, Status
@@ -25,20 +30,34 @@ _MESSAGES = {
     Status.ERROR: "the networks' answers are not finite numbers",
 }
 
+Scores = Mapping[Cell, float | None]
+"""Fake log-odds by (detector, region); None where there is no answer."""
 
-@dataclass(frozen=True)
-class Cell:
-    """One detector's answer on one region of one face.
+
+@dataclass(frozen=True, eq=False)
+class FacePatch:
+    """A face cut out of its frame.
 
     Attributes:
-        detector: Its row's name.
-        region: What it looked at.
-        log_odds: Fake log-odds; None where it gave no answer (the region is not there to judge).
+        image: (3, h, w) uint8, the face's surroundings; of a region canvas all of it.
+        landmarks: (68, 2) in pixels of ``image``; None for a region canvas.
+        scale: Pixels of ``image`` per pixel of the frame.
+        confidence: That of the landmarks; None where the backend has none.
+        crops: What networks saw of it, (3, S, S) uint8, by region and by the rows of the networks
+            that were given it.
     """
 
-    detector: str
-    region: Region
-    log_odds: float | None
+    image: Tensor
+    landmarks: Tensor | None
+    scale: float = 1.0
+    confidence: float | None = None
+    crops: Mapping[tuple[Region, tuple[str, ...]], Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def cut(cls, image: Tensor, face: Face) -> FacePatch | None:
+        """Cuts a face out of its frame (3, H, W); None where its landmarks are of no use."""
+        found = crop_face(image, face)
+        return None if found is None else cls(*found, confidence=face.confidence)
 
 
 @dataclass(frozen=True)
@@ -52,9 +71,10 @@ class FaceResult:
         box: x0, y0, x1, y1 in pixels of the frame.
         status: ``OK``, or why there is no score.
         log_odds: Fused fake log-odds, None unless the status is OK.
-        cells: Every (detector, region) that the bundles hold.
+        cells: Of every network.
         reasons: Why the face, or a region of it, was not judged: a few words each.
         quality: What was measured of it, by name; None where it is not known.
+        patch: Its pixels, of the highest face of each track only.
     """
 
     frame: int
@@ -63,9 +83,10 @@ class FaceResult:
     box: tuple[float, float, float, float]
     status: Status
     log_odds: float | None
-    cells: tuple[Cell, ...]
+    cells: Scores
     reasons: tuple[str, ...] = ()
     quality: Mapping[str, float | None] = field(default_factory=dict)
+    patch: FacePatch | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,7 +102,7 @@ class TrackResult:
         status: ``OK`` if one of them has a score.
         log_odds: Over its scored faces, by ``rule``.
         rule: How, in words.
-        cells: Likewise for every (detector, region).
+        cells: Likewise of every network.
         reasons: Why faces or regions of it were not judged, the most frequent first.
         llr: What its log-odds say, by the calibration; None if there is none.
     """
@@ -94,9 +115,28 @@ class TrackResult:
     status: Status
     log_odds: float | None
     rule: str
-    cells: tuple[Cell, ...]
+    cells: Scores
     reasons: tuple[str, ...] = ()
     llr: LikelihoodRatio | None = None
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A frame that was looked at, made small.
+
+    Attributes:
+        frame: Its number in the video, as in :class:`FaceResult`.
+        time: In seconds.
+        jpeg: The picture.
+        size: Its width and height.
+        scale: Its pixels per pixel of the frame; boxes of faces are in the frame's.
+    """
+
+    frame: int
+    time: float
+    jpeg: bytes
+    size: tuple[int, int]
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -117,6 +157,7 @@ class InputResult:
         sampling: Which frames were chosen, and how.
         warnings: What a reader of the score should know.
         llr: What its log-odds say, by the calibration; None if there is none.
+        strip: Frames evenly over those that were looked at, in order of time.
     """
 
     input: str
@@ -132,6 +173,7 @@ class InputResult:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     llr: LikelihoodRatio | None = None
+    strip: tuple[Thumbnail, ...] = ()
 
     @property
     def top_track(self) -> TrackResult | None:
@@ -139,64 +181,23 @@ class InputResult:
         scored = [track for track in self.tracks if track.log_odds is not None]
         return max(scored, key=lambda track: track.log_odds or 0.0, default=None)
 
+    @property
+    def shown(self) -> dict[int, FaceResult]:
+        """The faces that have pixels, by track: its highest one, of each track with a score."""
+        faces = {face.track: face for face in self.faces if face.patch is not None}
+        return dict(sorted(faces.items()))
+
+    @property
+    def top_face(self) -> FaceResult | None:
+        """The face of the highest track that has pixels."""
+        return None if self.top_track is None else self.shown.get(self.top_track.track)
+
 
 def probability(log_odds: float | None) -> float | None:
     """P(fake) in [0, 1] of log-odds."""
     if log_odds is None:
         return None
     return 0.5 * (1 + math.tanh(0.5 * log_odds))  # the logistic function, safe at any size
-
-
-def summarise_tracks(
-    faces: Sequence[FaceResult],
-    rules: Pooling | None = None,
-    calibration: Calibration | None = None,
-) -> tuple[TrackResult, ...]:
-    """Makes one result per track from its faces; calibrated is what its faces give together."""
-    by_track: dict[int, list[FaceResult]] = {}
-    for face in faces:
-        by_track.setdefault(face.track, []).append(face)
-    chosen = rules or Pooling()
-    return tuple(
-        _summarise(track, own, chosen, calibration) for track, own in sorted(by_track.items())
-    )
-
-
-def _summarise(
-    track: int, faces: Sequence[FaceResult], rules: Pooling, calibration: Calibration | None
-) -> TrackResult:
-    fused = rules.over_faces(_known(face.log_odds for face in faces))
-    reasons = Counter(reason for face in faces for reason in face.reasons)
-    columns = zip(*(face.cells for face in faces), strict=True)
-    return TrackResult(
-        track=track,
-        start=min(face.time for face in faces),
-        end=max(face.time for face in faces),
-        faces=len(faces),
-        scored=sum(face.log_odds is not None for face in faces),
-        status=_gravest(face.status for face in faces) if fused is None else Status.OK,
-        log_odds=fused,
-        rule=rules.frame_rule,
-        cells=tuple(
-            Cell(
-                column[0].detector,
-                column[0].region,
-                rules.over_faces(_known(cell.log_odds for cell in column)),
-            )
-            for column in columns
-        ),
-        reasons=tuple(reason for reason, _ in reasons.most_common()),
-        llr=None if calibration is None else calibration.likelihood_ratio(fused),
-    )
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _gravest(statuses: Iterable[Status]) -> Status:
-    found = set(statuses)
-    return next((status for status in GRAVEST if status in found), Status.NO_FACE)
 
 
 def summarise_input(
@@ -220,14 +221,18 @@ def summarise_input(
         calibration: What the log-odds of tracks, and of the input, say.
         facts: Further attributes of the result.
     """
-    chosen = rules or Pooling()
-    tracks = summarise_tracks(faces, chosen, calibration)
-    log_odds = chosen.over_tracks([(track.scored, track.log_odds) for track in tracks])
+    rules = rules or Pooling()
+    by_track: dict[int, list[FaceResult]] = {}
+    for face in faces:
+        by_track.setdefault(face.track, []).append(face)
+    tracks = tuple(
+        _summarise_track(track, own, rules, calibration) for track, own in sorted(by_track.items())
+    )
+    log_odds = rules.over_tracks([(track.scored, track.log_odds) for track in tracks])
     status = _gravest(track.status for track in tracks) if log_odds is None else Status.OK
     message = _MESSAGES[status]
     if log_odds is None and tracks:
-        reasons = Counter(reason for track in tracks for reason in track.reasons)
-        told = ", ".join(reason for reason, _ in reasons.most_common(3))
+        told = ", ".join(_most_common(track.reasons for track in tracks)[:3])
         message += f": {told}" if told else ""
     return InputResult(
         input=path,
@@ -236,12 +241,48 @@ def summarise_input(
         message=message,
         frames=frames,
         log_odds=log_odds,
-        rule=chosen.track_rule,
+        rule=rules.track_rule,
         tracks=tracks,
         faces=tuple(faces),
         llr=None if calibration is None else calibration.likelihood_ratio(log_odds),
         **facts,
     )
+
+
+def _summarise_track(
+    track: int, faces: Sequence[FaceResult], rules: Pooling, calibration: Calibration | None
+) -> TrackResult:
+    fused = rules.over_faces(_known(face.log_odds for face in faces))
+    return TrackResult(
+        track=track,
+        start=min(face.time for face in faces),
+        end=max(face.time for face in faces),
+        faces=len(faces),
+        scored=sum(face.log_odds is not None for face in faces),
+        status=_gravest(face.status for face in faces) if fused is None else Status.OK,
+        log_odds=fused,
+        rule=rules.frame_rule,
+        cells={
+            cell: rules.over_faces(_known(face.cells[cell] for face in faces))
+            for cell in faces[0].cells
+        },
+        reasons=tuple(_most_common(face.reasons for face in faces)),
+        llr=None if calibration is None else calibration.likelihood_ratio(fused),
+    )
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _most_common(reasons: Iterable[Iterable[str]]) -> list[str]:
+    counts = Counter(reason for several in reasons for reason in several)
+    return [reason for reason, _ in counts.most_common()]
+
+
+def _gravest(statuses: Iterable[Status]) -> Status:
+    found = set(statuses)
+    return next((status for status in GRAVEST if status in found), Status.NO_FACE)
 
 
 def to_json(result: InputResult, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,20 +299,20 @@ def to_json(result: InputResult, facts: Mapping[str, Any]) -> dict[str, Any]:
         "kind": result.kind,
         "status": str(result.status),
         "message": result.message,
-        **_score(result.log_odds),
-        "llr": _llr(result.llr),
+        **score_json(result.log_odds),
+        "llr": _llr_json(result.llr),
         "rule": result.rule,
         "frames": result.frames,
         "media": dict(result.media),
         "sampling": dict(result.sampling),
         "warnings": list(result.warnings),
-        "tracks": [_track(track) for track in result.tracks],
-        "faces": [_face(face) for face in result.faces],
+        "tracks": [_track_json(track) for track in result.tracks],
+        "faces": [_face_json(face) for face in result.faces],
         **facts,
     }
 
 
-def _track(track: TrackResult) -> dict[str, Any]:
+def _track_json(track: TrackResult) -> dict[str, Any]:
     return {
         "track": track.track,
         "start": round(track.start, 3),
@@ -279,35 +320,36 @@ def _track(track: TrackResult) -> dict[str, Any]:
         "faces": track.faces,
         "scored": track.scored,
         "status": str(track.status),
-        **_score(track.log_odds),
-        "llr": _llr(track.llr),
+        **score_json(track.log_odds),
+        "llr": _llr_json(track.llr),
         "rule": track.rule,
-        "cells": [_cell(cell) for cell in track.cells],
+        "cells": _cells_json(track.cells),
         "reasons": list(track.reasons),
     }
 
 
-def _face(face: FaceResult) -> dict[str, Any]:
+def _face_json(face: FaceResult) -> dict[str, Any]:
     return {
         "frame": face.frame,
         "time": round(face.time, 3),
         "track": face.track,
         "box": [round(value, 1) for value in face.box],
         "status": str(face.status),
-        **_score(face.log_odds),
-        "cells": [_cell(cell) for cell in face.cells],
+        **score_json(face.log_odds),
+        "cells": _cells_json(face.cells),
         "reasons": list(face.reasons),
-        "quality": {
-            name: None if value is None else round(value, 3) for name, value in face.quality.items()
-        },
+        "quality": {name: rounded(value, 3) for name, value in face.quality.items()},
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {"detector": cell.detector, "region": str(cell.region), **_score(cell.log_odds)}
+def _cells_json(cells: Scores) -> list[dict[str, Any]]:
+    return [
+        {"detector": detector, "region": str(region), **score_json(log_odds)}
+        for (detector, region), log_odds in cells.items()
+    ]
 
 
-def _llr(ratio: LikelihoodRatio | None) -> dict[str, Any] | None:
+def _llr_json(ratio: LikelihoodRatio | None) -> dict[str, Any] | None:
     if ratio is None:
         return None
     return {
@@ -319,9 +361,11 @@ def _llr(ratio: LikelihoodRatio | None) -> dict[str, Any] | None:
     }
 
 
-def _score(log_odds: float | None) -> dict[str, float | None]:
-    score = probability(log_odds)
-    return {
-        "score": None if score is None else round(score, 6),
-        "log_odds": None if log_odds is None else round(log_odds, 6),
-    }
+def score_json(log_odds: float | None) -> dict[str, float | None]:
+    """Returns a score and its log-odds as JSON has them."""
+    return {"score": rounded(probability(log_odds)), "log_odds": rounded(log_odds)}
+
+
+def rounded(value: float | None, digits: int = 6) -> float | None:
+    """Rounds what is known."""
+    return None if value is None else round(value, digits)

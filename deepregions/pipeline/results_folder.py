@@ -8,23 +8,19 @@ dropped. ``results.csv`` has the same for spreadsheets, ``index.html`` lists the
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from deepregions.errors import UsageError
 from deepregions.files import Names, atomic_file, named_errors
-from deepregions.pipeline.report import UNCALIBRATED, CsvTable, IndexRow, index_row, write_index
-from deepregions.pipeline.top_faces import Analysis
-from deepregions.types import Status
+from deepregions.pipeline.report import UNCALIBRATED, CsvTable, index_row, write_index
+from deepregions.pipeline.results import InputResult
 
 RESULTS = "results.jsonl"
 TABLE = "results.csv"
 INDEX = "index.html"
-_ROWS = ".index.jsonl"
-_END = "table_end"  # where the input's rows in the table end, in bytes
+_ROWS = ".index.jsonl"  # of the index: with pictures, which the results are without
 
 SETTINGS = (
     "models",
@@ -80,28 +76,30 @@ class Archive:
         if mode == "overwrite":
             for name in (RESULTS, TABLE, INDEX, _ROWS):
                 (folder / name).unlink(missing_ok=True)
-        elif (folder / RESULTS).exists():
-            if mode == "new":
-                raise UsageError(
-                    f"{folder} has results of an earlier run",
-                    "--resume goes on with it, --overwrite begins it anew; or name another folder",
-                )
-            self._go_on(facts, sampling or {})
-        else:  # a run may have been killed before its first line
-            self._drop_unfinished()
-        begun = (folder / TABLE).exists()
-        self._stream = (folder / TABLE).open("a", encoding="utf-8", newline="")
-        self._table = CsvTable(self._stream, facts["models"], header=not begun)
+        elif mode == "new" and (folder / RESULTS).exists():
+            raise UsageError(
+                f"{folder} has results of an earlier run",
+                "--resume goes on with it, --overwrite begins it anew; or name another folder",
+            )
+        _drop_partial(folder / RESULTS)
+        self._check(facts, sampling or {})
+        self._stream = (folder / TABLE).open("w", encoding="utf-8", newline="")
+        self._table = CsvTable(self._stream, facts["models"])
+        for line in _lines(folder / RESULTS):
+            self._table.add(line)
+            self.finished.add(line["input"])
+            self.scored += line["score"] is not None
+        self._drop_unfinished()
 
     def name(self, path: str) -> str:
         """Returns a name for the files of an input, unlike all others in the folder."""
         return self._names.unused(Path(path).stem)
 
-    def add(self, analysis: Analysis, line: Mapping[str, Any], page: str) -> None:
+    def add(self, result: InputResult, line: Mapping[str, Any], page: str) -> None:
         """Writes an input's result; from then on it is finished.
 
         Args:
-            analysis: What came of it.
+            result: What came of it.
             line: The same as JSON.
             page: Its page's file name.
 
@@ -109,9 +107,8 @@ class Archive:
             OSError: It cannot be written, such as on a full disk.
         """
         with named_errors(self.folder / TABLE):
-            self._table.add(analysis.result)
-        end = (self.folder / TABLE).stat().st_size
-        _append(self.folder / _ROWS, {**asdict(index_row(analysis, page)), _END: end})
+            self._table.add(line)
+        _append(self.folder / _ROWS, index_row(result, page))
         _append(self.folder / RESULTS, line)
         self.finished.add(str(line["input"]))
         self.scored += line["score"] is not None
@@ -120,11 +117,11 @@ class Archive:
         """Writes the list of all pages."""
         self._stream.close()
         if self.finished:
-            rows = [_row(each) for each in _lines(self.folder / _ROWS)]
+            rows = list(_lines(self.folder / _ROWS))
             write_index(rows, self.folder / INDEX, calibration=self._calibration)
 
-    def _go_on(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
-        _drop_partial(self.folder / RESULTS)
+    def _check(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
+        """Refuses results that were made otherwise."""
         wanted = json.loads(json.dumps({key: facts.get(key) for key in SETTINGS}))
         for line in _lines(self.folder / RESULTS):
             differing = [key for key in SETTINGS if line.get(key) != wanted[key]]
@@ -136,28 +133,16 @@ class Archive:
                     f"{self.folder} was begun with other settings: {differing[0]} differs",
                     "use the same again, pass --overwrite, or name another folder",
                 )
-            self.finished.add(line["input"])
-            self.scored += line.get("score") is not None
-        self._drop_unfinished()
 
     def _drop_unfinished(self) -> None:
-        """Takes inputs that have no line out of the table and the list; they are the last."""
-        rows, table = self.folder / _ROWS, self.folder / TABLE
+        """Takes inputs that have no line out of the list; they are the last."""
+        rows = self.folder / _ROWS
         _drop_partial(rows)
         kept = [each for each in _lines(rows) if each["input"] in self.finished]
         with atomic_file(rows) as partial:
             partial.write_text("".join(f"{json.dumps(each)}\n" for each in kept), encoding="ascii")
         for each in kept:
             self._names.take(Path(each["page"]).stem)
-        if kept and table.exists():
-            os.truncate(table, kept[-1][_END])
-        else:
-            table.unlink(missing_ok=True)
-
-
-def _row(line: Mapping[str, Any]) -> IndexRow:
-    values = {key: value for key, value in line.items() if key != _END}
-    return IndexRow(**{**values, "status": Status(line["status"])})
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
@@ -191,15 +176,5 @@ def _drop_partial(path: Path) -> None:
     if not path.exists():
         return
     with path.open("rb+") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        kept = end
-        while kept:
-            start = max(0, kept - 65536)
-            stream.seek(start)
-            place = stream.read(kept - start).rfind(b"\n")
-            if place >= 0:
-                kept = start + place + 1
-                break
-            kept = start
-        if kept < end:
-            stream.truncate(kept)
+        whole = sum(len(line) for line in stream if line.endswith(b"\n"))
+        stream.truncate(whole)

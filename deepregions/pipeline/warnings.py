@@ -50,9 +50,9 @@ def _unjudged(result: InputResult) -> Iterator[str]:
 def _silent(result: InputResult) -> Iterator[str]:
     """Networks that had nothing to say of the person who gives the score."""
     top = result.top_track
-    silent = [cell for cell in top.cells if cell.log_odds is None] if top is not None else []
+    cells = top.cells.items() if top is not None else ()
+    silent = dict.fromkeys(str(region) for (_, region), log_odds in cells if log_odds is None)
     if silent:
-        regions = ", ".join(dict.fromkeys(str(cell.region) for cell in silent))
-        yield f"no answer on {regions}: the score is of the other regions"
+        yield f"no answer on {', '.join(silent)}: the score is of the other regions"
         if result.llr is not None:
             yield "few of the calibration's faces may have lacked these, so it may not hold here"

@@ -15,14 +15,22 @@ from torch import Tensor
 from deepregions.errors import UsageError, printable
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.pipeline.explain.gradcam import Heat
-from deepregions.pipeline.explain.overlay import legend, tile
-from deepregions.pipeline.report.picture import centred, fitting, font, from_pixels
+from deepregions.pipeline.report.drawing import (
+    FAINT,
+    INK,
+    MISSING,
+    PAPER,
+    centred,
+    fitting,
+    font,
+    to_picture,
+)
+from deepregions.pipeline.report.heat import legend, tile
 from deepregions.pipeline.results import probability
 from deepregions.types import BONA_FIDE, FAKE, Region
 
 _TILE, _EDGE, _GAP, _LINE, _LABELS = 180, 6, 12, 20, 72
 _HEAD, _FOOT = 64, 56
-_INK, _FAINT, _PAPER, _MISSING = (32, 33, 36), (110, 114, 120), (255, 255, 255), (238, 239, 241)
 # Of Okabe and Ito's palette, told apart by the colour-blind; the words say it, too.
 _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)
 _LABELLED = {BONA_FIDE: "real", FAKE: "fake"}
@@ -160,11 +168,11 @@ def decision_grid(
     width = _LABELS + len(detectors) * (wide + 2 * _GAP)
     row_height = side + 2 * _LINE + _GAP
     height = _HEAD + 2 * row_height + _FOOT
-    picture = Image.new("RGB", (max(width, 560), height), _PAPER)
+    picture = Image.new("RGB", (max(width, 560), height), PAPER)
     draw = ImageDraw.Draw(picture)
     for row, label in enumerate((BONA_FIDE, FAKE)):
         y = _HEAD + row * row_height
-        draw.text((_GAP, y + side // 2 - 10), _LABELLED[label], _INK, font(16))
+        draw.text((_GAP, y + side // 2 - 10), _LABELLED[label], INK, font(16))
         for column, detector in enumerate(detectors):
             for number, right in enumerate((True, False)):
                 x = _LABELS + column * (wide + 2 * _GAP) + number * (side + _GAP)
@@ -172,7 +180,7 @@ def decision_grid(
     for column, detector in enumerate(detectors):
         x = _LABELS + column * (wide + 2 * _GAP)
         name = fitting(draw, printable(detector), wide)
-        centred(draw, x, 10, name, _INK, width=wide, bold=True)
+        centred(draw, x, 10, name, INK, width=wide, bold=True)
         centred(draw, x, 36, "right", _RIGHT, width=side)
         centred(draw, x + side + _GAP, 36, "wrong", _WRONG, width=side)
     _draw_foot(picture, draw, examples, height - _FOOT + 6)
@@ -190,20 +198,20 @@ def _draw(
     x, y = place
     side = _TILE + 2 * _EDGE
     if example is None:
-        draw.rectangle((x, y, x + side - 1, y + side - 1), _MISSING)
+        draw.rectangle((x, y, x + side - 1, y + side - 1), MISSING)
         said = "no right decision" if right else "no wrong decision"
-        centred(draw, x, y + side // 2 - 10, said, _FAINT, width=side)
+        centred(draw, x, y + side // 2 - 10, said, FAINT, width=side)
         return
     colour = _RIGHT if right else _WRONG
     draw.rectangle((x, y, x + side - 1, y + side - 1), colour)
-    shown = from_pixels(example.image).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
+    shown = to_picture(example.image, _TILE)
     picture.paste(shown, (x + _EDGE, y + _EDGE))
     pick = example.pick
     called = "fake" if pick.log_odds >= pick.threshold else "real"
     said = f"{probability(pick.log_odds):.3f}: called {called}"
     centred(draw, x, y + side + 1, said, colour, width=side, bold=True)
     inside = "no heat" if example.inside is None else f"{100 * example.inside:.0f} % inside"
-    centred(draw, x, y + side + _LINE, inside, _FAINT, width=side)
+    centred(draw, x, y + side + _LINE, inside, FAINT, width=side)
 
 
 def _draw_foot(
@@ -211,8 +219,6 @@ def _draw_foot(
 ) -> None:
     regions = ", ".join(dict.fromkeys(str(example.pick.region) for example in examples))
     picture.paste(legend(100, 14), (_LABELS, y + 4))
-    draw.text(
-        (_LABELS + 110, y + 2), "what speaks for fake, to each picture's most", _INK, font(14)
-    )
+    draw.text((_LABELS + 110, y + 2), "what speaks for fake, to each picture's most", INK, font(14))
     said = f"region {regions}; of each kind the decision farthest from the threshold"
-    draw.text((_LABELS, y + 24), said, _FAINT, font(14))
+    draw.text((_LABELS, y + 24), said, FAINT, font(14))

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from deepregions.faces.patches import stack
 from deepregions.pipeline.explain.gradcam import Heat, Towards, heats, heats_segmented
 from deepregions.pipeline.explain.shapley import Shares, shapley
-from deepregions.pipeline.results import Cell, FaceResult, InputResult, probability
-from deepregions.pipeline.top_faces import Evidence
+from deepregions.pipeline.results import FaceResult, InputResult, rounded, score_json
 from deepregions.system import System
 from deepregions.types import Region
 
@@ -28,36 +25,30 @@ class CellExplanation:
     """One network on one face.
 
     Attributes:
-        detector: Its row's name.
-        region: What it looked at.
+        heat: Where it looked, of this face only, on the CPU; of no meaning without an answer.
         log_odds: Its fake log-odds; None where it gave no answer.
         share: What it adds to the fused log-odds; None where it gave no answer.
         inside: The share of its heat that lies inside the region; None where there is no heat.
-        crop: (3, S, S) float32 in [0, 1], what it saw.
-        mask: (S, S) bool, where on it the region is.
-        heat: (S, S) float32 over the crop; None where it gave no answer.
-        on_face: (H, W) float32, the same over the face's picture.
+        area: The region's share of the crop: that of heat which does not know of it.
+        empty: There is an answer but no heat: nothing in the map speaks for this side.
     """
 
-    detector: str
-    region: Region
+    heat: Heat
     log_odds: float | None
     share: float | None
     inside: float | None
-    crop: Tensor
-    mask: Tensor
-    heat: Tensor | None
-    on_face: Tensor | None
+    area: float
+    empty: bool
 
     @property
-    def area(self) -> float:
-        """The region's share of the crop: that of heat which does not know of it."""
-        return float(self.mask.float().mean())
+    def detector(self) -> str:
+        """Its row's name."""
+        return self.heat.row
 
     @property
-    def empty(self) -> bool:
-        """Whether there is an answer but no heat: nothing in the map speaks for this side."""
-        return self.heat is not None and not bool(self.heat.any())
+    def region(self) -> Region:
+        """What it looked at."""
+        return self.heat.region
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,30 +56,20 @@ class FaceExplanation:
     """One face.
 
     Attributes:
-        evidence: The face, its picture and scores.
+        face: Its scores and pixels.
         cells: Every network that has looked at it or could have.
-        shares: What its fused log-odds is made of.
-        detectors: The rows of ``shares``.
-        regions: The columns of ``shares``.
+        total: Its fused log-odds, the sum of what the networks add.
+        by_detector: What each detector that has an answer adds.
+        by_region: What each region that has an answer adds.
         towards: What the heat speaks for.
     """
 
-    evidence: Evidence
+    face: FaceResult
     cells: tuple[CellExplanation, ...]
-    shares: Shares
-    detectors: tuple[str, ...]
-    regions: tuple[Region, ...]
+    total: float
+    by_detector: Mapping[str, float]
+    by_region: Mapping[str, float]
     towards: Towards
-
-    @property
-    def by_detector(self) -> dict[str, float]:
-        """What each detector that has an answer adds."""
-        return _known(self.detectors, self.shares.by_detector.tolist())
-
-    @property
-    def by_region(self) -> dict[str, float]:
-        """What each region that has an answer adds."""
-        return _known([str(region) for region in self.regions], self.shares.by_region.tolist())
 
 
 class Explainer:
@@ -114,79 +95,72 @@ class Explainer:
         self.towards: Towards = towards
         self.batch_size = batch_size
 
-    def explain(self, evidence: Sequence[Evidence]) -> Iterator[FaceExplanation]:
-        """Yields the explanation of each face, in their order.
+    def explain(self, result: InputResult) -> Iterator[FaceExplanation]:
+        """Yields the explanation of each track's highest face, in their order.
 
         Raises:
             UsageError: There are too many networks, or one does not name its map.
             BundleError: The fusion cannot do without some of the regions.
         """
-        for first in range(0, len(evidence), self.batch_size):
-            batch = evidence[first : first + self.batch_size]
-            faces = [each for each in batch if each.landmarks is not None]
-            found = self._faces(faces) if faces else ()
-            rows = iter(range(len(faces)))
-            for each in batch:
-                if each.landmarks is not None:
-                    yield self._explanation(each, found, next(rows))
-                else:
-                    yield self._explanation(each, self._canvas(each), 0)
+        faces = list(result.shown.values())
+        for first in range(0, len(faces), self.batch_size):
+            batch = faces[first : first + self.batch_size]
+            found = self._heats(batch)
+            for number, face in enumerate(batch):
+                yield self._explanation(face, [heat.of(number) for heat in found])
 
-    def _faces(self, evidence: Sequence[Evidence]) -> tuple[Heat, ...]:
-        image, extent = stack([each.image for each in evidence])
-        landmarks = [each.landmarks for each in evidence if each.landmarks is not None]
+    def _heats(self, faces: Sequence[FaceResult]) -> Sequence[Heat]:
+        """Where the networks looked on faces, or on the one region canvas of an input."""
+        patches = [face.patch for face in faces if face.patch is not None]
+        image, extent = stack([patch.image for patch in patches])
+        image = image.to(self.device)
+        landmarks = [patch.landmarks for patch in patches if patch.landmarks is not None]
+        if not landmarks:
+            regions = [r for (_, r), log_odds in faces[0].cells.items() if log_odds is not None]
+            return heats_segmented(self.system, image, regions[0], towards=self.towards)
         return heats(
             self.system,
-            image.to(self.device),
+            image,
             torch.stack(landmarks).to(self.device),
             extent.to(self.device),
             towards=self.towards,
             batch_size=self.batch_size,
         )
 
-    def _canvas(self, evidence: Evidence) -> tuple[Heat, ...]:
-        scored = [cell.region for cell in evidence.face.cells if cell.log_odds is not None]
-        if not scored:
-            return ()
-        image = evidence.image[None].to(self.device)
-        return heats_segmented(self.system, image, scored[0], towards=self.towards)
-
-    def _explanation(self, evidence: Evidence, found: Sequence[Heat], row: int) -> FaceExplanation:
-        answers = {(cell.detector, cell.region): cell for cell in evidence.face.cells}
-        shares = self._shares(answers)
+    def _explanation(self, face: FaceResult, found: Sequence[Heat]) -> FaceExplanation:
+        rows, regions = self.system.rows, self.system.regions
+        shares = self._shares(face)
         cells = []
         for heat in found:
-            cell = answers[heat.row, heat.region]
-            place = self.system.rows.index(heat.row), self.system.regions.index(heat.region)
-            cells.append(_cell(cell, heat, row, float(shares.cells[place]), evidence))
-        cells.sort(key=lambda cell: self._order(cell.detector, cell.region))
+            place = rows.index(heat.row), regions.index(heat.region)
+            cells.append((place, _explained(heat, face, float(shares.cells[place]))))
         return FaceExplanation(
-            evidence, tuple(cells), shares, self.system.rows, self.system.regions, self.towards
+            face,
+            tuple(cell for _, cell in sorted(cells, key=lambda pair: pair[0])),
+            shares.total,
+            _known(rows, shares.by_detector.tolist()),
+            _known(list(map(str, regions)), shares.by_region.tolist()),
+            self.towards,
         )
 
-    def _order(self, detector: str, region: Region) -> tuple[int, int]:
-        return self.system.rows.index(detector), self.system.regions.index(region)
-
-    def _shares(self, answers: Mapping[tuple[str, Region], Cell]) -> Shares:
-        shape = len(self.system.rows), len(self.system.regions)
-        logits = torch.full(shape, torch.nan)
-        for (detector, region), cell in answers.items():
-            if cell.log_odds is not None:
-                logits[self._order(detector, region)] = cell.log_odds
+    def _shares(self, face: FaceResult) -> Shares:
+        rows, regions = self.system.rows, self.system.regions
+        logits = torch.full((len(rows), len(regions)), torch.nan)
+        for (detector, region), log_odds in face.cells.items():
+            if log_odds is not None:
+                logits[rows.index(detector), regions.index(region)] = log_odds
         logits = logits.to(self.device)
         return shapley(self.system.fusion, logits, ~logits.isnan())
 
 
-def _cell(cell: Cell, heat: Heat, row: int, share: float, evidence: Evidence) -> CellExplanation:
-    crop, mask = heat.crops[row].cpu(), heat.mask[row].cpu()
-    kind = partial(CellExplanation, cell.detector, cell.region, cell.log_odds)
-    if cell.log_odds is None:
-        return kind(None, None, crop, mask, None, None)
-    height, width = evidence.image.shape[-2:]
-    one = heat.of(row)
-    inside = float(one.inside())
-    on_crop, on_face = one.on_crop()[0].cpu(), one.on_picture(width, height)[0].cpu()
-    return kind(share, None if math.isnan(inside) else inside, crop, mask, on_crop, on_face)
+def _explained(heat: Heat, face: FaceResult, share: float) -> CellExplanation:
+    log_odds = face.cells[heat.row, heat.region]
+    inside, area, empty = float(heat.inside()), float(heat.mask.float().mean()), bool(heat.empty)
+    if log_odds is None:
+        return CellExplanation(heat, None, None, None, area, empty=False)
+    return CellExplanation(
+        heat, log_odds, share, None if math.isnan(inside) else inside, area, empty
+    )
 
 
 def to_json(
@@ -206,46 +180,38 @@ def to_json(
         "kind": result.kind,
         "status": str(result.status),
         "message": result.message,
-        **_score(result.log_odds),
+        **score_json(result.log_odds),
         "rule": result.rule,
         "warnings": list(result.warnings),
         "towards": faces[0].towards if faces else None,
-        "faces": [_face(each) for each in faces],
+        "faces": [_face_json(each) for each in faces],
         **facts,
     }
 
 
-def _face(explanation: FaceExplanation) -> dict[str, Any]:
-    face: FaceResult = explanation.evidence.face
+def _face_json(explanation: FaceExplanation) -> dict[str, Any]:
+    face = explanation.face
     return {
         "track": face.track,
         "frame": face.frame,
         "time": round(face.time, 3),
         "box": [round(value, 1) for value in face.box],
-        **_score(face.log_odds),
+        **score_json(face.log_odds),
         "cells": [
             {
                 "detector": cell.detector,
                 "region": str(cell.region),
-                **_score(cell.log_odds),
-                "shapley": _rounded(cell.share),
-                "inside": _rounded(cell.inside),
-                "area": _rounded(cell.area),
+                **score_json(cell.log_odds),
+                "shapley": rounded(cell.share),
+                "inside": rounded(cell.inside),
+                "area": rounded(cell.area),
                 "empty": cell.empty,
             }
             for cell in explanation.cells
         ],
-        "by_region": {name: _rounded(value) for name, value in explanation.by_region.items()},
-        "by_detector": {name: _rounded(value) for name, value in explanation.by_detector.items()},
+        "by_region": {name: rounded(value) for name, value in explanation.by_region.items()},
+        "by_detector": {name: rounded(value) for name, value in explanation.by_detector.items()},
     }
-
-
-def _score(log_odds: float | None) -> dict[str, float | None]:
-    return {"score": _rounded(probability(log_odds)), "log_odds": _rounded(log_odds)}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def _known(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
 import torch
 from captum.attr import LayerGradCam
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from deepregions.detectors import RegionDetector
 from deepregions.faces.cropping import RegionCropper, full_extent, resize
-from deepregions.pipeline.explain.modes import evaluating
+from deepregions.pipeline.explain.shapley import evaluating
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region
 
@@ -63,10 +63,10 @@ class Heat:
         return self.maps.flatten(1).amax(1) <= 0
 
     def of(self, face: int) -> Heat:
-        """Returns the heat of one face, as a batch of one."""
+        """Returns the heat of one face, as a batch of one, on the CPU."""
         one = slice(face, face + 1)
-        tensors = {name: getattr(self, name)[one] for name in ("crops", "maps", "box", "mask")}
-        return replace(self, **tensors)
+        names = ("crops", "maps", "box", "mask")
+        return replace(self, **{name: getattr(self, name)[one].cpu() for name in names})
 
     def on_crop(self) -> Tensor:
         """Returns the heat over the crop, (B, S, S) float32."""
@@ -178,9 +178,8 @@ def heats(
     masks = system.by_cut([each.masks(landmarks, extent) for each in croppers])
     found = []
     for member, row in _rows(system):
-        key = (member.cut, member.region)
-        seen = _Seen(crops[key], boxes[key], masks[key])
-        found.append(_heat(member, row, seen, towards, batch_size))
+        seen = (each[member.cut, member.region] for each in (crops, boxes, masks))
+        found.append(_heat(member, row, *seen, towards=towards, batch_size=batch_size))
     return tuple(found)
 
 
@@ -207,8 +206,10 @@ def heats_segmented(
     for member, row in _rows(system):
         if member.region is region:
             crops = resize(canvas, member.cut.size, member.cut.resample)
-            seen = _Seen(crops, box, crops.amax(1) > 0)
-            found.append(_heat(member, row, seen, towards, batch_size))
+            mask = crops.amax(1) > 0
+            found.append(
+                _heat(member, row, crops, box, mask, towards=towards, batch_size=batch_size)
+            )
     return tuple(found)
 
 
@@ -219,18 +220,19 @@ def _rows(system: System) -> list[tuple[TrainedNetwork, str]]:
     ]
 
 
-class _Seen(NamedTuple):
-    """What a network sees of B faces: as of :class:`Heat`."""
-
-    crops: Tensor
-    box: Tensor
-    mask: Tensor
-
-
-def _heat(member: TrainedNetwork, row: str, seen: _Seen, towards: Towards, batch_size: int) -> Heat:
+def _heat(
+    member: TrainedNetwork,
+    row: str,
+    crops: Tensor,
+    box: Tensor,
+    mask: Tensor,
+    *,
+    towards: Towards,
+    batch_size: int,
+) -> Heat:
     _, first, step = member.detector.attention
-    maps = grad_cam(member.detector, seen.crops, towards=towards, batch_size=batch_size)
-    return Heat(row, member.region, seen.crops, maps, first, step, seen.box, seen.mask)
+    maps = grad_cam(member.detector, crops, towards=towards, batch_size=batch_size)
+    return Heat(row, member.region, crops, maps, first, step, box, mask)
 
 
 def _weights(place: Tensor, count: int) -> Tensor:

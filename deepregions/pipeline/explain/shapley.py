@@ -11,6 +11,8 @@ add up to the fused log-odds; a constant that a fusion adds is shared among all 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from deepregions.errors import BundleError, UsageError
-from deepregions.pipeline.explain.modes import evaluating
 
 MOST = 20
 """Cells at most: each one more doubles the work. 15 are three detectors on five regions."""
@@ -138,3 +139,15 @@ def _sums(cells: Floats, axis: int) -> Floats:
     known = ~np.isnan(cells)
     sums: Floats = np.where(known.any(axis), np.nansum(cells, axis), np.nan)
     return sums
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation mode, and each of its parts back into the mode it was in."""
+    before = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training

@@ -1,137 +1,93 @@
-"""Boxes, numbers and scores on the pictures of a video."""
+"""What all pictures are drawn with: colours, letters, and tensors as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import base64
+import io
+from functools import cache
 
+from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from deepregions.pipeline.report.colours import track_colours
-from deepregions.pipeline.report.words import score
+from deepregions.errors import printable
 
-_PAPER, _INK = "#000000", "#ffffff"
-_LEAST, _SMALLEST = 12, 9  # pixels of text, on and below the picture
+INK, FAINT, PAPER, MISSING = (32, 33, 36), (110, 114, 120), (255, 255, 255), (238, 239, 241)
+
+# Of Okabe and Ito's palette (Color Universal Design, 2008), told apart by the colour-blind, those
+# that stand out from white and from near-black alike (contrast 3:1, WCAG 2.2, 1.4.11), and a grey;
+# each with the colour of text on it. There are more people than colours: a number always stands
+# beside the colour.
+TRACKS = (
+    ("#0072b2", "#ffffff"),
+    ("#d55e00", "#000000"),
+    ("#009e73", "#000000"),
+    ("#cc79a7", "#000000"),
+    ("#656565", "#ffffff"),
+)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-_Box = tuple[float, float, float, float]
+Colour = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A track on a picture.
-
-    Attributes:
-        track: Its number.
-        log_odds: Its score here; None where it was not judged.
-        box: x0, y0, x1, y1 in pixels of the frame.
-        seen: Whether this is what was looked at, not a place in between.
-    """
-
-    track: int
-    log_odds: float | None
-    box: _Box
-    seen: bool
+def track_colours(track: int) -> tuple[str, str]:
+    """Returns a track's colour, and that of text on it, as ``#rrggbb``."""
+    return TRACKS[track % len(TRACKS)]
 
 
-class FrameLayout:
-    """Where things are on a video's pictures, whose size stays that of the first.
-
-    Args:
-        width: Of the first frame, in pixels.
-        height: The same.
-        longest: The pictures' longer side at most, with what is below them.
-    """
-
-    def __init__(self, width: int, height: int, longest: int) -> None:
-        scale = min(1.0, longest / max(width, height))
-        self._text = max(_LEAST, round(min(width, height) * scale / 24))
-        self._foot = 2 * round(0.9 * self._text)
-        scale = min(scale, (longest - self._foot) / height)
-        self._width, self._height = _even(width * scale), _even(height * scale)
-        self._font: Font = ImageFont.load_default(self._text)
-        self._fonts: dict[int, Font] = {}
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the pictures, both even."""
-        return self._width, self._height + self._foot
-
-    def draw(self, frame: Image.Image, marks: Sequence[Mark], below: str) -> Image.Image:
-        """Draws a frame's picture.
-
-        Args:
-            frame: In any size; of another shape than the first's, it gets bars.
-            marks: What is on it.
-            below: What is written below it.
-        """
-        scale = min(self._width / frame.width, self._height / frame.height)
-        size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-        left, top = (self._width - size[0]) // 2, (self._height - size[1]) // 2
-        shown = frame.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        picture = Image.new("RGB", (self._width, self._height), _PAPER)
-        picture.paste(shown, (left, top))
-        pen = ImageDraw.Draw(picture)
-        for mark in sorted(marks, key=lambda mark: -mark.track):
-            x0, y0, x1, y1 = (value * scale for value in mark.box)
-            self._mark(pen, mark, (x0 + left, y0 + top, x1 + left, y1 + top))
-        whole = Image.new("RGB", self.size, _PAPER)
-        whole.paste(picture)
-        left_middle = (self._text // 2, self._height + self._foot / 2)
-        font = self._fitting(below)
-        pen = ImageDraw.Draw(whole)
-        pen.text(left_middle, below, _INK, font, anchor=self._anchor("lm"))
-        return whole
-
-    def _fitting(self, line: str) -> Font:
-        """The font in which a line fits below the picture; the same for lines of one length."""
-        if len(line) not in self._fonts:
-            needed = 1.03 * self._font.getlength(line) + self._text  # other digits may be wider
-            size = max(_SMALLEST, int(self._text * min(1.0, self._width / needed)))
-            self._fonts[len(line)] = ImageFont.load_default(size)
-        return self._fonts[len(line)]
-
-    def _mark(self, pen: ImageDraw.ImageDraw, mark: Mark, box: _Box) -> None:
-        colour, ink = track_colours(mark.track)
-        thick = max(3, self._text // 6)
-        lines = _lines(box, dash=0.6 * self._text if mark.log_odds is None else 0, full=mark.seen)
-        for line in lines:
-            pen.line(line, _PAPER, thick + 2)
-        for line in lines:
-            pen.line(line, colour, thick)
-        said = "not judged" if mark.log_odds is None else score(mark.log_odds)
-        number = mark.track + 1
-        text = f"{number}   {said}" if mark.seen else f"{number}"
-        wide = pen.textlength(text, self._font) + 0.7 * self._text
-        high = 1.3 * self._text
-        x = min(max(box[0], 0), max(self._width - wide, 0))
-        y = min(max(box[1] - high, 0), self._height - high)
-        pen.rectangle((x, y, x + wide, y + high), colour)
-        pen.text((x + wide / 2, y + high / 2), text, ink, self._font, anchor=self._anchor("mm"))
-
-    def _anchor(self, anchor: str) -> str | None:
-        return anchor if isinstance(self._font, ImageFont.FreeTypeFont) else None
+@cache
+def font(size: int) -> Font:
+    """Returns the letters of all pictures, of this size in pixels."""
+    return ImageFont.load_default(size)
 
 
-def _even(side: float) -> int:
-    return max(2, 2 * round(side / 2))
+def fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """Shortens a text in its middle until it is one line no wider than this, in pixels."""
+    text = printable(text)
+    keep = len(text)
+    shown = text
+    while keep > 2 and draw.textlength(shown, font(16)) > width:
+        keep -= 1
+        shown = f"{text[: keep // 2]}...{text[len(text) - keep // 2 :]}"
+    return shown
 
 
-def _lines(box: _Box, *, dash: float, full: bool) -> list[_Box]:
-    """A box's sides: whole, dashed, or only what is near its corners."""
-    x0, y0, x1, y1 = box
-    lines = []
-    for ax, ay, bx, by in ((x0, y0, x1, y0), (x1, y0, x1, y1), (x1, y1, x0, y1), (x0, y1, x0, y0)):
-        length = max(abs(bx - ax), abs(by - ay))
-        if not full:
-            parts = [(0.0, 0.2), (0.8, 1.0)]
-        elif dash and length > 0:
-            count = max(1, round(length / (2 * dash)))
-            parts = [((n + 0.25) / count, (n + 0.75) / count) for n in range(count)]
-        else:
-            parts = [(0.0, 1.0)]
-        lines += [
-            (ax + s * (bx - ax), ay + s * (by - ay), ax + e * (bx - ax), ay + e * (by - ay))
-            for s, e in parts
-        ]
-    return lines
+def centred(
+    draw: ImageDraw.ImageDraw,
+    x: int,
+    y: int,
+    text: str,
+    colour: Colour,
+    *,
+    width: int = 200,
+    bold: bool = False,
+) -> None:
+    """Writes a line in the middle of a box that is ``width`` pixels wide."""
+    text, letters = printable(text), font(16)
+    left = x + (width - draw.textlength(text, letters)) / 2
+    draw.text((left, y), text, colour, letters, stroke_width=0.3 if bold else 0, stroke_fill=colour)
+
+
+def to_picture(image: Tensor, side: int | None = None) -> Image.Image:
+    """Makes a picture of (3, H, W) uint8, stretched to a square where a side is given."""
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    if side is None or picture.size == (side, side):
+        return picture
+    return picture.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def data_uri(picture: bytes | Image.Image, quality: int = 88) -> Markup:
+    """Returns a JPEG as a data URI: one that is there, or a picture made into one."""
+    if isinstance(picture, Image.Image):
+        buffer = io.BytesIO()
+        # 4:4:4: where a forgery was blended in, colour may be what shows it
+        picture.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+        picture = buffer.getvalue()
+    encoded = base64.b64encode(picture).decode("ascii")
+    return Markup("data:image/jpeg;base64,") + encoded
+
+
+def small_uri(picture: Image.Image, side: int, quality: int) -> Markup:
+    """Returns a picture made no larger than ``side`` as a data URI."""
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return data_uri(picture, quality)

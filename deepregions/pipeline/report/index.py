@@ -2,104 +2,72 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
+from PIL import Image
 
 from deepregions.files import atomic_file
+from deepregions.pipeline.report.drawing import small_uri, to_picture
 from deepregions.pipeline.report.page import UNCALIBRATED, environment
-from deepregions.pipeline.report.pictures import thumbnail
-from deepregions.pipeline.top_faces import Analysis
+from deepregions.pipeline.results import InputResult
 from deepregions.types import Status
 
 _SIDE = 96  # pixels: about 2 KB
 
 
-@dataclass(frozen=True)
-class IndexRow:
-    """One input of a list: small enough to keep many.
-
-    Attributes:
-        input: Its path.
-        kind: As in its result.
-        status: As in its result.
-        message: As in its result.
-        log_odds: As in its result.
-        tracks: How many it has.
-        page: Its page, relative to the list's folder; empty for none.
-        thumbnail: What it looks like, as a data URI.
-    """
-
-    input: str
-    kind: str
-    status: Status
-    message: str
-    log_odds: float | None
-    tracks: int
-    page: str
-    thumbnail: Markup | None
-
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return Path(self.input).name or self.input
-
-    @property
-    def folder(self) -> str:
-        """The rest of its path; empty if there is none."""
-        return str(Path(self.input).parent) if Path(self.input).parent.parts else ""
-
-    @property
-    def link(self) -> str:
-        """The page as a relative address: never one with a scheme, whatever its name is."""
-        return f"./{quote(os.fsencode(self.page))}" if self.page else ""
-
-
-def index_row(analysis: Analysis, page: str = "") -> IndexRow:
-    """Makes an input's row.
+def index_row(result: InputResult, page: str = "") -> dict[str, Any]:
+    """Makes an input's row of the list, as JSON: small enough to keep many.
 
     Args:
-        analysis: What came of it.
-        page: Its page, relative to the list's folder, with ``/`` between folders.
+        result: What came of it; its first frame, else its highest face, is what it looks like.
+        page: Its page, relative to the list's folder, with ``/`` between folders; empty for none.
     """
-    result = analysis.result
-    return IndexRow(
-        input=result.input,
-        kind=result.kind,
-        status=result.status,
-        message=result.message,
-        log_odds=result.log_odds,
-        tracks=len(result.tracks),
-        page=page,
-        thumbnail=thumbnail(analysis, _SIDE),
-    )
+    thumbnail = None
+    if result.strip:
+        with Image.open(io.BytesIO(result.strip[0].jpeg)) as picture:
+            thumbnail = small_uri(picture, _SIDE, 65)
+    elif result.top_face is not None and result.top_face.patch is not None:
+        thumbnail = small_uri(to_picture(result.top_face.patch.image), _SIDE, 80)
+    return {
+        "input": result.input,
+        "kind": result.kind,
+        "status": str(result.status),
+        "message": result.message,
+        "log_odds": result.log_odds,
+        "tracks": len(result.tracks),
+        "page": page,
+        "thumbnail": thumbnail,
+    }
 
 
 def write_index(
-    rows: Sequence[IndexRow], path: Path, *, calibration: str | Mapping[str, Any] = UNCALIBRATED
+    rows: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    calibration: str | Mapping[str, Any] = UNCALIBRATED,
 ) -> None:
     """Writes the list of inputs, in the order given, as one HTML file.
 
     Args:
-        rows: The inputs.
+        rows: The inputs, as :func:`index_row` makes them.
         path: The file; it appears whole or not at all.
         calibration: As in the results' facts.
 
     Raises:
         OSError: The file cannot be written.
     """
-    counts = Counter(row.status for row in rows)
+    counts = Counter(row["status"] for row in rows)
     stream = (
         environment()
         .get_template("index.html.j2")
         .stream(
-            rows=rows,
+            rows=[_shown(row) for row in rows],
             counts=[(status, counts[status]) for status in Status if counts[status]],
             calibration=calibration,
         )
@@ -107,3 +75,14 @@ def write_index(
     stream.enable_buffering(100)
     with atomic_file(path) as partial:
         stream.dump(str(partial), encoding="utf-8")
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    path = Path(row["input"])
+    folder = str(path.parent) if path.parent.parts else ""
+    return {**row, "name": path.name or row["input"], "folder": folder, "link": link(row["page"])}
+
+
+def link(page: str) -> str:
+    """Returns a page's relative address: never one with a scheme, whatever its name is."""
+    return f"./{quote(os.fsencode(page))}" if page else ""

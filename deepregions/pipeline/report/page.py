@@ -2,32 +2,108 @@
 
 from __future__ import annotations
 
+import re
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
+from markupsafe import Markup
 from PIL import Image
 
 from deepregions import pages
 from deepregions.files import atomic_file
+from deepregions.fusion import Cell
 from deepregions.pipeline.report import words
-from deepregions.pipeline.report.plots import Sampled, Timeline, time_axis
-from deepregions.pipeline.report.views import HeatMap, TrackView, frame_view, gate, track_view
-from deepregions.pipeline.results import FaceResult, InputResult, TrackResult, probability
-from deepregions.pipeline.top_faces import Analysis
+from deepregions.pipeline.report.drawing import data_uri, small_uri, to_picture, track_colours
+from deepregions.pipeline.report.timeline import ScoreCurve, Timeline
+from deepregions.pipeline.results import (
+    FaceResult,
+    InputResult,
+    Thumbnail,
+    TrackResult,
+    probability,
+)
+from deepregions.types import REGIONS, Region
 
 # Beyond these a page would be too long to be read: what is left out is said, and is in the JSON.
 _DETAILED = 24  # tracks
 _LISTED = 600  # faces
+_TOLD = 6  # faces whose scores are under a frame's picture
 _TILE, _SMALL_TILE, _FEW = 200, 112, 6  # pixels, pixels, tracks with the larger ones
+_PORTRAIT = 192  # pixels; shown at half of that, for screens of twice the density
+_SIDES = {"min": "at least", "max": "at most"}
 
 UNCALIBRATED = "uncalibrated"
 
 
+@dataclass(frozen=True)
+class HeatMap:
+    """Where a network looked on a track's highest face.
+
+    Attributes:
+        track: Whose face.
+        detector: The network's row.
+        region: Its region.
+        picture: The heat over the face.
+        inside: The share of the heat that lies inside the region's mask, if it was measured.
+        empty: There is no heat at all: the picture is there to show just that.
+        towards: What the heat speaks for, ``"fake"`` or ``"genuine"``.
+    """
+
+    track: int
+    detector: str
+    region: Region
+    picture: Image.Image
+    inside: float | None = None
+    empty: bool = False
+    towards: str = "fake"
+
+
+@dataclass(frozen=True)
+class TrackView:
+    """What the page shows of a track.
+
+    Attributes:
+        track: The track.
+        curve: Its fused score over time.
+        curves: Its networks' scores.
+        top: Its highest face.
+        top_place: Where that is on the curve.
+        portrait: A picture of it.
+        tiles: What networks saw of it: the region, its picture, and their scores.
+        measures: Of its faces' quality: the name, the highest face's, least, median and most.
+        heatmaps: Where networks looked on its highest face.
+        shares: What its score is made of.
+    """
+
+    track: TrackResult
+    curve: ScoreCurve
+    curves: Mapping[Cell, ScoreCurve]
+    top: FaceResult | None
+    top_place: tuple[float, float]
+    portrait: Markup | None
+    tiles: Sequence[tuple[Region, Markup, Mapping[str, float | None]]]
+    measures: Sequence[tuple[str, float | None, float, float, float]]
+    heatmaps: Sequence[tuple[HeatMap, Markup]]
+    shares: Markup | None
+
+    @property
+    def detectors(self) -> list[str]:
+        """The columns of its table."""
+        return list(dict.fromkeys(detector for detector, _ in self.track.cells))
+
+    @property
+    def regions(self) -> list[Region]:
+        """The rows of its table."""
+        return list(dict.fromkeys(region for _, region in self.track.cells))
+
+
 def write_page(
-    analysis: Analysis,
+    result: InputResult,
     facts: Mapping[str, Any],
     path: Path,
     *,
@@ -37,7 +113,7 @@ def write_page(
     """Writes the report of one input.
 
     Args:
-        analysis: The input's result and pictures.
+        result: The input's result and pictures.
         facts: What it was made with, as in :func:`~deepregions.pipeline.results.to_json`.
         path: The HTML file; it appears whole or not at all.
         heatmaps: Where networks looked, if that is known.
@@ -46,26 +122,36 @@ def write_page(
     Raises:
         OSError: The file cannot be written.
     """
-    text = render_page(analysis, facts, heatmaps=heatmaps, shares=shares)
+    text = render_page(result, facts, heatmaps=heatmaps, shares=shares)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def render_page(
-    analysis: Analysis,
+    result: InputResult,
     facts: Mapping[str, Any],
     *,
     heatmaps: Sequence[HeatMap] = (),
     shares: Mapping[int, Image.Image] | None = None,
 ) -> str:
     """Returns the report of one input as HTML; arguments as of :func:`write_page`."""
-    result = analysis.result
-    sampled = Sampled(result, (frame.frame for frame in analysis.strip))
-    ends = [_duration(result), *(face.time for face in result.faces)]
-    timeline = Timeline(time_axis(max(ends)), sampled)
-    tracks = _track_views(analysis, heatmaps, shares or {}, timeline)
+    timeline = Timeline(result)
+    by_score = sorted(result.tracks, key=lambda t: (t.log_odds is None, -(t.log_odds or 0.0)))
+    detailed = {track.track for track in by_score[:_DETAILED]}
+    tile = _TILE if len(result.tracks) <= _FEW else _SMALL_TILE
+    tracks = [
+        _track_view(
+            result,
+            track,
+            timeline,
+            tile=tile if track.track in detailed else 0,
+            heatmaps=[heat for heat in heatmaps if heat.track == track.track],
+            shares=(shares or {}).get(track.track),
+        )
+        for track in result.tracks
+    ]
     by_frame: dict[int, list[FaceResult]] = {}
-    for face in result.faces:
+    for face in sorted(result.faces, key=lambda face: face.track):
         by_frame.setdefault(face.frame, []).append(face)
     return (
         environment()
@@ -74,73 +160,113 @@ def render_page(
             result=result,
             facts=facts,
             name=Path(result.input).name or result.input,
-            axis=timeline.axis,
+            timeline=timeline,
             timed=result.kind == "video" and len({face.time for face in result.faces}) > 1,
             tracks=tracks,
-            details=_detailed(tracks),
-            source=_source(result),
-            frames=[frame_view(frame, by_frame.get(frame.frame, ())) for frame in analysis.strip],
+            details=[view for view in tracks if view.track.track in detailed],
+            source=words.source(result),
+            frames=[(frame, by_frame.get(frame.frame, [])) for frame in result.strip],
             faces=result.faces[:_LISTED],
             calibration=facts.get("calibration") or UNCALIBRATED,
             command=pages.command_line(facts.get("command")),
-            gates={name: gate(name, facts.get("gates") or {}) for name in _measures(result)},
+            gates=facts.get("gates") or {},
             trained_on=_trained_on(facts.get("models", ())),
             judged=sum(face.log_odds is not None for face in result.faces),
         )
     )
 
 
-def _track_views(
-    analysis: Analysis,
-    heatmaps: Sequence[HeatMap],
-    shares: Mapping[int, Image.Image],
+def _track_view(
+    result: InputResult,
+    track: TrackResult,
     timeline: Timeline,
-) -> list[TrackView]:
-    result = analysis.result
-    evidence = {each.face.track: each for each in analysis.evidence}
-    faces: dict[int, list[FaceResult]] = {}
-    for face in sorted(result.faces, key=lambda face: face.time):
-        faces.setdefault(face.track, []).append(face)
-    chosen = {track.track for track in _by_score(result.tracks)[:_DETAILED]}
-    tile = _TILE if len(result.tracks) <= _FEW else _SMALL_TILE
-    return [
-        track_view(
-            track,
-            faces.get(track.track, ()),
-            evidence.get(track.track),
-            [heat for heat in heatmaps if heat.track == track.track],
-            shares.get(track.track),
-            timeline=timeline,
-            tile=tile if track.track in chosen else 0,
-        )
-        for track in result.tracks
+    *,
+    tile: int,
+    heatmaps: Sequence[HeatMap],
+    shares: Image.Image | None,
+) -> TrackView:
+    """Puts together what is said of a track; without a tile's side there are none."""
+    own = (face for face in result.faces if face.track == track.track)
+    faces = sorted(own, key=lambda face: face.time)
+    top = result.shown.get(track.track)
+    portrait, tiles, x, y = None, [], 0.0, 0.0
+    if top is not None and top.patch is not None:
+        x, y = timeline.place(top, top.log_odds)
+        portrait = small_uri(to_picture(top.patch.image), _PORTRAIT, 80)
+        for (region, rows), crop in top.patch.crops.items() if tile else ():
+            scores = {d: top.cells[d, region] for d in rows if (d, region) in top.cells}
+            tiles.append((region, data_uri(to_picture(crop, tile)), scores))
+    return TrackView(
+        track=track,
+        curve=timeline.curve(faces, [face.log_odds for face in faces]),
+        curves={
+            cell: timeline.curve(faces, [face.cells.get(cell) for face in faces])
+            for cell in track.cells
+        },
+        top=top,
+        top_place=(round(x, 2), round(y, 2)),
+        portrait=portrait,
+        tiles=tiles,
+        measures=_measures(faces, top),
+        heatmaps=[(heat, data_uri(heat.picture)) for heat in heatmaps],
+        shares=None if shares is None else data_uri(shares, 92),
+    )
+
+
+def _measures(
+    faces: Sequence[FaceResult], top: FaceResult | None
+) -> list[tuple[str, float | None, float, float, float]]:
+    measures = []
+    for name in dict.fromkeys(name for face in faces for name in face.quality):
+        known = [value for face in faces if (value := face.quality.get(name)) is not None]
+        if known:
+            shown = None if top is None else top.quality.get(name)
+            measures.append((name, shown, min(known), statistics.median(known), max(known)))
+    return measures
+
+
+def why_not(region: Region, reasons: Sequence[str]) -> str:
+    """Picks from a track's reasons those that are about a region, its own first."""
+    about = {reason: set(re.findall(r"\w+", reason.lower())) & set(REGIONS) for reason in reasons}
+    own = [reason for reason, regions in about.items() if region in regions]
+    own += [reason for reason, regions in about.items() if not regions]
+    return "; ".join(own[:2]) or "the region was not judged"
+
+
+def gate(measure: str, gates: Mapping[str, Any]) -> str:
+    """Says what gates ask of a measure: those named ``min_MEASURE``, ``max_MEASURE_PART``."""
+    told = []
+    for name, limit in gates.items():
+        side, _, what = name.partition("_")
+        if what != measure and not what.startswith(f"{measure}_"):
+            continue
+        if side in _SIDES and isinstance(limit, int | float):
+            part = what.removeprefix(measure).strip("_").replace("_", " ")
+            told.append(f"{_SIDES[side]} {limit:g}{f' ({part})' if part else ''}")
+    return ", ".join(told)
+
+
+def _box(face: FaceResult, frame: Thumbnail) -> tuple[float, float, float, float]:
+    """Left, top, width and height of a face's box on a thumbnail, in its pixels."""
+    x0, y0, x1, y1 = (round(value * frame.scale, 1) for value in face.box)
+    return x0, y0, round(max(0.0, x1 - x0), 1), round(max(0.0, y1 - y0), 1)
+
+
+def _told(faces: Sequence[FaceResult]) -> list[FaceResult]:
+    """The faces whose scores are under a frame's picture, those that have one first."""
+    return sorted(faces, key=lambda face: face.log_odds is None)[:_TOLD]
+
+
+def _frame_text(frame: Thumbnail, faces: Sequence[FaceResult]) -> str:
+    """What a frame's picture shows, in words."""
+    said = [
+        f"{words.who(face.track)} not judged, {words.MEANING[face.status]}"
+        if face.log_odds is None
+        else f"{words.who(face.track)} judged, {words.score(face.log_odds)}"
+        for face in faces[:_TOLD]
     ]
-
-
-def _by_score(tracks: Sequence[TrackResult]) -> list[TrackResult]:
-    """The highest first; those without a score last."""
-    return sorted(tracks, key=lambda track: (track.log_odds is None, -(track.log_odds or 0.0)))
-
-
-def _detailed(tracks: Sequence[TrackView]) -> list[TrackView]:
-    chosen = {track.track for track in _by_score([view.track for view in tracks])[:_DETAILED]}
-    return [view for view in tracks if view.track.track in chosen]
-
-
-def _source(result: InputResult) -> TrackResult | None:
-    """The track whose score is the input's, if the rule takes one track's."""
-    if result.log_odds is None:
-        return None
-    return next((track for track in result.tracks if track.log_odds == result.log_odds), None)
-
-
-def _duration(result: InputResult) -> float:
-    duration = result.media.get("duration")
-    return float(duration) if isinstance(duration, int | float) else 0.0
-
-
-def _measures(result: InputResult) -> list[str]:
-    return list(dict.fromkeys(name for face in result.faces for name in face.quality))
+    more = f"; and {len(faces) - _TOLD} more" if len(faces) > _TOLD else ""
+    return f"Frame at {words.clock(frame.time)}: {'; '.join(said) or 'no face'}{more}"
 
 
 def _trained_on(models: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str]]]:
@@ -155,17 +281,24 @@ def _trained_on(models: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str
 
 @cache
 def environment() -> Environment:
-    """What renders the templates."""
+    """Returns what renders the templates."""
     environment = pages.environment("deepregions.pipeline.report")
     environment.globals |= {
+        "box": _box,
+        "clock": words.clock,
+        "colours": track_colours,
+        "conclusion": words.conclusion,
+        "count": words.count,
+        "data_uri": data_uri,
+        "frame_text": _frame_text,
+        "gate": gate,
+        "meaning": words.MEANING,
+        "odds": words.odds,
+        "people": words.people,
         "probability": probability,
         "score": words.score,
-        "odds": words.odds,
-        "clock": words.clock,
-        "count": words.count,
-        "meaning": words.MEANING,
+        "told": _told,
         "who": words.who,
-        "conclusion": words.conclusion,
-        "people": words.people,
+        "why_not": why_not,
     }
     return environment

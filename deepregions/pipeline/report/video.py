@@ -6,20 +6,26 @@ import statistics
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from PIL import Image
-from torch import Tensor
+import av
+import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+from PIL import Image, ImageDraw
 
 from deepregions.errors import UsageError
 from deepregions.files import atomic_file
 from deepregions.media import Frame, MediaReader, Sampling
-from deepregions.pipeline.report.drawing import FrameLayout, Mark
-from deepregions.pipeline.report.encoding import Encoder
-from deepregions.pipeline.report.plots import Sampled
-from deepregions.pipeline.report.words import clock, conclusion
+from deepregions.pipeline.report.drawing import Font, font, to_picture, track_colours
+from deepregions.pipeline.report.timeline import Timeline
+from deepregions.pipeline.report.words import clock, conclusion, score
 from deepregions.pipeline.results import FaceResult, InputResult
 
 MAX_SIDE = 1280  # pixels
@@ -29,6 +35,14 @@ _GAP, _SECONDS = 3, 1.0
 # A box stays so long before and after a frame that was looked at, where nothing is known beyond.
 _HOLD = 0.15
 _SAME = 1e-6  # seconds
+_PAPER, _INK = "#000000", "#ffffff"
+_LEAST, _SMALLEST = 12, 9  # pixels of text, on and below the picture
+_BASE = Fraction(1, 60000)  # seconds; MPEG-4 allows 1/65535, and thirds of NTSC's frames are whole
+_BT709 = 1  # colours as H.264, Annex E, numbers them: primaries, transfer and matrix
+
+Box = tuple[float, float, float, float]
+Mark = tuple[FaceResult, bool]
+"""A face to draw, and whether it is what was looked at, not a place in between."""
 
 
 def annotate_video(
@@ -59,16 +73,18 @@ def annotate_video(
     """
     if result.kind != "video":
         raise UsageError(f"{path} is no video", "only videos can be annotated")
-    walks = _walks(result)
+    marks_at = Marks(result)
     layout: FrameLayout | None = None
     caption = conclusion(result)
-    with atomic_file(out) as partial, Encoder(partial, out, _rate(result)) as encoder:
+    rate = result.media.get("rate")
+    if not isinstance(rate, int | float) or not 1 <= rate <= 240:
+        rate = 25.0
+    with atomic_file(out) as partial, _encoder(partial, out, rate) as add:
         for frame in _every_frame(path):
             if layout is None:
                 layout = FrameLayout(frame.image.shape[2], frame.image.shape[1], MAX_SIDE)
-            marks = [mark for walk in walks if (mark := walk.at(frame.time)) is not None]
             below = f"{clock(frame.time)}   {caption}"
-            encoder.add(layout.draw(_picture(frame.image), marks, below), frame.time)
+            add(layout.draw(to_picture(frame.image), marks_at(frame.time), below), frame.time)
             if progress is not None:
                 progress(frame.time)
 
@@ -81,57 +97,199 @@ def _every_frame(path: Path) -> Iterator[Frame]:
                 yield from batch
 
 
-def _picture(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+class Marks:
+    """Says what to draw of each track at a time.
 
-
-def _rate(result: InputResult) -> float:
-    rate = result.media.get("rate")
-    return float(rate) if isinstance(rate, int | float) and 1 <= rate <= 240 else 25.0
-
-
-def _walks(result: InputResult) -> list[_Walk]:
-    by_track: dict[int, list[FaceResult]] = {}
-    for face in sorted(result.faces, key=lambda face: face.time):
-        by_track.setdefault(face.track, []).append(face)
-    times = sorted({face.time for face in result.faces})
-    steps = [second - first for first, second in pairwise(times)]
-    hold = min(_HOLD, statistics.median(steps) / 2) if steps else _HOLD
-    sampled = Sampled(result)
-    return [_Walk(faces, sampled, hold) for _, faces in sorted(by_track.items())]
-
-
-@dataclass
-class _Walk:
-    """One track through the video: its faces by time.
-
-    Attributes:
-        faces: The track's.
-        sampled: Which frames were looked at.
-        hold: For how long a box stands for what was seen, in seconds.
+    Args:
+        result: The video's.
     """
 
-    faces: Sequence[FaceResult]
-    sampled: Sampled
-    hold: float
+    def __init__(self, result: InputResult) -> None:
+        by_track: dict[int, list[FaceResult]] = {}
+        for face in sorted(result.faces, key=lambda face: face.time):
+            by_track.setdefault(face.track, []).append(face)
+        self._walks = [faces for _, faces in sorted(by_track.items())]
+        self._times = [[face.time for face in faces] for faces in self._walks]
+        times = sorted({face.time for face in result.faces})
+        steps = [second - first for first, second in pairwise(times)]
+        self._hold = min(_HOLD, statistics.median(steps) / 2) if steps else _HOLD
+        self._timeline = Timeline(result)
 
-    def __post_init__(self) -> None:
-        self._times = [face.time for face in self.faces]
+    def __call__(self, time: float) -> list[Mark]:
+        """Returns the faces that are known to be there at a time, in seconds."""
+        walks = zip(self._walks, self._times, strict=True)
+        marks = (self._mark(faces, times, time) for faces, times in walks)
+        return [mark for mark in marks if mark is not None]
 
-    def at(self, time: float) -> Mark | None:
-        """What to draw of the track at a time; None where it is not known to be there."""
-        place = bisect_right(self._times, time + _SAME)
-        before = self.faces[place - 1] if place else None
-        after = self.faces[place] if place < len(self.faces) else None
+    def _mark(self, faces: list[FaceResult], times: list[float], time: float) -> Mark | None:
+        place = bisect_right(times, time + _SAME)
+        before = faces[place - 1] if place else None
+        after = faces[place] if place < len(faces) else None
         near = min((f for f in (before, after) if f), key=lambda face: abs(face.time - time))
-        seen = abs(near.time - time) <= self.hold + _SAME
+        seen = abs(near.time - time) <= self._hold + _SAME
         if before is not None and after is not None and self._bridged(before, after):
             share = min(1.0, max(0.0, (time - before.time) / (after.time - before.time)))
             ends = zip(before.box, after.box, strict=True)
             x0, y0, x1, y1 = (first + share * (last - first) for first, last in ends)
-            return Mark(near.track, near.log_odds, (x0, y0, x1, y1), seen=seen)
-        return Mark(near.track, near.log_odds, near.box, seen=True) if seen else None
+            return replace(near, box=(x0, y0, x1, y1)), seen
+        return (near, True) if seen else None
 
     def _bridged(self, before: FaceResult, after: FaceResult) -> bool:
         near = after.time - before.time <= _SECONDS
-        return near or self.sampled.between(before, after) <= _GAP
+        return near or self._timeline.between(before, after) <= _GAP
+
+
+class FrameLayout:
+    """Where things are on a video's pictures, whose size stays that of the first.
+
+    Args:
+        width: Of the first frame, in pixels.
+        height: The same.
+        longest: The pictures' longer side at most, with what is below them.
+
+    Attributes:
+        size: Width and height of the pictures, both even.
+    """
+
+    def __init__(self, width: int, height: int, longest: int) -> None:
+        scale = min(1.0, longest / max(width, height))
+        self._text = max(_LEAST, round(min(width, height) * scale / 24))
+        self._foot = 2 * round(0.9 * self._text)
+        scale = min(scale, (longest - self._foot) / height)
+        self._width, self._height = (max(2, 2 * round(s * scale / 2)) for s in (width, height))
+        self.size = self._width, self._height + self._foot
+        self._fonts: dict[int, Font] = {}
+
+    def draw(self, frame: Image.Image, marks: Sequence[Mark], below: str) -> Image.Image:
+        """Draws a frame's picture.
+
+        Args:
+            frame: In any size; of another shape than the first's, it gets bars.
+            marks: What is on it.
+            below: What is written below it.
+        """
+        scale = min(self._width / frame.width, self._height / frame.height)
+        size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+        left, top = (self._width - size[0]) // 2, (self._height - size[1]) // 2
+        shown = frame.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        picture = Image.new("RGB", (self._width, self._height), _PAPER)
+        picture.paste(shown, (left, top))
+        pen = ImageDraw.Draw(picture)
+        for face, seen in sorted(marks, key=lambda mark: -mark[0].track):
+            x0, y0, x1, y1 = (value * scale for value in face.box)
+            self._mark(pen, face, (x0 + left, y0 + top, x1 + left, y1 + top), seen=seen)
+        whole = Image.new("RGB", self.size, _PAPER)
+        whole.paste(picture)
+        middle = (self._text // 2, self._height + self._foot / 2)
+        ImageDraw.Draw(whole).text(middle, below, _INK, self._fitting(below), anchor="lm")
+        return whole
+
+    def _fitting(self, line: str) -> Font:
+        """The font in which a line fits below the picture; the same for lines of one length."""
+        if len(line) not in self._fonts:
+            needed = 1.03 * font(self._text).getlength(line) + self._text  # digits may be wider
+            size = max(_SMALLEST, int(self._text * min(1.0, self._width / needed)))
+            self._fonts[len(line)] = font(size)
+        return self._fonts[len(line)]
+
+    def _mark(self, pen: ImageDraw.ImageDraw, face: FaceResult, box: Box, *, seen: bool) -> None:
+        colour, ink = track_colours(face.track)
+        thick = max(3, self._text // 6)
+        lines = _lines(box, dash=0.6 * self._text if face.log_odds is None else 0, full=seen)
+        for line, paint, width in (
+            *((line, _PAPER, thick + 2) for line in lines),
+            *((line, colour, thick) for line in lines),
+        ):
+            pen.line(line, paint, width)
+        said = "not judged" if face.log_odds is None else score(face.log_odds)
+        text = f"{face.track + 1}   {said}" if seen else f"{face.track + 1}"
+        letters = font(self._text)
+        wide = pen.textlength(text, letters) + 0.7 * self._text
+        high = 1.3 * self._text
+        x = min(max(box[0], 0), max(self._width - wide, 0))
+        y = min(max(box[1] - high, 0), self._height - high)
+        pen.rectangle((x, y, x + wide, y + high), colour)
+        pen.text((x + wide / 2, y + high / 2), text, ink, letters, anchor="mm")
+
+
+def _lines(box: Box, *, dash: float, full: bool) -> list[Box]:
+    """A box's sides: whole, dashed, or only what is near its corners."""
+    x0, y0, x1, y1 = box
+    lines = []
+    for ax, ay, bx, by in ((x0, y0, x1, y0), (x1, y0, x1, y1), (x1, y1, x0, y1), (x0, y1, x0, y0)):
+        length = max(abs(bx - ax), abs(by - ay))
+        if not full:
+            parts = [(0.0, 0.2), (0.8, 1.0)]
+        elif dash and length > 0:
+            count = max(1, round(length / (2 * dash)))
+            parts = [((n + 0.25) / count, (n + 0.75) / count) for n in range(count)]
+        else:
+            parts = [(0.0, 1.0)]
+        lines += [
+            (ax + s * (bx - ax), ay + s * (by - ay), ax + e * (bx - ax), ay + e * (by - ay))
+            for s, e in parts
+        ]
+    return lines
+
+
+@contextmanager
+def _encoder(path: Path, name: Path, rate: float) -> Iterator[Callable[[Image.Image, float], None]]:
+    """Opens an MP4 file: H.264 where PyAV was built with x264, else MPEG-4; no sound.
+
+    Args:
+        path: The file to write to.
+        name: What errors call it.
+        rate: Pictures a second, about; it shares out the bits.
+
+    Yields:
+        What adds a picture, RGB with even sides, at a time in seconds. Memory does not grow with
+        their number: only those of the encoder's look-ahead are held.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    stream: VideoStream | None = None
+    last, whole = -1, False
+
+    def add(picture: Image.Image, time: float) -> None:
+        nonlocal stream, last
+        if stream is None:
+            stream = _stream(container, picture.size, rate)
+        frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        last = max(last + 1, round(time / _BASE))
+        frame.pts, frame.time_base = last, _BASE
+        container.mux(stream.encode(frame))
+
+    try:
+        options = {"movflags": "+faststart"}
+        container = av.open(str(path), "w", format="mp4", options=options)
+        try:
+            yield add
+            if stream is not None:
+                container.mux(stream.encode(None))
+            whole = True
+        finally:
+            with nullcontext() if whole else suppress(av.FFmpegError):
+                container.close()
+    except av.FFmpegError as error:
+        raise OSError(error.errno, error.strerror, str(name)) from error
+
+
+def _stream(container: OutputContainer, size: tuple[int, int], rate: float) -> VideoStream:
+    """Begins a stream: nearly without visible loss, and fast."""
+    name, options = "libx264", {"crf": "20", "preset": "veryfast"}
+    try:
+        av.Codec(name, "w")
+    except UnknownCodecError:
+        name, options = "mpeg4", {"qscale": "3", "flags": "+qscale"}
+    stream = container.add_stream(name, Fraction(rate).limit_denominator(1001), options=options)
+    if not isinstance(stream, VideoStream):
+        raise TypeError(f"{name} is no video encoder")
+    codec = stream.codec_context
+    codec.width, codec.height, codec.pix_fmt = *size, "yuv420p"
+    codec.time_base = _BASE
+    codec.color_range, codec.colorspace = ColorRange.MPEG, Colorspace.ITU709
+    codec.color_primaries = codec.color_trc = _BT709
+    return stream

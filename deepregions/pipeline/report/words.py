@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepregions.fusion.calibration import LikelihoodRatio
-from deepregions.pipeline.results import InputResult, probability
+from deepregions.pipeline.results import InputResult, TrackResult, probability
 from deepregions.types import Status
 
 MEANING = {
@@ -49,27 +49,33 @@ def _evidence(ratio: LikelihoodRatio) -> str:
     )
 
 
+def source(result: InputResult) -> TrackResult | None:
+    """Returns the track whose score is the input's, if the rule takes one track's."""
+    if result.log_odds is None:
+        return None
+    return next((track for track in result.tracks if track.log_odds == result.log_odds), None)
+
+
 def people(result: InputResult) -> str:
     """Says how many people there are and whose score it is; nothing where there is none."""
     if result.log_odds is None:
         return ""
-    found = len(result.tracks)
-    source = next((t for t in result.tracks if t.log_odds == result.log_odds), None)
-    if found == 1 and source is not None:
+    found, track = len(result.tracks), source(result)
+    if track is None:
+        return f"{found} people found. This is their mean score."
+    if found == 1:
         if result.kind != "video":
             return "One person found."
-        over = f"{source.rule} ({count(source.scored, 'frame')})"
-        if source.rule.startswith("mean of log-odds"):
-            over = f"averaged over {count(source.scored, 'frame')}"
+        over = f"{track.rule} ({count(track.scored, 'frame')})"
+        if track.rule.startswith("mean of log-odds"):
+            over = f"averaged over {count(track.scored, 'frame')}"
         return f"One person found. Score: {over}."
-    if source is None:
-        return f"{found} people found. This is their mean score."
     rule = {
         "highest track": "the highest score",
         "track with the most faces": "that of the one with the most faces",
     }
     what = rule.get(result.rule, result.rule)
-    return f"{found} people found. This is {what}, {who(source.track)}'s."
+    return f"{found} people found. This is {what}, {who(track.track)}'s."
 
 
 def score(log_odds: float | None) -> str:

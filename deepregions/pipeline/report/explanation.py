@@ -8,35 +8,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from deepregions.errors import printable
 from deepregions.faces.regions import context_box
 from deepregions.files import atomic_folder
 from deepregions.pipeline.explain.compute import CellExplanation, FaceExplanation, to_json
-from deepregions.pipeline.explain.overlay import legend, overlay, tile
-from deepregions.pipeline.report import HeatMap, write_page
-from deepregions.pipeline.report.picture import centred, fitting, font, from_pixels
+from deepregions.pipeline.report.drawing import (
+    FAINT,
+    INK,
+    MISSING,
+    PAPER,
+    centred,
+    fitting,
+    font,
+    to_picture,
+)
+from deepregions.pipeline.report.heat import legend, overlay, tile
+from deepregions.pipeline.report.page import HeatMap, write_page
 from deepregions.pipeline.report.words import who
-from deepregions.pipeline.results import InputResult, probability
-from deepregions.pipeline.top_faces import Analysis
+from deepregions.pipeline.results import FacePatch, InputResult, probability
 
 PAGE, FACTS = "explain.html", "explain.json"
 
 _TILE, _GAP, _LINE, _LABELS = 200, 12, 22, 130
 _HEAD, _FOOT = 92, 52
-_INK, _FAINT, _PAPER, _MISSING = (32, 33, 36), (110, 114, 120), (255, 255, 255), (238, 239, 241)
 _FAKE, _GENUINE = "#c8323c", "#268b57"
 _SPEAKS = {"fake": "speaks for fake", "genuine": "speaks for genuine"}
 _ON_PAGE = 256  # pixels of a heat-map's longer side
 
 
 def write_explanation(
-    analysis: Analysis,
+    result: InputResult,
     faces: Sequence[FaceExplanation],
     facts: Mapping[str, Any],
     folder: Path,
@@ -47,7 +52,7 @@ def write_explanation(
     networks looked, and ``track-N-shares.png``, what they add.
 
     Args:
-        analysis: What came of the input.
+        result: What came of the input.
         faces: The explanation of each track's highest face.
         facts: What it was made with.
         folder: It is replaced if it is there.
@@ -58,13 +63,13 @@ def write_explanation(
     with atomic_folder(folder) as partial:
         shares = {}
         for each in faces:
-            track = each.evidence.face.track
-            draw_heat(analysis.result, each).save(partial / f"track-{track}.png")
+            track = each.face.track
+            draw_heat(result, each).save(partial / f"track-{track}.png")
             shares[track] = draw_shares(each)
             shares[track].save(partial / f"track-{track}-shares.png")
         heatmaps = [heat for each in faces for heat in heatmaps_of(each)]
-        write_page(analysis, facts, partial / PAGE, heatmaps=heatmaps, shares=shares)
-        text = json.dumps(to_json(analysis.result, faces, facts), indent=1, allow_nan=False)
+        write_page(result, facts, partial / PAGE, heatmaps=heatmaps, shares=shares)
+        text = json.dumps(to_json(result, faces, facts), indent=1, allow_nan=False)
         (partial / FACTS).write_text(f"{text}\n", encoding="utf-8")
 
 
@@ -84,34 +89,42 @@ def draw_heat(result: InputResult, explanation: FaceExplanation) -> Image.Image:
     cells = {(cell.detector, cell.region): cell for cell in explanation.cells}
     width = _LABELS + max(len(columns), 3) * (_TILE + _GAP) + _GAP
     height = _HEAD + len(rows) * (_TILE + 2 * _LINE + _GAP) + _FOOT
-    picture = Image.new("RGB", (width, height), _PAPER)
+    picture = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(picture)
-    _draw_head(draw, result, explanation, width)
+    _draw_words(draw, result, explanation, (width, height))
+    picture.paste(legend(120, 14), (_LABELS, height - _FOOT + 11))
     for column, region in enumerate(columns):
-        centred(draw, _LABELS + column * (_TILE + _GAP), _HEAD - 24, region, _INK, bold=True)
+        centred(draw, _LABELS + column * (_TILE + _GAP), _HEAD - 24, region, INK, bold=True)
     for row, detector in enumerate(rows):
         y = _HEAD + row * (_TILE + 2 * _LINE + _GAP)
         for line, part in enumerate(detector.split(".", maxsplit=1)):  # its database below it
             name = fitting(draw, printable(part), _LABELS - 2 * _GAP)
-            draw.text((_GAP, y + _TILE // 2 - 10 + line * _LINE), name, _INK, font(16))
+            draw.text((_GAP, y + _TILE // 2 - 10 + line * _LINE), name, INK, font(16))
         for column, region in enumerate(columns):
             x = _LABELS + column * (_TILE + _GAP)
             _draw_cell(picture, draw, cells.get((detector, region)), x, y)
-    _draw_legend(picture, draw, explanation, height - _FOOT + 8)
     return picture
 
 
-def _draw_head(
-    draw: ImageDraw.ImageDraw, result: InputResult, explanation: FaceExplanation, width: int
+def _draw_words(
+    draw: ImageDraw.ImageDraw,
+    result: InputResult,
+    explanation: FaceExplanation,
+    size: tuple[int, int],
 ) -> None:
-    face = explanation.evidence.face
+    """What is said above and below the heat."""
+    face, foot = explanation.face, size[1] - _FOOT + 8
     score = probability(face.log_odds)
     if score is not None:
         said = f"Score of this face {score:.2f} (0 looks genuine, 1 looks fake)"
-        draw.text((_GAP, 8), said, _INK, font(20))
+        draw.text((_GAP, 8), said, INK, font(20))
     where = f", {face.time:.1f} s" if result.kind == "video" else ""
     name = f"{printable(Path(result.input).name)}{where}, {who(face.track)}"
-    draw.text((_GAP, 36), fitting(draw, name, width - 2 * _GAP), _INK, font(16))
+    draw.text((_GAP, 36), fitting(draw, name, size[0] - 2 * _GAP), INK, font(16))
+    speaks = f"what {_SPEAKS[explanation.towards]}, from none to the most of each picture"
+    draw.text((_LABELS + 130, foot), speaks, INK, font(14))
+    said = "a % on b %: a % of the heat falls on the region, which covers b % of the picture"
+    draw.text((_LABELS + 130, foot + 18), said, FAINT, font(14))
 
 
 def _draw_cell(
@@ -121,16 +134,16 @@ def _draw_cell(
     x: int,
     y: int,
 ) -> None:
-    if cell is None or cell.heat is None:
-        draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), _MISSING)
+    if cell is None or cell.log_odds is None:
+        draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), MISSING)
         said = "no network" if cell is None else "no answer"
-        centred(draw, x, y + _TILE // 2 - 10, said, _FAINT)
+        centred(draw, x, y + _TILE // 2 - 10, said, FAINT)
         return
-    picture.paste(from_pixels(tile(cell.crop, cell.heat, cell.mask, _TILE)), (x, y))
-    score = probability(cell.log_odds)
-    if score is not None:
-        centred(draw, x, y + _TILE + 2, f"{score:.3f}", _INK, bold=True)
-    centred(draw, x, y + _TILE + _LINE, inside_words(cell), _FAINT)
+    heat = cell.heat
+    shown = tile(heat.crops[0], heat.on_crop()[0], heat.mask[0], _TILE)
+    picture.paste(to_picture(shown), (x, y))
+    centred(draw, x, y + _TILE + 2, f"{probability(cell.log_odds):.3f}", INK, bold=True)
+    centred(draw, x, y + _TILE + _LINE, inside_words(cell), FAINT)
 
 
 def inside_words(cell: CellExplanation) -> str:
@@ -138,16 +151,6 @@ def inside_words(cell: CellExplanation) -> str:
     if cell.inside is None:
         return "no heat"
     return f"{100 * cell.inside:.0f} % on {100 * cell.area:.0f} %"
-
-
-def _draw_legend(
-    picture: Image.Image, draw: ImageDraw.ImageDraw, explanation: FaceExplanation, y: int
-) -> None:
-    picture.paste(legend(120, 14), (_LABELS, y + 3))
-    speaks = f"what {_SPEAKS[explanation.towards]}, from none to the most of each picture"
-    draw.text((_LABELS + 130, y), speaks, _INK, font(14))
-    said = "a % on b %: a % of the heat falls on the region, which covers b % of the picture"
-    draw.text((_LABELS + 130, y + 18), said, _FAINT, font(14))
 
 
 def draw_shares(explanation: FaceExplanation) -> Image.Image:
@@ -168,11 +171,8 @@ def draw_shares(explanation: FaceExplanation) -> Image.Image:
     by_detector = [(cell.detector, cell.share or 0.0) for cell in cells]
     _bars(left, regions, by_region, "By region", bars)
     _bars(right, detectors, by_detector, "By detector", bars)
-    total = explanation.shares.total
-    figure.suptitle(
-        f"What the fused log-odds {total:+.2f} is made of: red towards fake, green away from it",
-        fontsize=11,
-    )
+    said = f"What the fused log-odds {explanation.total:+.2f} is made of"
+    figure.suptitle(f"{said}: red towards fake, green away from it", fontsize=11)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     with Image.open(buffer) as picture:
@@ -207,22 +207,23 @@ def _bars(
 
 def heatmaps_of(explanation: FaceExplanation) -> list[HeatMap]:
     """Returns a face's heat-maps for its page, over the face with a little around it."""
-    evidence = explanation.evidence
-    window = _window(evidence.landmarks)
-    found = []
+    patch = explanation.face.patch
+    if patch is None:
+        return []
+    window, found = _window(patch), []
     for cell in explanation.cells:
-        if cell.on_face is None:
+        if cell.log_odds is None:
             continue
-        shown = from_pixels(overlay(evidence.image[:, *window], cell.on_face[window]))
+        height, width = patch.image.shape[1:]
+        heat = cell.heat.on_picture(width, height)[0]
+        shown = to_picture(overlay(patch.image[:, *window], heat[window]))
         shown.thumbnail((_ON_PAGE, _ON_PAGE), Image.Resampling.LANCZOS)
-        pixels = torch.frombuffer(bytearray(shown.tobytes()), dtype=torch.uint8)
-        image = pixels.view(shown.height, shown.width, 3).permute(2, 0, 1)
         found.append(
             HeatMap(
-                evidence.face.track,
+                explanation.face.track,
                 cell.detector,
                 cell.region,
-                image,
+                shown,
                 cell.inside,
                 cell.empty,
                 explanation.towards,
@@ -231,10 +232,10 @@ def heatmaps_of(explanation: FaceExplanation) -> list[HeatMap]:
     return found
 
 
-def _window(landmarks: Tensor | None) -> tuple[slice, slice]:
+def _window(patch: FacePatch) -> tuple[slice, slice]:
     """Rows and columns of a face's picture that are worth showing; all of a canvas."""
-    if landmarks is None:
+    if patch.landmarks is None:
         return slice(None), slice(None)
-    x0, y0, x1, y1 = context_box(landmarks[None])[0].tolist()
+    x0, y0, x1, y1 = context_box(patch.landmarks[None])[0].tolist()
     rows = slice(max(0, y0 - (y1 - y0) // 8), max(1, y1))  # the forehead is above all landmarks
     return rows, slice(max(0, x0), max(1, x1))

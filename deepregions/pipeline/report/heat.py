@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from deepregions.pipeline.report.picture import from_pixels
+from deepregions.pipeline.report.drawing import to_picture
 
 _MAP = colormaps["turbo"]
 _OPAQUE = 0.7  # of the hottest place
@@ -79,4 +79,4 @@ def outlined(picture: Tensor, mask: Tensor) -> Tensor:
 def legend(width: int, height: int) -> Image.Image:
     """The colours from no heat, as it lies over middle grey, to the most."""
     ramp = torch.linspace(0, 1, width).expand(height, -1)
-    return from_pixels(overlay(torch.full((3, height, width), 0.5), ramp))
+    return to_picture(overlay(torch.full((3, height, width), 0.5), ramp))

@@ -1,0 +1,57 @@
+"""A strip of thumbnails over an input, kept small however long a video is."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from deepregions.pipeline.results import Thumbnail
+
+THUMBNAIL = 320  # pixels of the longer side: about 15 KB as JPEG
+PHOTOGRAPH = 960  # the same of a photograph, which may show a crowd
+STRIP = 24  # frames of a strip at most
+
+
+class Strip:
+    """Collects thumbnails as frames come, of an unknown number of frames.
+
+    When there are twice as many as wanted, every other one is dropped, and from then on only
+    every other frame is taken: so they stay even, and few.
+    """
+
+    def __init__(self) -> None:
+        self._every = 1
+        self._seen = 0
+        self._kept: list[Thumbnail] = []
+
+    def add(self, frame: int, time: float, image: Tensor, side: int = THUMBNAIL) -> None:
+        """Takes a frame (3, H, W) uint8, to be no larger than ``side``, or passes it over."""
+        if self._seen % self._every == 0:
+            self._kept.append(_thumbnail(frame, time, image, side))
+        self._seen += 1
+        if len(self._kept) >= 2 * STRIP:
+            self._kept = self._kept[::2]
+            self._every *= 2
+
+    def thumbnails(self) -> tuple[Thumbnail, ...]:
+        """Returns at most as many as wanted, in order of time."""
+        kept = sorted(self._kept, key=lambda each: each.time)
+        if len(kept) <= STRIP:
+            return tuple(kept)
+        places = np.linspace(0, len(kept) - 1, STRIP).round().astype(int)
+        return tuple(kept[place] for place in places)
+
+
+def _thumbnail(frame: int, time: float, image: Tensor, side: int) -> Thumbnail:
+    height, width = image.shape[1:]
+    scale = min(1.0, side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    buffer = io.BytesIO()
+    picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0).save(
+        buffer, "JPEG", quality=80
+    )
+    return Thumbnail(frame, time, buffer.getvalue(), size, scale)
