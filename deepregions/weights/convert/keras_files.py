@@ -17,99 +17,52 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
-import numpy as np
-import numpy.typing as npt
 
 from deepregions.errors import UnreadableError, UsageError
 
 # Far above any Xception (84 MB, or 252 MB with Adam's state; 150 kB of configuration).
 MAX_CONFIG = 16 << 20
-MAX_WEIGHTS = 1 << 30
 MAX_MEMBERS = 1000
 MAX_OBJECTS = 20_000
-MAX_NAMES = 10_000
 TRIAL_SECONDS = 60.0
 TRIAL_BYTES = 4 << 30
-MEMBERS = {"config.json": MAX_CONFIG, "metadata.json": 1 << 20, "model.weights.h5": MAX_WEIGHTS}
+MEMBERS = {"config.json": MAX_CONFIG, "metadata.json": 1 << 20, "model.weights.h5": 1 << 30}
+BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError)
 _OUT_OF_MEMORY = 4
 _BUILT_IN_FILTERS = range(7)  # deflate, shuffle, checksum and the like; no plugin is loaded
-_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError)
 
-_KIND = re.compile(
-    r"(depthwise_kernel|pointwise_kernel|kernel|bias|gamma|beta|moving_mean|moving_variance)"
-    r"(?:_\d+)?(?::\d+)?"
-)
-_KINDS_BY_CLASS = {  # the order of a layer's arrays in Keras 3's own format
+KINDS = {  # the order of a layer's arrays in Keras 3's own format
     "conv2d": ("kernel", "bias"),
     "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "dense": ("kernel", "bias"),
 }
+_KIND = re.compile(rf"({'|'.join(kind for kinds in KINDS.values() for kind in kinds)})[_:\d]*")
 
 
-@dataclass(frozen=True)
-class StoredArray:
-    """An array in a file, not read yet.
-
-    Attributes:
-        path: Its full name in the HDF5 file.
-        shape: Its shape.
-        dtype: Its type as numpy sees it; ``object`` for what is no number.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+StoredLayers = dict[str, dict[str, h5py.Dataset]]
+"""By a layer's name, its arrays by kind: ``kernel``, ``gamma`` and so on."""
 
 
-@dataclass(frozen=True)
-class StoredLayer:
-    """A layer's arrays.
-
-    Attributes:
-        place: Its group in the file, such as ``layers/functional/layers/conv2d_2``.
-        name: Its name as its variables have it; empty where the file does not say.
-        arrays: By kind: ``kernel``, ``gamma`` and so on.
-    """
-
-    place: str
-    name: str
-    arrays: Mapping[str, StoredArray]
-
-
-@dataclass(frozen=True)
-class KerasFile:
+class KerasFile(NamedTuple):
     """An open file.
 
     Attributes:
         format: What it is, in words.
         config: The model's configuration, parsed; None where the file has none.
-        layers: All layers of the model that have arrays.
+        layers: All layers of the model that have arrays. One of which the file has no name is
+            called by its place, such as ``layers/functional/layers/conv2d_2``.
     """
 
     format: str
     config: dict[str, Any] | None
-    layers: tuple[StoredLayer, ...]
-    _file: h5py.File
-
-    def read(self, array: StoredArray) -> npt.NDArray[np.float32]:
-        """Returns an array as float32.
-
-        Raises:
-            UnreadableError: Its bytes are broken.
-        """
-        try:
-            return np.asarray(self._file[array.path][()], dtype=np.float32)
-        except _BROKEN as error:
-            raise UnreadableError(f"array {array.path} cannot be read: {_line(error)}") from error
+    layers: StoredLayers
 
 
 @contextmanager
@@ -125,57 +78,45 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
         raise UsageError(f"{path}: no such file")
     with path.open("rb") as stream:
         zipped = stream.read(4) == b"PK\x03\x04"
-    if not zipped:
-        _try(path)
-        with _hdf5(path) as file:
-            yield _describe(file, None, "")
-        return
     with tempfile.TemporaryDirectory(prefix="deepregions-") as name:
-        folder = Path(name)
-        _extract(path, folder)
-        config = _json((folder / "config.json").read_bytes())
-        metadata = folder / "metadata.json"
-        version = _json(metadata.read_bytes()).get("keras_version") if metadata.is_file() else ""
-        weights = folder / "model.weights.h5"
+        config, version, weights = None, "", path
+        if zipped:
+            folder = Path(name)
+            _extract(path, folder)
+            weights = folder / "model.weights.h5"
+            config = _json((folder / "config.json").read_bytes())
+            if (folder / "metadata.json").is_file():
+                about = _json((folder / "metadata.json").read_bytes())
+                version = str(about.get("keras_version") or "")
         _try(weights)
         with _hdf5(weights) as file:
-            yield _describe(file, config, str(version or ""))
+            yield _describe(file, config, version)
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    """Copies the members that matter, whatever the archive claims about their sizes."""
+    """Unpacks the members that matter; of none comes more than the archive says."""
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
-            names = [member.filename for member in members]
-            if len(names) > MAX_MEMBERS:
-                raise UnreadableError(f"the archive has {len(names)} members")
+            if len(members) > MAX_MEMBERS:
+                raise UnreadableError(f"the archive has {len(members)} members")
             for name, limit in MEMBERS.items():
-                if names.count(name) > 1:
+                found = [member for member in members if member.filename == name]
+                if len(found) > 1:
                     raise UnreadableError(f"the archive has two members called {name}")
-                if name in names:
-                    _extract_member(opened, members[names.index(name)], limit, folder / name)
-                elif name != "metadata.json":
+                if not found and name != "metadata.json":
                     raise UnreadableError(f"the archive has no {name}", "is it a Keras model?")
-    except (zipfile.BadZipFile, zlib.error, *_BROKEN) as error:
-        raise UnreadableError(f"cannot be read as an archive: {_line(error)}") from error
-
-
-def _extract_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int, target: Path
-) -> None:
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UnreadableError(f"{member.filename} in the archive is compressed in an unknown way")
-    size = 0
-    with archive.open(member) as source, target.open("wb") as sink:
-        while size <= limit and (chunk := source.read(1 << 20)):
-            size += len(chunk)
-            sink.write(chunk)
-    if size > limit:
-        raise UnreadableError(
-            f"{member.filename} in the archive unpacks to more than {limit >> 20} MiB",
-            "no Xception is that large",
-        )
+                for member in found:
+                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise UnreadableError(f"{name} is compressed in an unknown way")
+                    if member.file_size > limit:
+                        raise UnreadableError(
+                            f"{name} in the archive unpacks to more than {limit >> 20} MiB",
+                            "no Xception is that large",
+                        )
+                    opened.extract(member, folder)
+    except (zipfile.BadZipFile, zlib.error, *BROKEN) as error:
+        raise UnreadableError(f"cannot be read as an archive: {first_line(error)}") from error
 
 
 @contextmanager
@@ -184,7 +125,7 @@ def _hdf5(path: Path) -> Iterator[h5py.File]:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
         raise UnreadableError(
-            f"cannot be read as HDF5: {_line(error)}", "is it a whole Keras file?"
+            f"cannot be read as HDF5: {first_line(error)}", "is it a whole Keras file?"
         ) from error
     with file:
         yield file
@@ -231,28 +172,25 @@ def _trial(path: Path) -> int:
 def _describe(file: h5py.File, config: dict[str, Any] | None, version: str) -> KerasFile:
     try:
         arrays = _scan(file)
-        flat = "model_weights" in file or {"layer_names", "layer_names0"} & set(file.attrs)
-        if config is not None or ("layers" in file and not flat):
+        if config is not None or "layers" in file:
             kind = "Keras 3's weights (.weights.h5)"
             if config is not None:
                 kind = f"Keras 3's archive (.keras), Keras {version or 'of unknown version'}"
-            return KerasFile(kind, config, tuple(_by_path(file, arrays)), file)
+            return KerasFile(kind, config, _layers(file, arrays, ("layers/", "vars/")))
         root = file.get("model_weights", file)
         if "model_config" in file.attrs:
-            config = _json(_text(_attribute(file, "model_config")).encode())
-        for group in (file, root):
-            if "keras_version" in group.attrs:
-                version = _text(_attribute(group, "keras_version"))
+            config = _json(_text(file, "model_config").encode())
+        version = _text(root, "keras_version") or _text(file, "keras_version")
         kind = f"HDF5, {'weights only' if config is None else 'a whole model'}"
         kind += f", Keras {version or 'of unknown version'}"
-        return KerasFile(kind, config, tuple(_by_group(root, arrays)), file)
-    except _BROKEN as error:
-        raise UnreadableError(f"its HDF5 is broken: {_line(error)}") from error
+        return KerasFile(kind, config, _layers(file, arrays, (root.name.strip("/"),)))
+    except BROKEN as error:
+        raise UnreadableError(f"its HDF5 is broken: {first_line(error)}") from error
 
 
-def _scan(file: h5py.File) -> dict[str, StoredArray]:
+def _scan(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Returns all arrays by path, after looking at every object for ways out of the file."""
-    found: dict[str, StoredArray] = {}
+    found: dict[str, h5py.Dataset] = {}
     groups: list[tuple[str, h5py.Group]] = [("", file)]
     seen = {h5py.h5o.get_info(file.id).addr}
     while groups:
@@ -273,11 +211,12 @@ def _scan(file: h5py.File) -> dict[str, StoredArray]:
             if isinstance(thing, h5py.Group):
                 groups.append((path, thing))
             elif isinstance(thing, h5py.Dataset):
-                found[path] = _array(path, thing)
+                _check_plain(path, thing)
+                found[path] = thing
     return found
 
 
-def _array(path: str, dataset: h5py.Dataset) -> StoredArray:
+def _check_plain(path: str, dataset: h5py.Dataset) -> None:
     if dataset.external or dataset.is_virtual:
         raise UnreadableError(
             f"array {path} has its numbers in another file", "Keras writes none, none is read"
@@ -286,84 +225,44 @@ def _array(path: str, dataset: h5py.Dataset) -> StoredArray:
     for i in range(settings.get_nfilters()):
         if settings.get_filter(i)[0] not in _BUILT_IN_FILTERS:
             raise UnreadableError(f"array {path} is compressed in a way that Keras does not use")
-    return StoredArray(path, tuple(dataset.shape or ()), dataset.dtype)
 
 
-def _by_group(root: h5py.Group, arrays: Mapping[str, StoredArray]) -> Iterator[StoredLayer]:
-    """Yields the layers of Keras 2's HDF5, which also Keras 3 writes as ``.h5``."""
-    prefix = root.name.strip("/")
-    places = _names(root, "layer_names")
-    if not places:
-        raise UnreadableError("it names no layers", "is it a Keras model or its weights?")
-    if "top_level_model_weights" in root:
-        places.append("top_level_model_weights")
-    _refuse_repeated(places, "layers")
-    for place in places:
-        if not isinstance(root.get(place), h5py.Group):
-            raise UnreadableError(f"layer {place} is named, but not there")
-        layers: dict[str, dict[str, StoredArray]] = {}
-        names = _names(root[place], "weight_names")
-        _refuse_repeated(names, f"arrays of {place}")
-        for name in names:
-            path = PurePosixPath(prefix, place, name)
-            array = arrays.get(str(path))
-            if array is None:
-                raise UnreadableError(f"array {name} of layer {place} is named, but not there")
-            if "seed_generator" in name:  # the state of a dropout
-                continue
-            match = _KIND.fullmatch(path.name)
-            kind = match[1] if match else path.name
-            owner = PurePosixPath(name).parent.name or place
-            if kind in layers.setdefault(owner, {}):
-                raise UnreadableError(f"layer {owner} has two arrays called {kind}")
-            layers[owner][kind] = array
-        for owner, kinds in layers.items():
-            yield StoredLayer(place, owner, kinds)
+def _layers(
+    file: h5py.File, arrays: Mapping[str, h5py.Dataset], starts: tuple[str, ...]
+) -> StoredLayers:
+    """Returns the layers whose paths have one of these starts: others are an optimizer's state.
 
-
-def _by_path(file: h5py.File, arrays: Mapping[str, StoredArray]) -> Iterator[StoredLayer]:
-    """Yields the layers of Keras 3's own format, whatever their names."""
-    layers: dict[str, dict[str, StoredArray]] = {}
+    A path ends in ``LAYER/KIND:0`` in the format of Keras 2, which also Keras 3 writes as ``.h5``;
+    in ``CLASS_NUMBER/vars/NUMBER`` in that of Keras 3, where ``vars`` may have the layer's name.
+    """
+    layers: StoredLayers = {}
     for path, array in arrays.items():
-        if path.partition("/")[0] not in ("layers", "vars") or "/seed_generator/" in path:
-            continue  # the state of an optimizer, of metrics, or of a dropout
-        place, _, number = path.rpartition("/vars/")
-        kinds = _KINDS_BY_CLASS.get(re.sub(r"_\d+$", "", place.rpartition("/")[2]), ())
-        kind = kinds[int(number)] if number.isdecimal() and int(number) < len(kinds) else number
-        layers.setdefault(place, {})[kind or path] = array
-    for place, by_kind in layers.items():
-        variables = file[f"{place}/vars"] if place else file
-        name = _text(_attribute(variables, "name")) if "name" in variables.attrs else ""
-        yield StoredLayer(place, name, by_kind)
+        if not path.startswith(starts) or "seed_generator" in path:  # the state of a dropout
+            continue
+        group, _, kind = path.rpartition("/")
+        place = group.removesuffix("/vars")
+        name = group.rpartition("/")[2] or path
+        if place != group:
+            name = _text(file[group], "name") or place
+            kinds = KINDS.get(re.sub(r"_\d+$", "", place.rpartition("/")[2]), ())
+            kind = dict(zip("0123", kinds, strict=False)).get(kind, kind)
+        elif found := _KIND.fullmatch(kind):
+            kind = found[1]
+        if kind in layers.setdefault(name, {}):
+            raise UnreadableError(f"layer {name} has two arrays called {kind}")
+        layers[name][kind] = array
+    return layers
 
 
-def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Returns a list of names; Keras cuts what is longer than 64 kB into numbered pieces."""
-    pieces = [attribute] if attribute in group.attrs else []
-    while f"{attribute}{len(pieces)}" in group.attrs and attribute not in pieces:
-        pieces.append(f"{attribute}{len(pieces)}")
-    values = [np.asarray(_attribute(group, piece)).reshape(-1) for piece in pieces]
-    return [_text(value) for piece in values for value in piece]
-
-
-def _attribute(thing: h5py.Group, name: str) -> Any:
-    if thing.attrs.get_id(name).get_space().get_simple_extent_npoints() > MAX_NAMES:
-        raise UnreadableError(f"attribute {name} is longer than any that Keras writes")
-    return thing.attrs[name]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, str):
-        return str(value)
-    raise UnreadableError(f"an attribute holds {type(value).__name__}, where Keras has text")
-
-
-def _refuse_repeated(names: list[str], what: str) -> None:
-    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
-    if count > 1:
-        raise UnreadableError(f"two {what} are called {name}")
+def _text(thing: h5py.Group, attribute: str) -> str:
+    """Returns a text that belongs to a group; empty if it has none."""
+    if attribute not in thing.attrs:
+        return ""
+    stored = thing.attrs.get_id(attribute)
+    value = thing.attrs[attribute] if stored.shape == () else None
+    if isinstance(value, bytes | str):
+        return value.decode() if isinstance(value, bytes) else str(value)
+    raise UnreadableError(f"the attribute {attribute} holds {stored.dtype}, where Keras has text")
 
 
 def _json(text: bytes) -> dict[str, Any]:
@@ -372,13 +271,14 @@ def _json(text: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"its configuration is no JSON: {_line(error)}") from error
+        raise UnreadableError(f"its configuration is no JSON: {first_line(error)}") from error
     if not isinstance(parsed, dict):
         raise UnreadableError("its configuration is not that of a Keras model")
     return parsed
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, or its name."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 
