@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,14 @@ import numpy.typing as npt
 from deepregions.errors import UsageError
 
 Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 _LEAST_PEOPLE = 10  # smaller components are never parted: too many fakes would be lost
 _MOST_SWAPS = 400  # and people, in the search for a division that loses few fakes
 _MOST_PEOPLE = 2000
-_SPLITTINGS = ("people", "target", "video")
+_SPLITTINGS = {"people": None, "target": 1, "video": 0}  # how many people keep a video together
 
 
 def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:
@@ -67,6 +69,29 @@ def group_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Num
     return np.array(groups, dtype=np.int64)
 
 
+def person_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Numbers:
+    """Numbers people; a video of nobody known shows somebody of its own.
+
+    Args:
+        videos: As for :func:`group_numbers`.
+        people: As there.
+
+    Returns:
+        (V, P) who is in each video, from 0; -1 in places that are left.
+    """
+    pairs = sorted(set(zip(videos, people, strict=True)))
+    of_video: list[dict[str, None]] = [{} for _ in range(pairs[-1][0] + 1 if pairs else 0)]
+    for number, names in pairs:
+        of_video[number] |= dict.fromkeys(f"p{name}" for name in names if name)
+    known: dict[str, int] = {}
+    most = max(map(len, of_video), default=0)
+    result = np.full((len(of_video), max(1, most)), -1, dtype=np.int64)
+    for number, own in enumerate(of_video):
+        for place, name in enumerate(own or [f"v{number}"]):
+            result[number, place] = known.setdefault(name, len(known))
+    return result
+
+
 def identity_splits(
     clips: Sequence[tuple[Sequence[str], int]],
     fractions: Mapping[str, float] = FRACTIONS,
@@ -91,12 +116,12 @@ def identity_splits(
     component = connected(identities for identities, _ in clips)
     roots = [component[identities[0]] for identities, _ in clips]
     sizes = Counter(roots)
-    labels: dict[str, set[int]] = {name: set() for name in sizes}
+    labels: dict[str, set[int]] = {}
     for name, (_, label) in zip(roots, clips, strict=True):
-        labels[name].add(label)
-    strata: dict[tuple[int, ...], list[str]] = {}
-    for name in sizes:
-        strata.setdefault(tuple(sorted(labels[name])), []).append(name)
+        labels.setdefault(name, set()).add(label)
+    strata: dict[frozenset[int], list[str]] = {}
+    for name, own in labels.items():
+        strata.setdefault(frozenset(own), []).append(name)
     split: dict[str, str] = {}
     for names in strata.values():
         names.sort(key=lambda name: (-sizes[name], _hash(seed, name)))
@@ -116,9 +141,9 @@ def people_splits(
     as long as that loses fewer clips.
 
     Args:
-        clips: The identities and the label of each clip, as in :func:`identity_splits`.
-        fractions: The share of each split.
-        seed: Another seed gives another split.
+        clips: As for :func:`identity_splits`.
+        fractions: As there.
+        seed: As there.
 
     Returns:
         The split of each person. Clips whose people are in different ones belong to neither.
@@ -145,10 +170,7 @@ def _parted(
     groups: Sequence[Sequence[str]], fractions: Mapping[str, float], seed: int
 ) -> dict[str, str]:
     """Divides units by their clips, then swaps them (Kernighan and Lin 1970) to lose fewer."""
-    weight: Counter[str] = Counter()
-    for group in groups:
-        for name in group:
-            weight[name] += 1
+    weight = Counter(name for group in groups for name in group)
     # Heavy ones first, as light ones even the shares out; those about as heavy by seeded hash.
     order = sorted(weight, key=lambda name: (-weight[name].bit_length(), _hash(seed, name)))
     dealt = _deal({name: weight[name] for name in order}, fractions)
@@ -158,25 +180,19 @@ def _parted(
     place = {name: number for number, name in enumerate(names)}
     common = np.zeros((len(names), len(names)))
     for group in groups:
-        for one in group:
-            for other in group:
-                common[place[one], place[other]] += one != other
+        for one, other in permutations(group, 2):
+            common[place[one], place[other]] += 1
     side = np.array([splits.index(dealt[name]) for name in names])
     weights = np.array([weight[name] for name in names], dtype=np.float64)
     for _ in range(_MOST_SWAPS):
         swap = _best_swap(common, side, weights, len(splits))
         if swap is None:
             break
-        side[list(swap)] = side[list(swap)[::-1]]
+        side[swap] = side[swap[::-1]]
     return {name: splits[number] for name, number in zip(names, side, strict=True)}
 
 
-def _best_swap(
-    common: npt.NDArray[np.float64],
-    side: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64],
-    count: int,
-) -> tuple[int, int] | None:
+def _best_swap(common: Floats, side: Numbers, weights: Floats, count: int) -> list[int] | None:
     """Returns the two whose swap saves the most clips; their weights must be alike."""
     inside = common @ np.eye(count)[side]  # of each person, the clips with each side
     gain = inside[:, side] - inside[np.arange(len(side)), side][:, None]  # if one went over
@@ -184,7 +200,7 @@ def _best_swap(
     alike = np.abs(weights[:, None] - weights) <= 0.5 * np.minimum(weights[:, None], weights)
     gain[(side[:, None] == side) | ~alike] = 0
     best = int(gain.argmax())
-    return None if gain.flat[best] <= 0 else divmod(best, len(side))
+    return None if gain.flat[best] <= 0 else [*divmod(best, len(side))]
 
 
 def _deal(sizes: Mapping[str, int], fractions: Mapping[str, float]) -> dict[str, str]:
@@ -206,19 +222,14 @@ def _hash(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
-class Folds:
-    """Videos dealt into folds that are tested in turn.
-
-    Attributes:
-        number: (V,) the fold of each video.
-        by: What stays together: ``"people"`` (everybody who is connected through fakes),
-            ``"target"`` (the first person of each video) where all people are connected, or
-            ``"video"`` where nobody is known.
-    """
+class Folds(NamedTuple):
+    """Videos dealt into folds that are tested in turn."""
 
     number: Numbers
+    """(V,) the fold of each video."""
     by: str
+    """What stays together: ``"people"`` (everybody who is connected through fakes), ``"target"``
+    (the first person of each video) where all people are connected, or ``"video"``."""
 
 
 def deal_folds(
@@ -243,17 +254,12 @@ def deal_folds(
             f"the development part has {genuine} genuine and {fakes} fake videos with a score",
             "at least two of each are needed to cross-validate; many more to learn from",
         )
-    for by in _SPLITTINGS:
-        number = _dealt(_kept_together(identities, by), fake, count)
+    for by, most in _SPLITTINGS.items():
+        people = [tuple(names)[:most] for names in identities]
+        number = _dealt(group_numbers(range(len(identities)), people), fake, count)
         if number is not None:
             return Folds(number, by)
     raise AssertionError("two videos of each class can always be parted")
-
-
-def _kept_together(identities: npt.NDArray[np.object_], by: str) -> Numbers:
-    """Returns (V,) numbers, equal for videos that may not be parted."""
-    most = {"people": None, "target": 1, "video": 0}[by]
-    return group_numbers(range(len(identities)), [tuple(names)[:most] for names in identities])
 
 
 def _dealt(group: Numbers, fake: npt.NDArray[np.bool_], count: int) -> Numbers | None:

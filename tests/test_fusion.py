@@ -50,17 +50,6 @@ def test_what_is_not_valid_may_be_anything() -> None:
     assert MeanFusion()(logits, valid).tolist() == [1.0]
 
 
-def test_nothing_valid_is_no_score() -> None:
-    fused = MeanFusion()(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2, dtype=torch.bool))
-    assert fused.isnan().all()
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_keeps_the_sign(sign: float) -> None:
-    fused = MeanFusion()(torch.full((1, 2, 2), 3.0 * sign), torch.ones(1, 2, 2, dtype=torch.bool))
-    assert fused.item() == 3.0 * sign
-
-
 def trained(kind: Kind, **options: Any) -> Fusion:
     return train_fusion(kind, score_table(40, missing=0.1), **options)
 

@@ -3,10 +3,10 @@
 Tolosana et al. (EAAI 2022, section 5.3) fuse the detectors' scores, and the regions' scores.
 """
 
-from deepregions.fusion.head import FusionHead
 from deepregions.fusion.rules import (
     Cell,
     Fusion,
+    FusionHead,
     LogisticFusion,
     MaxFusion,
     MeanFusion,

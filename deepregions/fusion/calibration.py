@@ -14,21 +14,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from scipy.optimize import isotonic_regression
-from torch import Tensor
-from torch.nn.functional import softplus
 
 from deepregions.errors import UsageError
-from deepregions.fusion.optimize import minimum
+from deepregions.fusion.fitting import balanced, logistic_regression
 from deepregions.fusion.pooling import Level, Pooling
+from deepregions.people import Numbers
+from deepregions.roc import Bools, Floats
 
 Kind = Literal["logistic", "isotonic"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _PENALTY = 0.01  # / (2 * videos) * slope^2: too weak to matter, but classes that do not overlap
 _LN10 = math.log(10)
@@ -48,7 +43,7 @@ SCALE: tuple[tuple[float, str], ...] = (
 
 @dataclass(frozen=True)
 class LikelihoodRatio:
-    """How much a score says.
+    """What a score is worth.
 
     Attributes:
         ln: The natural logarithm of the likelihood ratio, within the bounds; above 0 it speaks
@@ -87,7 +82,7 @@ class LikelihoodRatio:
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a calibration was found for. It says nothing about any other score.
+    """The scores that a calibration was found for, and says nothing beyond.
 
     Attributes:
         level: Whether a score is a face's (``"frame"``) or a photo's or video's.
@@ -111,29 +106,6 @@ class Quantity:
         rules = (pooling.frame_rule, pooling.track_rule) if level == "video" else ("", "")
         return cls(level, *rules, fusion, tuple(sorted(networks)))
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Reads it from a calibration's settings; older ones knew only the rule over faces.
-
-        Raises:
-            KeyError: Something is missing.
-            TypeError: Something is of another kind.
-            AttributeError: Likewise.
-            ValueError: There is no such level.
-        """
-        stored = settings.get("quantity")
-        if stored is None:
-            return cls("video", str(settings["rule"]), Pooling().track_rule)
-        if stored["level"] not in get_args(Level):
-            raise ValueError(f"a calibration of the level {stored['level']!r}")
-        return cls(
-            stored["level"],
-            faces=str(stored["faces"]),
-            tracks=str(stored["tracks"]),
-            fusion=str(stored["fusion"]),
-            networks=tuple(sorted(map(str, stored["networks"]))),
-        )
-
     def mismatch(self, wanted: Quantity) -> str:
         """Returns why a calibration of this does not hold for another quantity; empty if it does.
 
@@ -142,11 +114,8 @@ class Quantity:
         units = {"frame": "single faces", "video": "whole photos and videos"}
         if self.level != wanted.level:
             return f"the calibration is for {units[self.level]}, not for {units[wanted.level]}"
-        for own, other in (
-            (self.faces, wanted.faces),
-            (self.tracks, wanted.tracks),
-            (self.fusion, wanted.fusion),
-        ):
+        for name in ("faces", "tracks", "fusion"):
+            own, other = getattr(self, name), getattr(wanted, name)
             if own and other and own != other:
                 return f"the calibration is for the {own}, not for the {other}"
         if self.networks and wanted.networks and self.networks != wanted.networks:
@@ -166,8 +135,8 @@ class Development:
         fake: How many fake ones.
         methods: How the fakes were made, with how many videos of each.
         landmarks: The landmark backend, name and version; None if the scores do not say.
-        cross_validation: What was never parted in the cross-validation behind scores and bounds,
-            and in how many folds.
+        cross_validation: What was never parted in the cross-validation behind scores and bounds
+            (``by``), and in how many ``folds``.
     """
 
     database: str
@@ -179,23 +148,9 @@ class Development:
     landmarks: Mapping[str, Any] | None = None
     cross_validation: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Self:
-        """Makes one of JSON values; errors as of :meth:`Calibration.of`."""
-        landmarks, folds = stored["landmarks"], stored["cross_validation"]
-        genuine, fake = int(stored["genuine"]), int(stored["fake"])
-        if min(genuine, fake) < 1:
-            raise ValueError(f"a calibration on {genuine} genuine and {fake} fake videos")
-        return cls(
-            database=str(stored["database"]),
-            store=str(stored["store"]),
-            split=str(stored["split"]),
-            genuine=genuine,
-            fake=fake,
-            methods={str(name): int(count) for name, count in stored["methods"].items()},
-            landmarks=None if landmarks is None else {k: str(v) for k, v in landmarks.items()},
-            cross_validation={"folds": int(folds["folds"]), "by": str(folds["by"])},
-        )
+    def __post_init__(self) -> None:
+        if min(self.genuine, self.fake) < 1:
+            raise ValueError(f"a calibration on {self.genuine} genuine and {self.fake} fake videos")
 
 
 @dataclass(frozen=True)
@@ -212,7 +167,8 @@ class Calibration:
         development: What it was found on.
 
     Raises:
-        ValueError: Parameters that make no rising function, or bounds on the wrong side.
+        ValueError: No such kind, parameters that make no rising function, or bounds on the wrong
+            side.
     """
 
     kind: Kind
@@ -223,26 +179,26 @@ class Calibration:
     development: Development
 
     def __post_init__(self) -> None:
-        _known(self.kind)
+        _check(self.kind)
         if not (-math.inf < self.lower <= 0 <= self.upper < math.inf):
             raise ValueError(f"bounds of {self.lower} and {self.upper} on a log-likelihood ratio")
         if self.kind == "logistic":
-            slope, offset = float(self.parameters["slope"]), float(self.parameters["offset"])
+            slope, offset = self.parameters["slope"], self.parameters["offset"]
             rising = 0 <= slope < math.inf and math.isfinite(offset)
         else:
-            x, y = self._knots()
-            finite = bool(np.isfinite(x).all() and np.isfinite(y).all())
-            rising = finite and bool((np.diff(x) > 0).all() and (np.diff(y) >= 0).all())
-            rising &= len(x) == len(y) > 0
+            x, y = (np.asarray(self.parameters[key], np.float64) for key in ("log_odds", "llr"))
+            rising = len(x) == len(y) > 0 and bool(np.isfinite([x, y]).all())
+            rising = rising and bool((np.diff(x) > 0).all() and (np.diff(y) >= 0).all())
         if not rising:
             raise ValueError(f"the parameters of a {self.kind} calibration do not rise")
 
     def llr(self, log_odds: Floats) -> Floats:
         """Returns natural LLRs within the bounds, NaN for NaN."""
+        given = self.parameters
         if self.kind == "logistic":
-            raw = self.parameters["slope"] * log_odds + self.parameters["offset"]
+            raw = given["slope"] * log_odds + given["offset"]
         else:
-            raw = np.interp(log_odds, *self._knots())
+            raw = np.interp(log_odds, given["log_odds"], given["llr"])
         return np.asarray(np.clip(raw, self.lower, self.upper), dtype=np.float64)
 
     def likelihood_ratio(self, log_odds: float | None) -> LikelihoodRatio | None:
@@ -272,24 +228,25 @@ class Calibration:
             TypeError: One is of another kind.
             AttributeError: Likewise.
             OverflowError: A number is too large.
-            ValueError: As the class.
+            ValueError: As the class, or there is no such level.
         """
-        given = settings["parameters"]
-        if _known(settings["kind"]) == "logistic":
+        kind, given = settings["kind"], settings["parameters"]
+        _check(kind)
+        if kind == "logistic":
             parameters: dict[str, Any] = {key: float(given[key]) for key in ("slope", "offset")}
         else:
             parameters = {key: [float(x) for x in given[key]] for key in ("log_odds", "llr")}
         return cls(
-            kind=settings["kind"],
-            parameters=parameters,
-            lower=float(settings["lower"]),
-            upper=float(settings["upper"]),
-            quantity=Quantity.of(settings),
-            development=Development.of(settings["development"]),
+            kind,
+            parameters,
+            float(settings["lower"]),
+            float(settings["upper"]),
+            _quantity(settings),
+            _development(settings["development"]),
         )
 
     def facts(self) -> dict[str, Any]:
-        """What results say of it."""
+        """Returns what results say of it."""
         return {
             "kind": self.kind,
             "log10_llr_bounds": [self.lower / _LN10, self.upper / _LN10],
@@ -298,25 +255,20 @@ class Calibration:
             **asdict(self.development),
         }
 
-    def _knots(self) -> tuple[Floats, Floats]:
-        x, y = (np.asarray(self.parameters[key], dtype=np.float64) for key in ("log_odds", "llr"))
-        return x, y
-
 
 def calibrate(
     kind: Kind,
     log_odds: Floats,
     fake: Bools,
-    fold: npt.NDArray[np.int64],
+    fold: Numbers,
     *,
     quantity: Quantity,
     development: Development,
 ) -> Calibration:
-    """Finds a calibration on one score per video.
+    """Fits a calibration on one score per video.
 
     The classes weigh the same, so that what comes out is an LLR whatever their numbers. The
-    bounds are those of :func:`support_bounds`, of LLRs that cross-validation gives: each video's
-    by a calibration that was found without its fold.
+    bounds are those of :func:`support_bounds`, of :func:`cross_calibrated` LLRs.
 
     Args:
         kind: ``logistic`` or ``isotonic`` (pool adjacent violators).
@@ -331,16 +283,18 @@ def calibrate(
     """
     if kind not in KINDS:
         raise UsageError(f"there is no calibration {kind!r}", f"one of {', '.join(KINDS)}")
-    llrs = cross_calibrated(kind, log_odds, fake, fold)
-    lower, upper = support_bounds(llrs, fake)
-    return Calibration(
-        kind, _fit(kind, log_odds, fake, lower, upper), lower, upper, quantity, development
-    )
+    lower, upper = support_bounds(cross_calibrated(kind, log_odds, fake, fold), fake)
+    parameters: dict[str, Any]
+    if kind == "logistic":
+        slope, offset = _logistic(log_odds, fake)
+        parameters = {"slope": slope, "offset": offset}
+    else:
+        x, y = _pooled(log_odds, fake)
+        parameters = {"log_odds": x.tolist(), "llr": np.clip(y, lower, upper).tolist()}
+    return Calibration(kind, parameters, lower, upper, quantity, development)
 
 
-def cross_calibrated(
-    kind: Kind, log_odds: Floats, fake: Bools, fold: npt.NDArray[np.int64]
-) -> Floats:
+def cross_calibrated(kind: Kind, log_odds: Floats, fake: Bools, fold: Numbers) -> Floats:
     """Returns (V,) LLRs without bounds, each by a calibration that did not see its fold.
 
     They may be infinite where an isotonic calibration saw one class only.
@@ -355,8 +309,7 @@ def cross_calibrated(
             slope, offset = _logistic(log_odds[rest], fake[rest])
             llrs[own] = slope * log_odds[own] + offset
         else:
-            x, y = _pooled(log_odds[rest], fake[rest])
-            llrs[own] = _between(log_odds[own], x, y)
+            llrs[own] = _between(log_odds[own], *_pooled(log_odds[rest], fake[rest]))
     return llrs
 
 
@@ -395,27 +348,39 @@ def _upper_bound(llrs: Floats, fake: Bools) -> float:
     return bound
 
 
-def _known(kind: Kind) -> Kind:
+def _check(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"calibration {kind!r} is none of {', '.join(KINDS)}")
-    return kind
 
 
-def _fit(kind: Kind, log_odds: Floats, fake: Bools, lower: float, upper: float) -> dict[str, Any]:
-    if kind == "logistic":
-        slope, offset = _logistic(log_odds, fake)
-        return {"slope": slope, "offset": offset}
-    x, y = _pooled(log_odds, fake)
-    return {"log_odds": x.tolist(), "llr": np.clip(y, lower, upper).tolist()}
+def _quantity(settings: Mapping[str, Any]) -> Quantity:
+    """Reads a stranger's quantity; calibrations of earlier versions know the rule over faces."""
+    stored = settings.get("quantity")
+    if stored is None:
+        return Quantity("video", str(settings["rule"]), Pooling().track_rule)
+    if stored["level"] not in get_args(Level):
+        raise ValueError(f"a calibration of the level {stored['level']!r}")
+    faces, tracks, fusion = (str(stored[key]) for key in ("faces", "tracks", "fusion"))
+    networks = tuple(sorted(map(str, stored["networks"])))
+    return Quantity(stored["level"], faces, tracks, fusion, networks)
 
 
-def _weights(fake: Bools) -> Floats:
-    """(V,), each class together one half."""
-    share = np.where(fake, 0.5 / max(fake.sum(), 1), 0.5 / max((~fake).sum(), 1))
-    return np.asarray(share, dtype=np.float64)
+def _development(stored: Mapping[str, Any]) -> Development:
+    landmarks, folds = stored["landmarks"], stored["cross_validation"]
+    database, store, split = (str(stored[key]) for key in ("database", "store", "split"))
+    return Development(
+        database,
+        store,
+        split,
+        genuine=int(stored["genuine"]),
+        fake=int(stored["fake"]),
+        methods={str(name): int(count) for name, count in stored["methods"].items()},
+        landmarks=None if landmarks is None else {k: str(v) for k, v in landmarks.items()},
+        cross_validation={"folds": int(folds["folds"]), "by": str(folds["by"])},
+    )
 
 
-def _checked(log_odds: Floats, fake: Bools) -> None:
+def _require_classes(log_odds: Floats, fake: Bools) -> None:
     if not np.isfinite(log_odds).all():
         raise UsageError("a score to calibrate is not finite", "leave such videos out")
     if fake.all() or not fake.any():
@@ -423,28 +388,21 @@ def _checked(log_odds: Floats, fake: Bools) -> None:
 
 
 def _logistic(log_odds: Floats, fake: Bools) -> tuple[float, float]:
-    """Class-balanced logistic regression with a slope that is not negative."""
-    _checked(log_odds, fake)
-    share = _weights(fake)
+    """Returns the slope, which is not negative, and the offset."""
+    _require_classes(log_odds, fake)
+    share = balanced(fake)
     centre = float(share @ log_odds)
     spread = math.sqrt(float(share @ (log_odds - centre) ** 2)) or 1.0
-    x, weight = torch.from_numpy((log_odds - centre) / spread), torch.from_numpy(share)
-    sign = torch.from_numpy(np.where(fake, 1.0, -1.0))
-    penalty = _PENALTY / (2 * len(x))
-
-    def objective(values: Tensor) -> Tensor:
-        loss = softplus(-sign * (values[0] * x + values[1]))
-        return weight @ loss + penalty * values[0] ** 2
-
-    found = minimum(objective, [0.0, 0.0], [0.0, -math.inf])
-    slope = float(found[0]) / spread
-    return slope, float(found[1]) - slope * centre
+    scaled = ((log_odds - centre) / spread)[:, None]
+    (raw,), offset = logistic_regression(scaled, fake, share, _PENALTY / (2 * len(fake)), least=0)
+    slope = float(raw) / spread
+    return slope, offset - slope * centre
 
 
 def _pooled(log_odds: Floats, fake: Bools) -> tuple[Floats, Floats]:
-    """Pool adjacent violators: the ends of each pool, and its LLR, infinite in a pure one."""
-    _checked(log_odds, fake)
-    weight = _weights(fake)
+    """Returns the ends of each pool of adjacent violators, and its LLR, infinite in a pure one."""
+    _require_classes(log_odds, fake)
+    weight = balanced(fake)
     x, place = np.unique(log_odds, return_inverse=True)
     total = np.bincount(place, weight)
     share = np.bincount(place, weight * fake) / total

@@ -5,29 +5,26 @@ Both rules are named in every result, since the same scores give other verdicts 
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from deepregions.errors import UsageError
-
-Numbers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from deepregions.people import Numbers
+from deepregions.roc import Floats
 
 Level = Literal["frame", "video"]
 FrameRule = Literal["mean", "median", "top"]
 TrackRule = Literal["highest", "main", "mean"]
 
-_FRAME_RULES = {
+_FRAME_RULES: dict[FrameRule, str] = {
     "mean": "mean of log-odds over its faces",
     "median": "median of log-odds over its faces",
+    "top": "mean of the highest {:.0%} of log-odds over its faces",
 }
-_TRACK_RULES = {
+_TRACK_RULES: dict[TrackRule, str] = {
     "highest": "highest track",
     "main": "track with the most faces",
     "mean": "mean of log-odds over tracks",
@@ -57,7 +54,7 @@ class Pooling:
     tracks: TrackRule = "highest"
 
     def __post_init__(self) -> None:
-        if self.frames not in (*_FRAME_RULES, "top"):
+        if self.frames not in _FRAME_RULES:
             raise UsageError(f"no rule {self.frames!r} over frames", "mean, median or top")
         if self.tracks not in _TRACK_RULES:
             raise UsageError(f"no rule {self.tracks!r} over tracks", "highest, main or mean")
@@ -67,8 +64,7 @@ class Pooling:
     @property
     def frame_rule(self) -> str:
         """The rule over a person's frames in words."""
-        top = f"mean of the highest {self.top_share:.0%} of log-odds over its faces"
-        return _FRAME_RULES.get(self.frames, top)
+        return _FRAME_RULES[self.frames].format(self.top_share)
 
     @property
     def track_rule(self) -> str:
@@ -79,12 +75,8 @@ class Pooling:
         """Returns a track's log-odds, or None where none of its faces has any."""
         if not log_odds:
             return None
-        if self.frames == "median":
-            return statistics.median(log_odds)
-        kept = sorted(log_odds, reverse=True)
-        if self.frames == "top":
-            kept = kept[: max(1, math.ceil(self.top_share * len(kept) - 1e-9))]
-        return math.fsum(kept) / len(kept)
+        one = np.zeros(len(log_odds), dtype=np.int64)
+        return float(self._tracks(one, one, np.array(log_odds, dtype=np.float64))[2][0])
 
     def over_tracks(self, tracks: Sequence[tuple[int, float | None]]) -> float | None:
         """Returns a file's log-odds, or None where no track has any.
@@ -95,18 +87,16 @@ class Pooling:
         scored = [(faces, value) for faces, value in tracks if value is not None]
         if not scored:
             return None
-        if self.tracks == "main":
-            return max(scored, key=lambda track: track[0])[1]
-        values = [value for _, value in scored]
-        return max(values) if self.tracks == "highest" else math.fsum(values) / len(values)
+        size, value = (np.array(column) for column in zip(*scored, strict=True))
+        return float(self._videos(np.zeros_like(size), size, value, 1)[0])
 
     def over_videos(self, video: Numbers, track: Numbers, log_odds: Floats, count: int) -> Floats:
-        """Returns what :meth:`over_faces` and :meth:`over_tracks` make of many videos at once.
+        """Returns the log-odds of many videos at once.
 
         Args:
-            video: (N,) of each face the number of its video, from 0.
+            video: (N,) for each face the number of its video, from 0.
             track: (N,) its track in the video.
-            log_odds: (N,) float64, NaN for none.
+            log_odds: (N,) NaN for none.
             count: How many videos there are, V.
 
         Returns:
@@ -119,7 +109,7 @@ class Pooling:
     def _tracks(
         self, video: Numbers, track: Numbers, logits: Floats
     ) -> tuple[Numbers, Numbers, Floats]:
-        """Returns of each track its video, how many faces it has, and its log-odds."""
+        """Returns for each track its video, how many faces it has, and its log-odds."""
         order = np.lexsort((-logits, track, video))
         video, track, logits = video[order], track[order], logits[order]
         fresh = np.ones(len(order), dtype=np.bool_)
@@ -138,8 +128,7 @@ class Pooling:
         return video[start], size, value
 
     def _videos(self, video: Numbers, size: Numbers, value: Floats, count: int) -> Floats:
-        """Returns the log-odds of each of ``count`` videos; tracks are sorted by video."""
-        result = np.full(count, np.nan)
+        """Returns the log-odds of ``count`` videos; tracks are sorted by video."""
         if self.tracks == "mean":
             number = np.bincount(video, minlength=count)
             with np.errstate(invalid="ignore"):
@@ -147,5 +136,6 @@ class Pooling:
         # The best of each video is put first, the earlier track of equals; then firsts are taken.
         order = np.lexsort((-value if self.tracks == "highest" else -size, video))
         chosen, place = np.unique(video[order], return_index=True)
+        result = np.full(count, np.nan)
         result[chosen] = value[order][place]
         return result

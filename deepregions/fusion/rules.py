@@ -14,20 +14,22 @@ from deepregions.errors import UsageError
 from deepregions.types import Region
 
 Cell = tuple[str, Region]
-"""A detector's row name (as of a system or table) and a region: where an answer stands."""
+"""The row of a detector, as a system or table names it, and a region."""
+
+_WIDEST = 1024  # a stranger's file may ask for any
 
 
 class Fusion(nn.Module, ABC):
-    """Fuses the cells of a face; subclasses say how in :meth:`fuse`.
+    """Fuses the log-odds of a face's cells; subclasses say how in :meth:`fuse`.
 
-    A fusion that was trained belongs to certain cells, by name. It takes matrices that hold these
-    cells in their order; :meth:`bind` makes one for other matrices.
+    A trained fusion belongs to certain cells, by name, and takes matrices that hold them in their
+    order; :meth:`bind` makes one for other matrices.
 
     Args:
         cells: Which cells; none for whatever there is.
 
     Attributes:
-        rule: How, in words.
+        rule: The rule in words.
         cells: Which cells.
         sha256: Of its file; empty before it is saved.
 
@@ -44,8 +46,7 @@ class Fusion(nn.Module, ABC):
         if len(set(self.cells)) < len(self.cells):
             raise UsageError("a fusion has a cell twice", named(self.cells))
         self.sha256 = ""
-        places = torch.arange(len(self.cells))
-        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("places", torch.arange(len(self.cells)), persistent=False)
 
     def settings(self) -> dict[str, Any]:
         """Returns the arguments that build it again, JSON values only."""
@@ -80,8 +81,7 @@ class Fusion(nn.Module, ABC):
                 f"the fusion is of other networks: here it is {' and '.join(said)}",
                 "use it with the networks it was trained for, or train another",
             )
-        width = len(regions)
-        places = [rows.index(row) * width + regions.index(region) for row, region in self.cells]
+        places = [rows.index(row) * len(regions) + regions.index(r) for row, r in self.cells]
         bound.places = torch.tensor(places, device=self.places.device)
         return bound
 
@@ -107,12 +107,11 @@ class Fusion(nn.Module, ABC):
 
 
 class MeanFusion(Fusion):
-    """The mean of the valid log-odds: each (detector, region) has the same say.
+    """The mean of the valid log-odds.
 
     Log-odds, not probabilities: three networks at 0.99 and one at 0.4 are not the same evidence
-    as four at 0.84. A cell that is not valid is left out, never counted as 0 (= "undecided").
-    Scales are left as they are: a detector whose log-odds lie within +-10 outvotes one whose lie
-    within +-1. The trained fusions put all on one scale first.
+    as four at 0.84. Scales are left as they are: a detector whose log-odds lie within +-10
+    outvotes one whose lie within +-1. Trained fusions put all on one scale first.
     """
 
     rule = "mean of log-odds"
@@ -123,10 +122,7 @@ class MeanFusion(Fusion):
 
 
 class MaxFusion(Fusion):
-    """The highest of the valid log-odds: one detector that sees a forgery is enough.
-
-    Scales are left as they are, as in :class:`MeanFusion`.
-    """
+    """The highest of the valid log-odds, on the scales that they have."""
 
     rule = "highest log-odds"
 
@@ -136,14 +132,15 @@ class MaxFusion(Fusion):
 
 
 class TrainedFusion(Fusion):
-    """A fusion that puts each cell's log-odds on one scale first: less a mean, by a deviation.
+    """A fusion that first puts the log-odds of all cells on one scale.
 
     Args:
         cells: Which cells, N.
 
     Attributes:
-        mean: (N,) of each cell's log-odds over the development part, halfway between the classes.
-        std: (N,) their standard deviation.
+        mean: (N,) what is subtracted from each cell's log-odds: their mean on the development
+            part, halfway between the classes.
+        std: (N,) what they are then divided by: their standard deviation there.
     """
 
     mean: Tensor
@@ -164,13 +161,12 @@ class TrainedFusion(Fusion):
 class WeightedFusion(TrainedFusion):
     """A weighted mean of scaled log-odds over the valid cells.
 
-    Weights are not negative, and a cell that is not valid hands its weight to the others in
-    proportion. ``scale`` and ``offset`` bring the mean back to log-odds; they do not change the
-    order of faces.
+    A cell that is not valid hands its weight to the others in proportion. ``scale`` and
+    ``offset`` bring the mean back to log-odds; they do not change the order of faces.
 
     Attributes:
-        weight: (N,) above zero, together 1.
-        scale: At or above zero.
+        weight: (N,) above 0, together 1.
+        scale: At or above 0.
         offset: What is added.
     """
 
@@ -187,15 +183,14 @@ class WeightedFusion(TrainedFusion):
 
     def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
         """See :meth:`Fusion.fuse`."""
-        weight = self.weight * valid
-        return self.scale * mean_of(self.scaled(logits, valid), weight) + self.offset
+        mean = mean_of(self.scaled(logits, valid), self.weight * valid)
+        return self.scale * mean + self.offset
 
 
 class LogisticFusion(TrainedFusion):
     """Logistic regression on scaled log-odds.
 
-    A cell that is not valid counts as undecided (it adds nothing): that a region cannot be seen
-    is not taken for evidence.
+    A cell that is not valid adds nothing: that a region cannot be seen is not taken for evidence.
 
     Attributes:
         weight: (N,) one for each cell.
@@ -216,11 +211,55 @@ class LogisticFusion(TrainedFusion):
         return self.scaled(logits, valid) @ self.weight + self.offset
 
 
+class FusionHead(TrainedFusion):
+    """Logistic regression, and a small network that corrects it.
+
+    The network sees the scaled log-odds and which cells are valid, so that it may rely more on
+    what is left where regions are missing, and on what cells say together. Its last layer begins
+    as zero, so that the head begins as the logistic regression.
+
+    Args:
+        cells: Which cells, N.
+        hidden: Width of the network, 1024 at most.
+
+    Raises:
+        UsageError: There is no cell, or another width.
+    """
+
+    rule = "learned head on scaled log-odds and their validity"
+
+    def __init__(self, cells: Iterable[Sequence[str]], hidden: int = 16) -> None:
+        super().__init__(cells)
+        if not 1 <= hidden <= _WIDEST:
+            raise UsageError(f"a head of width {hidden}", f"1 to {_WIDEST}")
+        self.hidden = hidden
+        count = len(self.cells)
+        self.linear = nn.Linear(count, 1)
+        self.network = nn.Sequential(
+            nn.Linear(2 * count, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
+        )
+        self.last = nn.Linear(hidden, 1 + count)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def settings(self) -> dict[str, Any]:
+        """See :meth:`Fusion.settings`."""
+        return super().settings() | {"hidden": self.hidden}
+
+    def fuse(self, logits: Tensor, valid: Tensor) -> Tensor:
+        """See :meth:`Fusion.fuse`."""
+        x = self.scaled(logits, valid)
+        change = self.last(self.network(torch.cat([x, valid.to(x.dtype)], 1)))
+        weight = self.linear.weight * (1 + change[:, 1:])
+        fused: Tensor = (x * weight).sum(1) + self.linear.bias + change[:, 0]
+        return fused
+
+
 def mean_of(values: Tensor, weight: Tensor) -> Tensor:
     """Returns (B,) means over the second axis, weighted by weights that may all be zero."""
     return (values * weight).sum(1) / weight.sum(1).clamp(min=1e-12)
 
 
 def named(cells: Iterable[Cell]) -> str:
-    """Cells in words, ``detector/region``."""
+    """Returns cells in words, ``detector/region``."""
     return ", ".join(f"{row}/{region}" for row, region in cells)

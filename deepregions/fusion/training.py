@@ -1,24 +1,23 @@
-"""Fusions found on the development part of a table of scores."""
+"""Fusions trained on the development part of a table of scores."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from deepregions.errors import UsageError
-from deepregions.fusion.head import Batch, FusionHead, fit_head
-from deepregions.fusion.optimize import minimum
+from deepregions.fusion.fitting import balanced, cross_entropy, logistic_regression, minimum
 from deepregions.fusion.rules import (
     Cell,
     Fusion,
+    FusionHead,
     LogisticFusion,
     MaxFusion,
     MeanFusion,
@@ -27,17 +26,19 @@ from deepregions.fusion.rules import (
     mean_of,
     named,
 )
-from deepregions.fusion.score_table import ScoreTable, judged
+from deepregions.fusion.score_table import Numbers, ScoreTable, judged
 from deepregions.people import deal_folds
+from deepregions.roc import Bools, Floats
 from deepregions.types import REGIONS
 
-Strings = npt.NDArray[np.object_]
-Bools = npt.NDArray[np.bool_]
 Kind = Literal["mean", "max", "weighted", "logistic", "head"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _LEAST = 1e-3  # of a weight: a face on which only that cell has an answer must get one
-_FOLDS = 4  # one of them tells the learned head when to stop
+_FOLDS = 4  # one of them tells the head when to stop
+_EPOCHS, _BATCH = 40, 512
+_HIDDEN_CELLS = 0.2  # share of cells that the head does not see in training
+_RATE, _DECAY = 5e-3, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,30 +47,29 @@ class TrainingScores:
 
     Attributes:
         cells: N names.
-        logits: (n, N) float64, 0 where not valid.
-        valid: (n, N) bool.
-        label: (n,) float64, 1 is fake.
-        weight: (n,) float64; together 1, each class half, and in it each video the same.
+        logits: (n, N), 0 where not valid.
+        valid: (n, N).
+        fake: (n,).
+        weight: (n,) together 1, each class half, and in it each video the same.
         videos: How many videos there are.
-        fold: (n,) int64, parts that share no people, for what a fusion is chosen by; None where
-            there is too little to part.
+        fold: (n,) parts that share no people; None where there is too little to part.
     """
 
     cells: tuple[Cell, ...]
-    logits: Tensor
-    valid: Tensor
-    label: Tensor
-    weight: Tensor
+    logits: Floats
+    valid: Bools
+    fake: Bools
+    weight: Floats
     videos: int
-    fold: Tensor | None
+    fold: Numbers | None = None
 
-    def select(self, faces: Tensor) -> TrainingScores:
-        """Returns some faces, with both classes again one half each."""
-        label, weight = self.label[faces], self.weight[faces].clone()
-        for which in (label == 0, label == 1):
-            weight[which] *= 0.5 / weight[which].sum()
-        parts = self.logits[faces], self.valid[faces], label, weight
-        return TrainingScores(self.cells, *parts, self.videos, None)
+    def select(self, faces: Bools) -> TrainingScores:
+        """Returns some faces, of which each class again weighs one half."""
+        fake = self.fake[faces]
+        weight = balanced(fake, self.weight[faces])
+        return TrainingScores(
+            self.cells, self.logits[faces], self.valid[faces], fake, weight, self.videos
+        )
 
 
 def train_fusion(
@@ -81,11 +81,10 @@ def train_fusion(
     l2: float = 1.0,
     seed: int = 0,
 ) -> Fusion:
-    """Finds a fusion on the development part.
+    """Trains a fusion on the development part.
 
-    The order of faces, detectors and regions in the table does not matter. Classes weigh the
-    same, and in a class each video, however many faces it has; faces without any answer are left
-    out.
+    Classes weigh the same, and in a class each video, however many faces it has; faces without
+    any answer are left out. The order of faces, detectors and regions does not matter.
 
     Args:
         kind: ``mean`` and ``max`` have nothing to find; ``weighted``, ``logistic`` and ``head``
@@ -107,15 +106,19 @@ def train_fusion(
     if not len(table):
         raise UsageError("there are no faces of a development part to learn from", "split val")
     sample = _sample(table, chosen_cells(table, detectors, regions))
-    if kind == "mean":
-        return MeanFusion(sample.cells).eval()
-    if kind == "max":
-        return MaxFusion(sample.cells).eval()
-    if kind == "weighted":
-        return _weighted(sample, l2).eval()
-    if kind == "logistic":
-        return _logistic(sample, l2).eval()
-    return _head(sample, l2, seed).eval()
+    fusion: Fusion
+    match kind:
+        case "mean":
+            fusion = MeanFusion(sample.cells)
+        case "max":
+            fusion = MaxFusion(sample.cells)
+        case "weighted":
+            fusion = _weighted(sample, l2)
+        case "logistic":
+            fusion = _logistic(sample, l2)
+        case "head":
+            fusion = _head(sample, l2, seed)
+    return fusion.eval()
 
 
 def chosen_cells(
@@ -148,7 +151,7 @@ def chosen_cells(
     return tuple(sorted(cells, key=lambda cell: (cell[0], REGIONS.index(cell[1]))))
 
 
-def fuse_table(fusion: Fusion, table: ScoreTable) -> npt.NDArray[np.float64]:
+def fuse_table(fusion: Fusion, table: ScoreTable) -> Floats:
     """Returns (N,) fused log-odds of the faces of a table, NaN where there are none.
 
     Raises:
@@ -174,98 +177,76 @@ def _sample(table: ScoreTable, cells: tuple[Cell, ...]) -> TrainingScores:
         raise UsageError(
             f"none of the {len(table)} faces of the development part has a score", named(cells)
         )
-    logits, label, video = logits[kept], table.fake[kept], table.video[kept]
-    silent = [cell for number, cell in enumerate(cells) if np.isnan(logits[:, number]).all()]
+    logits, fake = logits[kept], table.fake[kept]
+    silent = [cells[number] for number in np.flatnonzero(np.isnan(logits).all(0))]
     if silent:
         raise UsageError(
             f"no face of the development part has a score of {named(silent)}",
             "leave these networks out: detectors, regions",
         )
-    if label.all() or not label.any():
-        only, other = ("fake", "genuine") if label.all() else ("genuine", "fake")
+    if fake.all() or not fake.any():
+        only, other = ("fake", "genuine") if fake.all() else ("genuine", "fake")
         raise UsageError(
             f"all faces of the development part that have a score are {only}",
             f"a fusion needs {other} ones too",
         )
     order = np.lexsort((*logits.T, table.key[kept].astype(str)))  # sums do not depend on it then
-    logits, label, video = logits[order], label[order], video[order]
-    weight, videos = _weights(video, label)
-    fold = _folds(video, label, table.identities[kept][order])
-    valid = ~np.isnan(logits)
+    logits, fake = logits[order], fake[order]
+    names, identities = table.video[kept][order].astype(str), table.identities[kept][order]
+    _, first, video = np.unique(names, return_index=True, return_inverse=True)
+    try:
+        fold = deal_folds(fake[first], identities[first], _FOLDS).number[video]
+    except UsageError:  # too few videos
+        fold = None
+    unit = 2 * video + fake
     return TrainingScores(
         cells,
-        torch.from_numpy(np.where(valid, logits, 0.0)),
-        torch.from_numpy(valid),
-        torch.from_numpy(label.astype(np.float64)),
-        torch.from_numpy(weight),
-        videos,
-        None if fold is None else torch.from_numpy(fold),
+        np.nan_to_num(logits),
+        ~np.isnan(logits),
+        fake,
+        weight=balanced(fake, 1 / np.bincount(unit)[unit]),
+        videos=len(np.unique(unit)),
+        fold=fold,
     )
 
 
-def _folds(video: Strings, fake: Bools, identities: Strings) -> npt.NDArray[np.int64] | None:
-    """Returns (n,) folds of faces, or None where there are too few videos."""
-    _, first, unit = np.unique(video.astype(str), return_index=True, return_inverse=True)
-    try:
-        return deal_folds(fake[first], identities[first], _FOLDS).number[unit]
-    except UsageError:
-        return None
-
-
-def _weights(video: Strings, fake: Bools) -> tuple[npt.NDArray[np.float64], int]:
-    _, unit = np.unique(video.astype(str), return_inverse=True)
-    unit = 2 * unit + fake
-    weight = 1 / np.bincount(unit)[unit]
-    for which in (fake, ~fake):
-        weight[which] *= 0.5 / weight[which].sum()
-    return weight, len(np.unique(unit))
-
-
-def _scale(fusion: TrainedFusion, sample: TrainingScores) -> Tensor:
+def _scale(fusion: TrainedFusion, sample: TrainingScores) -> Floats:
     """Sets a fusion's means and deviations, and returns the sample on its scale."""
     weight = sample.weight[:, None] * sample.valid
     total = weight.sum(0)
     mean = (weight * sample.logits).sum(0) / total
-    std = ((weight * (sample.logits - mean) ** 2).sum(0) / total).sqrt()
-    std = torch.where(std > 1e-6, std, 1.0)  # a network that says the same of all
-    fusion.mean.copy_(mean)
-    fusion.std.copy_(std)
-    return torch.where(sample.valid, (sample.logits - mean) / std, 0.0)
-
-
-def _loss(odds: Tensor, sample: TrainingScores) -> Tensor:
-    return (sample.weight * cross_entropy(odds, sample.label, reduction="none")).sum()
+    std = np.sqrt((weight * (sample.logits - mean) ** 2).sum(0) / total)
+    std = np.where(std > 1e-6, std, 1.0)  # a network that says the same of all
+    fusion.mean.copy_(torch.from_numpy(mean))
+    fusion.std.copy_(torch.from_numpy(std))
+    return np.where(sample.valid, (sample.logits - mean) / std, 0.0)
 
 
 def _logistic(sample: TrainingScores, l2: float) -> LogisticFusion:
     fusion = LogisticFusion(sample.cells)
     x = _scale(fusion, sample)
     penalty = l2 / (2 * sample.videos)
-
-    def objective(values: Tensor) -> Tensor:
-        odds = x @ values[:-1] + values[-1]
-        return _loss(odds, sample) + penalty * values[:-1].square().sum()
-
-    found = minimum(objective, [0.0] * (x.shape[1] + 1))
-    fusion.weight.copy_(found[:-1])
-    fusion.offset.copy_(found[-1])
+    weight, offset = logistic_regression(x, sample.fake, sample.weight, penalty)
+    fusion.weight.copy_(torch.from_numpy(weight))
+    fusion.offset.fill_(offset)
     return fusion
 
 
 def _weighted(sample: TrainingScores, l2: float) -> WeightedFusion:
-    """Weights times scale are what is searched, so that both come out of one search."""
+    """Searches weights times scale, so that both come out of one search."""
     fusion = WeightedFusion(sample.cells)
-    x = _scale(fusion, sample)
+    x, valid = torch.from_numpy(_scale(fusion, sample)), torch.from_numpy(sample.valid)
     count = x.shape[1]
     penalty = l2 / (2 * sample.videos)
 
     def objective(values: Tensor) -> Tensor:
         weight = values[:-1]
-        odds = weight.sum() * mean_of(x, weight * sample.valid) + values[-1]
-        return _loss(odds, sample) + penalty * weight.square().sum()
+        odds = weight.sum() * mean_of(x, weight * valid) + values[-1]
+        return cross_entropy(odds, sample.fake, sample.weight) + penalty * weight.square().sum()
 
-    least = [_LEAST / count] * count + [-math.inf]
-    found = minimum(objective, [1.0 / count] * count + [0.0], least)
+    start = np.append(np.full(count, 1 / count), 0.0)
+    least = np.append(np.full(count, _LEAST / count), -np.inf)
+    found = torch.from_numpy(minimum(objective, start, least))
     scale = found[:-1].sum()
     fusion.weight.copy_(found[:-1] / scale)
     fusion.scale.copy_(scale)
@@ -284,15 +265,84 @@ def _head(sample: TrainingScores, l2: float, seed: int) -> FusionHead:
         epochs = 0
         if sample.fold is not None:
             rest, held = sample.select(sample.fold != 0), sample.select(sample.fold == 0)
-            trial = FusionHead(sample.cells)
-            trial.start_from(_logistic(rest, l2))
-            epochs = fit_head(trial, _columns(rest), held=_columns(held))
-        head = FusionHead(sample.cells)
-        head.start_from(_logistic(sample, l2))
-        fit_head(head, _columns(sample), epochs=epochs)
+            epochs = _train(_begun(rest, l2), rest, _EPOCHS, held)
+        head = _begun(sample, l2)
+        _train(head, sample, epochs)
     return head
 
 
-def _columns(sample: TrainingScores) -> Batch:
-    weight = sample.weight * len(sample.weight)
-    return sample.logits.float(), sample.valid, sample.label.float(), weight.float()
+def _begun(sample: TrainingScores, l2: float) -> FusionHead:
+    """Returns a head that still is the logistic regression."""
+    head, fusion = FusionHead(sample.cells), _logistic(sample, l2)
+    with torch.no_grad():
+        head.mean.copy_(fusion.mean)
+        head.std.copy_(fusion.std)
+        head.linear.weight.copy_(fusion.weight[None])
+        head.linear.bias.copy_(fusion.offset[None])
+    return head
+
+
+def _train(
+    head: FusionHead, sample: TrainingScores, epochs: int, held: TrainingScores | None = None
+) -> int:
+    """Trains a head with cells hidden at random, and decay on all that its network adds.
+
+    Returns:
+        The number of epochs after which the loss on held faces is lowest, as they are and with
+        cells hidden together, of those after which faces as they are do not fare worse than at
+        the start.
+    """
+    best, masks, faces = 0, [], _tensors(sample)
+    if held is not None:
+        others = _tensors(held)
+        masks = [others[1], *(_hidden(others[1]) for _ in range(4))]
+
+    @torch.no_grad()
+    def losses() -> tuple[float, float]:
+        whole, *rest = (float(_head_loss(head, *others, mask)) for mask in masks)
+        return whole, whole + sum(rest) / len(rest)
+
+    first, lowest = losses() if masks else (0.0, 0.0)
+    added = [*head.network.parameters(), *head.last.parameters()]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": added, "weight_decay": _DECAY},
+            {"params": [*head.linear.parameters()], "weight_decay": 0.0, "lr": _RATE / 10},
+        ],
+        lr=_RATE,
+        betas=(0.9, 0.99),
+    )
+    batches = BatchSampler(RandomSampler(faces[0]), _BATCH, drop_last=False)
+    loader = DataLoader(TensorDataset(*faces), batch_size=None, sampler=batches)
+    for epoch in range(1, epochs + 1):
+        for logits, valid, label, weight in loader:
+            optimizer.zero_grad()
+            loss = _head_loss(head, logits, valid, label, weight, _hidden(valid))
+            loss.backward()  # type: ignore[no-untyped-call]  # as all of torch's
+            nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+            optimizer.step()
+        if masks:
+            whole, both = losses()
+            if whole <= first and both < lowest:
+                best, lowest = epoch, both
+    return best
+
+
+def _head_loss(
+    head: FusionHead, logits: Tensor, _valid: Tensor, label: Tensor, weight: Tensor, seen: Tensor
+) -> Tensor:
+    odds = head.fuse(torch.where(seen, logits, 0.0), seen)
+    return (weight * binary_cross_entropy_with_logits(odds, label, reduction="none")).mean()
+
+
+def _hidden(valid: Tensor) -> Tensor:
+    """Returns (B, N), valid with cells hidden at random, but never all of a face."""
+    kept = valid & (torch.rand(valid.shape) >= _HIDDEN_CELLS)
+    return torch.where(kept.any(1, keepdim=True), kept, valid)
+
+
+def _tensors(sample: TrainingScores) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns log-odds, validity, labels and weights of mean 1, as the head is trained on them."""
+    weight = torch.from_numpy(sample.weight * len(sample.weight)).float()
+    logits, valid = torch.from_numpy(sample.logits).float(), torch.from_numpy(sample.valid)
+    return logits, valid, torch.from_numpy(sample.fake).float(), weight

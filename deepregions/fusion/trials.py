@@ -6,18 +6,16 @@ those (the coverage) stands beside every figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.fusion.pooling import Level, Pooling
 from deepregions.fusion.score_table import Numbers, ScoreTable, Strings, judged
-from deepregions.people import group_numbers
+from deepregions.people import group_numbers, person_numbers
 from deepregions.roc import NAN, Bools, Floats, equal_error_rate, tally
 
 
@@ -64,17 +62,7 @@ class Trials:
     @property
     def coverage(self) -> float:
         """The share of trials with a verdict; NaN where there are none."""
-        return _share(self.judged)
-
-    @property
-    def coverage_of_fakes(self) -> float:
-        """The share of fakes with a verdict."""
-        return _share(self.judged[self.fake])
-
-    @property
-    def coverage_of_genuine(self) -> float:
-        """The share of genuine ones with a verdict."""
-        return _share(self.judged[~self.fake])
+        return float(self.judged.mean()) if len(self) else NAN
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -83,9 +71,9 @@ class Trials:
 
     def select(self, rows: npt.NDArray[Any]) -> Trials:
         """Returns some trials: ``rows`` are numbers or a mask."""
-        columns = {n: getattr(self, n)[rows] for n in ("log_odds", "fake", "method", "group")}
-        people = None if self.people is None else self.people[rows]
-        return replace(self, people=people, **columns)
+        columns = ("log_odds", "fake", "method", "group")
+        chosen = {name: getattr(self, name)[rows] for name in columns}
+        return replace(self, people=None if self.people is None else self.people[rows], **chosen)
 
     def absent(self) -> str:
         """Returns what is missing for measures of two classes, in words; empty if nothing is."""
@@ -100,7 +88,7 @@ class Trials:
 
 
 class Groups(NamedTuple):
-    """Which faces belong together; both are numbered from 0 as they come."""
+    """Which faces belong together; all are numbered from 0 as they come."""
 
     group: Numbers
     """(N,) int64, equal for faces that share people, directly or through others."""
@@ -115,87 +103,57 @@ def trials_of(
 ) -> Trials:
     """Returns the trials of a level: each face, or each photo or video."""
     if level == "frame":
-        return frame_trials(table, log_odds, groups=groups)
-    return video_trials(table, log_odds, pooling, groups=groups)
+        return frame_trials(table, log_odds, groups)
+    return video_trials(table, log_odds, pooling, groups)
 
 
-def frame_trials(
-    table: ScoreTable, log_odds: Floats, name: str = "", groups: Groups | None = None
-) -> Trials:
+def frame_trials(table: ScoreTable, log_odds: Floats, groups: Groups | None = None) -> Trials:
     """Returns a trial for each face.
 
     Args:
         table: The faces. One whose status is not ``ok`` has no verdict, whatever its log-odds.
         log_odds: (N,) what the system says; NaN where nothing.
-        name: The system.
         groups: Those of the table, if they are known already.
     """
-    logits = _verdicts(table, log_odds)
-    groups = groups or groups_of(table)
-    return Trials(name, logits, table.fake, table.method, groups.group, groups.people)
+    group, _, people = groups or groups_of(table)
+    return Trials("", _verdicts(table, log_odds), table.fake, table.method, group, people)
 
 
 def video_trials(
-    table: ScoreTable,
-    log_odds: Floats,
-    rule: Pooling,
-    name: str = "",
-    groups: Groups | None = None,
+    table: ScoreTable, log_odds: Floats, rule: Pooling, groups: Groups | None = None
 ) -> Trials:
     """Returns a trial for each photo or video, in the order in which they come.
 
-    Scores go from faces to tracks to videos by the rule, as ``detect`` joins them. A video is a
-    fake if any of its faces is, and its method is that of the first of these.
+    A video is a fake if any of its faces is, and its method is that of the first of these.
 
     Args:
         table: The faces, as for :func:`frame_trials`.
-        log_odds: (N,).
+        log_odds: (N,) as there.
         rule: How many scores become one.
-        name: The system.
         groups: As there.
     """
     logits = _verdicts(table, log_odds)
     group, video, people = groups or groups_of(table)
-    count = int(video.max()) + 1 if len(video) else 0
+    count = int(video.max(initial=-1)) + 1
     rank = np.arange(len(table)) + np.where(table.fake, 0, len(table))
     first = np.full(count, 2 * len(table))  # the face that tells a video's label and method
     np.minimum.at(first, video, rank)
     first %= max(1, len(table))
-    return Trials(
-        name,
-        rule.over_videos(video, table.track, logits, count),
-        table.fake[first],
-        table.method[first],
-        group[first],
-        people[first],
-    )
+    pooled = rule.over_videos(video, table.track, logits, count)
+    return Trials("", pooled, table.fake[first], table.method[first], group[first], people[first])
 
 
 def groups_of(table: ScoreTable) -> Groups:
-    """Returns the group and the video of each face.
+    """Returns the group, the video and the people of each face.
 
     Faces are of one group if they share a person, or hang together through fakes that show two,
     or through a video that shows several. A video of nobody known is a group by itself.
     """
-    video = _codes(table.video)
-    people = table.identities.tolist()
-    count = int(video.max()) + 1 if len(video) else 0
-    pairs = set(zip(video.tolist(), people, strict=True))
-    return Groups(group_numbers(video.tolist(), people)[video], video, _people(pairs, count)[video])
-
-
-def _people(pairs: Iterable[tuple[int, tuple[str, ...]]], count: int) -> Numbers:
-    """Returns (V, P) numbers of who is in each video; a video of nobody known is one by itself."""
-    of_video: list[dict[str, None]] = [{} for _ in range(count)]
-    for number, names in sorted(pairs):
-        of_video[number] |= dict.fromkeys(f"p{name}" for name in names if name)
-    everybody: dict[str, int] = {}
-    most = max((len(names) for names in of_video), default=0)
-    people = np.full((count, max(1, most)), -1, dtype=np.int64)
-    for number, known in enumerate(of_video):
-        for place, name in enumerate(known or [f"v{number}"]):
-            people[number, place] = everybody.setdefault(name, len(everybody))
-    return people
+    names, people = table.video.tolist(), table.identities.tolist()
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    video = np.array([number[name] for name in names], dtype=np.int64)
+    group = group_numbers(video.tolist(), people)
+    return Groups(group[video], video, person_numbers(video.tolist(), people)[video])
 
 
 def development_threshold(trials: Trials) -> float:
@@ -214,13 +172,3 @@ def _verdicts(table: ScoreTable, log_odds: Floats) -> Floats:
     if log_odds.shape != (len(table),):
         raise UsageError(f"{log_odds.shape} log-odds of {len(table)} faces", "one of each face")
     return np.where(judged(table.status), log_odds, NAN)
-
-
-def _share(mask: Bools) -> float:
-    return float(mask.mean()) if len(mask) else NAN
-
-
-def _codes(names: Strings) -> Numbers:
-    """Numbers names from 0 as they come."""
-    encoded = pa.array(names.tolist(), pa.string()).dictionary_encode()
-    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 
 from deepregions.fusion import calibration as calibrating
-from deepregions.fusion.calibration import (
-    Calibration,
-    Development,
-    Quantity,
-    calibrate,
-    cross_calibrated,
-)
+from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Level, Pooling
-from deepregions.fusion.rules import Fusion, MeanFusion
+from deepregions.fusion.rules import Cell, Fusion, MeanFusion
 from deepregions.fusion.score_table import Numbers, ScoreTable
 from deepregions.fusion.training import Kind, chosen_cells, fuse_table, train_fusion
 from deepregions.fusion.trials import Groups, Trials, groups_of, trials_of, video_trials
@@ -81,18 +75,18 @@ def cross_validate(
     train_fusion("mean", table, **cells)  # refuses what no kind can be trained on
     table = table.select(np.argsort(table.video.astype(str), kind="stable"))
     groups = groups_of(table)
-    fold, by = _folds(table, chosen_cells(table, **cells), groups, folds)
+    _, first = np.unique(groups.video, return_index=True)
+    fold, by = _folds(table, chosen_cells(table, **cells), groups, first, folds)
     fused = np.full(len(table), np.nan)
     for number in range(int(fold.max()) + 1):
         own = fold == number
         fusion = train_fusion(kind, table.select(~own), **cells, **options)
         fused[own] = fuse_table(fusion, table.select(own))
     trials = trials_of(table, fused, level, pooling or Pooling(), groups)
-    _, first = np.unique(groups.video, return_index=True)
     place = fold if level == "frame" else fold[first]
     place, trials = place[trials.judged], trials.select(trials.judged)
     counts = tally(trials.log_odds, trials.fake)
-    llrs = cross_calibrated(calibration, trials.log_odds, trials.fake, place)
+    llrs = calibrating.cross_calibrated(calibration, trials.log_odds, trials.fake, place)
     return CrossValidated(
         kind,
         trials,
@@ -135,8 +129,7 @@ def train_calibrated(
     )
     options.pop("folds", None)
     fusion = train_fusion(kind, table, **options)
-    trials = found.trials
-    landmarks = table.origin.settings.get("landmarks")
+    trials, landmarks = found.trials, table.origin.settings.get("landmarks")
     development = Development(
         database=table.origin.database,
         store=table.origin.store,
@@ -147,19 +140,15 @@ def train_calibrated(
         landmarks={"name": landmarks} if isinstance(landmarks, str) else landmarks,
         cross_validation={"folds": int(found.fold.max()) + 1, "by": found.by},
     )
-    quantity = Quantity.pooled(level, pooling, fusion.rule, table.networks(fusion.cells))
-    return (
-        fusion,
-        calibrate(
-            calibration,
-            trials.log_odds,
-            trials.fake,
-            found.fold,
-            quantity=quantity,
-            development=development,
-        ),
-        found,
+    calibrated = calibrating.calibrate(
+        calibration,
+        trials.log_odds,
+        trials.fake,
+        found.fold,
+        quantity=Quantity.pooled(level, pooling, fusion.rule, table.networks(fusion.cells)),
+        development=development,
     )
+    return fusion, calibrated, found
 
 
 def compare(kinds: Sequence[Kind], table: ScoreTable, **options: Any) -> list[CrossValidated]:
@@ -168,12 +157,10 @@ def compare(kinds: Sequence[Kind], table: ScoreTable, **options: Any) -> list[Cr
 
 
 def _folds(
-    table: ScoreTable, cells: Sequence[Any], groups: Groups, count: int
+    table: ScoreTable, cells: Sequence[Cell], groups: Groups, first: Numbers, count: int
 ) -> tuple[Numbers, str]:
     """Returns (N,) folds of faces, -1 for videos without any score, and what is never parted."""
-    scored = fuse_table(MeanFusion(cells), table)
-    videos = video_trials(table, scored, Pooling(), groups=groups)
-    _, first = np.unique(groups.video, return_index=True)
+    videos = video_trials(table, fuse_table(MeanFusion(cells), table), Pooling(), groups)
     known = np.flatnonzero(videos.judged)
     dealt = deal_folds(videos.fake[known], table.identities[first[known]], count)
     fold = np.full(len(videos), -1, dtype=np.int64)

@@ -1,0 +1,84 @@
+"""The fit behind calibrations and trained fusions: class-balanced logistic regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import Bounds, minimize
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from deepregions.roc import Bools, Floats
+
+
+def balanced(fake: Bools, weight: Floats | None = None) -> Floats:
+    """Returns weights (N,) of which each class has one half.
+
+    Args:
+        fake: (N,).
+        weight: (N,) what each counts within its class; the same if left out.
+    """
+    shares = np.ones(len(fake)) if weight is None else weight.copy()
+    for which in (fake, ~fake):
+        shares[which] *= 0.5 / shares[which].sum()
+    return shares
+
+
+def cross_entropy(odds: Tensor, fake: Bools, weight: Floats) -> Tensor:
+    """Returns the weighted sum of the binary cross-entropy of log-odds (N,)."""
+    sign = torch.from_numpy(np.where(fake, 1.0, -1.0))
+    return torch.from_numpy(weight) @ softplus(-sign * odds)
+
+
+def minimum(
+    objective: Callable[[Tensor], Tensor], start: Floats, least: Floats | float = -np.inf
+) -> Floats:
+    """Returns where a smooth function of few numbers is lowest, by L-BFGS-B in double precision.
+
+    Args:
+        objective: From (N,) to a scalar.
+        start: (N,).
+        least: What each number must not go below.
+    """
+
+    def with_gradient(values: Floats) -> tuple[float, Floats]:
+        at = torch.from_numpy(values.copy()).requires_grad_()
+        value = objective(at)
+        (gradient,) = torch.autograd.grad(value, at)
+        return float(value.detach()), gradient.numpy()
+
+    found = minimize(
+        with_gradient,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(np.broadcast_to(least, start.shape), np.inf),
+        options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-9},
+    )
+    return np.asarray(found.x, dtype=np.float64)
+
+
+def logistic_regression(
+    x: Floats, fake: Bools, weight: Floats, penalty: float, least: float = -np.inf
+) -> tuple[Floats, float]:
+    """Returns the slopes (N,) and the offset that minimise the weighted cross-entropy.
+
+    Args:
+        x: (n, N).
+        fake: (n,).
+        weight: (n,), together 1.
+        penalty: Of the squared slopes.
+        least: What no slope may go below.
+    """
+    count = x.shape[1]
+    given = torch.from_numpy(x)
+
+    def objective(values: Tensor) -> Tensor:
+        slopes = values[:-1]
+        loss = cross_entropy(given @ slopes + values[-1], fake, weight)
+        return loss + penalty * slopes.square().sum()
+
+    found = minimum(objective, np.zeros(count + 1), np.append(np.full(count, least), -np.inf))
+    return found[:-1], float(found[-1])
