@@ -18,11 +18,11 @@ from deepregions.evaluation.measures import minimum_cllr
 from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.fusion.calibration import cross_calibrated
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Floats, ScoreTable
+from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.training import fuse_table
 from deepregions.fusion.training import train_fusion as train
 from deepregions.fusion.trials import Trials, video_trials
-from deepregions.roc import cllr, tally
+from deepregions.roc import Floats, cllr, tally
 from deepregions.weights.bundle import load_bundle
 
 

@@ -24,8 +24,9 @@ from deepregions.evaluation.report.comparisons import (
 )
 from deepregions.evaluation.report.tables import to_csv, to_latex, to_markdown
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Floats, Origin, ScoredSystem, ScoreTable, Strings
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, Strings
 from deepregions.fusion.trials import video_trials
+from deepregions.roc import Floats
 from deepregions.types import REGIONS
 
 DETECTORS = ("xception", "capsule", "dsp-fwa")

@@ -22,7 +22,6 @@ from deepregions.fusion.score_table import (
     joined,
     judged,
     make_table,
-    read_origin,
 )
 from deepregions.types import Region
 
@@ -69,7 +68,6 @@ def test_what_is_written_is_read(tmp_path_factory: Any, count: int, seed: int) -
     before = table(count, seed)
     before.write(path)
     assert_equal(ScoreTable.read(path), before)
-    assert read_origin(path) == ORIGIN
 
 
 def test_any_tool_reads_one_row_per_face_detector_and_region(tmp_path: Path) -> None:
@@ -119,8 +117,6 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableError, match=name):
             ScoreTable.read(tmp_path / name)
-        with pytest.raises(UnreadableError, match=name):
-            read_origin(tmp_path / name)
     with pytest.raises(UnreadableError, match="not there"):
         ScoreTable.read(tmp_path / "none")
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from deepregions.errors import UsageError
 from deepregions.evaluation.measures import MEASURES, Measure, Sample
-from deepregions.fusion.score_table import Numbers
 from deepregions.fusion.trials import Trials
+from deepregions.people import Numbers
 from deepregions.roc import NAN, Floats
 
 ROUNDS = 1000

@@ -22,35 +22,36 @@ import pyarrow.parquet as pq
 
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.files import atomic_file
+from deepregions.people import Numbers
+from deepregions.roc import Bools, Floats
 from deepregions.types import FAKE, Region, Status
 
 SCHEMA = "deepregions.scores"
 VERSION = 1
 
 Strings = npt.NDArray[np.object_]
-Numbers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
+_COLUMNS = {
+    "key": pa.string(),
+    "video": pa.string(),
+    "track": pa.int32(),
+    "identities": pa.list_(pa.string()),
+    "label": pa.int8(),
+    "method": pa.string(),
+    "compression": pa.string(),
+    "split": pa.string(),
+    "status": pa.string(),
+    "detector": pa.string(),
+    "region": pa.string(),
+    "log_odds": pa.float32(),
+    "score": pa.float32(),
+    "valid": pa.bool_(),
+}
+_TEXTS = [name for name, kind in _COLUMNS.items() if kind == pa.string()]
 _SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("video", pa.string(), nullable=False),
-        pa.field("track", pa.int32(), nullable=False),
-        pa.field("identities", pa.list_(pa.string()), nullable=False),
-        pa.field("label", pa.int8(), nullable=False),
-        pa.field("method", pa.string(), nullable=False),
-        pa.field("compression", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("detector", pa.string(), nullable=False),
-        pa.field("region", pa.string(), nullable=False),
-        pa.field("log_odds", pa.float32()),
-        pa.field("score", pa.float32()),
-        pa.field("valid", pa.bool_(), nullable=False),
-    ]
+    [pa.field(name, kind, nullable=kind == pa.float32()) for name, kind in _COLUMNS.items()]
 )
-_OF_A_FACE = _SCHEMA.names[:9]
+_OF_A_FACE = [*_COLUMNS][:9]
 _MOST_ROWS = 200_000_000
 _MOST_ODDS = 1e6
 _LONGEST = 4096  # bytes of a name
@@ -229,17 +230,13 @@ class ScoreTable:
         Raises:
             OSError: It cannot be written.
         """
-        count, cells = len(self), len(self.detectors) * len(self.regions)
-        face = np.repeat(np.arange(count), cells)
-        of_face = {
-            name: pa.array(getattr(self, name).tolist(), _SCHEMA.field(name).type).take(face)
+        face = np.repeat(np.arange(len(self)), len(self.detectors) * len(self.regions))
+        columns = {
+            name: pa.array(getattr(self, name).tolist(), _COLUMNS[name]).take(face)
             for name in _OF_A_FACE
         }
-        flat = self.log_odds.reshape(-1)
-        valid = self.valid.reshape(-1)
-        columns = of_face | {
-            "detector": _tiled([d for d in self.detectors for _ in self.regions], count),
-            "region": _tiled([str(r) for _ in self.detectors for r in self.regions], count),
+        flat, valid = self.log_odds.reshape(-1), self.valid.reshape(-1)
+        columns |= _cell_names(self.detectors, self.regions, len(self)) | {
             "log_odds": pa.array(flat.astype(np.float32), mask=~valid),
             "score": pa.array((0.5 * (1 + np.tanh(flat / 2))).astype(np.float32), mask=~valid),
             "valid": pa.array(valid),
@@ -273,28 +270,16 @@ class ScoreTable:
             first = table.take(np.arange(0, table.num_rows, cells))
             logits = table.column("log_odds").to_numpy(zero_copy_only=False).astype(np.float64)
             return cls(
-                origin=_origin(about["origin"]),
-                detectors=detectors,
-                regions=regions,
-                **{name: _column(first, name) for name in _OF_A_FACE},
+                _origin(about["origin"]),
+                detectors,
+                regions,
+                **{name: _array(name, first.column(name).to_pylist()) for name in _OF_A_FACE},
                 log_odds=logits.reshape(-1, len(detectors), len(regions)),
                 rows=tuple(ScoreRow(str(d), str(b)) for d, b in about.get("rows", ())),
             )
         except _BROKEN as error:
             reason = " ".join(str(error).split())[:200]
             raise UnreadableError(f"{path} is not a table of scores: {reason}", _AGAIN) from error
-
-
-def read_origin(path: Path) -> Origin:
-    """Returns where a file's scores come from, without reading them.
-
-    Raises:
-        UnreadableError: As :meth:`ScoreTable.read`.
-    """
-    try:
-        return _origin(_about(path)["origin"])
-    except _BROKEN as error:
-        raise UnreadableError(f"{path} is not a table of scores: {error}", _AGAIN) from error
 
 
 def make_table(
@@ -307,22 +292,20 @@ def make_table(
     """Makes a table of faces one by one.
 
     Args:
-        origin: Where they come from.
-        detectors: D names.
-        regions: R regions.
-        faces: Of each face all columns of :class:`ScoreTable` by name, ``log_odds`` (D, R).
-        rows: Who the D rows are; found by their names, if left out.
+        origin: As for :class:`ScoreTable`.
+        detectors: As there.
+        regions: As there.
+        faces: All columns of each face by name, ``log_odds`` (D, R).
+        rows: As there.
     """
     given = list(faces)
     logits = np.array([face["log_odds"] for face in given], dtype=np.float64)
-    columns = {name: _array(name, [face[name] for face in given]) for name in _OF_A_FACE}
-    shape = (len(given), len(detectors), len(regions))
     return ScoreTable(
         origin,
         tuple(detectors),
         tuple(regions),
-        **columns,
-        log_odds=logits.reshape(shape),
+        **{name: _array(name, [face[name] for face in given]) for name in _OF_A_FACE},
+        log_odds=logits.reshape(len(given), len(detectors), len(regions)),
         rows=tuple(rows),
     )
 
@@ -356,16 +339,13 @@ def _row(name: str, models: Mapping[str, str]) -> ScoreRow:
 
     A row is called by its detector, with the database after a dot where there are several.
     """
-    known = set()
-    for model in models:
-        network, _, database = model.partition(".")
-        known.add(ScoreRow(network.rpartition("_")[0], database))
-    whole = [row for row in known if name == f"{row.detector}.{row.database}"]
-    if whole:
-        return whole[0]
-    own = [row for row in known if name == row.detector]
-    detector, _, database = name.partition(".")
-    return own[0] if len(own) == 1 else ScoreRow(detector, database)
+    parts = {model.partition(".")[::2] for model in models}
+    known = {ScoreRow(network.rpartition("_")[0], database) for network, database in parts}
+    whole = {f"{row.detector}.{row.database}": row for row in known}
+    own = [row for row in known if row.detector == name]
+    if name in whole or len(own) != 1:
+        return whole.get(name, ScoreRow(*name.partition(".")[::2]))
+    return own[0]
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -390,39 +370,27 @@ def _origin(given: Any) -> Origin:
 
 def _columns(path: Path) -> pa.Table:
     """Reads a file's columns as they should be; texts stay encoded, however often they stand."""
-    texts = [each.name for each in _SCHEMA if each.type == pa.string()]
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
+    with pq.ParquetFile(path, read_dictionary=_TEXTS) as file:
         if file.metadata.num_rows > _MOST_ROWS:
             raise ValueError(f"it has {file.metadata.num_rows} rows, more than {_MOST_ROWS}")
         table = file.read(_SCHEMA.names)
     coded = pa.dictionary(pa.int32(), pa.string())
-    columns = {
-        each.name: table.column(each.name).cast(coded if each.name in texts else each.type)
-        for each in _SCHEMA
-    }
-    for each in _SCHEMA:
-        if columns[each.name].null_count and not each.nullable:
+    fields = [each.with_type(coded) if each.name in _TEXTS else each for each in _SCHEMA]
+    for each in fields:
+        if table.column(each.name).null_count and not each.nullable:
             raise ValueError(f"its column {each.name} has gaps")
-    table = pa.table(columns)
+    table = table.cast(pa.schema(fields))
     table.validate(full=True)
     return table
 
 
-def _check_order(table: pa.Table, detectors: Sequence[str], regions: Sequence[str]) -> None:
+def _check_order(table: pa.Table, detectors: Sequence[str], regions: Sequence[Region]) -> None:
     """Refuses doubled names, and faces by halves or in another order."""
     cells = max(1, len(detectors) * len(regions))
     if table.num_rows % cells or len({*detectors, *regions}) < len(detectors) + len(regions):
         raise ValueError(f"{table.num_rows} rows are no matrices of {cells} cells")
-    faces = table.num_rows // cells
-    for name, wanted in (
-        ("detector", [d for d in detectors for _ in regions]),
-        ("region", [r for _ in detectors for r in regions]),
-    ):
-        if (
-            not table.column(name)
-            .cast(pa.string())
-            .equals(pa.chunked_array([_tiled(wanted, faces)]))
-        ):
+    for name, wanted in _cell_names(detectors, regions, table.num_rows // cells).items():
+        if not table.column(name).cast(pa.string()).equals(pa.chunked_array([wanted])):
             raise ValueError(f"its column {name} is in another order than it says")
 
 
@@ -435,20 +403,15 @@ def _check_ranges(table: pa.Table) -> None:
     odds = pc.min_max(pc.abs(pc.drop_null(table.column("log_odds")))).as_py()["max"]
     if odds is not None and not odds <= _MOST_ODDS:
         raise ValueError(f"it has log-odds of {odds}")
-    for name in (*_OF_A_FACE, "detector", "region"):
-        column = table.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = pc.unique(column).cast(pa.string())
-        elif pa.types.is_list(column.type):
-            column = pc.list_flatten(column)
-            if column.null_count:
-                raise ValueError(f"its column {name} has gaps")
-        else:
-            continue
+    identities = pc.list_flatten(table.column("identities"))
+    if identities.null_count:
+        raise ValueError("its column identities has gaps")
+    texts = {name: pc.unique(table.column(name)).cast(pa.string()) for name in _TEXTS}
+    for name, column in (texts | {"identities": identities}).items():
         longest = pc.max(pc.binary_length(column)).as_py() or 0
         if longest > _LONGEST:
             raise ValueError(f"its column {name} has a text of {longest} bytes")
-    if unknown := set(pc.unique(table.column("status")).to_pylist()) - {*map(str, Status)}:
+    if unknown := {*texts["status"].to_pylist()} - {*map(str, Status)}:
         raise ValueError(f"there is no status {min(unknown)!r}")
 
 
@@ -460,9 +423,11 @@ def _array(name: str, values: list[Any]) -> npt.NDArray[Any]:
     return array
 
 
-def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    return _array(name, table.column(name).to_pylist())
-
-
-def _tiled(names: Sequence[str], count: int) -> pa.Array:
-    return pa.array(names, pa.string()).take(np.tile(np.arange(len(names)), count))
+def _cell_names(
+    detectors: Sequence[str], regions: Sequence[Region], faces: int
+) -> dict[str, pa.Array]:
+    """Returns the columns that name each face's cells, row by row."""
+    cells = [(detector, str(region)) for detector in detectors for region in regions]
+    place = np.tile(np.arange(len(cells)), faces)
+    names = {"detector": [d for d, _ in cells], "region": [r for _, r in cells]}
+    return {key: pa.array(each, pa.string()).take(place) for key, each in names.items()}

@@ -26,8 +26,8 @@ from deepregions.fusion.rules import (
     mean_of,
     named,
 )
-from deepregions.fusion.score_table import Numbers, ScoreTable, judged
-from deepregions.people import deal_folds
+from deepregions.fusion.score_table import ScoreTable, judged
+from deepregions.people import Numbers, deal_folds
 from deepregions.roc import Bools, Floats
 from deepregions.types import REGIONS
 

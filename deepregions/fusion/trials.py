@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.fusion.pooling import Level, Pooling
-from deepregions.fusion.score_table import Numbers, ScoreTable, Strings, judged
-from deepregions.people import group_numbers, person_numbers
+from deepregions.fusion.score_table import ScoreTable, Strings, judged
+from deepregions.people import Numbers, group_numbers, person_numbers
 from deepregions.roc import NAN, Bools, Floats, equal_error_rate, tally
 
 
