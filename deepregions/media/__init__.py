@@ -8,13 +8,7 @@ from pathlib import Path
 
 from deepregions.errors import UsageError
 from deepregions.media.frames import Frame, Limits, MediaInfo
-from deepregions.media.kinds import (
-    IMAGE_SUFFIXES,
-    VIDEO_SUFFIXES,
-    is_known,
-    kind_of,
-    read_head,
-)
+from deepregions.media.kinds import SUFFIXES, kind_of, known_kind, read_head
 from deepregions.media.reader import MediaReader, OpenMedia
 from deepregions.media.sampling import Sampling
 
@@ -31,11 +25,7 @@ __all__ = [
 
 
 def is_video(path: Path) -> bool:
-    """Returns whether a file is taken for a video.
-
-    Its content decides; its name's ending does where the content cannot be read, or is of no
-    known format.
-    """
+    """Returns whether a file is taken for a video: by its content, or else by its ending."""
     return kind_of(read_head(path), path) == "video"
 
 
@@ -55,16 +45,14 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
         if _is_folder(path):
             inside = sorted(_walk(path))
             if not inside:
-                raise UsageError(f"{path}: no photographs or videos in this folder", _ENDINGS)
+                looked = f"looked for {' '.join(sorted(SUFFIXES))}"
+                raise UsageError(f"{path}: no photographs or videos in this folder", looked)
             found += inside
         elif os.path.lexists(path):
             found.append(path)
         else:
             raise UsageError(f"{path}: no such file or folder", "check the path")
     return found
-
-
-_ENDINGS = f"looked for {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}"
 
 
 def _is_folder(path: Path) -> bool:
@@ -96,4 +84,4 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _wanted(path: Path) -> bool:
     ending = path.suffix.lower()
-    return ending in IMAGE_SUFFIXES | VIDEO_SUFFIXES or (not ending and is_known(read_head(path)))
+    return ending in SUFFIXES or (not ending and known_kind(read_head(path)) is not None)

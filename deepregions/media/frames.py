@@ -1,4 +1,4 @@
-"""What reading returns: frames, facts about their file, and the limits that reading keeps to.
+"""What reading returns: frames and facts about their file; and the limits that reading keeps to.
 
 No module of this package imports torch when it is imported: the processes that decode (see
 ``worker.py``) are many and start often, and torch takes seconds and half a gigabyte.
@@ -6,9 +6,9 @@ No module of this package imports torch when it is imported: the processes that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["image", "video"]
 Progress = Callable[[], None]  # called after each step of reading; may raise to stop it
-
-_BATCH_BYTES = 256 << 20  # pixels in a batch at most: ten frames of 4K, or one of 85 MP
 
 
 @dataclass
@@ -37,15 +35,8 @@ class Frame:
     image: Tensor
 
 
-@dataclass
-class Picture:
-    """A :class:`Frame` before it is a tensor.
-
-    Attributes:
-        number: As in a frame.
-        time: As in a frame.
-        pixels: (H, W, 3) uint8 RGB, upright.
-    """
+class Picture(NamedTuple):
+    """A :class:`Frame` before it is a tensor: its pixels are (H, W, 3)."""
 
     number: int
     time: float
@@ -86,10 +77,8 @@ class Limits:
     """How much reading one file may take.
 
     Attributes:
-        seconds: Working time per file; waiting for whoever takes the frames does not count. A
-            two-hour film on a slow disk takes a minute or two.
-        silence: Seconds of work without any progress, after which a decoder counts as hung. A
-            photograph of 100 MP in JPEG 2000, the slowest in one piece, takes 5 s.
+        seconds: Working time per file; waiting for whoever takes the frames does not count.
+        silence: Seconds of work without any progress, after which a decoder counts as hung.
         memory: Bytes that reading may take beyond what the process has when it starts. A
             photograph of 100 MP takes up to 1.9 GB, a video of 8K in 10 bits 1.3 GB on two threads.
         pixels: Pixels of a frame or photograph: 300 MB of RGB.
@@ -115,21 +104,3 @@ def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
 
 def no_progress() -> None:
     """Lets reading take as long as it takes."""
-
-
-def batched(pictures: Iterable[Picture], at_once: int) -> Iterator[list[Frame]]:
-    """Yields consecutive pictures of one size together, as frames.
-
-    Args:
-        pictures: In any sizes.
-        at_once: How many in a batch at most; fewer where they are large.
-    """
-    batch: list[Picture] = []
-    for picture in pictures:
-        full = (len(batch) + 1) * picture.pixels.nbytes > _BATCH_BYTES or len(batch) >= at_once
-        if batch and (full or batch[0].pixels.shape != picture.pixels.shape):
-            yield [one.frame() for one in batch]
-            batch = []
-        batch.append(picture)
-    if batch:
-        yield [one.frame() for one in batch]

@@ -15,33 +15,19 @@ from PIL import Image, UnidentifiedImageError
 
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import DEFAULT_LIMITS, Limits, MediaInfo, Picture, as_tensor
-from deepregions.media.kinds import HEAD, HEIC_BRANDS, check_file, is_drawing
+from deepregions.media.kinds import HEAD, HEIC_BRANDS, is_drawing, opened
 from deepregions.media.sampling import FrameChoice, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MAX_PIXELS = DEFAULT_LIMITS.pixels
 
 # Formats whose decoders are part of Pillow itself: no EPS (runs Ghostscript), no stubs. AVIF comes
 # with Pillow 11.3. A JPEG of several pictures (MPO, as phones make) is read as JPEG.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 # What Pillow raises on broken files (found by feeding it mutated ones).
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
+_BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, TypeError)
+_BROKEN += (ArithmeticError, LookupError, AttributeError, RuntimeError, struct.error, zlib.error)
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -55,7 +41,7 @@ _UPRIGHT = {
 }
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Tensor:
     """Reads a photograph, or the first frame of an animation.
 
     EXIF orientation is applied, transparency is dropped, 16 bits a channel are scaled to 8, CMYK
@@ -72,50 +58,34 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         UnreadableError: Not there, empty, no image, damaged, or too large.
         UnsupportedError: No regular file, or a kind of image that is not read here.
     """
-    check_file(path)
-    try:
-        with path.open("rb") as file:
-            return as_tensor(ImageSource(path, file, Limits(pixels=max_pixels)).pixels)
-    except OSError as error:
-        raise UnreadableError(f"{path}: {error.strerror or error}", "check the file") from error
+    with opened(path) as file:
+        return as_tensor(ImageSource(path, file, Limits(pixels=max_pixels)).pixels)
 
 
 class ImageSource:
-    """A photograph, read as :func:`read_image` says.
-
-    Args:
-        path: Its name, for errors.
-        file: The file, opened.
-        limits: Only the pixels count here.
-
-    Raises:
-        UnreadableError: As there.
-        UnsupportedError: As there.
-    """
+    """A photograph, read and refused as :func:`read_image` does; of the limits, pixels count."""
 
     def __init__(self, path: Path, file: BinaryIO, limits: Limits) -> None:
-        self._path = path
+        smaller = "make it smaller"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
             try:
-                self.pixels, codec, notes = self._read(file, limits.pixels)
+                self.pixels, codec, notes = _read(path, file, limits.pixels)
             except UnidentifiedImageError as error:
                 raise _unidentified(path, file) from error
             except Image.DecompressionBombError as error:  # before it even tells the size
+                most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
                 raise UnreadableError(
-                    f"{path}: its pixels are more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,}",
-                    "make it smaller",
+                    f"{path}: its pixels are more than {most:,}", smaller
                 ) from error
             except MemoryError as error:
-                raise UnreadableError(
-                    f"{path}: it needs more memory than there is", "make it smaller"
-                ) from error
+                what = f"{path}: it needs more memory than there is"
+                raise UnreadableError(what, smaller) from error
             except _BROKEN as error:
-                raise UnreadableError(
-                    f"{path}: damaged image: {error}", "get another copy"
-                ) from error
+                what = f"{path}: damaged image: {error}"
+                raise UnreadableError(what, "get another copy") from error
         height, width, _ = self.pixels.shape
-        self.info = MediaInfo("image", width, height, 1, 0.0, 0.0, codec, tuple(notes))
+        self.info = MediaInfo("image", width, height, 1, 0.0, 0.0, codec, notes)
 
     def choose(self, _: Sampling) -> FrameChoice:
         """Chooses the one frame."""
@@ -126,17 +96,18 @@ class ImageSource:
         if 0 in numbers:
             yield Picture(0, 0.0, self.pixels)
 
-    def _read(self, file: BinaryIO, max_pixels: int) -> tuple[NDArray[np.uint8], str, list[str]]:
-        with Image.open(file, formats=_formats()) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise UnreadableError(
-                    f"{self._path}: {width} x {height} pixels are more than {max_pixels:,}",
-                    "make it smaller",
-                )
-            notes = _notes(image)
-            upright = _rgb(self._path, _oriented(image))
-            return np.asarray(upright), (image.format or "").lower(), notes
+
+def _read(
+    path: Path, file: BinaryIO, max_pixels: int
+) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+    with Image.open(file, formats=_formats()) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            what = f"{path}: {width} x {height} pixels are more than {max_pixels:,}"
+            raise UnreadableError(what, "make it smaller")
+        notes = tuple(_notes(image))
+        upright = _rgb(path, _oriented(image))
+        return np.asarray(upright), (image.format or "").lower(), notes
 
 
 def _formats() -> list[str]:
@@ -144,22 +115,21 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _notes(image: Image.Image) -> list[str]:
+def _notes(image: Image.Image) -> Iterator[str]:
     """Says what is lost on the way to one upright picture of 8 bits RGB; decodes nothing."""
-    notes = []
     try:
-        if getattr(image, "is_animated", False):
-            notes.append("the first of several frames")
+        several = getattr(image, "is_animated", False)
     except _BROKEN:  # the first can be whole where the second is damaged
-        notes.append("the first of several frames")
+        several = True
+    if several:
+        yield "the first of several frames"
     tiles: list[Any] = getattr(image, "tile", [])
     if image.mode.startswith("I") or any("16" in str(tile[3]) for tile in tiles):
-        notes.append("16 bits a channel, shown in 8")
+        yield "16 bits a channel, shown in 8"
     if image.mode == "CMYK":
-        notes.append("CMYK, shown in RGB without its colour profile")
+        yield "CMYK, shown in RGB without its colour profile"
     if image.has_transparency_data:
-        notes.append("transparency is left out")
-    return notes
+        yield "transparency is left out"
 
 
 def _oriented(image: Image.Image) -> Image.Image:
@@ -172,12 +142,10 @@ def _oriented(image: Image.Image) -> Image.Image:
 
 
 def _rgb(path: Path, image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        wide = np.array(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "I":  # 16 bits too, as some decoders give them; wider ones have no set scale
-        wide = np.array(image).astype(np.int64)
-        if wide.min() >= 0 and wide.max() <= 0xFFFF:
+    if image.mode.startswith("I"):
+        wide = np.array(image).astype(np.int32)
+        # "I" is 16 bits too, as some decoders give them; wider ones have no set scale.
+        if image.mode != "I" or (wide.min() >= 0 and wide.max() <= 0xFFFF):
             return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnsupportedError(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import Kind
 
 # HEIC is not read, but is told: passing it over in a folder would be silent.
 _IMAGES = "avif bmp gif heic heif jfif jp2 jpe jpeg jpg mpo pgm png pnm ppm tif tiff webp"
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _IMAGES.split())
-
 _VIDEOS = "3g2 3gp asf avi flv insv m2ts m4v mkv mov mp4 mpeg mpg mts ogv qt ts webm wmv"
-VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _VIDEOS.split())
+SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_IMAGES} {_VIDEOS}".split())
 
 HEAD = 512  # bytes that say what a file is
-_TS = 0x47  # begins each packet of an MPEG transport stream
 
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -41,24 +41,23 @@ _SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
 
 
 def kind_of(head: bytes, path: Path) -> Kind:
-    """Says what a file is.
+    """Says what a file is; its name decides where its first bytes are of no known format."""
+    if kind := known_kind(head):
+        return kind
+    named = path.suffix.lower()[1:] in _VIDEOS.split() and not is_drawing(head)
+    return "video" if named else "image"
 
-    Args:
-        head: Its first :data:`HEAD` bytes.
-        path: Its name decides where these are of no known format.
-    """
+
+def known_kind(head: bytes) -> Kind | None:
+    """Returns the kind that a file's first :data:`HEAD` bytes are of, if it is a known one."""
     if _IMAGE.match(head):
         return "image"
-    if _VIDEO.match(head) or _transport_stream(head):
-        return "video"
-    if is_drawing(head):
-        return "image"
-    return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "image"
-
-
-def is_known(head: bytes) -> bool:
-    """Returns whether the first bytes are those of a photograph or a video."""
-    return bool(_IMAGE.match(head) or _VIDEO.match(head) or _transport_stream(head))
+    # A transport stream's packets are 188 bytes, or 192 with a time stamp before each (Blu-ray).
+    packets = any(
+        len(head) > start + step and head[start] == head[start + step] == 0x47
+        for start, step in ((0, 188), (4, 192))
+    )
+    return "video" if packets or _VIDEO.match(head) else None
 
 
 def is_drawing(head: bytes) -> bool:
@@ -77,11 +76,12 @@ def read_head(path: Path) -> bytes:
         return b""
 
 
-def check_file(path: Path) -> None:
-    """Refuses what should not even be opened: pipes, devices, folders, empty files.
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Opens a regular file that is not empty, and no pipe, device or folder.
 
     Raises:
-        UnreadableError: Not there, not allowed, or empty.
+        UnreadableError: Not there, not allowed, or empty; or reading it fails in the block.
         UnsupportedError: No regular file.
     """
     try:
@@ -95,11 +95,8 @@ def check_file(path: Path) -> None:
         raise UnsupportedError(f"{path}: no regular file", "give an image or video file")
     if size == 0:
         raise UnreadableError(f"{path}: the file is empty", "get another copy")
-
-
-def _transport_stream(head: bytes) -> bool:
-    """Its packets are 188 bytes, or 192 with a time stamp of 4 before each (Blu-ray)."""
-    return any(
-        len(head) > start + step and head[start] == head[start + step] == _TS
-        for start, step in ((0, 188), (4, 192))
-    )
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror or error}", "check the file") from error

@@ -6,18 +6,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError
-from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Picture, batched
+from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Picture
 from deepregions.media.sampling import Sampling
 from deepregions.media.sandbox import Child, Died
 from deepregions.media.wire import Message
 
 Waiting = Callable[[], AbstractContextManager[object]]
 
+_BATCH_BYTES = 256 << 20  # pixels in a batch at most: ten frames of 4K, or one of 85 MP
 _FILES = 500  # that one process reads: what decoders leak does not add up further
 _ERRORS: dict[str, type[DeepregionsError]] = {
     error.__name__: error for error in (UnreadableError, UnsupportedError)
@@ -29,6 +30,9 @@ class OpenMedia:
 
     Attributes:
         path: The file.
+        info: What the file is; None before the first frame has come, or if none will. Notes on
+            damage are complete when the frames are.
+        choice: Which frames were chosen, and how, as JSON values; None as long as ``info`` is.
     """
 
     def __init__(
@@ -39,26 +43,13 @@ class OpenMedia:
         waiting: Waiting = nullcontext,
     ) -> None:
         self.path = path
+        self.info: MediaInfo | None = None
+        self.choice: dict[str, Any] | None = None
         self._waiting = waiting
         self._child = child
-        self._info: MediaInfo | None = None
-        self._choice: dict[str, Any] | None = None
         self._release = release
         # running: frames or their end are still to come; waiting: more may be asked for
         self._state: Literal["running", "waiting", "failed", "dead", "closed"] = "running"
-
-    @property
-    def info(self) -> MediaInfo | None:
-        """What the file is; None before the first frame has come, or if none will.
-
-        Notes on damage are complete when the frames are.
-        """
-        return self._info
-
-    @property
-    def choice(self) -> dict[str, Any] | None:
-        """Which frames were chosen, and how, as JSON values; None as long as ``info`` is."""
-        return self._choice
 
     def batches(self, at_once: int = 8) -> Iterator[list[Frame]]:
         """Yields the frames that sampling chose, in order, consecutive ones of one size together.
@@ -70,7 +61,15 @@ class OpenMedia:
             UnreadableError: The file is damaged, or reading it takes too much.
             UnsupportedError: It is of a kind that is not read here.
         """
-        return batched(self._pictures(), at_once)
+        batch: list[Picture] = []
+        for picture in self._pictures():
+            full = (len(batch) + 1) * picture.pixels.nbytes > _BATCH_BYTES or len(batch) >= at_once
+            if batch and (full or batch[0].pixels.shape != picture.pixels.shape):
+                yield [one.frame() for one in batch]
+                batch = []
+            batch.append(picture)
+        if batch:
+            yield [one.frame() for one in batch]
 
     def read(self, numbers: Sequence[int], at_once: int = 8) -> Iterator[list[Frame]]:
         """Yields more frames, as :meth:`batches` does; that one must have come to its end.
@@ -91,7 +90,7 @@ class OpenMedia:
         except Died as error:
             raise self._died(error) from error
         self._state = "running"
-        return batched(self._pictures(), at_once)
+        return self.batches(at_once)
 
     def close(self) -> None:
         """Gives the file up."""
@@ -121,15 +120,14 @@ class OpenMedia:
             yield picture
 
     def _understand(self, message: Message) -> None:
-        kind = message["kind"]
-        if kind == "error":
+        if message["kind"] == "error":
             self._state = "failed"
             error = _ERRORS.get(message["error"], DeepregionsError)
             raise error(message["message"], message["hint"])
         info = message["info"]
-        self._info = MediaInfo(**{**info, "notes": tuple(info["notes"])})
-        if kind == "opened":
-            self._choice = message["choice"]
+        self.info = MediaInfo(**{**info, "notes": tuple(info["notes"])})
+        if message["kind"] == "opened":
+            self.choice = message["choice"]
         else:
             self._state = "waiting"
 
@@ -169,12 +167,7 @@ class MediaReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -201,7 +194,7 @@ class MediaReader:
         opened: deque[OpenMedia] = deque()
         try:
             while True:
-                while len(opened) <= self._ahead and (path := next(waiting, None)) is not None:
+                for path in islice(waiting, self._ahead + 1 - len(opened)):
                     opened.append(self._started(path, sampling))
                 if not opened:
                     return

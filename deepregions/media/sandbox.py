@@ -62,7 +62,7 @@ class Child:
             os.set_blocking(end, False)  # nobody reads them as long as it runs
         try:
             self._process = subprocess.Popen(
-                command(limits),
+                _command(limits),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -82,18 +82,13 @@ class Child:
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
 
-    @property
-    def pid(self) -> int:
-        """Its process number."""
-        return self._process.pid
-
     def send(self, request: Message) -> None:
         """Sends a request.
 
         Raises:
             Died: It is gone.
         """
-        content = memoryview(encode(request))
+        content = encode(request)
         try:
             while content:
                 content = content[self._requests.write(content) :]
@@ -128,7 +123,14 @@ class Child:
     def close(self) -> None:
         """Ends the process, whatever it is doing."""
         self._process.kill()
-        self._ended()
+        with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; leave it behind
+            self._process.wait(_GRACE)
+        for stream in (self._requests, self._answers):
+            with suppress(OSError):
+                stream.close()
+        if self._complaints >= 0:
+            os.close(self._complaints)
+            self._complaints = -1
 
     def _bytes(self, count: int) -> bytes:
         content = bytearray(count)
@@ -151,62 +153,37 @@ class Child:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
         code = self._process.poll()
-        said = self._last_words()
+        said = ""
+        with suppress(OSError):
+            lines = os.read(self._complaints, 1 << 16).decode(errors="replace").split("\n")
+            said = printable(next((line for line in reversed(lines) if line.strip()), ""))[:200]
         self.close()
         if not self._ready:
             raise _not_started(said or f"exit code {code}")
         if code == -signal.SIGALRM:
             return self._hangs()
-        if code is not None and code < 0:
-            return f"its decoder died of {signal.Signals(-code).name}{said and f': {said}'}"
-        return f"its decoder died{said and f': {said}'}"
+        of = f" of {signal.Signals(-code).name}" if code is not None and code < 0 else ""
+        return f"its decoder died{of}{said and f': {said}'}"
 
     def _hangs(self) -> str:
         return f"its decoder hangs (no progress in {self._limits.silence:g} s)"
 
-    def _last_words(self) -> str:
-        with suppress(OSError):
-            lines = os.read(self._complaints, 1 << 16).decode(errors="replace").split("\n")
-            return printable(next((line for line in reversed(lines) if line.strip()), ""))[:200]
-        return ""
-
-    def _ended(self) -> None:
-        with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; leave it behind
-            self._process.wait(_GRACE)
-        for stream in (self._requests, self._answers):
-            with suppress(OSError):
-                stream.close()
-        if self._complaints >= 0:
-            os.close(self._complaints)
-            self._complaints = -1
-
 
 def _not_started(reason: str) -> DeepregionsError:
-    return DeepregionsError(
-        f"the process that reads files does not start: {reason}",
-        "check the installation with pip check",
-    )
+    what = f"the process that reads files does not start: {reason}"
+    return DeepregionsError(what, "check the installation with pip check")
 
 
-def command(limits: Limits) -> list[str]:
-    """Returns the command line of such a process."""
+def _command(limits: Limits) -> list[str]:
     paths = [*(path for path in sys.path if path), str(Path(__file__).parents[2])]
-    return [
-        sys.executable,
-        "-I",
-        "-B",
-        "-c",
-        _START,
-        json.dumps([str(Path(path).absolute()) for path in paths]),
-        json.dumps(asdict(limits)),
-    ]
+    absolute = json.dumps([str(Path(path).absolute()) for path in paths])
+    return [sys.executable, "-I", "-B", "-c", _START, absolute, json.dumps(asdict(limits))]
 
 
 def end_with_parent() -> None:
     """Ends this process, started by ``multiprocessing``, when the one that started it ends.
 
-    For a process that would otherwise wait for work for ever. Here, as whatever the work needs
-    should be imported only after this was called: that takes seconds.
+    To be called before whatever the work needs is imported, as that takes seconds.
     """
 
     def watch() -> None:

@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
@@ -48,18 +48,6 @@ _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG (ITU-R BT.2100)
 _NO_RATE = 25.0  # frames a second, where neither packets nor header say
 
 
-@dataclass
-class _Packets:
-    """What a file's packets say: all in the stream's time base."""
-
-    times: array[int] = field(default_factory=lambda: array("q"))
-    keys: list[int] = field(default_factory=list)  # display times of keyframes
-    last_duration: int = 0
-    number: int = 0
-    corrupt: int = 0
-    untimed: bool = False
-
-
 class VideoSource:
     """A video's first stream of frames.
 
@@ -87,30 +75,30 @@ class VideoSource:
         self._limits = limits
         self._progress = progress
         self._reformatter = VideoReformatter()  # one, as it keeps its tables
-        self._aspect = 1.0  # of a pixel, width by height
         self._damaged: set[int] = set()  # places in the file of packets that failed to decode
-        with self._opened() as (container, stream):
-            self._packets = self._listed(container, stream)
+        self._keys: list[int] = []  # display times of keyframes, in the stream's time base
+        self._number = self._corrupt = self._last_duration = 0  # of packets
+        self._untimed = False  # whether packets have no display times
+        with self._opened() as stream:
+            times = self._listed(stream)
             self._aspect = _pixel_aspect(stream)
             self._second = 1 / float(stream.time_base or 1)
-            number = self._packets.number
-            times = np.unique(np.array(self._packets.times, dtype=np.int64))
-            if self._packets.untimed:  # by their place in the file, at the file's average rate
-                times = np.arange(number)
+            self._times: NDArray[np.int64] = np.unique(np.array(times, dtype=np.int64))
+            if self._untimed:  # by their place in the file, at the file's average rate
+                self._times = np.arange(self._number)
                 self._second = float(stream.average_rate or _NO_RATE)
-                self._packets.last_duration = 1
-            self._times: NDArray[np.int64] = times
-            self._info = self._described(container, stream)
-        if not len(times):
+                self._last_duration = 1
+            self._info = self._described(stream)
+        if not len(self._times):
             raise self._no_frame()
 
     @property
     def info(self) -> MediaInfo:
         """What the video is; the size is sure after the first frame, damage after the last."""
-        damaged = self._packets.corrupt + len(self._damaged)
+        damaged = self._corrupt + len(self._damaged)
         if not damaged:
             return self._info
-        note = f"{damaged} of {self._packets.number} packets are damaged"
+        note = f"{damaged} of {self._number} packets are damaged"
         return replace(self._info, notes=(*self._info.notes, note))
 
     def choose(self, sampling: Sampling) -> FrameChoice:
@@ -129,11 +117,11 @@ class VideoSource:
         wanted = sorted({number for number in numbers if 0 <= number < len(self._times)})
         found = 0
         orientation: _Orientation | None = None  # the stream's, which its frames repeat
-        with self._opened() as (container, stream):
-            chosen = self._by_number if self._packets.untimed else self._by_time
-            for time, frame in chosen(container, stream, [int(self._times[n]) for n in wanted]):
+        with self._opened() as stream:
+            chosen = self._by_number if self._untimed else self._by_time
+            for time, frame in chosen(stream, [int(self._times[n]) for n in wanted]):
                 orientation = orientation or _orientation(frame)
-                pixels = _upright(self._rgb(frame), orientation)
+                pixels = self._rgb(frame, orientation)
                 if not found:  # what a header says may be wrong, or turned
                     self._info = replace(self._info, width=pixels.shape[1], height=pixels.shape[0])
                 found += 1
@@ -145,15 +133,14 @@ class VideoSource:
 
     @property
     def _end(self) -> float:
-        return float(self._times[-1]) + max(self._packets.last_duration, 1)
+        return float(self._times[-1]) + max(self._last_duration, 1)
 
     def _no_frame(self) -> UnreadableError:
         return UnreadableError(f"{self._path}: no frame of it can be decoded", "get another copy")
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+    def _opened(self) -> Iterator[VideoStream]:
         """Opens the first true video stream (a cover picture is none), from the file's start."""
-        path = self._path
         try:
             self._file.seek(0)
             with av.open(
@@ -164,16 +151,13 @@ class VideoSource:
                 metadata_errors="replace",
                 container_options={"format_whitelist": CONTAINERS},
             ) as container:
-                yield container, self._stream(container)
+                yield self._stream(container)
         except (MemoryError, av.error.MemoryError) as error:
-            raise UnreadableError(
-                f"{path}: it needs more memory than there is", "make it smaller"
-            ) from error
+            what = f"{self._path}: it needs more memory than there is"
+            raise UnreadableError(what, "make it smaller") from error
         except (av.FFmpegError, OSError) as error:
-            reason = error.strerror or error
-            raise UnreadableError(
-                f"{path}: damaged or no video: {reason}", "play it to see"
-            ) from error
+            what = f"{self._path}: damaged or no video: {error.strerror or error}"
+            raise UnreadableError(what, "play it to see") from error
 
     def _stream(self, container: InputContainer) -> VideoStream:
         path, most = self._path, self._limits.pixels
@@ -181,51 +165,41 @@ class VideoSource:
         if not streams:
             raise UnsupportedError(f"{path}: no video in it", "give a video or a photograph")
         stream = streams[0]
-        if stream.codec_context is None:
+        codec = stream.codec_context
+        if codec is None:
             raise UnsupportedError(f"{path}: no decoder for its video", "convert it to H.264")
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > most:
-            raise UnsupportedError(
-                f"{path}: frames of {width} x {height} are more than {most:,} pixels",
-                "make it smaller",
-            )
-        stream.codec_context.options = {"max_pixels": str(most)}  # sizes may change on the way
+        if codec.width * codec.height > most:
+            what = f"frames of {codec.width} x {codec.height} are more than {most:,} pixels"
+            raise UnsupportedError(f"{path}: {what}", "make it smaller")
+        codec.options = {"max_pixels": str(most)}  # sizes may change on the way
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = min(_THREADS, os.cpu_count() or 1)
+        codec.thread_count = min(_THREADS, os.cpu_count() or 1)
         return stream
 
-    def _described(self, container: InputContainer, stream: VideoStream) -> MediaInfo:
-        packets, frames = self._packets, len(self._times)
+    def _described(self, stream: VideoStream) -> MediaInfo:
+        codec, frames, packets = stream.codec_context, len(self._times), self._number
         duration = (self._end - float(self._times[0])) / self._second if frames else 0.0
-        width, height = self._square(stream.codec_context.width, stream.codec_context.height)
-        notes = []
-        if width * height > stream.codec_context.width * stream.codec_context.height:
+        width, height = self._square(codec.width, codec.height)
+        container, notes = _container(stream), []
+        if width * height > codec.width * codec.height:
             notes.append(f"pixels {self._aspect:.3g} times as wide as high, scaled to square ones")
         if (streams := len(_true_streams(container))) > 1:
             notes.append(f"the first of {streams} video streams")
-        if packets.untimed:
+        if self._untimed:
             notes.append("no display times; taken as evenly spaced")
         claimed = (container.duration or 0) / av.time_base
         if abs(claimed - duration) > max(1.0, 0.1 * duration) and claimed > 0:
             notes.append(f"the header says {claimed:.1f} s, the packets {duration:.1f} s")
-        if stream.frames and abs(stream.frames - packets.number) > max(2, packets.number // 20):
-            notes.append(f"the header says {stream.frames} frames, there are {packets.number}")
-        if stream.codec_context.color_trc in _HDR:
+        if stream.frames and abs(stream.frames - packets) > max(2, packets // 20):
+            notes.append(f"the header says {stream.frames} frames, there are {packets}")
+        if codec.color_trc in _HDR:
             notes.append("high dynamic range, mapped to the standard one")
-        return MediaInfo(
-            "video",
-            width,
-            height,
-            frames,
-            duration,
-            frames / duration if duration > 0 else 0.0,
-            stream.codec_context.codec.canonical_name,
-            tuple(notes),
-        )
+        rate = frames / duration if duration > 0 else 0.0
+        name = codec.codec.canonical_name
+        return MediaInfo("video", width, height, frames, duration, rate, name, tuple(notes))
 
-    def _demuxed(
-        self, container: InputContainer, stream: VideoStream
-    ) -> Iterator[Packet[VideoStream]]:
+    def _demuxed(self, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+        container = _container(stream)
         try:
             for packet in container.demux(stream):
                 self._progress()
@@ -235,31 +209,30 @@ class VideoSource:
             # late.
             logger.info("%s: reading stopped early: %s", container.name, error)
 
-    def _listed(self, container: InputContainer, stream: VideoStream) -> _Packets:
-        packets = _Packets()
-        for packet in self._demuxed(container, stream):
+    def _listed(self, stream: VideoStream) -> array[int]:
+        """Goes through the packets; returns the display times of those that are shown."""
+        times = array("q")
+        for packet in self._demuxed(stream):
             if not packet.size:
                 continue
-            packets.number += 1
-            packets.corrupt += packet.is_corrupt
+            self._number += 1
+            self._corrupt += packet.is_corrupt
             if packet.pts is None:
-                packets.untimed = True
+                self._untimed = True
                 continue
             if packet.is_keyframe:
-                packets.keys.append(packet.pts)
+                self._keys.append(packet.pts)
             if not packet.is_discard:  # those are decoded for others' sake, never shown
-                packets.times.append(packet.pts)
-                packets.last_duration = packet.duration or 0
-        packets.keys.sort()
-        return packets
+                times.append(packet.pts)
+                self._last_duration = packet.duration or 0
+        self._keys.sort()
+        return times
 
-    def _by_time(
-        self, container: InputContainer, stream: VideoStream, wanted: Sequence[int]
-    ) -> Iterator[_Timed]:
-        times = self._times
-        keys = self._packets.keys if container.format.name in _INDEXED else []
+    def _by_time(self, stream: VideoStream, wanted: Sequence[int]) -> Iterator[_Timed]:
+        times, container = self._times, _container(stream)
+        keys = self._keys if container.format.name in _INDEXED else []
         needed = frozenset(wanted)
-        frames = self._decoded(container, stream, needed)
+        frames = self._decoded(stream, needed)
         ahead: _Timed | None = None
         position = given = int(times[0]) - 1
         for target in wanted:
@@ -268,11 +241,11 @@ class VideoSource:
             shown = None
             if jump > _NEAR:
                 if position < int(times[0]):
-                    self._begin(container, stream)
+                    self._begin(stream)
                 for landing in (keys[key], keys[0]):  # where the index is wrong, from the start
                     frames.close()
                     container.seek(landing, stream=stream)
-                    frames = self._decoded(container, stream, needed)
+                    frames = self._decoded(stream, needed)
                     shown, ahead = _advanced(frames, None, target)
                     if shown is not None:
                         break
@@ -283,20 +256,20 @@ class VideoSource:
                 given = shown[0]
                 yield shown
 
-    def _begin(self, container: InputContainer, stream: VideoStream) -> None:
+    def _begin(self, stream: VideoStream) -> None:
         """Decodes the first packet, whatever is wanted of the video.
 
         In it x264 names itself, and FFmpeg's decoder needs to know whether its build was one that
         wrote 4:4:4 wrongly (before 151, as in all of FaceForensics++): who jumps before it has
         read that gets green pictures.
         """
-        for packet in self._demuxed(container, stream):
+        for packet in self._demuxed(stream):
             if packet.size:
                 _frames(packet, self._damaged)
                 return
 
     def _decoded(
-        self, container: InputContainer, stream: VideoStream, needed: frozenset[int]
+        self, stream: VideoStream, needed: frozenset[int]
     ) -> Generator[_Timed, None, None]:
         """Yields frames, with their times, in display order from where the container stands.
 
@@ -307,7 +280,7 @@ class VideoSource:
         codec = stream.codec_context
         picky = codec.name in ("h264", "hevc")  # decoders that heed skip_frame packet by packet
         first: int | None = None
-        for packet in self._demuxed(container, stream):
+        for packet in self._demuxed(stream):
             if first is None:
                 first = packet.pts
             if picky:
@@ -318,13 +291,11 @@ class VideoSource:
                 if frame.pts is not None and first is not None and frame.pts >= first:
                     yield frame.pts, frame
 
-    def _by_number(
-        self, container: InputContainer, stream: VideoStream, wanted: Sequence[int]
-    ) -> Iterator[_Timed]:
+    def _by_number(self, stream: VideoStream, wanted: Sequence[int]) -> Iterator[_Timed]:
         """For files whose packets have no times: all is decoded, and counted."""
         needed = frozenset(wanted)
         index = 0
-        for packet in self._demuxed(container, stream):
+        for packet in self._demuxed(stream):
             for frame in _frames(packet, self._damaged):
                 if index in needed:
                     yield index, frame
@@ -337,19 +308,19 @@ class VideoSource:
             return width, height
         return round(width * max(self._aspect, 1)), round(height / min(self._aspect, 1))
 
-    def _rgb(self, frame: VideoFrame) -> VideoFrame:
-        """Converts a frame to 8 bits RGB; PQ and HLG get FFmpeg's mapping to sRGB's range."""
-        width, height = self._square(frame.width, frame.height)
-        if frame.color_trc not in _HDR:
-            return self._reformatter.reformat(frame, width, height, "rgb24")
-        return self._reformatter.reformat(
-            frame,
-            width,
-            height,
-            "rgb24",
-            dst_color_trc=ColorTrc.IEC61966_2_1,
-            dst_color_primaries=ColorPrimaries.BT709,
-        )
+    def _rgb(self, frame: VideoFrame, orientation: _Orientation) -> NDArray[np.uint8]:
+        """Returns a frame's pixels, (H, W, 3), square, turned; HDR as FFmpeg maps it to sRGB."""
+        colours: dict[str, Any] = {}
+        if frame.color_trc in _HDR:
+            colours["dst_color_trc"] = ColorTrc.IEC61966_2_1
+            colours["dst_color_primaries"] = ColorPrimaries.BT709
+        size = self._square(frame.width, frame.height)
+        rgb = self._reformatter.reformat(frame, *size, "rgb24", **colours)
+        image = cast("NDArray[np.uint8]", rgb.to_ndarray())
+        swapped, down, right = orientation
+        if swapped:
+            image = image.transpose(1, 0, 2)
+        return np.ascontiguousarray(image[::down, ::right])
 
 
 def _pixel_aspect(stream: VideoStream) -> float:
@@ -360,6 +331,10 @@ def _pixel_aspect(stream: VideoStream) -> float:
 
 def _refuse(*_: object) -> NoReturn:
     raise PermissionError("a video may not open other files or addresses")
+
+
+def _container(stream: VideoStream) -> InputContainer:
+    return cast("InputContainer", stream.container)
 
 
 def _true_streams(container: InputContainer) -> list[VideoStream]:
@@ -409,12 +384,3 @@ def _orientation(frame: VideoFrame) -> _Orientation:
     if swapped:
         a, d = c, b
     return swapped, -1 if d < 0 else 1, -1 if a < 0 else 1
-
-
-def _upright(frame: VideoFrame, orientation: _Orientation) -> NDArray[np.uint8]:
-    """Returns an RGB frame's pixels, (H, W, 3), turned."""
-    swapped, down, right = orientation
-    image = cast("NDArray[np.uint8]", frame.to_ndarray())
-    if swapped:
-        image = image.transpose(1, 0, 2)
-    return np.ascontiguousarray(image[::down, ::right])

@@ -6,11 +6,9 @@ No pickle: what a decoder was made to send by a hostile file must not run anythi
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable
 from typing import Any
 
-_LENGTH = struct.Struct("<I")
 _LONGEST = 64 << 20  # bytes of JSON; five million frame numbers
 
 Message = dict[str, Any]
@@ -19,7 +17,7 @@ Message = dict[str, Any]
 def encode(message: Message) -> bytes:
     """Returns a message's length and JSON (ASCII, so that names of any bytes pass)."""
     content = json.dumps(message).encode("ascii")
-    return _LENGTH.pack(len(content)) + content
+    return len(content).to_bytes(4, "little") + content
 
 
 def receive(read: Callable[[int], bytes]) -> Message:
@@ -31,7 +29,7 @@ def receive(read: Callable[[int], bytes]) -> Message:
     Raises:
         ValueError: That is no message.
     """
-    (length,) = _LENGTH.unpack(read(_LENGTH.size))
+    length = int.from_bytes(read(4), "little")
     if length > _LONGEST:
         raise ValueError(f"a message of {length} bytes")
     message = json.loads(read(length))

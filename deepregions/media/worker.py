@@ -19,14 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition, Thread
-from typing import NoReturn
 
 import numpy as np
 
 from deepregions.errors import DeepregionsError, UnreadableError
-from deepregions.media.frames import Limits, Picture
+from deepregions.media.frames import Limits
 from deepregions.media.sampling import Sampling
-from deepregions.media.source import Clock, Source, open_source
+from deepregions.media.source import Source, open_source
 from deepregions.media.wire import Message, encode, receive
 
 try:
@@ -54,7 +53,11 @@ def main() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     requests: Requests = SimpleQueue()
     Thread(target=_listen, args=(requests,), daemon=True).start()
-    _restrict()
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # pipes do not count
+        with suppress(ValueError, OSError):  # a lower limit is there already
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     os.write(answers, encode({"kind": "ready"}))
     worker = _Worker(limits, requests, _Outbox(answers))
     try:
@@ -96,7 +99,7 @@ class _Outbox:
                 try:
                     rest = rest[os.write(self._descriptor, rest) :]
                 except OSError:  # nobody reads any more
-                    _end()
+                    os._exit(0)
             with self._changed:
                 self._waiting.popleft()
                 self._bytes -= len(part)
@@ -104,29 +107,32 @@ class _Outbox:
 
 
 class _Worker:
-    """Serves one file after the other."""
+    """Serves one file after the other, and counts the time of work on each."""
 
     def __init__(self, limits: Limits, requests: Requests, outbox: _Outbox) -> None:
         self._limits = limits
         self._requests = requests
         self._outbox = outbox
-        self._clock = Clock(Path(), limits.seconds)
-        self._beat = 0.0
+        self._path = Path()
+        self._worked = self._since = self._beat = 0.0  # seconds
 
     def serve(self, request: Message) -> Message:
         """Serves a file until another request than for its frames comes; returns that one."""
-        path = Path(request["path"])
-        sampling = Sampling(**request["sampling"])
-        self._clock = Clock(path, self._limits.seconds)
+        path = self._path = Path(request["path"])
+        self._worked = 0.0
         _limit_memory(self._limits.memory)
         self._work()
+        error: DeepregionsError
         try:
             with open_source(path, self._limits, self._progress) as source:
-                return self._rounds(source, sampling)
+                return self._rounds(source, Sampling(**request["sampling"]))
         except MemoryError:
-            self._put(_refusal(UnreadableError(f"{path}: {_MEMORY}", "make it smaller")))
-        except DeepregionsError as error:
-            self._put(_refusal(error))
+            what = f"{path}: reading it needs more memory than it may have"
+            error = UnreadableError(what, "make it smaller")
+        except DeepregionsError as refusal:
+            error = refusal
+        says = {"error": type(error).__name__, "message": str(error.args[0]), "hint": error.hint}
+        self._put({"kind": "error", **says})
         self._rest()
         return self._requests.get()
 
@@ -135,18 +141,19 @@ class _Worker:
         numbers = list(choice.numbers)
         record: Message | None = choice.record(sampling)
         while True:
-            for picture in source.pictures(numbers):
+            for number, seconds, image in source.pictures(numbers):
                 if record is not None:
                     self._put({"kind": "opened", "info": asdict(source.info), "choice": record})
                     record = None
-                self._put(*_framed(picture))
+                pixels = np.ascontiguousarray(image)
+                header = {"kind": "frame", "number": number, "time": seconds}
+                self._put({**header, "shape": pixels.shape}, pixels.data.cast("B"))
             self._put({"kind": "end", "info": asdict(source.info)})
             self._rest()
             request = self._requests.get()
-            self._work()
             if request["kind"] != "read":
-                self._rest()
                 return request
+            self._work()
             numbers = request["numbers"]
 
     def _put(self, message: Message, *pixels: memoryview) -> None:
@@ -155,36 +162,20 @@ class _Worker:
         self._work()
 
     def _progress(self) -> None:
-        self._clock.check()
-        if time.monotonic() - self._beat > _BEAT:
+        now = time.monotonic()
+        if self._worked + now - self._since > self._limits.seconds:
+            what = f"{self._path}: reading it takes more than {self._limits.seconds:g} s"
+            raise UnreadableError(what, "make it shorter or smaller")
+        if now - self._beat > _BEAT:
             self._put({"kind": "busy"})
 
     def _work(self) -> None:
-        self._beat = time.monotonic()
-        self._clock.go_on()
+        self._beat = self._since = time.monotonic()
         _alarm(self._limits.silence)
 
     def _rest(self) -> None:
         _alarm(0)
-        self._clock.pause()
-
-
-_MEMORY = "reading it needs more memory than it may have"
-
-
-def _framed(picture: Picture) -> tuple[Message, memoryview]:
-    pixels = np.ascontiguousarray(picture.pixels)
-    header = {"kind": "frame", "number": picture.number, "time": picture.time}
-    return {**header, "shape": pixels.shape}, pixels.data.cast("B")
-
-
-def _refusal(error: DeepregionsError) -> Message:
-    return {
-        "kind": "error",
-        "error": type(error).__name__,
-        "message": str(error.args[0]),
-        "hint": error.hint,
-    }
+        self._worked += time.monotonic() - self._since
 
 
 def _listen(requests: Requests) -> None:
@@ -196,24 +187,12 @@ def _listen(requests: Requests) -> None:
             # Not through Python's buffer, whose lock would be in the way when this process ends.
             part = os.read(sys.stdin.fileno(), count - len(content))
             if not part:
-                _end()
+                os._exit(0)
             content += part
         return content
 
     while True:
         requests.put(receive(read))
-
-
-def _end() -> NoReturn:
-    os._exit(0)
-
-
-def _restrict() -> None:
-    if resource is not None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # pipes do not count
-        with suppress(ValueError, OSError):  # a lower limit is there already
-            resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
 
 
 def _limit_memory(most: int) -> None:
