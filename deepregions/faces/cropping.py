@@ -2,13 +2,12 @@
 
 As the original does it (README of the paper's repository; measured in its published images): a
 region is not cut out, the rest of the face's canvas is blacked out, and the canvas is stretched
-to a square with Pillow's antialiased bilinear filter. Everything here is plain torch: the same
-code runs on any device, without a loop over faces and without waiting for the device.
+to a square with Pillow's antialiased bilinear filter. Plain torch for whole batches: no loop over
+faces, and nothing waits for the device.
 
-Convention:
-    Images are RGB uint8, (B, 3, H, W); landmarks (B, 68, 2) float32 xy pixels of the image, the
-    centre of its top left pixel at (0, 0). Crops are float32 in [0, 1], black outside the region
-    and outside the image. A canvas that reaches out of the image is black there, and not moved.
+Images are RGB uint8, (B, 3, H, W); landmarks (B, 68, 2) float32 xy pixels of the image, the centre
+of its top left pixel at (0, 0). Crops are float32 in [0, 1], black outside the region and outside
+the image: a canvas that reaches out of the image is not moved.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch.nn import functional
 from deepregions.errors import UsageError
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
 from deepregions.faces.regions import Outlines, canvas, context_box, outlines, region_boxes
-from deepregions.faces.resampling import Resample, box_taps, nearest_taps
+from deepregions.faces.resampling import Resample, Taps, box_taps, nearest_taps
 from deepregions.faces.resampling import resample as resample_boxes
 from deepregions.types import NUM_LANDMARKS, REGIONS, Region
 
@@ -83,8 +82,8 @@ class RegionCropper(nn.Module):
         self.layout = layout
         self.resample = resample
         # Resizing is linear: on one canvas, the entire face is the sum of its parts.
-        self._summed = layout == "masked" and set(PARTS) < set(self.regions)
-        self._resized = PARTS if self._summed else self.regions
+        summed = layout == "masked" and set(PARTS) < set(self.regions)
+        self._resized = PARTS if summed else self.regions
 
     def extra_repr(self) -> str:
         """Shows the settings in ``repr``."""
@@ -95,9 +94,8 @@ class RegionCropper(nn.Module):
     def forward(
         self, image: Tensor, landmarks: Tensor, extent: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Crops every region of every face.
+        """Crops every region of every face, each face as if it was alone in its batch.
 
-        A face's crops and validity depend on that face alone, not on what else is in the batch.
         Landmarks may be anything: where they are not finite or not a face, the region is not valid
         and its crop finite.
 
@@ -126,7 +124,12 @@ class RegionCropper(nn.Module):
         crops = image.new_empty(
             (batch, len(self.regions), 3, self.size, self.size), dtype=torch.float32
         )
-        starts, step = self._chunks(image)
+        # In chunks of the batch, whose largest temporary is within a budget.
+        starts, step = range(0, 1), batch
+        if not torch.compiler.is_exporting():  # the batch size is not a number yet
+            budget = _CHUNK_BYTES.get(image.device.type, _CHUNK_BYTES_ELSEWHERE)
+            step = max(1, min(batch, budget // (4 * 3 * len(self._resized) * height * width)))
+            starts = range(0, batch, step)
         # Allocated once: on a CPU, fresh pages cost more than what is computed in them.
         images = boxes.shape[1]
         groups = len(self._resized) // images
@@ -182,18 +185,7 @@ class RegionCropper(nn.Module):
             return _pick(region_boxes(points), self._resized)
         return (context_box(points) if self.layout == "context" else whole)[:, None]
 
-    def _chunks(self, image: Tensor) -> tuple[range | tuple[int], int]:
-        """Starts and size of chunks of the batch whose largest temporary is within a budget."""
-        batch, _, height, width = image.shape
-        if torch.compiler.is_exporting():  # the batch size is not a number yet
-            return (0,), batch
-        budget = _CHUNK_BYTES.get(image.device.type, _CHUNK_BYTES_ELSEWHERE)
-        step = max(1, min(batch, budget // (4 * 3 * len(self._resized) * height * width)))
-        return range(0, batch, step), step
-
-    def _taps(
-        self, boxes: Tensor, extent: Tensor, width: int, height: int
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _taps(self, boxes: Tensor, extent: Tensor, width: int, height: int) -> tuple[Taps, Taps]:
         """Which pixels make each crop's, along x and along y; boxes are (B, R or 1, 4)."""
         start, length = (side.flatten(0, 1) for side in (boxes[..., :2], boxes[..., 2:]))
         length = length - start
@@ -204,12 +196,7 @@ class RegionCropper(nn.Module):
         return across, (index, weight / 255)
 
     def _crop(
-        self,
-        image: Tensor,
-        shape: Outlines,
-        taps: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
-        table: Tensor,
-        out: Tensor,
+        self, image: Tensor, shape: Outlines, taps: tuple[Taps, Taps], table: Tensor, out: Tensor
     ) -> None:
         """Fills ``out``, (B, R, 3, S, S), through ``table``.
 
@@ -229,10 +216,9 @@ class RegionCropper(nn.Module):
         crops = resample_boxes(table, *taps)
         crops = crops.view(batch, len(self._resized), *out.shape[2:])
         for number, region in enumerate(self.regions):
-            if region in self._resized:
-                out[:, number] = crops[:, self._resized.index(region)]
-            else:
-                out[:, number] = crops.sum(dim=1)
+            resized = region in self._resized
+            own = crops[:, self._resized.index(region)] if resized else crops.sum(dim=1)
+            out[:, number] = own
         out.clamp_(0, 1)
 
 
@@ -267,16 +253,12 @@ def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
     masks = part_masks(outlines(points), right - left, bottom - top, left, top)
     picture = image[:, top:bottom, left:right]
     edges = (left - x0, x1 - right, top - y0, y1 - bottom)
-    return {
-        region: functional.pad(picture * _mask(masks, region)[0, :, 0].T, edges)
-        for region in REGIONS
-    }
+    cut = {region: picture * _mask(masks, region)[0, :, 0].T for region in REGIONS}
+    return {region: functional.pad(pixels, edges) for region, pixels in cut.items()}
 
 
 def resize(image: Tensor, size: int, resample: Resample = "bilinear") -> Tensor:
-    """Stretches whole images to squares, as :class:`RegionCropper` stretches a canvas.
-
-    For images that are already a region's canvas. The same filters as Pillow's.
+    """Stretches whole images, such as canvases, to squares as :class:`RegionCropper` does.
 
     Args:
         image: (B, 3, H, W) uint8, or floating point in [0, 1].
@@ -298,11 +280,7 @@ def resize(image: Tensor, size: int, resample: Resample = "bilinear") -> Tensor:
 
 
 def check_faces(image: Tensor, landmarks: Tensor) -> None:
-    """Refuses what is no batch of images with landmarks.
-
-    Raises:
-        ValueError: Shapes or types are not (B, 3, H, W) uint8 and (B, 68, 2).
-    """
+    """Raises ValueError where shapes or types are not (B, 3, H, W) uint8 and (B, 68, 2)."""
     if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image must be (B, 3, H, W) uint8, not {[*image.shape]} {image.dtype}")
     if landmarks.shape[1:] != (NUM_LANDMARKS, 2) or landmarks.shape[0] != image.shape[0]:
@@ -339,11 +317,8 @@ def _mask(parts: Tensor, region: Region) -> Tensor:
 
 
 def _areas(outline: Outlines, whole: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
-    """Area inside the image in pixels, and share of the area inside, both (B, R) of REGIONS.
-
-    Counted on a grid of points over the canvas, because its size in pixels is not known to the
-    host, and the part outside the image has no pixels.
-    """
+    """Area inside the image in pixels, and share of the area inside, both (B, R) of REGIONS."""
+    # Counted on a grid, as the host does not know the canvas's size, nor all of it has pixels.
     masks, seen = canvas_masks(outline, whole, extent, _GRID)
     total, visible = masks.sum(dim=(1, 3)), seen.sum(dim=(1, 3))
     pixel = (whole[:, 2:] - whole[:, :2])[:, None].float().prod(dim=-1) / _GRID**2

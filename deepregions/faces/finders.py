@@ -6,9 +6,7 @@ is bounded for any size of image.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepregions.assets import Asset
-
-logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 
@@ -72,9 +68,6 @@ class YuNetFinder:
 
     At 640 pixels it finds faces from about 24 pixels on; thus, in an image of 4000 pixels, from 150
     pixels on, or from 75 where no larger one is found.
-
-    Args:
-        model: The ONNX file.
     """
 
     # On the shared clips, faces score 0.91 and more at this size, what is no face at most 0.66.
@@ -86,10 +79,16 @@ class YuNetFinder:
     version = f"yunet {YUNET.sha256[:8]}"
 
     def __init__(self, model: Path) -> None:
-        with _quiet():
+        # OpenCV 5 would tell stderr, at each load, of targets that nobody asked for.
+        quiet = getattr(cv2.utils, "logging", None)
+        level = quiet.setLogLevel(quiet.LOG_LEVEL_ERROR) if quiet else None
+        try:
             self._network = cv2.FaceDetectorYN.create(
                 str(model), "", (320, 320), self.threshold, self.overlap
             )
+        finally:
+            if quiet:
+                quiet.setLogLevel(level)
 
     def __call__(self, image: Image) -> list[FaceDetection]:
         """Returns the faces of an (H, W, 3) uint8 RGB image."""
@@ -103,12 +102,9 @@ class YuNetFinder:
 
 
 def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> FaceDetection:
-    """Reads a row of YuNet: x, y, w, h, five points (eyes, nose tip, mouth corners), score.
-
-    dlib's landmarks want the box of its HOG detector. Its centre lies midway between the eyes' and
-    the mouth corners' midpoints; its side is 0.929 times the root of YuNet's area, or 1.182 times
-    the sum of the distances between the eyes and from eyes to mouth (medians of 702 photographs).
-    """
+    """Reads a row of YuNet: x, y, w, h, five points (eyes, nose tip, mouth corners), score."""
+    # dlib's landmarks want the box of its HOG detector, whose centre lies midway between the eyes'
+    # and the mouth corners' midpoints. Its side is estimated in two ways (medians of 702 faces).
     points = (row[4:14].reshape(5, 2) + 0.5) / scale - 0.5
     x, y, width, height = row[:4]
     corners = (np.array([[x, y], [x + width, y + height]]) + 0.5) / scale - 0.5
@@ -143,20 +139,17 @@ class HogFinder:
         best: list[FaceDetection] = []
         for reduced, scale in _reduced(image, self.sides, enlarge=4.0):
             rows = self._detector.run(np.ascontiguousarray(reduced), 0, self.doubtful)
-            found = [_from_hog(box, score, scale) for box, score, _ in zip(*rows, strict=True)]
+            found = []
+            for box, score in zip(*rows[:2], strict=True):
+                corners = np.array([[box.left(), box.top()], [box.right(), box.bottom()]]) + 0.5
+                corners = corners / scale - 0.5
+                side = np.sqrt(np.prod(corners[1] - corners[0] + 1))
+                square = np.array([*corners.mean(axis=0), side])
+                found.append(FaceDetection(corners.ravel(), square, 0.0, float(score)))
             if sure := [one for one in found if one.score > 0]:
                 return sure
             best = max(best, found, key=lambda own: max((one.score for one in own), default=-1.0))
         return best
-
-
-def _from_hog(box: dlib.rectangle, score: float, scale: NDArray[np.float64]) -> FaceDetection:
-    corners = np.array([[box.left(), box.top()], [box.right(), box.bottom()]]) + 0.5
-    corners = corners / scale - 0.5
-    side = np.sqrt(np.prod(corners[1] - corners[0] + 1))
-    return FaceDetection(
-        corners.ravel(), np.array([*corners.mean(axis=0), side]), 0.0, float(score)
-    )
 
 
 def _reduced(
@@ -178,18 +171,3 @@ def _reduced(
         filter_ = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         resized = image if scale == 1 else cv2.resize(image, size, interpolation=filter_)
         yield np.asarray(resized, dtype=np.uint8), np.array(size) / (width, height)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps OpenCV 5 from telling stderr, at each load, of targets that nobody asked for."""
-    logging_ = getattr(cv2.utils, "logging", None)
-    if logging_ is None:
-        yield
-        return
-    level = logging_.getLogLevel()
-    logging_.setLogLevel(logging_.LOG_LEVEL_ERROR)
-    try:
-        yield
-    finally:
-        logging_.setLogLevel(level)

@@ -1,15 +1,13 @@
 """Which regions of a face may be judged, by what was measured of it, and why others may not.
 
-A region that fails a gate is invalid: it gets no score, rather than a guess. No gate can see a hand
-before the mouth or hair before an eye as such; only the landmarks' confidence falls, and with it
-the whole face.
+A region that fails a gate is invalid: it gets no score, rather than a guess.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,22 +85,19 @@ def judge(quality: Quality, gates: Gates) -> Judgement:
     limits = [gates.max_yaw_whole if one in _WHOLE else gates.max_yaw for one in REGIONS]
     aside = (quality.pitch.abs() > gates.max_pitch) | (quality.roll.abs() > gates.max_roll)
     unsure = quality.confidence.isnan() & (yaw > DOUBTFUL_YAW)
-    blurred = ~(quality.sharpness[:, :1] >= gates.min_sharpness)
-    of_face = (
+    checks = (  # of the face, (B,), or of each region, (B, 5)
         ~(quality.finite & (quality.misfit <= MAX_MISFIT)),
         (quality.confidence < gates.min_confidence) | (unsure & (quality.misfit > DOUBTFUL_MISFIT)),
         ~(quality.size >= gates.min_size),
-    )
-    of_region = (
         torch.stack([(yaw > limit) | aside for limit in limits], dim=1),
         quality.inside < MIN_INSIDE,
         quality.dark > gates.max_dark,
         quality.bright > gates.max_bright,
         # Of the whole face: a region that is less sharp than its face may have been forged.
-        blurred.expand(-1, len(REGIONS)),
+        ~(quality.sharpness[:, 0] >= gates.min_sharpness),
     )
-    everywhere = [check[:, None].expand(-1, len(REGIONS)) for check in of_face]
-    failed = torch.stack((*everywhere, *of_region), dim=2)
+    whole = [one if one.ndim == 2 else one[:, None].expand(-1, len(REGIONS)) for one in checks]
+    failed = torch.stack(whole, dim=2)
     regions = ~failed.any(dim=2)
     small = failed[:, 0, CHECKS.index("too small")].long()
     return Judgement(regions, torch.where(regions.any(dim=1), 0, 2 - small), failed)
@@ -131,45 +126,38 @@ def refusals(quality: Quality, judged: Judgement, gates: Gates) -> list[tuple[Re
     in the wrong place.
     """
     failed = judged.failed.transpose(1, 2).tolist()  # (B, C, 5)
-    on_host = Quality(*(getattr(quality, one.name).cpu() for one in fields(quality)))
+    values = {one.name: getattr(quality, one.name).tolist() for one in fields(quality)}
     found: list[tuple[Refusal, ...]] = []
     for face, checks in enumerate(failed):
-        own = []
+        own = {name: column[face] for name, column in values.items()}
+        reasons = []
         for why, row in zip(CHECKS, checks, strict=True):
-            places = [place for place, fails in enumerate(row) if fails]
-            if places:
-                detail = _detail(why, on_host, face, places, gates)
-                own.append(Refusal(tuple(REGIONS[place] for place in places), why, detail))
-        found.append(tuple(own[:1] if own and own[0].why == CHECKS[0] else own))
+            if places := [place for place, fails in enumerate(row) if fails]:
+                regions = tuple(REGIONS[place] for place in places)
+                reasons.append(Refusal(regions, why, _details(own, places, gates)[why]))
+        found.append(tuple(reasons[:1] if reasons and reasons[0].why == CHECKS[0] else reasons))
     return found
 
 
-def _doubt(quality: Quality, face: int, gates: Gates) -> str:
-    confidence = float(quality.confidence[face])
-    if not math.isnan(confidence):
-        return f"confidence {confidence:.2f}, at least {gates.min_confidence:g}"
-    return (
-        f"no confidence, and {float(quality.misfit[face]):.3f} widths off the mean face, "
-        f"at most {DOUBTFUL_MISFIT:g}"
-    )
-
-
-def _detail(why: str, quality: Quality, face: int, places: list[int], gates: Gates) -> str:
-    """The figures that failed: of several regions, those of the worst."""
-    yaw, pitch, roll = (round(float(a[face])) for a in (quality.yaw, quality.pitch, quality.roll))
+def _details(own: dict[str, Any], places: list[int], gates: Gates) -> dict[str, str]:
+    """A face's figures with their gates: of several regions, those of the worst."""
+    yaw, pitch, roll = (round(own[name]) for name in ("yaw", "pitch", "roll"))
     limit = min(gates.max_yaw_whole if REGIONS[p] in _WHOLE else gates.max_yaw for p in places)
+    inside, dark, bright = (
+        [own[name][place] for place in places] for name in ("inside", "dark", "bright")
+    )
+    doubt = f"confidence {own['confidence']:.2f}, at least {gates.min_confidence:g}"
+    if math.isnan(own["confidence"]):
+        off = f"{own['misfit']:.3f} widths off the mean face"
+        doubt = f"no confidence, and {off}, at most {DOUBTFUL_MISFIT:g}"
     return {
-        "landmarks are not a face's": f"{float(quality.misfit[face]):.2f} widths off the mean face",
-        "landmarks are not certain": _doubt(quality, face, gates),
-        "too small": f"{float(quality.size[face]):.0f} pixels wide, at least {gates.min_size:g}",
+        "landmarks are not a face's": f"{own['misfit']:.2f} widths off the mean face",
+        "landmarks are not certain": doubt,
+        "too small": f"{own['size']:.0f} pixels wide, at least {gates.min_size:g}",
         "turned away": f"yaw {yaw}, pitch {pitch}, roll {roll} degrees, "
         f"at most {limit:g}, {gates.max_pitch:g}, {gates.max_roll:g}",
-        "out of the frame": f"{float(quality.inside[face, places].min()):.0%} of it inside, "
-        f"at least {MIN_INSIDE:.0%}",
-        "too dark": f"{float(quality.dark[face, places].max()):.0%} black, "
-        f"at most {gates.max_dark:.0%}",
-        "overexposed": f"{float(quality.bright[face, places].max()):.0%} white, "
-        f"at most {gates.max_bright:.0%}",
-        "blurred": f"sharpness {float(quality.sharpness[face, 0]):.2f}, "
-        f"at least {gates.min_sharpness:g}",
-    }[why]
+        "out of the frame": f"{min(inside):.0%} of it inside, at least {MIN_INSIDE:.0%}",
+        "too dark": f"{max(dark):.0%} black, at most {gates.max_dark:.0%}",
+        "overexposed": f"{max(bright):.0%} white, at most {gates.max_bright:.0%}",
+        "blurred": f"sharpness {own['sharpness'][0]:.2f}, at least {gates.min_sharpness:g}",
+    }

@@ -6,7 +6,7 @@ A backend is a class in a module of its own in :mod:`deepregions.faces.backends`
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,11 @@ class Face:
     landmarks: Tensor
     score: float
     confidence: float | None = None
+
+
+def largest_first(faces: Iterable[Face]) -> list[Face]:
+    """Sorts faces by the area of their boxes."""
+    return sorted(faces, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,13 @@ def read_landmarks(path: Path) -> Tensor:
     faces = content if isinstance(content, list) else [content]
     if not faces:
         raise UnreadableError(f"{path}: no face in it", _EXPECTED)
-    return torch.stack([_points(path, index, face) for index, face in enumerate(faces)])
+    return torch.stack([_points(f"{path}: face {n}", one) for n, one in enumerate(faces, start=1)])
 
 
 _EXPECTED = 'expected {"points": [[x, y], ... 68 of them]}, or a list of such'
 
 
-def _points(path: Path, index: int, face: Any) -> Tensor:
-    where = f"{path}: face {index + 1}"
+def _points(where: str, face: Any) -> Tensor:
     if not isinstance(face, dict) or "points" not in face:
         raise UnreadableError(f'{where} has no "points"', _EXPECTED)
     if face.get("order", "iBUG-68") != "iBUG-68":

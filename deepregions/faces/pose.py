@@ -1,16 +1,13 @@
 """Which way a head is turned: a weak-perspective fit of 68 landmarks to a mean face.
 
 Weak perspective: a face is rotated, laid flat along the line of sight and scaled. The 2 x 3 matrix
-that takes the mean face nearest to the landmarks, in the sense of least squares, is linear in
-them; the nearest scaled rotation to it (its polar factor) is the pose. Both are closed forms: no
-iteration, no loop over faces. Angles are as good as the landmarks; dlib's are drawn towards a
-frontal face (docs/faces.md).
+that takes the mean face nearest to the landmarks (least squares) is linear in them; the nearest
+scaled rotation to it (its polar factor) is the pose. Both are closed forms: no iteration, no loop
+over faces. Angles are as good as the landmarks; dlib's are drawn towards a frontal face
+(docs/faces.md).
 
-Convention:
-    The head's axes are x to the image's right, y down, z away from the camera. A head that looks
-    into the camera is at 0, 0, 0. Yaw is positive where the nose points to the image's right, pitch
-    where it points up, roll where the head is turned clockwise on the screen; rotations are about
-    the head's own axes, yaw first.
+The head's axes are x to the image's right, y down, z away from the camera; a head that looks into
+the camera is at 0, 0, 0. Rotations are about the head's own axes, yaw first.
 """
 
 from __future__ import annotations

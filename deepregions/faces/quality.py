@@ -1,13 +1,10 @@
 """How well a face can be judged: its size, pose, light, sharpness, and how sure its landmarks are.
 
 All is measured on the pixels that detectors see: the face's canvas, stretched to a square of
-``SIDE`` pixels, grey. Everything is plain torch for whole batches: no loop over faces, and nothing
-waits for the device.
+``SIDE`` pixels, grey. Plain torch for whole batches: no loop over faces, no wait for the device.
 
-Sharpness is the root mean square of the Laplacian over that of the gradient. It is a mean spatial
-frequency, so it depends neither on contrast nor on brightness; and as it is taken at one size, it
-says what a detector can see whatever the face's size was: 1.1 for sharp photographs, 0.35 for faces
-of 24 pixels. Noise adds to it: a grainy picture passes for a sharp one.
+Sharpness is the root mean square of the Laplacian over that of the gradient: a mean spatial
+frequency, so it depends neither on contrast nor on brightness. Noise adds to it.
 """
 
 from __future__ import annotations

@@ -17,14 +17,12 @@ entire   all of these: the face outline, and what of eyes, nose or mouth sticks 
 
 All of it lies on the face's :func:`canvas`, and ends there.
 
-Convention:
-    Landmarks are (B, 68, 2) float32, (x, y) in pixels, the centre of the top left pixel at (0, 0).
-    A box is (x0, y0, x1, y1), whole pixels, the upper ends exclusive. Lengths come from the face:
-    ``u`` is the bridge of the nose, |27-30|; ``iod`` the distance of the outer eye corners,
-    |36-45|. "Right" is the direction from the eye on the image's left to the one on its right,
-    "down" is at right angles to it, so outlines turn with a rolled face. The canvas does not turn:
-    it is upright, as the original's. Everything moves and scales with the landmarks (boxes to the
-    whole pixel), and :func:`mirror` mirrors it.
+Landmarks are (B, 68, 2) float32, (x, y) in pixels, the centre of the top left pixel at (0, 0), and
+finite. A box is (x0, y0, x1, y1) int64, whole pixels, the upper ends exclusive, at least 1 pixel
+wide and high; it may reach out of the image. Lengths come from the face: ``u`` is the bridge of the
+nose, |27-30|; ``iod`` the distance of the outer eye corners, |36-45|. "Right" is the direction from
+the eye on the image's left to the one on its right, so outlines turn with a rolled face. The canvas
+does not turn: it is upright, as the original's.
 """
 
 from __future__ import annotations
@@ -37,9 +35,7 @@ from torch import Tensor
 
 # In units of u.
 FOREHEAD = 0.9  # top of the canvas above the brows; 0.84 to 1.04 in the published images
-FOREHEAD_SPARE = (
-    0.3  # how much further the outline goes, so that the canvas cuts a rolled face flat
-)
+FOREHEAD_SPARE = 0.3  # how much further the outline goes: the canvas cuts a rolled face flat
 BROW_LIFT = 0.38  # upper border of the eyes above the brows
 # In units of iod.
 TEMPLE_OUT = 0.05  # the face's side beyond the brow's end; as much within it at the canvas's top
@@ -91,14 +87,9 @@ def mirror(landmarks: Tensor, width: int | Tensor) -> Tensor:
 
 
 def outlines(landmarks: Tensor) -> Outlines:
-    """Outlines of face, eyes, nose and mouth (fidelity: see the module).
+    """Outlines of face, eyes, nose and mouth, of 21, 14, 7 and 12 points.
 
-    Args:
-        landmarks: (B, 68, 2) float32, finite.
-
-    Returns:
-        Outlines of 21, 14, 7 and 12 points. They may overlap, reach out of the image, and, where
-        landmarks are wrong, cross themselves.
+    They may overlap, reach out of the image, and, where landmarks are wrong, cross themselves.
     """
     right, down, u, iod = _frame(landmarks)
     upright = torch.stack(((landmarks * right).sum(-1), (landmarks * down).sum(-1)), dim=-1)
@@ -107,29 +98,16 @@ def outlines(landmarks: Tensor) -> Outlines:
 
 
 def canvas(landmarks: Tensor) -> Tensor:
-    """The box that all regions of a face share: landmarks and forehead, no margin.
-
-    Args:
-        landmarks: (B, 68, 2) float32, finite.
-
-    Returns:
-        (B, 4) int64 boxes, at least 1 pixel wide and high. They may reach out of the image.
-    """
+    """The boxes (B, 4) that all regions of a face share: landmarks and forehead, no margin."""
     _, down, u, _ = _frame(landmarks)
     forehead = landmarks[:, 17:27] - FOREHEAD * u * down
     return _box(torch.cat((landmarks, forehead), dim=1))
 
 
 def context_box(landmarks: Tensor) -> Tensor:
-    """A square around the landmarks, enlarged: what detectors of whole faces are trained on.
+    """Squares (B, 4) around the landmarks, enlarged: what detectors of whole faces are trained on.
 
     FaceForensics++, Capsule-Forensics and DeepfakeBench enlarge a face detector's box by 1.3.
-
-    Args:
-        landmarks: (B, 68, 2) float32, finite.
-
-    Returns:
-        (B, 4) int64 boxes, at least 1 pixel wide and high. They may reach out of the image.
     """
     low, high = landmarks.amin(dim=1), landmarks.amax(dim=1)
     reach = CONTEXT / 2 * (high - low).amax(dim=-1, keepdim=True)
@@ -138,14 +116,7 @@ def context_box(landmarks: Tensor) -> Tensor:
 
 
 def region_boxes(landmarks: Tensor) -> Tensor:
-    """Each region's own box, with a small margin, within the canvas.
-
-    Args:
-        landmarks: (B, 68, 2) float32, finite.
-
-    Returns:
-        (B, 5, 4) int64 boxes in the order of ``REGIONS``, at least 1 pixel wide and high.
-    """
+    """Each region's own box, with a small margin, within the canvas: (B, 5, 4) of ``REGIONS``."""
     whole = canvas(landmarks)
     shape = outlines(landmarks)
     own = []
@@ -173,15 +144,14 @@ def _face(p: Tensor, u: Tensor, iod: Tensor) -> Tensor:
     """The jaw, then straight up the temples to above the canvas."""
     out, lift = TEMPLE_OUT * iod, BROW_LIFT * u
     top = p[:, 17:27, 1:].amin(dim=1, keepdim=True) - (FOREHEAD + FOREHEAD_SPARE) * u
-    left_x, left_y = p[:, 17:18, :1], p[:, 17:18, 1:]
-    right_x, right_y = p[:, 26:27, :1], p[:, 26:27, 1:]
+    (left_x, left_y), (right_x, right_y) = (p[:, n, None].split(1, -1) for n in (17, 26))
     sides = (
-        torch.cat((right_x + out, right_y - lift), dim=-1),
-        torch.cat((right_x - out, top), dim=-1),
-        torch.cat((left_x + out, top), dim=-1),
-        torch.cat((left_x - out, left_y - lift), dim=-1),
+        (right_x + out, right_y - lift),
+        (right_x - out, top),
+        (left_x + out, top),
+        (left_x - out, left_y - lift),
     )
-    return torch.cat((p[:, :17], *sides), dim=1)
+    return torch.cat((p[:, :17], *(torch.cat(side, dim=-1) for side in sides)), dim=1)
 
 
 def _eyes(p: Tensor, u: Tensor, iod: Tensor) -> Tensor:
@@ -191,12 +161,12 @@ def _eyes(p: Tensor, u: Tensor, iod: Tensor) -> Tensor:
     right_y = p[:, 42:48, 1:].mean(dim=1, keepdim=True) + EYES_BELOW * iod
     left_y = p[:, 36:42, 1:].mean(dim=1, keepdim=True) + EYES_BELOW * iod
     corners = (
-        torch.cat((right_x, brows[:, 9:, 1:]), dim=-1),
-        torch.cat((right_x, right_y), dim=-1),
-        torch.cat((left_x, left_y), dim=-1),
-        torch.cat((left_x, brows[:, :1, 1:]), dim=-1),
+        (right_x, brows[:, 9:, 1:]),
+        (right_x, right_y),
+        (left_x, left_y),
+        (left_x, brows[:, :1, 1:]),
     )
-    return torch.cat((brows, *corners), dim=1)
+    return torch.cat((brows, *(torch.cat(corner, dim=-1) for corner in corners)), dim=1)
 
 
 def _nose(p: Tensor) -> Tensor:
@@ -214,9 +184,8 @@ def _nose(p: Tensor) -> Tensor:
 
 def _mouth(p: Tensor, iod: Tensor) -> Tensor:
     """The outer lips, each point moved outwards in its own fixed direction, 30 degrees apart."""
-    angle = torch.arange(12, dtype=p.dtype, device=p.device) * (
-        math.pi / 6
-    )  # 48 is the left corner
+    # 48 is the left corner.
+    angle = torch.arange(12, dtype=p.dtype, device=p.device) * (math.pi / 6)
     x, y = -MOUTH_OUT * angle.cos(), -angle.sin()
     y = torch.where(y < 0, MOUTH_OUT * y, MOUTH_DOWN * y)
     return p[:, 48:60] + iod * torch.stack((x, y), dim=-1)

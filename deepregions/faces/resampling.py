@@ -16,14 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 Resample = Literal["bilinear", "nearest"]
+Taps = tuple[Tensor, Tensor]  # along one axis: index (N, size, K) int64, weight (N, size, K)
 
 MAX_BOX = 1.5
 """Boxes up to this many times the image's side are resized exactly; see :func:`box_taps`."""
 
 
-def box_taps(
-    start: Tensor, length: Tensor, limit: int, size: int, extent: Tensor
-) -> tuple[Tensor, Tensor]:
+def box_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: Tensor) -> Taps:
     """Which input samples make each output sample of a box, and their weights.
 
     The filter is Pillow's for ``BILINEAR``: a triangle, as wide as the box is reduced, normalised
@@ -62,22 +61,8 @@ def box_taps(
     return index.clamp(0, limit - 1), weight
 
 
-def nearest_taps(
-    start: Tensor, length: Tensor, limit: int, size: int, extent: Tensor
-) -> tuple[Tensor, Tensor]:
-    """As :func:`box_taps`, for Pillow's ``NEAREST``: the one input sample of each output sample.
-
-    Args:
-        start: (N,) int64, first sample of the box.
-        length: (N,) int64, samples of the box, at least 1.
-        limit: Samples that the image has along this axis, with padding.
-        size: Output samples.
-        extent: (N,) int64, samples of each picture without its padding.
-
-    Returns:
-        Index (N, size, 1) int64 within [0, limit), and weight (N, size, 1) float32, 1 or, for
-        samples outside the picture, 0.
-    """
+def nearest_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: Tensor) -> Taps:
+    """As :func:`box_taps`, for Pillow's ``NEAREST``: one input sample for each output sample."""
     step = (length.double() / size)[:, None].repeat(1, size)
     step[:, 0] /= 2
     # Pillow adds step to step, whose rounding decides where a centre falls between two samples.
@@ -86,7 +71,7 @@ def nearest_taps(
     return index.clamp(0, limit - 1)[..., None], weight[..., None]
 
 
-def resample(table: Tensor, taps_x: tuple[Tensor, Tensor], taps_y: tuple[Tensor, Tensor]) -> Tensor:
+def resample(table: Tensor, taps_x: Taps, taps_y: Taps) -> Tensor:
     """Resizes along both axes.
 
     Args:

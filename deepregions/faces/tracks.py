@@ -4,14 +4,10 @@ Each live track and each face of the next frame get a score, the logarithm of ho
 pair is one person than two, in nats. It is a sum of what is known:
 
 * *Place*: how far the face's box has moved, in its own sides, from where the track's last one was,
-  or from where it would be had it gone on as it went (the nearer one counts, so that people can
-  pass each other). One person's moves spread with the time that has passed.
-* *Size*: by what factor the box has grown, 22 % and more with time, or might be of anybody.
-* *Shape*: the landmarks, centred and scaled. Where a head looks tells people who pass each other
-  apart, and says little after a second: by then it may have turned.
+  or would be had it gone on as it went (the nearer counts, so that people can pass each other).
+* *Size*: by what factor the box has grown.
+* *Shape*: the landmarks, centred and scaled: where a head looks, which it does for about a second.
 * *Looks*: how alike two faces are (:mod:`deepregions.faces.appearance`), where they are given.
-  This finds people who changed sides between two frames, and parts people across a cut that was
-  not seen.
 
 In each frame, faces go to tracks so that the sum of scores is the largest possible (Hungarian
 method; Kuhn 1955). A pair whose score is not above 0 is none: the face begins a track.
@@ -72,8 +68,7 @@ class Tracker:
     """Follows people through a video, one frame after the other.
 
     A track ends where the shot changes, and where its face is missing in more than ``max_gap``
-    successive frames and for more than ``max_seconds``: dense frames bridge a turned head or a
-    passer-by, and sparse ones a frame in which the face was not found.
+    successive frames and for more than ``max_seconds``: frames may be dense or sparse.
 
     Args:
         max_gap: In how many successive frames a face may be missing.
@@ -107,12 +102,11 @@ class Tracker:
             The track of each face, 0, 1, ... in order of first appearance. A track has at most one
             face a frame.
         """
-        if cut:
-            self._live = []
-        self._live = [track for track in self._live if not self._lost(track, time)]
-        seen = [
-            _seen(face, descriptors[i] if descriptors else None) for i, face in enumerate(faces)
-        ]
+        gap, seconds = self._max_gap, self._max_seconds
+        kept = [one for one in self._live if one.missed <= gap or time - one.time <= seconds]
+        self._live = [] if cut else kept
+        looks = descriptors or [None] * len(faces)
+        seen = [_seen(face, own) for face, own in zip(faces, looks, strict=True)]
         assigned = _assigned(self._live, seen, time)
         for track in self._live:
             track.missed += 1
@@ -127,9 +121,6 @@ class Tracker:
                 self._live.append(track)
             numbers.append(track.number)
         return numbers
-
-    def _lost(self, track: _Track, time: float) -> bool:
-        return track.missed > self._max_gap and time - track.time > self._max_seconds
 
 
 def _seen(face: Face, looks: Tensor | None) -> _Seen:

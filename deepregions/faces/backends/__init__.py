@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
-
 from deepregions.devices import choose_device
 from deepregions.errors import AssetError, UsageError
 from deepregions.faces.landmarks import LandmarkDetector
@@ -42,36 +40,27 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
     backend, _, finder = name.partition(":")
     if backend not in BACKENDS or (finder and backend not in ("face_alignment", "openface")):
         raise UsageError(f"no landmark backend {name!r}", f"there are {', '.join(BACKENDS)}")
+    # Imported where they are needed: dlib takes a second, face_alignment several.
     if backend == "openface":
-        return _openface(finder)
+        from deepregions.faces.backends.openface import OpenFaceLandmarks  # noqa: PLC0415
+
+        if not finder:
+            raise UsageError("openface has landmarks in files", "openface:FOLDER, of its CSV files")
+        return OpenFaceLandmarks(Path(finder))
     if finder and finder not in FACE_FINDERS:
         raise UsageError(
             f"face_alignment has no face finder {finder!r}", f"it has {', '.join(FACE_FINDERS)}"
         )
     where = choose_device(device)
-    if backend == "face_alignment":
-        return _fan(where, finder or "sfd")
-    if backend == "auto" and where.type == "cuda":
+    if backend == "face_alignment" or (backend == "auto" and where.type == "cuda"):
+        from deepregions.faces.backends.fan import FanLandmarks  # noqa: PLC0415
+
         try:
-            return _fan(where, "sfd")
+            return FanLandmarks(str(where), finder or "sfd")
         except AssetError as error:
+            if backend != "auto":
+                raise
             logger.warning("landmarks by dlib, not by face_alignment: %s", error)
-    # Imported here, as dlib takes a second that most commands need not spend.
     from deepregions.faces.backends.dlib68 import dlib_landmarks  # noqa: PLC0415
 
     return dlib_landmarks(fetch_yunet=backend != "dlib-hog")
-
-
-def _openface(source: str) -> LandmarkDetector:
-    from deepregions.faces.backends.openface import OpenFaceLandmarks  # noqa: PLC0415 - it imports this
-
-    if not source:
-        raise UsageError("openface has landmarks in files", "openface:FOLDER, of its CSV files")
-    return OpenFaceLandmarks(Path(source))
-
-
-def _fan(device: torch.device, finder: str) -> LandmarkDetector:
-    # Imported here, as face_alignment brings numba and scikit-image along: seconds.
-    from deepregions.faces.backends.fan import FanLandmarks  # noqa: PLC0415
-
-    return FanLandmarks(str(device), finder)

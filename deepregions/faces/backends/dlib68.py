@@ -16,15 +16,8 @@ from torch import Tensor
 
 from deepregions import assets
 from deepregions.errors import AssetError
-from deepregions.faces.finders import (
-    YUNET,
-    FaceDetection,
-    FaceFinder,
-    HogFinder,
-    Image,
-    YuNetFinder,
-)
-from deepregions.faces.landmarks import Face, Place
+from deepregions.faces.finders import YUNET, FaceDetection, FaceFinder, HogFinder, YuNetFinder
+from deepregions.faces.landmarks import Face, Place, largest_first
 
 logger = logging.getLogger(__name__)
 
@@ -94,56 +87,44 @@ class DlibLandmarks:
         frames: Tensor,
         places: Sequence[Place] = (),  # noqa: ARG002 - part of the protocol
     ) -> list[list[Face]]:
-        """Returns each frame's faces, largest first; a frame that fails has none.
-
-        Args:
-            frames: (T, 3, H, W) uint8 RGB, on any device.
-            places: Not needed.
-        """
+        """Returns each frame's faces, largest first; a frame that fails has none."""
         return [self._faces(index, frame) for index, frame in enumerate(frames)]
 
     def _faces(self, index: int, frame: Tensor) -> list[Face]:
         image = frame.permute(1, 2, 0).contiguous().cpu().numpy()
+        faces = []
         try:
-            found = self.finder(image)
-            faces = [self._face(image, one) for one in found if one.square[2] >= 1]
+            for one in self.finder(image):
+                if one.square[2] >= 1:
+                    landmarks = self._landmarks(image, one)
+                    sure = None if one.points is None else agreement(landmarks, one.points)
+                    box, points = (torch.from_numpy(a).float() for a in (one.box, landmarks))
+                    faces.append(Face(box, points, one.score, sure))
         except (cv2.error, RuntimeError, ValueError) as error:
             logger.warning("frame %d: no faces, as the search failed: %s", index, error)
             return []
-        return sorted(faces, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
+        return largest_first(faces)
 
-    def _face(self, image: Image, found: FaceDetection) -> Face:
-        landmarks = self._landmarks(image, found)
-        box = torch.from_numpy(found.box.astype(np.float32))
-        points = torch.from_numpy(landmarks.astype(np.float32))
-        sure = None if found.points is None else agreement(landmarks, found.points)
-        return Face(box, points, found.score, sure)
-
-    def _landmarks(self, image: Image, found: FaceDetection) -> NDArray[np.float64]:
+    def _landmarks(self, image: NDArray[np.uint8], found: FaceDetection) -> NDArray[np.float64]:
         """Returns (68, 2) points, from an upright copy of the face and as much again around it."""
         side = int(np.clip(found.square[2], *self.sides))
-        scale = side / found.square[2]
-        turn = scale * np.array(
-            [[np.cos(found.roll), np.sin(found.roll)], [-np.sin(found.roll), np.cos(found.roll)]]
-        )
+        cosine, sine = np.cos(found.roll), np.sin(found.roll)
+        turn = side / found.square[2] * np.array([[cosine, sine], [-sine, cosine]])
         middle = np.full(2, side - 0.5)  # of 2 side x 2 side pixels
         affine = np.column_stack([turn, middle - turn @ found.square[:2]])
         upright = np.asarray(cv2.warpAffine(image, affine, (2 * side, 2 * side)), dtype=np.uint8)
         low = side // 2
         shape = self._predictor(upright, dlib.rectangle(low, low, low + side - 1, low + side - 1))
         points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
-        landmarks: NDArray[np.float64] = (
-            found.square[:2] + (points - middle) @ np.linalg.inv(turn).T
-        )
-        return landmarks
+        inverse: NDArray[np.float64] = np.linalg.inv(turn).T
+        return np.asarray(found.square[:2] + (points - middle) @ inverse)
 
 
 def agreement(landmarks: NDArray[np.float64], points: NDArray[np.float64]) -> float:
     """How well landmarks agree with the finder's own five points: their confidence.
 
-    It comes from the mean distance between the five points and theirs among the landmarks (the
-    middles of the eyes, the tip of the nose, the corners of the mouth), over that of the outer eye
-    corners. Beyond 0.11 landmarks are visibly wrong: near-profiles, hands before the face.
+    It comes from the mean distance between the five points and theirs among the landmarks, over
+    that of the outer eye corners. Beyond 0.11 landmarks are visibly wrong.
 
     Args:
         landmarks: (68, 2) pixels.

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib import import_module, metadata
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from deepregions import assets
 from deepregions.errors import AssetError
 from deepregions.faces.finders import YUNET
-from deepregions.faces.landmarks import Face, Place
+from deepregions.faces.landmarks import Face, Place, largest_first
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +49,13 @@ S3FD = assets.Asset(
     source="face-alignment, S3FD",
 )
 
+Boxes = NDArray[np.float64]  # (N, 5) x0, y0, x1, y1, score
+
 # What torch.load says of files that are no state dicts, or those of another network.
 _NO_WEIGHTS = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
 
 
-@dataclass(frozen=True)
-class _Crop:
+class _Crop(NamedTuple):
     """A face as FAN sees it: 256 x 256 RGB, and where it lies in its frame."""
 
     pixels: NDArray[np.uint8]
@@ -81,21 +82,12 @@ class FanLandmarks:
     faces_at_once = 32
 
     def __init__(self, device: str = "cpu", finder: str = "sfd") -> None:
+        self.name = f"fan+{finder}"
+        package = metadata.version("face-alignment")
+        self.version = f"face-alignment {package}; 2DFAN4 {FAN_2D.sha256[:8]}; {finder}"
         self._device = torch.device(device)
         self._network: nn.Module = _network(self._device)
         self._finder = _finder(finder, device)
-        self._finder_name = finder
-
-    @property
-    def name(self) -> str:
-        """Landmarks, then finder: ``"fan+sfd"``."""
-        return f"fan+{self._finder_name}"
-
-    @property
-    def version(self) -> str:
-        """The package, FAN's weights, and the finder."""
-        package = metadata.version("face-alignment")
-        return f"face-alignment {package}; 2DFAN4 {FAN_2D.sha256[:8]}; {self._finder_name}"
 
     @torch.inference_mode()
     def __call__(
@@ -103,25 +95,17 @@ class FanLandmarks:
         frames: Tensor,
         places: Sequence[Place] = (),  # noqa: ARG002 - part of the protocol
     ) -> list[list[Face]]:
-        """Returns each frame's faces, largest first; a frame that fails has none.
-
-        Args:
-            frames: (T, 3, H, W) uint8 RGB, on any device.
-            places: Not needed.
-        """
+        """Returns each frame's faces, largest first; a frame that fails has none."""
         found: list[list[Face]] = []
         for start in range(0, len(frames), self.frames_at_once):
             chunk = frames[start : start + self.frames_at_once]
             crops = [self._crops(*pair) for pair in zip(chunk, self._boxes(chunk), strict=True)]
-            points = iter(self._points([crop for own in crops for crop in own]))
-            for own in crops:
-                faces = [_face(crop, *next(points)) for crop in own]
-                faces.sort(key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
-                found.append(faces)
+            faces = iter(self._faces([crop for own in crops for crop in own]))
+            found += [largest_first(islice(faces, len(own))) for own in crops]
         return found
 
-    def _boxes(self, frames: Tensor) -> list[NDArray[np.float64]]:
-        """Returns (N, 5) x0, y0, x1, y1, score for each frame, in its pixels."""
+    def _boxes(self, frames: Tensor) -> Iterator[Boxes]:
+        """Yields the faces of each frame, in its pixels, without those that are no face's box."""
         height, width = frames.shape[-2:]
         scale = min(self.side / max(height, width), 1.0)
         size = max(round(height * scale), 1), max(round(width * scale), 1)
@@ -132,7 +116,12 @@ class FanLandmarks:
             )
             reduced = reduced.round().to(torch.uint8)
         factor = np.array([width / size[1], height / size[0]] * 2)
-        return [_scaled(rows, factor) for rows in self._found(reduced)]
+        for rows in self._found(reduced):
+            boxes: Boxes = np.array([np.asarray(row, np.float64)[:5] for row in rows])
+            boxes = boxes.reshape(-1, 5)
+            boxes[:, :4] = boxes[:, :4] * factor - 0.5
+            large = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) >= 4
+            yield boxes[np.isfinite(boxes).all(axis=1) & large]
 
     def _found(self, frames: Tensor) -> list[Any]:
         try:
@@ -143,7 +132,7 @@ class FanLandmarks:
             logger.warning("a frame has no faces, as the search failed: %s", error)
             return [[]]
 
-    def _crops(self, frame: Tensor, boxes: NDArray[np.float64]) -> list[_Crop]:
+    def _crops(self, frame: Tensor, boxes: Boxes) -> list[_Crop]:
         if not len(boxes):
             return []
         image = frame.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -161,26 +150,23 @@ class FanLandmarks:
             crops.append(_Crop(pixels, torch.from_numpy(box.astype(np.float32)), centre, side))
         return crops
 
-    def _points(self, crops: list[_Crop]) -> list[tuple[Tensor, float]]:
-        """Returns each crop's (68, 2) landmarks in its frame's pixels, and their confidence."""
-        points = []
+    def _faces(self, crops: list[_Crop]) -> Iterator[Face]:
         for start in range(0, len(crops), self.faces_at_once):
             part = crops[start : start + self.faces_at_once]
             heat = self._heat(np.stack([crop.pixels for crop in part]))
-            sure = peak_heights(heat).tolist()
-            for crop, within, one in zip(
-                part, peaks(heat).cpu().double().numpy(), sure, strict=True
-            ):
+            sure, points = peak_heights(heat).tolist(), peaks(heat).cpu().double().numpy()
+            for (_, box, centre, side), within, confidence in zip(part, points, sure, strict=True):
                 # The package rounds these down to whole pixels: half a pixel less, on average.
-                exact = crop.centre + (within - 0.5) * crop.side - 0.5
-                points.append((torch.from_numpy(exact.astype(np.float32)), one))
-        return points
+                exact = torch.from_numpy((centre + (within - 0.5) * side - 0.5).astype(np.float32))
+                yield Face(box[:4], exact, float(box[4]), confidence)
 
     def _heat(self, crops: NDArray[np.uint8]) -> Tensor:
         """Returns (N, 68, 64, 64) heat maps of (N, 256, 256, 3) crops and their mirror images."""
         batch = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2).float() / 255
-        mirrored: Tensor = utils.flip(_last(self._network(utils.flip(batch))), is_label=True)
-        return _last(self._network(batch)) + mirrored
+        # Of FAN's stacked hourglasses, the last.
+        mirrored: Tensor = utils.flip(self._network(utils.flip(batch))[-1], is_label=True)
+        plain: Tensor = self._network(batch)[-1]
+        return plain + mirrored
 
 
 def peak_heights(heat: Tensor) -> Tensor:
@@ -206,11 +192,10 @@ def peaks(heat: Tensor) -> Tensor:
     Returns:
         (N, L, 2) x, y as fractions of the map's side, 0 and 1 being its edges.
     """
-    size = heat.shape[-1]
-    index = heat.flatten(2).argmax(dim=2)
+    size, flat = heat.shape[-1], heat.flatten(2)
+    index = flat.argmax(dim=2)
     x, y = index % size, index // size
     inside = (x > 0) & (x < size - 1) & (y > 0) & (y < size - 1)
-    flat = heat.flatten(2)
 
     def slope(step: int) -> Tensor:
         low = flat.gather(2, (index - step).clamp_min(0)[..., None]).squeeze(2)
@@ -220,33 +205,10 @@ def peaks(heat: Tensor) -> Tensor:
     return torch.stack([x + 0.5 + slope(1), y + 0.5 + slope(size)], dim=2) / size
 
 
-def _face(crop: _Crop, landmarks: Tensor, confidence: float) -> Face:
-    return Face(crop.box[:4], landmarks, float(crop.box[4]), confidence)
-
-
-def _scaled(rows: Any, factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns a finder's rows in the frame's pixels, without those that are no face's box."""
-    boxes: NDArray[np.float64] = np.array([np.asarray(row, np.float64)[:5] for row in rows])
-    boxes = boxes.reshape(-1, 5)
-    boxes[:, :4] = boxes[:, :4] * factor - 0.5
-    large = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) >= 4
-    kept: NDArray[np.float64] = boxes[np.isfinite(boxes).all(axis=1) & large]
-    return kept
-
-
-def _last(output: Tensor | list[Tensor]) -> Tensor:
-    """Returns the heat maps of the last of FAN's stacked hourglasses."""
-    return output[-1] if isinstance(output, list) else output
-
-
 def _verified(asset: assets.Asset) -> Path:
     """Finds an asset where the package's own download puts it, or else in our cache."""
-    path = _package_folder() / asset.name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / asset.name
     return assets.verify(path, asset) if path.is_file() else assets.fetch(asset)
-
-
-def _package_folder() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def _network(device: torch.device) -> nn.Module:

@@ -1,6 +1,6 @@
 """Landmarks that OpenFace 2 has written (Baltrušaitis et al., FG 2018): its CSV files.
 
-OpenFace's own program looks at the pictures; here its landmarks are read. It writes two layouts
+It writes two layouts
 (lib/local/Utilities/src/RecorderCSV.cpp), both with one row a face:
 
 * a photograph's (FaceLandmarkImg): ``face, confidence, ..., x_0 ... x_67, y_0 ... y_67, ...``;
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.faces.landmarks import Face, Place
+from deepregions.faces.landmarks import Face, Place, largest_first
 from deepregions.faces.regions import canvas
 from deepregions.types import NUM_LANDMARKS
 
@@ -57,17 +57,15 @@ class OpenFaceTable:
     confidence: NDArray[np.float32]
 
     def faces(self, number: int) -> list[Face]:
-        """Returns a frame's faces, largest first.
+        """Returns a frame's faces, largest first, with OpenFace's confidence as their score, too.
 
-        The box is the face's canvas: its landmarks and forehead, which is what finders of faces
-        draw. OpenFace has one confidence, which is the landmarks' and the finder's score.
+        The box is the face's canvas: its landmarks and forehead, which is what finders draw.
         """
         first, last = np.searchsorted(self.frame, [number, number + 1])
         points = torch.from_numpy(self.landmarks[first:last])
         boxes = canvas(points).float() - 0.5  # from the first pixel's edge to the last one's
         sure = self.confidence[first:last].tolist()
-        found = [Face(b, p, c, c) for b, p, c in zip(boxes, points, sure, strict=True)]
-        return sorted(found, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
+        return largest_first(map(Face, boxes, points, sure, sure))
 
 
 def read_openface(path: Path) -> OpenFaceTable:
@@ -76,9 +74,6 @@ def read_openface(path: Path) -> OpenFaceTable:
     Columns are found by name; those that are not needed are ignored, and rows may lack them.
     Rows in which OpenFace had no success are left out.
 
-    Args:
-        path: A CSV file, as OpenFace writes it.
-
     Raises:
         UnreadableError: Not there, not such a file, or more than ``MAX_FACES`` faces.
     """
@@ -86,39 +81,28 @@ def read_openface(path: Path) -> OpenFaceTable:
     try:
         if path.exists() and not path.is_file():  # a pipe would never end
             raise UnreadableError(f"{path}: no regular file", _HINT)
-        with path.open("rb") as stream:
-            lines = _lines(path, stream)
+        with path.open(encoding="utf-8-sig", newline="\n") as stream:
+            lines = iter(partial(stream.readline, MAX_LINE + 1), "")
             header = [name.strip() for name in next(lines, "").split(",")]
             video = "frame" in header
             places = _places(path, header, ("success", "frame") if video else ("face",))
             for number, line in enumerate(lines, start=2):
+                if len(line) > MAX_LINE:
+                    raise UnreadableError(f"{path}: a line of more than {MAX_LINE} bytes", _HINT)
                 if line.strip() and (row := _row(f"{path}: line {number}", line, places)):
                     rows.append(row)
                 if len(rows) > MAX_FACES:
                     raise UnreadableError(f"{path}: more than {MAX_FACES:,} faces", "cut the video")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"{path}: no text", _HINT) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise UnreadableError(f"{path}: {reason}", "check the path") from error
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 2 + len(_POINTS))
     table = table[np.argsort(table[:, 0], kind="stable")]
     points = table[:, 2:].astype(np.float32).reshape(len(rows), 2, NUM_LANDMARKS)
-    return OpenFaceTable(
-        path,
-        video,
-        table[:, 0].astype(np.int64) - 1,
-        np.ascontiguousarray(points.transpose(0, 2, 1)),
-        np.clip(table[:, 1].astype(np.float32), 0, 1),
-    )
-
-
-def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
-    while line := stream.readline(MAX_LINE + 1):
-        if len(line) > MAX_LINE:
-            raise UnreadableError(f"{path}: a line of more than {MAX_LINE} bytes", _HINT)
-        try:
-            yield line.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UnreadableError(f"{path}: no text", _HINT) from error
+    frame, sure = table[:, 0].astype(np.int64) - 1, np.clip(table[:, 1].astype(np.float32), 0, 1)
+    return OpenFaceTable(path, video, frame, np.ascontiguousarray(points.transpose(0, 2, 1)), sure)
 
 
 def _places(path: Path, header: list[str], own: tuple[str, ...]) -> dict[str, int]:
@@ -132,9 +116,9 @@ def _places(path: Path, header: list[str], own: tuple[str, ...]) -> dict[str, in
 
 def _row(where: str, line: str, places: dict[str, int]) -> list[float]:
     """Returns a face's frame (from 1), confidence and points; nothing where there was none."""
-    cells = line.split(",")
+    cells, again = line.split(","), "run OpenFace again"
     if not line.endswith("\n") and len(cells) <= max(places.values()) + 1:  # 12.3 may be of 123.4
-        raise UnreadableError(f"{where}: cut short", "run OpenFace again")
+        raise UnreadableError(f"{where}: cut short", again)
     values = {"frame": 1.0}
     for name, place in places.items():
         if name == "face":
@@ -145,11 +129,11 @@ def _row(where: str, line: str, places: dict[str, int]) -> list[float]:
         except ValueError:
             value = math.nan
         if not abs(value) <= _FARTHEST:  # also refuses NaN
-            raise UnreadableError(f"{where}: {name} is {text[:20]!r}", "run OpenFace again")
+            raise UnreadableError(f"{where}: {name} is {text[:20]!r}", again)
         if name == "success" and value <= 0:
             return []
         values[name] = value
-    if values["frame"] != int(values["frame"]) or values["frame"] < 1:
+    if not values["frame"].is_integer() or values["frame"] < 1:
         raise UnreadableError(f"{where}: frame {values['frame']:g}", "frames are counted from 1")
     return [values["frame"], values["confidence"], *(values[name] for name in _POINTS)]
 
@@ -157,8 +141,7 @@ def _row(where: str, line: str, places: dict[str, int]) -> list[float]:
 class OpenFaceLandmarks:
     """OpenFace's landmarks of inputs that OpenFace has seen, as a :class:`LandmarkDetector`.
 
-    An input's file is the one of its name: of ``clips/anna.mp4``, ``anna.csv`` in the folder, as
-    OpenFace calls it. Confidence is OpenFace's own.
+    The file of ``clips/anna.mp4`` is ``anna.csv`` in the folder, as OpenFace calls it.
 
     Args:
         source: The folder, or one file for one input.
@@ -187,11 +170,7 @@ class OpenFaceLandmarks:
         return f"openface csv, {len(files)} files, {digest.hexdigest()[:16]}"
 
     def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
-        """Returns each frame's faces, largest first.
-
-        Args:
-            frames: (T, 3, H, W); not looked at.
-            places: Where each of them comes from.
+        """Returns each frame's faces, by the frames' places alone.
 
         Raises:
             UnreadableError: An input has no file, or not one of its kind, or its file is another
@@ -199,15 +178,14 @@ class OpenFaceLandmarks:
         """
         if len(places) != len(frames):
             raise ValueError(f"{len(places)} places for {len(frames)} frames")
-        return [self._of(place.path).faces(self._number(place)) for place in places]
-
-    def _number(self, place: Place) -> int:
-        if place.number and not self._of(place.path).video:
-            raise UnreadableError(
-                f"{place.path}: {self._of(place.path).path} has a photograph's layout",
-                "run OpenFace's FeatureExtraction on the video",
-            )
-        return place.number
+        found = []
+        for place in places:
+            table = self._of(place.path)
+            if place.number and not table.video:
+                what = f"{place.path}: {table.path} has a photograph's layout"
+                raise UnreadableError(what, "run OpenFace's FeatureExtraction on the video")
+            found.append(table.faces(place.number))
+        return found
 
     def _of(self, path: Path) -> OpenFaceTable:
         file = self._source / f"{path.stem}.csv" if self._source.is_dir() else self._source
