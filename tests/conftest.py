@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -79,3 +80,28 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("the shared data (real photographs and videos) is not beside this checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def detector(shared: Path) -> Any:
+    """dlib's landmarks, faces by YuNet from the shared weights."""
+    from deepregions.faces.backends.dlib68 import DlibLandmarks
+    from deepregions.faces.finders import YuNetFinder
+
+    return DlibLandmarks(YuNetFinder(shared / "weights/yunet_n_640_640.onnx"))
+
+
+@pytest.fixture(scope="session")
+def hog() -> Any:
+    """dlib's landmarks and faces."""
+    from deepregions.faces.backends.dlib68 import DlibLandmarks
+    from deepregions.faces.finders import HogFinder
+
+    return DlibLandmarks(HogFinder())
+
+
+@pytest.fixture(scope="session")
+def photographs(shared: Path) -> list[Path]:
+    """The 702 photographs on which docs/faces.md has its figures."""
+    folders = (shared / "faces/ffhq", shared / "faces/london")
+    return [path for folder in folders for path in sorted(folder.rglob("*.jpg"))]

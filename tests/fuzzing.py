@@ -25,9 +25,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 SECONDS = 20.0  # an input may take, on a busy machine; the slowest honest ones take 1
 MEMORY = 2 << 30  # bytes an input may take
@@ -128,37 +127,20 @@ def _listing(folder: Path) -> dict[str, tuple[int, int]]:
 # The readers
 
 
-def _media_seeds(wanted: Callable[[Any], bool]) -> Callable[[Path], list[bytes]]:
+def _media_seeds(kind: str) -> Callable[[Path], list[bytes]]:
+    """Of ``IMAGES`` or ``VIDEOS`` of hostile.py, all but those that take seconds each."""
+
     def seeds(folder: Path) -> list[bytes]:
         import hostile
 
         contents = []
-        for case in hostile.CASES:
-            if wanted(case):
+        for case in getattr(hostile, kind):
+            if not case.name.startswith(("hdr", "huge", "endless", "bomb.png")):
                 case.make(path := folder / case.name)
                 contents.append(path.read_bytes()[:LONGEST])
         return contents
 
     return seeds
-
-
-def _images() -> Callable[[Path], list[bytes]]:
-    def wanted(case: Any) -> bool:
-        import hostile
-
-        return case in hostile.IMAGES and "bomb.png" not in case.name and "endless" not in case.name
-
-    return _media_seeds(wanted)
-
-
-def _videos() -> Callable[[Path], list[bytes]]:
-    def wanted(case: Any) -> bool:
-        import hostile
-
-        slow = ("hdr", "huge")  # seconds each
-        return case in hostile.VIDEOS and not case.name.startswith(slow)
-
-    return _media_seeds(wanted)
 
 
 def _load_media() -> Callable[[Path], None]:
@@ -236,14 +218,12 @@ def _openface_seeds(_: Path) -> list[bytes]:
 
 
 def _load_openface() -> Callable[[Path], None]:
-    from importlib import import_module
-
     import numpy as np
 
-    openface = import_module("deepregions.faces.backends.openface")
+    from deepregions.faces.backends.openface import read_openface
 
     def read(path: Path) -> None:
-        table = openface.read_openface(path)
+        table = read_openface(path)
         faces = len(table.frame)
         assert table.landmarks.shape == (faces, 68, 2)
         assert np.isfinite(table.landmarks).all()
@@ -257,70 +237,45 @@ def _load_openface() -> Callable[[Path], None]:
     return read
 
 
-def _manifest() -> dict[str, Any]:
-    return {
+def _with_digest(weights: bytes) -> bytes:
+    manifest: dict[str, Any] = {
         "schema": "deepregions.bundle",
         "version": 2,
         "deepregions": "0.1.0",
         "members": [
             {
-                "name": "tiny_eyes.made",
-                "class": "Tiny",
+                "name": "tint_eyes.made",
+                "class": "Tint",
                 "settings": {"size": 8, "normalisation": "unit"},
                 "region": "eyes",
                 "database": "made",
                 "layout": "masked",
                 "resample": "bilinear",
-                "file": "tiny.safetensors",
+                "file": "tint.safetensors",
                 "sha256": "",
                 "training": {"note": "made by a test"},
             }
         ],
     }
+    manifest["members"][0]["sha256"] = hashlib.sha256(weights).hexdigest()
+    return json.dumps(manifest, indent=2).encode()
 
 
 def _weights() -> bytes:
     import torch
     from safetensors.torch import save
 
-    return save({"last.weight": torch.zeros(2, 3), "last.bias": torch.zeros(2)})
-
-
-def _with_digest(weights: bytes) -> bytes:
-    manifest = _manifest()
-    manifest["members"][0]["sha256"] = hashlib.sha256(weights).hexdigest()
-    return json.dumps(manifest, indent=2).encode()
+    return save({"mix.weight": torch.zeros(2, 3, 5, 5), "mix.bias": torch.zeros(2)})
 
 
 def _load_bundle() -> Callable[[Path], None]:
-    import torch
-    from torch import Tensor, nn
+    from networks import Tint
 
     import deepregions.detectors
     from deepregions.detectors import RegionDetector
     from deepregions.weights.bundle import load_bundle
 
-    class Tiny(RegionDetector):
-        """As small as a detector can be, so that thousands can be built."""
-
-        name = "tiny"
-
-        def __init__(
-            self, size: int = 8, normalisation: Literal["unit", "centred"] = "unit"
-        ) -> None:
-            super().__init__(
-                size=size, normalisation=normalisation, optimizer=torch.optim.SGD, lr_scheduler=None
-            )
-            self.last = nn.Linear(3, 2)
-
-        @property
-        def head(self) -> nn.Module:
-            return self.last
-
-        def network(self, x: Tensor) -> Tensor:
-            return self.last(x.mean((2, 3)))
-
-    deepregions.detectors.Tiny = Tiny  # type: ignore[attr-defined]
+    deepregions.detectors.Tint = Tint  # type: ignore[attr-defined]
 
     def read(path: Path) -> None:
         bundle = load_bundle(path)
@@ -345,7 +300,7 @@ def _fused_manifest() -> bytes:
     digest = hashlib.sha256(_fusion_state()).hexdigest()
     manifest["fusion"] = {
         "class": "LogisticFusion",
-        "settings": {"cells": [["tiny", "eyes"]]},
+        "settings": {"cells": [["tint", "eyes"]]},
         "file": "fusion.safetensors",
         "sha256": digest,
     }
@@ -383,26 +338,24 @@ def _manifest_seeds(_: Path) -> list[bytes]:
         fused,
         fused.replace(b"isotonic", b"logistic"),
         whole,
-        whole.replace(b"tiny.safetensors", b"../../etc/passwd"),
+        whole.replace(b"tint.safetensors", b"../../etc/passwd"),
         b"{}",
         b"[]",
     ]
 
 
-def _lay_out_manifest(folder: Path, content: bytes) -> Path:
-    (folder / "bundle").mkdir(exist_ok=True)
-    (folder / "bundle" / "tiny.safetensors").write_bytes(_weights())
-    (folder / "bundle" / "fusion.safetensors").write_bytes(_fusion_state())
-    (folder / "bundle" / "bundle.json").write_bytes(content)
-    return folder / "bundle"
+def _lay_out_manifest(folder: Path, content: bytes, weights: bytes | None = None) -> Path:
+    bundle = folder / "bundle"
+    bundle.mkdir(exist_ok=True)
+    (bundle / "tint.safetensors").write_bytes(_weights() if weights is None else weights)
+    (bundle / "fusion.safetensors").write_bytes(_fusion_state())
+    (bundle / "bundle.json").write_bytes(content)
+    return bundle
 
 
 def _lay_out_bundle(folder: Path, content: bytes) -> Path:
     """With the digest that the weights have, as whoever means harm would write it."""
-    (folder / "bundle").mkdir(exist_ok=True)
-    (folder / "bundle" / "tiny.safetensors").write_bytes(content)
-    (folder / "bundle" / "bundle.json").write_bytes(_with_digest(content))
-    return folder / "bundle"
+    return _lay_out_manifest(folder, _with_digest(content), content)
 
 
 def _small_store(folder: Path) -> Path:
@@ -516,14 +469,13 @@ TARGETS: dict[str, Target] = {
     "checkpoint": Target(_checkpoint_seeds, _load_checkpoint),
     "store": Target(_store_seeds, _load_store, _lay_out_store),
     "shard": Target(_shard_seeds, _load_store, _lay_out_shard),
-    "image": Target(_images(), _load_media),
-    "video": Target(_videos(), _load_media),
+    "image": Target(_media_seeds("IMAGES"), _load_media),
+    "video": Target(_media_seeds("VIDEOS"), _load_media),
     "landmarks": Target(_landmark_seeds, _load_landmarks),
+    "openface": Target(_openface_seeds, _load_openface),
     "manifest": Target(_manifest_seeds, _load_bundle, _lay_out_manifest),
     "bundle": Target(lambda _: [_weights()], _load_bundle, _lay_out_bundle),
 }
-if find_spec("deepregions.faces.backends.openface"):
-    TARGETS["openface"] = Target(_openface_seeds, _load_openface)
 
 
 # A campaign: one process that tries inputs until its time is over

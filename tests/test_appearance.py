@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from test_pose import seen
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
-from deepregions.faces.backends import landmark_detector
 from deepregions.faces.landmarks import Face
 from deepregions.media.images import read_image
 
@@ -60,10 +60,8 @@ def test_any_landmarks_give_a_histogram_or_none(
     assert found is None or (found.isfinite().all() and found.square().sum() < 1.001)
 
 
-def test_people_in_one_light_are_told_apart(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_people_in_one_light_are_told_apart(shared: Path, detector: Any) -> None:
     """Who is who of two people, each seen twice: what a tracker needs to know."""
-    monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
-    detector = landmark_detector("dlib", "cpu")
     people = []
     for path in sorted((shared / "faces/london").glob("*_neutral.jpg"))[::4]:
         pair = [path, path.with_name(path.name.replace("neutral", "smiling"))]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import gc
-import struct
-import wave
-import zlib
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,20 +11,13 @@ import numpy as np
 import pytest
 import torch
 from decoding import frames, read_frames
+from hostile import HEIGHT, WIDTH, make_video, picture, png
 from PIL import Image, ImageOps
 
-from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, UsageError
-from deepregions.media import Frame, Limits, find_media, is_video, videos
+from deepregions.errors import UnreadableError, UsageError
+from deepregions.media import Frame, find_media, is_video, videos
 from deepregions.media.images import read_image
 from deepregions.media.source import open_source
-
-WIDTH, HEIGHT = 64, 48
-
-
-def picture() -> Image.Image:
-    """A picture in which every pixel and every orientation is different."""
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    return Image.fromarray(np.stack([x * 4, y * 5, 255 - x - y], axis=2).astype(np.uint8))
 
 
 def array(image: torch.Tensor) -> np.ndarray:
@@ -126,21 +115,11 @@ def test_an_animated_gif_is_sampled_like_a_film(tmp_path: Path) -> None:
     assert len(list(frames(path, 5))) == 1
 
 
-def huge_png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))
-
-
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (10_001, 10_000), (2**31 - 1, 1)])
 def test_size_is_checked_before_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, height: int
 ) -> None:
-    (path := tmp_path / "bomb.png").write_bytes(huge_png(width, height))
+    (path := tmp_path / "bomb.png").write_bytes(png(width, height, 8, 2, b""))
 
     def load(*_: object) -> None:
         raise AssertionError("decoded")
@@ -155,27 +134,6 @@ def test_size_limit_is_the_callers(tmp_path: Path) -> None:
     assert read_image(path, max_pixels=WIDTH * HEIGHT).shape == (3, HEIGHT, WIDTH)
     with pytest.raises(UnreadableError, match="64 x 48"):
         read_image(path, max_pixels=WIDTH * HEIGHT - 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "error", "reason"),
-    [
-        ("empty.jpg", b"", UnreadableError, "the file is empty"),
-        ("text.jpg", b"dear all, please find attached", UnreadableError, "no image"),
-        ("drawing.png", b"<?xml version='1.0'?>\n<SVG width='9'>", UnsupportedError, "SVG"),
-        ("phone.heic", b"\0\0\0\x18ftypheic" + bytes(40), UnsupportedError, "HEIC"),
-        ("script.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", UnreadableError, "no"),
-        ("cut.png", huge_png(64, 48)[:60], UnreadableError, "damaged"),
-    ],
-)
-def test_what_is_no_photograph(
-    tmp_path: Path, name: str, content: bytes, error: type[DeepregionsError], reason: str
-) -> None:
-    (path := tmp_path / name).write_bytes(content)
-    with pytest.raises(error, match=reason) as caught:
-        read_image(path)
-    assert name in str(caught.value)
-    assert caught.value.hint
 
 
 # Folders
@@ -215,32 +173,6 @@ def test_find_media_names_what_is_wrong(tmp_path: Path) -> None:
 
 
 # Videos
-
-
-def make_video(
-    path: Path,
-    count: int = 90,
-    codec: str = "libx264",
-    prepare: Callable[[av.VideoStream], None] = lambda stream: None,
-    times: Callable[[int], int] = lambda index: index,
-    **options: str,
-) -> Path:
-    """Writes frames at 25 a second, with their number in black and white, and a red corner."""
-    settings_ = {"g": "30", "bf": "3", **options} if codec == "libx264" else options
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=settings_)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        prepare(stream)
-        for index in range(count):
-            pixels = np.full((HEIGHT, WIDTH, 3), index, np.uint8)
-            pixels[: HEIGHT // 2, : WIDTH // 4] = (255, 0, 0)
-            for bit in range(8):
-                pixels[-16:, 8 * bit : 8 * bit + 8] = 255 * (index >> bit & 1)
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = times(index), Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def numbers(sampled: list[Frame]) -> list[int]:
@@ -350,39 +282,6 @@ def test_rotation_and_mirroring_are_applied(
     assert np.array_equal(array(turned), expected)
 
 
-def test_audio_and_cover_pictures_are_no_videos(tmp_path: Path) -> None:
-    with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
-        sound.setparams((1, 2, 8000, 0, "NONE", ""))
-        sound.writeframes(bytes(16000))
-    with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=8000)
-        for frame in av.open(str(tmp_path / "a.wav")).decode(audio=0):
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    with pytest.raises(UnsupportedError, match="no video in it"):
-        next(frames(tmp_path / "a.mp4", 3))
-    with pytest.raises(UnreadableError):  # not among the containers
-        next(frames(tmp_path / "a.wav", 3))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"not a video at all",
-        b"ffconcat version 1.0\nfile {other}\n",
-        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n#EXT-X-ENDLIST\n",
-        b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
-        b"<?xml version='1.0'?><MPD><BaseURL>{other}</BaseURL></MPD>",
-        bytes(5000),
-    ],
-)
-def test_playlists_and_rubbish_are_refused(tmp_path: Path, content: bytes) -> None:
-    other = make_video(tmp_path / "other.mp4", 3)
-    (path := tmp_path / "a.mp4").write_bytes(content.replace(b"{other}", bytes(other)))
-    with pytest.raises(UnreadableError, match=r"a\.mp4"):
-        next(frames(path, 2))
-
-
 def test_cut_videos(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 90)  # its index is at its end
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -394,15 +293,6 @@ def test_cut_videos(tmp_path: Path) -> None:
     assert 0 < cut[0] < cut[1] < cut[2] < 89
     with pytest.raises(UsageError):
         next(frames(path, 0))
-
-
-def test_frames_too_large_are_refused(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 3)
-    with (
-        pytest.raises(UnsupportedError, match="64 x 48"),
-        open_source(path, Limits(pixels=WIDTH * HEIGHT - 1)),
-    ):
-        pass
 
 
 def test_stopping_early_closes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,14 +317,6 @@ def test_no_frame_is_kept(tmp_path: Path) -> None:
     finally:
         gc.enable()
     assert kept <= 2
-
-
-def test_frames_of_either_kind(tmp_path: Path) -> None:
-    picture().save(tmp_path / "a.png")
-    (still,) = frames(tmp_path / "a.png", 5)
-    assert still.time == 0
-    assert torch.equal(still.image, read_image(tmp_path / "a.png"))
-    assert len(list(frames(make_video(tmp_path / "a.mp4", 20), 5))) == 5
 
 
 def test_a_jump_gives_the_frame_that_going_there_gives(shared: Path) -> None:

@@ -27,9 +27,9 @@ def reader() -> Iterator[MediaReader]:
 
 
 def read(
-    reader: MediaReader, path: Path
+    reader: MediaReader, path: Path, count: int = 8
 ) -> tuple[list[Frame], MediaInfo | None, DeepregionsError | None]:
-    for media in reader.open_all([path], Sampling(count=8)):
+    for media in reader.open_all([path], Sampling(count=count)):
         try:
             return [frame for batch in media.batches() for frame in batch], media.info, None
         except (UnreadableError, UnsupportedError) as error:
@@ -70,28 +70,13 @@ def test_every_file_has_its_status(tmp_path: Path, reader: MediaReader, case: Ca
     assert not found
 
 
-def test_the_matrix_is_read_in_one_go_and_in_order(tmp_path: Path) -> None:
-    """Each file's outcome is its own, whatever was read before it."""
-    wanted = [case for case in CASES if "bomb" not in case.name and case.name != "endless.gif"]
-    folders = [tmp_path / str(number) for number in range(len(wanted))]
-    for folder in folders:
-        folder.mkdir()
-    paths = [made(case, folder) for case, folder in zip(wanted, folders, strict=True)]
-    statuses = []
-    with MediaReader(LIMITS) as reader:
-        for media in reader.open_all(paths, Sampling(count=2)):
-            try:
-                assert list(media.batches())
-                statuses.append("ok")
-            except (UnreadableError, UnsupportedError) as error:
-                statuses.append(_STATUS[type(error)])
-    assert statuses == [case.status for case in wanted]
+def case_of(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
 
 
 @pytest.mark.parametrize("name", ["hdr-pq.mp4", "hdr-hlg.mp4"])
 def test_high_dynamic_range_becomes_plain(tmp_path: Path, reader: MediaReader, name: str) -> None:
-    case = next(case for case in CASES if case.name == name)
-    found, _, _ = read(reader, made(case, tmp_path))
+    found, _, _ = read(reader, made(case_of(name), tmp_path))
     black, white = found[0].image[:, 24, 8].tolist(), found[0].image[:, 24, 56].tolist()
     assert max(black) < 12
     assert min(white) > (170 if "pq" in name else 140)
@@ -99,18 +84,13 @@ def test_high_dynamic_range_becomes_plain(tmp_path: Path, reader: MediaReader, n
 
 
 def test_damage_is_noted(tmp_path: Path, reader: MediaReader) -> None:
-    case = next(case for case in CASES if case.name == "damaged.avi")
-    path = made(case, tmp_path)
-    for media in reader.open_all([path], Sampling(count=60)):
-        list(media.batches())
-        info = media.info
+    _, info, _ = read(reader, made(case_of("damaged.avi"), tmp_path), 60)
     assert info is not None
     assert re.search(r"\d+ of \d+ packets are damaged", " ".join(info.notes))
 
 
 def test_frames_of_two_sizes_come_apart(tmp_path: Path, reader: MediaReader) -> None:
-    case = next(case for case in CASES if case.name == "growing.ts")
-    path = made(case, tmp_path)
+    path = made(case_of("growing.ts"), tmp_path)
     for media in reader.open_all([path], Sampling(count=20)):
         sizes = [{tuple(frame.image.shape) for frame in batch} for batch in media.batches(20)]
     assert sizes == [{(3, 48, 64)}, {(3, 96, 128)}]
@@ -157,27 +137,6 @@ def test_a_video_that_changes_while_it_is_read(tmp_path: Path, change: str, endi
     if change != "shrink":
         assert len(taken) == 150
     assert [frame.number for frame in taken] == sorted({frame.number for frame in taken})
-
-
-def test_a_file_that_vanishes_before_its_turn(tmp_path: Path) -> None:
-    picture().save(first := tmp_path / "1.png")
-    picture().save(second := tmp_path / "2.png")
-    with MediaReader(ahead=0) as reader:
-        opened = reader.open_all([first, second, first], Sampling())
-        list(next(opened).batches())
-        second.unlink()
-        with pytest.raises(UnreadableError, match=r"2\.png: No such file"):
-            list(next(opened).batches())
-        assert len(list(next(opened).batches())) == 1
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_files_that_may_not_be_read(tmp_path: Path, reader: MediaReader) -> None:
-    picture().save(path := tmp_path / "a.png")
-    path.chmod(0)
-    _, _, error = read(reader, path)
-    assert isinstance(error, UnreadableError)
-    assert "a.png: Permission denied" in str(error)
 
 
 def test_files_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ import psutil
 import pytest
 import torch
 from decoding import frames, read_frames
+from hostile import make_video, picture
 from PIL import Image
-from test_media import make_video, picture
 
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError
 from deepregions.media import Frame, Limits, MediaReader, Sampling, sandbox
@@ -112,21 +112,15 @@ def test_more_frames_can_be_asked_for(tmp_path: Path) -> None:
     paths = [make_video(tmp_path / f"{number}.mp4", 90) for number in range(2)]
     with MediaReader() as reader:
         for media in reader.open_all(paths, Sampling("adaptive", count=8)):
-            first = [frame.number for batch in media.batches() for frame in batch]
-            assert first == [11, 33, 56, 78]
+            batches = list(media.batches(at_once=3))
+            assert [len(batch) for batch in batches] == [3, 1]
+            assert [frame.number for batch in batches for frame in batch] == [11, 33, 56, 78]
             for wanted in ([5, 60, 34], [89], []):
                 more = [frame for batch in media.read(wanted) for frame in batch]
                 assert [frame.number for frame in more] == sorted(wanted)
                 assert same(more, read_frames(media.path, wanted))
         with pytest.raises(RuntimeError, match="closed"):
             media.read([1])
-
-
-def test_batches_are_bounded(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 20)
-    with MediaReader() as reader:
-        for media in reader.open_all([path], Sampling(count=20)):
-            assert [len(batch) for batch in media.batches(at_once=6)] == [6, 6, 6, 2]
 
 
 def test_a_file_left_early_does_not_disturb_the_next(tmp_path: Path) -> None:
@@ -142,23 +136,6 @@ def test_a_file_left_early_does_not_disturb_the_next(tmp_path: Path) -> None:
                 assert same(taken, frames(media.path, 40))
         assert len(children()) <= 2
     assert not children()
-
-
-def test_names_of_any_bytes(tmp_path: Path) -> None:
-    names = [
-        b"a b.png",
-        b"a\nb.png",
-        b"-rf.png",
-        "\U0001f600.png".encode(),
-        b'<b>&".png',
-        b"\xff.png",
-    ]
-    paths = []
-    for name in names:
-        paths.append(tmp_path / os.fsdecode(name))
-        picture().save(paths[-1], "PNG")
-    with MediaReader() as reader:
-        assert all(len(result) == 1 for result in all_frames(reader, paths))
 
 
 # What goes wrong
@@ -264,14 +241,10 @@ def test_an_installation_that_does_not_work_is_no_fault_of_the_file(
         MediaReader() as reader,
         pytest.raises(DeepregionsError, match=r"no module av|/nowhere/python: No such") as caught,
     ):
-        all_frames_strict(reader, path)
+        for media in reader.open_all([path], Sampling()):
+            list(media.batches())
     assert not isinstance(caught.value, UnreadableError)
     assert psutil.Process().num_fds() == before
-
-
-def all_frames_strict(reader: MediaReader, path: Path) -> None:
-    for media in reader.open_all([path], Sampling()):
-        list(media.batches())
 
 
 # What is left behind

@@ -78,18 +78,6 @@ def test_a_photograph_with_two_people(tmp_path: Path) -> None:
     assert table.faces(1) == []
 
 
-def test_the_box_is_the_landmarks_and_the_forehead(tmp_path: Path) -> None:
-    points = face()
-    (one,) = read_openface(write_image(tmp_path / "a.csv", (1, points))).faces(0)
-    low, high = points.min(axis=0), points.max(axis=0)
-    x0, y0, x1, y1 = one.box.tolist()
-    assert (x0, x1, y1) == (
-        pytest.approx(low[0], abs=1.1),
-        *(pytest.approx(v, abs=1.1) for v in high),
-    )
-    assert 0.1 < (low[1] - y0) / (y1 - low[1]) < 0.4
-
-
 def test_a_video_with_frames_from_one_failures_and_several_faces(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "a.csv",
@@ -118,10 +106,6 @@ def test_headers_with_and_without_spaces_and_in_any_order(tmp_path: Path) -> Non
     )
     other = read_openface(tmp_path / "c.csv")
     assert np.array_equal(plain.landmarks, other.landmarks)
-
-
-def test_a_photograph_in_which_nobody_was_found(tmp_path: Path) -> None:
-    assert read_openface(write_image(tmp_path / "a.csv")).faces(0) == []
 
 
 def test_rows_may_lack_what_is_not_read(tmp_path: Path) -> None:
@@ -197,7 +181,7 @@ def test_a_folder_has_a_file_for_each_input(tmp_path: Path) -> None:
     (anna,) = detector(FRAMES, [Place(Path("x/anna.jpg"))])[0]
     assert float(anna.landmarks[:, 0].mean()) == pytest.approx(100, abs=2)
     ben = Path("y/ben.mp4")
-    found = detector(FRAMES.expand(3, -1, -1, -1), [Place(ben, n, n / 25) for n in (1, 2, 3)])
+    found = detector(FRAMES.expand(3, -1, -1, -1), [Place(ben, n) for n in (1, 2, 3)])
     assert [len(faces) for faces in found] == [0, 1, 0]
     with pytest.raises(UnreadableError, match=r"carl\.jpg: no OpenFace landmarks: .*carl\.csv"):
         detector(FRAMES, [Place(Path("carl.jpg"))])
@@ -205,26 +189,19 @@ def test_a_folder_has_a_file_for_each_input(tmp_path: Path) -> None:
         detector(FRAMES)
 
 
-def test_one_file_is_for_one_input(tmp_path: Path) -> None:
-    path = write_image(tmp_path / "any.csv", (0.9, face(100)))
-    detector = OpenFaceLandmarks(path)
-    assert len(detector(FRAMES, [Place(Path("photo.jpg"))])[0]) == 1
-    with pytest.raises(UnreadableError, match=r"other\.jpg: .*any\.csv is for photo\.jpg already"):
-        detector(FRAMES, [Place(Path("other.jpg"))])
-
-
-def test_two_inputs_of_one_name_do_not_share_landmarks(tmp_path: Path) -> None:
-    write_image(tmp_path / "anna.csv", (0.9, face(100)))
-    detector = OpenFaceLandmarks(tmp_path)
-    detector(FRAMES, [Place(Path("one/anna.jpg"))])
-    with pytest.raises(UnreadableError, match="already"):
-        detector(FRAMES, [Place(Path("other/anna.jpg"))])
+@pytest.mark.parametrize("folder", [True, False])
+def test_two_inputs_do_not_share_a_file(tmp_path: Path, folder: bool) -> None:
+    path = write_image(tmp_path / "anna.csv", (0.9, face(100)))
+    detector = OpenFaceLandmarks(tmp_path if folder else path)
+    assert len(detector(FRAMES, [Place(Path("one/anna.jpg"))])[0]) == 1
+    with pytest.raises(UnreadableError, match=r"other/.*: .*anna\.csv is for one/anna.jpg already"):
+        detector(FRAMES, [Place(Path(f"other/{'anna' if folder else 'ben'}.jpg"))])
 
 
 def test_a_photograph_s_layout_is_not_a_video_s(tmp_path: Path) -> None:
     write_image(tmp_path / "ben.csv", (0.9, face(100)))
     with pytest.raises(UnreadableError, match="has a photograph's layout"):
-        OpenFaceLandmarks(tmp_path)(FRAMES, [Place(Path("ben.mp4"), 5, 0.2)])
+        OpenFaceLandmarks(tmp_path)(FRAMES, [Place(Path("ben.mp4"), 5)])
 
 
 def test_versions_change_with_the_files(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from deepregions.faces.pose import head_pose, mean_shape
 from deepregions.faces.regions import MIRROR, mirror
+from deepregions.media.images import read_image
 
 angles = st.tuples(*(st.floats(-limit, limit) for limit in (80, 80, 170)))
 
@@ -90,15 +93,8 @@ def test_faces_do_not_influence_each_other() -> None:
     torch.testing.assert_close(together, singly)
 
 
-def test_real_photographs(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_photographs(shared: Path, detector: Any) -> None:
     """Studio portraits look into the camera; turned, mirrored pictures are turned, mirrored."""
-    import cv2
-
-    from deepregions.faces.backends import landmark_detector
-    from deepregions.media.images import read_image
-
-    monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
-    detector = landmark_detector("dlib", "cpu")
     for path in sorted((shared / "faces/london").glob("*_neutral.jpg"))[::10]:
         image = read_image(path)
         turn = cv2.getRotationMatrix2D((319.5, 319.5), -20, 0.8)  # clockwise

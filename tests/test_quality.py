@@ -10,12 +10,12 @@ from typing import Any
 import cv2
 import pytest
 import torch
+from decoding import frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_pose import seen
 from torch import Tensor
 
-from deepregions.faces.backends import landmark_detector
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.gates import CHECKS, STATUSES, figures, judge, refusals
 from deepregions.faces.landmarks import Face
@@ -240,13 +240,6 @@ def test_status_tells_small_from_bad() -> None:
     assert judged.regions.any(dim=1).tolist() == [True, False, False]
 
 
-def test_gates_can_be_moved() -> None:
-    moved = Gates(min_size=30, max_yaw=60, max_yaw_whole=60)
-    quality = measure(noise(), face(yaw=50, width=36))
-    assert not judge(quality, GATES).regions.any()
-    assert judge(quality, moved).regions.all()
-
-
 def test_figures_are_numbers_or_none() -> None:
     images, points = noise().expand(2, -1, -1, -1), torch.cat([face(), face(yaw=20)])
     points[1, 0, 0] = float("inf")
@@ -275,18 +268,6 @@ def test_any_landmarks_on_any_image_are_measured_and_not_judged(
     assert len(refusals(quality, judged, GATES)[0]) >= 1
 
 
-def test_faces_do_not_influence_each_other() -> None:
-    images = torch.cat([noise(seed=seed) for seed in range(3)])
-    points = torch.cat([face(), face(25, 5, 10, 90), face(-50, 0, 0, 220)])
-    together = measure(images, points)
-    for index in range(3):
-        alone = measure(images[index : index + 1], points[index : index + 1])
-        for field in fields(Quality):
-            torch.testing.assert_close(
-                getattr(together, field.name)[index], getattr(alone, field.name)[0], equal_nan=True
-            )
-
-
 def test_nothing_waits_for_the_device() -> None:
     """On the meta device there are no values: whoever asks for one fails."""
     images = torch.empty(4, 3, 200, 300, dtype=torch.uint8, device="meta")
@@ -296,26 +277,7 @@ def test_nothing_waits_for_the_device() -> None:
     assert judged.regions.device.type == "meta"
 
 
-def test_wrong_shapes() -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        measure(noise().float(), face())
-    with pytest.raises(ValueError, match="landmarks"):
-        measure(noise(), face()[0])
-
-
 # Real faces
-
-
-@pytest.fixture(scope="module")
-def detector(shared: Path) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
-        return landmark_detector("dlib", "cpu")
-
-
-@pytest.fixture(scope="module")
-def hog() -> Any:
-    return landmark_detector("dlib-hog", "cpu")
 
 
 def measured(faces: list[tuple[Tensor, Face]]) -> Quality:
@@ -332,20 +294,18 @@ def measured(faces: list[tuple[Tensor, Face]]) -> Quality:
     )
 
 
-def photographs(shared: Path, detector: Any, step: int) -> list[tuple[Tensor, Face]]:
-    folders = (shared / "faces/ffhq", shared / "faces/london")  # the 702 of docs/faces.md
-    paths = [path for folder in folders for path in sorted(folder.rglob("*.jpg"))]
-    images = [read_image(path) for path in paths[::step]]
+def found(paths: list[Path], detector: Any) -> list[tuple[Tensor, Face]]:
+    images = [read_image(path) for path in paths]
     return [(image, faces[0]) for image in images if (faces := detector(image[None])[0])]
 
 
-def test_photographs_pass(shared: Path, detector: Any) -> None:
-    regions = judge(measured(photographs(shared, detector, 14)), GATES).regions
+def test_photographs_pass(photographs: list[Path], detector: Any) -> None:
+    regions = judge(measured(found(photographs[::14], detector)), GATES).regions
     assert (regions.float().mean(0) >= 0.94).all()  # of all 702, 97 to 98 %
 
 
-def test_bad_photographs_do_not_pass(shared: Path, detector: Any) -> None:
-    faces = photographs(shared, detector, 70)
+def test_bad_photographs_do_not_pass(photographs: list[Path], detector: Any) -> None:
+    faces = found(photographs[::70], detector)
     width = float(measured(faces).size.mean())
 
     def share(change: Any) -> float:
@@ -367,8 +327,6 @@ def test_bad_photographs_do_not_pass(shared: Path, detector: Any) -> None:
 def test_the_near_profile_clip_is_not_judged_as_if_all_was_well(
     shared: Path, backend: str, request: pytest.FixtureRequest
 ) -> None:
-    from decoding import frames
-
     find = request.getfixturevalue(backend)
     (clip,) = (shared / "videos/dfdc").rglob("*.mp4")
     seen_in = [(frame.image, find(frame.image[None])[0]) for frame in frames(clip, 12)]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise, permutations
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from test_pose import seen
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
-from deepregions.faces.backends import landmark_detector
 from deepregions.faces.landmarks import Face
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.tracks import Tracker
@@ -75,19 +75,6 @@ def test_no_overlap_begins_a_track_and_empty_input_is_fine() -> None:
     assert link([[face(float("nan"), 0)], [face(float("nan"), 0)]]) == [[0], [1]]
 
 
-coordinates = st.floats(-50, 500, width=32)
-boxes = st.builds(face, coordinates, coordinates, st.floats(0, 200, width=32))
-
-
-@given(st.lists(st.lists(boxes, max_size=5), max_size=8))
-def test_numbers_are_unique_in_a_frame_and_in_order_of_appearance(frames: list[list[Face]]) -> None:
-    tracks = link(frames)
-    assert [len(own) for own in tracks] == [len(own) for own in frames]
-    assert all(len(set(own)) == len(own) for own in tracks)
-    first_seen = list(dict.fromkeys(number for own in tracks for number in own))
-    assert first_seen == sorted(first_seen) == list(range(len(first_seen)))
-
-
 # People who move: positions in face widths of 100 pixels, landmarks as the mean face turned.
 
 
@@ -103,13 +90,6 @@ def looks(kind: int, seed: int = 0) -> Tensor:
     noise = torch.rand(72, generator=torch.Generator().manual_seed(1000 * kind + seed + 1))
     histogram = histogram * (0.7 + 0.6 * noise)
     return (histogram / histogram.sum()).sqrt()
-
-
-def test_the_test_has_looks_like_those_that_were_measured() -> None:
-    same = [float((looks(k, 1) - looks(k, 2)).norm()) for k in range(9)]
-    different = [float((looks(k, 1) - looks(k + 1, 2)).norm()) for k in range(9)]
-    assert 0.03 < min(same) < max(same) < 0.33
-    assert min(different) > 0.33
 
 
 @pytest.mark.parametrize("step", [10, 25, 40])
@@ -167,12 +147,8 @@ def test_twins_in_their_places_stay_who_they_are() -> None:
     tracker = Tracker()
     for t in range(6):
         own = [looks(0, 2 * t), looks(0, 2 * t + 1)]
-        assert tracker.update(
-            [person(150 + 9 * (t % 2)), person(330)], 4.0 * t, descriptors=own
-        ) == [
-            0,
-            1,
-        ]
+        found = [person(150 + 9 * (t % 2)), person(330)]
+        assert tracker.update(found, 4.0 * t, descriptors=own) == [0, 1]
 
 
 @pytest.mark.parametrize("gap", [0.04, 0.3, 5.0])
@@ -201,13 +177,6 @@ def test_dense_frames_bridge_seconds_and_sparse_ones_frames() -> None:
         times = [gap * t for t in range(empty + 2)]
         assert link([here, *([[]] * empty), here], times)[-1] == [0]
     assert link([here, *([[]] * 40), here], [0.04 * t for t in range(42)])[-1] == [1]
-
-
-def test_memory_does_not_grow() -> None:
-    tracker = Tracker()
-    for t in range(300):  # somebody new in every frame, and one who stays
-        tracker.update([person(100), person(400 + 300 * (t % 7))], 2.0 * t)
-    assert len(tracker._live) < 30
 
 
 def somebody(seed: int) -> Face:
@@ -282,10 +251,7 @@ def test_a_track_has_one_face_a_frame_and_none_on_both_sides_of_a_cut(
 
 
 @pytest.fixture(scope="module")
-def clips(shared: Path) -> dict[str, tuple[list[Frame], list[list[Face]]]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
-        detector = landmark_detector("dlib", "cpu")
+def clips(shared: Path, detector: Any) -> dict[str, tuple[list[Frame], list[list[Face]]]]:
     found = {}
     for path in sorted((shared / "videos").rglob("*.mp4")):
         sampled = list(frames(path, 12))

@@ -85,7 +85,7 @@ def extract(
     try:
         for media, number in zip(files, _numbers(clip, options) or [0], strict=True):
             for batch in media.batches():
-                frames, places = batch, [Place(media.path, f.number, f.time) for f in batch]
+                frames, places = batch, [Place(media.path, f.number) for f in batch]
                 if clip.frames:  # the time is the image's number
                     frames = [Frame(number, float(number), frame.image) for frame in batch]
                 still = not clip.frames and media.info is not None and media.info.kind == "image"

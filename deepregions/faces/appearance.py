@@ -1,7 +1,6 @@
 """What a face looks like, in a few numbers: enough to tell the people of a video apart.
 
-A histogram of colours, and the Euclidean distance of two of them: 0.03 to 0.33 for one person in a
-clip, 0.45 for two people in one light (docs/faces.md).
+A histogram of colours; two are compared by their Euclidean distance (docs/faces.md).
 """
 
 from __future__ import annotations

@@ -337,8 +337,7 @@ def canvas_masks(
         grid: Points per side.
 
     Returns:
-        Masks of the regions and of what of them is inside the image, both (B, grid, R, grid)
-        uint8, transposed, in the order of ``REGIONS``.
+        Masks of ``REGIONS``, and of what is inside the image, (B, grid, R, grid) uint8, transposed.
     """
     origin, side = whole[:, None, :2].float(), (whole[:, None, 2:] - whole[:, None, :2]).float()
     scaled = Outlines(*((part - origin + 0.5) * (grid / side) - 0.5 for part in outline))

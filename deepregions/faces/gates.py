@@ -18,8 +18,7 @@ from deepregions.faces.thresholds import Gates
 from deepregions.types import REGIONS, Region, Status
 
 MAX_MISFIT = 0.1
-"""Landmarks farther than this from a turned mean face, in widths of it, are not a face's: those of
-photographs are within 0.064, and 68 random points are at 1.6 and more."""
+"""Landmarks farther than this from a turned mean face, in widths of it, are not a face's."""
 
 DOUBTFUL_YAW, DOUBTFUL_MISFIT = 10.0, 0.034
 """Where a backend gives no confidence, landmarks of a head turned by more degrees are not certain
@@ -48,8 +47,7 @@ class Judgement:
     """What may be judged of B faces; tensors on the faces' device.
 
     Attributes:
-        regions: (B, 5) bool, in the order of ``REGIONS``. Whether a region is in the picture at
-            all is the cropper's to say too: both must agree.
+        regions: (B, 5) bool, in the order of ``REGIONS``; the cropper must agree.
         status: (B,) int64, an index into ``STATUSES``: ``OK`` if any region may be judged, else
             ``TOO_SMALL`` if that is so, else ``LOW_QUALITY``.
         failed: (B, 5, C) bool: which of ``CHECKS`` each region failed.

@@ -45,17 +45,15 @@ def largest_first(faces: Iterable[Face]) -> list[Face]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame comes from; backends that read landmarks from files need to know.
+    """Where a frame comes from, for backends that read landmarks from files.
 
     Attributes:
         path: The photograph or video.
         number: The frame's number in order of display, from 0; 0 for a photograph.
-        time: When it is shown, in seconds from the first frame.
     """
 
     path: Path
     number: int = 0
-    time: float = 0.0
 
 
 class LandmarkDetector(Protocol):
@@ -74,8 +72,7 @@ class LandmarkDetector(Protocol):
 
         Args:
             frames: (T, 3, H, W) uint8 RGB, on any device.
-            places: Where each of them comes from. Backends that look at the pixels alone need
-                none, and do not read them.
+            places: Where each comes from; backends that look at the pixels alone need none.
         """
 
 

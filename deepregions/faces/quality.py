@@ -34,16 +34,13 @@ class Quality:
 
     Attributes:
         size: (B,) the face's width in pixels of the frame it was found in, as seen from the front.
-        yaw: (B,) degrees; signs as in :class:`~deepregions.faces.pose.Pose`.
-        pitch: (B,) degrees.
-        roll: (B,) degrees.
+        yaw: (B,) degrees, as pitch and roll; see :class:`~deepregions.faces.pose.Pose`.
         misfit: (B,) how far the landmarks are from a face's, in widths of it.
         confidence: (B,) the landmarks' confidence in [0, 1]; NaN where the backend gives none.
         finite: (B,) bool, whether the landmarks are numbers.
         inside: (B, 5) share of each region inside the image, in the order of ``REGIONS``.
         light: (B, 5) mean grey value of each region, in [0, 1].
-        dark: (B, 5) share of each region that is (nearly) black.
-        bright: (B, 5) share of each region that is (nearly) white.
+        dark: (B, 5) share of each region that is (nearly) black; bright, that is (nearly) white.
         sharpness: (B, 5) of each region; see the module.
     """
 
@@ -75,8 +72,7 @@ def measure(
         image: (B, 3, H, W) uint8 RGB, one face each.
         landmarks: (B, 68, 2) float32 pixels of ``image``.
         scale: (B,) pixels of ``image`` per pixel of the frame, where patches were made smaller.
-        extent: (B, 2) width and height of each image proper, where images were padded to one size
-            right and below; what lies beyond counts as outside.
+        extent: (B, 2) width and height of each image without its padding, right and below.
         confidence: (B,) of the landmarks, NaN where unknown.
 
     Raises:

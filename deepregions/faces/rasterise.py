@@ -26,15 +26,14 @@ def part_masks(shape: Outlines, width: int, height: int, left: int = 0, top: int
     """Masks of the parts of faces on a window of (width x height) pixels.
 
     Crossings of outlines with pixel columns are scattered and summed down the columns; the four
-    winding numbers travel as fields of one integer. The work is a few passes over the pixels,
-    however many points the outlines have, and does not depend on the data.
+    winding numbers travel as fields of one integer.
 
     Args:
         shape: Outlines of B faces, finite, in pixels of the image; they may reach out of it.
         width: Columns of the window.
         height: Rows of the window.
         left: First column of the window, in pixels of the image.
-        top: First row of the window.
+        top: First row.
 
     Returns:
         (B, width, 4, height) uint8, transposed, in the order of ``PARTS``; no pixel is in two.

@@ -2,13 +2,9 @@
 
 Two frames of one shot show the same things, moved: of the corners in one, many are found in the
 other, and all have moved alike (ORB features; a similarity between them by RANSAC). Plain and
-blurred pictures have few corners, and some match by chance, so the colours count too. Camera
-motion, zoom, the motion of a person and a change of exposure make no cut. A frame without any
-detail (black, a white flash, a blur) shows no shot; the next one is compared with the last that
-had some.
-
-The weights come from a logistic regression (docs/faces.md). Not found: dissolves that two or more
-sampled frames show, and cuts between pictures whose corners are mostly those of a logo.
+blurred pictures have few corners, and some match by chance, so the colours count too. A frame
+without any detail (black, a white flash, a blur) shows no shot; the next one is compared with the
+last that had some. The weights come from a logistic regression (docs/faces.md).
 """
 
 from __future__ import annotations
@@ -36,14 +32,21 @@ _COLOUR, _LIGHT, _SHARED, _OFFSET = 6.0, 7.0, -17.0, 1.0
 _SEED = 0  # RANSAC's, so that equal videos have equal cuts
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class FrameSignature:
-    """What is kept of a frame; corners are looked for when they are needed."""
+    """What is kept of a frame, some 10 KB.
 
-    grey: NDArray[np.uint8]
+    Attributes:
+        colour: (64,) the square roots of a histogram of chromaticities.
+        light: (8,) the same of lightnesses.
+        places: (N, 2) of its corners.
+        descriptors: (N, 32) uint8 of its corners.
+    """
+
     colour: NDArray[np.float32]
     light: NDArray[np.float32]
-    corners: tuple[NDArray[np.float32], NDArray[np.uint8]] | None = None
+    places: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
 
 
 class ShotDetector:
@@ -55,29 +58,36 @@ class ShotDetector:
         self._last: FrameSignature | None = None
 
     def __call__(self, image: Tensor) -> bool:
-        """Takes the next frame.
-
-        Args:
-            image: (3, H, W) uint8 RGB, of any size, in memory of the host.
-
-        Returns:
-            Whether a shot change lies between the last frame and this one.
-        """
+        """Takes the next frame, as :meth:`look` does; says whether the shot changed before it."""
         return self.changes(self.look(image))
 
     def look(self, image: Tensor) -> FrameSignature | None:
-        """Returns what is kept of a frame, some 10 KB; None of one without detail.
+        """Returns what is kept of a frame; None of one without detail.
 
         For frames that come out of order: they are looked at as they come, and compared in order.
 
         Args:
             image: (3, H, W) uint8 RGB, of any size, in memory of the host.
         """
-        look = _look(_reduced(image))
-        if look is not None:
-            self._corners(look)
-            look.grey = np.empty((0, 0), np.uint8)  # a slice would keep all of it
-        return look
+        pixels = _reduced(image)
+        grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        mean, deviation = (float(one[0, 0]) for one in cv2.meanStdDev(grey))
+        if deviation < _FLAT or min(grey.shape) < 2 * _EDGE:
+            return None
+        gain = _CONTRAST / deviation
+        even = cv2.convertScaleAbs(grey, alpha=gain, beta=128 - gain * mean)
+        lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
+        counts = (
+            cv2.calcHist([lab], [1, 2], None, [8, 8], [88, 168, 88, 168]).ravel(),
+            cv2.calcHist([lab], [0], None, [8], [0, 256]).ravel(),
+        )
+        colour, light = (np.asarray(np.sqrt(n / (2 * grey.size)), np.float32) for n in counts)
+        found, descriptors = self._finder.detectAndCompute(even, None)
+        places = np.array([corner.pt for corner in found], dtype=np.float32)
+        none = np.empty((0, 32), np.uint8)  # OpenCV gives None
+        return FrameSignature(
+            colour, light, places, np.asarray(descriptors, np.uint8) if found else none
+        )
 
     def changes(self, look: FrameSignature | None) -> bool:
         """Takes the next frame as what was kept of it; says what calling says."""
@@ -88,27 +98,19 @@ class ShotDetector:
             return False
         colour = float(np.linalg.norm(last.colour - look.colour))
         light = float(np.linalg.norm(last.light - look.light))
-        if colour + light < _EQUAL or len(self._corners(last)[0]) < _ENOUGH:
+        if colour + light < _EQUAL or len(last.places) < _ENOUGH:
             return False
-        if len(self._corners(look)[0]) < _ENOUGH:
+        if len(look.places) < _ENOUGH:
             self._last = last
             return False
         score = _OFFSET + _COLOUR * colour + _LIGHT * light
         return score + _SHARED * math.sqrt(self._shared(last, look)) > 0
 
-    def _corners(self, look: FrameSignature) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Places, (N, 2), and descriptors, (N, 32)."""
-        if look.corners is None:
-            found, descriptors = self._finder.detectAndCompute(look.grey, None)
-            places = np.array([corner.pt for corner in found], dtype=np.float32)
-            none = np.empty((0, 32), np.uint8)  # OpenCV gives None
-            look.corners = places, np.asarray(descriptors, np.uint8) if found else none
-        return look.corners
-
     def _shared(self, last: FrameSignature, look: FrameSignature) -> float:
         """Returns the share of corners that are in both frames and have moved alike."""
-        (before, first), (after, second) = self._corners(last), self._corners(look)
-        near = [one for one in self._matcher.match(first, second) if one.distance < _NEAR]
+        before, after = last.places, look.places
+        pairs = self._matcher.match(last.descriptors, look.descriptors)
+        near = [one for one in pairs if one.distance < _NEAR]
         if len(near) < 4:  # two pairs of corners always agree on a similarity
             return 0.0
         cv2.setRNGSeed(_SEED)
@@ -120,20 +122,6 @@ class ShotDetector:
             maxIters=500,
         )
         return 0.0 if motion is None else int(alike.sum()) / min(len(before), len(after))
-
-
-def _look(pixels: NDArray[np.uint8]) -> FrameSignature | None:
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    mean, deviation = (float(one[0, 0]) for one in cv2.meanStdDev(grey))
-    if deviation < _FLAT or min(grey.shape) < 2 * _EDGE:
-        return None
-    gain = _CONTRAST / deviation
-    even = cv2.convertScaleAbs(grey, alpha=gain, beta=128 - gain * mean)
-    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
-    colour = cv2.calcHist([lab], [1, 2], None, [8, 8], [88, 168, 88, 168]).ravel()
-    light = cv2.calcHist([lab], [0], None, [8], [0, 256]).ravel()
-    hues, grades = (np.asarray(np.sqrt(n / (2 * grey.size)), np.float32) for n in (colour, light))
-    return FrameSignature(np.asarray(even, dtype=np.uint8), hues, grades)
 
 
 def _reduced(image: Tensor) -> NDArray[np.uint8]:

@@ -17,12 +17,9 @@ from deepregions.media import Frame
 
 @dataclass(frozen=True)
 class FrameFaces:
-    """What is kept of a frame, without its pixels.
+    """What is kept of a frame, without its pixels: its number, time and faces, largest first.
 
     Attributes:
-        number: The frame's number in order of display.
-        time: When it is shown, in seconds.
-        faces: The faces in it, largest first.
         descriptors: What each face looks like; None where that is not known, or not needed.
         signature: What tells its shot; None of a photograph, or of a frame without detail.
     """
@@ -35,11 +32,7 @@ class FrameFaces:
 
 
 class VideoWalk:
-    """Finds faces in frames as they come, in any order, and then follows people through them.
-
-    Args:
-        find: Finds faces and landmarks.
-    """
+    """Finds faces in frames as they come, in any order, and then follows people through them."""
 
     def __init__(self, find: LandmarkDetector) -> None:
         self._find = find
@@ -59,7 +52,7 @@ class VideoWalk:
         Args:
             frames: Frames of one size.
             places: Where each of them is from.
-            still: It is a photograph: shots and looks matter in videos only.
+            still: It is a photograph, of which shots and looks do not matter.
 
         Raises:
             UnreadableError: The backend has landmarks in files, and not of this one.
@@ -84,13 +77,8 @@ class VideoWalk:
 
         Tracks are numbered in order of first appearance.
         """
-        tracker = Tracker()
+        update, changes = Tracker().update, self._shots.changes
         return [
-            tracker.update(
-                frame.faces,
-                frame.time,
-                cut=self._shots.changes(frame.signature),
-                descriptors=frame.descriptors,
-            )
-            for frame in self.frames
+            update(one.faces, one.time, cut=changes(one.signature), descriptors=one.descriptors)
+            for one in self.frames
         ]

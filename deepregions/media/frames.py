@@ -100,7 +100,3 @@ def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     if not pixels.flags.writeable:  # as Pillow gives them
         pixels = pixels.copy()
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def no_progress() -> None:
-    """Lets reading take as long as it takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,13 +67,9 @@ def is_drawing(head: bytes) -> bool:
 
 def read_head(path: Path) -> bytes:
     """Returns the first bytes of a regular file; none where it cannot be read."""
-    try:
-        if not path.is_file():  # opening a pipe would wait for its writer
-            return b""
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return b""
+    with suppress(UnreadableError, UnsupportedError), opened(path) as file:
+        return file.read(HEAD)
+    return b""
 
 
 @contextmanager

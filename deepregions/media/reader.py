@@ -74,14 +74,8 @@ class OpenMedia:
     def read(self, numbers: Sequence[int], at_once: int = 8) -> Iterator[list[Frame]]:
         """Yields more frames, as :meth:`batches` does; that one must have come to its end.
 
-        A frame that was lost to damage comes as the one on show before it, under its own number.
-
-        Args:
-            numbers: Which; they come in order of time, each once.
-            at_once: As there.
-
-        Raises:
-            UnreadableError: As there.
+        They come in order of time, each once. A frame that was lost to damage comes as the one on
+        show before it, under its own number.
         """
         if self._state != "waiting":
             raise RuntimeError(f"{self.path} is not waiting for requests but {self._state}")
@@ -182,10 +176,6 @@ class MediaReader:
         """Yields files in their order, each until the next is asked for.
 
         A file that cannot be read raises only when its frames are asked for.
-
-        Args:
-            paths: Files; taken as far ahead as they are opened.
-            sampling: Which frames of a video.
 
         Raises:
             DeepregionsError: The processes cannot be started.

@@ -1,15 +1,15 @@
 """Which frames of a video are looked at: from the times at which they are shown, to numbers.
 
-A frame's number is its place in display order, from 0. The functions here are pure; times may be
-in any unit, as long as all are in the same.
+A frame's number is its place in display order, from 0. Times are in any unit, all in the same.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -27,15 +27,12 @@ class Sampling:
     """How frames are chosen.
 
     Attributes:
-        how: ``"count"``: evenly in time, the same number of any video, so that long ones take no
-            longer. ``"rate"``: one every so often, so that nothing short is missed.
-            ``"adaptive"``: half of ``count`` evenly, the others where the scores of neighbours
-            disagree.
-        count: Frames of a video. 32 is what the field's benchmark takes (DeepfakeBench's
-            ``frame_num``), so scores compare.
-        rate: Frames per second. A face swapped in for one second is in two of them.
-        most: Frames of a video at most, by rate: eight and a half minutes at 2 a second. A longer
-            video gets this many, evenly.
+        how: ``"count"``: evenly in time, the same number of any video. ``"rate"``: one every so
+            often, so that nothing short is missed. ``"adaptive"``: half of ``count`` evenly, the
+            others where the scores of neighbours disagree.
+        count: Frames of a video. 32 is DeepfakeBench's ``frame_num``, so scores compare.
+        rate: Frames per second.
+        most: Frames of a video at most, by rate; a longer video gets this many, evenly.
     """
 
     how: Literal["count", "rate", "adaptive"] = "count"
@@ -69,11 +66,10 @@ class FrameChoice:
 
     def record(self, sampling: Sampling) -> dict[str, Any]:
         """Returns all that was chosen, and how, as JSON values."""
-        used = {"count": ("count",), "adaptive": ("count",), "rate": ("rate", "most")}
-        settings = asdict(sampling)
+        rate = {"rate": sampling.rate, "most": sampling.most}
         return {
             "how": sampling.how,
-            **{name: settings[name] for name in used[sampling.how]},
+            **(rate if sampling.how == "rate" else {"count": sampling.count}),
             "limited": self.limited,
             "frames": self.frames,
             "numbers": list(self.numbers),
@@ -128,9 +124,8 @@ def refine(
     """Chooses more frames, between those neighbours whose scores disagree most.
 
     A frame is put midway between two; each half then counts with half of their difference, as if
-    scores ran straight from one to the other. So a jump gets frames until its place is known to a
-    frame, and differences of equal size get equally many. Equal differences (none, for instance)
-    go by length. Where a frame has no score, nothing is known to differ.
+    scores ran straight from one to the other. Equal differences go by length. Where a frame has no
+    (finite) score, nothing is known to differ.
 
     Args:
         numbers: The frames looked at so far, ascending, each once.
@@ -146,9 +141,9 @@ def refine(
         if last - first > 1:
             heappush(gaps, (-difference, first - last, first, last))
 
-    neighbours = zip(numbers, numbers[1:], log_odds, log_odds[1:], strict=False)
-    for first, last, one, other in neighbours:
-        add(first, last, _difference(one, other))
+    for (first, last), (one, other) in zip(pairwise(numbers), pairwise(log_odds), strict=True):
+        difference = math.nan if one is None or other is None else abs(one - other)
+        add(first, last, difference if math.isfinite(difference) else 0.0)
     chosen: list[int] = []
     while gaps and len(chosen) < budget:
         negative, _, first, last = heappop(gaps)
@@ -157,10 +152,3 @@ def refine(
         add(first, middle, -negative / 2)
         add(middle, last, -negative / 2)
     return tuple(sorted(chosen))
-
-
-def _difference(one: float | None, other: float | None) -> float:
-    if one is None or other is None:
-        return 0.0
-    difference = abs(one - other)
-    return difference if math.isfinite(difference) else 0.0

@@ -27,8 +27,7 @@ _START = (
     "from deepregions.media.worker import main; main()"
 )
 # For glibc's malloc. Two arenas: threads take address space by the 64 MB each, which would count as
-# the file's memory. Frames are used again (and given back from 64 MB on): to map each anew costs
-# three times as much as to decode a photograph. numpy has nothing to multiply.
+# the file's memory. Frames are used again: to map each anew costs more than to decode it.
 _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -46,11 +45,8 @@ class Died(Exception):  # noqa: N818 - what happened, not what is wrong
 class Child:
     """Starts a process that decodes.
 
-    It is in a process group of its own, so Ctrl-C does not reach it; it ends when it is closed,
-    or when this process does.
-
-    Args:
-        limits: Which it imposes on itself.
+    It imposes the limits on itself. It is in a process group of its own, so Ctrl-C does not reach
+    it; it ends when it is closed, or when this process does.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.media.frames import DEFAULT_LIMITS, Limits, Progress, no_progress
+from deepregions.media.frames import DEFAULT_LIMITS, Limits, Progress
 from deepregions.media.images import ImageSource
 from deepregions.media.kinds import HEAD, kind_of, opened
 from deepregions.media.videos import VideoSource
@@ -17,7 +17,7 @@ Source = ImageSource | VideoSource
 
 @contextmanager
 def open_source(
-    path: Path, limits: Limits = DEFAULT_LIMITS, progress: Progress = no_progress
+    path: Path, limits: Limits = DEFAULT_LIMITS, progress: Progress = lambda: None
 ) -> Iterator[Source]:
     """Opens a photograph or video.
 

@@ -29,7 +29,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.media.frames import Limits, MediaInfo, Picture, Progress, no_progress
+from deepregions.media.frames import Limits, MediaInfo, Picture, Progress
 from deepregions.media.sampling import FrameChoice, Sampling, choose
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,8 @@ class VideoSource:
     before it, under that one's own number. Rotation and mirroring of the display matrix are
     applied, pixels are made square, high dynamic range is mapped to the standard one.
 
-    Args:
-        path: Its name, for errors.
-        file: The file, opened. Only this file is read: references to other files or addresses in
-            it are refused.
-        limits: Only the pixels count here.
-        progress: Called after every packet.
+    Only the given file is read: references in it to other files or addresses are refused. Its path
+    is for errors; of the limits, pixels count; ``progress`` is called after every packet.
 
     Raises:
         UnreadableError: No video, or one without frames.
@@ -68,7 +64,7 @@ class VideoSource:
     """
 
     def __init__(
-        self, path: Path, file: BinaryIO, limits: Limits, progress: Progress = no_progress
+        self, path: Path, file: BinaryIO, limits: Limits, progress: Progress = lambda: None
     ) -> None:
         self._path = path
         self._file = file
@@ -106,10 +102,7 @@ class VideoSource:
         return choose(self._times, self._end, self._second, sampling)
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
-        """Yields frames.
-
-        Args:
-            numbers: Which; in any order, as they come in order of time, each once.
+        """Yields the frames of these numbers, in order of time, each once.
 
         Raises:
             UnreadableError: Not one of them can be decoded.
@@ -205,8 +198,7 @@ class VideoSource:
                 self._progress()
                 yield packet
         except (av.FFmpegError, IndexError) as error:
-            # A file cut short: what came before counts. IndexError: PyAV, of streams that begin
-            # late.
+            # Cut short: what came before counts. IndexError: PyAV, of streams that begin late.
             logger.info("%s: reading stopped early: %s", container.name, error)
 
     def _listed(self, stream: VideoStream) -> array[int]:
@@ -257,11 +249,10 @@ class VideoSource:
                 yield shown
 
     def _begin(self, stream: VideoStream) -> None:
-        """Decodes the first packet, whatever is wanted of the video.
+        """Decodes the first packet, in which x264 names itself.
 
-        In it x264 names itself, and FFmpeg's decoder needs to know whether its build was one that
-        wrote 4:4:4 wrongly (before 151, as in all of FaceForensics++): who jumps before it has
-        read that gets green pictures.
+        Builds before 151 (all of FaceForensics++) wrote 4:4:4 wrongly, and a decoder that jumps
+        before it has read that gives green pictures.
         """
         for packet in self._demuxed(stream):
             if packet.size:
@@ -273,9 +264,8 @@ class VideoSource:
     ) -> Generator[_Timed, None, None]:
         """Yields frames, with their times, in display order from where the container stands.
 
-        Frames that no other frame refers to are not decoded unless they are needed (a third to a
-        half of H.264's time). After a jump, frames shown before the keyframe refer to what was
-        jumped over, and are left out.
+        Frames that no other frame refers to are not decoded unless they are needed. After a jump,
+        frames shown before the keyframe refer to what was jumped over, and are left out.
         """
         codec = stream.codec_context
         picky = codec.name in ("h264", "hevc")  # decoders that heed skip_frame packet by packet

@@ -181,7 +181,7 @@ class _Run:
         for batch in batches:
             info = self.media.info
             still = info is not None and info.kind == "image"
-            places = [Place(self.media.path, frame.number, frame.time) for frame in batch]
+            places = [Place(self.media.path, frame.number) for frame in batch]
             for frame, seen in self.walk.look(batch, places, still=still):
                 self.only = frame if still else None
                 if self.analyser.pictures:

@@ -34,10 +34,7 @@ MODEL = assets.Asset(
 
 
 def dlib_landmarks(*, fetch_yunet: bool = True) -> DlibLandmarks:
-    """Makes the detector with YuNet, or with HOG where YuNet's file is not to be had.
-
-    Args:
-        fetch_yunet: Whether to look for YuNet at all.
+    """Makes the detector with YuNet, or with HOG where YuNet is not asked for, or not to be had.
 
     Raises:
         AssetError: dlib's model is missing, or a cached file is not what it should be.
@@ -55,11 +52,7 @@ class DlibLandmarks:
     """Landmarks by dlib's shape predictor, as a :class:`LandmarkDetector` does them.
 
     It sees faces upright, as it was trained, and small faces enlarged, as it gives whole pixels.
-    Confidence is by :func:`agreement` with the finder's five points: YuNet has them, HOG has not,
-    and its faces have none.
-
-    Args:
-        finder: Finds the faces.
+    Confidence is by :func:`agreement` with the finder's five points, where it has them.
 
     Raises:
         AssetError: dlib's model is missing or altered.
