@@ -144,12 +144,12 @@ def _face(p: Tensor, u: Tensor, iod: Tensor) -> Tensor:
     """The jaw, then straight up the temples to above the canvas."""
     out, lift = TEMPLE_OUT * iod, BROW_LIFT * u
     top = p[:, 17:27, 1:].amin(dim=1, keepdim=True) - (FOREHEAD + FOREHEAD_SPARE) * u
-    (left_x, left_y), (right_x, right_y) = (p[:, n, None].split(1, -1) for n in (17, 26))
+    left, right = p[:, 17:18], p[:, 26:27]
     sides = (
-        (right_x + out, right_y - lift),
-        (right_x - out, top),
-        (left_x + out, top),
-        (left_x - out, left_y - lift),
+        (right[..., :1] + out, right[..., 1:] - lift),
+        (right[..., :1] - out, top),
+        (left[..., :1] + out, top),
+        (left[..., :1] - out, left[..., 1:] - lift),
     )
     return torch.cat((p[:, :17], *(torch.cat(side, dim=-1) for side in sides)), dim=1)
 
