@@ -44,10 +44,9 @@ def link(
     *,
     cuts: Collection[int] = (),
     looks: Sequence[Sequence[Tensor | None]] | None = None,
-    max_gap: int = 3,
 ) -> list[list[int]]:
     """The track of each face of each frame; frames are a second apart if no times are given."""
-    tracker = Tracker(max_gap)
+    tracker = Tracker()
     return [
         tracker.update(
             found,

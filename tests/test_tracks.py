@@ -29,10 +29,9 @@ def link(
     *,
     cuts: Collection[int] = (),
     looks: Sequence[Sequence[Tensor | None]] | None = None,
-    max_gap: int = 3,
 ) -> list[list[int]]:
     """The track of each face of each frame; frames are a second apart if no times are given."""
-    tracker = Tracker(max_gap)
+    tracker = Tracker()
     return [
         tracker.update(
             found,
@@ -65,7 +64,6 @@ def test_gaps_shorter_than_the_limit_are_bridged() -> None:
     here = [face(50, 50)]
     assert link([here, [], [], [], here]) == [[0], [], [], [], [0]]
     assert link([here, [], [], [], [], here]) == [[0], [], [], [], [], [1]]
-    assert link([here, [], here], max_gap=0) == [[0], [], [1]]
 
 
 def test_no_overlap_begins_a_track_and_empty_input_is_fine() -> None:

@@ -85,12 +85,6 @@ class RegionCropper(nn.Module):
         summed = layout == "masked" and set(PARTS) < set(self.regions)
         self._resized = PARTS if summed else self.regions
 
-    def extra_repr(self) -> str:
-        """Shows the settings in ``repr``."""
-        names = [*map(str, self.regions)]
-        how = f"layout={self.layout!r}, resample={self.resample!r}"
-        return f"size={self.size}, regions={names}, {how}"
-
     def forward(
         self, image: Tensor, landmarks: Tensor, extent: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

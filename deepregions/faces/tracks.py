@@ -40,6 +40,7 @@ _SHAPE_SAME, _SHAPE_OTHER = 0.05, 0.25  # root mean square distance of shapes of
 _LOOKS, _LOOKS_SLOPE = 0.31, 31.5
 _LOOKS_MOST, _LOOKS_LEAST = 7.0, -5.0  # light may change, and two people may look the same
 _LEAST = -4.0  # nats that place or size may bring
+_MAX_GAP, _MAX_SECONDS = 3, 1.0  # successive frames, and time, in which a face may be missing
 _LEARN = 0.3  # share of the newest face in a track's looks
 
 
@@ -67,17 +68,11 @@ class _Track:
 class Tracker:
     """Follows people through a video, one frame after the other.
 
-    A track ends where the shot changes, and where its face is missing in more than ``max_gap``
-    successive frames and for more than ``max_seconds``: frames may be dense or sparse.
-
-    Args:
-        max_gap: In how many successive frames a face may be missing.
-        max_seconds: For how long, however many frames that is.
+    A track ends where the shot changes, and where its face is missing in more than 3 successive
+    frames and for more than 1 second: frames may be dense or sparse.
     """
 
-    def __init__(self, max_gap: int = 3, max_seconds: float = 1.0) -> None:
-        self._max_gap = max_gap
-        self._max_seconds = max_seconds
+    def __init__(self) -> None:
         self._live: list[_Track] = []
         self._begun = 0
 
@@ -94,16 +89,13 @@ class Tracker:
         Args:
             faces: The frame's faces, in any order.
             time: The frame's, in seconds; later than that of the last one.
-            cut: Whether the shot changed between the last frame and this one: nobody is carried
-                over.
+            cut: Whether the shot changed since the last frame: nobody is carried over.
             descriptors: What :func:`~deepregions.faces.appearance.appearance` says of each face.
 
         Returns:
-            The track of each face, 0, 1, ... in order of first appearance. A track has at most one
-            face a frame.
+            The track of each face, 0, 1, ... in order of first appearance, each once.
         """
-        gap, seconds = self._max_gap, self._max_seconds
-        kept = [one for one in self._live if one.missed <= gap or time - one.time <= seconds]
+        kept = [t for t in self._live if t.missed <= _MAX_GAP or time - t.time <= _MAX_SECONDS]
         self._live = [] if cut else kept
         looks = descriptors or [None] * len(faces)
         seen = [_seen(face, own) for face, own in zip(faces, looks, strict=True)]

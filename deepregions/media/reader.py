@@ -35,19 +35,12 @@ class OpenMedia:
         choice: Which frames were chosen, and how, as JSON values; None as long as ``info`` is.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        child: Child,
-        release: Callable[[Child, bool], None],
-        waiting: Waiting = nullcontext,
-    ) -> None:
+    def __init__(self, path: Path, child: Child, reader: MediaReader) -> None:
         self.path = path
         self.info: MediaInfo | None = None
         self.choice: dict[str, Any] | None = None
-        self._waiting = waiting
         self._child = child
-        self._release = release
+        self._reader = reader
         # running: frames or their end are still to come; waiting: more may be asked for
         self._state: Literal["running", "waiting", "failed", "dead", "closed"] = "running"
 
@@ -95,13 +88,13 @@ class OpenMedia:
             except Died:
                 usable = False
         if self._state != "closed":
-            self._release(self._child, usable)
+            self._reader.release(self._child, usable=usable)
         self._state = "closed"
 
     def _pictures(self) -> Iterator[Picture]:
         while self._state == "running":
             try:
-                with self._waiting():
+                with self._reader.waiting():
                     message, pixels = self._child.receive()
                 if pixels is None:
                     self._understand(message)
@@ -146,14 +139,10 @@ class MediaReader:
     """
 
     def __init__(
-        self,
-        limits: Limits = DEFAULT_LIMITS,
-        *,
-        ahead: int = 1,
-        waiting: Waiting = nullcontext,
+        self, limits: Limits = DEFAULT_LIMITS, *, ahead: int = 1, waiting: Waiting = nullcontext
     ) -> None:
         self._limits = limits
-        self._waiting = waiting
+        self.waiting = waiting
         self._ahead = ahead
         self._children: set[Child] = set()
         self._idle: list[Child] = []
@@ -205,9 +194,10 @@ class MediaReader:
                 self._children.discard(child)
                 continue
             child.served += 1
-            return OpenMedia(path, child, self._release, self._waiting)
+            return OpenMedia(path, child, self)
 
-    def _release(self, child: Child, usable: bool) -> None:
+    def release(self, child: Child, *, usable: bool) -> None:
+        """Takes back a process, to read the next file or to be ended."""
         if usable and child in self._children and child.served < _FILES:
             self._idle.append(child)
         else:  # one in the midst of a file has to end, with all that it has sent
