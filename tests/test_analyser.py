@@ -290,19 +290,15 @@ def test_one_bad_file_does_not_stop_the_others(
 def test_a_video_cut_short_keeps_what_could_be_seen(
     tmp_path: Path, video: Path, reader: MediaReader
 ) -> None:
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(video.read_bytes())
-    result = one(analyser(member(xception(3.0))), cut, reader)
-    whole = result.frames
+    scorer, cut = analyser(member(xception(3.0))), tmp_path / "cut.mp4"
     data = bytearray(video.read_bytes())
-    start = data.index(b"mdat") + 4
-    data[start + (len(data) - start) // 3 : len(data) - 1500] = bytes(
-        len(data) - 1500 - (start + (len(data) - start) // 3)
-    )
+    start, end = data.index(b"mdat") + 4, len(data) - 1500
+    start += (len(data) - start) // 3
+    data[start:end] = bytes(end - start)
     cut.write_bytes(data)
-    result = one(analyser(member(xception(3.0))), cut, reader)
+    result = one(scorer, cut, reader)
     assert result.status in {Status.OK, Status.UNREADABLE}
-    assert result.frames <= whole
+    assert result.frames <= one(scorer, video, reader).frames
     assert (result.log_odds is None) == (result.status is not Status.OK)
 
 
@@ -369,7 +365,7 @@ def test_pictures_and_pages_show_the_crops_that_were_scored(
     assert data_uri(tile) in render_page(result, {})
 
 
-@pytest.mark.parametrize("count", [0, 1, STRIP - 1, STRIP, STRIP + 1, 2 * STRIP, 1000])
+@pytest.mark.parametrize("count", [0, 1, STRIP, STRIP + 1, 2 * STRIP, 1000])
 def test_a_strip_is_even_and_short_however_many_frames_there_were(count: int) -> None:
     strip = Strip()
     for number in range(count):

@@ -100,11 +100,9 @@ def left_edge(pixels: NDArray[np.uint8], track: int = 0) -> int | None:
 def test_every_frame_is_there_at_its_time_with_its_box(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", sound=True)
     faces = [face(frame, frame / 10, 40 + 5 * frame) for frame in (2, 6, 10, 14)]
-    seen: list[float] = []
-    annotate_video(path, result_of(*faces), tmp_path / "out.mp4", progress=seen.append)
+    annotate_video(path, result_of(*faces), tmp_path / "out.mp4")
     frames, times = decoded(tmp_path / "out.mp4")
     assert times == pytest.approx([number / RATE for number in range(20)], abs=1e-4)
-    assert seen == pytest.approx(times, abs=1e-4)
     for number, pixels in enumerate(frames):
         edge = left_edge(pixels)
         if 2 <= number <= 14:
@@ -189,15 +187,6 @@ def test_boxes_are_scaled_with_the_picture(tmp_path: Path) -> None:
     assert found[-1] == pytest.approx(1200 * scale, abs=5)
 
 
-def test_frames_of_another_size_get_bars() -> None:
-    layout = FrameLayout(320, 240, 1280)
-    picture = layout.draw(Image.new("RGB", (120, 240), "#ff0000"), (), "")
-    assert picture.size == layout.size
-    pixels = np.asarray(picture)
-    assert near(pixels[120, 110:210], "#ff0000").all()
-    assert near(pixels[120, :95], "#000000").all()
-
-
 @given(
     st.tuples(*[st.floats(-5000, 5000)] * 4),
     st.integers(0, 10**6),
@@ -211,7 +200,7 @@ def test_any_box_can_be_drawn(
     x0, y0, x1, y1 = box
     box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
     found = replace(face(0, log_odds, track=track), box=box)
-    layout = FrameLayout(64, 48, 1280)
+    layout = FrameLayout(64, 48)
     assert layout.draw(frame, [(found, seen)], "line").size == layout.size
 
 
@@ -232,7 +221,7 @@ def test_a_box_is_between_those_of_its_neighbours(milliseconds: list[int], at: f
 
 
 def test_only_videos_are_annotated(tmp_path: Path) -> None:
-    image = InputResult("a.jpg", "image", Status.NO_FACE, "no face was found", 1)
+    image = InputResult("a.jpg", "image", Status.NO_FACE, "no face was found", frames=1)
     with pytest.raises(UsageError, match="is no video"):
         annotate_video(tmp_path / "a.jpg", image, tmp_path / "out.mp4")
 
@@ -265,7 +254,7 @@ from deepregions.pipeline.report import annotate_video
 from deepregions.pipeline.results import InputResult
 from deepregions.types import Status
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-result = InputResult("a.mp4", "video", Status.NO_FACE, "no face was found", 20)
+result = InputResult("a.mp4", "video", Status.NO_FACE, "no face was found", frames=20)
 try:
     annotate_video(Path(sys.argv[1]), result, Path(sys.argv[2]))
 except OSError as error:

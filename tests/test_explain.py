@@ -28,7 +28,7 @@ from deepregions.evaluation.report.grid import (
 from deepregions.evaluation.store_faces import load_examples
 from deepregions.faces.cropping import RegionCropper
 from deepregions.fusion.score_table import Origin, make_table
-from deepregions.pipeline.explain.compute import Explainer, to_json
+from deepregions.pipeline.explain.compute import explain_faces, to_json
 from deepregions.pipeline.explain.gradcam import heats
 from deepregions.pipeline.report.explanation import (
     draw_heat,
@@ -163,9 +163,7 @@ def test_explains_a_region_canvas(
     [
         (["--segmented"], "needs to know the region"),
         (["--frames", "0"], "--frames is 0"),
-        (["--towards", "nowhere"], "towards"),
         (["--region", "nose"], "nose"),
-        (["--device", "abacus"], "abacus"),
     ],
 )
 def test_wrong_usage_writes_nothing(
@@ -206,8 +204,7 @@ def explained(*networks: tuple[Region, float | None]) -> tuple[InputResult, list
     box, patch = (40.0, 60.0, 170.0, 190.0), FacePatch(image, points)
     face = FaceResult(0, 0.0, 0, box, status, mean, cells, patch=patch)
     result = summarise_input("$x_{1}^2$ <b>.png", "image", 1, [face])
-    explainer = Explainer(system, torch.device("cpu"))
-    return result, list(explainer.explain(result))
+    return result, list(explain_faces(result, system))
 
 
 def hottest(picture: np.ndarray) -> tuple[int, int]:
@@ -347,15 +344,6 @@ def test_picks_are_the_farthest_from_the_threshold(data: st.DataObject) -> None:
                     expected.append((detector, label, right, best))
     assert [(pick.detector, pick.label, pick.right, pick.row) for pick in found] == expected
     assert all(pick.key == f"k{pick.row}" and pick.region is Region.EYES for pick in found)
-
-
-def test_picks_need_scores_and_thresholds() -> None:
-    table = table_of(np.zeros((1, 2, 2)), [0])
-    with pytest.raises(UsageError, match="no scores of the region nose"):
-        pick_examples(table, Region.NOSE, 0.0)
-    for threshold in ({"xception": 0.0}, math.nan):
-        with pytest.raises(UsageError, match="no threshold"):
-            pick_examples(table, Region.EYES, threshold)
 
 
 def test_grid_frames_what_is_right_and_says_what_is_not_there() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-import torch
 from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, names
 from hypothesis import given, settings
 from networks import landmarks, picture
@@ -244,14 +243,6 @@ def _same_tags(name: str) -> Page:
     return hostile
 
 
-def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
-    made = replace(video(people=1, frames=1), input="x" * 300 + ".mp4")
-    path = tmp_path / f"{'é' * 125}.html"  # 255 bytes
-    write_page(made, FACTS, path)
-    assert "x" * 300 in check_page(path.read_text(encoding="utf-8")).words
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
-
-
 def test_a_page_appears_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,25 +256,6 @@ def test_a_page_appears_whole_or_not_at_all(
     assert len([*tmp_path.iterdir()]) == 1
 
 
-def test_a_page_of_three_people_in_32_frames_stays_small(tmp_path: Path) -> None:
-    data = pytest.importorskip("skimage.data", reason="the photograph is in scikit-image's wheel")
-    photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1)
-    made = video(people=3, frames=32)
-    strip = Strip()
-    for frame in range(32):
-        strip.add(10 * frame, frame / 3, photo.roll(frame, 2))
-    points = landmarks(centre=110, scale=60)[0] + torch.tensor([115.0, 10.0])
-    faces = tuple(
-        replace(face, patch=face.patch and replace(face.patch, image=photo, landmarks=points))
-        for face in made.faces
-    )
-    path = tmp_path / "page.html"
-    write_page(replace(made, strip=strip.thumbnails(), faces=faces), FACTS, path)
-    assert path.stat().st_size < 1_500_000
-    page = check_page(path.read_text(encoding="utf-8"))
-    assert len(page.all("img")) == 24 + 3 * (1 + len(REGIONS))
-
-
 def test_heat_maps_have_their_place_only_where_there_are_some() -> None:
     made = video()
     without = check_page(render_page(made, FACTS))
@@ -294,14 +266,6 @@ def test_heat_maps_have_their_place_only_where_there_are_some() -> None:
     assert "63 % of the heat is inside the region" in page.words
     alts = [image["alt"] for image in page.all("img")]
     assert "Heat-map of xception on region eyes of person 2" in alts
-
-
-def test_no_score_is_never_shown_as_one() -> None:
-    result = InputResult("a.jpg", "image", Status.UNREADABLE, "a.jpg: damaged image")
-    page = check_page(render_page(result, FACTS))
-    assert not page.values
-    assert "a.jpg: damaged image" in page.words
-    assert not re.search(r"\b0\.\d{3}\b", page.words.replace("0.1.0", ""))
 
 
 def test_a_calibrated_score_has_its_ratio_with_bounds_and_words() -> None:
@@ -372,19 +336,16 @@ def test_what_is_visible_can_be_encoded_and_hides_nothing(text: str) -> None:
     assert printable("Ünïcode 名前 👩🏽 a\u00a0b") == "Ünïcode 名前 👩🏽 a\u00a0b"
 
 
-def test_log_odds_have_a_sign_unless_they_are_nothing() -> None:
+def test_numbers_are_written_for_people() -> None:
     assert [odds(value) for value in (1.234, -0.5, -0.001, 0.0, 1e9)] == [
         "+1.23", "-0.50", "0.00", "0.00", "+1000000000.00",
     ]  # fmt: skip
-
-
-def test_times_read_as_clocks() -> None:
     assert [clock(t) for t in (0, 3.2, 59.99, 60, 3725.5)] == [
         "0.00 s", "3.20 s", "59.99 s", "1:00.00", "1:02:05.50",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("end", [0, 0.04, 0.3, 1, 9.9, 61, 3599, 7200, 1e6, float("nan"), 1e300])
+@pytest.mark.parametrize("end", [0, 0.04, 1, 61, 3599, 1e6, float("nan"), 1e300])
 def test_an_axis_has_few_ticks_in_order(end: float) -> None:
     made = InputResult("a.mp4", "video", Status.NO_FACE, media={"duration": end})
     ticks = Timeline(made).ticks

@@ -65,7 +65,7 @@ def explain(
     from deepregions.commands.verdicts import say
     from deepregions.files import Names
     from deepregions.pipeline.build import build_analyser
-    from deepregions.pipeline.explain.compute import Explainer
+    from deepregions.pipeline.explain.compute import explain_faces
     from deepregions.pipeline.explain.shapley import check_count
     from deepregions.pipeline.report.explanation import write_explanation
 
@@ -82,8 +82,7 @@ def explain(
         gates=gates,
         batch_size=batch_size,
     )
-    scorer = analyser.scorer
-    explainer = Explainer(scorer.system, scorer.device, towards=towards, batch_size=batch_size)
+    system = analyser.scorer.system
     names, explained = Names(), 0
     with MediaReader() as reader:
         found = (
@@ -92,7 +91,7 @@ def explain(
             else analyser.analyse_canvases(files, canvas, reader)
         )
         for result in checks.progress(found, "explaining", len(files)):
-            faces = tuple(explainer.explain(result))
+            faces = tuple(explain_faces(result, system, towards=towards, batch_size=batch_size))
             folder = out / names.unused(Path(result.input).stem)
             write_explanation(result, faces, analyser.provenance, folder)
             if json:

@@ -18,11 +18,11 @@ from rich.table import Table
 
 from deepregions.commands import checks
 from deepregions.errors import UnreadableError, UnsupportedError, UsageError, printable
-from deepregions.files import lock_folder
+from deepregions.files import atomic_file, lock_folder
 from deepregions.fusion.calibration import LikelihoodRatio
 from deepregions.media import Sampling
 from deepregions.pipeline.report import CsvTable, annotate_video, write_page
-from deepregions.pipeline.report.verdict import draw_verdict, save_verdict
+from deepregions.pipeline.report.verdict import draw_verdict
 from deepregions.pipeline.report.words import conclusion, people
 from deepregions.pipeline.results import InputResult, TrackResult, probability, to_json
 from deepregions.pipeline.results_folder import Archive, Mode
@@ -161,7 +161,8 @@ class VerdictPrinter:
         page = f"{name}.html"
         write_page(result, self._facts, archive.folder / page)
         if picture is not None:
-            save_verdict(picture, archive.folder / f"{name}.png")
+            with atomic_file(archive.folder / f"{name}.png") as partial:
+                picture.save(partial, format="PNG")
         if self._output.annotate and result.kind == "video" and result.faces:
             try:
                 annotate_video(Path(result.input), result, archive.folder / f"{name}.mp4")

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,12 @@ class Analyser:
         self.scorer = scorer
         self.find = find
         self.sampling = sampling
-        self.rules = rules
         self.batch_size = batch_size
         self.pictures = pictures
         self.warnings = tuple(warnings)
         self.calibration = calibration
+        self.rules = rules
+        self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
         self.provenance = dict(provenance or {})
         self.cut = FacePatch.cut
 
@@ -98,27 +100,8 @@ class Analyser:
             if face.log_odds is not None:
                 patch = self.scorer.with_crops(FacePatch(frame.image, None), region)
             face = replace(face, box=(0.0, 0.0, float(width), float(height)), patch=patch)
-            yield self.summarise(media, "regions", 1, (face,), warnings=self.warnings)
-
-    def summarise(
-        self,
-        media: OpenMedia,
-        kind: str,
-        frames: int,
-        faces: Sequence[FaceResult],
-        **facts: Any,
-    ) -> InputResult:
-        """Makes the result of an input from its faces, by this analyser's rules."""
-        return summarise_input(
-            str(media.path),
-            kind,
-            frames,
-            faces,
-            self.rules,
-            calibration=self.calibration,
-            media=_media(media),
-            **facts,
-        )
+            path, about = str(media.path), _media(media)
+            yield self.summarise(path, "regions", 1, (face,), media=about, warnings=self.warnings)
 
 
 class _Run:
@@ -147,10 +130,11 @@ class _Run:
         if self.analyser.pictures:
             faces = self._with_patches(faces)
         result = self.analyser.summarise(
-            self.media,
+            str(self.media.path),
             info.kind if info else "video",
             len(self.walk.frames),
             faces,
+            media=_media(self.media),
             sampling=sampling,
             strip=self.strip.thumbnails(),
         )

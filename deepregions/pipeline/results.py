@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -36,11 +37,11 @@ Scores = Mapping[Cell, float | None]
 
 @dataclass(frozen=True, eq=False)
 class FacePatch:
-    """A face cut out of its frame.
+    """A face cut out of its frame, or a region canvas.
 
     Attributes:
-        image: (3, h, w) uint8, the face's surroundings; of a region canvas all of it.
-        landmarks: (68, 2) in pixels of ``image``; None for a region canvas.
+        image: (3, h, w) uint8, the face's surroundings, or the canvas.
+        landmarks: (68, 2) in pixels of ``image``; None for a canvas.
         scale: Pixels of ``image`` per pixel of the frame.
         confidence: That of the landmarks; None where the backend has none.
         crops: What networks saw of it, (3, S, S) uint8, by region and by the rows of the networks
@@ -65,12 +66,12 @@ class FaceResult:
     """One face in one frame.
 
     Attributes:
-        frame: The frame's number in the video, in order of display, from 0.
+        frame: The frame's number in order of display, from 0.
         time: Its time in seconds; 0 in a photograph.
         track: Whose face it is, from 0, within the input.
         box: x0, y0, x1, y1 in pixels of the frame.
         status: ``OK``, or why there is no score.
-        log_odds: Fused fake log-odds, None unless the status is OK.
+        log_odds: Fused; None unless the status is OK.
         cells: Of every network.
         reasons: Why the face, or a region of it, was not judged: a few words each.
         quality: What was measured of it, by name; None where it is not known.
@@ -101,10 +102,10 @@ class TrackResult:
         scored: How many of them have a score.
         status: ``OK`` if one of them has a score.
         log_odds: Over its scored faces, by ``rule``.
-        rule: How, in words.
+        llr: What its log-odds say, by the calibration; None if there is none.
+        rule: How faces' scores became one, in words.
         cells: Likewise of every network.
         reasons: Why faces or regions of it were not judged, the most frequent first.
-        llr: What its log-odds say, by the calibration; None if there is none.
     """
 
     track: int
@@ -114,10 +115,10 @@ class TrackResult:
     scored: int
     status: Status
     log_odds: float | None
+    llr: LikelihoodRatio | None
     rule: str
     cells: Scores
     reasons: tuple[str, ...] = ()
-    llr: LikelihoodRatio | None = None
 
 
 @dataclass(frozen=True)
@@ -148,15 +149,15 @@ class InputResult:
         kind: "image", "video" or "regions" (an image that already is a region's canvas).
         status: ``OK``, or why there is no score.
         message: One line for a person, empty when all went well.
-        frames: How many frames were looked at.
         log_odds: Over its tracks, by ``rule``; None unless the status is OK.
-        rule: How, in words.
-        tracks: By number.
-        faces: By time, then by size.
+        llr: What its log-odds say, by the calibration; None if there is none.
+        rule: How tracks' scores became one, in words.
+        frames: How many frames were looked at.
         media: What the file is: width, height, duration and so on; empty if it was not opened.
         sampling: Which frames were chosen, and how.
         warnings: What a reader of the score should know.
-        llr: What its log-odds say, by the calibration; None if there is none.
+        tracks: By number.
+        faces: By time, then by size.
         strip: Frames evenly over those that were looked at, in order of time.
     """
 
@@ -164,15 +165,15 @@ class InputResult:
     kind: str
     status: Status
     message: str = ""
-    frames: int = 0
     log_odds: float | None = None
+    llr: LikelihoodRatio | None = None
     rule: str = ""
-    tracks: tuple[TrackResult, ...] = ()
-    faces: tuple[FaceResult, ...] = ()
+    frames: int = 0
     media: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    llr: LikelihoodRatio | None = None
+    tracks: tuple[TrackResult, ...] = ()
+    faces: tuple[FaceResult, ...] = ()
     strip: tuple[Thumbnail, ...] = ()
 
     @property
@@ -292,54 +293,25 @@ def to_json(result: InputResult, facts: Mapping[str, Any]) -> dict[str, Any]:
         result: What came of it.
         facts: What it was made with: models, landmarks, versions (the same for all inputs).
     """
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "input": result.input,
-        "kind": result.kind,
-        "status": str(result.status),
-        "message": result.message,
-        **score_json(result.log_odds),
-        "llr": _llr_json(result.llr),
-        "rule": result.rule,
-        "frames": result.frames,
-        "media": dict(result.media),
-        "sampling": dict(result.sampling),
-        "warnings": list(result.warnings),
-        "tracks": [_track_json(track) for track in result.tracks],
-        "faces": [_face_json(face) for face in result.faces],
-        **facts,
-    }
+    return {"schema": SCHEMA, "version": VERSION, **_json(result), **facts}
 
 
-def _track_json(track: TrackResult) -> dict[str, Any]:
-    return {
-        "track": track.track,
-        "start": round(track.start, 3),
-        "end": round(track.end, 3),
-        "faces": track.faces,
-        "scored": track.scored,
-        "status": str(track.status),
-        **score_json(track.log_odds),
-        "llr": _llr_json(track.llr),
-        "rule": track.rule,
-        "cells": _cells_json(track.cells),
-        "reasons": list(track.reasons),
-    }
-
-
-def _face_json(face: FaceResult) -> dict[str, Any]:
-    return {
-        "frame": face.frame,
-        "time": round(face.time, 3),
-        "track": face.track,
-        "box": [round(value, 1) for value in face.box],
-        "status": str(face.status),
-        **score_json(face.log_odds),
-        "cells": _cells_json(face.cells),
-        "reasons": list(face.reasons),
-        "quality": {name: rounded(value, 3) for name, value in face.quality.items()},
-    }
+def _json(record: InputResult | TrackResult | FaceResult) -> dict[str, Any]:
+    """Writes a record's fields in their order, without pixels."""
+    written: dict[str, Any] = {}
+    names = (each.name for each in fields(record) if each.name not in {"patch", "strip"})
+    for name in names:
+        value = getattr(record, name)
+        if name == "log_odds":
+            written |= score_json(value)
+        elif name in _WRITTEN:
+            written[name] = _WRITTEN[name](value)
+        elif isinstance(value, tuple):
+            nested = TrackResult | FaceResult
+            written[name] = [_json(one) if isinstance(one, nested) else one for one in value]
+        else:
+            written[name] = value
+    return written
 
 
 def _cells_json(cells: Scores) -> list[dict[str, Any]]:
@@ -359,6 +331,18 @@ def _llr_json(ratio: LikelihoodRatio | None) -> dict[str, Any] | None:
         "limited": ratio.limited,
         "verbal": ratio.verbal,
     }
+
+
+_WRITTEN: dict[str, Callable[[Any], Any]] = {
+    "status": str,
+    "llr": _llr_json,
+    "cells": _cells_json,
+    "time": partial(round, ndigits=3),
+    "start": partial(round, ndigits=3),
+    "end": partial(round, ndigits=3),
+    "box": lambda box: [round(value, 1) for value in box],
+    "quality": lambda known: {name: rounded(value, 3) for name, value in known.items()},
+}
 
 
 def score_json(log_odds: float | None) -> dict[str, float | None]:

@@ -50,7 +50,6 @@ class Archive:
         sampling: The settings of which frames are looked at, by name.
 
     Attributes:
-        folder: The folder.
         finished: The inputs that have a result.
         scored: How many of them have a score.
 

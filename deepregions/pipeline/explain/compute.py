@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 
 from deepregions.faces.patches import stack
 from deepregions.pipeline.explain.gradcam import Heat, Towards, heats, heats_segmented
-from deepregions.pipeline.explain.shapley import Shares, shapley
+from deepregions.pipeline.explain.shapley import Floats, shapley
 from deepregions.pipeline.results import FaceResult, InputResult, rounded, score_json
 from deepregions.system import System
-from deepregions.types import Region
+from deepregions.types import REGIONS, Region
 
 SCHEMA = "deepregions.explain"
 VERSION = 1
@@ -59,105 +59,87 @@ class FaceExplanation:
         face: Its scores and pixels.
         cells: Every network that has looked at it or could have.
         total: Its fused log-odds, the sum of what the networks add.
-        by_detector: What each detector that has an answer adds.
-        by_region: What each region that has an answer adds.
         towards: What the heat speaks for.
     """
 
     face: FaceResult
     cells: tuple[CellExplanation, ...]
     total: float
-    by_detector: Mapping[str, float]
-    by_region: Mapping[str, float]
     towards: Towards
 
+    @property
+    def by_detector(self) -> dict[str, float]:
+        """What each detector that has an answer adds."""
+        return _sums((cell.detector, cell.share) for cell in self.cells)
 
-class Explainer:
-    """Explains faces that a system has scored.
+    @property
+    def by_region(self) -> dict[str, float]:
+        """What each region that has an answer adds."""
+        cells = sorted(self.cells, key=lambda cell: REGIONS.index(cell.region))
+        return _sums((str(cell.region), cell.share) for cell in cells)
+
+
+def explain_faces(
+    result: InputResult, system: System, *, towards: Towards = "fake", batch_size: int = 16
+) -> Iterator[FaceExplanation]:
+    """Yields the explanation of each track's highest face, in their order.
 
     Args:
-        system: The networks and their fusion.
-        device: Where they are.
+        result: What came of an input, with these faces' pixels.
+        system: The networks that have scored it, and their fusion.
         towards: What heat speaks for.
         batch_size: How many faces are looked at at once.
+
+    Raises:
+        UsageError: There are too many networks, or one does not name its map.
+        BundleError: The fusion cannot do without some of the regions.
     """
+    faces = list(result.shown.values())
+    for first in range(0, len(faces), batch_size):
+        batch = faces[first : first + batch_size]
+        found = _heats(batch, system, towards, batch_size)
+        for number, face in enumerate(batch):
+            shares, total = _shares(face, system)
+            by_place = {
+                (system.rows.index(heat.row), system.regions.index(heat.region)): heat.of(number)
+                for heat in found
+            }
+            cells = (
+                _explained(heat, face, float(shares[place]))
+                for place, heat in sorted(by_place.items(), key=lambda pair: pair[0])
+            )
+            yield FaceExplanation(face, tuple(cells), total, towards)
 
-    def __init__(
-        self,
-        system: System,
-        device: torch.device,
-        *,
-        towards: Towards = "fake",
-        batch_size: int = 16,
-    ) -> None:
-        self.system = system
-        self.device = device
-        self.towards: Towards = towards
-        self.batch_size = batch_size
 
-    def explain(self, result: InputResult) -> Iterator[FaceExplanation]:
-        """Yields the explanation of each track's highest face, in their order.
+def _heats(
+    faces: Sequence[FaceResult], system: System, towards: Towards, batch_size: int
+) -> Sequence[Heat]:
+    """Where the networks looked on faces, or on the one region canvas of an input."""
+    device = next(system.parameters()).device
+    patches = [face.patch for face in faces if face.patch is not None]
+    image, extent = (each.to(device) for each in stack([patch.image for patch in patches]))
+    landmarks = [patch.landmarks for patch in patches if patch.landmarks is not None]
+    if landmarks:
+        points = torch.stack(landmarks).to(device)
+        return heats(system, image, points, extent, towards=towards, batch_size=batch_size)
+    region = next(r for (_, r), log_odds in faces[0].cells.items() if log_odds is not None)
+    return heats_segmented(system, image, region, towards=towards)
 
-        Raises:
-            UsageError: There are too many networks, or one does not name its map.
-            BundleError: The fusion cannot do without some of the regions.
-        """
-        faces = list(result.shown.values())
-        for first in range(0, len(faces), self.batch_size):
-            batch = faces[first : first + self.batch_size]
-            found = self._heats(batch)
-            for number, face in enumerate(batch):
-                yield self._explanation(face, [heat.of(number) for heat in found])
 
-    def _heats(self, faces: Sequence[FaceResult]) -> Sequence[Heat]:
-        """Where the networks looked on faces, or on the one region canvas of an input."""
-        patches = [face.patch for face in faces if face.patch is not None]
-        image, extent = stack([patch.image for patch in patches])
-        image = image.to(self.device)
-        landmarks = [patch.landmarks for patch in patches if patch.landmarks is not None]
-        if not landmarks:
-            regions = [r for (_, r), log_odds in faces[0].cells.items() if log_odds is not None]
-            return heats_segmented(self.system, image, regions[0], towards=self.towards)
-        return heats(
-            self.system,
-            image,
-            torch.stack(landmarks).to(self.device),
-            extent.to(self.device),
-            towards=self.towards,
-            batch_size=self.batch_size,
-        )
-
-    def _explanation(self, face: FaceResult, found: Sequence[Heat]) -> FaceExplanation:
-        rows, regions = self.system.rows, self.system.regions
-        shares = self._shares(face)
-        cells = []
-        for heat in found:
-            place = rows.index(heat.row), regions.index(heat.region)
-            cells.append((place, _explained(heat, face, float(shares.cells[place]))))
-        return FaceExplanation(
-            face,
-            tuple(cell for _, cell in sorted(cells, key=lambda pair: pair[0])),
-            shares.total,
-            _known(rows, shares.by_detector.tolist()),
-            _known(list(map(str, regions)), shares.by_region.tolist()),
-            self.towards,
-        )
-
-    def _shares(self, face: FaceResult) -> Shares:
-        rows, regions = self.system.rows, self.system.regions
-        logits = torch.full((len(rows), len(regions)), torch.nan)
-        for (detector, region), log_odds in face.cells.items():
-            if log_odds is not None:
-                logits[rows.index(detector), regions.index(region)] = log_odds
-        logits = logits.to(self.device)
-        return shapley(self.system.fusion, logits, ~logits.isnan())
+def _shares(face: FaceResult, system: System) -> tuple[Floats, float]:
+    logits = torch.full((len(system.rows), len(system.regions)), torch.nan)
+    for (detector, region), log_odds in face.cells.items():
+        if log_odds is not None:
+            logits[system.rows.index(detector), system.regions.index(region)] = log_odds
+    logits = logits.to(next(system.parameters()).device)
+    return shapley(system.fusion, logits, ~logits.isnan())
 
 
 def _explained(heat: Heat, face: FaceResult, share: float) -> CellExplanation:
-    log_odds = face.cells[heat.row, heat.region]
-    inside, area, empty = float(heat.inside()), float(heat.mask.float().mean()), bool(heat.empty)
+    log_odds, area = face.cells[heat.row, heat.region], float(heat.mask.float().mean())
     if log_odds is None:
         return CellExplanation(heat, None, None, None, area, empty=False)
+    inside, empty = float(heat.inside()), bool(heat.empty)
     return CellExplanation(
         heat, log_odds, share, None if math.isnan(inside) else inside, area, empty
     )
@@ -214,6 +196,9 @@ def _face_json(explanation: FaceExplanation) -> dict[str, Any]:
     }
 
 
-def _known(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
-    pairs = zip(names, values, strict=True)
-    return {name: value for name, value in pairs if not math.isnan(value)}
+def _sums(shares: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for name, share in shares:
+        if share is not None:
+            sums[name] = sums.get(name, 0.0) + share
+    return sums

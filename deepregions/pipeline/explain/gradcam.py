@@ -13,7 +13,7 @@ than that, and can lie on black.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -22,9 +22,9 @@ from captum.attr import LayerGradCam
 from torch import Tensor
 
 from deepregions.detectors import RegionDetector
-from deepregions.faces.cropping import RegionCropper, full_extent, resize
+from deepregions.faces.cropping import RegionCropper, full_extent
 from deepregions.pipeline.explain.shapley import evaluating
-from deepregions.system import System, TrainedNetwork
+from deepregions.system import CropSpec, System
 from deepregions.types import Region
 
 _NOISE = 1e-6  # of the sum of what cancels out: some roundings of float32
@@ -96,12 +96,13 @@ class Heat:
         return share(self.on_crop(), self.mask)
 
     def _at(self, x: Tensor, y: Tensor) -> Tensor:
-        """(B, X), (B, Y) pixels of the crop -> (B, Y, X)."""
-        across, down = (
-            _weights((place - self.first) / self.step, count)
-            for place, count in ((x, self.maps.shape[-1]), (y, self.maps.shape[-2]))
-        )
-        return down @ self.maps @ across.mT
+        """(B, X), (B, Y) pixels of the crop -> (B, Y, X), interpolated between the cells."""
+        weights = []
+        for pixel, count in ((x, self.maps.shape[-1]), (y, self.maps.shape[-2])):
+            place = ((pixel - self.first) / self.step).clamp(0, count - 1)
+            cell = torch.arange(count, device=place.device)
+            weights.append((1 - (place[..., None] - cell).abs()).clamp(min=0))
+        return weights[1] @ self.maps @ weights[0].mT
 
 
 def share(heat: Tensor, mask: Tensor) -> Tensor:
@@ -176,11 +177,8 @@ def heats(
     croppers = cast("Sequence[RegionCropper]", system.croppers)
     boxes = system.by_cut([each.boxes(landmarks) for each in croppers])
     masks = system.by_cut([each.masks(landmarks, extent) for each in croppers])
-    found = []
-    for member, row in _rows(system):
-        seen = (each[member.cut, member.region] for each in (crops, boxes, masks))
-        found.append(_heat(member, row, *seen, towards=towards, batch_size=batch_size))
-    return tuple(found)
+    seen = {place: (crops[place], boxes[place], masks[place]) for place in crops}
+    return _heats(system, seen, towards, batch_size)
 
 
 def heats_segmented(
@@ -197,45 +195,29 @@ def heats_segmented(
         system: The networks.
         canvas: (B, 3, H, W) uint8 RGB, black outside the region.
         region: Which region they show.
-        towards: What the heat speaks for.
-        batch_size: How many crops a network sees at once.
+        towards: As for :func:`heats`.
+        batch_size: Likewise.
     """
     height, width = canvas.shape[-2:]
     box = torch.tensor([0, 0, width, height], device=canvas.device).expand(len(canvas), -1)
-    found = []
-    for member, row in _rows(system):
-        if member.region is region:
-            crops = resize(canvas, member.cut.size, member.cut.resample)
-            mask = crops.amax(1) > 0
-            found.append(
-                _heat(member, row, crops, box, mask, towards=towards, batch_size=batch_size)
-            )
-    return tuple(found)
+    crops = system.by_cut(system.segmented_crops(canvas, region)[0])
+    seen = {place: (x, box, x.amax(1) > 0) for place, x in crops.items() if place[1] is region}
+    return _heats(system, seen, towards, batch_size)
 
 
-def _rows(system: System) -> list[tuple[TrainedNetwork, str]]:
-    return [
-        (member, system.rows[row])
-        for member, (row, _) in zip(system.members, system.cells, strict=True)
-    ]
-
-
-def _heat(
-    member: TrainedNetwork,
-    row: str,
-    crops: Tensor,
-    box: Tensor,
-    mask: Tensor,
-    *,
+def _heats(
+    system: System,
+    seen: Mapping[tuple[CropSpec, Region], tuple[Tensor, Tensor, Tensor]],
     towards: Towards,
     batch_size: int,
-) -> Heat:
-    _, first, step = member.detector.attention
-    maps = grad_cam(member.detector, crops, towards=towards, batch_size=batch_size)
-    return Heat(row, member.region, crops, maps, first, step, box, mask)
-
-
-def _weights(place: Tensor, count: int) -> Tensor:
-    """(B, X) places among the cells of a row -> (B, X, count), how much each cell counts there."""
-    cell = torch.arange(count, device=place.device)
-    return (1 - (place.clamp(0, count - 1)[..., None] - cell).abs()).clamp(min=0)
+) -> tuple[Heat, ...]:
+    """Where networks look, of which crops, boxes and masks are given."""
+    found = []
+    for member, (row, _) in zip(system.members, system.cells, strict=True):
+        if (member.cut, member.region) in seen:
+            crops, box, mask = seen[member.cut, member.region]
+            maps = grad_cam(member.detector, crops, towards=towards, batch_size=batch_size)
+            _, first, step = member.detector.attention
+            name = system.rows[row]
+            found.append(Heat(name, member.region, crops, maps, first, step, box, mask))
+    return tuple(found)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -30,30 +29,7 @@ _AT_ONCE = 1 << 13  # coalitions; few enough that a fusion's temporary arrays st
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Shares:
-    """What a face's fused log-odds is made of.
-
-    Attributes:
-        cells: (D, R) float64, what each cell adds; NaN where it has no answer.
-        total: The fused log-odds: the sum of the cells, but for rounding.
-    """
-
-    cells: Floats
-    total: float
-
-    @property
-    def by_detector(self) -> Floats:
-        """(D,), of all regions together; NaN where a detector has no answer."""
-        return _sums(self.cells, 1)
-
-    @property
-    def by_region(self) -> Floats:
-        """(R,), of all detectors together; NaN where a region has no answer."""
-        return _sums(self.cells, 0)
-
-
-def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> Shares:
+def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> tuple[Floats, float]:
     """Takes the fused score of a face apart.
 
     Args:
@@ -65,7 +41,8 @@ def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> Shares:
         valid: (D, R) bool.
 
     Returns:
-        The shares; all NaN where the fusion has no answer, as without any valid cell.
+        (D, R) float64, what each cell adds, NaN where it is not valid; and the fused log-odds,
+        their sum but for rounding. All NaN where the fusion has no answer, as without any cell.
 
     Raises:
         UsageError: More than :data:`MOST` cells are valid.
@@ -74,23 +51,16 @@ def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> Shares:
     players = valid.flatten().nonzero()[:, 0]
     count = len(players)
     cells = np.full(valid.numel(), np.nan)
-    if not count:
-        return Shares(cells.reshape(valid.shape), math.nan)
     check_count(count)
     worth = _worths(fusion, logits, valid, players)
-    if np.isnan(worth[-1]):
-        return Shares(cells.reshape(valid.shape), math.nan)
-    worth = np.nan_to_num(worth, nan=0.0)
-    cells[players.cpu().numpy()] = _values(worth, count)
-    return Shares(cells.reshape(valid.shape), float(worth[-1]))
+    total = float(worth[-1]) if count else math.nan
+    if not math.isnan(total):
+        cells[players.cpu().numpy()] = _values(np.nan_to_num(worth, nan=0.0), count)
+    return cells.reshape(valid.shape), total
 
 
 def check_count(cells: int) -> None:
-    """Checks that so many cells can be taken apart.
-
-    Raises:
-        UsageError: They are too many.
-    """
+    """Raises a UsageError where there are too many cells to be taken apart."""
     if cells > MOST:
         raise UsageError(
             f"the score of {cells} networks cannot be taken apart: {MOST} at most",
@@ -108,9 +78,7 @@ def _worths(fusion: nn.Module, logits: Tensor, valid: Tensor, players: Tensor) -
     with evaluating(fusion):
         for first in range(0, total, _AT_ONCE):
             numbers = torch.arange(first, min(first + _AT_ONCE, total), device=valid.device)
-            present = torch.zeros(
-                (len(numbers), valid.numel()), dtype=torch.bool, device=valid.device
-            )
+            present = torch.zeros_like(valid.flatten().expand(len(numbers), -1))
             present[:, players] = (numbers[:, None] >> bits & 1).bool()
             table = kept.expand(len(numbers), *kept.shape)
             found.append(fusion(table, present.view(table.shape)).double().cpu())
@@ -133,12 +101,6 @@ def _values(worth: Floats, count: int) -> Floats:
         without = np.asarray(size).reshape(-1, 2, 1 << player)[:, 0]
         values[player] = ((pairs[:, 1] - pairs[:, 0]) * share[without]).sum()
     return values
-
-
-def _sums(cells: Floats, axis: int) -> Floats:
-    known = ~np.isnan(cells)
-    sums: Floats = np.where(known.any(axis), np.nansum(cells, axis), np.nan)
-    return sums
 
 
 @contextmanager

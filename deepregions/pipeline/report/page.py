@@ -110,18 +110,7 @@ def write_page(
     heatmaps: Sequence[HeatMap] = (),
     shares: Mapping[int, Image.Image] | None = None,
 ) -> None:
-    """Writes the report of one input.
-
-    Args:
-        result: The input's result and pictures.
-        facts: What it was made with, as in :func:`~deepregions.pipeline.results.to_json`.
-        path: The HTML file; it appears whole or not at all.
-        heatmaps: Where networks looked, if that is known.
-        shares: By track, a picture of what the score of its highest face is made of.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Writes what :func:`render_page` returns; the file appears whole or not at all."""
     text = render_page(result, facts, heatmaps=heatmaps, shares=shares)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -134,7 +123,14 @@ def render_page(
     heatmaps: Sequence[HeatMap] = (),
     shares: Mapping[int, Image.Image] | None = None,
 ) -> str:
-    """Returns the report of one input as HTML; arguments as of :func:`write_page`."""
+    """Returns the report of one input as HTML.
+
+    Args:
+        result: The input's result and pictures.
+        facts: What it was made with, as in :func:`~deepregions.pipeline.results.to_json`.
+        heatmaps: Where networks looked, if that is known.
+        shares: By track, a picture of what the score of its highest face is made of.
+    """
     timeline = Timeline(result)
     by_score = sorted(result.tracks, key=lambda t: (t.log_odds is None, -(t.log_odds or 0.0)))
     detailed = {track.track for track in by_score[:_DETAILED]}

@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from deepregions.errors import printable
-from deepregions.files import atomic_file
 from deepregions.pipeline.report.drawing import (
     FAINT,
     INK,
@@ -66,12 +65,6 @@ def draw_verdict(result: InputResult, face: FaceResult, models: Sequence[Model])
     wide = width - _LABELS - 2 * _GAP
     _bar(draw, _LABELS, top + len(rows) * _LINE, probability(face.log_odds), wide)
     return picture
-
-
-def save_verdict(picture: Image.Image, path: Path) -> None:
-    """Writes a picture as a PNG file, whole or not at all."""
-    with atomic_file(path) as partial:
-        picture.save(partial, format="PNG")
 
 
 def _draw_single(

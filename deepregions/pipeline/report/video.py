@@ -45,13 +45,7 @@ Mark = tuple[FaceResult, bool]
 """A face to draw, and whether it is what was looked at, not a place in between."""
 
 
-def annotate_video(
-    path: Path,
-    result: InputResult,
-    out: Path,
-    *,
-    progress: Callable[[float], None] | None = None,
-) -> None:
+def annotate_video(path: Path, result: InputResult, out: Path) -> None:
     """Writes a video again, as MP4, with boxes, track numbers and scores.
 
     Each frame is shown, at its own time. A full box is near a frame that was looked at, and has
@@ -63,7 +57,6 @@ def annotate_video(
         path: The video.
         result: What came of it.
         out: The file to write; it appears whole or not at all.
-        progress: Called with the time, in seconds, of each frame that was written.
 
     Raises:
         UsageError: The input is no video.
@@ -82,11 +75,9 @@ def annotate_video(
     with atomic_file(out) as partial, _encoder(partial, out, rate) as add:
         for frame in _every_frame(path):
             if layout is None:
-                layout = FrameLayout(frame.image.shape[2], frame.image.shape[1], MAX_SIDE)
+                layout = FrameLayout(frame.image.shape[2], frame.image.shape[1])
             below = f"{clock(frame.time)}   {caption}"
             add(layout.draw(to_picture(frame.image), marks_at(frame.time), below), frame.time)
-            if progress is not None:
-                progress(frame.time)
 
 
 def _every_frame(path: Path) -> Iterator[Frame]:
@@ -145,17 +136,16 @@ class FrameLayout:
     Args:
         width: Of the first frame, in pixels.
         height: The same.
-        longest: The pictures' longer side at most, with what is below them.
 
     Attributes:
-        size: Width and height of the pictures, both even.
+        size: Width and height of the pictures, both even, with what is below.
     """
 
-    def __init__(self, width: int, height: int, longest: int) -> None:
-        scale = min(1.0, longest / max(width, height))
+    def __init__(self, width: int, height: int) -> None:
+        scale = min(1.0, MAX_SIDE / max(width, height))
         self._text = max(_LEAST, round(min(width, height) * scale / 24))
         self._foot = 2 * round(0.9 * self._text)
-        scale = min(scale, (longest - self._foot) / height)
+        scale = min(scale, (MAX_SIDE - self._foot) / height)
         self._width, self._height = (max(2, 2 * round(s * scale / 2)) for s in (width, height))
         self.size = self._width, self._height + self._foot
         self._fonts: dict[int, Font] = {}
