@@ -235,11 +235,11 @@ def test_heat_is_drawn_where_it_is() -> None:
     assert np.ptp(third, axis=2).max() == 0  # grey: no colour where there is no heat
 
     maps = heatmaps_of(face)
-    assert [(heat.region, heat.empty) for heat in maps] == [
+    assert [(cell.region, cell.empty) for cell, _ in maps] == [
         (Region.ENTIRE, False),
         (Region.MOUTH, True),
     ]
-    shown = np.asarray(maps[0].picture)
+    shown = np.asarray(maps[0][1])
     assert hottest(shown)[0] > shown.shape[1] / 2 + 10  # on the right, as the spot
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -15,7 +16,7 @@ from networks import landmarks, picture
 from PIL import Image
 
 from deepregions.errors import printable
-from deepregions.pipeline.report import HeatMap, write_page
+from deepregions.pipeline.report import write_page
 from deepregions.pipeline.report.drawing import TRACKS
 from deepregions.pipeline.report.page import gate, render_page, why_not
 from deepregions.pipeline.report.timeline import Timeline
@@ -153,6 +154,12 @@ def video(people: int = 2, frames: int = 6, **facts: Any) -> InputResult:
     )
 
 
+def heat_map(detector: str) -> tuple[Any, Image.Image]:
+    """Heat of a network, as the page sees it."""
+    cell = SimpleNamespace(detector=detector, region=Region.EYES, inside=0.634, empty=False)
+    return cell, Image.new("RGB", (60, 60))
+
+
 def test_the_page_says_what_the_json_says() -> None:
     made = video(warnings=("The landmarks are others than in training.",))
     page = check_page(render_page(made, FACTS))
@@ -234,8 +241,7 @@ def _same_tags(name: str) -> Page:
         model = dict.fromkeys(("name", "detector", "region", "database", "sha256"), word)
         facts = {**FACTS, "models": [{**model, "landmarks": word}], "command": [word]}
         facts |= {"device": word, "versions": {"a": word}, "fusion": word}
-        heat = HeatMap(0, word, Region.EYES, Image.new("RGB", (8, 8)))
-        return check_page(render_page(result, facts, heatmaps=[heat]))
+        return check_page(render_page(result, facts, heatmaps={0: [heat_map(word)]}))
 
     hostile, plain = page(name), page("x")
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
@@ -260,8 +266,7 @@ def test_heat_maps_have_their_place_only_where_there_are_some() -> None:
     made = video()
     without = check_page(render_page(made, FACTS))
     assert "Where the networks looked" not in without.words
-    heat = HeatMap(1, "xception", Region.EYES, Image.new("RGB", (60, 60)), inside=0.634)
-    page = check_page(render_page(made, FACTS, heatmaps=[heat]))
+    page = check_page(render_page(made, FACTS, heatmaps={1: [heat_map("xception")]}))
     assert page.words.count("Where the networks looked") == 1
     assert "63 % of the heat is inside the region" in page.words
     alts = [image["alt"] for image in page.all("img")]

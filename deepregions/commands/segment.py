@@ -86,12 +86,12 @@ def _finder(file: Path | None, backend: str, device: str) -> _Find:
 
 
 def _segment_one(media: OpenMedia, find: _Find, folder: Path, size: int | None) -> int:
-    from deepregions.pipeline.segmentation import cut_regions, write_regions
+    from deepregions.pipeline.segmentation import write_regions
 
     image = next(media.batches(1))[0].image
     faces = find(image, media.path)
     for number, landmarks in enumerate(faces):
         target = folder / f"face-{number}"
-        write_regions(cut_regions(image, landmarks, size), landmarks, target)
+        write_regions(image, landmarks, target, size)
         sys.stdout.write(f"{target}\n")
     return len(faces)

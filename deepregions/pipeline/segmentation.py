@@ -12,37 +12,25 @@ from torch import Tensor
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.cropping import segment as segment_face
 from deepregions.files import atomic_folder
-from deepregions.types import REGIONS, Region
+from deepregions.types import REGIONS
 
 
-def cut_regions(image: Tensor, landmarks: Tensor, size: int | None) -> dict[Region, Tensor]:
-    """Cuts one face into its regions.
+def write_regions(image: Tensor, landmarks: Tensor, folder: Path, size: int | None) -> None:
+    """Writes a face's regions as ``entire.png`` ... ``rest.png``, and its landmarks.
 
     Args:
         image: (3, H, W) uint8 RGB.
         landmarks: (68, 2) pixels of ``image``.
+        folder: Replaced as a whole if it is there.
         size: Side of the square to stretch each canvas to; None keeps its native size.
-
-    Returns:
-        (3, h, w) uint8 canvases, black outside the region.
     """
     if size is None:
-        return segment_face(image, landmarks)
-    crops, _ = RegionCropper(size)(image[None], landmarks[None])
-    pixels = (crops[0] * 255).round().to(torch.uint8)
-    return dict(zip(REGIONS, pixels, strict=True))
-
-
-def write_regions(regions: dict[Region, Tensor], landmarks: Tensor, folder: Path) -> None:
-    """Writes a face's regions as ``entire.png`` ... ``rest.png``, and its landmarks.
-
-    Args:
-        regions: Canvases, as :func:`cut_regions` gives them.
-        landmarks: (68, 2) pixels of the picture that the face was found in.
-        folder: Replaced as a whole if it is there.
-    """
+        canvases = segment_face(image, landmarks)
+    else:
+        crops, _ = RegionCropper(size)(image[None], landmarks[None])
+        canvases = dict(zip(REGIONS, (crops[0] * 255).round().to(torch.uint8), strict=True))
     with atomic_folder(folder) as partial:
-        for region, canvas in regions.items():
+        for region, canvas in canvases.items():
             Image.fromarray(canvas.permute(1, 2, 0).numpy()).save(partial / f"{region}.png")
         units = "pixels of the picture, x right, y down"
         points = landmarks.tolist()  # not rounded: the same landmarks cut the same regions

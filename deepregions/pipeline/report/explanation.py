@@ -27,7 +27,7 @@ from deepregions.pipeline.report.drawing import (
     to_picture,
 )
 from deepregions.pipeline.report.heat import legend, overlay, tile
-from deepregions.pipeline.report.page import HeatMap, write_page
+from deepregions.pipeline.report.page import HeatMaps, write_page
 from deepregions.pipeline.report.words import who
 from deepregions.pipeline.results import FacePatch, InputResult, probability
 
@@ -67,8 +67,10 @@ def write_explanation(
             draw_heat(result, each).save(partial / f"track-{track}.png")
             shares[track] = draw_shares(each)
             shares[track].save(partial / f"track-{track}-shares.png")
-        heatmaps = [heat for each in faces for heat in heatmaps_of(each)]
-        write_page(result, facts, partial / PAGE, heatmaps=heatmaps, shares=shares)
+        heatmaps = {each.face.track: heatmaps_of(each) for each in faces}
+        towards = faces[0].towards if faces else ""
+        page = partial / PAGE
+        write_page(result, facts, page, heatmaps=heatmaps, shares=shares, towards=towards)
         text = json.dumps(to_json(result, faces, facts), indent=1, allow_nan=False)
         (partial / FACTS).write_text(f"{text}\n", encoding="utf-8")
 
@@ -205,7 +207,7 @@ def _bars(
         axes.spines[side].set_visible(False)
 
 
-def heatmaps_of(explanation: FaceExplanation) -> list[HeatMap]:
+def heatmaps_of(explanation: FaceExplanation) -> HeatMaps:
     """Returns a face's heat-maps for its page, over the face with a little around it."""
     patch = explanation.face.patch
     if patch is None:
@@ -218,17 +220,7 @@ def heatmaps_of(explanation: FaceExplanation) -> list[HeatMap]:
         heat = cell.heat.on_picture(width, height)[0]
         shown = to_picture(overlay(patch.image[:, *window], heat[window]))
         shown.thumbnail((_ON_PAGE, _ON_PAGE), Image.Resampling.LANCZOS)
-        found.append(
-            HeatMap(
-                explanation.face.track,
-                cell.detector,
-                cell.region,
-                shown,
-                cell.inside,
-                cell.empty,
-                explanation.towards,
-            )
-        )
+        found.append((cell, shown))
     return found
 
 

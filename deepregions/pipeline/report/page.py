@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -29,6 +30,9 @@ from deepregions.pipeline.results import (
 )
 from deepregions.types import REGIONS, Region
 
+if TYPE_CHECKING:
+    from deepregions.pipeline.explain.compute import CellExplanation
+
 # Beyond these a page would be too long to be read: what is left out is said, and is in the JSON.
 _DETAILED = 24  # tracks
 _LISTED = 600  # faces
@@ -40,27 +44,8 @@ _SIDES = {"min": "at least", "max": "at most"}
 UNCALIBRATED = "uncalibrated"
 
 
-@dataclass(frozen=True)
-class HeatMap:
-    """Where a network looked on a track's highest face.
-
-    Attributes:
-        track: Whose face.
-        detector: The network's row.
-        region: Its region.
-        picture: The heat over the face.
-        inside: The share of the heat that lies inside the region's mask, if it was measured.
-        empty: There is no heat at all: the picture is there to show just that.
-        towards: What the heat speaks for, ``"fake"`` or ``"genuine"``.
-    """
-
-    track: int
-    detector: str
-    region: Region
-    picture: Image.Image
-    inside: float | None = None
-    empty: bool = False
-    towards: str = "fake"
+HeatMaps = Sequence[tuple["CellExplanation", Image.Image]]
+"""Where networks looked on one face, each with its picture."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +73,7 @@ class TrackView:
     portrait: Markup | None
     tiles: Sequence[tuple[Region, Markup, Mapping[str, float | None]]]
     measures: Sequence[tuple[str, float | None, float, float, float]]
-    heatmaps: Sequence[tuple[HeatMap, Markup]]
+    heatmaps: Sequence[tuple[CellExplanation, Markup]]
     shares: Markup | None
 
     @property
@@ -107,11 +92,12 @@ def write_page(
     facts: Mapping[str, Any],
     path: Path,
     *,
-    heatmaps: Sequence[HeatMap] = (),
-    shares: Mapping[int, Image.Image] | None = None,
+    heatmaps: Mapping[int, HeatMaps] = MappingProxyType({}),
+    shares: Mapping[int, Image.Image] = MappingProxyType({}),
+    towards: str = "",
 ) -> None:
     """Writes what :func:`render_page` returns; the file appears whole or not at all."""
-    text = render_page(result, facts, heatmaps=heatmaps, shares=shares)
+    text = render_page(result, facts, heatmaps=heatmaps, shares=shares, towards=towards)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -120,16 +106,18 @@ def render_page(
     result: InputResult,
     facts: Mapping[str, Any],
     *,
-    heatmaps: Sequence[HeatMap] = (),
-    shares: Mapping[int, Image.Image] | None = None,
+    heatmaps: Mapping[int, HeatMaps] = MappingProxyType({}),
+    shares: Mapping[int, Image.Image] = MappingProxyType({}),
+    towards: str = "",
 ) -> str:
     """Returns the report of one input as HTML.
 
     Args:
         result: The input's result and pictures.
         facts: What it was made with, as in :func:`~deepregions.pipeline.results.to_json`.
-        heatmaps: Where networks looked, if that is known.
-        shares: By track, a picture of what the score of its highest face is made of.
+        heatmaps: By track, where networks looked on its highest face.
+        shares: By track, a picture of what the score of that face is made of.
+        towards: What heat speaks for, ``"fake"`` or ``"genuine"``.
     """
     timeline = Timeline(result)
     by_score = sorted(result.tracks, key=lambda t: (t.log_odds is None, -(t.log_odds or 0.0)))
@@ -141,8 +129,8 @@ def render_page(
             track,
             timeline,
             tile=tile if track.track in detailed else 0,
-            heatmaps=[heat for heat in heatmaps if heat.track == track.track],
-            shares=(shares or {}).get(track.track),
+            heatmaps=heatmaps.get(track.track, ()),
+            shares=shares.get(track.track),
         )
         for track in result.tracks
     ]
@@ -167,6 +155,7 @@ def render_page(
             command=pages.command_line(facts.get("command")),
             gates=facts.get("gates") or {},
             trained_on=_trained_on(facts.get("models", ())),
+            towards=towards,
             judged=sum(face.log_odds is not None for face in result.faces),
         )
     )
@@ -178,7 +167,7 @@ def _track_view(
     timeline: Timeline,
     *,
     tile: int,
-    heatmaps: Sequence[HeatMap],
+    heatmaps: HeatMaps,
     shares: Image.Image | None,
 ) -> TrackView:
     """Puts together what is said of a track; without a tile's side there are none."""
@@ -204,7 +193,7 @@ def _track_view(
         portrait=portrait,
         tiles=tiles,
         measures=_measures(faces, top),
-        heatmaps=[(heat, data_uri(heat.picture)) for heat in heatmaps],
+        heatmaps=[(cell, data_uri(picture)) for cell, picture in heatmaps],
         shares=None if shares is None else data_uri(shares, 92),
     )
 
