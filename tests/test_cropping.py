@@ -1,7 +1,5 @@
 """The cropper against Pillow, against its own native masks, and against bad landmarks."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,17 +72,6 @@ def test_equals_pillow_at_every_size(width: int, aspect: float, turn: float, siz
         assert_like_pillow(crop, native)
 
 
-def test_equals_pillow_on_photographs(shared: Path) -> None:
-    cropper = RegionCropper()
-    for folder in sorted((shared / "seed-regions").iterdir()):
-        image = torch.from_numpy(np.array(Image.open(folder / "entire.jpg"))).permute(2, 0, 1)
-        text = (folder / "landmarks68.json").read_text()
-        landmarks = torch.tensor(json.loads(text)["points"])
-        crops, _ = cropper(image[None], landmarks[None])
-        for crop, native in zip(crops[0], segment(image, landmarks).values(), strict=True):
-            assert_like_pillow(crop, native)
-
-
 def test_regions_are_black_outside_and_add_up() -> None:
     image = torch.full((1, 3, 300, 280), 255, dtype=torch.uint8)
     landmarks = points(200, 140, 160)[None]
@@ -121,21 +108,6 @@ def test_partition_whatever_the_landmarks(
         return
     count = sum((native[region] > 0).int() for region in PARTS)
     assert torch.equal(count, (native[Region.ENTIRE] > 0).int())
-
-
-def test_native_masks_are_those_of_forward() -> None:
-    # A canvas as large as the crop is copied pixel by pixel.
-    landmarks = points(160, 128.2, 130.7, turn=0.15)
-    x0, y0, x1, y1 = canvas(landmarks[None])[0].tolist()
-    size = max(x1 - x0, y1 - y0)
-    landmarks = torch.cat((landmarks[:16], landmarks[16:]))
-    landmarks[0, 0] = x1 - size + 0.1 if x1 - x0 < size else landmarks[0, 0]
-    box = canvas(landmarks[None])[0]
-    assert (box[2:] - box[:2]).tolist() == [size, size]
-    image = picture(260, 280)
-    crops, _ = RegionCropper(size)(image[None], landmarks[None])
-    native = torch.stack(list(segment(image, landmarks).values()))
-    assert torch.allclose(crops[0], native / 255, atol=1e-6)
 
 
 def test_outside_the_image_is_black_and_the_canvas_stays() -> None:

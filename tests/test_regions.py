@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from data_helpers import face_points
 from hypothesis import given, settings
@@ -148,14 +147,3 @@ def test_parts_partition_the_face(seed: int, jitter: float, turn: float, scale: 
     assert (boxes[..., 2:] > boxes[..., :2]).all()
     assert (boxes[:, 1:, :2] >= boxes[:, :1, :2]).all()
     assert (boxes[:, 1:, 2:] <= boxes[:, :1, 2:]).all()
-
-
-@pytest.mark.parametrize("turn", [-0.6, -0.2, 0.2, 0.6, 1.5, 3.1])
-def test_a_rolled_face_keeps_its_regions(turn: float) -> None:
-    """Turned back, the outlines of a turned face are those of the upright one."""
-    cosine, sine = np.cos(turn), np.sin(turn)
-    rotation = torch.tensor([[cosine, sine], [-sine, cosine]], dtype=torch.float32)
-    turned = (FACE - 65) @ rotation + 150
-    upright, rolled = (masks(p, 300, 300).sum(dim=(1, 2)) for p in (FACE + 85, turned))
-    assert torch.allclose(upright.float(), rolled.float(), rtol=0.06)
-    assert (canvas(turned)[0, :2] >= 40).all() and (canvas(turned)[0, 2:] <= 260).all()

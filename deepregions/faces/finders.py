@@ -66,8 +66,7 @@ class FaceFinder(Protocol):
 class YuNetFinder:
     """YuNet (Wu et al., 2023, "YuNet: A Tiny Millisecond-level Face Detector").
 
-    At 640 pixels it finds faces from about 24 pixels on; thus, in an image of 4000 pixels, from 150
-    pixels on, or from 75 where no larger one is found.
+    At 640 pixels it finds faces from about 24 pixels on.
     """
 
     # On the shared clips, faces score 0.91 and more at this size, what is no face at most 0.66.
@@ -97,26 +96,28 @@ class YuNetFinder:
             self._network.setInputSize((width, height))
             _, rows = self._network.detect(np.ascontiguousarray(reduced[:, :, ::-1]))  # BGR
             if rows is not None and (rows := rows[np.isfinite(rows).all(axis=1)]).size:
-                return [_from_yunet(row.astype(np.float64), scale) for row in rows]
+                return [self._face(row.astype(np.float64), scale) for row in rows]
         return []
 
-
-def _from_yunet(row: NDArray[np.float64], scale: NDArray[np.float64]) -> FaceDetection:
-    """Reads a row of YuNet: x, y, w, h, five points (eyes, nose tip, mouth corners), score."""
-    # dlib's landmarks want the box of its HOG detector, whose centre lies midway between the eyes'
-    # and the mouth corners' midpoints. Its side is estimated in two ways (medians of 702 faces).
-    points = (row[4:14].reshape(5, 2) + 0.5) / scale - 0.5
-    x, y, width, height = row[:4]
-    corners = (np.array([[x, y], [x + width, y + height]]) + 0.5) / scale - 0.5
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    across = points[1] - points[0]
-    spread = np.hypot(*across) + np.hypot(*(eyes - mouth))
-    area = np.prod(np.maximum(corners[1] - corners[0], 0))
-    side = (0.929 * np.sqrt(area) + 1.182 * spread) / 2
-    square = np.array([*(eyes + mouth) / 2, side])
-    return FaceDetection(
-        corners.ravel(), square, float(np.arctan2(*across[::-1])), float(row[14]), points
-    )
+    @staticmethod
+    def _face(row: NDArray[np.float64], scale: NDArray[np.float64]) -> FaceDetection:
+        """Reads x, y, w, h, five points (eyes, nose tip, mouth corners), score."""
+        points = (row[4:14].reshape(5, 2) + 0.5) / scale - 0.5
+        x, y, width, height = row[:4]
+        corners = (np.array([[x, y], [x + width, y + height]]) + 0.5) / scale - 0.5
+        eyes, mouth, across = (
+            points[:2].mean(axis=0),
+            points[3:].mean(axis=0),
+            points[1] - points[0],
+        )
+        # dlib's landmarks want the box of its HOG detector, whose centre lies midway between the
+        # middles of eyes and mouth. Its side is estimated in two ways (medians of 702 faces).
+        spread = np.hypot(*across) + np.hypot(*(eyes - mouth))
+        area = np.prod(np.maximum(corners[1] - corners[0], 0))
+        side = (0.929 * np.sqrt(area) + 1.182 * spread) / 2
+        square = np.array([*(eyes + mouth) / 2, side])
+        roll = float(np.arctan2(*across[::-1]))
+        return FaceDetection(corners.ravel(), square, roll, float(row[14]), points)
 
 
 class HogFinder:

@@ -21,8 +21,7 @@ MAX_MISFIT = 0.1
 """Landmarks farther than this from a turned mean face, in widths of it, are not a face's."""
 
 DOUBTFUL_YAW, DOUBTFUL_MISFIT = 10.0, 0.034
-"""Where a backend gives no confidence, landmarks of a head turned by more degrees are not certain
-if they are farther from a turned mean face (docs/faces.md)."""
+"""Without a confidence, landmarks of a head turned farther are not certain beyond this misfit."""
 
 CHECKS = (
     "landmarks are not a face's",

@@ -1,10 +1,8 @@
 """Outlines to masks, for whole batches: which region each pixel belongs to.
 
-Convention:
-    A pixel is inside an outline if the outline winds around the pixel's centre, in either
-    direction, any number of times. A centre that lies on an edge is inside if the outline's
-    interior is to its right or below (half-open, so that areas sharing an edge share no pixel).
-    Masks are uint8, 0 or 1, and transposed, (B, W, P, H): the cropper resizes along x first.
+A pixel is inside an outline if the outline winds around the pixel's centre, in either direction. A
+centre that lies on an edge is inside if the outline's interior is to its right or below. Masks are
+uint8, 0 or 1, and transposed, (B, W, P, H): the cropper resizes along x first.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Pillow's resize of a box, a different box for each image of a batch.
 
-Antialiased bilinear, as nearly everything here, or nearest, as Keras loads images by default.
-
-Convention:
-    A box is a range of whole pixels along one axis, [start, start + length); it may reach out of
-    the image, where everything is black. An output of ``size`` samples covers it exactly.
+Antialiased bilinear, or nearest, as Keras loads images by default. A box is a range of whole
+pixels along one axis, [start, start + length); it may reach out of the image, where everything is
+black. An output of ``size`` samples covers it exactly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The process that decodes: it reads requests on standard input, and answers on standard output.
 
-It is started by ``sandbox.py``, holds no torch, serves one file at a time, and limits itself: the
-kernel ends it where a decoder hangs, and refuses it memory beyond its limit and files to write.
-It ends when its input does, so it does not outlive the process that asks.
+It is started by ``sandbox.py``, holds no torch, and limits itself: the kernel ends it where a
+decoder hangs, and refuses it memory beyond its limit and files to write. It ends when its input
+does, so it does not outlive the process that asks.
 """
 
 from __future__ import annotations
