@@ -19,6 +19,7 @@ from deepregions.data.databases import (
     Folder,
     assert_identity_disjoint,
 )
+from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 from deepregions.people import connected, identity_splits
 
@@ -171,7 +172,9 @@ def test_folder_does_not_depend_on_file_order(
 
     monkeypatch.setattr(module, "find_media", shuffled)
     assert {clip.key: clip.split for clip in Folder(folder).clips()} == expected
-    assert {clip.key: clip.split for clip in Folder(folder, seed=1).clips()} != expected
+    assert {
+        clip.key: clip.split for clip in Folder(folder, splitting=Splitting(seed=1)).clips()
+    } != expected
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "dev", "Val"])

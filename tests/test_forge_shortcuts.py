@@ -55,7 +55,7 @@ def pairs(
     As the datamodule makes them for training.
     """
     images, landmarks = faces
-    pairing = OnlineForger(ForgeConfig((name,)), count, count, detail=None)
+    pairing = OnlineForger(ForgeConfig((name,)), count, detail=None)
     masks: list[Tensor] = []
     forge = Forger(pairing._training.methods, masks=True)
 

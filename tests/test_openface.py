@@ -16,9 +16,9 @@ from PIL import Image
 from test_pose import seen
 
 from deepregions.data.databases import Clip, Folder
-from deepregions.data.extract import Extraction, extract
+from deepregions.data.extract import extract
 from deepregions.data.prepare import prepare
-from deepregions.data.store import FaceStore
+from deepregions.data.store import FaceStore, StoreInfo
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.backends import landmark_detector, openface
 from deepregions.faces.backends.openface import OpenFaceLandmarks, read_openface
@@ -257,7 +257,7 @@ def test_a_video_s_landmarks_are_those_of_the_frames_that_were_sampled(tmp_path:
     rows = [(number + 1, 0.9, 1, face(place)) for number, place in enumerate(places)]
     write_video(tmp_path / "ben.csv", *rows)
     clip = Clip(path, "ben", 0, "original", "", ("ben",), "test")
-    options = Extraction(frames_per_video=7)
+    options = StoreInfo("test", "openface", "1", frames_per_video=7)
     with MediaReader() as reader:
         opened = reader.open_all([path], Sampling(count=7))
         records, report = extract(clip, opened, OpenFaceLandmarks(tmp_path), options)

@@ -23,6 +23,7 @@ from deepregions.data import prepare as prepare_module
 from deepregions.data.databases import FaceForensics, Folder
 from deepregions.data.databases.checking import check
 from deepregions.data.prepare import prepare
+from deepregions.data.splits import Splitting
 from deepregions.data.store import FaceStore, shard_name
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.landmarks import Face, Place
@@ -231,7 +232,7 @@ def test_folder_of_another_plan_is_refused(photos: Path, tmp_path: Path) -> None
     with pytest.raises(StoreError, match=r"landmarks was painted, is other"):
         prepare(Folder(photos), out, detector=PaintedDetector("other"))
     with pytest.raises(StoreError, match=r"files or splits have changed"):
-        prepare(Folder(photos, seed=5), out, detector=PaintedDetector())
+        prepare(Folder(photos, splitting=Splitting(seed=5)), out, detector=PaintedDetector())
     write_photo(photos / "real/100.jpg", paint())
     with pytest.raises(StoreError, match=r"clips was 12, is 13"):
         prepare(Folder(photos), out, detector=PaintedDetector())

@@ -26,24 +26,23 @@ def list_databases(*, json: bool = False) -> int:
         json: Print JSON instead of a table.
     """
     from deepregions.commands import checks
-    from deepregions.data.databases import OWN, PUBLISHED
+    from deepregions.data.databases import ADAPTERS
 
-    adapters = [*((adapter.name, adapter) for adapter in PUBLISHED), *OWN]
     if json:
         facts = [
             {"name": name} | asdict(each.facts) | {"optional": sorted(each.facts.optional)}
-            for name, each in adapters
+            for name, each in ADAPTERS.items()
         ]
         checks.print_json({"databases": facts})
         return 0
     table = _table("--database", "what", "videos as published", "official split", "terms")
-    for name, each in adapters:
+    for name, each in ADAPTERS.items():
         sizes = ", ".join(f"{group} {number}" for group, number in each.facts.published.items())
         row = (name, each.facts.title, sizes or "-", each.facts.splits, each.facts.licence)
         table.add_row(*row)
     console = checks.output()
     console.print(table)
-    for name, each in adapters:
+    for name, each in ADAPTERS.items():
         where = f" From {each.facts.url}." if each.facts.url else ""
         source = f" Sizes as published in: {each.facts.source}." if each.facts.source else ""
         line = f"{name}: {each.facts.layout}.{where}{source}"

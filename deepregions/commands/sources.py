@@ -86,13 +86,12 @@ class DatabaseOptions(OptionGroup):
         if source == "dfd":
             return databases.DeepFakeDetection(where, self.compression, how)
         if source == "folder":
-            return databases.Folder(where, name, self.identity, splitting=how)
+            return databases.Folder(where, name, self.identity, how)
         if source == "csv":
             return databases.Manifest(where, name, how)
         if source == "deepfakebench":
             return databases.DeepfakeBench(where, self.compression, self.images, name, how)
-        others = {adapter.name: adapter for adapter in databases.PUBLISHED}
-        return others["celebdf" if source == "celebdf-v2" else source](where, how)
+        return databases.ADAPTERS["celebdf" if source == "celebdf-v2" else source](where, how)
 
 
 def existing(source: str, root: Path | None) -> Path:

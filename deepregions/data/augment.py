@@ -81,21 +81,19 @@ class Strengths:
     jpeg_quality: float = 50.0
 
     def __post_init__(self) -> None:
-        chances = ("flip", "warp", "misplace", "colour", "gamma", "blur", "noise", "video", "jpeg")
-        for name in chances:
-            if not 0 <= getattr(self, f"{name}_p") <= 1:
-                raise UsageError(f"{name}_p must be from 0 to 1, not {getattr(self, f'{name}_p')}")
-        for name in ("zoom", "misplace", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
-        for name, most in (("jpeg_quality", 100), ("video_quality", 90)):
-            if not 1 <= getattr(self, name) <= most:
-                raise UsageError(f"{name} must be from 1 to {most}, not {getattr(self, name)}")
-        for name in ("rotation", "noise_std", "gamma"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} must not be negative, but is {getattr(self, name)}")
-        if self.blur_sigma <= 0.1:
-            raise UsageError(f"blur_sigma must be above 0.1, not {self.blur_sigma}")
+        for name, value in vars(self).items():
+            fits, rule = value >= 0, "must be at least 0"
+            if name.endswith("_p"):
+                fits, rule = 0 <= value <= 1, "must be from 0 to 1"
+            elif name in ("zoom", "misplace", "brightness", "contrast", "saturation"):
+                fits, rule = 0 <= value < 1, "must be from 0 to below 1"
+            elif name in ("jpeg_quality", "video_quality"):
+                most = 100 if name == "jpeg_quality" else 90
+                fits, rule = 1 <= value <= most, f"must be from 1 to {most}"
+            elif name == "blur_sigma":
+                fits, rule = value > 0.1, "must be above 0.1"
+            if not fits:
+                raise UsageError(f"{name} {rule}, not {value}")
 
 
 class Augmenter(nn.Module):
@@ -150,10 +148,8 @@ class Augmenter(nn.Module):
         """Mirrors, turns and zooms; arguments and results as :meth:`forward`'s."""
         image, landmarks = image.clone(), landmarks.clone()
         extent = full_extent(image) if extent is None else extent
-        for name, chance, alter in (
-            ("flip", self.strengths.flip_p, _flip),
-            ("warp", self.strengths.warp_p, self._warp),
-        ):
+        s = self.strengths
+        for name, chance, alter in (("flip", s.flip_p, _flip), ("warp", s.warp_p, self._warp)):
             own = draws.stream(name)
             for some in chunks(0, len(image), image.device):
                 _sometimes(own[some], chance, alter, extent[some], image[some], landmarks[some])
@@ -214,13 +210,9 @@ class Augmenter(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         angle, zoom = draws.uniform(-1, 1, 2).to(image.device, non_blocking=True).unbind(1)
         centre = landmarks.mean(1)
-        matrix = get_affine_matrix2d(
-            torch.zeros_like(centre),
-            centre,
-            (1 + self.strengths.zoom * zoom)[:, None].expand(-1, 2),
-            self.strengths.rotation * angle,
-        )
-        matrix = matrix[:, :2]
+        scale = (1 + self.strengths.zoom * zoom)[:, None].expand(-1, 2)
+        turn = self.strengths.rotation * angle
+        matrix = get_affine_matrix2d(torch.zeros_like(centre), centre, scale, turn)[:, :2]
         filled = fill_padding(image, extent).float()
         turned = warp(filled, inverse(matrix), (image.shape[2], image.shape[3]))
         pixels = turned.add_(0.5).to(torch.uint8).mul_(inside(image, extent))

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.merged import MergedStore
 from deepregions.data.sampling import BalancedSampler, PairSampler
-from deepregions.data.store import FaceRecord, FaceStore, decode_image
+from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import Layout, RegionCropper
 from deepregions.faces.patches import stack
@@ -28,23 +27,8 @@ from deepregions.types import BONA_FIDE, FAKE, ORIGINAL, REGIONS, FaceBatch, Reg
 ALL = "all"
 
 
-@dataclass(frozen=True)
-class StoredFace:
-    """One face of a store, decoded: fields as in :class:`deepregions.types.FaceBatch`."""
-
-    image: Tensor
-    landmarks: Tensor
-    label: int
-    video: int
-    index: int
-    key: str
-    person: int
-    region_label: Tensor
-    method: str
-
-
-class StoredFaces(Dataset[StoredFace]):
-    """The faces of some rows of a store.
+class StoredFaces(Dataset[dict[str, Any]]):
+    """The faces of some rows of a store, decoded, as :func:`collate` takes them.
 
     Args:
         store: The store.
@@ -66,44 +50,37 @@ class StoredFaces(Dataset[StoredFace]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position: int) -> StoredFace:
+    def __getitem__(self, position: int) -> dict[str, Any]:
         row = int(self.rows[position])
         face = self.store[row]
-        return StoredFace(
-            image=decode_image(face.image),
-            landmarks=torch.from_numpy(face.landmarks),
-            label=face.label,
-            video=int(self._videos[position]),
-            index=row,
-            key=face.key,
-            person=int(self._persons[position]),
-            region_label=_region_labels(face),
-            method=face.method,
-        )
+        region = face.method.partition(":")[2]  # of a fake that is confined to one: METHOD:REGION
+        forged = (Region.ENTIRE, region) if region in tuple(REGIONS) else REGIONS
+        return {
+            "image": decode_image(face.image),
+            "landmarks": face.landmarks,
+            "label": face.label,
+            "video": self._videos[position],
+            "index": row,
+            "key": face.key,
+            "person": self._persons[position],
+            "region_label": [face.label * (each in forged) for each in REGIONS],
+            "method": face.method,
+        }
 
 
-def _region_labels(face: FaceRecord) -> Tensor:
-    """(5,): of a fake that is confined to a region (``METHOD:REGION``), this and the entire."""
-    region = face.method.partition(":")[2]
-    if region not in tuple(REGIONS):
-        return torch.full((len(REGIONS),), face.label)
-    return torch.tensor([face.label * (each in (Region.ENTIRE, region)) for each in REGIONS])
+_NUMBERS = ("landmarks", "label", "video", "index", "person", "region_label")
 
 
-def collate(faces: Sequence[StoredFace]) -> FaceBatch:
+def collate(faces: Sequence[Mapping[str, Any]]) -> FaceBatch:
     """Returns faces as one batch, smaller ones padded with black right and below."""
-    image, extent = stack([face.image for face in faces])
+    image, extent = stack([face["image"] for face in faces])
+    numbers = {name: np.stack([face[name] for face in faces]) for name in _NUMBERS}
     return FaceBatch(
         image=image,
-        landmarks=torch.stack([face.landmarks for face in faces]),
         extent=extent,
-        label=torch.tensor([face.label for face in faces]),
-        video=torch.tensor([face.video for face in faces]),
-        index=torch.tensor([face.index for face in faces]),
-        key=tuple(face.key for face in faces),
-        person=torch.tensor([face.person for face in faces]),
-        region_label=torch.stack([face.region_label for face in faces]),
-        method=tuple(face.method for face in faces),
+        key=tuple(face["key"] for face in faces),
+        method=tuple(face["method"] for face in faces),
+        **{name: torch.from_numpy(values) for name, values in numbers.items()},
     )
 
 
@@ -215,37 +192,35 @@ class RegionDataModule(LightningDataModule):
                         "fakes of genuine faces with --data.forge true",
                     )
 
-    def train_dataloader(self) -> DataLoader[StoredFace]:
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Returns batches of the training split, shuffled; an incomplete last one is left out."""
         faces = self._faces("train")
         size, draws = self._batch_size, self._faces_per_epoch
         if self._forges_all:  # a twin is added to each
             size, draws = max(1, size // 2), draws and max(1, draws // 2)
-        labels = self.store.labels[faces.rows]
+        labels, ranks = self.store.labels[faces.rows], self._ranks()
         sampler: DistributedSampler[int]
         if self._paired and not self._forges_all:
             persons = self.store.persons[faces.rows]
-            sampler = PairSampler(
-                faces, labels, persons, *self._ranks(), draws=draws, seed=self._seed
-            )
+            sampler = PairSampler(faces, labels, persons, *ranks, draws=draws, seed=self._seed)
         elif self._balanced or self.forging:
-            sampler = BalancedSampler(faces, labels, *self._ranks(), draws=draws, seed=self._seed)
+            sampler = BalancedSampler(faces, labels, *ranks, draws=draws, seed=self._seed)
         else:
-            sampler = DistributedSampler(faces, *self._ranks(), shuffle=True, seed=self._seed)
+            sampler = DistributedSampler(faces, *ranks, shuffle=True, seed=self._seed)
         loader = self._loader(faces, sampler, size, drop_last=len(sampler) >= size)
         if self._alter_in_workers:
             loader.collate_fn = self._collated_and_cut
         return loader
 
-    def val_dataloader(self) -> DataLoader[StoredFace]:
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Returns batches of the validation split, in the same order each time."""
         return self._unshuffled(self._faces("val"))
 
-    def test_dataloader(self) -> DataLoader[StoredFace]:
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Returns batches of the test split, in the same order each time."""
         return self._unshuffled(self._faces("test"))
 
-    def predict_dataloader(self) -> DataLoader[StoredFace]:
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Returns batches of the test split, in order; nothing is forged."""
         faces = StoredFaces(self.store, np.flatnonzero(self.store.splits == "test"))
         return self._unshuffled(faces)
@@ -271,16 +246,15 @@ class RegionDataModule(LightningDataModule):
         """
         if isinstance(batch, RegionBatch):
             return batch  # a worker process has done it
-        training = self.trainer is not None and self.trainer.training
-        predicting = self.trainer is not None and self.trainer.predicting
-        if training:
-            return self._altered(batch, self.trainer.global_step if self.trainer else 0)
-        if self.forging is not None and not predicting:
+        trainer = self.trainer
+        if trainer is not None and trainer.training:
+            return self._altered(batch, trainer.global_step)
+        if self.forging is not None and not (trainer is not None and trainer.predicting):
             draws = FaceRng(seeds_of(batch.key, self._seed))
             return self._cut(self._pairing.evaluate(batch, draws), self._pairing.names)
         return self._cut(batch)
 
-    def _collated_and_cut(self, faces: Sequence[StoredFace]) -> RegionBatch:
+    def _collated_and_cut(self, faces: Sequence[Mapping[str, Any]]) -> RegionBatch:
         """Does a worker process's part and the device's: a worker draws its own numbers."""
         return self._altered(collate(faces), int(torch.randint(2**31, ())))
 
@@ -329,8 +303,7 @@ class RegionDataModule(LightningDataModule):
     @cached_property
     def _pairing(self) -> OnlineForger:
         detail = None if self.layout == "tight" else self.size
-        count = len(self.store)
-        return OnlineForger(self.forging or ForgeConfig(), count, count, detail)
+        return OnlineForger(self.forging or ForgeConfig(), len(self.store), detail)
 
     @property
     def _forges_all(self) -> bool:
@@ -362,7 +335,7 @@ class RegionDataModule(LightningDataModule):
         """How many there are, and which this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _unshuffled(self, faces: StoredFaces) -> DataLoader[StoredFace]:
+    def _unshuffled(self, faces: StoredFaces) -> DataLoader[dict[str, Any]]:
         # Several ranks repeat a few faces to be equally long: metrics know them by their index.
         sampler: DistributedSampler[int] = DistributedSampler(faces, *self._ranks(), shuffle=False)
         return self._loader(faces, sampler, self._batch_size)
@@ -373,7 +346,7 @@ class RegionDataModule(LightningDataModule):
         sampler: DistributedSampler[int],
         batch_size: int,
         drop_last: bool = False,
-    ) -> DataLoader[StoredFace]:
+    ) -> DataLoader[dict[str, Any]]:
         return DataLoader(
             faces,
             batch_size=batch_size,  # by name: to predict, Lightning makes the loader again

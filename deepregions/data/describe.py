@@ -6,14 +6,12 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy.stats import fisher_exact, mannwhitneyu
 
@@ -21,8 +19,6 @@ from deepregions import pages
 from deepregions.data.store import SPLITS, FaceRecord, FaceStore, decode_image
 from deepregions.files import atomic_file
 from deepregions.types import BONA_FIDE, FAKE
-
-CLASSES = ((BONA_FIDE, "genuine"), (FAKE, "fake"))
 
 _MEASURED = 4000  # faces of each class that are measured, evenly over the store
 _PEOPLE = 60  # listed; the others are counted
@@ -36,6 +32,19 @@ _FEW = 5  # people
 _TELLING = 0.6
 _CHANCE = 0.01
 _SHARE = 0.1  # by which the classes' shares of a compression or a resolution may differ
+
+_CLASSES = ("genuine", "fake")
+_MEASURES = (
+    ("face width", "px of the frame", "how near people were filmed, and at what resolution"),
+    ("frame height", "px", "the videos' resolution; landscape and portrait"),
+    (
+        "detail",
+        "bytes per pixel",
+        "compression, blur and enlargement lower it; so may the manipulation itself",
+    ),
+    ("brightness", "0 to 255", "light and camera"),
+)
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -122,83 +131,75 @@ def describe(store: FaceStore) -> Description:
     Raises:
         StoreError: A shard is missing or broken.
     """
-    table = StoreColumns(store)
-    order = {name: place for place, name in enumerate((*SPLITS, "genuine", "fake"))}
-    by_split = table.counts(lambda row: [(table.splits[row], table.classes[row])])
-    by_split.sort(key=lambda count: [order[name] for name in count.names])
-    by_method = table.counts(
-        lambda row: [(table.classes[row], table.methods[row], table.compressions[row])]
+    labels: list[int] = store.labels.tolist()
+    splits: list[str] = store.splits.tolist()
+    methods, compressions, videos = (
+        store.column(name).tolist() for name in ("method", "compression", "video")
     )
+    people = [tuple(map(str, names)) for names in store.column("identities")]
+    resolutions = [f"{w} x {h}" for w, h in store.column("frame_size")]
+
+    def counts(names: Iterable[tuple[str, ...]]) -> list[Count]:
+        return [
+            Count(
+                name,
+                len(rows),
+                len({videos[row] for row in rows}),
+                len({person for row in rows for person in people[row]}),
+            )
+            for name, rows in _rows_of([name] for name in names).items()
+        ]
+
+    order = {name: place for place, name in enumerate((*SPLITS, *_CLASSES))}
+    classes = [_CLASSES[label] for label in labels]
+    by_split = counts(zip(splits, classes, strict=True))
+    by_split.sort(key=lambda count: [order[name] for name in count.names])
+    by_method = counts(zip(classes, methods, compressions, strict=True))
     by_method.sort(key=lambda count: (order[count.names[0]], count.names))
-    people = table.persons()
-    measures = tuple(_measures(store, table))
+    shown = _rows_of(
+        [(name, split) for name in dict.fromkeys(names)]
+        for names, split in zip(people, splits, strict=True)
+    )
+    persons = []
+    for (name, split), rows in shown.items():
+        fake = sum(labels[row] for row in rows)
+        own = len({videos[row] for row in rows})
+        persons.append(PersonCount(name, split, len(rows) - fake, fake, own))
+    persons.sort(key=lambda p: (-p.genuine - p.fake, p.name, p.split))
+    measures = tuple(_measures(store, videos))
+    firsts = _firsts(store)
     return Description(
         name=store.path.name,
         facts=tuple(_facts(store)),
         by_split=tuple(by_split),
         by_method=tuple(by_method),
-        people=tuple(people[:_PEOPLE]),
-        more_people=max(0, len(people) - _PEOPLE),
+        people=tuple(persons[:_PEOPLE]),
+        more_people=max(0, len(persons) - _PEOPLE),
         measures=measures,
-        warnings=(*_count_warnings(by_split, people), *_shortcuts(table, measures)),
+        warnings=(
+            *_count_warnings(by_split, persons),
+            # A compression is the database's own word: there is no chance in it.
+            *_differences("compression", compressions, firsts, certain=True),
+            *_differences("resolution", resolutions, firsts, certain=False),
+            *_telling(measures),
+        ),
     )
 
 
-class StoreColumns:
-    """The columns of a store, as lists.
+def _rows_of(keys: Iterable[Iterable[_Key]]) -> dict[_Key, list[int]]:
+    """Returns the rows that each key is given for."""
+    rows: dict[_Key, list[int]] = {}
+    for row, own in enumerate(keys):
+        for key in own:
+            rows.setdefault(key, []).append(row)
+    return rows
 
-    Args:
-        store: The store.
-    """
 
-    def __init__(self, store: FaceStore) -> None:
-        words = dict(CLASSES)
-        self.labels = store.labels
-        self.classes = [words[label] for label in self.labels.tolist()]
-        self.splits: list[str] = store.splits.tolist()
-        self.methods: list[str] = store.column("method").tolist()
-        self.compressions: list[str] = store.column("compression").tolist()
-        self.videos: list[str] = store.column("video").tolist()
-        self.people = [tuple(map(str, names)) for names in store.column("identities")]
-        self.resolutions = [f"{w} x {h}" for w, h in store.column("frame_size")]
-
-    def rows(self, label: int, most: int) -> list[int]:
-        """Returns rows of a class, evenly over the store."""
-        rows = np.flatnonzero(self.labels == label)
-        if len(rows) > most:
-            rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-        return [int(row) for row in rows]
-
-    def counts(self, names: Callable[[int], Iterable[tuple[str, ...]]]) -> list[Count]:
-        """Counts by the names that each row is counted under."""
-        faces: Counter[tuple[str, ...]] = Counter()
-        videos: dict[tuple[str, ...], set[str]] = {}
-        people: dict[tuple[str, ...], set[str]] = {}
-        for row, video in enumerate(self.videos):
-            for name in names(row):
-                faces[name] += 1
-                videos.setdefault(name, set()).add(video)
-                people.setdefault(name, set()).update(self.people[row])
-        return [Count(n, faces[n], len(videos[n]), len(people[n])) for n in faces]
-
-    def persons(self) -> list[PersonCount]:
-        """Counts by person and split, those with most faces first."""
-        found: dict[tuple[str, str], tuple[list[int], set[str]]] = {}
-        for row, names in enumerate(self.people):
-            for name in dict.fromkeys(names):
-                labels, videos = found.setdefault((name, self.splits[row]), ([], set()))
-                labels.append(int(self.labels[row]))
-                videos.add(self.videos[row])
-        persons = [
-            PersonCount(*key, len(labels) - sum(labels), sum(labels), len(videos))
-            for key, (labels, videos) in found.items()
-        ]
-        return sorted(persons, key=lambda p: (-p.genuine - p.fake, p.name, p.split))
-
-    @cached_property
-    def first_rows(self) -> dict[str, int]:
-        """The first row of each video."""
-        return {video: row for row, video in reversed(list(enumerate(self.videos)))}
+def _firsts(store: FaceStore) -> tuple[list[int], list[int]]:
+    """Returns the first row of each video, of genuine ones and of fake ones."""
+    first = np.sort(np.unique(store.videos, return_index=True)[1])
+    labels = store.labels[first]
+    return first[labels == BONA_FIDE].tolist(), first[labels == FAKE].tolist()
 
 
 def _facts(store: FaceStore) -> Iterator[tuple[str, str]]:
@@ -221,39 +222,40 @@ def _facts(store: FaceStore) -> Iterator[tuple[str, str]]:
         return  # a store that create_store wrote has none
 
 
-def _measures(store: FaceStore, table: StoreColumns) -> Iterator[FaceMeasure]:
-    rows = {label: table.rows(label, _MEASURED) for label, _ in CLASSES}
-    if not all(rows.values()):
-        return
-    values = {label: np.array([_measured(store[row]) for row in rows[label]]) for label in rows}
-    named = {label: [table.videos[row] for row in rows[label]] for label in rows}
+def _measures(store: FaceStore, videos: list[str]) -> Iterator[FaceMeasure]:
+    labels = store.labels
+    values, named = [], []
+    for label in (BONA_FIDE, FAKE):
+        rows = _evenly(np.flatnonzero(labels == label).tolist(), _MEASURED)
+        if not rows:
+            return
+        values.append(np.array([_measured(store[row]) for row in rows]))
+        named.append(np.unique([videos[row] for row in rows], return_inverse=True)[1])
     for column, about in enumerate(_MEASURES):
-        genuine, fake = values[BONA_FIDE][:, column], values[FAKE][:, column]
-        edges = np.histogram_bin_edges(np.concatenate([genuine, fake]), _BINS)
-        shares = [np.histogram(each, edges)[0] / len(each) for each in (genuine, fake)]
-        ours, theirs = (_by_video(v, named[n]) for v, n in ((genuine, BONA_FIDE), (fake, FAKE)))
+        both = [each[:, column] for each in values]
+        edges = np.histogram_bin_edges(np.concatenate(both), _BINS)
+        shares = [np.histogram(each, edges)[0] / len(each) for each in both]
+        ours, theirs = (
+            np.bincount(video, each) / np.bincount(video)
+            for video, each in zip(named, both, strict=True)
+        )
         test = mannwhitneyu(theirs.tolist(), ours.tolist())
         yield FaceMeasure(
             *about,
-            tuple(edges.tolist()),
-            tuple(shares[0].tolist()),
-            tuple(shares[1].tolist()),
-            (float(np.median(genuine)), float(np.median(fake))),
-            float(test.statistic / (len(ours) * len(theirs))),
-            float(test.pvalue),
+            edges=tuple(edges.tolist()),
+            genuine=tuple(shares[0].tolist()),
+            fake=tuple(shares[1].tolist()),
+            medians=(float(np.median(both[0])), float(np.median(both[1]))),
+            auc=float(test.statistic / (len(ours) * len(theirs))),
+            chance=float(test.pvalue),
         )
 
 
-_MEASURES = (
-    ("face width", "px of the frame", "how near people were filmed, and at what resolution"),
-    ("frame height", "px", "the videos' resolution; landscape and portrait"),
-    (
-        "detail",
-        "bytes per pixel",
-        "compression, blur and enlargement lower it; so may the manipulation itself",
-    ),
-    ("brightness", "0 to 255", "light and camera"),
-)
+def _evenly(rows: list[int], most: int) -> list[int]:
+    """At most so many of some rows, evenly."""
+    if len(rows) <= most:
+        return rows
+    return [rows[place] for place in np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def _measured(face: FaceRecord) -> list[float]:
@@ -262,13 +264,6 @@ def _measured(face: FaceRecord) -> list[float]:
     width = float(np.ptp(face.landmarks[:, 0])) / face.scale
     detail = len(face.image) / (image.shape[1] * image.shape[2])
     return [width, float(face.frame_size[1]), detail, float(image.float().mean())]
-
-
-def _by_video(values: npt.NDArray[np.float64], videos: list[str]) -> npt.NDArray[np.float64]:
-    names, places = np.unique(np.array(videos), return_inverse=True)
-    sums = np.bincount(places, values, len(names))
-    means: npt.NDArray[np.float64] = sums / np.bincount(places, minlength=len(names))
-    return means
 
 
 def _count_warnings(by_split: Iterable[Count], persons: Iterable[PersonCount]) -> Iterator[str]:
@@ -294,17 +289,27 @@ def _count_warnings(by_split: Iterable[Count], persons: Iterable[PersonCount]) -
             yield f"{one} and {other} share {len(both)} people: {', '.join(both[:3])}"
 
 
-def _shortcuts(table: StoreColumns, measures: Iterable[FaceMeasure]) -> Iterator[str]:
-    """What differs between the classes and has nothing to do with manipulation."""
-    for name, values, certain in (
-        ("compression", table.compressions, True),  # the database's own word: no chance in it
-        ("resolution", table.resolutions, False),
-    ):
-        for value, genuine, fake in _shares(table, values, certain=certain):
+def _differences(
+    name: str, values: list[str], firsts: tuple[list[int], list[int]], *, certain: bool
+) -> Iterator[str]:
+    """What one class has in more videos than the other, though it is no manipulation."""
+    genuine, fake = (Counter(values[row] for row in rows) for rows in firsts)
+    if not (genuine and fake):
+        return
+    for value in sorted(genuine | fake):
+        have = [genuine[value], fake[value]]
+        lack = [genuine.total() - have[0], fake.total() - have[1]]
+        shares = have[0] / genuine.total(), have[1] / fake.total()
+        if abs(shares[0] - shares[1]) > _SHARE and (
+            certain or fisher_exact(np.array([have, lack])).pvalue < _CHANCE
+        ):
             yield (
-                f"{name} {value or 'not named'}: {genuine:.0%} of genuine videos and {fake:.0%} "
-                "of fake ones; a network may learn that instead"
+                f"{name} {value or 'not named'}: {shares[0]:.0%} of genuine videos and "
+                f"{shares[1]:.0%} of fake ones; a network may learn that instead"
             )
+
+
+def _telling(measures: Iterable[FaceMeasure]) -> Iterator[str]:
     for measure in measures:
         if measure.tells:
             genuine, fake = measure.medians
@@ -315,26 +320,6 @@ def _shortcuts(table: StoreColumns, measures: Iterable[FaceMeasure]) -> Iterator
             )
 
 
-def _shares(
-    table: StoreColumns, values: list[str], *, certain: bool
-) -> Iterator[tuple[str, float, float]]:
-    """Yields values of which one class has more videos than the other."""
-    found = {label: Counter[str]() for label, _ in CLASSES}
-    for row in table.first_rows.values():
-        found[int(table.labels[row])][values[row]] += 1
-    totals = [found[label].total() for label, _ in CLASSES]
-    if not all(totals):
-        return
-    for value in sorted(set(found[BONA_FIDE]) | set(found[FAKE])):
-        have = [found[label][value] for label, _ in CLASSES]
-        shares = [number / total for number, total in zip(have, totals, strict=True)]
-        if abs(shares[0] - shares[1]) <= _SHARE:
-            continue
-        lack = [total - number for number, total in zip(have, totals, strict=True)]
-        if certain or fisher_exact(np.array([have, lack])).pvalue < _CHANCE:
-            yield value, shares[0], shares[1]
-
-
 def write_page(store: FaceStore, description: Description, path: Path) -> None:
     """Writes a description as one HTML file, whole or not at all; it needs nothing else.
 
@@ -342,24 +327,17 @@ def write_page(store: FaceStore, description: Description, path: Path) -> None:
         OSError: It cannot be written.
     """
     template = pages.environment("deepregions.data").get_template("store.html.j2")
-    page = template.render(about=description, sheets=_contact_sheets(store))
+    videos = store.column("video")
+    sheets = {
+        word: [(_picture(store[row].image), videos[row]) for row in _evenly(rows, _PICTURED)]
+        for word, rows in zip(_CLASSES, _firsts(store), strict=True)
+    }
     with atomic_file(path) as partial:
-        partial.write_text(page, encoding="utf-8")
-
-
-def _contact_sheets(store: FaceStore) -> dict[str, list[tuple[str, str]]]:
-    """Returns pictures (data URIs) and captions of each class, one face of each of some videos."""
-    table = StoreColumns(store)
-    sheets = {}
-    for label, word in CLASSES:
-        first = sorted(row for row in table.first_rows.values() if table.labels[row] == label)
-        places = np.linspace(0, len(first) - 1, min(len(first), _PICTURED)).astype(int)
-        chosen = [first[place] for place in places]
-        sheets[word] = [(_picture(store[row].image), table.videos[row]) for row in chosen]
-    return sheets
+        partial.write_text(template.render(about=description, sheets=sheets), encoding="utf-8")
 
 
 def _picture(data: bytes) -> str:
+    """A small picture as a data URI."""
     buffer = io.BytesIO()
     image = Image.fromarray(decode_image(data).permute(1, 2, 0).numpy())
     image.thumbnail((_PICTURE, _PICTURE), Image.Resampling.LANCZOS)

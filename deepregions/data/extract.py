@@ -5,36 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from deepregions.data.clips import Clip
-from deepregions.data.store import FaceRecord, encode_image
+from deepregions.data.store import FaceRecord, StoreInfo, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
-from deepregions.faces.patches import MARGIN, MAX_SIZE, crop_face
+from deepregions.faces.patches import crop_face
 from deepregions.faces.video import VideoWalk
 from deepregions.media import Frame, OpenMedia
-
-NO_FACE = "no face"
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """How faces are taken from a clip.
-
-    Attributes:
-        frames_per_video: How many frames, evenly spaced in time; a photo is one.
-        margin: What surrounds the face (its box and all landmarks) on each side, as a share of
-            its width or height; less where the picture ends.
-        tracks: ``"main"``: the person who is largest and longest in view; ``"all"``: everybody.
-        max_size: A crop is made smaller if a side is longer than this, in pixels.
-    """
-
-    frames_per_video: int = 32
-    margin: float = MARGIN
-    tracks: Literal["main", "all"] = "main"
-    max_size: int = MAX_SIZE
 
 
 @dataclass(frozen=True)
@@ -62,13 +42,13 @@ class ClipReport:
     people: int = 0
 
 
-def paths_of(clip: Clip, options: Extraction) -> list[Path]:
+def paths_of(clip: Clip, info: StoreInfo) -> list[Path]:
     """Lists the files of a clip that are read: of one that is kept as images, some of these."""
-    return [clip.frames[number] for number in _numbers(clip, options)] or [clip.path]
+    return [clip.frames[number] for number in _numbers(clip, info)] or [clip.path]
 
 
 def extract(
-    clip: Clip, files: Iterable[OpenMedia], detector: LandmarkDetector, options: Extraction
+    clip: Clip, files: Iterable[OpenMedia], detector: LandmarkDetector, info: StoreInfo
 ) -> tuple[list[FaceRecord], ClipReport]:
     """Returns the faces of a clip in order of time, and what came of it.
 
@@ -78,12 +58,12 @@ def extract(
         clip: The clip.
         files: Those of :func:`paths_of`, opened.
         detector: Finds faces and landmarks.
-        options: What is kept of them.
+        info: Which frames and people are kept, and how large.
     """
     walk = VideoWalk(detector)
     records: list[list[FaceRecord | None]] = []
     try:
-        for media, number in zip(files, _numbers(clip, options) or [0], strict=True):
+        for media, number in zip(files, _numbers(clip, info) or [0], strict=True):
             for batch in media.batches():
                 frames, places = batch, [Place(media.path, f.number) for f in batch]
                 if clip.frames:  # the time is the image's number
@@ -91,11 +71,11 @@ def extract(
                 still = not clip.frames and media.info is not None and media.info.kind == "image"
                 for frame, seen in walk.look(frames, places, still=still):
                     place = len(records)
-                    records.append([_record(clip, place, frame, f, options) for f in seen.faces])
+                    records.append([_record(clip, place, frame, f, info) for f in seen.faces])
     except (UnreadableError, UnsupportedError, OSError) as error:
         return [], ClipReport(clip.key, clip.split, clip.label, failure=str(error))
     tracks = walk.tracks()
-    wanted = _wanted([frame.faces for frame in walk.frames], tracks, options)
+    wanted = _wanted([frame.faces for frame in walk.frames], tracks, info)
     dropped: Counter[str] = Counter()
     kept: list[FaceRecord] = []
     for row, ids in zip(records, tracks, strict=True):
@@ -108,31 +88,30 @@ def extract(
             else:
                 key = f"{record.video}#{record.frame:04d}.{track}"
                 kept.append(replace(record, key=key, track=track))
-    report = ClipReport(
+    return kept, ClipReport(
         clip.key,
         clip.split,
         clip.label,
-        len(records),
-        len(kept),
-        dict(sorted((+dropped).items())),
-        "" if kept else NO_FACE,
-        len({track for ids in tracks for track in ids}),
+        frames=len(records),
+        faces=len(kept),
+        dropped=dict(sorted((+dropped).items())),
+        failure="" if kept else "no face",
+        people=len({*chain.from_iterable(tracks)}),
     )
-    return kept, report
 
 
-def _numbers(clip: Clip, options: Extraction) -> list[int]:
+def _numbers(clip: Clip, info: StoreInfo) -> list[int]:
     """Which of a clip's images are read: those in the middle of equal intervals, as of a video."""
     images = len(clip.frames)
-    count = min(options.frames_per_video, images)
+    count = min(info.frames_per_video, images)
     return [int((i + 0.5) * images / count) for i in range(count)]
 
 
 def _record(
-    clip: Clip, number: int, frame: Frame, face: Face, options: Extraction
+    clip: Clip, number: int, frame: Frame, face: Face, info: StoreInfo
 ) -> FaceRecord | None:
     """Encodes at once, so that a long video is never in memory as pixels."""
-    cut = crop_face(frame.image, face, options.margin, options.max_size)
+    cut = crop_face(frame.image, face, info.margin, info.max_size)
     if cut is None:
         return None
     crop, landmarks, scale = cut
@@ -155,12 +134,12 @@ def _record(
     )
 
 
-def _wanted(found: list[list[Face]], tracks: list[list[int]], options: Extraction) -> set[int]:
+def _wanted(found: list[list[Face]], tracks: list[list[int]], info: StoreInfo) -> set[int]:
     """The tracks to keep; the main one has the largest sum of face sizes (mean size x length)."""
     sizes: defaultdict[int, float] = defaultdict(float)
     for faces, ids in zip(found, tracks, strict=True):
         for face, track in zip(faces, ids, strict=True):
             sizes[track] += float((face.box[2:] - face.box[:2]).clamp(min=0).prod().sqrt())
-    if options.tracks == "all" or not sizes:
+    if info.tracks == "all" or not sizes:
         return set(sizes)
     return {max(sizes, key=lambda track: (sizes[track], -track))}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from deepregions.data.store import FaceRecord, FaceStore, StoreInfo
+from deepregions.data.store import FaceRecord, FaceStore
 from deepregions.errors import UsageError
 
 
 class MergedStore:
-    """The faces of several stores, one store's after the other's.
+    """The faces of several stores, one store's after the other's, as a :class:`FaceStore` has them.
 
     People and videos of one store are others than those of the next, whatever they are called:
     stores of the same people must have been divided together.
@@ -36,18 +37,17 @@ class MergedStore:
         if len({Path(path).resolve() for path in paths}) < len(paths):
             raise UsageError("a store is given twice", "give each once")
         self.stores = [FaceStore(path) for path in paths]
-        infos = [store.info for store in self.stores]
-        backends = {(info.landmarks, info.landmarks_version) for info in infos}
+        self.info = self.stores[0].info
+        backends = {(each.info.landmarks, each.info.landmarks_version) for each in self.stores}
         if len(backends) > 1:
             raise UsageError(
                 f"stores with landmarks of {' and '.join(sorted(name for name, _ in backends))}",
                 "regions would be cut differently: prepare them with the same --landmarks",
             )
-        self.info: StoreInfo = infos[0]
-        self._starts = np.cumsum([0, *map(len, self.stores)]).tolist()
+        self._starts = [0, *accumulate(map(len, self.stores))]
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def __getitem__(self, index: int) -> FaceRecord:
         """Returns the face of a row."""
@@ -68,23 +68,20 @@ class MergedStore:
     @property
     def videos(self) -> npt.NDArray[np.int64]:
         """(N,) numbers, equal for faces of one photo or video."""
-        return self._numbered(lambda store: store.videos)
+        return _numbered([store.videos for store in self.stores])
 
     @property
     def persons(self) -> npt.NDArray[np.int64]:
         """(N,) numbers, equal for faces of one person of one store."""
-        return self._numbered(lambda store: store.persons)
+        return _numbered([store.persons for store in self.stores])
 
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of the stores' own."""
         return hashlib.sha256("\n".join(s.fingerprint for s in self.stores).encode()).hexdigest()
 
-    def _numbered(
-        self, numbers_of: Callable[[FaceStore], npt.NDArray[np.int64]]
-    ) -> npt.NDArray[np.int64]:
-        parts: list[npt.NDArray[np.int64]] = []
-        for store in self.stores:
-            numbers = numbers_of(store)
-            parts.append(numbers + (int(parts[-1].max()) + 1 if parts else 0))
-        return np.concatenate(parts)
+
+def _numbered(parts: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Numbers those of each store after those of the one before."""
+    starts = [0, *accumulate(int(part.max()) + 1 for part in parts)]
+    return np.concatenate([part + start for part, start in zip(parts, starts, strict=False)])

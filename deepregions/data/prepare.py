@@ -22,7 +22,7 @@ import torch
 
 from deepregions.data.clips import Clip, assert_identity_disjoint
 from deepregions.data.databases import Database
-from deepregions.data.extract import ClipReport, Extraction, extract, paths_of
+from deepregions.data.extract import ClipReport, extract, paths_of
 from deepregions.data.store import (
     FaceRecord,
     StoreInfo,
@@ -34,13 +34,13 @@ from deepregions.data.store import (
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.backends import landmark_detector
 from deepregions.faces.landmarks import LandmarkDetector
+from deepregions.faces.patches import MARGIN, MAX_SIZE
 from deepregions.files import atomic_file, is_empty, lock_folder
 from deepregions.media import MediaReader, Sampling, is_video
 from deepregions.media.sandbox import end_with_parent
 
 Progress = Callable[[int, int, int], None]
-Stream = Generator[tuple[list[FaceRecord], ClipReport], None, None]
-Results = Callable[[Sequence[Clip]], Stream]
+Result = tuple[list[FaceRecord], ClipReport]
 
 _PLAN = "plan.json"
 _REPORT = "report.json"
@@ -108,9 +108,9 @@ def prepare(
     detector: str | LandmarkDetector = "auto",
     device: str = "auto",
     frames_per_video: int = 32,
-    margin: float = 0.5,
+    margin: float = MARGIN,
     tracks: Literal["main", "all"] = "main",
-    max_size: int = 512,
+    max_size: int = MAX_SIZE,
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Report:
@@ -125,7 +125,7 @@ def prepare(
         detector: A name for :func:`deepregions.faces.backends.landmark_detector`, or a detector
             (which must pickle if ``workers`` is above 1).
         device: Where the landmark backend runs.
-        frames_per_video: See :class:`deepregions.data.extract.Extraction`.
+        frames_per_video: See :class:`deepregions.data.store.StoreInfo`.
         margin: As above.
         tracks: As above.
         max_size: As above.
@@ -138,8 +138,15 @@ def prepare(
         StoreError: ``out`` holds something else, cannot be written, or no clip gave a face.
         AssetError: The landmark backend's model files are not to be had.
     """
-    options = Extraction(frames_per_video, margin, tracks, max_size)
-    _check_options(options, workers)
+    for fits, rule, value in (
+        (frames_per_video >= 1, "frames per video must be at least 1", frames_per_video),
+        (0 <= margin <= 4, "margin must be from 0 to 4", margin),
+        (64 <= max_size <= 4096, "max size must be from 64 to 4096 pixels", max_size),
+        (tracks in ("main", "all"), "tracks must be 'main' or 'all'", repr(tracks)),
+        (workers >= 0, "workers must be 0 or more", workers),
+    ):
+        if not fits:
+            raise UsageError(f"{rule}, not {value}")
     clips = database.clips()
     _check_clips(clips)
     finder = landmark_detector(detector, device) if isinstance(detector, str) else detector
@@ -147,22 +154,25 @@ def prepare(
         database.name, finder.name, finder.version, margin, frames_per_video, tracks, max_size
     )
     plan = _plan(info, clips)
-    groups = _groups(clips, frames_per_video)
-    job = _Job(detector, device, finder.name, options)
+    shards = _shards(clips, frames_per_video)
+    job = _Job(detector, device, info)
     try:
         with lock_folder(out, "prepare"):
             _open_folder(out, plan)
-            reports = _write(out, plan, groups, partial(_results, job, workers, finder), progress)
+            results = partial(_results, job, workers, finder)
+            reports = _write(out, _digest(plan), shards, results, progress)
             report = _summary(info, reports, database.left_out)
             if not report.faces:
-                _remove(out, len(groups))
+                for name in (_PLAN, *map(shard_name, range(len(shards)))):
+                    (out / name).unlink(missing_ok=True)
+                if is_empty(out):
+                    out.rmdir()
                 raise StoreError(
                     f"no face was found in any of the {len(clips)} photos and videos",
                     "; ".join(sorted({why for _, why in report.failures})[:3]),
                 )
-            with atomic_file(out / _REPORT) as temporary:
-                temporary.write_text(json.dumps(asdict(report), indent=1) + "\n")
-            finish_store(out, info, [shard_name(number) for number in range(len(groups))])
+            _write_json(out / _REPORT, asdict(report))
+            finish_store(out, info, [shard_name(number) for number in range(len(shards))])
     except OSError as error:
         hint = "mend that, then run prepare again with the same options: it goes on where it was"
         raise StoreError(f"cannot write the store {out}: {error}", hint) from error
@@ -175,27 +185,27 @@ class _Job:
 
     detector: str | LandmarkDetector
     device: str
-    name: str
-    options: Extraction
+    info: StoreInfo
 
-    def __call__(self, clip: Clip) -> tuple[list[FaceRecord], ClipReport]:
+    def __call__(self, clip: Clip) -> Result:
         finder = self.detector
         if isinstance(finder, str):
             finder = _loaded(finder, self.device)
-        if finder.name != self.name:
-            raise StoreError(f"the landmark backend is {self.name} here, {finder.name} there")
+        if finder.name != self.info.landmarks:
+            here = self.info.landmarks
+            raise StoreError(f"the landmark backend is {here} here, {finder.name} there")
         return next(self.extract_all([clip], finder, _reader()))
 
     def extract_all(
         self, clips: Sequence[Clip], finder: LandmarkDetector, reader: MediaReader
-    ) -> Stream:
+    ) -> Generator[Result]:
         """Yields the result of each clip; the next file is opened while one is looked at."""
-        paths = [paths_of(clip, self.options) for clip in clips]
-        sampling = Sampling(count=self.options.frames_per_video)
+        paths = [paths_of(clip, self.info) for clip in clips]
+        sampling = Sampling(count=self.info.frames_per_video)
         with closing(reader.open_all(chain.from_iterable(paths), sampling)) as opened:
             for clip, own in zip(clips, paths, strict=True):
                 files = islice(opened, len(own))
-                yield extract(clip, files, finder, self.options)
+                yield extract(clip, files, finder, self.info)
                 deque(files, maxlen=0)  # those after one that cannot be read
 
 
@@ -214,58 +224,53 @@ def _reader() -> MediaReader:
     return MediaReader(ahead=0)
 
 
-def _earlier(
-    out: Path, plan: dict[str, Any], groups: Sequence[Sequence[Clip]]
-) -> dict[int, list[ClipReport]]:
-    """Returns what came of the clips of each shard that an earlier run of this plan wrote."""
-    found: dict[int, list[ClipReport]] = {}
-    for number in range(len(groups)):
+def _write(
+    out: Path,
+    plan: str,
+    shards: Sequence[Sequence[Clip]],
+    results_of: Callable[[Sequence[Clip]], Generator[Result]],
+    progress: Progress | None,
+) -> list[ClipReport]:
+    """Writes the shards that are not there yet; returns the reports of all clips, in order."""
+    reports: dict[int, list[ClipReport]] = {}
+    for number in range(len(shards)):
         try:
             metadata = read_shard(out / shard_name(number)).schema.metadata
         except StoreError:
             continue  # not there, or truncated by whatever happened to it: made (again)
-        if metadata.get(b"deepregions.plan", b"").decode() == _digest(plan):
-            reports = json.loads(metadata[b"deepregions.clips"])
-            found[number] = [ClipReport(**report) for report in reports]
-    return found
-
-
-def _write(
-    out: Path,
-    plan: dict[str, Any],
-    groups: Sequence[Sequence[Clip]],
-    results: Results,
-    progress: Progress | None,
-) -> list[ClipReport]:
-    """Writes the shards that are not there yet; returns the reports of all clips, in order."""
-    reports = _earlier(out, plan, groups)
-    missing = [number for number in range(len(groups)) if number not in reports]
-    total = sum(map(len, groups))
+        if metadata.get(b"deepregions.plan", b"").decode() == plan:
+            earlier = json.loads(metadata[b"deepregions.clips"])
+            reports[number] = [ClipReport(**report) for report in earlier]
+    missing = [number for number in range(len(shards)) if number not in reports]
+    total = sum(map(len, shards))
     done = sum(map(len, reports.values()))
     faces = sum(report.faces for report in chain.from_iterable(reports.values()))
-    with closing(results([clip for number in missing for clip in groups[number]])) as stream:
+    clips = [clip for number in missing for clip in shards[number]]
+    with closing(results_of(clips)) as results:
         for number in missing:
             records: list[FaceRecord] = []
             reports[number] = []
-            for found, report in islice(stream, len(groups[number])):
+            for found, report in islice(results, len(shards[number])):
                 records += found
                 reports[number].append(report)
                 done, faces = done + 1, faces + len(found)
                 if progress is not None:
                     progress(done, total, faces)
             told = json.dumps([asdict(report) for report in reports[number]])
-            metadata = {"deepregions.plan": _digest(plan), "deepregions.clips": told}
+            metadata = {"deepregions.plan": plan, "deepregions.clips": told}
             write_shard(out / shard_name(number), records, metadata)
     return [report for number in sorted(reports) for report in reports[number]]
 
 
-def _results(job: _Job, workers: int, finder: LandmarkDetector, clips: Sequence[Clip]) -> Stream:
+def _results(
+    job: _Job, workers: int, finder: LandmarkDetector, clips: Sequence[Clip]
+) -> Generator[Result]:
     """Yields the result of each clip, in their order."""
     if workers <= 1:
         with MediaReader() as reader:
             yield from job.extract_all(clips, finder, reader)
         return
-    running: deque[Future[tuple[list[FaceRecord], ClipReport]]] = deque()
+    running: deque[Future[Result]] = deque()
     waiting = iter(clips)
     with _pool(workers) as pool:
         for clip in islice(waiting, _CLIPS_AHEAD * workers):
@@ -299,9 +304,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submitted(
-    pool: ProcessPoolExecutor, job: _Job, clip: Clip
-) -> Future[tuple[list[FaceRecord], ClipReport]]:
+def _submitted(pool: ProcessPoolExecutor, job: _Job, clip: Clip) -> Future[Result]:
     """Hands a clip over; processes that this starts never see Ctrl-C, which is for this one."""
     if not hasattr(signal, "pthread_sigmask"):
         return pool.submit(job, clip)
@@ -310,19 +313,6 @@ def _submitted(
         return pool.submit(job, clip)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _check_options(options: Extraction, workers: int) -> None:
-    if options.frames_per_video < 1:
-        raise UsageError(f"frames per video must be at least 1, not {options.frames_per_video}")
-    if not 0 <= options.margin <= 4:
-        raise UsageError(f"margin must be from 0 to 4, not {options.margin}")
-    if not 64 <= options.max_size <= 4096:
-        raise UsageError(f"max size must be from 64 to 4096 pixels, not {options.max_size}")
-    if options.tracks not in ("main", "all"):
-        raise UsageError(f"tracks must be 'main' or 'all', not {options.tracks!r}")
-    if workers < 0:
-        raise UsageError(f"workers must be 0 or more, not {workers}")
 
 
 def _check_clips(clips: Sequence[Clip]) -> None:
@@ -349,54 +339,48 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _groups(clips: Sequence[Clip], frames_per_video: int) -> list[list[Clip]]:
+def _shards(clips: Sequence[Clip], frames_per_video: int) -> list[list[Clip]]:
     """The clips of each shard: a matter of the plan only, not of processes or of what is found."""
-    groups: list[list[Clip]] = []
+    shards: list[list[Clip]] = []
     room = 0
     for clip in clips:
         if room <= 0:
-            groups.append([])
+            shards.append([])
             room = _FACES_PER_SHARD
-        groups[-1].append(clip)
+        shards[-1].append(clip)
         room -= frames_per_video if clip.frames or is_video(clip.path) else 1
-    return groups
+    return shards
 
 
-def _open_folder(out: Path, plan: dict[str, Any]) -> None:
+def _open_folder(out: Path, plan: Mapping[str, Any]) -> None:
     """Makes the folder, or makes sure that it is one of this very plan."""
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file", "choose another folder")
-    if (out / _PLAN).is_file():
-        try:
-            there = json.loads((out / _PLAN).read_text())
-        except ValueError as error:
-            raise StoreError(f"{out / _PLAN} cannot be read", "delete the folder") from error
-        if there != plan:
-            raise StoreError(
-                f"{out} was begun with other options: {_difference(there, plan)}",
-                "use these again, delete the folder, or choose another one",
-            )
-    elif out.is_dir() and not is_empty(out):
-        raise StoreError(f"{out} is not empty and not from prepare", "choose another folder")
-    else:
-        with atomic_file(out / _PLAN) as temporary:
-            temporary.write_text(json.dumps(plan, indent=1) + "\n")
+    if not (out / _PLAN).is_file():
+        if out.is_dir() and not is_empty(out):
+            raise StoreError(f"{out} is not empty and not from prepare", "choose another folder")
+        _write_json(out / _PLAN, plan)
+        return
+    try:
+        there = json.loads((out / _PLAN).read_text())
+    except ValueError as error:
+        raise StoreError(f"{out / _PLAN} cannot be read", "delete the folder") from error
+    if there != plan:
+        differences = [
+            f"{name} was {there.get(name)}, is {plan[name]}"
+            for name in plan
+            if name != "listing" and there.get(name) != plan[name]
+        ]
+        why = ", ".join(differences) or "the database's files or splits have changed"
+        raise StoreError(
+            f"{out} was begun with other options: {why}",
+            "use these again, delete the folder, or choose another one",
+        )
 
 
-def _difference(there: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
-    words = [
-        f"{name} was {there.get(name)}, is {plan[name]}"
-        for name in plan
-        if name != "listing" and there.get(name) != plan[name]
-    ]
-    return ", ".join(words) or "the database's files or splits have changed"
-
-
-def _remove(out: Path, shards: int) -> None:
-    for name in [_PLAN, *map(shard_name, range(shards))]:
-        (out / name).unlink(missing_ok=True)
-    if is_empty(out):
-        out.rmdir()
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _summary(info: StoreInfo, reports: Sequence[ClipReport], left_out: Mapping[str, int]) -> Report:

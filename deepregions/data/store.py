@@ -16,8 +16,8 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from itertools import accumulate
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -41,26 +41,33 @@ _MANIFEST = "store.json"
 _ROWS_PER_BATCH = 128  # a few MB: what other readers load at once; this one loads single rows
 _ROWS_PER_SHARD = 1024
 _LONGEST = 64 << 20  # bytes of store.json, of 400,000 shards
+_FARTHEST = 1e6  # pixels
+_LARGEST = 1 << 24  # pixels of a stored picture, 50 MB of RGB; prepare makes faces smaller
+_MOST = 1_000_000  # of any number in store.json's info
+_AGAIN = "run prepare again with the same options, or copy the store again"
+
+_COLUMNS: Mapping[str, tuple[pa.DataType, Callable[[Any], bool] | None]] = {
+    "image": (pa.binary(), None),
+    "landmarks": (pa.list_(pa.float32(), 2 * NUM_LANDMARKS), None),
+    "key": (pa.string(), None),
+    "video": (pa.string(), None),
+    "frame": (pa.int32(), lambda value: value >= 0),
+    "time": (pa.float64(), lambda value: 0 <= value < math.inf),
+    "track": (pa.int32(), lambda value: value >= 0),
+    "label": (pa.int8(), lambda value: value in (0, 1)),
+    "split": (pa.string(), lambda value: value in SPLITS),
+    "method": (pa.string(), None),
+    "compression": (pa.string(), None),
+    "identities": (pa.list_(pa.string()), None),
+    "scale": (pa.float32(), lambda value: 0 < value < math.inf),
+    "frame_size": (pa.list_(pa.int32(), 2), lambda value: len(value) == 2 and min(value) >= 0),
+    "score": (pa.float32(), math.isfinite),
+    "confidence": (pa.float32(), lambda value: value is None or 0 <= value <= 1),
+}
+"""The type of each column, and what its values must satisfy."""
 
 _SCHEMA = pa.schema(
-    [
-        pa.field("image", pa.binary(), nullable=False),
-        pa.field("landmarks", pa.list_(pa.float32(), 2 * NUM_LANDMARKS), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("video", pa.string(), nullable=False),
-        pa.field("frame", pa.int32(), nullable=False),
-        pa.field("time", pa.float64(), nullable=False),
-        pa.field("track", pa.int32(), nullable=False),
-        pa.field("label", pa.int8(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("method", pa.string(), nullable=False),
-        pa.field("compression", pa.string(), nullable=False),
-        pa.field("identities", pa.list_(pa.string()), nullable=False),
-        pa.field("scale", pa.float32(), nullable=False),
-        pa.field("frame_size", pa.list_(pa.int32(), 2), nullable=False),
-        pa.field("score", pa.float32(), nullable=False),
-        pa.field("confidence", pa.float32()),
-    ]
+    [pa.field(name, kind, name == "confidence") for name, (kind, _) in _COLUMNS.items()]
 )
 _READS = {"1": _SCHEMA.remove(len(_SCHEMA) - 1), "2": _SCHEMA}  # confidence came with 2
 
@@ -86,6 +93,9 @@ class FaceRecord:
         frame_size: Width and height of the frame, in pixels.
         score: The face finder's confidence, on the scale of the store's landmark backend.
         confidence: How sure the landmarks are, in [0, 1]; None where the backend cannot say.
+
+    Raises:
+        ValueError: A value is out of its range.
     """
 
     image: bytes
@@ -109,25 +119,9 @@ class FaceRecord:
         points = self.landmarks
         if points.shape != (NUM_LANDMARKS, 2) or not bool((np.abs(points) < _FARTHEST).all()):
             raise ValueError(f"{self.key}: landmarks must be (68, 2) and finite")
-        for name, fits in _RANGES.items():
-            value = getattr(self, name)
-            if not fits(value):
+        for name, (_, fits) in _COLUMNS.items():
+            if fits is not None and not fits(value := getattr(self, name)):
                 raise ValueError(f"{self.key}: {name} is {value!r}")
-
-
-_FARTHEST = 1e6  # pixels
-_LARGEST = 1 << 24  # pixels of a stored picture, 50 MB of RGB; prepare makes faces smaller
-_RANGES: Mapping[str, Callable[[Any], bool]] = {
-    "label": lambda value: value in (0, 1),
-    "split": lambda value: value in SPLITS,
-    "frame": lambda value: value >= 0,
-    "track": lambda value: value >= 0,
-    "time": lambda value: 0 <= value < math.inf,
-    "scale": lambda value: 0 < value < math.inf,
-    "frame_size": lambda value: len(value) == 2 and min(value) >= 0,
-    "score": math.isfinite,
-    "confidence": lambda value: value is None or 0 <= value <= 1,
-}
 
 
 @dataclass(frozen=True)
@@ -138,11 +132,15 @@ class StoreInfo:
         database: The database's name, such as ``"ffpp"``.
         landmarks: The landmark backend's name, such as ``"dlib68+yunet"``.
         landmarks_version: Its version.
-        margin: What surrounds the face on each side, as a share of its width or height.
-        frames_per_video: How many frames were asked for.
-        tracks: ``"main"`` or ``"all"``: which people of a video were kept.
-        max_size: Faces with margin were made smaller to this many pixels at most.
+        margin: What surrounds the face (its box and all landmarks) on each side, as a share of
+            its width or height; less where the picture ends.
+        frames_per_video: How many frames were asked for, evenly spaced in time; a photo is one.
+        tracks: ``"main"``: the person who is largest and longest in view; ``"all"``: everybody.
+        max_size: Faces with margin were made smaller if a side was longer, in pixels.
         package: The version of this package that made it.
+
+    Raises:
+        StoreError: A value is of another type, or out of range.
     """
 
     database: str
@@ -155,27 +153,17 @@ class StoreInfo:
     package: str = field(default=deepregions.__version__)
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind) or isinstance(value, bool):
+        for name, value in vars(self).items():
+            kind: Any = {"margin": (int, float), "frames_per_video": int, "max_size": int}
+            if not isinstance(value, kind.get(name, str)) or isinstance(value, bool):
                 raise StoreError(f"a store's {name} cannot be {value!r}")
-            within = value.isprintable() if isinstance(value, str) else 0 <= value < _MOST
-            if not within:
+            if not (value.isprintable() if isinstance(value, str) else 0 <= value < _MOST):
                 raise StoreError(f"a store's {name} is out of range")
-        if not _PLAIN.fullmatch(self.database):  # files are named after it
+        if not re.fullmatch(r"\w[\w.+ ()-]{0,99}", self.database):  # files are named after it
             raise StoreError(
                 f"a database cannot be called {self.database[:99]!r}",
                 "a name has letters, digits and . _ + - ( ), and begins with one of the first two",
             )
-
-
-_KINDS: Mapping[str, Any] = {
-    **dict.fromkeys(("database", "landmarks", "landmarks_version", "tracks", "package"), str),
-    **dict.fromkeys(("frames_per_video", "max_size"), int),
-    "margin": (int, float),
-}
-_MOST = 1_000_000  # of any number in it
-_PLAIN = re.compile(r"\w[\w.+ ()-]{0,99}")
 
 
 def encode_image(image: Tensor) -> bytes:
@@ -230,7 +218,7 @@ def shard_name(number: int) -> str:
 
 def write_shard(
     path: Path, records: Iterable[FaceRecord], metadata: Mapping[str, str] | None = None
-) -> int:
+) -> None:
     """Writes one shard, whole or not at all.
 
     Args:
@@ -238,19 +226,17 @@ def write_shard(
         records: The faces, in their order; may be none.
         metadata: Kept in the Arrow schema, for whoever writes the store.
 
-    Returns:
-        The number of faces.
-
     Raises:
         OSError: The file cannot be written.
     """
     schema = _SCHEMA.with_metadata({"deepregions.schema": str(SCHEMA_VERSION), **(metadata or {})})
-    rows = 0
     with atomic_file(path) as partial, pa.ipc.new_file(str(partial), schema) as writer:
         for batch in _batched(records, _ROWS_PER_BATCH):
-            writer.write_batch(pa.RecordBatch.from_pylist([_row(r) for r in batch], schema=schema))
-            rows += len(batch)
-    return rows
+            rows = [
+                vars(record) | {"landmarks": record.landmarks.astype(np.float32).ravel()}
+                for record in batch
+            ]
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
 def read_shard(path: Path) -> pa.Table:
@@ -261,9 +247,8 @@ def read_shard(path: Path) -> pa.Table:
     """
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            metadata = reader.schema.metadata or {}
-            version = (metadata.get(b"deepregions.schema") or b"").decode(errors="replace")
-            expected = _schema_of(path, version)
+            version = (reader.schema.metadata or {}).get(b"deepregions.schema", b"")
+            expected = _schema_of(path, version.decode(errors="replace"))
             if not reader.schema.equals(expected):
                 raise StoreError(f"{path} does not have the columns of a face store", _AGAIN)
             table = reader.read_all()  # its buffers keep the map alive; the file handle is freed
@@ -317,6 +302,22 @@ def create_store(path: Path, info: StoreInfo, records: Iterable[FaceRecord]) -> 
     return FaceStore(path)
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """What store.json says of a shard."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        counted = all(type(n) is int and 0 <= n < 2**53 for n in (self.rows, self.bytes))
+        named = re.fullmatch(r"shard-\d{5,}\.arrow", self.name)  # a name, and never a path
+        if not (counted and named and re.fullmatch("[0-9a-f]{64}", self.sha256)):
+            raise ValueError(f"no shard: {self}")
+
+
 class FaceStore:
     """A store, opened: faces by row number, and columns over all faces.
 
@@ -337,17 +338,23 @@ class FaceStore:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         manifest = _read_manifest(self.path)
+        where = self.path / _MANIFEST
         try:
             self.info = StoreInfo(**manifest["info"])
-            shards = [_Shard(**entry) for entry in manifest["shards"]]
+            self._shards = [_Shard(**entry) for entry in manifest["shards"]]
         except (TypeError, ValueError, KeyError) as error:
-            raise StoreError(f"{self.path / _MANIFEST} is not a store's", _AGAIN) from error
+            raise StoreError(f"{where} is not a store's", _AGAIN) from error
         except StoreError as error:
-            raise StoreError(f"{self.path / _MANIFEST}: {error.args[0]}", error.hint) from error
-        for shard in shards:
-            _check_size(self.path / shard.name, shard.bytes)
-        self._shards = shards
-        self._starts = [0, *accumulate(shard.rows for shard in shards)]
+            raise StoreError(f"{where}: {error.args[0]}", error.hint) from error
+        for shard in self._shards:
+            file = self.path / shard.name
+            if not file.is_file():
+                raise StoreError(f"{file} is missing", _AGAIN)
+            if file.stat().st_size != shard.bytes:
+                raise StoreError(
+                    f"{file} is truncated or altered: it should have {shard.bytes} bytes", _AGAIN
+                )
+        self._starts = [0, *accumulate(shard.rows for shard in self._shards)]
         if not len(self):
             raise StoreError(f"{self.path} has no faces")
         self._tables: dict[int, pa.Table] = {}
@@ -370,9 +377,12 @@ class FaceStore:
         """
         row = range(len(self))[index]
         shard = bisect_right(self._starts, row) - 1
-        table = self._table(shard).slice(row - self._starts[shard], 1)
+        place = self._table(shard).slice(row - self._starts[shard], 1)
         try:
-            return _record({name: table.column(name)[0].as_py() for name in table.column_names})
+            (values,) = place.to_pylist()
+            points = np.asarray(values["landmarks"], np.float32).reshape(NUM_LANDMARKS, 2)
+            tuples = {name: tuple(values[name]) for name in ("identities", "frame_size")}
+            return FaceRecord(**values | tuples | {"landmarks": points})
         except (ValueError, TypeError, OverflowError) as error:
             where = self.path / self._shards[shard].name
             raise StoreError(f"{where}: a face is out of range: {error}", _AGAIN) from error
@@ -412,74 +422,28 @@ class FaceStore:
     def persons(self) -> npt.NDArray[np.int64]:
         """(N,) numbers, equal for faces whose first identity, or else whose video, is the same."""
         names = zip(self.column("identities"), self.column("video"), strict=True)
-        who = [
-            f"person {people[0]}" if len(people) else f"video {video}" for people, video in names
-        ]
+        who = [f"person {people[0]}" if len(people) else f"video {clip}" for people, clip in names]
         return np.unique(who, return_inverse=True)[1].astype(np.int64)
 
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of the faces and of all that is recorded of each, from the shards' own."""
-        return hashlib.sha256(
-            "\n".join(shard.sha256 for shard in self._shards).encode()
-        ).hexdigest()
+        return hashlib.sha256("\n".join(s.sha256 for s in self._shards).encode()).hexdigest()
 
-    def _table(self, shard: int) -> pa.Table:
-        if shard not in self._tables:
-            entry = self._shards[shard]
-            table = read_shard(self.path / entry.name)
-            if table.num_rows != entry.rows:
-                raise StoreError(
-                    f"{self.path / entry.name} has {table.num_rows} faces, not {entry.rows}", _AGAIN
-                )
-            self._tables[shard] = table
-        return self._tables[shard]
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """What store.json says of a shard."""
-
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        counts = (self.rows, self.bytes)
-        if any(type(n) is not int or not 0 <= n < 2**53 for n in counts):
-            raise ValueError(f"a shard of {counts}")
-        if not re.fullmatch(r"shard-\d{5,}\.arrow", self.name):  # a name, and never a path
-            raise ValueError(f"a shard called {self.name}")
-        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"a digest {self.sha256}")
-
-
-_AGAIN = "run prepare again with the same options, or copy the store again"
-
-
-def _row(record: FaceRecord) -> dict[str, Any]:
-    row = {item.name: getattr(record, item.name) for item in fields(record)}
-    row["landmarks"] = record.landmarks.astype(np.float32).ravel()
-    return row
-
-
-def _record(row: dict[str, Any]) -> FaceRecord:
-    row["landmarks"] = np.asarray(row["landmarks"], np.float32).reshape(NUM_LANDMARKS, 2)
-    row["identities"] = tuple(row["identities"])
-    row["frame_size"] = tuple(row["frame_size"])
-    return FaceRecord(**row)
+    def _table(self, number: int) -> pa.Table:
+        if number not in self._tables:
+            shard = self._shards[number]
+            file = self.path / shard.name
+            table = read_shard(file)
+            if table.num_rows != shard.rows:
+                raise StoreError(f"{file} has {table.num_rows} faces, not {shard.rows}", _AGAIN)
+            self._tables[number] = table
+        return self._tables[number]
 
 
 def _batched(records: Iterable[FaceRecord], size: int) -> Iterator[list[FaceRecord]]:
-    batch: list[FaceRecord] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    rest = iter(records)
+    return iter(lambda: list(islice(rest, size)), [])
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -512,10 +476,3 @@ def _schema_of(path: Path, version: str) -> pa.Schema:
             "upgrade deepregions, or prepare the store again",
         )
     return _READS[version]
-
-
-def _check_size(path: Path, size: int) -> None:
-    if not path.is_file():
-        raise StoreError(f"{path} is missing", _AGAIN)
-    if path.stat().st_size != size:
-        raise StoreError(f"{path} is truncated or altered: it should have {size} bytes", _AGAIN)

@@ -6,7 +6,7 @@ Only the forgery then separates the classes, not the person, the camera or the f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
@@ -59,7 +59,7 @@ class ForgeConfig:
 
     def settings(self) -> dict[str, Any]:
         """Returns the attributes as JSON has them."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
 
 class OnlineForger:
@@ -67,15 +67,13 @@ class OnlineForger:
 
     Args:
         forging: Which forgeries, and how.
-        faces: Number of faces in the store; twins are numbered from there.
-        videos: Number of photos and videos in the store, likewise.
+        count: Number of faces in the store: twins, and their videos, are numbered from there.
         detail: Side of the face in pixels as the detector sees it.
     """
 
-    def __init__(self, forging: ForgeConfig, faces: int, videos: int, detail: int | None) -> None:
+    def __init__(self, forging: ForgeConfig, count: int, detail: int | None) -> None:
         self.forging = forging
-        self._faces = faces
-        self._videos = videos
+        self._count = count
         detail = forging.detail or detail
         self._training = Forger([make_method(name, detail) for name in forging.methods])
         self.names = (*forging.methods, *forging.held_out)
@@ -147,9 +145,9 @@ class OnlineForger:
             landmarks=some.landmarks,
             extent=some.extent,
             label=done.long(),
-            video=some.video + self._videos * apart,
+            video=some.video + self._count * apart,
             # What could not be forged is its original once more, and does not count.
-            index=torch.where(done, some.index + self._faces * apart, -1),
+            index=torch.where(done, some.index + self._count * apart, -1),
             key=tuple(f"{key}~{name}" for key, name in zip(some.key, names, strict=True)),
             person=some.person,
             region_label=pairs.touched.long(),

@@ -4,8 +4,6 @@ from deepregions.data.clips import Clip as Clip
 from deepregions.data.clips import assert_identity_disjoint as assert_identity_disjoint
 from deepregions.data.databases.base import Adapter as Adapter
 from deepregions.data.databases.base import Database as Database
-from deepregions.data.databases.base import DatabaseInfo as DatabaseInfo
-from deepregions.data.databases.base import Listing as Listing
 from deepregions.data.databases.celebdf import CelebDF as CelebDF
 from deepregions.data.databases.celebdf import CelebDFv1 as CelebDFv1
 from deepregions.data.databases.deepfakebench import DeepfakeBench as DeepfakeBench
@@ -17,17 +15,10 @@ from deepregions.data.databases.folder import Folder as Folder
 from deepregions.data.databases.manifest import Manifest as Manifest
 from deepregions.data.databases.uadfv import Uadfv as Uadfv
 
-PUBLISHED: tuple[type[Adapter], ...] = (
-    Uadfv,
-    FaceForensics,
-    DeepFakeDetection,
-    CelebDFv1,
-    CelebDF,
-    DfdcPreview,
-    Dfdc,
-)
-OWN: tuple[tuple[str, type[Adapter]], ...] = (
-    ("folder", Folder),
-    ("csv", Manifest),
-    ("deepfakebench", DeepfakeBench),
-)
+ADAPTERS: dict[str, type[Adapter]] = {
+    adapter.name: adapter
+    for adapter in (
+        *(Uadfv, FaceForensics, DeepFakeDetection, CelebDFv1, CelebDF, DfdcPreview, Dfdc),
+        *(Folder, Manifest, DeepfakeBench),
+    )
+}

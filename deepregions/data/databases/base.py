@@ -86,8 +86,8 @@ class Adapter(ABC):
     """A database in a folder, as published.
 
     Args:
-        root: The folder.
-        splitting: How it is divided.
+        root: The folder (or the file that lists its files).
+        splitting: How it is divided; by default as the class's ``scheme`` says.
 
     Raises:
         UsageError: ``root`` is not that database; the message says what was expected.
@@ -110,7 +110,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def listing(self) -> Listing:
-        """Lists what is there, without opening a video.
+        """Lists what is there, in an order that never changes, without opening a video.
 
         Raises:
             UsageError: The database's own lists cannot be read.
@@ -142,10 +142,15 @@ class Adapter(ABC):
         )
 
 
-def videos(folder: Path) -> list[Path]:
-    """Lists the MP4 files of a folder, or of ``videos`` in it, where others keep frames beside."""
+def video_folder(folder: Path) -> Path:
+    """Returns where a folder's videos are: in ``videos``, where others keep frames beside."""
     inner = folder / "videos"
-    return sorted((inner if inner.is_dir() else folder).glob("[!.]*.mp4"))
+    return inner if inner.is_dir() else folder
+
+
+def videos(folder: Path) -> list[Path]:
+    """Lists the MP4 files of a folder (see :func:`video_folder`)."""
+    return sorted(video_folder(folder).glob("[!.]*.mp4"))
 
 
 def is_there(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from deepregions.data.clips import Clip
@@ -13,9 +14,6 @@ from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 _LIST = "List_of_testing_videos.txt"
 _REAL, _OTHERS, _FAKE = "Celeb-real", "YouTube-real", "Celeb-synthesis"
-_LABELS = {_REAL: BONA_FIDE, _OTHERS: BONA_FIDE, _FAKE: FAKE}
-_LAYOUT = f"{_REAL}/*.mp4, {_OTHERS}/*.mp4, {_FAKE}/*.mp4 and {_LIST}"
-_LINE = re.compile(r"([01])\s+(.+?)/([^/]+)\.mp4")
 
 
 def celebdf_people(stem: str) -> tuple[str, ...]:
@@ -38,13 +36,6 @@ class CelebDF(Adapter):
     By default it is divided by people, as in the paper: its official test list has videos of 56 of
     its 59 people, so the official split leaves next to nothing to train on that shares nobody with
     it. That split is for evaluating networks trained on something else.
-
-    Args:
-        root: The folder of these.
-        splitting: How it is divided.
-
-    Raises:
-        UsageError: ``root`` has none of the folders.
     """
 
     name = "celebdf"
@@ -53,7 +44,7 @@ class CelebDF(Adapter):
         title="Celeb-DF v2",
         url="https://github.com/yuezunli/celeb-deepfakeforensics",
         licence="Terms to Use Celeb-DF (on request, research)",
-        layout=_LAYOUT,
+        layout=f"{_REAL}/*.mp4, {_OTHERS}/*.mp4, {_FAKE}/*.mp4 and {_LIST}",
         published={_REAL: 590, _OTHERS: 300, _FAKE: 5639},
         source="README.md of yuezunli/celeb-deepfakeforensics",
         splits="a test list of 518 videos (1 is real there); no validation part",
@@ -61,26 +52,27 @@ class CelebDF(Adapter):
 
     def __init__(self, root: Path, splitting: Splitting = DEFAULT) -> None:
         super().__init__(root, splitting)
-        if not all((root / folder).is_dir() for folder in (_REAL, _FAKE)):
-            missing = _REAL if not (root / _REAL).is_dir() else _FAKE
-            raise self._wrong_root(missing)
+        for folder in (_REAL, _FAKE):
+            if not (root / folder).is_dir():
+                raise self._wrong_root(folder)
 
     def listing(self) -> Listing:
         """Lists the videos by folder and name."""
         found = Listing()
         listed = self._test_list(found)
         there = set()
-        for folder, label in _LABELS.items():
+        for folder in (_REAL, _OTHERS, _FAKE):
+            label, method = (FAKE, _FAKE) if folder == _FAKE else (BONA_FIDE, ORIGINAL)
             for path in videos(self.root / folder):
                 name = f"{folder}/{path.stem}"
                 there.add(name)
                 people = (name,) if folder == _OTHERS else celebdf_people(path.stem)
                 if listed.get(name, label) != label:
-                    found.disputed.append(f"{name}.mp4 is {_word(listed[name])} in {_LIST}")
+                    word = "real" if label == FAKE else "fake"
+                    found.disputed.append(f"{name}.mp4 is {word} in {_LIST}")
                 elif len(people) != (2 if folder == _FAKE else 1):
                     found.left_out["its name does not say who is in it"] += 1
                 else:
-                    method = _FAKE if label == FAKE else ORIGINAL
                     split = "test" if name in listed else "train" if listed else ""
                     found.clips.append(Clip(path, name, label, method, "", people, split))
         found.absent += [f"{name}.mp4" for name in listed if name not in there]
@@ -97,20 +89,19 @@ class CelebDF(Adapter):
             lines = path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             found.absent.append(_LIST)
-            lines = []
+            return {}
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} cannot be read: {error}", "download it again") from error
         labels = {}
-        for number, line in enumerate(lines, 1):
-            named = _LINE.fullmatch(line.strip())
-            if named is None and line.strip():
+        for number, line in enumerate(map(str.strip, lines), 1):
+            named = re.fullmatch(r"([01])\s+(.+?/[^/]+)\.mp4", line)
+            if named:
+                labels[named[2]] = BONA_FIDE if named[1] == "1" else FAKE
+            elif line:
                 raise UsageError(
-                    f"{path}, line {number}: {line.strip()!r}",
+                    f"{path}, line {number}: {line!r}",
                     f"expected lines such as '1 {_REAL}/id0_0001.mp4'",
                 )
-            if named is not None:
-                real, folder, stem = named.groups()
-                labels[f"{folder}/{stem}"] = BONA_FIDE if real == "1" else FAKE
         return labels
 
 
@@ -118,16 +109,11 @@ class CelebDFv1(CelebDF):
     """Celeb-DF version 1: laid out as version 2, with 13 people and 250 others."""
 
     name = "celebdf-v1"
-    facts = DatabaseInfo(
+    facts = replace(
+        CelebDF.facts,
         title="Celeb-DF v1",
         url="https://github.com/yuezunli/celeb-deepfakeforensics/tree/master/Celeb-DF-v1",
-        licence="Terms to Use Celeb-DF (on request, research)",
-        layout=_LAYOUT,
         published={_REAL: 158, _OTHERS: 250, _FAKE: 795},
         source="README.md of yuezunli/celeb-deepfakeforensics, its first versions",
         splits="a test list (1 is real there); no validation part",
     )
-
-
-def _word(label: int) -> str:
-    return "fake" if label == FAKE else "real"

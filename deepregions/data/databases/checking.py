@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -14,7 +14,7 @@ from deepregions.data.clips import Clip
 from deepregions.data.databases.base import Adapter
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
-from deepregions.types import FAKE
+from deepregions.types import BONA_FIDE, FAKE
 
 _SAMPLE = 1 << 16  # bytes, of the head and of the tail of a file
 _NAMED = 3  # in a message; all are in the findings
@@ -95,9 +95,8 @@ def check(database: Adapter) -> Findings:
         UsageError: One of the database's own lists cannot be read.
     """
     listing = database.listing()
-    clips = listing.clips
-    groups = _counted(database, clips)
-    empty, duplicates = _contents(clips)
+    groups = tuple(_counted(database, listing.clips))
+    empty, duplicates = _contents(listing.clips)
     problems = [f"{g.group}: {g.found} of {g.published} videos" for g in groups if g.short]
     for what, files in (
         ("files that its lists name are not there", listing.absent),
@@ -110,15 +109,17 @@ def check(database: Adapter) -> Findings:
             problems.append(f"{what}: {len(files)} ({', '.join(files[:_NAMED])}{more})")
     splits: tuple[SplitCount, ...] = ()
     try:
-        divided = database.clips()
-        splits = tuple(_split_count(split, divided) for split in SPLITS)
+        count = Counter((clip.split, clip.label) for clip in database.clips())
+        splits = tuple(SplitCount(s, count[s, BONA_FIDE], count[s, FAKE]) for s in SPLITS)
     except UsageError as error:
         problems.append(str(error))
+    how = database.splitting
+    fold = f" {how.fold} of {how.folds}" if how.scheme == "kfold" else ""
     return Findings(
         database=database.name,
         root=str(database.root),
         groups=groups,
-        scheme=_described(database),
+        scheme=f"{how.scheme}{fold}",
         splits=splits,
         left_out=tuple(database.left_out.items()),
         absent=tuple(listing.absent),
@@ -131,21 +132,14 @@ def check(database: Adapter) -> Findings:
     )
 
 
-def _counted(database: Adapter, clips: Sequence[Clip]) -> tuple[GroupCount, ...]:
+def _counted(database: Adapter, clips: Iterable[Clip]) -> Iterator[GroupCount]:
     found = Counter(database.group_of(clip) for clip in clips)
-    expected = database.expected()
-    optional = database.facts.optional if set(expected) == set(database.facts.published) else ()
-    share = 1 - database.facts.tolerance
-    return tuple(
-        GroupCount(
-            group,
-            found[group],
-            expected.get(group),
-            ceil(share * expected.get(group, 0)),
-            group in optional,
-        )
-        for group in dict.fromkeys((*expected, *sorted(found)))
-    )
+    expected, facts = database.expected(), database.facts
+    optional = facts.optional if set(expected) == set(facts.published) else ()
+    for group in dict.fromkeys((*expected, *sorted(found))):
+        published = expected.get(group)
+        least = ceil((1 - facts.tolerance) * (published or 0))
+        yield GroupCount(group, found[group], published, least, group in optional)
 
 
 def _contents(clips: Iterable[Clip]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -155,37 +149,20 @@ def _contents(clips: Iterable[Clip]) -> tuple[tuple[str, ...], tuple[tuple[str, 
         path = clip.frames[0] if clip.frames else clip.path
         size = path.stat().st_size if path.exists() else 0  # a link to nothing
         sizes.setdefault(size, []).append((clip.key, path))
+    empty = tuple(key for key, _ in sizes.pop(0, []))
     same: dict[str, list[str]] = {}
     for size, files in sizes.items():
-        if size and len(files) > 1:
-            for key, path in files:
-                same.setdefault(_sampled(path, size), []).append(key)
-    groups = sorted(tuple(keys) for keys in same.values() if len(keys) > 1)
-    return tuple(key for key, _ in sizes.get(0, [])), tuple(groups)
+        for key, path in files if len(files) > 1 else ():
+            digest = hashlib.sha256(str(size).encode())
+            with path.open("rb") as stream:
+                digest.update(stream.read(_SAMPLE))
+                stream.seek(-min(_SAMPLE, size), os.SEEK_END)
+                digest.update(stream.read())
+            same.setdefault(digest.hexdigest(), []).append(key)
+    return empty, tuple(sorted(tuple(keys) for keys in same.values() if len(keys) > 1))
 
 
-def _sampled(path: Path, size: int) -> str:
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as stream:
-        digest.update(stream.read(_SAMPLE))
-        stream.seek(-min(_SAMPLE, size), os.SEEK_END)
-        digest.update(stream.read())
-    return digest.hexdigest()
-
-
-def _split_count(split: str, clips: Iterable[Clip]) -> SplitCount:
-    labels = [clip.label == FAKE for clip in clips if clip.split == split]
-    return SplitCount(split, len(labels) - sum(labels), sum(labels))
-
-
-def _described(database: Adapter) -> str:
-    splitting = database.splitting
-    if splitting.scheme == "kfold":
-        return f"kfold {splitting.fold} of {splitting.folds}"
-    return str(splitting.scheme)
-
-
-def _notes(groups: Iterable[GroupCount], splits: Iterable[SplitCount]) -> Iterable[str]:
+def _notes(groups: Iterable[GroupCount], splits: Iterable[SplitCount]) -> Iterator[str]:
     for group in groups:
         if group.optional and not group.found:
             yield f"{group.group} is not there; it need not be"

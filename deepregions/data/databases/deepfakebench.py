@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,11 +47,9 @@ class DeepfakeBench(Adapter):
         images: The folder that the frames' paths are relative to.
         name: What the database is called in stores and bundles.
         splitting: How it is divided; officially by default.
-
-    Raises:
-        UsageError: It is not there or not such a file, or no frame is found.
     """
 
+    name = "deepfakebench"
     facts = DatabaseInfo(
         title="DeepfakeBench's JSON",
         url="https://github.com/SCLBD/DeepfakeBench",
@@ -81,7 +79,7 @@ class DeepfakeBench(Adapter):
     def listing(self) -> Listing:
         """Lists the videos by label and name."""
         found = Listing()
-        locate: Callable[[str], Path | None] | None = None
+        place: tuple[Path, int] | None = None
         clips: dict[str, Clip] = {}
         for label, split, compression, video, entry in self._entries(found):
             frames = [str(frame).replace("\\", "/") for frame in entry["frames"]]
@@ -92,8 +90,9 @@ class DeepfakeBench(Adapter):
             if str(entry.get("label", label)) != label:
                 found.disputed.append(f"{key} is {entry['label']} in itself")
                 continue
-            locate = locate or self._locator(frames[0])
-            paths = tuple(filter(None, map(locate, sorted(frames, key=_natural))))
+            base, skipped = place = place or self._base_of(frames[0])
+            names = (PurePosixPath(name).parts[skipped:] for name in sorted(frames, key=_natural))
+            paths = tuple(filter(is_there, (base.joinpath(*parts) for parts in names)))
             if not paths:
                 found.absent.append(key)
                 continue
@@ -133,22 +132,17 @@ class DeepfakeBench(Adapter):
                         else:  # its DFDC loop leaves one video's entry in place of all
                             found.left_out[_NO_VIDEO] += 1
 
-    def _locator(self, frame: str) -> Callable[[str], Path | None]:
-        """Returns what finds frames, by where the first one is."""
+    def _base_of(self, frame: str) -> tuple[Path, int]:
+        """Returns where the first frame is found, and how many parts of its path are left out."""
         parts = PurePosixPath(frame).parts
         for base in (self._images, *self._images.resolve().parents):
             for skipped in range(max(1, len(parts) - 1)):  # at least folder/file
                 if is_there(base.joinpath(*parts[skipped:])):
-                    return lambda name: _existing(base, PurePosixPath(name).parts[skipped:])
+                    return base, skipped
         raise UsageError(
             f"{self.root}: its frame {frame} is not in {self._images} nor in a folder above",
             "say with --images which folder the paths are relative to",
         )
-
-
-def _existing(base: Path, parts: tuple[str, ...]) -> Path | None:
-    path = base.joinpath(*parts)
-    return path if is_there(path) else None
 
 
 def _is_tree(labels: Any) -> bool:

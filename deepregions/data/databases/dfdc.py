@@ -17,6 +17,8 @@ from deepregions.data.databases.base import (
     Listing,
     is_there,
     read_json,
+    video_folder,
+    videos,
 )
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
@@ -40,13 +42,6 @@ class Dfdc(Adapter):
     name; videos of the test and validation parts are one each. Parts of the training set are kept
     whole if there are ten or more, so that people whom one part has several originals of are less
     often on two sides.
-
-    Args:
-        root: The folder of these, or one part.
-        splitting: How it is divided; officially by default where ``test/`` is there.
-
-    Raises:
-        UsageError: ``root`` has no such files.
     """
 
     name = "dfdc"
@@ -88,10 +83,16 @@ class Dfdc(Adapter):
         """Lists the training parts by number, then validation, then test."""
         found = Listing()
         for part in sorted(self._parts, key=lambda part: (_number(part), part)):
-            self._list_part(part, found)
+            metadata = _mapping(part / _METADATA)
+            labels = {name: _label(entry) for name, entry in metadata.items()}
+            originals = {
+                name: str(entry.get("original") or name) if labels[name] == FAKE else name
+                for name, entry in metadata.items()
+            }
+            self._list(part / _METADATA, part.name, labels, originals, found)
         for split in ("val", "test"):
             if split in self._labels:
-                self._list_labels(self._labels[split], split, found)
+                self._list(self._labels[split], split, _read_labels(self._labels[split]), {}, found)
         first = {clip.key: clip for clip in reversed(found.clips)}
         found.left_out["there is another of that name"] += len(found.clips) - len(first)
         found.clips = [clip for clip in found.clips if first[clip.key] is clip]
@@ -101,40 +102,31 @@ class Dfdc(Adapter):
         """The official split and the class."""
         return f"{clip.split} {clip.method}"
 
-    def _list_part(self, part: Path, found: Listing) -> None:
-        path = part / _METADATA
-        metadata = _mapping(path)
-        folder, there = _video_names(part)
-        for name in sorted(metadata):
-            entry = metadata[name]
-            label = {"FAKE": FAKE, "REAL": BONA_FIDE}.get(str(entry.get("label", "")).upper())
+    def _list(
+        self,
+        file: Path,
+        top: str,
+        labels: Mapping[str, int | None],
+        originals: Mapping[str, str],
+        found: Listing,
+    ) -> None:
+        """Adds the videos that a file lists; without originals, each shows somebody else."""
+        folder = video_folder(file.parent)
+        there = {path.name for path in videos(file.parent)}
+        split = "train" if originals else top
+        group = top if originals and len(self._parts) >= _LEAST_PARTS else ""
+        for name in sorted(labels):
+            label, key = labels[name], f"{top}/{PurePosixPath(name).stem}"
             if name not in there:
-                found.absent.append(f"{part.name}/{name}")
+                found.absent.append(f"{top if originals else folder.name}/{name}")
             elif label is None:
                 found.left_out[_NO_LABEL] += 1
             else:
-                original = str(entry.get("original") or name) if label == FAKE else name
                 method = "fake" if label == FAKE else ORIGINAL
-                key = f"{part.name}/{PurePosixPath(name).stem}"
-                people = (PurePosixPath(original).stem,)
-                group = part.name if len(self._parts) >= _LEAST_PARTS else ""
-                clip = Clip(folder / name, key, label, method, "", people, "train", group)
+                people = (PurePosixPath(originals[name]).stem if originals else key,)
+                clip = Clip(folder / name, key, label, method, "", people, split, group)
                 found.clips.append(clip)
-        found.left_out[f"not in its folder's {_METADATA}"] += len(there - metadata.keys())
-
-    def _list_labels(self, path: Path, split: str, found: Listing) -> None:
-        folder, there = _video_names(path.parent)
-        labels = _read_labels(path)
-        for name in sorted(labels):
-            label = labels[name]
-            key = f"{split}/{PurePosixPath(name).stem}"
-            if name not in there:
-                found.absent.append(f"{folder.name}/{name}")
-                continue
-            method = "fake" if label == FAKE else ORIGINAL
-            clip = Clip(folder / name, key, label, method, "", (key,), split)
-            found.clips.append(clip)
-        found.left_out[f"not in its folder's {_LABELS}"] += len(there - labels.keys())
+        found.left_out[f"not in its folder's {file.name}"] += len(there - labels.keys())
 
 
 class DfdcPreview(Adapter):
@@ -143,13 +135,6 @@ class DfdcPreview(Adapter):
     Expects ``dataset.json``, which maps paths such as ``method_A/<id>/<id>_A/<name>.mp4`` and
     ``original_videos/<id>/<name>.mp4`` to ``{"label": "fake" or "real", "set": "train" or "test",
     "target_id": number, "swapped_id": number or null, ...}``, and these files.
-
-    Args:
-        root: The folder of ``dataset.json``.
-        splitting: How it is divided; officially by default.
-
-    Raises:
-        UsageError: ``root`` has no such file.
     """
 
     name = "dfdc-preview"
@@ -180,7 +165,7 @@ class DfdcPreview(Adapter):
         dataset = _mapping(self.root / _DATASET)
         for name in sorted(dataset):
             entry = dataset[name]
-            label = {"fake": FAKE, "real": BONA_FIDE}.get(str(entry.get("label", "")).lower())
+            label = _label(entry)
             top, *below = PurePosixPath(name).parts or ("",)
             path = self.root / name
             if not is_there(path):  # as DeepfakeBench and others keep them, frames beside
@@ -217,6 +202,10 @@ def _preview_people(entry: Mapping[str, Any], stem: str, label: int) -> tuple[st
     return people or dfdc_preview_people(stem) or (stem,)
 
 
+def _label(entry: Mapping[str, Any]) -> int | None:
+    return {"FAKE": FAKE, "REAL": BONA_FIDE}.get(str(entry.get("label", "")).upper())
+
+
 def _mapping(path: Path) -> dict[str, dict[str, Any]]:
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
@@ -224,8 +213,8 @@ def _mapping(path: Path) -> dict[str, dict[str, Any]]:
     return content
 
 
-def _read_labels(path: Path) -> dict[str, int]:
-    labels = {}
+def _read_labels(path: Path) -> dict[str, int | None]:
+    labels: dict[str, int | None] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             for row in csv.DictReader(stream):
@@ -251,12 +240,6 @@ def _folders(root: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:
         for entry in entries:
             if entry.is_dir() and not entry.name.startswith("."):
                 yield from _folders(Path(entry.path), depth - 1)
-
-
-def _video_names(folder: Path) -> tuple[Path, set[str]]:
-    inner = folder / "videos"
-    folder = inner if inner.is_dir() else folder
-    return folder, {path.name for path in folder.glob("[!.]*.mp4")}
 
 
 def _number(part: Path) -> int:

@@ -19,8 +19,10 @@ _FOUR = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 
 # Names as in FaceForensics' download instructions: <actor>__<scene> of genuine videos,
 # <target>_<source>__<scene>__<8 characters> of manipulated ones.
-_GENUINE = re.compile(r"(\d+)__.+")
-_MANIPULATED = re.compile(r"(\d+)_(\d+)__.+__\w{8}")
+_NAMES = {
+    ORIGINAL: (r"(\d+)__.+", BONA_FIDE),
+    _DFD: (r"(\d+)_(\d+)__.+__\w{8}", FAKE),
+}
 
 
 class FaceForensics(Adapter):
@@ -36,10 +38,7 @@ class FaceForensics(Adapter):
         root: The folder of these.
         compression: ``"raw"``, ``"c23"`` or ``"c40"``.
         methods: Which manipulations; all that are there by default.
-        splitting: How it is divided; officially by default.
-
-    Raises:
-        UsageError: ``root`` is not that tree, or has no such compression or method.
+        splitting: How it is divided.
     """
 
     name = "ffpp"
@@ -92,11 +91,8 @@ class FaceForensics(Adapter):
 
     def listing(self) -> Listing:
         """Lists the originals and then each manipulation, by name."""
-        found = Listing()
-        for folder in self._reals.values():
-            found.clips += [self._clip(path, ORIGINAL) for path in videos(folder)]
-        for method, folder in self._fakes.items():
-            found.clips += [self._clip(path, method) for path in videos(folder)]
+        folders = [*((ORIGINAL, folder) for folder in self._reals.values()), *self._fakes.items()]
+        found = Listing([self._clip(path, name) for name, top in folders for path in videos(top)])
         others = sum(len(videos(folder)) for folder in self._others)
         found.left_out["of DeepFakeDetection (--database dfd)"] += others
         return found
@@ -125,10 +121,7 @@ class DeepFakeDetection(Adapter):
     Args:
         root: The folder of these.
         compression: ``"raw"``, ``"c23"`` or ``"c40"``.
-        splitting: How it is divided; by people as in the paper by default.
-
-    Raises:
-        UsageError: ``root`` has no such videos.
+        splitting: How it is divided.
     """
 
     name = "dfd"
@@ -159,18 +152,14 @@ class DeepFakeDetection(Adapter):
         """Lists the genuine videos and then the fakes, by name."""
         found = Listing()
         for method, folder in self._folders.items():
-            pattern = _GENUINE if method == ORIGINAL else _MANIPULATED
-            label = BONA_FIDE if method == ORIGINAL else FAKE
+            pattern, label = _NAMES[method]
             for path in videos(folder):
-                named = pattern.fullmatch(path.stem)
-                if named is None:
+                if named := re.fullmatch(pattern, path.stem):
+                    key, people = f"{method}/{self._compression}/{path.stem}", named.groups()
+                    clip = Clip(path, key, label, method, self._compression, people, split="")
+                    found.clips.append(clip)
+                else:
                     found.left_out["its name does not say who is in it"] += 1
-                    continue
-                key = f"{method}/{self._compression}/{path.stem}"
-                people = named.groups()
-                found.clips.append(
-                    Clip(path, key, label, method, self._compression, people, split="")
-                )
         return found
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deepregions.data.clips import Clip, assert_identity_disjoint
-from deepregions.data.databases.base import SPLIT_NAMES, Adapter, DatabaseInfo, Listing
+from deepregions.data.databases.base import DEFAULT, SPLIT_NAMES, Adapter, DatabaseInfo, Listing
 from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 from deepregions.media import find_media
@@ -35,13 +35,10 @@ class Folder(Adapter):
         name: What the database is called in stores and bundles.
         identity: A regular expression, searched in the path below ``real/`` or ``fake/`` without
             the suffix: its groups are the people, or the whole match if it has none.
-        seed: Another seed splits people otherwise.
-        splitting: How it is divided, in place of ``seed``.
-
-    Raises:
-        UsageError: ``root`` has no such folders, one is empty, or ``identity`` does not fit.
+        splitting: How it is divided; officially by default where there are such folders.
     """
 
+    name = "folder"
     facts = DatabaseInfo(
         title="a folder",
         url="",
@@ -55,10 +52,9 @@ class Folder(Adapter):
         root: Path,
         name: str = "folder",
         identity: str | None = None,
-        seed: int = 0,
-        splitting: Splitting | None = None,
+        splitting: Splitting = DEFAULT,
     ) -> None:
-        super().__init__(root, splitting or Splitting(seed=seed))
+        super().__init__(root, splitting)
         self.name = name
         try:
             self._identity = re.compile(identity) if identity is not None else None
@@ -85,16 +81,13 @@ class Folder(Adapter):
                 of the given splits.
         """
         tops = [top for top in self._classes() if top.is_dir()]
-        clips = [self._clip(path, top) for top in tops for path in find_media([top])]
+        found = Listing([self._clip(path, top) for top in tops for path in find_media([top])])
         if self.splitting.scheme == "official":
-            assert_identity_disjoint(clips)
-        found = Listing(clips)
+            assert_identity_disjoint(found.clips)
+        why = ", which is no split" if self._parts else ""
         for other in self._others:
             with suppress(UsageError):  # nothing in it
-                where = (
-                    f"in {other.name}/, which is no split" if self._parts else f"in {other.name}/"
-                )
-                found.left_out[where] += len(find_media([other]))
+                found.left_out[f"in {other.name}/{why}"] += len(find_media([other]))
         return found
 
     def _classes(self) -> list[Path]:
@@ -103,16 +96,18 @@ class Folder(Adapter):
 
     def _clip(self, path: Path, top: Path) -> Clip:
         below = path.relative_to(top)
-        fake = top.name == "fake"
-        method = ORIGINAL if not fake else below.parts[0] if len(below.parts) > 1 else "fake"
         key = path.relative_to(self.root).as_posix()
-        people = self._people(below, fake)
-        split = self._parts.get(top.parent, "")
-        return Clip(path, key, FAKE if fake else BONA_FIDE, method, "", people, split)
+        label, method = BONA_FIDE, ORIGINAL
+        if top.name == "fake":
+            label, method = FAKE, below.parts[0] if len(below.parts) > 1 else "fake"
+        people = self._people(below, label)
+        return Clip(path, key, label, method, "", people, self._parts.get(top.parent, ""))
 
-    def _people(self, below: Path, fake: bool) -> tuple[str, ...]:
+    def _people(self, below: Path, label: int) -> tuple[str, ...]:
         if self._identity is None:
-            return _leading(below.stem, fake)
+            first, second = ([*re.split(r"[_\-. ]+", below.stem), ""])[:2]
+            numbers = first.isdecimal() and second.isdecimal() and len(first) == len(second)
+            return (first or below.stem, second)[: 1 + (label == FAKE and numbers)]
         found = self._identity.search(below.with_suffix("").as_posix())
         people = tuple(filter(None, (found.groups() or (found[0],)) if found else ()))
         if not people:
@@ -121,9 +116,3 @@ class Folder(Adapter):
                 "it must match every path below real/ and fake/, without the suffix",
             )
         return people
-
-
-def _leading(stem: str, fake: bool) -> tuple[str, ...]:
-    first, second = ([*re.split(r"[_\-. ]+", stem), ""])[:2]
-    numbers = first.isdecimal() and second.isdecimal() and len(first) == len(second)
-    return (first or stem, second) if fake and numbers else (first or stem,)

@@ -49,11 +49,9 @@ class Manifest(Adapter):
         root: The CSV file, or a folder with ``manifest.csv``.
         name: What the database is called in stores and bundles.
         splitting: How it is divided; officially by default if any line has a split.
-
-    Raises:
-        UsageError: It is not there or not such a file; the message names the line.
     """
 
+    name = "csv"
     facts = DatabaseInfo(
         title="a CSV manifest",
         url="",

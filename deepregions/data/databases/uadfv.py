@@ -17,13 +17,6 @@ class Uadfv(Adapter):
     A number is taken for a person: who is in which video is not published. The source, the same
     actor in all fakes (Tolosana et al. 2020, "DeepFakes and Beyond"), is not counted as a person:
     no split would be possible.
-
-    Args:
-        root: The folder of ``real/`` and ``fake/``.
-        splitting: How it is divided; by people as in the paper by default.
-
-    Raises:
-        UsageError: ``root`` has no such folders.
     """
 
     name = "uadfv"
@@ -46,7 +39,7 @@ class Uadfv(Adapter):
     def listing(self) -> Listing:
         """Lists the genuine videos and then the fakes, by number."""
         found = Listing()
-        for folder, label in (("real", BONA_FIDE), ("fake", FAKE)):
+        for folder, label, method in (("real", BONA_FIDE, ORIGINAL), ("fake", FAKE, "fake")):
             for path in videos(self.root / folder):
                 named = re.fullmatch(r"(\d+)(_fake)?", path.stem)
                 name = f"{folder}/{path.stem}"
@@ -55,6 +48,5 @@ class Uadfv(Adapter):
                 elif (named[2] is not None) != (label == FAKE):
                     found.disputed.append(f"{name}.mp4 says by its name that it is not {folder}")
                 else:
-                    method = "fake" if label == FAKE else ORIGINAL
                     found.clips.append(Clip(path, name, label, method, "", (named[1],), ""))
         return found
