@@ -1,7 +1,6 @@
 """Which file is what: labels, people, and splits that share nobody."""
 
 import json
-import random
 from collections import Counter
 from pathlib import Path
 
@@ -11,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from trees import touch, write_json
 
 from deepregions.data.databases import (
     Clip,
-    Database,
     FaceForensics,
     Folder,
     assert_identity_disjoint,
 )
-from deepregions.data.splits import Splitting
 from deepregions.errors import UsageError
 from deepregions.people import connected, identity_splits
 
@@ -34,7 +32,7 @@ PAIRS = {
 def ffpp(tmp_path: Path) -> Path:
     root = tmp_path / "ffpp"
     for split, pairs in PAIRS.items():
-        touch(root / "splits" / f"{split}.json").write_text(json.dumps(pairs))
+        write_json(root / f"splits/{split}.json", pairs)
     for people in PAIRS.values():
         for one, two in people:
             for person in (one, two):
@@ -53,12 +51,6 @@ def folder(tmp_path: Path) -> Path:
             touch(root / f"real/{person:03d}_{shot}.jpg")
         touch(root / f"fake/{person:03d}_{(person + 1) % 30 if person < 9 else person:03d}.mp4")
     return root
-
-
-def touch(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path
 
 
 def clip(identity: str, split: str) -> Clip:
@@ -159,24 +151,6 @@ def test_folder_method_is_the_folder_below_fake(folder: Path) -> None:
     assert clips["fake/Face2Face/deep/040_041.mp4"].method == "Face2Face"
 
 
-def test_folder_does_not_depend_on_file_order(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = {clip.key: clip.split for clip in Folder(folder).clips()}
-    from deepregions.data.databases import folder as module
-
-    real = module.find_media
-
-    def shuffled(paths: list[Path]) -> list[Path]:
-        return random.Random(1).sample(found := real(paths), len(found))
-
-    monkeypatch.setattr(module, "find_media", shuffled)
-    assert {clip.key: clip.split for clip in Folder(folder).clips()} == expected
-    assert {
-        clip.key: clip.split for clip in Folder(folder, splitting=Splitting(seed=1)).clips()
-    } != expected
-
-
 @pytest.mark.parametrize("name", ["valid", "validation", "dev", "Val"])
 def test_folder_of_splits_by_their_other_names(name: str, tmp_path: Path) -> None:
     for split, person in (("train", "001"), (name, "002"), ("test", "003"), ("extra", "004")):
@@ -230,19 +204,6 @@ def test_folder_bad_trees(tmp_path: Path) -> None:
     (tmp_path / "fake").mkdir()
     with pytest.raises(UsageError, match="fake"):
         Folder(tmp_path).clips()
-
-
-@pytest.mark.parametrize("name", ["ffpp", "folder"])
-def test_no_identity_in_two_splits(name: str, request: pytest.FixtureRequest) -> None:
-    root: Path = request.getfixturevalue(name)
-    database: Database = FaceForensics(root) if name == "ffpp" else Folder(root)
-    where: dict[str, set[str]] = {}
-    for found in database.clips():
-        for identity in found.identities:
-            where.setdefault(identity, set()).add(found.split)
-    assert where
-    assert all(len(splits) == 1 for splits in where.values())
-    assert_identity_disjoint(database.clips())
 
 
 def test_assert_identity_disjoint_names_who() -> None:

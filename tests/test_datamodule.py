@@ -15,7 +15,7 @@ from torch.utils.data import DistributedSampler
 
 from deepregions.data.augment import Strengths
 from deepregions.data.datamodule import RegionDataModule, StoredFaces, collate
-from deepregions.data.sampling import BalancedSampler
+from deepregions.data.sampling import BalancedSampler, PairSampler
 from deepregions.data.store import create_store, decode_image, encode_image
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.cropping import RegionCropper
@@ -66,11 +66,15 @@ def test_balanced_sampler(
         assert len(times) == count
 
 
-def test_balanced_sampler_is_a_function_of_seed_and_epoch() -> None:
-    labels = np.arange(100) % 2
+@pytest.mark.parametrize("paired", [False, True])
+def test_samplers_are_functions_of_seed_and_epoch(paired: bool) -> None:
+    labels, persons = np.arange(100) % 2, np.arange(100) // 4
 
     def order(seed: int, epoch: int) -> list[int]:
-        sampler = BalancedSampler(labels, labels, seed=seed)
+        if paired:
+            sampler = PairSampler(labels, labels, persons, seed=seed)
+        else:
+            sampler = BalancedSampler(labels, labels, seed=seed)
         sampler.set_epoch(epoch)
         return list(sampler)
 

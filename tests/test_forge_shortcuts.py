@@ -5,7 +5,6 @@ other half: it must guess.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +20,12 @@ from torch.nn import functional
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.store import decode_image, encode_image
 from deepregions.faces.backends import landmark_detector
-from deepregions.faces.cropping import full_extent
 from deepregions.faces.patches import crop_face, stack
-from deepregions.forge import METHODS, ForgedBatch, Forger
-from deepregions.forge.online import ForgeConfig, OnlineForger
+from deepregions.forge import METHODS, Forger, draw_parts, make_method
+from deepregions.forge.online import ForgeConfig
 from deepregions.media.images import read_image
 from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.pixels.jpeg import compress
-from deepregions.types import FaceBatch
 
 PAIRS = 2000
 SIZE = 96
@@ -52,21 +49,10 @@ def pairs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Genuine and forged pictures (N, 3, H, W), masks (N, 1, H, W) and who it is (N,).
 
-    As the datamodule makes them for training.
+    As they are made for training.
     """
     images, landmarks = faces
-    pairing = OnlineForger(ForgeConfig((name,)), count, detail=None)
-    masks: list[Tensor] = []
-    forge = Forger(pairing._training.methods, masks=True)
-
-    def recorded(*args: Any, **options: Any) -> ForgedBatch:
-        forged = forge(*args, **options)
-        assert forged.mask is not None
-        masks.append(forged.mask)
-        return forged
-
-    recorded.methods = forge.methods  # type: ignore[attr-defined]
-    pairing._training = recorded  # type: ignore[assignment]
+    forge = Forger([make_method(name)], masks=True)
     augmenter = Augmenter(strengths) if strengths else None
     results = []
     for first in range(0, count, 250):
@@ -76,26 +62,15 @@ def pairs(
         some, points = images[person], landmarks[person]
         if augmenter:
             some, points = augmenter.move(some, points, draws)
-        label = torch.zeros_like(number)
-        keys = tuple(map(str, number.tolist()))
-        regions = label[:, None].expand(-1, 5)
-        batch = FaceBatch(
-            image=some,
-            landmarks=points,
-            extent=full_extent(some),
-            label=label,
-            video=number,
-            index=number,
-            key=keys,
-            person=person,
-            region_label=regions,
-            method=keys,
-        )
-        both, rows = pairing.train(batch, draws)
-        image = augmenter.degrade(both.image, draws[rows]) if augmenter else both.image
-        half = len(number)
-        done = both.label[half:] == 1
-        results.append([x[done] for x in (image[:half], image[half:], masks[-1], person)])
+        parts = draw_parts(draws.stream("region"), ForgeConfig().region_p)
+        which = torch.zeros_like(number)
+        forged = forge(some, points, draws, which=which, parts=parts, person=person)
+        assert forged.mask is not None
+        both = [forged.genuine, forged.image]
+        if augmenter:
+            both = [augmenter.degrade(image, draws) for image in both]
+        done = forged.touched[:, 0]
+        results.append([x[done] for x in (*both, forged.mask, person)])
     genuine, fake, mask, person = (torch.cat(parts) for parts in zip(*results, strict=True))
     return genuine, fake, mask, person
 

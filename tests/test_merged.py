@@ -67,15 +67,6 @@ def test_a_genuine_face_then_a_fake_of_the_same_person(ranks: int) -> None:
         assert second == first if first == 6 else labels[second] == 1
 
 
-def test_another_epoch_has_another_order() -> None:
-    labels, persons = np.arange(40) % 2, np.arange(40) // 4
-    sampler = PairSampler(range(40), labels, persons)
-    first = list(sampler)
-    assert list(sampler) == first
-    sampler.set_epoch(1)
-    assert list(sampler) != first
-
-
 def stores(folder: Path) -> list[str]:
     """One with a person's genuine and fake faces, one with genuine faces only."""
     splits = ["train"] * 8 + ["val"] * 2

@@ -15,7 +15,7 @@ from trees import TREES, touch
 
 from deepregions.commands.cli import run
 from deepregions.commands.sources import Source
-from deepregions.data.databases import DeepfakeBench, FaceForensics
+from deepregions.data.databases import DeepfakeBench
 from deepregions.data.prepare import prepare
 from deepregions.data.splits import Splitting
 from deepregions.data.store import FaceStore
@@ -157,29 +157,16 @@ def test_real_files_by_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
-    for name, folder in (("ffpp", "ffpp"), ("dfdc", "dfdc")):
-        root, out = shared / "videos" / folder, tmp_path / name
-        command = ["prepare", "--database", name, "--root", str(root), "--out", str(out)]
-        command += ["--frames", "2", "--landmarks", "dlib"]
-        assert run(command) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert "--allow-partial" in error
-        assert run([*command, "--allow-partial"]) == 0
-        capsys.readouterr()
+    command = ["prepare", "--database", "dfdc", "--root", str(shared / "videos/dfdc")]
+    command += ["--out", str(tmp_path / "s"), "--frames", "2", "--landmarks", "dlib"]
+    assert run(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--allow-partial" in error
     assert "awnfpubqmo.mp4" in error
-    assert len(FaceStore(tmp_path / "ffpp")) == 8
-    (person,) = {face.identities for face in FaceStore(tmp_path / "dfdc")}
+    assert run([*command, "--allow-partial"]) == 0
+    (person,) = {face.identities for face in FaceStore(tmp_path / "s")}
     assert person == ("gnmmhlbzge",)
-
-
-def test_compression_is_recorded(write: Callable[[Path], None], tmp_path: Path) -> None:
-    TREES["ffpp"][0](tmp_path / "root", Random(5), write, "c40")
-    database = FaceForensics(tmp_path / "root", "c40", ["Deepfakes"])
-    prepare(database, tmp_path / "s", detector=PaintedDetector(), frames_per_video=1)
-    store = FaceStore(tmp_path / "s")
-    assert set(store.column("compression")) == {"c40"}
-    assert set(store.column("method")) == {"original", "Deepfakes"}
 
 
 @pytest.mark.parametrize("name", [name for name in get_args(Source) if name != "celebdf-v2"])

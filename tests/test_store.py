@@ -140,18 +140,6 @@ def test_image_bytes_keep_channels_and_detail() -> None:
             decode_image(broken)
 
 
-def test_records_are_checked() -> None:
-    face = record()
-    for values in (
-        {"landmarks": face.landmarks[:5]},
-        {"landmarks": face.landmarks * np.float32(np.nan)},
-        {"label": 2},
-        {"split": "dev"},
-    ):
-        with pytest.raises(ValueError, match="k0"):
-            replace(face, **values)
-
-
 def test_missing_empty_unfinished(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no store at .*deepregions prepare"):
         FaceStore(tmp_path / "nowhere")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from deepregions.data.store import (
     SPLITS,
@@ -21,7 +20,7 @@ from deepregions.data.store import (
 )
 from deepregions.errors import StoreError, UsageError
 from deepregions.faces.patches import stack
-from deepregions.forge.forger import Forger, draw_parts, make_method
+from deepregions.forge.forger import ForgedBatch, Forger, draw_parts, make_method
 from deepregions.forge.masks import CONFINED
 from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.types import BONA_FIDE, FAKE
@@ -85,18 +84,37 @@ def forge_store(
     wanted = source.labels == BONA_FIDE
     if not wanted.any():
         raise StoreError(f"{source.path} has no genuine faces", "forgeries are made of these")
-    report = ForgeReport()
+    report, persons = ForgeReport(), source.persons
 
     def records() -> Iterator[FaceRecord]:
         for split in SPLITS:
-            rows = np.flatnonzero(wanted & (source.splits == split))
             # Mixed, as neighbours are frames of one person, who has nobody to swap faces with.
+            rows = np.flatnonzero(wanted & (source.splits == split))
             rows = np.random.default_rng(seed).permutation(rows)
             for first in range(0, len(rows), _BATCH):
-                batch = _Batch(source, rows[first : first + _BATCH], region_p, seed, device)
-                yield from batch.genuine(report)
-                for number in range(len(forge.methods)):
-                    yield from batch.forged(forge, number, report)
+                some = rows[first : first + _BATCH]
+                faces = [source[row] for row in some.tolist()]
+                pictures = [decode_image(face.image) for face in faces]
+                for face, picture in zip(faces, pictures, strict=True):
+                    yield replace(face, image=encode_image(picture))
+                report.genuine += len(faces)
+                image = stack(pictures)[0].to(device)
+                landmarks = np.stack([face.landmarks for face in faces])
+                draws = FaceRng(seeds_of([face.key for face in faces], seed))
+                parts = draw_parts(draws.stream("region"), region_p)
+                for number, method in enumerate(forge.methods):
+                    made = forge(
+                        image,
+                        torch.from_numpy(landmarks).to(device),
+                        draws,
+                        which=torch.full((len(faces),), number),
+                        parts=parts,
+                        person=torch.from_numpy(persons[some]).to(device),
+                    )
+                    done = made.touched[:, 0].tolist()
+                    report.forged += Counter({method.name: sum(done)})
+                    report.skipped += Counter({method.name: len(done) - sum(done)})
+                    yield from _forged(faces, pictures, method.name, made, parts)
                 if progress is not None:
                     written = report.genuine + report.forged.total()
                     progress(report.genuine, int(wanted.sum()), written)
@@ -105,60 +123,27 @@ def forge_store(
     return report
 
 
-class _Batch:
-    """Some genuine faces of a store, and what is drawn for their forgeries."""
-
-    def __init__(
-        self,
-        source: FaceStore,
-        rows: NDArray[np.intp],
-        region_p: float,
-        seed: int,
-        device: torch.device | str,
-    ) -> None:
-        self.faces = [source[row] for row in rows.tolist()]
-        self.pictures = [decode_image(face.image) for face in self.faces]
-        self.image = stack(self.pictures)[0].to(device)
-        landmarks = np.stack([face.landmarks for face in self.faces])
-        self.landmarks = torch.from_numpy(landmarks).to(device)
-        self.person = torch.from_numpy(source.persons[rows]).to(device)
-        self.draws = FaceRng(seeds_of([face.key for face in self.faces], seed))
-        self.parts = draw_parts(self.draws.stream("region"), region_p)
-
-    def genuine(self, report: ForgeReport) -> Iterator[FaceRecord]:
-        """Yields the faces themselves, encoded as the forgeries are."""
-        for face, picture in zip(self.faces, self.pictures, strict=True):
-            yield replace(face, image=encode_image(picture))
-        report.genuine += len(self.faces)
-
-    def forged(self, forge: Forger, number: int, report: ForgeReport) -> Iterator[FaceRecord]:
-        """Yields a forgery of each face by one of the methods, where it can be made."""
-        method = forge.methods[number]
-        which = torch.full((len(self.faces),), number)
-        made = forge(
-            self.image,
-            self.landmarks,
-            self.draws,
-            which=which,
-            parts=self.parts,
-            person=self.person,
+def _forged(
+    faces: Sequence[FaceRecord],
+    pictures: Sequence[torch.Tensor],
+    name: str,
+    made: ForgedBatch,
+    parts: torch.Tensor,
+) -> Iterator[FaceRecord]:
+    """Yields the forgeries that could be made, without their padding."""
+    images, done = made.image.cpu(), made.touched[:, 0].tolist()
+    for row, face in enumerate(faces):
+        if not done[row]:
+            continue
+        height, width = pictures[row].shape[1:]
+        own = zip(CONFINED, parts[row].tolist(), strict=True)
+        donor = () if made.donors is None else faces[int(made.donors[row])].identities[:1]
+        yield replace(
+            face,
+            image=encode_image(images[row, :, :height, :width]),
+            key=f"{face.key}~{name}",
+            video=f"{face.video}~{name}",
+            label=FAKE,
+            method=":".join([name, *(str(region) for region, there in own if there)]),
+            identities=(*face.identities[:1], *donor),
         )
-        images, done = made.image.cpu(), made.touched[:, 0].tolist()
-        donors = None if made.donors is None else made.donors.tolist()
-        for row, face in enumerate(self.faces):
-            if not done[row]:
-                report.skipped[method.name] += 1
-                continue
-            report.forged[method.name] += 1
-            height, width = self.pictures[row].shape[1:]
-            own = zip(CONFINED, self.parts[row].tolist(), strict=True)
-            donor = () if donors is None else self.faces[donors[row]].identities[:1]
-            yield replace(
-                face,
-                image=encode_image(images[row, :, :height, :width]),
-                key=f"{face.key}~{method.name}",
-                video=f"{face.video}~{method.name}",
-                label=FAKE,
-                method=":".join([method.name, *(str(region) for region, there in own if there)]),
-                identities=(*face.identities[:1], *donor),
-            )

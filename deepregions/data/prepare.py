@@ -21,7 +21,7 @@ import cv2
 import torch
 
 from deepregions.data.clips import Clip, assert_identity_disjoint
-from deepregions.data.databases import Database
+from deepregions.data.databases import Adapter
 from deepregions.data.extract import ClipReport, extract, paths_of
 from deepregions.data.store import (
     FaceRecord,
@@ -102,7 +102,7 @@ class Report:
 
 
 def prepare(
-    database: Database,
+    database: Adapter,
     out: Path,
     *,
     detector: str | LandmarkDetector = "auto",

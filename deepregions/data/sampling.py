@@ -52,15 +52,9 @@ class BalancedSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng([self.seed, self.epoch])
-        pairs = np.stack([self._draw(rows, generator) for rows in self._classes], 1)
-        return iter(pairs[self.rank :: self.num_replicas].ravel().tolist())
-
-    def _draw(
-        self, rows: npt.NDArray[np.int64], generator: np.random.Generator
-    ) -> npt.NDArray[np.int64]:
         count = self._pairs * self.num_replicas
-        rounds = -(-count // len(rows))
-        return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]
+        pairs = np.stack([_drawn(rows, count, generator) for rows in self._classes], 1)
+        return iter(pairs[self.rank :: self.num_replicas].ravel().tolist())
 
 
 class PairSampler(DistributedSampler[int]):
@@ -106,16 +100,22 @@ class PairSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng([self.seed, self.epoch])
-        count = self._pairs * self.num_replicas
-        rounds = -(-count // len(self._genuine))
-        genuine = np.concatenate([generator.permutation(self._genuine) for _ in range(rounds)])
+        genuine = _drawn(self._genuine, self._pairs * self.num_replicas, generator)
         fakes = {person: generator.permutation(rows) for person, rows in self._fakes.items()}
         taken: Counter[int] = Counter()
         drawn: list[int] = []
-        for face in genuine[:count].tolist():
+        for face in genuine.tolist():
             person = int(self._persons[face])
             rows = fakes.get(person)
             drawn += [face, face if rows is None else int(rows[taken[person] % len(rows)])]
             taken[person] += 1
         pairs = np.array(drawn).reshape(-1, 2)
         return iter(pairs[self.rank :: self.num_replicas].ravel().tolist())
+
+
+def _drawn(
+    rows: npt.NDArray[np.int64], count: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Draws rows in random order, again from the start when they are used up."""
+    rounds = -(-count // len(rows))
+    return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]

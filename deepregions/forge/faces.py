@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -106,9 +107,7 @@ class Method(Protocol[PlanT]):
 def runs(kinds: Tensor) -> list[tuple[int, slice]]:
     """Returns the runs of equal neighbours in (B,) int64 on the host: each value and its slice."""
     values, counts = torch.unique_consecutive(kinds, return_counts=True)
-    ends = counts.cumsum(0).tolist()
-    starts = [0, *ends[:-1]]
+    ends = [0, *counts.cumsum(0).tolist()]
     return [
-        (kind, slice(start, end))
-        for kind, start, end in zip(values.tolist(), starts, ends, strict=True)
+        (kind, slice(*pair)) for kind, pair in zip(values.tolist(), pairwise(ends), strict=True)
     ]

@@ -164,27 +164,19 @@ class _Batch:
         self.touched.index_copy_(0, place, touched)
         kinds = method.kinds(draws)
         # On a CPU those of one kind only, so that none of their results must be put together.
-        same = [run for _, run in runs(kinds)]
-        if self.image.device.type != "cpu":
-            same = [slice(0, len(kinds))]
+        on_cpu = self.image.device.type == "cpu"
+        same = [run for _, run in runs(kinds)] if on_cpu else [slice(0, len(kinds))]
         for some in chain(*(chunks(run.start, run.stop, self.image.device) for run in same)):
             pixels = self.image.index_select(0, place[some]).float()
-            other = None
-            if donors is not None:
-                other = self.image.index_select(0, donors[some]).float()
+            other = None if donors is None else self.image.index_select(0, donors[some]).float()
             blend = method.blend(pixels, other, plan[some])
             if blend.target is not pixels:
                 if self.genuine is self.image:
                     self.genuine = self.image.clone(memory_format=torch.contiguous_format)
-                put(self.genuine, place[some], _bytes(blend.target + 0.5))
+                put(self.genuine, place[some], (blend.target + 0.5).to(torch.uint8))
             mask = blend.mask.mul_(touched[some, :1, None, None])
             # In place: on a CPU, fresh memory costs more than what is computed in it.
             torch.lerp(blend.target, blend.source, mask.expand_as(pixels), out=blend.source)
-            put(self.forged, place[some], _bytes(blend.source.add_(0.5)))
+            put(self.forged, place[some], blend.source.add_(0.5).to(torch.uint8))
             if self.mask is not None:
                 put(self.mask, place[some], mask)
-
-
-def _bytes(raised: Tensor) -> Tensor:
-    """Rounds values in [0, 255] that have been raised by a half."""
-    return raised.to(torch.uint8)

@@ -96,11 +96,6 @@ class Shape:
     blur: Tensor
     sigma: Tensor
 
-    @property
-    def confined(self) -> Tensor:
-        """(B,) bool, on the host."""
-        return self.parts.any(1)
-
 
 def draw_shape(draws: FaceRng, parts: Tensor, recipe: MaskRecipe) -> Shape:
     """Draws the shapes of masks.
@@ -130,9 +125,8 @@ def draw_shape(draws: FaceRng, parts: Tensor, recipe: MaskRecipe) -> Shape:
         fine=fine,
         erode=erode,
         blur=blur,
-        sigma=2
-        * scale
-        * draws.uniform(0.045, 0.4),  # SBI: 5 to 45 pixels, most of them past the edge
+        # SBI: 5 to 45 pixels, most of them past the edge.
+        sigma=2 * scale * draws.uniform(0.045, 0.4),
     )
 
 
@@ -182,7 +176,7 @@ def make_masks(landmarks: Tensor, shape: Shape, source: Tensor | None = None) ->
     points = (landmarks - origin) / cell - 0.5
     own = points if source is None else (source - origin) / cell - 0.5
     parts = _parts(points, GRID, GRID)  # (B, 4, G, G)
-    confined = shape.confined
+    confined = shape.parts.any(1)
     chosen = functional.pad(shape.parts.float(), (0, 1))
     chosen = torch.where(confined[:, None], chosen, 1.0).to(landmarks.device, non_blocking=True)
     mask, rows = _hulls(own, shape), confined.nonzero()[:, 0]
@@ -240,26 +234,23 @@ def _hulls(points: Tensor, shape: Shape) -> Tensor:
 @cache
 def _table() -> Tensor:
     """(hulls, 78) bool, which landmarks are of which hull."""
-    table = torch.zeros(len(_HULLS), 78, dtype=torch.bool)
-    for row, members in zip(table, _HULLS, strict=True):
-        row[list(members)] = True
-    return table
+    return torch.tensor([[point in hull for point in range(78)] for hull in _HULLS])
 
 
 def _deform(mask: Tensor, shape: Shape) -> Tensor:
     """Moves the mask's pixels by smooth random fields."""
-    coarse, fine = (
-        weights @ field.to(mask.device, non_blocking=True) @ weights.mT
-        for field in (shape.coarse, shape.fine)
-        for weights in (_between(field.shape[-1], mask.device),)
-    )
-    shift = coarse + fine
+    shift = _field(shape.coarse, mask.device) + _field(shape.fine, mask.device)
     step = torch.arange(GRID, device=mask.device, dtype=mask.dtype)
     x, y = shift[:, 0] + step, shift[:, 1] + step[:, None]
     grid = torch.stack((x, y), dim=-1) * (2 / (GRID - 1)) - 1
-    return functional.grid_sample(mask[:, None], grid, "bilinear", "zeros", align_corners=True)[
-        :, 0
-    ]
+    moved = functional.grid_sample(mask[:, None], grid, "bilinear", "zeros", align_corners=True)
+    return moved[:, 0]
+
+
+def _field(knots: Tensor, device: torch.device) -> Tensor:
+    """(B, 2, G, G) between (B, 2, K, K) knots."""
+    weights = _between(knots.shape[-1], device)
+    return weights @ knots.to(device, non_blocking=True) @ weights.mT
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
@@ -118,9 +117,7 @@ def forge_photo(
         UnreadableError: A photograph cannot be read any more.
     """
     original = read_image(portrait.path)
-    left, top, right, bottom = _window(portrait.face, original)
-    part = original[:, top:bottom, left:right]
-    landmarks = portrait.face.landmarks - torch.tensor([left, top])
+    (left, top, right, bottom), part, landmarks = _window(portrait.face, original)
     some, points = _worked_on(part, landmarks, _LARGEST / max(part.shape[1:]))
     scene = Scene(
         landmarks=points.to(device),
@@ -129,10 +126,8 @@ def forge_photo(
     )
     other = None
     if donor is not None:
-        other, others = _donor(donor, points)
-        other_size = (other.shape[2], other.shape[3])
-        scene = replace(scene, donors=others.to(device), donor_size=other_size)
-        other = other.to(device)
+        other, others = (x.to(device) for x in _donor(donor, points))
+        scene = replace(scene, donors=others, donor_size=(other.shape[2], other.shape[3]))
     # The picture around the face is not to change; see SelfBlend.
     maker = make_method(method, target_p=0.0)
     plan = maker.plan(scene, FaceRng(seeds_of([portrait.path.name], seed, method)))
@@ -148,16 +143,19 @@ def forge_photo(
     pasted = torch.lerp(part.float(), source[0], mask[0]).add(0.5).to(torch.uint8)
     forged[:, top:bottom, left:right] = pasted
     whole[top:bottom, left:right] = mask[0, 0]
-    touched = dict(zip(map(str, REGIONS), plan.masks.touched[0].tolist(), strict=True))
+    files = [
+        {"file": each.path.name, "sha256": sha256(each.path)} if each else None
+        for each in (portrait, donor)
+    ]
     record = {
         "note": NOTE,
         "program": f"deepregions {deepregions.__version__}",
         "method": method,
         "region": str(region) if region else "face",
         "seed": seed,
-        "source": _source(portrait),
-        "donor": _source(donor),
-        "touched": touched,
+        "source": files[0],
+        "donor": files[1],
+        "touched": dict(zip(map(str, REGIONS), plan.masks.touched[0].tolist(), strict=True)),
         "window": [left, top, right, bottom],
         "landmarks": portrait.face.landmarks.tolist(),
     }
@@ -177,25 +175,30 @@ def write_photo(photo: ForgedPhoto, folder: Path) -> None:
     left, top, right, bottom = photo.record["window"]
     window = (slice(None), slice(top, bottom), slice(left, right))
     panels = [photo.original[window], photo.image[window], mask[None].expand(3, -1, -1)[window]]
-    beside = _picture(torch.cat(panels, dim=2))
+    beside, forged = (
+        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        for pixels in (torch.cat(panels, dim=2), photo.image)
+    )
     if beside.width > _WIDEST:
         beside = beside.resize((_WIDEST, max(1, round(beside.height * _WIDEST / beside.width))))
     with atomic_folder(folder) as partial:
-        pictures = {"forged": _picture(photo.image), "mask": Image.fromarray(mask.numpy())}
-        for name, picture in (pictures | {"side_by_side": beside}).items():
+        pictures = {"forged": forged, "mask": Image.fromarray(mask.numpy()), "side_by_side": beside}
+        for name, picture in pictures.items():
             _save(picture, partial / f"{name}.png", photo.record)
         text = json.dumps(photo.record, indent=1) + "\n"
         (partial / "forge.json").write_text(text, encoding="utf-8")
 
 
-def _window(face: Face, image: Tensor) -> tuple[int, int, int, int]:
-    """Returns the part of a picture to work on: left, top, right, bottom (exclusive)."""
+def _window(face: Face, image: Tensor) -> tuple[tuple[int, int, int, int], Tensor, Tensor]:
+    """Where to work (left, top, right, bottom, exclusive), the pixels there, the landmarks."""
     low = torch.minimum(face.box[:2], face.landmarks.amin(0))
     high = torch.maximum(face.box[2:], face.landmarks.amax(0))
     around = _AROUND * (high - low)
     left, top = (low - around).floor().int().clamp(min=0).tolist()
     right, bottom = (high + around).ceil().int().tolist()
-    return left, top, min(right, image.shape[2]), min(bottom, image.shape[1])
+    right, bottom = min(right, image.shape[2]), min(bottom, image.shape[1])
+    landmarks = face.landmarks - torch.tensor([left, top])
+    return (left, top, right, bottom), image[:, top:bottom, left:right], landmarks
 
 
 def _worked_on(part: Tensor, landmarks: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -211,21 +214,9 @@ def _worked_on(part: Tensor, landmarks: Tensor, scale: float) -> tuple[Tensor, T
 
 def _donor(donor: Portrait, target: Tensor) -> tuple[Tensor, Tensor]:
     """A donor's face, about as large as the target's, or it would be sampled with gaps."""
-    image = read_image(donor.path)
-    left, top, right, bottom = _window(donor.face, image)
-    landmarks = donor.face.landmarks - torch.tensor([left, top])
+    _, part, landmarks = _window(donor.face, read_image(donor.path))
     wanted, there = (float((p.amax(0) - p.amin(0)).max()) for p in (target[0], landmarks))
-    return _worked_on(image[:, top:bottom, left:right], landmarks, wanted / max(there, 1.0))
-
-
-def _source(portrait: Portrait | None) -> dict[str, str] | None:
-    if portrait is None:
-        return None
-    return {"file": portrait.path.name, "sha256": sha256(portrait.path)}
-
-
-def _picture(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+    return _worked_on(part, landmarks, wanted / max(there, 1.0))
 
 
 def _save(picture: Image.Image, path: Path, record: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from deepregions.data.clips import Clip as Clip
 from deepregions.data.clips import assert_identity_disjoint as assert_identity_disjoint
 from deepregions.data.databases.base import Adapter as Adapter
-from deepregions.data.databases.base import Database as Database
 from deepregions.data.databases.celebdf import CelebDF as CelebDF
 from deepregions.data.databases.celebdf import CelebDFv1 as CelebDFv1
 from deepregions.data.databases.deepfakebench import DeepfakeBench as DeepfakeBench

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from deepregions.data.clips import Clip
 from deepregions.data.splits import Scheme, Splitting, divide
@@ -21,21 +21,6 @@ SPLIT_NAMES = {
     "test": "test",
 }
 """What people call the official splits of their own databases."""
-
-
-class Database(Protocol):
-    """What :func:`deepregions.data.prepare.prepare` needs of a database.
-
-    Attributes:
-        name: What it is called in stores and bundles.
-        left_out: How many files are there but not used, by reason.
-    """
-
-    name: str
-    left_out: dict[str, int]
-
-    def clips(self) -> list[Clip]:
-        """Returns what is there, in an order that does not change from run to run."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +73,10 @@ class Adapter(ABC):
     Args:
         root: The folder (or the file that lists its files).
         splitting: How it is divided; by default as the class's ``scheme`` says.
+
+    Attributes:
+        name: What it is called in stores and bundles.
+        left_out: How many files are there but not used, by reason.
 
     Raises:
         UsageError: ``root`` is not that database; the message says what was expected.

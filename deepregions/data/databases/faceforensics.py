@@ -65,10 +65,13 @@ class FaceForensics(Adapter):
         super().__init__(root, splitting)
         self._compression = compression
         self._methods = methods
-        self._split_of: dict[str, str] = {}
-        self._pairs: set[tuple[str, ...]] = set()
-        if self.splitting.scheme == "official" or _splits_folder(root).is_dir():
-            self._split_of, self._pairs = _official_splits(_splits_folder(root))
+        # The folder of the three files: ``splits``, or the root, where DeepfakeBench has them.
+        lists = root / "splits"
+        if not lists.is_dir() and (root / "train.json").is_file():
+            lists = root
+        self._split_of: dict[tuple[str, ...], str] = {}
+        if self.splitting.scheme == "official" or lists.is_dir():
+            self._split_of = _official_splits(lists)
         fakes = _video_folders(root / "manipulated_sequences", compression)
         reals = _video_folders(root / "original_sequences", compression)
         if not fakes and not reals:
@@ -78,8 +81,7 @@ class FaceForensics(Adapter):
                 f"expected original_sequences/youtube/{compression}/videos/*.mp4; there are: "
                 f"{', '.join(found) or 'none at all'}",
             )
-        others = [reals.pop(_ACTORS, None), fakes.pop(_DFD, None)]
-        self._others = [folder for folder in others if folder is not None]
+        self._others = [*filter(None, (reals.pop(_ACTORS, None), fakes.pop(_DFD, None)))]
         for method in methods or ():
             if method not in fakes:
                 raise UsageError(
@@ -104,8 +106,7 @@ class FaceForensics(Adapter):
 
     def _clip(self, path: Path, method: str) -> Clip:
         people = tuple(path.stem.split("_"))
-        official = method == ORIGINAL or people in self._pairs
-        split = self._split_of.get(people[0], "") if official else ""
+        split = self._split_of.get(people, "")
         label = BONA_FIDE if method == ORIGINAL else FAKE
         key = f"{method}/{self._compression}/{path.stem}"
         return Clip(path, key, label, method, self._compression, people, split)
@@ -168,23 +169,18 @@ def _video_folders(top: Path, compression: str) -> dict[str, Path]:
     return {path.parents[1].name: path for path in found}
 
 
-def _splits_folder(root: Path) -> Path:
-    """The folder of the three files: ``splits``, or the root, where DeepfakeBench has them."""
-    inner = root / "splits"
-    return root if not inner.is_dir() and (root / "train.json").is_file() else inner
-
-
-def _official_splits(folder: Path) -> tuple[dict[str, str], set[tuple[str, ...]]]:
-    split_of: dict[str, str] = {}
-    pairs: set[tuple[str, ...]] = set()
+def _official_splits(folder: Path) -> dict[tuple[str, ...], str]:
+    """Returns the split of each person, alone, and of each pair, in either order."""
+    split_of: dict[tuple[str, ...], str] = {}
     for split in SPLITS:
         path = folder / f"{split}.json"
         try:
             for one, two in json.loads(path.read_text()):
-                pairs |= {(one, two), (two, one)}
+                split_of |= dict.fromkeys([(one, two), (two, one)], split)
                 for person in (one, two):
-                    if split_of.setdefault(person, split) != split:
-                        raise UsageError(f"{path}: {person} is in {split_of[person]}.json too")
+                    if split_of.setdefault((person,), split) != split:
+                        where = f"{split_of[(person,)]}.json"
+                        raise UsageError(f"{path}: {person} is in {where} too")
         except FileNotFoundError as error:
             raise UsageError(
                 f"{path} is not there",
@@ -196,4 +192,4 @@ def _official_splits(folder: Path) -> tuple[dict[str, str], set[tuple[str, ...]]
                 f"{path} is not a list of pairs of names: {error}",
                 "get it again from https://github.com/ondyari/FaceForensics",
             ) from error
-    return split_of, pairs
+    return split_of
