@@ -63,7 +63,7 @@ def main(
         raise UsageError(f"there are no clips in {root}", "--root is FaceForensics++")
     print(f"{len(clips)} clips, {frames} frames each; {os.cpu_count()} cores, {_load()}")
     _measure_stages(clips, frames)
-    _measure_whole(clips, frames, workers, repeat)
+    _measure_whole(root, frames, workers, repeat)
     _measure_command(root, frames, workers)
 
 
@@ -130,22 +130,20 @@ def _measure_stages(clips: list[Clip], frames: int) -> None:
         print(f"  {name:10} {per_second} ({1e3 * stage.cpu / seen:.1f} ms)")
 
 
-class _Repeated:
+class _Repeated(FaceForensics):
     """The clips several times over, under different names."""
 
-    name = "benchmark"
-
-    def __init__(self, clips: list[Clip], times: int) -> None:
-        self.left_out: dict[str, int] = {}
-        self._clips = clips
+    def __init__(self, root: Path, times: int) -> None:
+        super().__init__(root)
         self._times = times
 
     def clips(self) -> list[Clip]:
+        clips = super().clips()
         numbers = range(self._times)
-        return [replace(c, key=f"{c.key} {number}") for number in numbers for c in self._clips]
+        return [replace(clip, key=f"{clip.key} {number}") for number in numbers for clip in clips]
 
 
-def _measure_whole(clips: list[Clip], frames: int, workers: int, repeat: int) -> None:
+def _measure_whole(root: Path, frames: int, workers: int, repeat: int) -> None:
     progress: list[tuple[float, int]] = []
 
     def note(_done: int, _total: int, faces: int) -> None:
@@ -155,7 +153,7 @@ def _measure_whole(clips: list[Clip], frames: int, workers: int, repeat: int) ->
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         report = prepare(
-            _Repeated(clips, repeat),
+            _Repeated(root, repeat),
             Path(folder) / "store",
             detector="dlib",
             frames_per_video=frames,
