@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trees import TREES, touch, write_json
+from trees import TREES, facts, touch, write_json
 
 from deepregions.data.clips import Clip
 from deepregions.data.databases import (
@@ -35,11 +35,6 @@ def by_key(clips: list[Clip]) -> dict[str, Clip]:
     assert len(found) == len(clips)
     assert all(clip.path.exists() for clip in clips)
     return found
-
-
-def facts(clip: Clip) -> str:
-    people = "+".join(clip.identities)
-    return f"{clip.label} {clip.method} {clip.compression or '-'} {people} {clip.split or '-'}"
 
 
 @pytest.mark.parametrize("name", TREES)

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from deepregions.data import databases
-from deepregions.data.databases import Adapter
+from deepregions.data.databases import Adapter, Clip
 from deepregions.data.splits import Splitting
 
 Write = Callable[[Path], None]
@@ -22,6 +22,12 @@ def touch(path: Path) -> None:
 def write_json(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
+
+
+def facts(clip: Clip) -> str:
+    """Label, method, compression, people and split of a clip."""
+    people = "+".join(clip.identities)
+    return f"{clip.label} {clip.method} {clip.compression or '-'} {people} {clip.split or '-'}"
 
 
 def ffpp(root: Path, rng: Random, write: Write, compression: str = "c23") -> None:

@@ -73,8 +73,6 @@ class FaceMeasure:
     """A measure of faces that should not depend on whether they are genuine.
 
     Attributes:
-        name: What it is.
-        unit: Unit of its values.
         meaning: What changes it.
         edges: (bins + 1) the borders of the bins.
         genuine: (bins) the share of genuine faces in each bin.
@@ -105,7 +103,6 @@ class Description:
     """What there is to say about a store.
 
     Attributes:
-        name: The folder's name.
         facts: How it was made: names and values.
         by_split: Counts by split and class.
         by_method: Counts by class, manipulation and compression.

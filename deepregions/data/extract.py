@@ -22,9 +22,6 @@ class ClipReport:
     """What came of a clip.
 
     Attributes:
-        key: The clip's.
-        split: The clip's.
-        label: The clip's.
         frames: How many frames were looked at.
         faces: How many faces were kept.
         dropped: How many frames and faces were not kept, by reason.

@@ -35,7 +35,6 @@ class ForgeReport:
     """What was written.
 
     Attributes:
-        genuine: Number of genuine faces.
         forged: Number of forgeries by method.
         skipped: Number that could not be made, by method: nobody to swap with, or no face.
     """

@@ -53,9 +53,6 @@ class Group:
     """What came of the clips of one split and label.
 
     Attributes:
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        label: 1 is fake.
-        clips: How many there are.
         clips_kept: How many gave at least one face.
         frames: How many frames were looked at.
         faces: How many faces were kept.
@@ -76,12 +73,7 @@ class Report:
     """What was kept, what was not, and why.
 
     Attributes:
-        database: Its name.
         landmarks: The landmark backend's name and version.
-        clips: How many photos and videos there are.
-        frames: How many frames were looked at.
-        faces: How many faces were kept.
-        groups: The same by split and label.
         failures: The key of each clip that gave no face, and why.
         left_out: How many files of the database were not used at all, by reason.
         tracks: Which people of a video were kept: ``"main"`` or ``"all"``.

@@ -36,12 +36,7 @@ _IMAGE_DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
-    """A photograph and the face in it that is to be forged.
-
-    Attributes:
-        path: The photograph.
-        face: Its largest face.
-    """
+    """A photograph and the face in it that is to be forged."""
 
     path: Path
     face: Face

@@ -58,8 +58,6 @@ class Findings:
     """What a database's folder holds.
 
     Attributes:
-        database: Its name.
-        root: Where it is.
         groups: What is there against what is published.
         scheme: How it is divided.
         splits: What comes of that.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -68,7 +68,11 @@ class Dfdc(Adapter):
         super().__init__(root, splitting)
         self._parts: list[Path] = []
         self._labels: dict[str, Path] = {}
-        for folder, names in _folders(root, _DEPTH):
+        for name, below, names in os.walk(root, onerror=_refuse, followlinks=True):
+            folder = Path(name)
+            # A folder with a list is not entered, nor what is hidden or deep.
+            deep = len(folder.relative_to(root).parts) == _DEPTH
+            below[:] = () if deep or _METADATA in names else [n for n in below if n[0] != "."]
             if _LABELS in names:
                 split = {"test": "test", "validation": "val"}.get(folder.name)
                 if split or folder == root:
@@ -228,18 +232,8 @@ def _read_labels(path: Path) -> dict[str, int | None]:
     return labels
 
 
-def _folders(root: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:
-    """Yields folders and the names in them, sorted; a folder with a list is not entered."""
-    try:
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UsageError(f"{root}: {error.strerror}", "check its permissions") from error
-    names = {entry.name for entry in entries}
-    yield root, names
-    if depth and _METADATA not in names:
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                yield from _folders(Path(entry.path), depth - 1)
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"{error.filename}: {error.strerror}", "check its permissions") from error
 
 
 def _number(part: Path) -> int:
