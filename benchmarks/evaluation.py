@@ -46,13 +46,13 @@ def main(
     """
     print(f"before anything: {_peak():.0f} MB")
     table = _table(2 * faces, per_video)
-    scored = Scored("made", table, _fusions(table))
+    scored = Scored(table, _fusions(table))
     for level in ("frame", "video"):
         start, worked = time.perf_counter(), time.process_time()
         evaluated = evaluate([scored], Settings(level, rounds=rounds))
         took, worked = time.perf_counter() - start, time.process_time() - worked
         each = evaluated[0]
-        count = f"{len(each.trials[0])} {level}s, {len(each.systems)} systems"
+        count = f"{len(each.result.trials[0])} {level}s, {len(each.systems)} systems"
         figures = f"{len(each.result.measures)} measures, {rounds} rounds"
         print(f"{count}, {figures}: {took:.1f} s ({worked:.1f} s of CPU), peak {_peak():.0f} MB")
         start = time.perf_counter()
@@ -78,7 +78,7 @@ def _once(faces: int, per_video: int) -> None:
         print(f"{faces} faces to {len(trials)} videos by {rule}: {took:.1f} s")
     start = time.perf_counter()
     settings = Settings("frame", rounds=0)
-    evaluate([Scored("made", table)], settings)
+    evaluate([Scored(table)], settings)
     took = time.perf_counter() - start
     print(
         f"{faces} faces by five networks, every measure once: {took:.1f} s, peak {_peak():.0f} MB"

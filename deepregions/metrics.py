@@ -14,59 +14,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from deepregions import roc as ranking
-from deepregions.roc import NAN, ScoreCounts
-
-
-def area_under_curve(scores: Tensor, labels: Tensor) -> float:
-    """Returns the area under the ROC curve, see :func:`deepregions.roc.area_under_curve`.
-
-    Args:
-        scores: (N,) any finite numbers, higher is more fake.
-        labels: (N,) 1 is fake, 0 is genuine.
-
-    Returns:
-        A number in [0, 1]; NaN where a class is absent or a score is NaN.
-    """
-    counts = _counts(scores, labels)
-    return NAN if counts is None else ranking.area_under_curve(counts)
-
-
-def equal_error_rate(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Returns the equal error rate, see :func:`deepregions.roc.equal_error_rate`.
-
-    Args:
-        scores: (N,) any finite numbers, higher is more fake.
-        labels: (N,) 1 is fake, 0 is genuine.
-
-    Returns:
-        The rate in [0, 1] and the threshold: that score at which the two errors differ least.
-        Both are NaN where a class is absent or a score is NaN.
-    """
-    counts = _counts(scores, labels)
-    return (NAN, NAN) if counts is None else ranking.equal_error_rate(counts)
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Returns the share of right verdicts at even odds.
-
-    Args:
-        logits: (N,) fake log-odds; at or above 0 means fake.
-        labels: (N,) 1 is fake, 0 is genuine.
-
-    Returns:
-        A number in [0, 1]; NaN where there is nothing to judge or a log-odds is NaN.
-    """
-    counts = _counts(logits, labels)
-    return NAN if counts is None else ranking.accuracy(counts, 0.0)
-
-
-def _counts(scores: Tensor, labels: Tensor) -> ScoreCounts | None:
-    """Counts scores, unless one is NaN."""
-    values = scores.detach().cpu().double().numpy()
-    if bool(np.isnan(values).any()):
-        return None
-    return ranking.tally(values, (labels.detach().cpu() == 1).numpy())
+from deepregions.roc import NAN, accuracy, area_under_curve, equal_error_rate, tally
 
 
 class VerificationMetrics(Metric):
@@ -87,7 +35,6 @@ class VerificationMetrics(Metric):
     label: list[Tensor]
     video: list[Tensor]
     index: list[Tensor]
-
     method: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
@@ -129,7 +76,8 @@ class VerificationMetrics(Metric):
         logits, label, video, index = (
             _joined(state).cpu() for state in (self.logits, self.label, self.video, self.index)
         )
-        chosen = _first_of_each(index)
+        numbers, first = np.unique(index.numpy(), return_index=True)
+        chosen = torch.from_numpy(first[numbers >= 0])  # a face that comes twice counts once
         logits, label, video = (x[chosen] for x in (logits, label, video))
         _, owner = torch.unique(video, return_inverse=True)
         count = owner.bincount()
@@ -140,16 +88,24 @@ class VerificationMetrics(Metric):
         levels = {"frame": (logits, label), "video": (video_logits / count, video_label)}
         values = {}
         for level, (x, y) in levels.items():
-            values[f"{level}_auc"] = area_under_curve(x, y)
-            values[f"{level}_eer"] = equal_error_rate(x, y)[0]
-            values[f"{level}_accuracy"] = accuracy(x, y)
+            for name, value in zip(("auc", "eer", "accuracy"), _rates(x, y), strict=True):
+                values[f"{level}_{name}"] = value
         if self.methods:
             method = _joined(self.method).cpu()[chosen]
             for number, name in enumerate(self.methods):
                 own = (label == 0) | (method == number)
                 if bool((label[own] == 1).any()):
-                    values[f"frame_auc/{name}"] = area_under_curve(logits[own], label[own])
+                    values[f"frame_auc/{name}"] = _rates(logits[own], label[own])[0]
         return {name: torch.tensor(x, device=self.device) for name, x in values.items()}
+
+
+def _rates(logits: Tensor, label: Tensor) -> tuple[float, float, float]:
+    """Returns AUC, EER and the accuracy at even odds; NaN if a score is."""
+    scores = logits.double().numpy()
+    if np.isnan(scores).any():
+        return NAN, NAN, NAN
+    counts = tally(scores, (label == 1).numpy())
+    return area_under_curve(counts), equal_error_rate(counts)[0], accuracy(counts, 0.0)
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
@@ -157,12 +113,3 @@ def _joined(state: list[Tensor] | Tensor) -> Tensor:
     if isinstance(state, Tensor):
         return state
     return torch.cat(state) if state else torch.empty(0, dtype=torch.int64)
-
-
-def _first_of_each(index: Tensor) -> Tensor:
-    """Returns the place of the first occurrence of each index that is not negative."""
-    order = index.argsort(stable=True)
-    ranked = index[order]
-    fresh = torch.ones_like(ranked, dtype=torch.bool)
-    fresh[1:] = ranked[1:] != ranked[:-1]
-    return order[fresh & (ranked >= 0)]

@@ -15,6 +15,7 @@ from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.chapters import Chapter, Drawing
 from deepregions.evaluation.report.render import render_page, write_drawing
 from deepregions.evaluation.report.tables import Table, to_latex, to_markdown
+from deepregions.fusion.trials import Trials
 
 VOID = {"meta", "link", "img"}
 HOSTILE = "<script>alert(1)</script>\n\"'&<img src=//x.y/z onerror=a>\u202egpj.\u2066\x1b[31m\udcff"
@@ -54,8 +55,14 @@ class Parsed(HTMLParser):
 
 
 def curve(name: str) -> Figure:
-    scores = np.random.default_rng(0).normal(0, 1, 60)
-    return figures.roc({name: (scores, np.arange(60) % 2 == 1)}, title=name)
+    scores, number = np.random.default_rng(0).normal(0, 1, 60), np.arange(60)
+    method = np.array(["original", "swap"] * 30, dtype=object)
+    return figures.roc([Trials(name, scores, number % 2 == 1, method, number)], title=name)
+
+
+def matrix(names: list[str]) -> Figure:
+    cells = [[Estimate(0.5, 0.4, 0.6, 9, 1.0)] * len(names)] * len(names)
+    return figures.cross_matrix(Table("AUC", names, names, cells), title="AUC")
 
 
 def check(text: str) -> Parsed:
@@ -105,26 +112,10 @@ def page(name: str, folder: Path) -> str:
         (few, Estimate.none(name, 4, 0.5)),
     )
     table = Table(name, (name, "b"), (name, "EER"), cells, "lower", note=name, corner="System")
-    values = np.array([[0.9, 0.6], [np.nan, 0.8]])
-    wide = [name, *"bcdefghi"]
     drawings = [
         Drawing("roc", name, curve(name), f"caption {name}"),
-        Drawing(
-            "matrix",
-            name,
-            figures.cross_matrix(
-                wide, wide, *3 * [np.full((9, 9), 0.5)], title="AUC", better="higher"
-            ),
-            name,
-        ),
-        Drawing(
-            "small",
-            name,
-            figures.cross_matrix(
-                [name, "b"], [name, "b"], values, values, values, title="AUC", better="higher"
-            ),
-            name,
-        ),
+        Drawing("matrix", name, matrix([name, *"bcdefghi"]), name),
+        Drawing("small", name, matrix([name, "b"]), name),
         Drawing("grid", name, Image.new("RGB", (700, 9)), name),
     ]
     chapters = [

@@ -1,6 +1,7 @@
 """Measures against scikit-learn, torchmetrics and published examples, and invariances."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import (
@@ -17,6 +19,7 @@ from sklearn.metrics import (
     det_curve,
     log_loss,
     roc_auc_score,
+    roc_curve,
 )
 from torchmetrics.functional.classification import (
     binary_auroc,
@@ -107,6 +110,38 @@ def test_rates_are_those_of_torchmetrics(pairs: Any, threshold: float) -> None:
 
 
 @settings(deadline=None)
+@given(scored)
+def test_equal_error_rate_is_where_the_roc_curve_meets_the_diagonal(pairs: Any) -> None:
+    scores, fake = arrays(pairs)
+    rate, threshold = equal_error_rate(tally(scores, fake))
+    accused, found, _ = roc_curve(fake, scores, drop_intermediate=False)
+    # The polyline is crossed where the sum of both coordinates passes 1: interpolate along it.
+    assert rate == pytest.approx(float(np.interp(1.0, accused + found, accused)), abs=1e-9)
+    assert threshold in scores
+
+
+def test_equal_errors_of_gaussian_scores_are_those_of_the_textbook() -> None:
+    fake = np.arange(200_000) % 2 == 1
+    scores = np.random.default_rng(0).normal(size=200_000) + 2.0 * fake
+    rate, threshold = equal_error_rate(tally(scores, fake))
+    assert rate == pytest.approx(0.5 * math.erfc(1 / math.sqrt(2)), abs=3e-3)
+    assert threshold == pytest.approx(1.0, abs=0.03)
+    accused, found, _ = roc_curve(fake, scores)
+    crossing = brentq(lambda x: 1.0 - x - np.interp(x, accused, found), 0.0, 1.0)
+    assert rate == pytest.approx(crossing, abs=1e-5)
+
+
+@settings(deadline=None)
+@given(scored)
+def test_flipping_classes_and_scores_changes_nothing(pairs: Any) -> None:
+    scores, fake = arrays(pairs)
+    one, other = tally(scores, fake), tally(-scores, ~fake)
+    assert area_under_curve(other) == pytest.approx(area_under_curve(one))
+    assert equal_error_rate(other)[0] == pytest.approx(equal_error_rate(one)[0], abs=1e-9)
+    assert area_under_curve(tally(-scores, fake)) == pytest.approx(1 - area_under_curve(one))
+
+
+@settings(deadline=None)
 @given(scored, st.floats(0.0, 0.999))
 def test_bpcer_at_an_apcer_is_the_lowest_of_the_det_curve(pairs: Any, limit: float) -> None:
     scores, fake = arrays(pairs)
@@ -194,7 +229,7 @@ def test_the_worst_method_counts() -> None:
     assert against(AUC, 1, "warp").of(sample) == pytest.approx(
         roc_auc_score([1, 1, 0, 0], [-1.0, 2.0, 0.0, -3.0])
     )
-    none = sample.weighted(np.where(sample.method == 1, 0.0, 1.0) * sample.fake)
+    none = replace(sample, weights=np.where(sample.method == 1, 0.0, 1.0) * sample.fake)
     assert none.apcers[0] == 0.25
     assert math.isnan(none.apcers[1])
     assert WORST_APCER.of(none) == 0.25

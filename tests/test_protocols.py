@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from deepregions.errors import UndefinedMetricError, UsageError
@@ -30,7 +29,7 @@ from deepregions.evaluation.report.tables import Table, to_csv, to_latex, to_mar
 from deepregions.evaluation.robustness import UNALTERED, altered_curve
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
-from deepregions.metrics import equal_error_rate as eer_of_training
+from deepregions.roc import equal_error_rate, tally
 from deepregions.types import Region
 
 REGIONS = (Region.ENTIRE, Region.EYES)
@@ -85,7 +84,7 @@ def fused(table: ScoreTable) -> Any:
 
 def scored(database: str = "one", **other: Any) -> Scored:
     table = made(database, **other)
-    return Scored(database, table, {MEAN: fused(table)})
+    return Scored(table, {MEAN: fused(table)})
 
 
 ENTIRE = ScoredSystem("xception", Region.ENTIRE, "one")
@@ -108,13 +107,13 @@ def test_names_tell_what_was_learned_from() -> None:
     table = made(trained=("one", "a.b"))
     values = fused(table)
     fusions = [ScoredSystem("mean"), *(ScoredSystem("max", None, d) for d in ("one", "a.b"))]
-    given = Scored("one", table, dict.fromkeys(fusions, values))
+    given = Scored(table, dict.fromkeys(fusions, values))
     names = [s.name for s in given.systems]
     assert names[:2] == ["xception entire (one)", "xception eyes (one)"]
     assert names[2] == "xception entire (a.b)"
     assert names[-3:] == ["mean", "max (one)", "max (a.b)"]
     unknown = replace(made(), origin=Origin("one"), rows=())
-    assert {s.trained_on for s in Scored("one", unknown).systems} == {""}
+    assert {s.trained_on for s in Scored(unknown).systems} == {""}
 
 
 def test_a_network_of_another_database_is_not_missed_here() -> None:
@@ -124,8 +123,8 @@ def test_a_network_of_another_database_is_not_missed_here() -> None:
     logits[:, 1, 1] = np.nan
     table = replace(table, origin=Origin("one", models=models), log_odds=logits)
     assert (1, 1) not in table.cells
-    assert ScoredSystem("xception", Region.EYES, "two") not in Scored("one", table).systems
-    assert len(Scored("one", table).systems) == 7
+    assert ScoredSystem("xception", Region.EYES, "two") not in Scored(table).systems
+    assert len(Scored(table).systems) == 7
 
 
 def test_figures_are_those_of_the_evaluation_part_alone() -> None:
@@ -145,11 +144,9 @@ def test_the_threshold_is_of_the_development_part() -> None:
     given = scored()
     table = given.table
     dev = (table.split == "val") & (table.status == "ok") & table.valid[:, 0, 0]
-    _, threshold = eer_of_training(
-        torch.tensor(table.log_odds[dev, 0, 0]), torch.tensor(table.label[dev])
-    )
+    _, threshold = equal_error_rate(tally(table.log_odds[dev, 0, 0], table.fake[dev]))
     each = evaluate([given], QUICK)[0]
-    assert each.thresholds[0].value == threshold
+    assert each.thresholds[ENTIRE] == threshold
     rows = (table.split == "test") & (table.status == "ok") & table.valid[:, 0, 0]
     expected = balanced_accuracy_score(table.fake[rows], table.log_odds[rows, 0, 0] >= threshold)
     assert each.estimate(ENTIRE, BALANCED).value == pytest.approx(expected)
@@ -161,7 +158,7 @@ def test_answers_of_the_evaluation_part_do_not_move_the_threshold() -> None:
     moved = given.table.log_odds + 3.0 * test[:, None, None]
     other = replace(given, table=replace(given.table, log_odds=moved))
     one, two = (evaluate([g], QUICK)[0] for g in (given, other))
-    assert one.thresholds[0] == two.thresholds[0]
+    assert one.thresholds[ENTIRE] == two.thresholds[ENTIRE]
     assert one.estimate(ENTIRE, AUC) == two.estimate(ENTIRE, AUC)
     assert one.estimate(ENTIRE, ACCURACY) != two.estimate(ENTIRE, ACCURACY)
 
@@ -181,7 +178,7 @@ def test_across_databases_the_threshold_is_of_the_one_learned_from() -> None:
 def test_a_database_may_give_thresholds_only() -> None:
     home, away = scored(), scored("two", seed=1)
     dev = home.table.split == "val"
-    only = Scored("one", home.table.select(dev), {MEAN: home.fused[MEAN][dev]})
+    only = Scored(home.table.select(dev), {MEAN: home.fused[MEAN][dev]})
     (two,) = evaluate([only, away], QUICK)
     assert two.thresholds == evaluate([home, away], QUICK)[1].thresholds
 
@@ -195,7 +192,7 @@ def test_a_database_may_give_thresholds_only() -> None:
 )
 def test_without_development_data_there_is_a_reason(keep: Any, reason: str) -> None:
     table = made()
-    each = evaluate([Scored("one", table.select(keep(table)))], QUICK)[0]
+    each = evaluate([Scored(table.select(keep(table)))], QUICK)[0]
     for measure in (ACCURACY, BALANCED, WORST_APCER):
         found = each.estimate(ENTIRE, measure)
         assert (found.value, found.low) == (None, None)
@@ -210,7 +207,7 @@ def test_one_class_is_an_error_that_says_which(label: str, level: Any) -> None:
     table = made()
     table = table.select(table.fake == (label == "genuine"))
     with pytest.raises(UndefinedMetricError, match=f"of one has no {label}") as caught:
-        evaluate([Scored("one", table)], Settings(level, rounds=2))
+        evaluate([Scored(table)], Settings(level, rounds=2))
     assert caught.value.exit_code == 4
 
 
@@ -218,17 +215,17 @@ def test_nothing_valid_is_an_error() -> None:
     table = made()
     none = replace(table, log_odds=np.full(table.log_odds.shape, np.nan))
     with pytest.raises(UndefinedMetricError, match="on one: no verdict"):
-        evaluate([Scored("one", none)], QUICK)
+        evaluate([Scored(none)], QUICK)
     bad = replace(table, status=np.full(len(table), "no_face", dtype=object))
     with pytest.raises(UndefinedMetricError, match="on one: no verdict"):
-        evaluate([Scored("one", bad)], QUICK)
+        evaluate([Scored(bad)], QUICK)
 
 
 def test_one_system_without_verdicts_does_not_stop_the_others() -> None:
     table = made()
     logits = table.log_odds.copy()
     logits[:, 0, 0] = np.nan
-    each = evaluate([Scored("one", replace(table, log_odds=logits))], QUICK)[0]
+    each = evaluate([Scored(replace(table, log_odds=logits))], QUICK)[0]
     found = each.estimate(ENTIRE, AUC)
     assert (found.value, found.reason, found.n, found.coverage) == (None, "no verdict", 0, 0.0)
     assert each.estimate(ScoredSystem("capsule", Region.EYES, "one"), AUC).value is not None
@@ -237,17 +234,15 @@ def test_one_system_without_verdicts_does_not_stop_the_others() -> None:
 
 def test_bad_sets_of_databases_are_refused() -> None:
     table = made()
-    with pytest.raises(UsageError, match="no scores"):
-        evaluate([])
+    with pytest.raises(UsageError, match="no database has an evaluation part"):
+        evaluate([], QUICK)
     with pytest.raises(UsageError, match="two sets of scores are of one"):
-        evaluate([scored(), scored()])
+        evaluate([scored(), scored()], QUICK)
     with pytest.raises(UsageError, match="one has no evaluation part"):
-        evaluate([Scored("one", table.select(table.split == "val"))])
+        evaluate([Scored(table.select(table.split == "val"))], QUICK)
     with pytest.raises(UsageError, match="two has no evaluation part"):
         other = made("two")
-        evaluate([Scored("one", table), Scored("two", other.select(other.split == "val"))], QUICK)
-    with pytest.raises(UsageError, match="faces of one"):
-        Scored("one", table, {MEAN: np.zeros(3)})
+        evaluate([Scored(table), Scored(other.select(other.split == "val"))], QUICK)
 
 
 def estimates(table: Table) -> list[Estimate]:
@@ -255,15 +250,13 @@ def estimates(table: Table) -> list[Estimate]:
 
 
 def test_across_is_trained_by_tested() -> None:
-    both = [
-        Scored(d, made(d, trained=("one", "two"), seed=n)) for n, d in enumerate(("one", "two"))
-    ]
+    both = [Scored(made(d, trained=("one", "two"), seed=n)) for n, d in enumerate(("one", "two"))]
     evaluated = evaluate(both, QUICK)
     tables = across_tables(evaluated, EER)
     assert len(tables) == 4
-    table = tables[0]
+    table = tables["xception entire"]
     assert "EER of xception entire" in table.title
-    assert (table.rows, table.columns) == (("one", "two"), ("one", "two"))
+    assert table.rows == table.columns == ["one", "two"]
     for r, trained in enumerate(table.rows):
         for c, each in enumerate(evaluated):
             system = ScoredSystem("xception", Region.ENTIRE, trained)
@@ -275,14 +268,12 @@ def test_across_is_trained_by_tested() -> None:
         "Within two",
         "On two",
     ]
-    assert across_tables(evaluate([scored()], QUICK), AUC) == []
+    assert across_tables(evaluate([scored()], QUICK), AUC) == {}
 
 
 def test_a_system_that_was_not_scored_somewhere_has_a_reason_there() -> None:
-    one, two = scored(), Scored("two", made("two"))
-    table = next(
-        t for t in across_tables(evaluate([one, two], QUICK), AUC) if "AUC of mean" in t.title
-    )
+    one, two = scored(), Scored(made("two"))
+    table = across_tables(evaluate([one, two], QUICK), AUC)["mean"]
     there, missing = table.cells[0]
     assert isinstance(there, Estimate)
     assert isinstance(missing, Estimate)
@@ -296,7 +287,7 @@ def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
     auc, eer, apcer = method_tables(each)
     table = given.table.part("test")
     judged = (table.status == "ok") & table.valid[:, 0, 0]
-    assert auc.columns == ("swap", "warp", "Mean")
+    assert auc.columns == ["swap", "warp", "Mean"]
     values = []
     for column, method in enumerate(("swap", "warp")):
         rows = judged & (~table.fake | (table.method == method))
@@ -312,7 +303,7 @@ def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
         missed = apcer.cells[0][column]
         fakes = judged & (table.method == method)
         assert isinstance(missed, Estimate)
-        expected = (table.log_odds[fakes, 0, 0] < each.thresholds[0].value).mean()
+        expected = (table.log_odds[fakes, 0, 0] < each.thresholds[ENTIRE]).mean()
         assert missed.value == pytest.approx(expected)
         assert missed.n == fakes.sum()
     mean, worst = auc.cells[0][2], apcer.cells[0][2]
@@ -327,8 +318,8 @@ def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
 def test_regions_and_detectors_are_one_table_seen_two_ways() -> None:
     each = evaluate([scored()], QUICK)[0]
     detectors, regions = region_tables(each, EER)
-    assert detectors.rows == regions.columns == NETWORKS
-    assert detectors.columns == regions.rows == ("entire", "eyes")
+    assert detectors.rows == regions.columns == list(NETWORKS)
+    assert detectors.columns == regions.rows == ["entire", "eyes"]
     assert detectors.cells[1][0] == regions.cells[0][1]
     assert len(detectors.winners()) == len(regions.winners()) == 2
 
@@ -341,7 +332,7 @@ def test_fusions_are_set_against_the_best_network() -> None:
     lowest = min(each.estimate(s, EER).value for s in each.systems if not s.fused)  # type: ignore[type-var]
     assert each.estimate(single, EER).value == lowest
     beside, gains = fusion_tables(each)
-    assert beside.rows == (single.name, "mean (one)")
+    assert beside.rows == [single.name, "mean (one)"]
     gain = gains.cells[0][1]
     assert isinstance(gain, Estimate)
     assert gain.value == pytest.approx(
@@ -349,10 +340,9 @@ def test_fusions_are_set_against_the_best_network() -> None:
     )
     assert gain.high is not None
     assert gain.high < 0  # four networks with errors of their own: their mean is better
-    place = [each.systems.index(system) for system in (MEAN, single)]
-    test = delong(*(each.trials[number] for number in place))
+    test = delong(*(each.trials(system) for system in (MEAN, single)))
     assert gains.cells[0][-1] == f"p = {test.p:.3f}"  # one fusion: nothing to correct
-    assert fusion_tables(evaluate([Scored("one", made())], QUICK)[0]) == []
+    assert fusion_tables(evaluate([Scored(made())], QUICK)[0]) == []
 
 
 def test_pairs_are_compared_both_ways() -> None:
@@ -388,7 +378,9 @@ def test_rules_over_faces_are_compared() -> None:
 
 def all_tables(evaluated: list[Evaluated]) -> list[Table]:
     """Every table that some databases allow."""
-    tables = [table for measure in (AUC, CLLR) for table in across_tables(evaluated, measure)]
+    tables = [
+        table for measure in (AUC, CLLR) for table in across_tables(evaluated, measure).values()
+    ]
     for each in evaluated:
         tables += [*within_tables(each), coverage_table(each), *region_tables(each, EER)]
         tables += [*method_tables(each), *fusion_tables(each), pairs_table(each)]
@@ -398,7 +390,7 @@ def all_tables(evaluated: list[Evaluated]) -> list[Table]:
 @pytest.mark.parametrize("level", ["frame", "video"])
 def test_all_tables_are_written_in_all_formats(level: Any) -> None:
     both = [
-        Scored(d, table, {replace(MEAN, trained_on=o): fused(table) for o in ("one", "two")})
+        Scored(table, {replace(MEAN, trained_on=o): fused(table) for o in ("one", "two")})
         for d in ("one", "two")
         for table in [made(d, trained=("one", "two"))]
     ]
@@ -428,12 +420,13 @@ def test_a_level_at_which_nothing_can_be_judged_is_a_gap_in_its_curve() -> None:
         return whole if alteration.level < 2 else replace(whole, table=lost)
 
     (unaltered,) = evaluate([whole], QUICK)
-    curve = altered_curve(unaltered, "blur", (1, 2), score, QUICK)
-    first, same, gap = curve.estimates(ENTIRE, AUC)
+    table = altered_curve(unaltered, "blur", (1, 2), score).table
+    first, same, gap = table.cells[table.rows.index(ENTIRE.name)]
+    assert isinstance(first, Estimate)
+    assert isinstance(same, Estimate)
+    assert isinstance(gap, Estimate)
     assert first.value == same.value is not None
     assert gap.value is None
     assert "no verdict" in gap.reason
-    table = curve.table(AUC)
-    assert table.columns == (UNALTERED, "1", "2")
+    assert table.columns == [UNALTERED, "1", "2"]
     assert "no verdict" in to_csv([table])
-    assert len(curve.measured) == 2

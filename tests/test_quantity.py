@@ -12,13 +12,12 @@ from networks import member, xception
 from deepregions.evaluation import running
 from deepregions.evaluation.protocols import Settings
 from deepregions.evaluation.report.chapters import Outcome
-from deepregions.evaluation.running import Request, run
+from deepregions.evaluation.running import run
 from deepregions.evaluation.store_scorer import StoreScorer
-from deepregions.evaluation.systems import BundleSystem
 from deepregions.fusion import MeanFusion, fuse_table
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
 from deepregions.fusion.trials import frame_trials, video_trials
 from deepregions.fusion.validation import train_calibrated
 from deepregions.pipeline.build import build_analyser
@@ -83,7 +82,7 @@ def evaluated(
     monkeypatch.setattr(running, "_grids", lambda *_: {})
     store: Any = SimpleNamespace(info=SimpleNamespace(database="made"), fingerprint="f00d")
     settings = Settings(options.pop("level", "video"), options.pop("rule", Pooling()), rounds=0)
-    return run(Given([network]), [store], Request(settings, ["mean"], **options))
+    return run(Given([network]), [store], settings, fusions=["mean"], **options)
 
 
 @pytest.mark.parametrize(("level", "rule"), QUANTITIES)
@@ -96,8 +95,8 @@ def test_evaluate_calibrates_what_it_measures(
 ) -> None:
     """B1: Cllr is near what a calibration found on the same quantity costs."""
     outcome = evaluated(table, network, monkeypatch, level=level, rule=rule)
-    (each,) = outcome.calibrated
-    (own,) = each.trials
+    (each,) = outcome.evaluated
+    (own,) = each.ratios.trials
     part = table.part("test")
     odds = part.log_odds[:, 0, 0]
     trials = frame_trials(part, odds) if level == "frame" else video_trials(part, odds, rule)
@@ -126,14 +125,15 @@ def test_a_bundles_calibration_is_used_for_its_own_quantity_only(
         Quantity.pooled("video", Pooling()),
         ABOUT,
     )
-    stored = BundleSystem("b", Bundle((network,), None, of_videos))
-    outcome = evaluated(table, network, monkeypatch, level=level, rule=rule, stored=[stored])
-    (each,) = outcome.calibrated
+    bundles = {"b": Bundle((network,), None, of_videos)}
+    outcome = evaluated(table, network, monkeypatch, level=level, rule=rule, bundles=bundles)
+    (each,) = outcome.evaluated
+    stored = ScoredSystem("bundle b: mean of log-odds", None, "made")
+    assert stored in each.systems
     if (level, rule) == ("video", Pooling()):
-        assert stored.system in each.systems
+        assert stored.name in [trials.name for trials in each.ratios.trials]
     else:
-        assert stored.system not in each.systems
-        assert "the calibration is for" in each.reasons[stored.system]
+        assert "the calibration is for" in each.uncalibrated[stored]
 
 
 @pytest.mark.parametrize("tracks", ["highest", "main", "mean"])
@@ -183,8 +183,9 @@ def test_faces_are_judged_by_the_threshold_of_faces(
     monkeypatch.setattr(running, "pick_examples", pick)
     store: Any = SimpleNamespace(info=SimpleNamespace(database="made"), fingerprint="f00d")
     settings = Settings("video", Pooling("top"), rounds=0)
-    outcome = run(Given([network]), [store], Request(settings, ["mean"]))
-    faces, videos = (each[0].thresholds[0].value for each in (outcome.frames, outcome.evaluated))
+    outcome = run(Given([network]), [store], settings, fusions=["mean"])
+    (system,) = outcome.evaluated[0].systems
+    faces, videos = (each[0].thresholds[system] for each in (outcome.frames, outcome.evaluated))
     assert used == {"xception": faces}
     assert abs(faces - videos) > 0.5
 

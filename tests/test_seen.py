@@ -34,7 +34,7 @@ def scored(*fakes: str, split: str = "test") -> Scored:
         }
         for number, method in enumerate(("original", *fakes))
     ]
-    return Scored("db", make_table(Origin("db"), ("tint",), (Region.ENTIRE,), rows))
+    return Scored(make_table(Origin("db"), ("tint",), (Region.ENTIRE,), rows))
 
 
 def test_what_was_held_out_is_named() -> None:

@@ -7,12 +7,11 @@ import re
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from deepregions.errors import UsageError, printable
+from deepregions.errors import printable
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.report.tables import (
     CSV_COLUMNS,
@@ -208,10 +207,6 @@ def test_the_best_of_each_column_is_bold(values: list[float | None], higher: boo
     assert table.winners() == expected
     assert to_markdown(table).count("**") == 2 * len(expected)
     assert to_latex(table).count(r"\textbf") == len(expected)
-    turned = table.transposed("none")
-    assert (turned.rows, turned.columns) == (table.columns, table.rows)
-    assert turned.cells[0] == tuple(row[0] for row in cells)
-    assert not turned.winners()
 
 
 def test_zero_has_no_sign() -> None:
@@ -222,12 +217,4 @@ def test_zero_has_no_sign() -> None:
 def test_tables_without_rows_are_tables() -> None:
     table = Table("t", (), ("a", "b"), ())
     assert parsed(to_markdown(table))[1] == [["", "a", "b"]]
-    assert table.transposed("none").cells == ((), ())
     assert len(to_csv([table]).splitlines()) == 1
-
-
-def test_cells_of_another_shape_are_refused() -> None:
-    with pytest.raises(UsageError, match="do not fit"):
-        Table("t", ("a",), ("b", "c"), (("x",),))
-    with pytest.raises(UsageError, match="each column"):
-        Table("t", ("a",), ("b", "c"), (("x", "y"),), ("higher",))

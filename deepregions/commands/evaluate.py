@@ -68,9 +68,8 @@ def evaluate(
     from deepregions.evaluation.protocols import Settings
     from deepregions.evaluation.report.render import write_outcome
     from deepregions.evaluation.robustness import FRAMES
-    from deepregions.evaluation.running import Request, run
+    from deepregions.evaluation.running import run
     from deepregions.evaluation.store_scorer import StoreScorer
-    from deepregions.evaluation.systems import bundle_systems
     from deepregions.files import Names
     from deepregions.fusion import KINDS
     from deepregions.weights.selection import distinct
@@ -84,10 +83,8 @@ def evaluate(
         raise UsageError(f"{out} is a file", "name a folder")
     wanted = robustness or []
     settings = Settings(level, pool.rules(), bootstrap_samples, seed, ci)
-    request = Request(settings, kinds, [*LEVELS, FRAMES] if "all" in wanted else wanted, attributes)
     stores = [FaceStore(path) for path in store]
     bundles = networks.load_each()
-    request = replace(request, stored=bundle_systems(bundles))
     members = distinct(member for each in bundles.values() for member in each)
     with checks.counted("scoring") as show:
         scorer = StoreScorer(
@@ -98,18 +95,26 @@ def evaluate(
             batch_size=batch_size,
             progress=lambda done, total: show(done, total, done),
         )
-        outcome = run(scorer, stores, request)
+        outcome = run(
+            scorer,
+            stores,
+            settings,
+            fusions=kinds,
+            robustness=[*LEVELS, FRAMES] if "all" in wanted else wanted,
+            attributes=attributes,
+            bundles=bundles,
+        )
     names = Names()
     for each in outcome.scored:
         each.table.write(out / "scores" / f"{names.unused(each.database)}.parquet")
     notes = [note for each in bundles.values() for note in each.notes]
     outcome = replace(outcome, notes=(*notes, *outcome.notes))
-    page = write_outcome(outcome, out, _facts(members, stores, request, gates))
+    page = write_outcome(outcome, out, _facts(members, stores, settings, gates))
     _show(outcome, page, as_json=json)
     return 0
 
 
-def _facts(members: Any, stores: Any, request: Any, gates: Gates) -> dict[str, Any]:
+def _facts(members: Any, stores: Any, settings: Any, gates: Gates) -> dict[str, Any]:
     """What an evaluation was made with."""
     import platform
     import sys
@@ -126,11 +131,11 @@ def _facts(members: Any, stores: Any, request: Any, gates: Gates) -> dict[str, A
         "stores": {each.info.database: each.fingerprint for each in stores},
         "landmarks": {each.info.database: each.info.landmarks for each in stores},
         "rules": {
-            "faces": request.settings.rule.frame_rule,
-            "tracks": request.settings.rule.track_rule,
+            "faces": settings.rule.frame_rule,
+            "tracks": settings.rule.track_rule,
         },
         "gates": asdict(gates),
-        "seed": request.settings.seed,
+        "seed": settings.seed,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {

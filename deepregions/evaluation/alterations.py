@@ -33,12 +33,8 @@ LEVELS: Mapping[str, tuple[float, ...]] = {
 }
 
 _RANGES = {
-    "jpeg": (1, 100),
-    "h264": (0, 51),
-    "resize": (0.01, 1),
-    "blur": (0, 50),
-    "noise": (0, 255),
-    "gamma": (0.01, 100),
+    **{"jpeg": (1, 100), "h264": (0, 51), "resize": (0.01, 1)},
+    **{"blur": (0, 50), "noise": (0, 255), "gamma": (0.01, 100)},
 }
 
 
@@ -81,11 +77,8 @@ class Alteration:
         if self.kind == "h264":
             altered = _video(pictures, round(self.level))
         elif self.kind == "noise":
-            seeds = seeds_of(keys).tolist()
-            altered = [
-                _noisy(picture, self.level, abs(int(seed)))
-                for picture, seed in zip(pictures, seeds, strict=True)
-            ]
+            seeds = [abs(int(seed)) for seed in seeds_of(keys)]
+            altered = [_noisy(*each, self.level) for each in zip(pictures, seeds, strict=True)]
         else:
             altered = [_ALTER[self.kind](picture, self.level) for picture in pictures]
         return [torch.from_numpy(np.array(x)).permute(2, 0, 1) for x in altered]
@@ -116,7 +109,7 @@ def _gamma(picture: Picture, exponent: float) -> Picture:
     return table[picture]
 
 
-def _noisy(picture: Picture, deviation: float, seed: int) -> Picture:
+def _noisy(picture: Picture, seed: int, deviation: float) -> Picture:
     noise = np.random.default_rng(seed).normal(0, deviation, picture.shape)
     return (picture + noise).round().clip(0, 255).astype(np.uint8)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,9 +23,8 @@ from deepregions.people import Numbers
 from deepregions.roc import NAN, Floats
 
 ROUNDS = 1000
-FEW = (
-    20  # groups; below, people are drawn where there are more; of fewer people no interval is shown
-)
+FEW = 20
+"""Of fewer groups, people are drawn where there are more; of fewer people no interval is shown."""
 
 
 @dataclass(frozen=True)
@@ -80,29 +79,34 @@ class Bootstrap:
     unit: str
     confidence: float
 
-    def estimate(self, system: int | str, measure: Measure | str) -> Estimate:
-        """Returns a figure of a system with its interval."""
-        s, m = self._system(system), self._measure(measure)
-        return self._made(s, self.measures[m], float(self.values[s, m]), self.draws[s, m])
+    def estimate(self, system: str, measure: Measure) -> Estimate:
+        """Returns a figure of a system, given by name, with its interval."""
+        s, m = self._places(system, measure)
+        return self._estimate(s, measure, float(self.values[s, m]), self.draws[s, m])
 
-    def difference(self, first: int | str, second: int | str, measure: Measure | str) -> Estimate:
+    def difference(self, first: str, second: str, measure: Measure) -> Estimate:
         """Returns the first system's figure less the second's; its interval is of paired draws.
 
         Each system is measured on its own trials with a verdict; ``n`` and ``coverage`` are those
         of the system with fewer.
         """
-        a, b, m = self._system(first), self._system(second), self._measure(measure)
+        (a, m), (b, _) = self._places(first, measure), self._places(second, measure)
         least = min(a, b, key=lambda s: int(self.trials[s].judged.sum()))
         value = float(self.values[a, m] - self.values[b, m])
-        return self._made(least, self.measures[m], value, self.draws[a, m] - self.draws[b, m])
+        return self._estimate(least, measure, value, self.draws[a, m] - self.draws[b, m])
 
-    def mean(self, system: int | str, measures: Sequence[Measure | str]) -> Estimate:
+    def mean(self, system: str, measures: Sequence[Measure]) -> Estimate:
         """Returns the mean of some measures of two classes; undefined where one is."""
-        s, places = self._system(system), [self._measure(measure) for measure in measures]
+        s = self._places(system, measures[0])[0]
+        places = [self._places(system, measure)[1] for measure in measures]
         value = float(self.values[s, places].mean())
-        return self._made(s, MEASURES[0], value, self.draws[s, places].mean(0))
+        return self._estimate(s, MEASURES[0], value, self.draws[s, places].mean(0))
 
-    def _made(self, system: int, measure: Measure, value: float, draws: Floats) -> Estimate:
+    def _places(self, system: str, measure: Measure) -> tuple[int, int]:
+        names = [trials.name for trials in self.trials]
+        return names.index(system), [m.name for m in self.measures].index(measure.name)
+
+    def _estimate(self, system: int, measure: Measure, value: float, draws: Floats) -> Estimate:
         trials = measure.over(self.trials[system])
         n, coverage = int(trials.judged.sum()), trials.coverage
         if math.isnan(value):
@@ -116,14 +120,6 @@ class Bootstrap:
             tail = (1 - self.confidence) / 2
             low, high = (float(x) for x in np.quantile(kept, [tail, 1 - tail]))
         return Estimate(value, low, high, n, coverage, "", len(draws) - len(kept), withheld)
-
-    def _system(self, system: int | str) -> int:
-        names = [trials.name for trials in self.trials]
-        return names.index(system) if isinstance(system, str) else system
-
-    def _measure(self, measure: Measure | str) -> int:
-        name = measure if isinstance(measure, str) else measure.name
-        return [m.name for m in self.measures].index(name)
 
 
 def bootstrap(
@@ -151,7 +147,12 @@ def bootstrap(
     if not trials:
         raise UsageError("there is no system to measure")
     first = trials[0]
-    if not all(_alike(first, other) for other in trials):
+    columns = ("fake", "group", "method", "people")
+    if not all(
+        np.array_equal(getattr(first, name), getattr(other, name))
+        for name in columns
+        for other in trials[1:]
+    ):
         raise UsageError("systems that are compared must be on the same trials")
     if rounds < 0 or not 0 < confidence < 1:
         raise UsageError(f"{rounds} rounds at a confidence of {confidence}", "1000 and 0.95")
@@ -159,21 +160,14 @@ def bootstrap(
     samples = [Sample.of(t, x) for t, x in zip(trials, thresholds, strict=True)]
     rows = [np.flatnonzero(t.judged) for t in trials]
     values = np.array([[m.of(sample) for m in measures] for sample in samples])
-    units, unit = _units(first)
+    groups, unit = _units(first)
     draws = np.full((len(trials), len(measures), rounds), NAN)
     for number, weights in enumerate(draws_of(first, rounds, seed)):
         for s, (sample, own) in enumerate(zip(samples, rows, strict=True)):
-            drawn = sample.weighted(weights[own])
+            drawn = replace(sample, weights=weights[own])
             draws[s, :, number] = [measure.of(drawn) for measure in measures]
-    return Bootstrap(
-        trials=tuple(trials),
-        measures=tuple(measures),
-        values=values.reshape(len(trials), len(measures)),
-        draws=draws,
-        groups=units,
-        unit=unit,
-        confidence=confidence,
-    )
+    values = values.reshape(len(trials), len(measures))
+    return Bootstrap(tuple(trials), tuple(measures), values, draws, groups, unit, confidence)
 
 
 def draws_of(trials: Trials, rounds: int, seed: int) -> Iterator[Floats]:
@@ -182,23 +176,18 @@ def draws_of(trials: Trials, rounds: int, seed: int) -> Iterator[Floats]:
     if people is None or _units(trials)[1] == _GROUPS:
         yield from draw(trials.group, rounds, seed)
         return
-    for times in draw(np.arange(_counted(people)), rounds, seed):
+    for times in draw(np.arange(people.max() + 1), rounds, seed):
         yield np.where(people >= 0, times[people], 1.0).prod(1)
 
 
 _GROUPS = "groups of people"
-_PEOPLE = "people"
 
 
 def _units(trials: Trials) -> tuple[int, str]:
     """How many are drawn, and what they are."""
     groups = len(np.unique(trials.group))
-    people = 0 if trials.people is None else _counted(trials.people)
-    return (people, _PEOPLE) if groups < FEW and people > groups else (groups, _GROUPS)
-
-
-def _counted(people: Numbers) -> int:
-    return int(people.max(initial=-1)) + 1
+    people = 0 if trials.people is None else int(trials.people.max(initial=-1)) + 1
+    return (people, "people") if groups < FEW and people > groups else (groups, _GROUPS)
 
 
 def draw(group: Numbers, rounds: int, seed: int) -> Iterator[Floats]:
@@ -222,10 +211,3 @@ def _reason(trials: Trials, measure: Measure) -> str:
     if not trials.judged.any():
         return "no verdict" if len(trials) else "nothing to judge"
     return trials.absent() if measure.classes == "both" else "undefined here"
-
-
-def _alike(one: Trials, other: Trials) -> bool:
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("fake", "group", "method", "people")
-    )

@@ -9,9 +9,9 @@ bootstrap go on. ``docs/metrics.md`` has every formula and source.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -158,20 +158,16 @@ class Sample:
         """The scores counted."""
         return self.ranking.tally(self.weights)
 
-    def weighted(self, weights: Floats) -> Sample:
-        """Returns the same trials with other weights (N,)."""
-        return replace(self, weights=weights)
+    @cached_property
+    def _apart(self) -> dict[int, Sample]:
+        return {}
 
     def only(self, method: int) -> Sample:
         """Returns what is genuine and the fakes of one method."""
         if method not in self._apart:
             own = self.weights * (~self.fake | (self.method == method))
-            self._apart[method] = self.weighted(own)
+            self._apart[method] = replace(self, weights=own)
         return self._apart[method]
-
-    @cached_property
-    def _apart(self) -> dict[int, Sample]:
-        return {}
 
     @cached_property
     def apcers(self) -> Floats:
@@ -223,40 +219,41 @@ class Measure:
         return trials.select(~trials.fake if self.classes == "genuine" else ~trials.fake | fakes)
 
 
-def _on_tally(function: Callable[[ScoreCounts], float], sample: Sample) -> float:
-    return function(sample.tally)
-
-
-def _eer(counts: ScoreCounts) -> float:
-    return equal_error_rate(counts)[0]
-
-
-def _at_threshold(function: Callable[[ScoreCounts, float], float], sample: Sample) -> float:
-    return function(sample.tally, sample.threshold)
-
-
-def _bpcer_at(limit: float, sample: Sample) -> float:
-    return bpcer_at_apcer(sample.tally, limit)
-
-
-AUC = Measure("auc", "AUC", partial(_on_tally, area_under_curve), "higher")
-EER = Measure("eer", "EER", partial(_on_tally, _eer))
-AP = Measure("ap", "AP", partial(_on_tally, average_precision), "higher")
-ACCURACY = Measure("accuracy", "Accuracy", partial(_at_threshold, accuracy), "higher", True, "any")
+AUC = Measure("auc", "AUC", lambda sample: area_under_curve(sample.tally), "higher")
+EER = Measure("eer", "EER", lambda sample: equal_error_rate(sample.tally)[0])
+AP = Measure("ap", "AP", lambda sample: average_precision(sample.tally), "higher")
+ACCURACY = Measure(
+    "accuracy",
+    "Accuracy",
+    lambda sample: accuracy(sample.tally, sample.threshold),
+    "higher",
+    at_threshold=True,
+    classes="any",
+)
 BALANCED = Measure(
     "balanced_accuracy",
     "Balanced accuracy",
-    partial(_at_threshold, balanced_accuracy),
+    lambda sample: balanced_accuracy(sample.tally, sample.threshold),
     "higher",
-    True,
+    at_threshold=True,
 )
-WORST_APCER = Measure("worst_apcer", "Worst APCER", worst_apcer, "lower", True, "fake")
-BPCER = Measure("bpcer", "BPCER", partial(_at_threshold, bpcer), "lower", True, "genuine")
-BPCER_1 = Measure("bpcer_apcer1", "BPCER at APCER 1 %", partial(_bpcer_at, 0.01))
-BPCER_5 = Measure("bpcer_apcer5", "BPCER at APCER 5 %", partial(_bpcer_at, 0.05))
-CLLR = Measure("cllr", "Cllr", partial(_on_tally, cllr))
-MIN_CLLR = Measure("min_cllr", "Minimum Cllr", partial(_on_tally, minimum_cllr))
-ECE = Measure("ece", "ECE", partial(_on_tally, calibration_error), "lower", False, "any")
+WORST_APCER = Measure("worst_apcer", "Worst APCER", worst_apcer, at_threshold=True, classes="fake")
+BPCER = Measure(
+    "bpcer",
+    "BPCER",
+    lambda sample: bpcer(sample.tally, sample.threshold),
+    at_threshold=True,
+    classes="genuine",
+)
+BPCER_1 = Measure(
+    "bpcer_apcer1", "BPCER at APCER 1 %", lambda sample: bpcer_at_apcer(sample.tally, 0.01)
+)
+BPCER_5 = Measure(
+    "bpcer_apcer5", "BPCER at APCER 5 %", lambda sample: bpcer_at_apcer(sample.tally, 0.05)
+)
+CLLR = Measure("cllr", "Cllr", lambda sample: cllr(sample.tally))
+MIN_CLLR = Measure("min_cllr", "Minimum Cllr", lambda sample: minimum_cllr(sample.tally))
+ECE = Measure("ece", "ECE", lambda sample: calibration_error(sample.tally), classes="any")
 
 
 def _excess(sample: Sample) -> float:
@@ -264,40 +261,44 @@ def _excess(sample: Sample) -> float:
     return cllr(sample.tally) / least - 1 if least > _LEAST else NAN
 
 
-EXCESS = Measure("cllr_excess", "Cllr above minimum", _excess)
-LLR_MEASURES = (CLLR, MIN_CLLR, EXCESS, ECE)
+LLR_MEASURES = (CLLR, MIN_CLLR, Measure("cllr_excess", "Cllr above minimum", _excess), ECE)
 """What is measured of likelihood ratios."""
 
 MEASURES = (
-    AUC,
-    EER,
-    AP,
-    ACCURACY,
-    BALANCED,
-    WORST_APCER,
-    BPCER,
-    BPCER_1,
-    BPCER_5,
-    CLLR,
-    MIN_CLLR,
-    ECE,
+    *(AUC, EER, AP, ACCURACY, BALANCED, WORST_APCER),
+    *(BPCER, BPCER_1, BPCER_5, CLLR, MIN_CLLR, ECE),
 )
+APART = (AUC, EER)
+"""What is measured of what is genuine with each method by itself."""
 
 
 def apcer_of(method: int, name: str) -> Measure:
     """Returns the APCER of one method as a measure."""
-
-    def of(sample: Sample) -> float:
-        return float(sample.apcers[method])
-
-    return Measure(f"apcer/{name}", f"APCER {name}", of, "lower", True, "fake", name)
+    return replace(
+        WORST_APCER,
+        name=f"apcer/{name}",
+        title=f"APCER {name}",
+        of=lambda sample: float(sample.apcers[method]),
+        method=name,
+    )
 
 
 def against(measure: Measure, method: int, name: str) -> Measure:
     """Returns a measure of what is genuine and the fakes of one method alone."""
+    return replace(
+        measure,
+        name=f"{measure.name}/{name}",
+        title=f"{measure.title} {name}",
+        of=lambda sample: measure.of(sample.only(method)),
+        method=name,
+    )
 
-    def of(sample: Sample) -> float:
-        return measure.of(sample.only(method))
 
-    title = f"{measure.title} {name}"
-    return replace(measure, name=f"{measure.name}/{name}", title=title, of=of, method=name)
+def measures_of(methods: Sequence[str]) -> tuple[Measure, ...]:
+    """Returns all measures, and those of each method apart."""
+    apart = [
+        measure
+        for number, name in enumerate(methods)
+        for measure in (apcer_of(number, name), *(against(m, number, name) for m in APART))
+    ]
+    return (*MEASURES, *apart)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.bootstrap import ROUNDS, Bootstrap, Estimate, bootstrap
-from deepregions.evaluation.measures import AUC, EER, MEASURES, Measure, against, apcer_of
+from deepregions.evaluation.measures import EER, LLR_MEASURES, Measure, measures_of
+from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Level, Pooling
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
 from deepregions.fusion.trials import (
@@ -30,49 +30,6 @@ from deepregions.roc import NAN, Floats
 
 EVALUATION = "test"
 DEVELOPMENT = "val"
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """A database with what systems say of its faces.
-
-    Attributes:
-        database: The store's name for it.
-        table: Its faces; every network in it is a system.
-        fused: (N,) log-odds of each fusion, NaN where it has none.
-
-    Raises:
-        UsageError: A fusion is of another number of faces.
-    """
-
-    database: str
-    table: ScoreTable
-    fused: Mapping[ScoredSystem, Floats] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for system, values in self.fused.items():
-            if values.shape != (len(self.table),):
-                raise UsageError(
-                    f"{system.name} has {values.shape} scores of the {len(self.table)} faces"
-                    f" of {self.database}"
-                )
-
-    @cached_property
-    def systems(self) -> dict[ScoredSystem, Floats]:
-        """The (N,) log-odds of each system: networks by row and region, then fusions."""
-        odds = self.table.log_odds
-        return {system: odds[:, d, r] for system, (d, r) in self.table.systems.items()} | dict(
-            self.fused
-        )
-
-    def select(self, rows: npt.NDArray[Any]) -> Scored:
-        """Returns some faces: ``rows`` are numbers or a mask."""
-        fused = {system: values[rows] for system, values in self.fused.items()}
-        return Scored(self.database, self.table.select(rows), fused)
-
-    def part(self, split: str) -> Scored:
-        """Returns the faces of one split, maybe none."""
-        return self.select(np.flatnonzero(self.table.split == split))
 
 
 @dataclass(frozen=True)
@@ -93,18 +50,65 @@ class Settings:
     seed: int = 0
     confidence: float = 0.95
 
+    def measure(
+        self,
+        trials: Sequence[Trials],
+        measures: Sequence[Measure],
+        thresholds: Sequence[float] | None = None,
+    ) -> Bootstrap:
+        """Measures systems on their trials, see :func:`~deepregions.evaluation.bootstrap`."""
+        return bootstrap(
+            trials,
+            measures,
+            thresholds,
+            rounds=self.rounds,
+            seed=self.seed,
+            confidence=self.confidence,
+        )
 
-@dataclass(frozen=True)
-class Threshold:
-    """An operating threshold, or why there is none.
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A database with what systems say of its faces.
 
     Attributes:
-        value: Log-odds; NaN if there is none.
-        reason: Why there is none.
+        table: Its faces; every network in it is a system.
+        fused: (N,) log-odds of each fusion, NaN where it has none.
     """
 
-    value: float
-    reason: str = ""
+    table: ScoreTable
+    fused: Mapping[ScoredSystem, Floats] = field(default_factory=dict)
+
+    @property
+    def database(self) -> str:
+        """The store's name for it."""
+        return self.table.origin.database
+
+    @cached_property
+    def systems(self) -> dict[ScoredSystem, Floats]:
+        """The (N,) log-odds of each system: networks by row and region, then fusions."""
+        cells = self.table.systems.items()
+        return {system: self.table.log_odds[:, d, r] for system, (d, r) in cells} | {**self.fused}
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Which faces belong together."""
+        return groups_of(self.table)
+
+    def select(self, rows: npt.NDArray[Any]) -> Scored:
+        """Returns some faces: ``rows`` are numbers or a mask."""
+        values = {system: odds[rows] for system, odds in self.systems.items()}
+        return Scored(self.table.select(rows), values)  # all are named: some may have no score here
+
+    def part(self, split: str) -> Scored:
+        """Returns the faces of one split, maybe none."""
+        return self.select(self.table.split == split)
+
+    def trials(self, system: ScoredSystem, settings: Settings) -> Trials:
+        """Returns the trials of a system over all faces."""
+        logits = self.systems[system]
+        trials = trials_of(self.table, logits, settings.level, settings.rule, self.groups)
+        return replace(trials, name=system.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,56 +118,81 @@ class Evaluated:
     Attributes:
         database: Its name.
         settings: How it was measured.
-        systems: S systems.
-        trials: The trials of each system, all the same ones.
-        thresholds: The threshold of each.
-        result: What was measured, for systems by number.
+        thresholds: Of each system its operating threshold, or why there is none.
+        result: What was measured.
+        ratios: What was measured of natural log-likelihood ratios, of systems that are calibrated.
+        uncalibrated: Why others are not.
     """
 
     database: str
     settings: Settings
-    systems: tuple[ScoredSystem, ...]
-    trials: tuple[Trials, ...]
-    thresholds: tuple[Threshold, ...]
+    thresholds: Mapping[ScoredSystem, float | str]
     result: Bootstrap
+    ratios: Bootstrap | None = None
+    uncalibrated: Mapping[ScoredSystem, str] = field(default_factory=dict)
+
+    @property
+    def systems(self) -> list[ScoredSystem]:
+        """Those that were measured."""
+        return list(self.thresholds)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """How its fakes were made."""
-        return self.trials[0].methods
+        return self.result.trials[0].methods
+
+    def trials(self, system: ScoredSystem) -> Trials:
+        """Returns the trials of a system; all systems have the same ones."""
+        return next(each for each in self.result.trials if each.name == system.name)
 
     def estimate(self, system: ScoredSystem, measure: Measure) -> Estimate:
         """Returns a figure of a system, or why there is none."""
-        number = self.systems.index(system)
-        found = self.result.estimate(number, measure)
-        reason = self.thresholds[number].reason
-        unset = measure.at_threshold and found.value is None and found.n and reason
-        return replace(found, reason=reason) if unset else found
+        found, threshold = self.result.estimate(system.name, measure), self.thresholds[system]
+        unset = measure.at_threshold and found.value is None and found.n
+        return replace(found, reason=threshold) if unset and isinstance(threshold, str) else found
+
+    def ratio(self, system: ScoredSystem, measure: Measure) -> Estimate:
+        """Returns a figure of a system's likelihood ratios, or why there is none."""
+        if self.ratios is None or system in self.uncalibrated:
+            return Estimate.none(self.uncalibrated.get(system, "no calibration"))
+        return self.ratios.estimate(system.name, measure)
 
     def difference(self, first: ScoredSystem, second: ScoredSystem, measure: Measure) -> Estimate:
         """Returns the first system's figure less the second's, with a paired interval."""
-        one, other = self.systems.index(first), self.systems.index(second)
-        return self.result.difference(one, other, measure)
+        return self.result.difference(first.name, second.name, measure)
 
-    def best_single(self, measure: Measure = EER) -> ScoredSystem | None:
-        """Returns the network with the best figure, whatever it was trained on; None without any.
+    def best_single(self) -> ScoredSystem | None:
+        """Returns the network with the lowest EER, whatever it was trained on; None without any.
 
         It is chosen on the evaluation part itself: the hardest rival for a fusion.
         """
-        figures = {
-            system: value
+        rates = {
+            system: rate
             for system in self.systems
-            if not system.fused and (value := self.estimate(system, measure).value) is not None
+            if not system.fused and (rate := self.estimate(system, EER).value) is not None
         }
-        if not figures:
-            return None
-        return (max if measure.best == "higher" else min)(figures, key=lambda s: figures[s])
+        return min(rates, key=lambda system: rates[system], default=None)
+
+    def calibrated(self, calibrations: Mapping[ScoredSystem, Calibration | str]) -> Evaluated:
+        """Returns the same with likelihood ratios measured.
+
+        Args:
+            calibrations: Each system's calibration, or why it has none.
+        """
+        trials, reasons = [], {}
+        for system in self.systems:
+            calibration = calibrations[system]
+            if isinstance(calibration, str):
+                reasons[system] = calibration
+            else:
+                own = self.trials(system)
+                trials.append(replace(own, log_odds=calibration.llr(own.log_odds)))
+        ratios = self.settings.measure(trials, LLR_MEASURES) if trials else None
+        return replace(self, ratios=ratios, uncalibrated=reasons)
 
 
 def evaluate(
-    scored: Sequence[Scored],
-    settings: Settings | None = None,
-    measures: Sequence[Measure] | None = None,
+    scored: Sequence[Scored], settings: Settings, measures: Sequence[Measure] | None = None
 ) -> list[Evaluated]:
     """Measures all systems of some databases on their evaluation parts.
 
@@ -171,26 +200,27 @@ def evaluate(
         scored: The databases. One that systems were trained on may lack an evaluation part if
             it has a development part, from which thresholds for others come.
         settings: How.
-        measures: What is measured; all of :data:`MEASURES` and each manipulation by itself, if
-            left out.
+        measures: What is measured; all of :data:`~deepregions.evaluation.measures.MEASURES` and
+            each manipulation by itself, if left out.
 
     Raises:
         UsageError: No database, two of one name, or one without an evaluation part.
         UndefinedMetricError: A class is absent in an evaluation part, or nothing has a verdict.
     """
-    settings = settings or Settings()
-    names = [each.database for each in scored]
-    if not names or len(set(names)) < len(names):
-        doubled = next((name for name in names if names.count(name) > 1), None)
-        message = f"two sets of scores are of {doubled}" if doubled else "there are no scores"
-        raise UsageError(message, "evaluate each database once")
-    parts = {each.database: _Parts(each, settings) for each in scored}
+    development = {each.database: each.part(DEVELOPMENT) for each in scored}
+    if len(development) < len(scored):
+        names = [each.database for each in scored]
+        raise UsageError(
+            f"two sets of scores are of {max(names, key=names.count)}",
+            "evaluate each database once",
+        )
     trained_on = {system.trained_on for each in scored for system in each.systems}
     found = []
-    for name, part in parts.items():
-        if part.has(EVALUATION):
-            found.append(_evaluated(part, parts, measures))
-        elif not part.has(DEVELOPMENT) or name not in trained_on or len(parts) == 1:
+    for each in scored:
+        part, name = each.part(EVALUATION), each.database
+        if len(part.table):
+            found.append(_evaluated(part, development, settings, measures))
+        elif not len(development[name].table) or name not in trained_on or len(scored) == 1:
             raise UsageError(
                 f"{name} has no evaluation part: no face of it has the split {EVALUATION!r}",
                 "prepare it again with --split paper",
@@ -200,69 +230,31 @@ def evaluate(
     return found
 
 
-class _Parts:
-    """The trials of one database, made when they are needed."""
-
-    def __init__(self, scored: Scored, settings: Settings) -> None:
-        self.scored = scored
-        self.settings = settings
-        self._groups: dict[str, tuple[ScoreTable, Groups]] = {}
-
-    def has(self, split: str) -> bool:
-        """Whether there are faces of a split."""
-        return bool(np.any(self.scored.table.split == split))
-
-    def trials(self, system: ScoredSystem, split: str) -> Trials:
-        rows = self.scored.table.split == split
-        if split not in self._groups:
-            table = self.scored.table.select(rows)
-            self._groups[split] = (table, groups_of(table))
-        table, groups = self._groups[split]
-        logits = self.scored.systems[system][rows]
-        level, rule = self.settings.level, self.settings.rule
-        return replace(trials_of(table, logits, level, rule, groups), name=system.name)
-
-
 def _evaluated(
-    part: _Parts, parts: Mapping[str, _Parts], measures: Sequence[Measure] | None
+    part: Scored,
+    development: Mapping[str, Scored],
+    settings: Settings,
+    measures: Sequence[Measure] | None,
 ) -> Evaluated:
-    systems, settings = tuple(part.scored.systems), part.settings
-    if not systems:
-        raise UndefinedMetricError(f"{part.scored.database} has no scores of any network")
-    trials = tuple(part.trials(system, EVALUATION) for system in systems)
-    _check(part.scored.database, trials, settings.level)
-    thresholds = tuple(_threshold(system, parts) for system in systems)
-    result = bootstrap(
+    if not part.systems:
+        raise UndefinedMetricError(f"{part.database} has no scores of any network")
+    trials = [part.trials(system, settings) for system in part.systems]
+    _check(part.database, trials, settings.level)
+    thresholds = {system: _threshold(system, development, settings) for system in part.systems}
+    result = settings.measure(
         trials,
         measures_of(trials[0].methods) if measures is None else measures,
-        [threshold.value for threshold in thresholds],
-        rounds=settings.rounds,
-        seed=settings.seed,
-        confidence=settings.confidence,
+        [NAN if isinstance(each, str) else each for each in thresholds.values()],
     )
-    return Evaluated(part.scored.database, settings, systems, trials, thresholds, result)
-
-
-def measures_of(methods: Sequence[str]) -> tuple[Measure, ...]:
-    """Returns all measures, and those of each method apart."""
-    apart = [
-        measure
-        for number, name in enumerate(methods)
-        for measure in (apcer_of(number, name), *(against(m, number, name) for m in APART))
-    ]
-    return (*MEASURES, *apart)
-
-
-APART = (AUC, EER)
-"""What is measured of what is genuine with each method by itself."""
+    return Evaluated(part.database, settings, thresholds, result)
 
 
 def _check(database: str, trials: Sequence[Trials], level: Level) -> None:
     """Refuses a part in which nothing can be measured."""
     fake = trials[0].fake
-    unit = "face" if level == "frame" else "photo or video"
-    if bool(fake.all()) or not bool(fake.any()):
-        absent = "genuine" if bool(fake.all()) else "fake"
+    if fake.all() or not fake.any():
+        absent = "genuine" if fake.all() else "fake"
+        unit = "face" if level == "frame" else "photo or video"
         raise UndefinedMetricError(
             f"the evaluation part of {database} has no {absent} {unit}",
             "AUC, EER and the like need both classes",
@@ -275,18 +267,19 @@ def _check(database: str, trials: Sequence[Trials], level: Level) -> None:
         )
 
 
-def _threshold(system: ScoredSystem, parts: Mapping[str, _Parts]) -> Threshold:
+def _threshold(
+    system: ScoredSystem, development: Mapping[str, Scored], settings: Settings
+) -> float | str:
     database = system.trained_on
     if not database:
-        return Threshold(NAN, "not trained on one known database")
-    part = parts.get(database)
-    if part is None or system not in part.scored.systems:
-        return Threshold(NAN, f"no scores of {database}, on which it was trained")
-    if not part.has(DEVELOPMENT):
-        return Threshold(NAN, f"{database} has no development part")
-    trials = part.trials(system, DEVELOPMENT)
+        return "not trained on one known database"
+    part = development.get(database)
+    if part is None or system not in part.systems:
+        return f"no scores of {database}, on which it was trained"
+    if not len(part.table):
+        return f"{database} has no development part"
+    trials = part.trials(system, settings)
     try:
-        value = development_threshold(trials)
+        return development_threshold(trials)
     except UndefinedMetricError:
-        return Threshold(NAN, f"development part of {database}: {trials.absent()}")
-    return Threshold(value)
+        return f"development part of {database}: {trials.absent()}"

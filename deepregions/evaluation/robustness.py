@@ -10,10 +10,10 @@ import numpy as np
 from deepregions.errors import UndefinedMetricError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.measures import AUC, Measure
+from deepregions.evaluation.measures import AUC
 from deepregions.evaluation.protocols import Evaluated, Scored, Settings, evaluate
 from deepregions.evaluation.report.tables import Table
-from deepregions.fusion.score_table import ScoredSystem, ScoreTable
+from deepregions.fusion.score_table import Numbers, ScoredSystem, ScoreTable
 
 FRAMES = "frames"
 UNALTERED = "as it is"
@@ -32,46 +32,18 @@ AXES: Mapping[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A database's evaluation part at several levels of one alteration.
+    """The AUC on a database's evaluation part at several levels of one alteration.
 
     Attributes:
         database: Its name.
         kind: Of alteration, a key of :data:`AXES`.
-        levels: K names, the first is :data:`UNALTERED` or the fewest frames.
-        points: K times the database, measured; or why it cannot be, such as that no face is left
-            that is sharp enough to be judged.
+        table: Systems by levels. Where a level cannot be measured, such as when no face is left
+            that is sharp enough to be judged, the cells say why.
     """
 
     database: str
     kind: str
-    levels: tuple[str, ...]
-    points: tuple[Evaluated | str, ...]
-
-    @property
-    def measured(self) -> list[Evaluated]:
-        """Those points that could be measured."""
-        return [point for point in self.points if not isinstance(point, str)]
-
-    def estimates(self, system: ScoredSystem, measure: Measure) -> list[Estimate]:
-        """Returns a system's figure at each level, or why there is none."""
-        return [
-            Estimate.none(point) if isinstance(point, str) else point.estimate(system, measure)
-            for point in self.points
-        ]
-
-    def table(self, measure: Measure) -> Table:
-        """Returns a measure of all systems at all levels."""
-        systems = self.measured[0].systems
-        cells = [self.estimates(system, measure) for system in systems]
-        return Table(
-            f"{measure.title} on {self.database}, {AXES[self.kind]}",
-            tuple(system.name for system in systems),
-            self.levels,
-            tuple(map(tuple, cells)),
-            measure.best,
-            "Genuine and fake faces are altered alike, after faces were found.",
-            "System",
-        )
+    table: Table
 
 
 def altered_curve(
@@ -79,7 +51,6 @@ def altered_curve(
     kind: str,
     levels: Sequence[float],
     score: Callable[[Alteration], Scored],
-    settings: Settings,
 ) -> Curve:
     """Measures a database at several levels of an alteration.
 
@@ -88,14 +59,31 @@ def altered_curve(
         kind: Of alteration.
         levels: How strong.
         score: Scores its evaluation part, altered.
-        settings: How it is measured.
     """
-    names: list[str] = [UNALTERED]
-    points: list[Evaluated | str] = [unaltered]
-    for level in levels:
-        names.append(f"{level:g}")
-        points.append(_measured(score(Alteration(kind, level)), settings))
-    return Curve(unaltered.database, kind, tuple(names), tuple(points))
+    altered = [
+        (f"{level:g}", _measured(score(Alteration(kind, level)), unaltered.settings))
+        for level in levels
+    ]
+    return _curve(unaltered, kind, [(UNALTERED, unaltered), *altered])
+
+
+def frame_curve(whole: Evaluated, scored: Scored) -> Curve | None:
+    """Measures videos by ever more of their frames; None where all have one only.
+
+    Args:
+        whole: The database, measured by all frames.
+        scored: Its evaluation part.
+    """
+    table = scored.table
+    most = max(np.unique(table.video.astype(str), return_counts=True)[1], default=0)
+    counts = [count for count in COUNTS if count < most] + [int(most)]
+    if len(counts) < 2:
+        return None
+    points = [
+        (str(count), _measured(scored.select(first_frames(table, count)), whole.settings))
+        for count in counts
+    ]
+    return _curve(whole, FRAMES, points)
 
 
 def _measured(scored: Scored, settings: Settings) -> Evaluated | str:
@@ -105,24 +93,23 @@ def _measured(scored: Scored, settings: Settings) -> Evaluated | str:
         return str(error)
 
 
-def frame_curve(scored: Scored, settings: Settings) -> Curve | None:
-    """Measures videos by ever more of their frames; None where all have one only."""
-    table = scored.table
-    most = max(np.unique(table.video.astype(str), return_counts=True)[1], default=0)
-    counts = [count for count in COUNTS if count < most] + [int(most)]
-    if len(counts) < 2:
-        return None
-    points = [_measured(scored.select(first_frames(table, n)), settings) for n in counts]
-    return Curve(scored.database, FRAMES, tuple(map(str, counts)), tuple(points))
+def _curve(whole: Evaluated, kind: str, points: Sequence[tuple[str, Evaluated | str]]) -> Curve:
+    def cell(system: ScoredSystem, point: Evaluated | str) -> Estimate:
+        return Estimate.none(point) if isinstance(point, str) else point.estimate(system, AUC)
+
+    title = f"{AUC.title} on {whole.database}, {AXES[kind]}"
+    note = "Genuine and fake faces are altered alike, after faces were found."
+    table = Table.of_systems(title, whole.systems, points, cell, best=AUC.best, note=note)
+    return Curve(whole.database, kind, table)
 
 
-def first_frames(table: ScoreTable, count: int) -> np.typing.NDArray[np.int64]:
+def first_frames(table: ScoreTable, count: int) -> Numbers:
     """Returns rows of at most so many faces of each track, evenly over it."""
-    names = [f"{video}\0{track}" for video, track in zip(table.video, table.track, strict=True)]
-    _, place = np.unique(names, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    kept = []
-    for rows in np.split(order, np.flatnonzero(np.diff(place[order])) + 1):
+    tracks: dict[tuple[str, int], list[int]] = {}
+    for row, track in enumerate(zip(table.video, table.track, strict=True)):
+        tracks.setdefault(track, []).append(row)
+    kept: list[int] = []
+    for rows in tracks.values():
         few = min(count, len(rows))
-        kept.append(rows[((np.arange(few) + 0.5) * len(rows) / max(few, 1)).astype(np.int64)])
-    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
+        kept += [rows[int((turn + 0.5) * len(rows) / few)] for turn in range(few)]
+    return np.array(sorted(kept), dtype=np.int64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,89 +28,86 @@ from deepregions.evaluation.robustness import FRAMES, Curve, altered_curve, fram
 from deepregions.evaluation.store_faces import load_examples
 from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.evaluation.systems import (
-    BundleSystem,
-    FittedFusion,
-    calibrate_trials,
+    FusedSystem,
+    bundle_systems,
     calibrations_of,
     fit_fusions,
     notes_on_manipulations,
     with_fusions,
 )
 from deepregions.fusion import Kind
-from deepregions.fusion.score_table import ScoreTable
 from deepregions.types import Region
+from deepregions.weights.bundle import Bundle
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be found out.
-
-    Attributes:
-        settings: How systems are measured.
-        fusions: Which kinds of fusion are tried.
-        robustness: Which alterations, keys of ``LEVELS``, or ``frames``.
-        attributes: A CSV file with a column ``identity``, and one for each attribute of people.
-        stored: Bundles' own fusions and calibrations, of networks that are scored.
-    """
-
-    settings: Settings
-    fusions: Sequence[Kind]
-    robustness: Sequence[str] = ()
-    attributes: Path | None = None
-    stored: Sequence[BundleSystem] = ()
-
-    def __post_init__(self) -> None:
-        unknown = [kind for kind in self.robustness if kind not in (*LEVELS, FRAMES)]
-        if unknown:
-            known = ", ".join((*LEVELS, FRAMES))
-            raise UsageError(f"no robustness to {unknown[0]!r}", f"there are {known}")
-
-
-def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> Outcome:
+def run(
+    scorer: StoreScorer,
+    stores: Sequence[FaceStore],
+    settings: Settings,
+    *,
+    fusions: Sequence[Kind],
+    robustness: Sequence[str] = (),
+    attributes: Path | None = None,
+    bundles: Mapping[str, Bundle] | None = None,
+) -> Outcome:
     """Scores stores and finds out everything that is asked for.
 
     Args:
         scorer: With all networks.
         stores: Of different databases.
-        request: What.
+        settings: How systems are measured.
+        fusions: Which kinds of fusion are tried.
+        robustness: Which alterations, keys of ``LEVELS``, or ``frames``.
+        attributes: A CSV file with a column ``identity``, and one for each attribute of people.
+        bundles: By name, those whose own fusions and calibrations are measured; their networks
+            are among the scorer's.
 
     Raises:
-        UsageError: Stores that do not go together, or one without a part that is needed.
+        UsageError: Stores that do not go together, one without a part that is needed, or no such
+            alteration.
         UndefinedMetricError: A class is absent.
         StoreError: A store cannot be read.
     """
-    attributes = read_attributes(request.attributes) if request.attributes else {}
+    for kind in robustness:
+        if kind not in (*LEVELS, FRAMES):
+            known = ", ".join((*LEVELS, FRAMES))
+            raise UsageError(f"no robustness to {kind!r}", f"there are {known}")
+    people = read_attributes(attributes) if attributes else {}
     names = [store.info.database for store in stores]
     if len(set(names)) < len(names):
         raise UsageError(
             f"two stores are of {max(names, key=names.count)}", "evaluate each database once"
         )
-    plain = [
-        Scored(store.info.database, scorer.score(store, (DEVELOPMENT, EVALUATION)))
-        for store in stores
+    plain = [Scored(scorer.score(store, (DEVELOPMENT, EVALUATION))) for store in stores]
+    fused = [
+        *fit_fusions(plain, fusions, settings),
+        *bundle_systems(bundles or {}, settings),
     ]
-    settings = request.settings
-    made = fit_fusions(plain, request.fusions, settings)
-    scored = with_fusions(plain, made, request.stored)
-    evaluated = evaluate(scored, settings)
-    calibrations = calibrations_of(plain, made, request.stored, settings)
+    scored = [with_fusions(each, fused) for each in plain]
+    calibrations = calibrations_of(plain, fused, settings)
+    evaluated = [each.calibrated(calibrations) for each in evaluate(scored, settings)]
     several = any(len(set(each.table.video)) < len(each.table) for each in scored)
     frames = (
         evaluate(scored, replace(settings, level="frame"), MEASURES)
         if several and settings.level == "video"
         else []
     )
+    parts = {each.database: each.part(EVALUATION) for each in scored}
+    stored = dict(zip(names, stores, strict=True))
     return Outcome(
         scored=scored,
         settings=settings,
         evaluated=evaluated,
-        calibrated=[calibrate_trials(each, calibrations) for each in evaluated],
-        curves=_curves(scorer, stores, scored, evaluated, made=made, request=request),
-        grids=_grids(scorer, stores, scored, frames or evaluated),
+        curves=[
+            curve
+            for each in evaluated
+            for curve in _curves(scorer, stored, parts, each, fused=fused, kinds=robustness)
+        ],
+        grids=_grids(scorer, stored, parts, frames or evaluated),
         frames=frames,
-        slices=_slices(scored, evaluated, attributes, settings),
+        slices=_slices(parts, evaluated, people),
         notes=[
-            *(note for each in request.stored for note in each.notes(stores)),
+            *(note for one in fused for note in one.notes(stores)),
             *notes_on_manipulations(scorer.system.members, plain),
         ],
     )
@@ -118,37 +115,28 @@ def run(scorer: StoreScorer, stores: Sequence[FaceStore], request: Request) -> O
 
 def _curves(
     scorer: StoreScorer,
-    stores: Sequence[FaceStore],
-    scored: Sequence[Scored],
-    evaluated: Sequence[Evaluated],
+    stores: Mapping[str, FaceStore],
+    parts: Mapping[str, Scored],
+    whole: Evaluated,
     *,
-    made: Sequence[FittedFusion],
-    request: Request,
-) -> list[Curve]:
-    measured = {each.database: each for each in evaluated}
-    curves = []
-    for store, each in zip(stores, scored, strict=True):
-        if each.database not in measured:
-            continue
+    fused: Sequence[FusedSystem],
+    kinds: Sequence[str],
+) -> Iterator[Curve]:
+    def score(alteration: Alteration) -> Scored:
+        table = scorer.score(stores[whole.database], (EVALUATION,), alteration)
+        return with_fusions(Scored(table), fused)
 
-        def score(alteration: Alteration, store: FaceStore = store) -> Scored:
-            table = scorer.score(store, (EVALUATION,), alteration)
-            return with_fusions([Scored(store.info.database, table)], made, request.stored)[0]
-
-        for kind in request.robustness:
-            if kind == FRAMES:
-                curve = frame_curve(each.part(EVALUATION), request.settings)
-                curves += [] if curve is None else [curve]
-            else:
-                known, levels = measured[each.database], LEVELS[kind]
-                curves.append(altered_curve(known, kind, levels, score, request.settings))
-    return curves
+    for kind in kinds:
+        if kind != FRAMES:
+            yield altered_curve(whole, kind, LEVELS[kind], score)
+        elif curve := frame_curve(whole, parts[whole.database]):
+            yield curve
 
 
 def _grids(
     scorer: StoreScorer,
-    stores: Sequence[FaceStore],
-    scored: Sequence[Scored],
+    stores: Mapping[str, FaceStore],
+    parts: Mapping[str, Scored],
     faces: Sequence[Evaluated],
 ) -> dict[str, Image.Image]:
     """Right and wrong decisions of networks on the whole face that were trained on a database.
@@ -156,41 +144,25 @@ def _grids(
     Args:
         scorer: With all networks.
         stores: The databases' faces.
-        scored: The databases.
+        parts: Their evaluation parts.
         faces: The same, measured face by face: a face is judged by the threshold of faces.
     """
-    tables = {each.database: each.table.part(EVALUATION) for each in scored}
-    by_name = {store.info.database: store for store in stores}
     grids = {}
     for each in faces:
-        table = tables[each.database]
+        table = parts[each.database].table
         thresholds = {
-            table.detectors[table.systems[system][0]]: threshold.value
-            for system, threshold in zip(each.systems, each.thresholds, strict=True)
+            table.detectors[table.systems[system][0]]: threshold
+            for system, threshold in each.thresholds.items()
             if system.region is Region.ENTIRE
             and system.trained_on == each.database
-            and not np.isnan(threshold.value)
+            and not isinstance(threshold, str)
         }
-        if not thresholds:
-            continue
-        picks = pick_examples(_only(table, list(thresholds)), Region.ENTIRE, thresholds)
+        picks = pick_examples(table, Region.ENTIRE, thresholds) if thresholds else []
         if picks:
-            examples = load_examples(
-                picks, by_name[each.database], scorer.system, device=scorer.device
-            )
+            store = stores[each.database]
+            examples = load_examples(picks, store, scorer.system, device=scorer.device)
             grids[each.database] = decision_grid(examples, list(thresholds))
     return grids
-
-
-def _only(table: ScoreTable, names: Sequence[str]) -> ScoreTable:
-    """A table of some rows."""
-    places = [table.detectors.index(name) for name in names]
-    return replace(
-        table,
-        detectors=tuple(names),
-        rows=tuple(table.rows[place] for place in places),
-        log_odds=table.log_odds[:, places],
-    )
 
 
 def read_attributes(path: Path) -> dict[str, dict[str, set[str]]]:
@@ -203,43 +175,40 @@ def read_attributes(path: Path) -> dict[str, dict[str, set[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            names = list(reader.fieldnames or ())
-            if "identity" not in names or len(names) < 2:
+            names = [name for name in reader.fieldnames or () if name != "identity"]
+            if not names or "identity" not in (reader.fieldnames or ()):
                 raise UsageError(
                     f"{path} has no column 'identity', or no other",
                     "a line for each person: identity,age,skin_tone",
                 )
             for line in reader:
                 for name in names:
-                    if name != "identity" and line.get(name):
+                    if value := (line[name] or "").strip():
                         own = people.setdefault(name, {})
-                        who = own.setdefault(str(line[name]).strip(), set())
-                        who.add(str(line["identity"]).strip())
+                        own.setdefault(value, set()).add((line["identity"] or "").strip())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read: {error}", "save it as UTF-8") from error
     return people
 
 
 def _slices(
-    scored: Sequence[Scored],
+    parts: Mapping[str, Scored],
     evaluated: Sequence[Evaluated],
     attributes: Mapping[str, Mapping[str, set[str]]],
-    settings: Settings,
 ) -> dict[str, dict[str, dict[str, Evaluated]]]:
-    """By attribute, value and database; what cannot be measured there is left out."""
+    """By attribute, database and value; what cannot be measured there is left out."""
     found: dict[str, dict[str, dict[str, Evaluated]]] = {}
-    wanted = {each.database for each in evaluated}
     for attribute, groups in attributes.items():
-        for value, people in sorted(groups.items()):
-            for each in scored:
-                part = each.part(EVALUATION)
-                whose = [bool(people.intersection(who)) for who in part.table.identities]
-                rows = np.flatnonzero(np.array(whose, dtype=np.bool_))
-                if each.database not in wanted or not len(rows):
+        for each in evaluated:
+            part = parts[each.database]
+            for value, people in sorted(groups.items()):
+                shown = np.array([bool(people & {*who}) for who in part.table.identities], bool)
+                if not shown.any():
                     continue
                 try:
-                    (measured,) = evaluate([part.select(rows)], settings, (AUC,))
+                    (measured,) = evaluate([part.select(shown)], each.settings, (AUC,))
                 except UndefinedMetricError:
                     continue
-                found.setdefault(attribute, {}).setdefault(value, {})[each.database] = measured
+                own = found.setdefault(attribute, {}).setdefault(each.database, {})
+                own[value] = measured
     return found

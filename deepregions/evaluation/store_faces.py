@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ from deepregions.deploy.drift import Faces, Part
 from deepregions.errors import StoreError, UndefinedMetricError, UsageError
 from deepregions.evaluation.protocols import EVALUATION
 from deepregions.evaluation.report.grid import Example, Pick, heat_picture
+from deepregions.evaluation.store_scorer import Progress
 from deepregions.faces.patches import stack
-from deepregions.pipeline.explain.gradcam import Towards, heats
+from deepregions.pipeline.explain.gradcam import heats
 from deepregions.system import System
-
-Progress = Callable[[int, int], None]
 
 
 class FacesOfStore:
@@ -49,7 +48,13 @@ class FacesOfStore:
         self._batch_size = batch_size
         self._seed = seed
         self._progress = progress
-        self._check_classes()
+        labels = store.labels[self._rows(EVALUATION, most)]
+        if len(np.unique(labels)) < 2:
+            absent = "face" if not len(labels) else "genuine face" if labels.all() else "fake face"
+            raise UndefinedMetricError(
+                f"the evaluation part of {store.path} has no {absent}",
+                "AUC needs both classes; deepregions forge makes fakes of a store of genuine faces",
+            )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -82,15 +87,6 @@ class FacesOfStore:
         drawn = np.random.default_rng(self._seed).permutation(rows)[:most]
         return np.sort(drawn)
 
-    def _check_classes(self) -> None:
-        labels = self._store.labels[self._rows(EVALUATION, self._most)]
-        if len(np.unique(labels)) < 2:
-            absent = "face" if not len(labels) else "genuine face" if labels.all() else "fake face"
-            raise UndefinedMetricError(
-                f"the evaluation part of {self._store.path} has no {absent}",
-                "AUC needs both classes; deepregions forge makes fakes of a store of genuine faces",
-            )
-
 
 def load_examples(
     picks: Sequence[Pick],
@@ -98,7 +94,6 @@ def load_examples(
     system: System,
     *,
     device: torch.device | str = "cpu",
-    towards: Towards = "fake",
 ) -> list[Example]:
     """Reads the faces of decisions, and computes where the networks looked.
 
@@ -108,10 +103,6 @@ def load_examples(
         store: Where their faces are, by key.
         system: The networks that decided; moved to ``device``.
         device: Where to compute.
-        towards: What heat speaks for.
-
-    Returns:
-        An example for each decision, in their order.
 
     Raises:
         StoreError: A face is not in the store.
@@ -136,7 +127,6 @@ def load_examples(
             System([member]),
             decode_image(face.image)[None].to(device),
             torch.from_numpy(face.landmarks)[None].to(device),
-            towards=towards,
         )
         examples.append(Example(pick, *heat_picture(heat)))
     return examples

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 import deepregions
@@ -26,6 +26,8 @@ from deepregions.evaluation.alterations import Alteration
 from deepregions.faces.thresholds import Gates
 from deepregions.files import Names
 from deepregions.fusion.score_table import (
+    Floats,
+    Numbers,
     Origin,
     ScoredSystem,
     ScoreRow,
@@ -39,19 +41,12 @@ from deepregions.system import System, TrainedNetwork
 from deepregions.types import Status
 
 _CHUNK = 512  # faces a file: a run that is killed loses no more
+_OF_A_FACE = (
+    *("key", "video", "track", "identities"),
+    *("label", "method", "compression", "split"),
+)
 Progress = Callable[[int, int], None]
 Pair = tuple[FaceRecord, FacePatch]
-
-
-@dataclass
-class _Job:
-    """A store on its way."""
-
-    store: FaceStore
-    alteration: Alteration | None
-    origin: Origin
-    total: int
-    done: int = 0
 
 
 class StoreScorer:
@@ -107,80 +102,87 @@ class StoreScorer:
             StoreError: A face of the store cannot be read.
             OSError: The cache cannot be written.
         """
+        origin = self._origin(store, alteration)
         rows = np.flatnonzero(np.isin(store.splits.astype(str), list(splits)))
-        job = _Job(store, alteration, self._origin(store, alteration), len(rows))
-        chunks = [self._chunk(job, chunk) for chunk in _by_shelf(rows, _CHUNK)]
-        if not chunks:
+        if not len(rows):
             return make_table(
-                job.origin, self.system.rows, self.system.regions, [], score_rows(self.system)
+                origin, self.system.rows, self.system.regions, [], score_rows(self.system)
             )
+        done = 0
+
+        def tell(faces: int) -> None:
+            nonlocal done
+            done += faces
+            if self._progress is not None:
+                self._progress(done, len(rows))
+
+        chunks = []
+        for shelf in np.unique(rows // _CHUNK):  # places in the store: whatever splits are asked
+            own = rows[rows // _CHUNK == shelf]
+            chunks.append(self._chunk(origin, own, _found(store, own, alteration), tell))
         return joined(chunks)
 
-    def _chunk(self, job: _Job, rows: npt.NDArray[np.int64]) -> ScoreTable:
+    def _chunk(
+        self,
+        origin: Origin,
+        rows: Numbers,
+        faces: Iterator[Pair],
+        tell: Callable[[int], None],
+    ) -> ScoreTable:
         """Scores of some faces: those that are kept, and those that are missing."""
         members = self.system.members
-        columns = [self._kept(member, job, rows) for member in members]
-        missing = tuple(n for n, column in enumerate(columns) if column is None)
+        columns = [self._kept(member, origin, rows) for member in members]
+        missing = tuple(number for number, column in enumerate(columns) if column is None)
         if missing:
-            for number, column in zip(missing, self._scored(job, rows, missing), strict=True):
+            scored = self._scored(missing, origin, faces, tell)
+            for number, column in zip(missing, scored, strict=True):
                 columns[number] = column
-                self._keep(column, members[number], job, rows)
+                file = self._file(members[number], origin, rows)
+                if file is not None:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    column.write(file)
         else:
-            self._tell(job, len(rows))
-        return self._combined([column for column in columns if column is not None], job.origin)
+            tell(len(rows))
+        found = [column for column in columns if column is not None]
+        status = found[0].status.copy()
+        statuses = np.stack([column.status for column in found])
+        for name in (*reversed(GRAVEST), Status.OK):  # the last to be written prevails
+            status[(statuses == str(name)).any(0)] = str(name)
+        table = replace(found[0], origin=origin, status=status)
+        return _arranged(table, self.system, [column.log_odds[:, 0, 0] for column in found])
 
     def _scored(
-        self, job: _Job, rows: npt.NDArray[np.int64], which: tuple[int, ...]
+        self,
+        which: tuple[int, ...],
+        origin: Origin,
+        faces: Iterator[Pair],
+        tell: Callable[[int], None],
     ) -> list[ScoreTable]:
         """One table (n, 1, 1) of each of some networks."""
         members = [self.system.members[number] for number in which]
         if which not in self._scorers:
             self._scorers[which] = FaceScorer(System(members), self.gates, self.device)
         scorer = self._scorers[which]
-        faces: list[list[dict[str, object]]] = [[] for _ in members]
-        for batch in _batched(_found(job.store, rows, job.alteration), self._batch_size):
-            scores = scorer.score([found for _, found in batch])
-            for (record, _), score in zip(batch, scores, strict=True):
-                answers = _answers(scorer.system, score)
-                for column, (status, log_odds) in zip(faces, answers, strict=True):
-                    column.append(_row(record, status, log_odds))
-            self._tell(job, len(batch))
+        known: list[dict[str, Any]] = []
+        answers: list[list[tuple[Status, float]]] = []
+        while batch := list(islice(faces, self._batch_size)):
+            scores = scorer.score([patch for _, patch in batch])
+            answers += [_answers(scorer.system, score) for score in scores]
+            known += [{name: getattr(record, name) for name in _OF_A_FACE} for record, _ in batch]
+            tell(len(batch))
         return [
             make_table(
-                _of(member, job.origin),
+                _of(member, origin),
                 (member.detector.name,),
                 (member.region,),
-                column,
+                [
+                    face | {"status": status, "log_odds": log_odds}
+                    for face, (status, log_odds) in zip(known, own, strict=True)
+                ],
                 [ScoreRow(member.detector.name, member.database)],
             )
-            for member, column in zip(members, faces, strict=True)
+            for member, own in zip(members, zip(*answers, strict=True), strict=True)
         ]
-
-    def _tell(self, job: _Job, faces: int) -> None:
-        job.done += faces
-        if self._progress is not None:
-            self._progress(job.done, job.total)
-
-    def _combined(self, columns: Sequence[ScoreTable], origin: Origin) -> ScoreTable:
-        """The matrix of what single networks said of the same faces."""
-        first = columns[0]
-        shape = (len(first), len(self.system.rows), len(self.system.regions))
-        logits = np.full(shape, np.nan)
-        for (d, r), column in zip(self.system.cells, columns, strict=True):
-            logits[:, d, r] = column.log_odds[:, 0, 0]
-        status = first.status.copy()
-        statuses = np.stack([column.status for column in columns])
-        for name in (*reversed(GRAVEST), Status.OK):  # the last to be written prevails
-            status[(statuses == str(name)).any(0)] = str(name)
-        return replace(
-            first,
-            origin=origin,
-            detectors=self.system.rows,
-            rows=score_rows(self.system),
-            regions=self.system.regions,
-            log_odds=logits,
-            status=status,
-        )
 
     def _origin(self, store: FaceStore, alteration: Alteration | None) -> Origin:
         models = {member.name: member.sha256 for member in self.system.members}
@@ -192,35 +194,24 @@ class StoreScorer:
         }
         return Origin(store.info.database, store.fingerprint, models, settings)
 
-    def _file(self, member: TrainedNetwork, job: _Job, rows: npt.NDArray[np.int64]) -> Path | None:
+    def _file(self, member: TrainedNetwork, origin: Origin, rows: Numbers) -> Path | None:
         """Where scores of some faces by a network are kept; None if they are not."""
         if self.cache is None or not member.sha256:
             return None
-        key = json.dumps([asdict(_of(member, job.origin)), member.cut, rows.tolist()])
+        key = json.dumps([asdict(_of(member, origin)), member.cut, rows.tolist()])
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return self.cache / f"{Names().unused(member.name)}-{digest}.parquet"
 
-    def _kept(
-        self, member: TrainedNetwork, job: _Job, rows: npt.NDArray[np.int64]
-    ) -> ScoreTable | None:
+    def _kept(self, member: TrainedNetwork, origin: Origin, rows: Numbers) -> ScoreTable | None:
         """Scores of an earlier run; None where there are none that can be read."""
-        file = self._file(member, job, rows)
+        file = self._file(member, origin, rows)
         if file is None or not file.is_file():
             return None
         try:
             table = ScoreTable.read(file)
         except UnreadableError:
             return None  # scored again
-        whole = len(table) == len(rows) and table.origin == _of(member, job.origin)
-        return table if whole else None
-
-    def _keep(
-        self, column: ScoreTable, member: TrainedNetwork, job: _Job, rows: npt.NDArray[np.int64]
-    ) -> None:
-        file = self._file(member, job, rows)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            column.write(file)
+        return table if len(table) == len(rows) and table.origin == _of(member, origin) else None
 
 
 def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTable:
@@ -233,10 +224,8 @@ def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTabl
     Raises:
         UsageError: There are no scores of one, or they are of other weights of the same name.
     """
-    system = System(members)
-    logits = np.full((len(table), len(system.rows), len(system.regions)), np.nan)
-    known = table.origin.models
-    for member, (row, column) in zip(members, system.cells, strict=True):
+    known, columns = table.origin.models, []
+    for member in members:
         name = ScoredSystem(member.detector.name, member.region, member.database)
         if member.name not in known or name not in table.systems:
             raise UsageError(
@@ -248,11 +237,27 @@ def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTabl
                 f"the scores are of another {member.name} than the bundle's (SHA-256 differs)",
                 "score the store again with this bundle",
             )
-        logits[:, row, column] = table.log_odds[:, *table.systems[name]]
+        columns.append(table.log_odds[:, *table.systems[name]])
     origin = replace(table.origin, models={member.name: member.sha256 for member in members})
+    return _arranged(replace(table, origin=origin), System(members), columns)
+
+
+def score_rows(system: System) -> tuple[ScoreRow, ...]:
+    """Returns who the rows of a system's matrix are."""
+    rows = {
+        row: ScoreRow(member.detector.name, member.database)
+        for member, (row, _) in zip(system.members, system.cells, strict=True)
+    }
+    return tuple(rows[row] for row in sorted(rows))
+
+
+def _arranged(table: ScoreTable, system: System, columns: Sequence[Floats]) -> ScoreTable:
+    """The faces of a table with a system's matrix, of whose networks each has a column (N,)."""
+    logits = np.full((len(table), len(system.rows), len(system.regions)), np.nan)
+    for (row, column), values in zip(system.cells, columns, strict=True):
+        logits[:, row, column] = values
     return replace(
         table,
-        origin=origin,
         detectors=system.rows,
         rows=score_rows(system),
         regions=system.regions,
@@ -260,32 +265,11 @@ def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTabl
     )
 
 
-def score_rows(system: System) -> tuple[ScoreRow, ...]:
-    """Returns who the rows of a system's matrix are."""
-    rows = {}
-    for member, (row, _) in zip(system.members, system.cells, strict=True):
-        rows[row] = ScoreRow(member.detector.name, member.database)
-    return tuple(rows[row] for row in sorted(rows))
-
-
 def _of(member: TrainedNetwork, origin: Origin) -> Origin:
     return replace(origin, models={member.name: member.sha256})
 
 
-def _by_shelf(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows by their place in the store, so that other splits leave the files as they are."""
-    for shelf in np.unique(rows // size):
-        yield rows[rows // size == shelf]
-
-
-def _batched(faces: Iterator[Pair], size: int) -> Iterator[list[Pair]]:
-    while batch := list(islice(faces, size)):
-        yield batch
-
-
-def _found(
-    store: FaceStore, rows: npt.NDArray[np.int64], alteration: Alteration | None
-) -> Iterator[Pair]:
+def _found(store: FaceStore, rows: Numbers, alteration: Alteration | None) -> Iterator[Pair]:
     """Faces one by one; those of one video that follow each other are altered together."""
     records = (store[int(row)] for row in rows)
     for _, group in groupby(records, lambda record: (record.video, record.track)):
@@ -300,28 +284,8 @@ def _found(
 
 def _answers(system: System, score: FaceResult) -> list[tuple[Status, float]]:
     """Of each network what it said, or why nothing."""
-    answers = []
-    for row, column in system.cells:
-        log_odds = score.cells[system.rows[row], system.regions[column]]
-        if log_odds is not None:
-            answers.append((Status.OK, log_odds))
-        elif score.status is not Status.OK:
-            answers.append((score.status, float("nan")))
-        else:  # another region could be judged
-            refused = Status.LOW_QUALITY if score.reasons else Status.TOO_SMALL
-            answers.append((refused, float("nan")))
-    return answers
-
-
-def _row(record: FaceRecord, status: Status, log_odds: float) -> dict[str, object]:
-    names: Mapping[str, object] = {
-        name: getattr(record, name)
-        for name in ("key", "video", "track", "identities", "label", "method")
-    }
-    return {
-        **names,
-        "compression": record.compression,
-        "split": record.split,
-        "status": status,
-        "log_odds": log_odds,
-    }
+    refused = score.status
+    if refused is Status.OK:  # another region could be judged
+        refused = Status.LOW_QUALITY if score.reasons else Status.TOO_SMALL
+    said = [score.cells[system.rows[row], system.regions[column]] for row, column in system.cells]
+    return [(refused, np.nan) if odds is None else (Status.OK, odds) for odds in said]

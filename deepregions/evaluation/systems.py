@@ -1,4 +1,4 @@
-"""The systems of an evaluation: networks, fusions found here, and what bundles hold.
+"""The fusions of an evaluation, and its calibrations.
 
 Fusions are found on development parts and applied everywhere: the paper's two (three detectors on
 the face; the regions of one detector) and all networks together, each for the networks trained on
@@ -11,33 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
-from deepregions.evaluation.bootstrap import Bootstrap, bootstrap
-from deepregions.evaluation.measures import LLR_MEASURES
-from deepregions.evaluation.protocols import DEVELOPMENT, EVALUATION, Evaluated, Scored, Settings
+from deepregions.evaluation.protocols import DEVELOPMENT, EVALUATION, Scored, Settings
 from deepregions.evaluation.store_scorer import scores_of
-from deepregions.fusion import (
-    Fusion,
-    Kind,
-    MaxFusion,
-    MeanFusion,
-    chosen_cells,
-    fuse_table,
-)
+from deepregions.fusion import Fusion, Kind, MaxFusion, MeanFusion, chosen_cells, fuse_table
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
-from deepregions.fusion.trials import Trials
 from deepregions.fusion.validation import train_calibrated
 from deepregions.roc import Floats
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import Bundle
 
-UNTRAINED: tuple[Kind, ...] = ("mean", "max")
-OF_PARTS: tuple[Kind, ...] = ("mean", "logistic")  # the others are for all networks together
+UNTRAINED = {"mean": MeanFusion, "max": MaxFusion}
+OF_PARTS = ("mean", "logistic")  # the others are for all networks together
 TITLES: Mapping[Kind, str] = {
     "mean": "mean",
     "max": "maximum",
@@ -47,74 +36,21 @@ TITLES: Mapping[Kind, str] = {
 }
 
 
-@dataclass(frozen=True)
-class FusionSpec:
-    """Which networks are fused, and how.
-
-    Attributes:
-        label: Its name.
-        kind: Kind of fusion.
-        detectors: Rows of the table of scores.
-        regions: Columns.
-    """
-
-    label: str
-    kind: Kind
-    detectors: tuple[str, ...]
-    regions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class FittedFusion:
-    """A fusion, and a calibration if the development part allowed one.
-
-    Attributes:
-        recipe: What it is.
-        trained_on: The database whose networks it fuses.
-        fusion: The fusion.
-        calibration: From its log-odds to likelihood ratios; None without.
-        reason: Why there is no calibration.
-    """
-
-    recipe: FusionSpec
-    trained_on: str
-    fusion: Fusion
-    calibration: Calibration | None = None
-    reason: str = ""
-
-    @property
-    def system(self) -> ScoredSystem:
-        """Who it is among systems."""
-        return ScoredSystem(self.recipe.label, None, self.trained_on)
-
-
 @dataclass(frozen=True, eq=False)
-class BundleSystem:
-    """A bundle's networks with its own fusion and calibration.
+class FusedSystem:
+    """A fusion that was found here, or that a bundle has.
 
     Attributes:
-        name: What the bundle is called, unique among those that are evaluated.
-        bundle: With a fusion, a calibration or both.
+        system: Who it is among systems.
+        fusion: The fusion.
+        calibration: From its log-odds to likelihood ratios, or why there is none.
+        bundle: Which has it; None if it was found here.
     """
 
-    name: str
-    bundle: Bundle
-
-    @property
-    def fusion(self) -> Fusion:
-        """Its fusion; the mean, if it has none of its own."""
-        return self.bundle.fusion or MeanFusion()
-
-    @property
-    def trained_on(self) -> str:
-        """The database that its networks were trained on; empty if these are several."""
-        databases = {member.database for member in self.bundle}
-        return databases.pop() if len(databases) == 1 else ""
-
-    @property
-    def system(self) -> ScoredSystem:
-        """Who it is among systems."""
-        return ScoredSystem(f"bundle {self.name}: {self.fusion.rule}", None, self.trained_on)
+    system: ScoredSystem
+    fusion: Fusion
+    calibration: Calibration | str
+    bundle: Bundle | None = None
 
     def log_odds(self, table: ScoreTable) -> Floats:
         """Returns (N,) its log-odds of faces that its networks scored, NaN where it has none.
@@ -122,34 +58,29 @@ class BundleSystem:
         Raises:
             UsageError: The scores are of other networks.
         """
-        return fuse_table(self.fusion, scores_of(table, self.bundle.members))
-
-    def calibration(self, settings: Settings) -> Calibration | str:
-        """Returns its calibration, or why it has none for what is measured, in words."""
-        found = self.bundle.calibration
-        if found is None:
-            return f"the bundle {self.name} holds no calibration"
-        why = found.quantity.mismatch(self.bundle.quantity(settings.level, settings.rule))
-        return f"bundle {self.name}: {why}" if why else found
+        own = table if self.bundle is None else scores_of(table, self.bundle.members)
+        return fuse_table(self.fusion, own)
 
     def notes(self, stores: Sequence[FaceStore]) -> Iterator[str]:
-        """Yields what a reader should know of where it was fitted.
+        """Yields what a reader should know of where a bundle's fusion was found.
 
         Args:
             stores: Those that are evaluated.
         """
-        found = self.bundle.calibration
-        if found is None:
+        if self.bundle is None:
+            return
+        name, stored = self.system.name, self.bundle.calibration
+        if stored is None:
             yield (
-                f"{self.system.name} is as stored, and does not say on which store its fusion was "
+                f"{name} is as stored, and does not say on which store its fusion was "
                 "found: people of the evaluation part may have been in it"
             )
             return
-        about = found.development
+        about = stored.development
         prints: Mapping[str, str] = {each.info.database: each.fingerprint for each in stores}
+        where = f"{name} is as stored: found on the part {about.split} of "
         if about.store in prints.values():
             return
-        where = f"{self.system.name} is as stored: found on the part {about.split} of "
         if about.database in prints:
             yield (
                 f"{where}another store of {about.database} ({about.store[:12]}) than is evaluated "
@@ -160,185 +91,121 @@ class BundleSystem:
             yield f"{where}{about.database} ({about.store[:12]}), which is not evaluated here"
 
 
-def bundle_systems(bundles: Mapping[str, Bundle]) -> list[BundleSystem]:
-    """Returns those bundles, given by name, that are more than networks."""
-    return [
-        BundleSystem(name, bundle)
-        for name, bundle in bundles.items()
-        if bundle.fusion is not None or bundle.calibration is not None
-    ]
+def bundle_systems(bundles: Mapping[str, Bundle], settings: Settings) -> list[FusedSystem]:
+    """Returns the fusions and calibrations of bundles that are more than networks.
 
-
-def fusion_specs(table: ScoreTable, rows: Sequence[str], kinds: Sequence[Kind]) -> list[FusionSpec]:
-    """Returns the fusions that some rows of a table allow: of two networks or more each."""
-    cells = [(d, r) for d, r in table.cells if table.detectors[d] in rows]
-    regions, entire = table.regions, Region.ENTIRE
-    parts = {"detectors on the face": [cell for cell in cells if regions[cell[1]] == entire]}
-    for d in dict.fromkeys(d for d, _ in cells):
-        own = [cell for cell in cells if cell[0] == d and regions[cell[1]] != entire]
-        parts[f"regions of {table.rows[d].detector}"] = own
+    Args:
+        bundles: By name.
+        settings: What is measured: the calibration may be of another quantity.
+    """
     found = []
-    for name, group in (*parts.items(), ("all", cells)):
-        if len(group) < 2 or (name != "all" and group == cells):
+    for name, bundle in bundles.items():
+        stored = bundle.calibration
+        if bundle.fusion is None and stored is None:
             continue
-        detectors = tuple(dict.fromkeys(table.detectors[d] for d, _ in group))
-        columns = tuple(dict.fromkeys(str(regions[r]) for _, r in group))
-        found += [
-            FusionSpec(f"{name}: {TITLES[kind]}", kind, detectors, columns)
-            for kind in kinds
-            if name == "all" or kind in OF_PARTS
-        ]
+        calibration: Calibration | str = stored or f"the bundle {name} holds no calibration"
+        if stored is not None:
+            why = stored.quantity.mismatch(bundle.quantity(settings.level, settings.rule))
+            calibration = f"bundle {name}: {why}" if why else stored
+        fusion = bundle.fusion or MeanFusion()
+        databases = {member.database for member in bundle}
+        trained_on = databases.pop() if len(databases) == 1 else ""
+        system = ScoredSystem(f"bundle {name}: {fusion.rule}", None, trained_on)
+        found.append(FusedSystem(system, fusion, calibration, bundle))
     return found
 
 
 def fit_fusions(
     scored: Sequence[Scored], kinds: Sequence[Kind], settings: Settings
-) -> list[FittedFusion]:
+) -> list[FusedSystem]:
     """Makes the fusions that databases allow, of the networks trained on one database each.
 
     Where a database has no development part that can be learned from, only fusions with nothing
     to find are made.
     """
     table = scored[0].table
-    by_database: dict[str, list[str]] = {}
-    for name, row in zip(table.detectors, table.rows, strict=True):
-        by_database.setdefault(row.database, []).append(name)
     made = []
-    for trained_on, rows in by_database.items():
+    for trained_on in dict.fromkeys(row.database for row in table.rows):
         development = _development(scored, trained_on)
-        for spec in fusion_specs(table, rows, kinds):
-            cells: dict[str, Any] = {"detectors": spec.detectors, "regions": spec.regions}
-            found = _calibrated(spec.kind, development, trained_on, settings, cells)
-            if not isinstance(found, str):
-                made.append(FittedFusion(spec, trained_on, *found))
-            elif spec.kind in UNTRAINED:
-                untrained = MeanFusion if spec.kind == "mean" else MaxFusion
-                fusion = untrained(chosen_cells(table, **cells)).eval()
-                made.append(FittedFusion(spec, trained_on, fusion, reason=found))
+        for name, detectors, regions in _fusible(table, trained_on):
+            for kind in kinds:
+                if name != "all" and kind not in OF_PARTS:
+                    continue
+                system = ScoredSystem(f"{name}: {TITLES[kind]}", None, trained_on)
+                found = _calibrated(kind, development, detectors, regions, settings)
+                if not isinstance(found, str):
+                    made.append(FusedSystem(system, *found))
+                elif kind in UNTRAINED:
+                    fusion = UNTRAINED[kind](chosen_cells(table, detectors, regions))
+                    made.append(FusedSystem(system, fusion.eval(), found))
     return made
 
 
+def _fusible(table: ScoreTable, trained_on: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yields the name, rows and regions of what can be fused: of two networks or more each."""
+    cells = [(d, r) for d, r in table.cells if table.rows[d].database == trained_on]
+    regions, entire = table.regions, Region.ENTIRE
+    groups = {"detectors on the face": [cell for cell in cells if regions[cell[1]] == entire]}
+    for d in dict.fromkeys(d for d, _ in cells):
+        own = [cell for cell in cells if cell[0] == d and regions[cell[1]] != entire]
+        groups[f"regions of {table.rows[d].detector}"] = own
+    for name, group in (*groups.items(), ("all", cells)):
+        if len(group) > 1 and (name == "all" or group != cells):
+            rows = dict.fromkeys(table.detectors[d] for d, _ in group)
+            yield name, list(rows), list(dict.fromkeys(str(regions[r]) for _, r in group))
+
+
 def calibrations_of(
-    scored: Sequence[Scored],
-    made: Sequence[FittedFusion],
-    stored: Sequence[BundleSystem],
-    settings: Settings,
+    scored: Sequence[Scored], fused: Sequence[FusedSystem], settings: Settings
 ) -> dict[ScoredSystem, Calibration | str]:
     """Returns each system's calibration for what is measured, or why there is none.
 
     A network is calibrated on the development part of the database that it was trained on.
-
-    Args:
-        scored: The databases.
-        made: Fusions that were found here.
-        stored: Systems of bundles.
-        settings: What is measured: the level, and the rules of pooling.
     """
     table = scored[0].table
     found: dict[ScoredSystem, Calibration | str] = {}
     for system, (d, r) in table.systems.items():
-        cells = {"detectors": [table.detectors[d]], "regions": [str(table.regions[r])]}
         development = _development(scored, system.trained_on)
-        one = _calibrated("mean", development, system.trained_on, settings, cells)
+        cell = [table.detectors[d]], [str(table.regions[r])]
+        one = _calibrated("mean", development, *cell, settings)
         found[system] = one if isinstance(one, str) else one[1]
-    found |= {one.system: one.calibration or one.reason for one in made}
-    return found | {one.system: one.calibration(settings) for one in stored}
+    return found | {one.system: one.calibration for one in fused}
 
 
-def with_fusions(
-    scored: Sequence[Scored], made: Sequence[FittedFusion], stored: Sequence[BundleSystem] = ()
-) -> list[Scored]:
-    """Returns databases with what each fusion says of their faces.
-
-    Args:
-        scored: The databases.
-        made: Fusions that were found here.
-        stored: And those of bundles.
-    """
-    return [
-        replace(
-            each,
-            fused={one.system: fuse_table(one.fusion, each.table) for one in made}
-            | {one.system: one.log_odds(each.table) for one in stored},
-        )
-        for each in scored
-    ]
+def with_fusions(scored: Scored, fused: Sequence[FusedSystem]) -> Scored:
+    """Returns a database with what each fusion says of its faces."""
+    return replace(scored, fused={one.system: one.log_odds(scored.table) for one in fused})
 
 
-def _development(scored: Sequence[Scored], database: str) -> ScoreTable | None:
-    """Returns the development part of a database, if it has one."""
+def _development(scored: Sequence[Scored], database: str) -> ScoreTable | str:
+    """Returns the development part of a database, or why there is none."""
     for each in scored:
-        if each.database == database:
-            part = each.table.part(DEVELOPMENT)
-            return part if len(part) else None
-    return None
+        if each.database == database and len(part := each.table.part(DEVELOPMENT)):
+            return part
+    return f"no scores of the development part of {database}"
 
 
 def _calibrated(
     kind: Kind,
-    development: ScoreTable | None,
-    database: str,
+    development: ScoreTable | str,
+    detectors: Sequence[str],
+    regions: Sequence[str],
     settings: Settings,
-    cells: Mapping[str, Any],
 ) -> tuple[Fusion, Calibration] | str:
     """Returns a fusion with its calibration, or why there is none."""
-    if development is None:
-        return f"no scores of the development part of {database}"
+    if isinstance(development, str):
+        return development
     try:
-        fusion, calibration, _ = train_calibrated(
-            kind, development, level=settings.level, pooling=settings.rule, **cells
-        )
+        return train_calibrated(
+            kind,
+            development,
+            level=settings.level,
+            pooling=settings.rule,
+            detectors=detectors,
+            regions=regions,
+        )[:2]
     except UsageError as error:
         return str(error)
-    return fusion, calibration
-
-
-@dataclass(frozen=True, eq=False)
-class Calibrated:
-    """A database's evaluation part in likelihood ratios.
-
-    Attributes:
-        database: Its name.
-        systems: Those that are calibrated.
-        trials: The trials of each, with natural LLRs instead of log-odds.
-        result: What was measured, for systems by number.
-        reasons: Why others are not calibrated.
-    """
-
-    database: str
-    systems: tuple[ScoredSystem, ...]
-    trials: tuple[Trials, ...]
-    result: Bootstrap | None
-    reasons: Mapping[ScoredSystem, str]
-
-
-def calibrate_trials(
-    each: Evaluated, calibrations: Mapping[ScoredSystem, Calibration | str]
-) -> Calibrated:
-    """Turns what systems say into likelihood ratios, and measures these.
-
-    Args:
-        each: A database, measured.
-        calibrations: Each system's calibration, or why it has none.
-    """
-    systems, trials, reasons = [], [], {}
-    for system, own in zip(each.systems, each.trials, strict=True):
-        calibration = calibrations.get(system, "no calibration")
-        if isinstance(calibration, str):
-            reasons[system] = calibration
-            continue
-        systems.append(system)
-        trials.append(replace(own, log_odds=calibration.llr(own.log_odds)))
-    settings, result = each.settings, None
-    if trials:
-        result = bootstrap(
-            trials,
-            LLR_MEASURES,
-            rounds=settings.rounds,
-            seed=settings.seed,
-            confidence=settings.confidence,
-        )
-    return Calibrated(each.database, tuple(systems), tuple(trials), result, reasons)
 
 
 def notes_on_manipulations(

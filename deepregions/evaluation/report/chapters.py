@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.measures import AUC, CLLR, EER, MIN_CLLR, Measure
+from deepregions.evaluation.measures import AUC, CLLR, EER, LLR_MEASURES, MIN_CLLR
 from deepregions.evaluation.protocols import Evaluated, Scored, Settings
 from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.comparisons import (
@@ -28,7 +28,6 @@ from deepregions.evaluation.report.comparisons import (
 )
 from deepregions.evaluation.report.tables import Table
 from deepregions.evaluation.robustness import AXES, Curve
-from deepregions.evaluation.systems import Calibrated
 from deepregions.fusion.score_table import ScoredSystem
 from deepregions.types import REGIONS, Region
 
@@ -78,49 +77,48 @@ class Outcome:
         scored: The databases with all scores.
         settings: How they were measured.
         evaluated: Their evaluation parts, measured.
-        calibrated: The same in likelihood ratios.
         curves: Of robustness.
         grids: By database, its most confident right and wrong decisions as a picture.
         frames: The evaluation parts face by face, where videos have several.
-        slices: By attribute, by its value, by database, those people measured.
+        slices: By attribute, by database, by value, those people measured.
         notes: What a reader of the figures should know besides.
     """
 
     scored: Sequence[Scored]
     settings: Settings
     evaluated: Sequence[Evaluated]
-    calibrated: Sequence[Calibrated]
     curves: Sequence[Curve] = ()
     frames: Sequence[Evaluated] = ()
     grids: Mapping[str, Image.Image] = field(default_factory=dict)
-    slices: Mapping[str, Mapping[str, Mapping[str, Evaluated]]] | None = None
+    slices: Mapping[str, Mapping[str, Mapping[str, Evaluated]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def chapters(self) -> Iterator[Chapter]:
         """Yields the parts of the report."""
         text = "In brackets after a system: the database that it was trained on."
         yield Chapter("Overview", text, [overview_table(self.evaluated)], ())
-        for each, ratios in zip(self.evaluated, self.calibrated, strict=True):
-            yield self._database(each, ratios)
-        if len({s.trained_on for e in self.evaluated for s in e.systems}) > 1 or (
-            len(self.evaluated) > 1
-        ):
+        for each in self.evaluated:
+            yield self._database(each)
+        trained_on = {system.trained_on for each in self.evaluated for system in each.systems}
+        if len(trained_on) > 1 or len(self.evaluated) > 1:
             yield self._across()
         if self.frames:
             text = "Each face of a video is a trial of its own."
             tables = [table for each in self.frames for table in within_tables(each)]
             yield Chapter("Face by face", text, tables, ())
             text = "How the faces of a video become one score makes a difference; here, how much."
-            tables = aggregation_tables(self.scored, self.settings)
+            tables = list(aggregation_tables(self.scored, self.settings))
             yield Chapter("Rules over the faces of a video", text, tables, ())
         if self.curves:
-            yield self._robustness()
-        for attribute, groups in (self.slices or {}).items():
-            yield self._slices(attribute, groups)
+            text = "The evaluation part again, altered by real codecs, or with fewer frames."
+            tables = [curve.table for curve in self.curves]
+            yield Chapter("Robustness", text, tables, [self._robustness(x) for x in self.curves])
+        for attribute, databases in self.slices.items():
+            yield self._slices(attribute, databases)
 
     def headline(self, each: Evaluated) -> ScoredSystem:
         """Returns the system of a database to look at first: the widest fusion learned on it."""
-        own = [s for s in each.systems if s.trained_on in ("", each.database)] or [*each.systems]
+        own = _own(each)
         fused = [s for s in own if s.fused]
         for wanted in ("learned head", "logistic regression", "mean"):
             found = [s for s in fused if s.label.endswith(wanted)]
@@ -129,57 +127,63 @@ class Outcome:
         faces = [s for s in own if s.region is Region.ENTIRE]
         return (fused or faces or own)[0]
 
-    def _database(self, each: Evaluated, ratios: Calibrated) -> Chapter:
-        tables = [*within_tables(each), coverage_table(each)]
-        for measure in (AUC, EER):
-            tables += region_tables(each, measure)
-        tables += [*method_tables(each), *fusion_tables(each)]
-        tables.append(calibration_table(ratios, each))
+    def _database(self, each: Evaluated) -> Chapter:
+        tables = [
+            *within_tables(each),
+            coverage_table(each),
+            *region_tables(each, AUC),
+            *region_tables(each, EER),
+            *method_tables(each),
+            *fusion_tables(each),
+            calibration_table(each),
+        ]
         if 1 < len(each.systems) <= _PAIRS:
             tables.append(pairs_table(each))
+        fake = each.result.trials[0].fake
         text = (
-            f"{_counted(each)} of the evaluation part. Thresholds come from the development part "
-            "of what a system was trained on."
+            f"{(~fake).sum()} genuine and {fake.sum()} fake {_unit(each)} of the evaluation part. "
+            "Thresholds come from the development part of what a system was trained on."
         )
-        return Chapter(each.database, text, tables, list(self._drawings(each, ratios)))
+        return Chapter(each.database, text, tables, list(self._drawings(each)))
 
-    def _drawings(self, each: Evaluated, ratios: Calibrated) -> Iterator[Drawing]:
-        name, unit = each.database, _unit(each)
-        shown = self._shown(each)
-        place = {system: number for number, system in enumerate(each.systems)}
-        curves = {
-            s.name: (each.trials[place[s]].log_odds, each.trials[place[s]].fake) for s in shown
-        }
+    def _drawings(self, each: Evaluated) -> Iterator[Drawing]:
+        name, unit, first = each.database, _unit(each), self.headline(each)
+        curves = [each.trials(system) for system in _shown(each)]
+        title = f"ROC on {name}"
         yield Drawing(
             f"{name}-roc",
-            f"ROC on {name}",
-            figures.roc(curves, title=f"ROC on {name}", unit=unit),
+            title,
+            figures.roc(curves, title=title, unit=unit),
             "How many fakes are found for how many genuine ones accused, at every threshold.",
         )
+        title = f"DET on {name}"
         yield Drawing(
             f"{name}-det",
-            f"DET on {name}",
-            figures.det(curves, title=f"DET on {name}", unit=unit),
+            title,
+            figures.det(curves, title=title, unit=unit),
             "Both errors on normal-deviate axes; lower and further left is better.",
         )
-        first = self.headline(each)
-        trials, threshold = each.trials[place[first]], each.thresholds[place[first]]
-        known = {} if np.isnan(threshold.value) else {"development EER": threshold.value}
+        threshold, title = each.thresholds[first], f"{first.name} on {name}"
+        known = None if isinstance(threshold, str) else threshold
         yield Drawing(
             f"{name}-histogram",
-            f"Scores of {first.name} on {name}",
-            figures.histogram(
-                trials.log_odds,
-                trials.fake,
-                known,
-                methods=trials.method.tolist(),
-                title=f"{first.name} on {name}",
-                unit=unit,
-            ),
+            f"Scores of {title}",
+            figures.histogram(each.trials(first), known, title=title, unit=unit),
             "Log-odds of genuine ones and of each manipulation, with the operating threshold.",
         )
-        yield from self._regions(each)
-        yield from self._ratios(each, ratios, first)
+        title = f"AUC by region on {name}"
+        yield Drawing(
+            f"{name}-regions",
+            title,
+            figures.bars(_region_table(each), title=title),
+            "Each detector on each region; lines are intervals. Bars begin at chance.",
+        )
+        if each.ratios is not None and first not in each.uncalibrated:
+            llr = next(trials for trials in each.ratios.trials if trials.name == first.name)
+            title = f"{first.name} on {name}"
+            for stem, (draw, caption) in _OF_RATIOS.items():
+                figure = draw(llr, title=title, unit=unit)
+                yield Drawing(f"{name}-{stem}", f"{stem.capitalize()}: {title}", figure, caption)
         if name in self.grids:
             yield Drawing(
                 f"{name}-decisions",
@@ -189,170 +193,116 @@ class Outcome:
                 "on real and fake faces, with where it looked (Grad-CAM).",
             )
 
-    def _regions(self, each: Evaluated) -> Iterator[Drawing]:
-        networks = [s for s in each.systems if not s.fused]
-        groups = {
-            str(region): {
-                s.detector
-                if s.trained_on in ("", each.database)
-                else f"{s.detector} ({s.trained_on})": _interval(each.estimate(s, AUC))
-                for s in networks
-                if s.region == region
-            }
-            for region in REGIONS
-            if any(s.region == region for s in networks)
-        }
-        title = f"AUC by region on {each.database}"
-        figure = figures.bars(groups, measure="AUC", title=title, baseline=0.5)
-        caption = "Each detector on each region; lines are intervals. Bars begin at chance."
-        yield Drawing(f"{each.database}-regions", title, figure, caption)
-
-    def _ratios(
-        self, each: Evaluated, ratios: Calibrated, first: ScoredSystem
-    ) -> Iterator[Drawing]:
-        if first not in ratios.systems:
-            return
-        trials = ratios.trials[ratios.systems.index(first)]
-        name, unit = each.database, _unit(each)
-        for stem, draw, caption in (
-            (
-                "tippett",
-                figures.tippett,
-                "Shares of genuine ones and of fakes with a likelihood ratio above each value.",
-            ),
-            (
-                "ece",
-                figures.ece_plot,
-                "Cost in bits by prior odds: as calibrated, as it could be at best, and without "
-                "any system. At even odds it is Cllr.",
-            ),
-            (
-                "calibration",
-                figures.calibration_curve,
-                "Likelihood ratios as given, against those that these labels support (PAV).",
-            ),
-        ):
-            title = f"{first.name} on {name}"
-            figure = draw(trials.log_odds, trials.fake, title=title, unit=unit)
-            yield Drawing(f"{name}-{stem}", f"{stem.capitalize()}: {title}", figure, caption)
-
-    def _shown(self, each: Evaluated) -> list[ScoredSystem]:
-        """The systems of a database's curves: fusions of all, then networks on the face."""
-        own = [s for s in each.systems if s.trained_on in ("", each.database)] or [*each.systems]
-        fused = [s for s in own if s.fused and not s.label.startswith("regions of")]
-        faces = [s for s in own if s.region is Region.ENTIRE]
-        parts = [s for s in own if s.region not in (None, Region.ENTIRE)]
-        half = fused[-(_MOST // 2) :]
-        return [*half, *faces, *parts][:_MOST]
-
     def _across(self) -> Chapter:
-        tables = [
-            table
-            for measure in (AUC, EER, CLLR, MIN_CLLR)
-            for table in across_tables(self.evaluated, measure)
-        ]
-        drawings = [
-            drawing
-            for label in self._labels_across()
-            if (drawing := self._matrix(label, EER)) is not None
-        ]
+        across = {m: across_tables(self.evaluated, m) for m in (AUC, EER, CLLR, MIN_CLLR)}
+        labels = [self.headline(each).label for each in self.evaluated]
+        for each in self.evaluated:
+            labels += [s.label for s in each.systems if s.region is Region.ENTIRE]
+        drawings = []
+        for label in dict.fromkeys(labels) if len(self.evaluated) > 1 else ():
+            if label in across[EER]:
+                title = f"EER of {label}"
+                figure = figures.cross_matrix(across[EER][label], title=title)
+                stem = "across-" + "".join(x if x.isalnum() else "-" for x in label)
+                caption = "Framed: tested on what it was trained on."
+                drawings.append(Drawing(stem, title, figure, caption))
         text = (
             "Rows are what a system was trained on, columns where it is tested. Off the diagonal "
             "it meets people, cameras and manipulations that it never saw."
         )
+        tables = [table for found in across.values() for table in found.values()]
         return Chapter("Across databases", text, tables, drawings)
 
-    def _labels_across(self) -> list[str]:
-        labels = [self.headline(each).label for each in self.evaluated]
-        for each in self.evaluated:
-            labels += [s.label for s in each.systems if s.region is Region.ENTIRE]
-        return list(dict.fromkeys(labels))
-
-    def _matrix(self, label: str, measure: Measure) -> Drawing | None:
-        own = [s for each in self.evaluated for s in each.systems if s.label == label]
-        rows = list(dict.fromkeys(s.trained_on for s in own if s.trained_on))
-        if not rows or len(self.evaluated) < 2:
-            return None
-        cells = np.full((3, len(rows), len(self.evaluated)), np.nan)
-        for c, each in enumerate(self.evaluated):
-            for system in each.systems:
-                if system.label == label and system.trained_on in rows:
-                    interval = _interval(each.estimate(system, measure))
-                    cells[:, rows.index(system.trained_on), c] = interval
-        title = f"{measure.title} of {label}"
-        figure = figures.cross_matrix(
-            rows,
-            [each.database for each in self.evaluated],
-            *cells,
-            title=title,
-            better="lower",
-            percent=True,
+    def _robustness(self, curve: Curve) -> Drawing:
+        each = next(each for each in self.evaluated if each.database == curve.database)
+        shown, table = [system.name for system in _shown(each)], curve.table
+        cells = [table.cells[table.rows.index(name)] for name in shown]
+        title = f"{AXES[curve.kind]}, {curve.database}"
+        figure = figures.robustness(
+            replace(table, rows=shown, cells=cells), title=title, axis_label=AXES[curve.kind]
         )
-        stem = "across-" + "".join(x if x.isalnum() else "-" for x in label)
-        return Drawing(stem, title, figure, "Framed: tested on what it was trained on.")
+        stem = f"{curve.database}-robustness-{curve.kind}"
+        return Drawing(stem, title, figure, "Bands are intervals.")
 
-    def _robustness(self) -> Chapter:
-        tables, drawings = [], []
-        for curve in self.curves:
-            tables.append(curve.table(AUC))
-            shown = self._shown(curve.measured[0])
-            lines = {}
-            for system in shown:
-                each = curve.estimates(system, AUC)
-                lines[system.name] = (curve.levels, *np.array([_interval(x) for x in each]).T)
-            title = f"{AXES[curve.kind]}, {curve.database}"
-            figure = figures.robustness(lines, AXES[curve.kind], "AUC", title=title)
-            stem = f"{curve.database}-robustness-{curve.kind}"
-            drawings.append(Drawing(stem, title, figure, "Bands are intervals."))
-        text = "The evaluation part again, altered by real codecs, or with fewer frames."
-        return Chapter("Robustness", text, tables, drawings)
-
-    def _slices(self, attribute: str, groups: Mapping[str, Mapping[str, Evaluated]]) -> Chapter:
+    def _slices(self, attribute: str, databases: Mapping[str, Mapping[str, Evaluated]]) -> Chapter:
         tables, drawings = [], []
         for each in self.evaluated:
-            own = ((value, found.get(each.database)) for value, found in groups.items())
-            parts = {value: part for value, part in own if part is not None}
-            if not parts:
+            if each.database not in databases:
                 continue
-            shown = self._shown(each)
-            cells = tuple(tuple(p.estimate(s, AUC) for p in parts.values()) for s in shown)
             title = f"AUC on {each.database} by {attribute}"
-            names = tuple(system.name for system in shown)
-            tables.append(Table(title, names, tuple(parts), cells, "none", corner="System"))
-            bars = {
-                name: {s.name: _interval(part.estimate(s, AUC)) for s in shown}
-                for name, part in parts.items()
-            }
-            figure = figures.slices(attribute, bars, baseline=0.5)
+            groups = list(databases[each.database].items())
+            table = Table.of_systems(
+                title, _shown(each), groups, lambda system, group: group.estimate(system, AUC)
+            )
+            tables.append(table)
+            figure = figures.bars(table, title=f"AUC by {attribute}")
             drawings.append(Drawing(f"{each.database}-by-{attribute}", title, figure, ""))
         return Chapter(f"By {attribute}", "Differences between groups of people.", tables, drawings)
 
     def facts(self) -> dict[str, Any]:
         """Returns every figure as JSON values: by database and system, all measures."""
         found: dict[str, Any] = {}
-        for each, ratios in zip(self.evaluated, self.calibrated, strict=True):
-            systems = {}
-            for number, system in enumerate(each.systems):
-                figures_of = {
-                    measure.name: _plain(each.estimate(system, measure))
-                    for measure in each.result.measures
+        for each in self.evaluated:
+            found[each.database] = systems = {}
+            for system, threshold in each.thresholds.items():
+                measures: dict[str, Any] = {
+                    m.name: _plain(each.estimate(system, m)) for m in each.result.measures
                 }
-                if system in ratios.systems and ratios.result is not None:
-                    at = ratios.systems.index(system)
-                    figures_of["llr"] = {
-                        m.name: _plain(ratios.result.estimate(at, m))
-                        for m in ratios.result.measures
-                    }
-                threshold = each.thresholds[number]
+                if each.ratios is not None and system not in each.uncalibrated:
+                    measures["llr"] = {m.name: _plain(each.ratio(system, m)) for m in LLR_MEASURES}
                 systems[system.name] = {
                     "detector": system.detector,
                     "region": None if system.region is None else str(system.region),
                     "trained_on": system.trained_on,
-                    "threshold": None if np.isnan(threshold.value) else threshold.value,
-                    "measures": figures_of,
+                    "threshold": None if isinstance(threshold, str) else threshold,
+                    "measures": measures,
                 }
-            found[each.database] = systems
         return found
+
+
+_OF_RATIOS = {
+    "tippett": (
+        figures.tippett,
+        "Shares of genuine ones and of fakes with a likelihood ratio above each value.",
+    ),
+    "ece": (
+        figures.ece_plot,
+        "Cost in bits by prior odds: as calibrated, as it could be at best, and without any "
+        "system. At even odds it is Cllr.",
+    ),
+    "calibration": (
+        figures.calibration_curve,
+        "Likelihood ratios as given, against those that these labels support (PAV).",
+    ),
+}
+
+
+def _own(each: Evaluated) -> list[ScoredSystem]:
+    """Those trained on a database; all, if there are none."""
+    return [s for s in each.systems if s.trained_on in ("", each.database)] or each.systems
+
+
+def _shown(each: Evaluated) -> list[ScoredSystem]:
+    """The systems of a database's curves: fusions of all, then networks on the face."""
+    own = _own(each)
+    fused = [s for s in own if s.fused and not s.label.startswith("regions of")]
+    faces = [s for s in own if s.region is Region.ENTIRE]
+    parts = [s for s in own if s.region not in (None, Region.ENTIRE)]
+    return [*fused[-(_MOST // 2) :], *faces, *parts][:_MOST]
+
+
+def _region_table(each: Evaluated) -> Table:
+    """AUC of each detector on each region."""
+    networks: dict[str, dict[str, ScoredSystem]] = {}
+    for s in (s for region in REGIONS for s in each.systems if s.region is region):
+        elsewhere = "" if s.trained_on in ("", each.database) else f" ({s.trained_on})"
+        networks.setdefault(f"{s.detector}{elsewhere}", {})[str(s.region)] = s
+    regions = [str(region) for region in REGIONS if any(region in x for x in networks.values())]
+    cells = [
+        [each.estimate(of[r], AUC) if r in of else Estimate.none("") for r in regions]
+        for of in networks.values()
+    ]
+    return Table("AUC", list(networks), regions, cells)
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
@@ -366,18 +316,5 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _interval(estimate: Estimate) -> tuple[float, float, float]:
-    low, middle, high = (
-        np.nan if value is None else value
-        for value in (estimate.low, estimate.value, estimate.high)
-    )
-    return middle, low, high
-
-
 def _unit(each: Evaluated) -> str:
     return "faces" if each.settings.level == "frame" else "videos"
-
-
-def _counted(each: Evaluated) -> str:
-    fake = each.trials[0].fake
-    return f"{int((~fake).sum())} genuine and {int(fake.sum())} fake {_unit(each)}"

@@ -79,10 +79,8 @@ class Example:
     inside: float | None
 
 
-def pick_examples(
-    table: ScoreTable, region: Region, thresholds: float | Mapping[str, float]
-) -> list[Pick]:
-    """Picks the most confident right and wrong decisions of each detector on real and fake faces.
+def pick_examples(table: ScoreTable, region: Region, thresholds: Mapping[str, float]) -> list[Pick]:
+    """Picks the most confident right and wrong decisions of detectors on real and fake faces.
 
     Most confident is farthest from the threshold; of equals the first in the table. Where a
     detector made no such decision there is none.
@@ -90,33 +88,28 @@ def pick_examples(
     Args:
         table: The scores.
         region: Which region's.
-        thresholds: Log-odds from which on a face is called fake: of all, or by detector.
+        thresholds: By detector, the log-odds from which on a face is called fake.
 
     Returns:
         At most four for each detector: real right, real wrong, fake right, fake wrong.
 
     Raises:
-        UsageError: The table has no such region, a detector has no threshold, or it is no number.
+        UsageError: The table has no such region, or a threshold is no number.
     """
     if region not in table.regions:
         known = ", ".join(map(str, table.regions))
         raise UsageError(f"there are no scores of the region {region}", f"one of {known}")
     column, picks = table.regions.index(region), []
-    for number, detector in enumerate(table.detectors):
-        threshold = thresholds
-        if isinstance(thresholds, Mapping):
-            threshold = thresholds.get(detector, np.nan)
-        if not isinstance(threshold, int | float) or np.isnan(threshold):
+    for detector, threshold in thresholds.items():
+        if np.isnan(threshold):
             raise UsageError(f"{detector} has no threshold", "log-odds above which a face is fake")
-        answers = table.log_odds[:, number, column]
-        distance = np.abs(answers - threshold)
+        answers = table.log_odds[:, table.detectors.index(detector), column]
         for label in (BONA_FIDE, FAKE):
             for right in (True, False):
-                called = answers >= threshold
-                wanted = (table.label == label) & ((called == (label == FAKE)) == right)
-                wanted &= ~np.isnan(answers)
+                called = (answers >= threshold) == (label == FAKE)
+                wanted = ~np.isnan(answers) & (table.label == label) & (called == right)
                 if wanted.any():
-                    row = int(np.where(wanted, distance, -1.0).argmax())
+                    row = int(np.where(wanted, np.abs(answers - threshold), -1.0).argmax())
                     key, answer = str(table.key[row]), float(answers[row])
                     picks.append(Pick(row, key, detector, region, label, answer, float(threshold)))
     return picks

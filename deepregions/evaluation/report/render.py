@@ -147,7 +147,7 @@ def write_drawing(drawing: Drawing, folder: Path, stem: str) -> PageImage:
         OSError: A file cannot be written.
     """
     if not isinstance(drawing.figure, Image.Image):
-        svg = figures.save(drawing.figure, folder, stem)[1].read_bytes()
+        svg = figures.save(drawing.figure, folder, stem).encode()
         width = round(drawing.figure.get_size_inches()[0] * _PIXELS)
         alt = figures.alt_text(drawing.figure)
         title = "" if alt.startswith(drawing.title) else drawing.title

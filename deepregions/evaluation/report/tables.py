@@ -9,42 +9,29 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self, TypeVar
 
-from deepregions.errors import UsageError, printable
+from deepregions.errors import printable
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.measures import Best
+from deepregions.fusion.score_table import ScoredSystem
 from deepregions.pipeline.report.table import guarded
 
 Cell = Estimate | str
+Key = TypeVar("Key")
 
 CSV_COLUMNS = (
-    "table",
-    "row",
-    "column",
-    "value",
-    "low",
-    "high",
-    "n",
-    "coverage",
-    "dropped_rounds",
-    "reason",
+    *("table", "row", "column", "value", "low", "high"),
+    *("n", "coverage", "dropped_rounds", "reason"),
 )
 DIGITS = 3
 _WIDE = 4  # columns that fit a page
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~$@#]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
-_LATEX = {
+_LATEX = {character: f"\\{character}" for character in "{}$&#%_"} | {
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
@@ -71,29 +58,40 @@ class Table:
         best: What is best in each column, or in all alike.
         note: What must be known to read it.
         corner: What the rows are.
-
-    Raises:
-        UsageError: The cells are of another shape.
     """
 
     title: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-    best: Best | tuple[Best, ...] = "none"
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Sequence[Sequence[Cell]]
+    best: Best | Sequence[Best] = "none"
     note: str = ""
     corner: str = ""
 
-    def __post_init__(self) -> None:
-        widths = {len(row) for row in self.cells} or {len(self.columns)}
-        if len(self.cells) != len(self.rows) or widths != {len(self.columns)}:
-            raise UsageError(f"the cells of {self.title!r} do not fit its rows and columns")
-        if not isinstance(self.best, str) and len(self.best) != len(self.columns):
-            raise UsageError(f"{self.title!r} does not say what is best in each column")
+    @classmethod
+    def of_systems(
+        cls,
+        title: str,
+        systems: Sequence[ScoredSystem],
+        columns: Sequence[tuple[str, Key]],
+        cell: Callable[[ScoredSystem, Key], Cell],
+        *,
+        best: Best | Sequence[Best] = "none",
+        note: str = "",
+    ) -> Self:
+        """Returns a table with a row for each system.
 
-    def best_of(self, column: int) -> Best:
-        """Returns what is best in a column."""
-        return self.best if isinstance(self.best, str) else self.best[column]
+        Args:
+            title: What it shows.
+            systems: The rows.
+            columns: Of each its name, and what ``cell`` is told.
+            cell: Returns the cell of a system in a column.
+            best: What is best in each column, or in all alike.
+            note: What must be known to read it.
+        """
+        cells = [[cell(system, key) for _, key in columns] for system in systems]
+        rows, names = [system.name for system in systems], [name for name, _ in columns]
+        return cls(title, rows, names, cells, best, note, "System")
 
     def winners(self) -> frozenset[tuple[int, int]]:
         """Returns the places (row, column) of the best of each column that has two values.
@@ -102,7 +100,7 @@ class Table:
         """
         found = set()
         for column in range(len(self.columns)):
-            best = self.best_of(column)
+            best = self.best if isinstance(self.best, str) else self.best[column]
             values = {
                 row: float(number(cell.value))
                 for row, cells in enumerate(self.cells)
@@ -125,23 +123,19 @@ class Table:
             for r, cells in enumerate(self.cells)
         ]
 
-    def reasons(self) -> tuple[str, ...]:
+    def reasons(self) -> list[str]:
         """Returns why cells have no value, each reason once."""
-        cells = (cell for row in self.cells for cell in row if isinstance(cell, Estimate))
-        return tuple(dict.fromkeys(cell.reason for cell in cells if cell.value is None))
+        return list(dict.fromkeys(x.reason for x in self._estimates() if x.value is None))
 
     def notes(self) -> list[str]:
         """Returns what stands below it: numbered reasons, why intervals are absent, its note."""
-        cells = (cell for row in self.cells for cell in row if isinstance(cell, Estimate))
-        withheld = dict.fromkeys(cell.withheld for cell in cells if cell.withheld)
+        withheld = dict.fromkeys(each.withheld for each in self._estimates() if each.withheld)
         numbered = [f"({n}) {reason}." for n, reason in enumerate(self.reasons(), 1)]
         said = [*numbered, *(f"No interval: {why}." for why in withheld), self.note]
         return [text for text in said if text]
 
-    def transposed(self, best: Best | tuple[Best, ...], title: str = "", corner: str = "") -> Table:
-        """Returns the table with rows and columns exchanged; ``best`` is of the new columns."""
-        cells = tuple(zip(*self.cells, strict=True)) if self.rows else ((),) * len(self.columns)
-        return Table(title or self.title, self.columns, self.rows, cells, best, self.note, corner)
+    def _estimates(self) -> list[Estimate]:
+        return [cell for row in self.cells for cell in row if isinstance(cell, Estimate)]
 
 
 class CellText(NamedTuple):
@@ -161,7 +155,7 @@ def cell_text(cell: Cell, *, best: bool = False, reasons: Sequence[str] = ()) ->
     Args:
         cell: An estimate or a text.
         best: Whether it is the best of its column.
-        reasons: Where a reason for having no value has its number; others are said in full.
+        reasons: Where a reason for having no value has its number.
     """
     if isinstance(cell, str):
         return CellText(cell)
@@ -170,9 +164,7 @@ def cell_text(cell: Cell, *, best: bool = False, reasons: Sequence[str] = ()) ->
         share = cell.coverage * 100
         over += f", {'100' if share == 100 else f'{min(share, 99.9):.1f}'} %"  # 99.96 % is not all
     if cell.value is None:
-        known = cell.reason in reasons
-        why = f"({reasons.index(cell.reason) + 1})" if known else f"({cell.reason})"
-        return CellText(f"– {why}", (), over)
+        return CellText(f"– ({reasons.index(cell.reason) + 1})", (), over)
     ends = () if cell.low is None or cell.high is None else (number(cell.low), number(cell.high))
     return CellText(number(cell.value), ends, over, best)
 
@@ -191,9 +183,9 @@ def number(value: float) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def to_markdown(table: Table, level: int = 3) -> str:
+def to_markdown(table: Table) -> str:
     """Writes a heading, a table of GitHub's Markdown, and the notes."""
-    lines = [f"{'#' * level} {escape_markdown(table.title)}", ""]
+    lines = [f"### {escape_markdown(table.title)}", ""]
     header = [escape_markdown(name) for name in (table.corner, *table.columns)]
     lines += [_piped(header), _piped(["---", *(["---:"] * len(table.columns))])]
     for name, texts in zip(table.rows, table.texts(), strict=True):

@@ -4,10 +4,16 @@ None touches matplotlib's global state. Where something is not defined, such as 
 class alone, a figure says so.
 """
 
-from deepregions.evaluation.report.figures.comparisons import bars, cross_matrix, robustness, slices
-from deepregions.evaluation.report.figures.ratios import calibration_curve, ece_plot, tippett
+from deepregions.evaluation.report.figures.comparisons import bars, cross_matrix, robustness
+from deepregions.evaluation.report.figures.curves import (
+    calibration_curve,
+    det,
+    ece_plot,
+    histogram,
+    roc,
+    tippett,
+)
 from deepregions.evaluation.report.figures.style import alt_text, save, svg_text
-from deepregions.evaluation.report.figures.tradeoffs import det, histogram, roc
 
 __all__ = [
     "alt_text",
@@ -20,7 +26,6 @@ __all__ = [
     "robustness",
     "roc",
     "save",
-    "slices",
     "svg_text",
     "tippett",
 ]

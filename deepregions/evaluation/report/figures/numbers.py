@@ -2,80 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from deepregions.evaluation.measures import best_posterior
-from deepregions.roc import Bools, Floats, ScoreCounts, tally
+from deepregions.roc import Bools, Floats, ScoreCounts
 
 _FEW = 2000  # points of a curve that are all drawn
 _FINE = 1000  # steps of a side of the axes: half a pixel of a page
-
-
-@dataclass(frozen=True, eq=False)
-class Verdicts:
-    """Scores that are there, and how many are not.
-
-    Attributes:
-        scores: (N,) without NaN.
-        fake: (N,), whether it is a fake.
-        kept: (M,), which of those given have a score.
-    """
-
-    scores: Floats
-    fake: Bools
-    kept: Bools
-
-    @classmethod
-    def of(cls, scores: npt.ArrayLike, fake: npt.ArrayLike) -> Verdicts:
-        """Drops what has no verdict.
-
-        Args:
-            scores: (M,) any scores, higher is more fake; NaN for no verdict.
-            fake: (M,), whether it is a fake.
-
-        Raises:
-            ValueError: Their shapes differ.
-        """
-        values = np.asarray(scores, dtype=np.float64).reshape(-1)
-        labels = np.asarray(fake, dtype=np.bool_).reshape(-1)
-        if values.shape != labels.shape:
-            raise ValueError(f"{values.size} scores with {labels.size} labels")
-        kept = ~np.isnan(values)
-        return cls(values[kept], labels[kept], kept)
-
-    @property
-    def missing(self) -> int:
-        """How many have no verdict."""
-        return int((~self.kept).sum())
-
-    @property
-    def counts(self) -> ScoreCounts:
-        """How many of each class have each score."""
-        return tally(self.scores, self.fake)
-
-    def why_undefined(self, unit: str) -> str:
-        """Says which class is absent; empty if both are there.
-
-        Args:
-            unit: What was judged, in the plural.
-        """
-        if not self.kept.size:
-            return f"no {unit}"
-        if not self.scores.size:
-            return f"no {unit} with a verdict"
-        if self.fake.all():
-            return f"no genuine {unit}"
-        return "" if self.fake.any() else f"no fake {unit}"
-
-    def told_missing(self, unit: str) -> str:
-        """Says how many have no verdict; empty if all have one."""
-        return (
-            f"no verdict on {self.missing:,} of {self.kept.size:,} {unit}" if self.missing else ""
-        )
 
 
 def operating_points(counts: ScoreCounts) -> tuple[Floats, Floats]:
@@ -146,22 +79,15 @@ def cross_entropy(counts: ScoreCounts, prior: Floats) -> Floats:
     return np.asarray(np.array(bits) / np.log(2.0), dtype=np.float64)
 
 
-def exceedance(values: Floats, at: Floats) -> Floats:
-    """Returns the share of values above each of (K,) places."""
-    below = np.searchsorted(np.sort(values), at, side="right")
-    return np.asarray(1.0 - below / len(values), dtype=np.float64)
-
-
-def span(values: Floats, extra: Sequence[float] = ()) -> tuple[float, float]:
+def span(values: Floats, *extra: float) -> tuple[float, float]:
     """Returns ends between which nearly all finite values lie, with a little room.
 
     Args:
         values: (N,), maybe none.
-        extra: Places that are to be seen as well, if they are finite.
+        extra: Places that are to be seen as well.
     """
     finite = values[np.isfinite(values)]
-    ends = list(np.quantile(finite, (0.001, 0.999))) if finite.size else []
-    ends += [place for place in extra if np.isfinite(place)]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 0.0)
+    ends = [*(np.quantile(finite, (0.001, 0.999)) if finite.size else ()), *extra]
+    low, high = min(ends), max(ends)
     room = 0.03 * (high - low) if high > low else 0.5
     return float(low - room), float(high + room)

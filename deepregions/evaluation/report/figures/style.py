@@ -92,44 +92,51 @@ def line_style(place: int) -> dict[str, object]:
     return {"color": PALETTE[place % len(PALETTE)], "linestyle": pattern}
 
 
-def canvas(
-    title: str, *, width: float = WIDTH, height: float = HEIGHT, legend: Sequence[str] = ()
-) -> tuple[Figure, Axes]:
-    """Makes a figure with one pair of axes.
+@contextmanager
+def sheet(
+    title: str,
+    legend: Sequence[str] = (),
+    *,
+    words: str = "",
+    width: float = WIDTH,
+    height: float = HEIGHT,
+) -> Iterator[tuple[Figure, Axes, list[Artist]]]:
+    """Makes a figure with one pair of axes; its legend is put below when the body has drawn it.
 
     Args:
         title: What it shows.
+        legend: What the legend says.
+        words: What it shows in words, for those who do not see it; the legend, if left out.
         width: In inches.
         height: The same, without the legend.
-        legend: What the legend below is going to say.
+
+    Yields:
+        The figure, its axes, and a list that takes what stands before each line of the legend, by
+        turns; what is left of the legend is only words.
     """
-    lines = -(-len(legend) // _columns(legend, width)) if legend else 0
-    layout = ConstrainedLayoutEngine(w_pad=_ROOM, h_pad=_ROOM)
-    figure = Figure(figsize=(width, height + _ROOM + _LEGEND_LINE * lines), layout=layout)
-    figure.set_label(title)
-    axes = figure.add_subplot()
-    axes.set_title(plain(title), pad=9)
-    return figure, axes
-
-
-def name_axes(axes: Axes, x: str, y: str) -> None:
-    """Writes what the axes are."""
-    axes.set(xlabel=plain(x), ylabel=plain(y))
-
-
-def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """Puts a legend below the axes, in columns if it is of short lines."""
-    if labels:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=_columns(labels, figure.get_size_inches()[0]),
-            handlelength=2.6,
-            columnspacing=1.4,
-            borderaxespad=0.6,
-            borderpad=0,
+    columns = _columns(legend, width) if legend else 1
+    lines = -(-len(legend) // columns)
+    with styled():
+        figure = Figure(
+            figsize=(width, height + _ROOM + _LEGEND_LINE * lines),
+            layout=ConstrainedLayoutEngine(w_pad=_ROOM, h_pad=_ROOM),
         )
+        figure.set_label(printable(f"{title}: {words or '; '.join(legend)}"))
+        axes = figure.add_subplot()
+        axes.set_title(plain(title), pad=9)
+        handles: list[Artist] = []
+        yield figure, axes, handles
+        if legend:
+            figure.legend(
+                [*handles, *(note() for _ in legend[len(handles) :])],
+                legend,
+                loc="outside lower center",
+                ncols=columns,
+                handlelength=2.6,
+                columnspacing=1.4,
+                borderaxespad=0.6,
+                borderpad=0,
+            )
 
 
 def _columns(labels: Sequence[str], width: float) -> int:
@@ -146,18 +153,11 @@ def note() -> Line2D:
 
 def undefined(title: str, reason: str) -> Figure:
     """Returns a figure that says why there is nothing to be seen."""
-    with styled():
-        figure, axes = canvas(title, height=HEIGHT / 2)
+    said = f"not defined: {reason}"
+    with sheet(title, words=said, height=HEIGHT / 2) as (figure, axes, _):
         axes.set_axis_off()
-        said = f"not defined: {reason}"
         axes.text(0.5, 0.5, plain(said), ha="center", va="center", transform=axes.transAxes)
-        describe(figure, said)
     return figure
-
-
-def describe(figure: Figure, text: str) -> None:
-    """Keeps what a figure shows in words, after its title, for those who do not see it."""
-    figure.set_label(printable(f"{figure.get_label()}: {text}"))
 
 
 def alt_text(figure: Figure) -> str:
@@ -174,7 +174,7 @@ def svg_text(figure: Figure) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
+def save(figure: Figure, folder: Path, stem: str) -> str:
     """Writes a figure as PNG (200 dots an inch) and SVG, each whole or not at all.
 
     Both have the figure's words as their title, and no date.
@@ -185,17 +185,17 @@ def save(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
         stem: The files' name without its ending.
 
     Returns:
-        The PNG and the SVG.
+        The SVG.
 
     Raises:
         OSError: A file cannot be written.
     """
-    buffer = io.BytesIO()
-    about = {"Title": alt_text(figure), "Software": None}
+    png = io.BytesIO()
     with styled():
-        figure.savefig(buffer, format="png", dpi=_DPI, metadata=about)
-    png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
-    for path, data in ((png, buffer.getvalue()), (svg, svg_text(figure).encode())):
-        with atomic_file(path) as partial:
+        about = {"Title": alt_text(figure), "Software": None}
+        figure.savefig(png, format="png", dpi=_DPI, metadata=about)
+    svg = svg_text(figure)
+    for kind, data in (("png", png.getvalue()), ("svg", svg.encode())):
+        with atomic_file(folder / f"{stem}.{kind}") as partial:
             partial.write_bytes(data)
-    return png, svg
+    return svg
