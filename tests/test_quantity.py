@@ -209,7 +209,6 @@ def test_names_of_strangers_never_become_paths(tmp_path: Path, network: TrainedN
     """B5: a database called ../../x was written and read outside the folder of scores."""
     hostile = replace(network, database="../../outside")
     scorer = StoreScorer([hostile], tmp_path / "out" / "scores")
-    job: Any = SimpleNamespace(origin=Origin("../x", "f00d"))
-    file = scorer._file(hostile, job, np.arange(3))
+    file = scorer._file(hostile, Origin("../x", "f00d"), np.arange(3))
     assert file is not None
     assert file.parent == tmp_path / "out" / "scores"
