@@ -13,7 +13,8 @@ from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.measures import AUC
 from deepregions.evaluation.protocols import Evaluated, Scored, Settings, evaluate
 from deepregions.evaluation.report.tables import Table
-from deepregions.fusion.score_table import Numbers, ScoredSystem, ScoreTable
+from deepregions.fusion.score_table import ScoredSystem, ScoreTable
+from deepregions.people import Numbers
 
 FRAMES = "frames"
 UNALTERED = "as it is"

@@ -26,8 +26,6 @@ from deepregions.evaluation.alterations import Alteration
 from deepregions.faces.thresholds import Gates
 from deepregions.files import Names
 from deepregions.fusion.score_table import (
-    Floats,
-    Numbers,
     Origin,
     ScoredSystem,
     ScoreRow,
@@ -35,8 +33,10 @@ from deepregions.fusion.score_table import (
     joined,
     make_table,
 )
+from deepregions.people import Numbers
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.results import GRAVEST, FacePatch, FaceResult
+from deepregions.roc import Floats
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Status
 
