@@ -1,5 +1,7 @@
 """Tables of scores whose structure is known, without any network."""
 
+from typing import Any
+
 import numpy as np
 
 from deepregions.fusion.score_table import Origin, ScoreTable, make_table
@@ -11,6 +13,23 @@ SCALES = np.array([[6.0, 3.0, 2.0], [0.5, 0.2, 0.3]])
 """Deviation of each cell's log-odds: Capsule's are ten times smaller than Xception's."""
 POWER = np.array([[0.3, 0.8, 0.5], [1.2, 0.1, 0.6]])
 """How far the classes are apart in each cell, in deviations."""
+
+
+def face(video: str, log_odds: Any = 0.0, **other: Any) -> dict[str, Any]:
+    """Makes a row of a table: a genuine face with a verdict, unless ``other`` says otherwise."""
+    label = other.get("label", 0)
+    return {
+        "key": video,
+        "video": video,
+        "track": 0,
+        "identities": (),
+        "label": label,
+        "method": "swap" if label else "original",
+        "compression": "",
+        "split": "test",
+        "status": "ok",
+        "log_odds": np.atleast_2d(log_odds),
+    } | other
 
 
 def score_table(
@@ -35,25 +54,21 @@ def score_table(
     for person in range(people):
         for label in (0, 1):
             of_video = rng.normal(size=shape)
-            for face in range(faces):
+            for number in range(faces):
                 noise = 0.8 * of_video + 0.6 * rng.normal(size=shape)
                 z = noise + (label - 0.5) * (power[: shape[0], : shape[1]] + gap)
                 logits = SCALES[: shape[0], : shape[1]] * (z + 0.7)
                 logits[rng.uniform(size=shape) < missing] = np.nan
-                lost = bool(np.isnan(logits).all())
                 rows.append(
-                    {
-                        "key": f"{person}-{label}-{face}",
-                        "video": f"v{person}-{label}",
-                        "track": 0,
-                        "identities": (f"p{person}", f"p{person ^ 1}")[: 1 + label],
-                        "label": label,
-                        "method": "swap" if label else "original",
-                        "compression": "",
-                        "split": split,
-                        "status": "too_small" if lost else "ok",
-                        "log_odds": logits,
-                    }
+                    face(
+                        f"v{person}-{label}",
+                        logits,
+                        key=f"{person}-{label}-{number}",
+                        identities=(f"p{person}", f"p{person ^ 1}")[: 1 + label],
+                        label=label,
+                        split=split,
+                        status="too_small" if np.isnan(logits).all() else "ok",
+                    )
                 )
     origin = Origin("made", "f00d", {}, {"landmarks": {"name": "drawn", "version": "1"}})
     return make_table(origin, detectors, regions, rows)

@@ -90,7 +90,7 @@ def test_trials_that_are_alike_widen_the_interval() -> None:
     wide, narrow = (
         bootstrap([t], [MEAN], rounds=500).estimate("s", MEAN) for t in (grouped, alone)
     )
-    ratio = (wide.high - wide.low) / (narrow.high - narrow.low)  # type: ignore[operator]
+    ratio = (wide.high - wide.low) / (narrow.high - narrow.low)
     assert ratio == pytest.approx(math.sqrt(5), rel=0.15)
 
 
@@ -99,18 +99,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     hits = 0
     for seed in range(60):
         got = bootstrap([made(60, 3, seed)], [AUC], rounds=100, confidence=0.9).estimate("s", AUC)
-        hits += bool(got.low <= truth <= got.high)  # type: ignore[operator]
+        hits += bool(got.low <= truth <= got.high)
     assert stats.binomtest(hits, 60, 0.9).pvalue > 0.001
-
-
-def test_merging_groups_is_drawing_them_together() -> None:
-    trials = made(20, 3)
-    merged = replace(trials, group=trials.group // 2)
-    for weights in draw(merged.group, 20, 0):
-        assert (weights.reshape(10, 6) == weights.reshape(10, 6)[:, :1]).all()
-    one = bootstrap([merged], [AUC], rounds=20)
-    assert one.values[0, 0] == bootstrap([trials], [AUC], rounds=0).values[0, 0]
-    assert one.groups == 10
 
 
 def test_differences_are_paired() -> None:
@@ -123,8 +113,8 @@ def test_differences_are_paired() -> None:
         result.difference(*pair, EER) for pair in (("first", "other"), ("other", "first"))
     )
     assert other.value == pytest.approx(result.values[0, 1] - result.values[2, 1])
-    assert other.low < other.value < other.high  # type: ignore[operator]
-    assert (back.low, back.high) == pytest.approx((-other.high, -other.low))  # type: ignore[operator]
+    assert other.low < other.value < other.high
+    assert (back.low, back.high) == pytest.approx((-other.high, -other.low))
 
 
 @settings(max_examples=20, deadline=None)
@@ -176,13 +166,6 @@ def test_fewer_than_20_people_have_no_interval(people: int, shown: bool) -> None
     assert got.value is not None
     assert (got.low is not None) == shown
     assert ("19 groups of people are too few" in got.withheld) == (not shown)
-
-
-def test_one_group_has_no_interval() -> None:
-    trials = replace(made(), group=np.zeros(200, dtype=np.int64))
-    got = bootstrap([trials], [AUC], rounds=10).estimate("s", AUC)
-    assert (got.low, got.high) == (None, None)
-    assert got.value is not None
 
 
 def test_what_is_undefined_has_a_reason() -> None:
@@ -239,8 +222,6 @@ def test_people_are_drawn_where_fakes_tie_all_of_them_together() -> None:
     result = bootstrap([trials], (AUC,), rounds=200)
     assert (result.groups, result.unit) == (60, "people")
     estimate = result.estimate("s", AUC)
-    assert estimate.low is not None
-    assert estimate.high is not None
     assert estimate.low < estimate.value < estimate.high
 
 
@@ -251,8 +232,6 @@ def test_intervals_over_people_hold_the_truth() -> None:
     held = 0
     for seed in range(60):
         found = bootstrap([swapped(80, seed)], (AUC,), rounds=200).estimate("s", AUC)
-        assert found.low is not None
-        assert found.high is not None
         held += found.low <= truth <= found.high
     assert held >= 51  # 0.9998 of 60 at 0.95
 

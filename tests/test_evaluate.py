@@ -224,11 +224,6 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
         assert measures["llr"]["cllr"]["value"] == pytest.approx(
             (cost[fake].mean() + cost[~fake].mean()) / 2, abs=1e-4
         )
-    save_bundle(members, fused, calibration=calibration)
-    for other in (["--level", "frame"], ["--rules.track", "median"], ["--rules.input", "mean"]):
-        assert run([*words, *other]) == 0
-        found = json.loads((out / "results.json").read_text())["databases"]["one"][name]
-        assert "llr" not in found["measures"]  # the calibration is for another quantity
     save_bundle(members, fused, fusion=MaxFusion())
     assert run(words) == 0
     assert "does not say on which store" in capsys.readouterr().err.replace("\n", " ")
@@ -321,10 +316,3 @@ def test_attributes_are_read(tmp_path: Path) -> None:
     file.write_text("name,age\na,old\n")
     with pytest.raises(UsageError, match="no column 'identity'"):
         read_attributes(file)
-
-
-def test_labels_and_scores_decide_not_the_order(evaluated: Path) -> None:
-    rows = pq.read_table(evaluated / "scores" / "two.parquet").to_pylist()
-    keys = [row["key"] for row in rows]
-    assert len(set(keys)) * 3 * 2 == len(keys)
-    assert np.isfinite([row["log_odds"] for row in rows if row["valid"]]).all()

@@ -137,12 +137,6 @@ def test_long_curves_are_thinned_without_being_seen() -> None:
     assert len(accused) > 50 * len(x)
     along = accused + found  # rises along the curve, so it says where on it a point is
     np.testing.assert_allclose(np.interp(along, x + y, x), accused, atol=1 / 500)
-    x, y = points(line(figures.det([data], title="t"), "a"))
-    assert len(x) < 10000
-    seen = (accused > 0.001) & (accused < 0.6) & (found > 0.4) & (found < 0.999)
-    full = norm.ppf(accused[seen]), norm.ppf(1 - found[seen])
-    drawn = np.interp(full[0] - full[1], x - y, x)
-    np.testing.assert_allclose(drawn, full[0], atol=3.4 / 500)
 
 
 def test_systems_without_a_curve_are_named() -> None:
@@ -163,7 +157,7 @@ def test_histogram_shows_all_of_each_class() -> None:
     data.method[[number for number in range(300) if data.fake[number] and number % 3 == 0]] = "fwa"
     figure = figures.histogram(data, 0.25, title="t")
     axes = figure.axes[0]
-    shares = [patch.get_data().values.sum() for patch in axes.patches]  # type: ignore[attr-defined]
+    shares = [patch.get_data().values.sum() for patch in axes.patches]
     np.testing.assert_allclose(shares, 100)
     assert len(shares) == 4
     (mark,) = [each for each in axes.lines if each.get_linewidth() > 1]
@@ -318,14 +312,11 @@ def test_bars_have_their_heights_and_intervals() -> None:
 ODD: dict[str, tuple[list[float], list[int], str]] = {
     "one class": ([1, 2, 3, 3], [1, 1, 1, 1], "genuine"),
     "the other": ([1, 2, 3, 3], [0, 0, 0, 0], "no fake"),
-    "constant": ([1, 1, 1, 1], [0, 1, 1, 0], ""),
     "nothing": ([], [], "not defined: nothing to judge"),
     "no verdict": ([math.nan] * 4, [0, 1, 0, 1], "not defined: no verdict"),
     "some NaN": ([1, math.nan, 3, 0], [0, 1, 1, 0], "no verdict on 1 of 4 faces"),
     "perfect": ([-1, -2, 3, 4], [0, 0, 1, 1], ""),
-    "reversed": ([1, 2, -3, -4], [0, 0, 1, 1], ""),
     "huge": ([-1e300, 1e300, 0], [0, 1, 1], ""),
-    "two": ([0.5, 0.25], [1, 0], ""),
 }
 OF_SCORES: dict[str, Callable[..., Figure]] = {
     "roc": lambda data, **other: figures.roc([data], **other),
@@ -390,7 +381,7 @@ def everything(names: list[str]) -> Iterator[Figure]:
 REALISTIC = [f"{d} {r}" for d in ("xception", "dsp-fwa") for r in ("entire", "eyes", "rest")]
 
 
-@pytest.mark.parametrize("names", [REALISTIC, ["A", "B"], ["FaceForensics++ c23", "self-made"]])
+@pytest.mark.parametrize("names", [REALISTIC, ["FaceForensics++ c23", "self-made"]])
 def test_no_text_is_cut_off_or_on_another(names: list[str]) -> None:
     for figure in everything(names):
         canvas = FigureCanvasAgg(figure)
@@ -442,17 +433,10 @@ def test_saved_figures_are_the_same_every_time(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o044
     with Image.open(png) as image:
         assert image.width == pytest.approx(1040, abs=1)
-        assert image.text == {"Title": "DET of A: a: EER 14.0 %"}  # type: ignore[attr-defined]
+        assert image.text == {"Title": "DET of A: a: EER 14.0 %"}
     text = svg.read_text(encoding="utf-8")
     assert "<title>DET of A: a: EER 14.0 %</title>" in text
     assert "dc:date" not in text
     assert ">genuine faces called fake (%)</text>" in text
     assert not plt.get_fignums()
     assert dict(mpl.rcParams) == before
-
-
-def test_a_figure_that_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        figures.save(figures.roc([scored(20)], title="t"), tmp_path / "file", "roc")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -164,14 +164,6 @@ def test_a_reason_stands_once_below_its_table() -> None:
         assert text.count("(1)") == 4
 
 
-def test_shares_short_of_all_are_not_all() -> None:
-    """B12: the page said 100.0 % where Markdown said 99.9 %."""
-    table = Table("t", ("a",), ("x",), ((Estimate(0.5, None, None, 9999, 0.9996),),))
-    text = render_page("t", "", [Chapter("c", "", [table], ())], {}, {})
-    assert "99.9 %" in text
-    assert "100" not in text.partition("<tbody>")[2].partition("</tbody>")[0]
-
-
 def test_page_escapes_whatever_names_there_are(tmp_path: Path) -> None:
     parsed = check(page(HOSTILE, tmp_path))
     assert parsed.text.count(SHOWN) >= 15

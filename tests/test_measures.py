@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.optimize import brentq
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import (
@@ -18,14 +16,9 @@ from sklearn.metrics import (
     balanced_accuracy_score,
     det_curve,
     log_loss,
+    recall_score,
     roc_auc_score,
     roc_curve,
-)
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_average_precision,
-    binary_specificity,
-    binary_stat_scores,
 )
 
 from deepregions.evaluation.measures import (
@@ -72,6 +65,11 @@ ON_TALLY = (
 OF_ORDER = (*ON_TALLY[:2], ON_TALLY[3], *ON_TALLY[8:10], minimum_cllr)
 
 
+def trials_of(scores: Any, fake: Any, methods: Any = None) -> Trials:
+    names = np.where(fake, "swap", "original") if methods is None else methods
+    return Trials("s", scores, fake, np.array(names, dtype=object), np.arange(len(fake)))
+
+
 def arrays(pairs: list[tuple[float, bool]]) -> tuple[Any, Any]:
     scores, fake = zip(*pairs, strict=True)
     return np.array(scores, dtype=np.float64), np.array(fake)
@@ -89,24 +87,8 @@ def test_rates_are_those_of_scikit_learn(pairs: Any, threshold: float) -> None:
     assert balanced_accuracy(counts, threshold) == pytest.approx(
         balanced_accuracy_score(fake, called)
     )
-
-
-@settings(deadline=None, max_examples=50)
-@given(scored, thresholds)
-def test_rates_are_those_of_torchmetrics(pairs: Any, threshold: float) -> None:
-    scores, fake = arrays(pairs)
-    counts = tally(scores, fake)
-    p, y = torch.sigmoid(torch.tensor(scores)), torch.tensor(fake).long()
-    called = torch.tensor(scores >= threshold).long()
-    assert area_under_curve(counts) == pytest.approx(float(binary_auroc(p, y)), abs=1e-6)
-    assert average_precision(counts) == pytest.approx(
-        float(binary_average_precision(p, y)), abs=1e-6
-    )
-    _, _, _, missed, fakes = binary_stat_scores(called, y).tolist()
-    assert apcer(counts, threshold) == pytest.approx(missed / fakes)
-    assert bpcer(counts, threshold) == pytest.approx(
-        1 - float(binary_specificity(called, y)), abs=1e-6
-    )
+    assert apcer(counts, threshold) == pytest.approx(1 - recall_score(fake, called))
+    assert bpcer(counts, threshold) == pytest.approx(1 - recall_score(~fake, ~called))
 
 
 @settings(deadline=None)
@@ -118,17 +100,6 @@ def test_equal_error_rate_is_where_the_roc_curve_meets_the_diagonal(pairs: Any) 
     # The polyline is crossed where the sum of both coordinates passes 1: interpolate along it.
     assert rate == pytest.approx(float(np.interp(1.0, accused + found, accused)), abs=1e-9)
     assert threshold in scores
-
-
-def test_equal_errors_of_gaussian_scores_are_those_of_the_textbook() -> None:
-    fake = np.arange(200_000) % 2 == 1
-    scores = np.random.default_rng(0).normal(size=200_000) + 2.0 * fake
-    rate, threshold = equal_error_rate(tally(scores, fake))
-    assert rate == pytest.approx(0.5 * math.erfc(1 / math.sqrt(2)), abs=3e-3)
-    assert threshold == pytest.approx(1.0, abs=0.03)
-    accused, found, _ = roc_curve(fake, scores)
-    crossing = brentq(lambda x: 1.0 - x - np.interp(x, accused, found), 0.0, 1.0)
-    assert rate == pytest.approx(crossing, abs=1e-5)
 
 
 @settings(deadline=None)
@@ -212,12 +183,10 @@ def test_the_area_is_that_of_hanley_and_mcneil() -> None:
 
 def test_the_worst_method_counts() -> None:
     """ISO/IEC 30107-3: APCER is of each kind of attack by itself, and the highest is told."""
-    trials = Trials(
-        "s",
+    trials = trials_of(
         np.array([-1.0, 0.0, 1.0, 1.0, -1.0, 2.0, 0.0, -3.0]),  # at the threshold is fake
         np.array([True] * 6 + [False] * 2),
-        np.array(["swap"] * 4 + ["warp"] * 2 + ["original"] * 2, dtype=object),
-        np.arange(8),
+        ["swap"] * 4 + ["warp"] * 2 + ["original"] * 2,
     )
     assert trials.methods == ("swap", "warp")
     sample = Sample.of(trials, 0.0)
@@ -253,14 +222,6 @@ def _fifths(fake: Any, p: Any) -> list[tuple[Any, Any]]:
     return [(y.astype(int), q) for y, q in parts]
 
 
-def test_perfectly_calibrated_scores_have_little_error() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=200_000)
-    fake = rng.uniform(size=200_000) < 1 / (1 + np.exp(-scores))
-    assert calibration_error(tally(scores, fake)) < 0.005
-    assert calibration_error(tally(scores + 1, fake)) > 0.1
-
-
 @settings(deadline=None)
 @given(scored, st.data())
 def test_a_weight_is_a_repetition(pairs: Any, data: Any) -> None:
@@ -278,16 +239,6 @@ def test_a_weight_is_a_repetition(pairs: Any, data: Any) -> None:
 
 
 @settings(deadline=None)
-@given(scored, st.floats(0.01, 100))
-def test_the_unit_of_weights_does_not_matter(pairs: Any, unit: float) -> None:
-    scores, fake = arrays(pairs)
-    one, other = tally(scores, fake), tally(scores, fake, np.full(len(fake), unit))
-    for measure in (area_under_curve, average_precision, cllr, minimum_cllr, calibration_error):
-        assert measure(one) == pytest.approx(measure(other))
-    assert equal_error_rate(one)[0] == pytest.approx(equal_error_rate(other)[0])
-
-
-@settings(deadline=None)
 @given(scored, st.sampled_from([np.exp, np.arctan, lambda x: 7 * x - 2]))
 def test_rising_transforms_change_nothing_that_is_of_order(pairs: Any, rising: Any) -> None:
     scores, fake = arrays(pairs)
@@ -298,13 +249,7 @@ def test_rising_transforms_change_nothing_that_is_of_order(pairs: Any, rising: A
 
 @pytest.mark.parametrize("fake", [[], [True, True], [False, False]])
 def test_without_a_class_there_is_nan_and_no_error(fake: list[bool]) -> None:
-    trials = Trials(
-        "s",
-        np.linspace(-1, 1, len(fake)),
-        np.array(fake, dtype=bool),
-        np.array(["swap" if f else "original" for f in fake], dtype=object),
-        np.arange(len(fake)),
-    )
+    trials = trials_of(np.linspace(-1, 1, len(fake)), np.array(fake, dtype=bool))
     values = {m.name: m.of(Sample.of(trials, 0.0)) for m in MEASURES}
     there = {"fake": any(fake), "genuine": not all(fake), "any": bool(fake), "both": False}
     for measure in MEASURES:
@@ -312,35 +257,20 @@ def test_without_a_class_there_is_nan_and_no_error(fake: list[bool]) -> None:
 
 
 def test_without_a_threshold_there_is_nan_and_no_error() -> None:
-    trials = Trials(
-        "s",
-        np.array([0.0, 1.0]),
-        np.array([False, True]),
-        np.array(["original", "swap"], dtype=object),
-        np.arange(2),
-    )
+    trials = trials_of(np.array([0.0, 1.0]), np.array([False, True]))
     for measure in MEASURES:
         assert math.isnan(measure.of(Sample.of(trials))) == measure.at_threshold, measure.name
 
 
-def test_a_million_scores_at_once() -> None:
+def test_measures_of_gaussian_scores_are_those_of_the_textbook() -> None:
     rng = np.random.default_rng(1)
-    fake = rng.uniform(size=1_000_000) < 0.5
-    scores = rng.normal(size=1_000_000) + 2.0 * fake - 1
-    sample = Sample.of(
-        Trials(
-            "s",
-            2 * scores,
-            fake,
-            np.where(fake, "swap", "original").astype(object),
-            np.arange(len(fake)),
-        ),
-        0.0,
-    )
+    fake = rng.uniform(size=300_000) < 0.5
+    scores = rng.normal(size=300_000) + 2.0 * fake - 1
     error = 0.5 * math.erfc(1 / math.sqrt(2))  # of two Gaussians two deviations apart
+    sample = Sample.of(trials_of(2 * scores, fake), 0.0)
     values = {m.name: m.of(sample) for m in MEASURES}
-    assert values["eer"] == pytest.approx(error, abs=2e-3)
-    assert values["worst_apcer"] == pytest.approx(error, abs=2e-3)
+    assert values["eer"] == pytest.approx(error, abs=3e-3)
+    assert values["worst_apcer"] == pytest.approx(error, abs=3e-3)
     assert values["auc"] == pytest.approx(roc_auc_score(fake, scores))
-    assert values["min_cllr"] == pytest.approx(values["cllr"], abs=2e-3)  # they are true LLRs
-    assert values["ece"] < 2e-3
+    assert values["min_cllr"] == pytest.approx(values["cllr"], abs=3e-3)  # they are true LLRs
+    assert values["ece"] < 4e-3

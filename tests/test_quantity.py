@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import member, xception
+from score_tables import face
 
 from deepregions.evaluation import running
 from deepregions.evaluation.protocols import Settings
@@ -52,19 +53,16 @@ def table(network: TrainedNetwork) -> ScoreTable:
             for label in (0, 1):
                 base = rng.normal() + 2 * label
                 rows += [
-                    {
-                        "key": f"{split}{person}-{label}-{face}",
-                        "video": f"{split}{person}-{label}",
-                        "track": face % 2,
-                        "identities": (f"{split}{person}",),
-                        "label": label,
-                        "method": "swap" if label else "original",
-                        "compression": "",
-                        "split": split,
-                        "status": "ok",
-                        "log_odds": np.array([[base + 2.5 * rng.normal()]]),
-                    }
-                    for face in range(12)
+                    face(
+                        f"{split}{person}-{label}",
+                        base + 2.5 * rng.normal(),
+                        key=f"{split}{person}-{label}-{number}",
+                        track=number % 2,
+                        identities=(f"{split}{person}",),
+                        label=label,
+                        split=split,
+                    )
+                    for number in range(12)
                 ]
     origin = Origin("made", "f00d", {network.name: network.sha256}, {})
     return make_table(origin, ("xception",), (Region.ENTIRE,), rows)

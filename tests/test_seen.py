@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from networks import Tint, member
+from score_tables import face
 
 from deepregions.evaluation.protocols import Scored
 from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations
@@ -20,18 +21,7 @@ def network(region: Region, **training: Any) -> TrainedNetwork:
 
 def scored(*fakes: str, split: str = "test") -> Scored:
     rows = [
-        {
-            "key": str(number),
-            "video": str(number),
-            "track": 0,
-            "identities": (),
-            "label": int(method != "original"),
-            "method": method,
-            "compression": "",
-            "split": split,
-            "status": "ok",
-            "log_odds": [[0.0]],
-        }
+        face(str(number), label=int(method != "original"), method=method, split=split)
         for number, method in enumerate(("original", *fakes))
     ]
     return Scored(make_table(Origin("db"), ("tint",), (Region.ENTIRE,), rows))

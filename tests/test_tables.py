@@ -159,16 +159,10 @@ def test_latex_is_a_table_of_booktabs() -> None:
     )
     assert r"p \textless{} 1 \\" in text
     assert text.count("{") == text.count("}")
+    assert r"\resizebox{\linewidth}" not in text
+    assert r"\resizebox" in to_latex(Table("t", ("a",), "abcde", ((estimate(),) * 5,)))
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {2}
-
-
-def test_wide_tables_are_shrunk_to_the_page() -> None:
-    for count in (4, 5):
-        names = tuple("abcde"[:count])
-        text = to_latex(Table("t", ("a",), names, ((estimate(),) * count,)))
-        assert (r"\resizebox{\linewidth}" in text) == (count == 5)
-        assert text.count("{") == text.count("}")
 
 
 def test_markdown_has_interval_n_and_coverage_in_every_cell() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from score_tables import face
 
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.measures import Sample
@@ -23,21 +24,6 @@ from deepregions.fusion.trials import (
 from deepregions.types import Region
 
 NAN = math.nan
-
-
-def face(video: str, value: float = 0.0, **other: Any) -> dict[str, Any]:
-    return {
-        "key": "",
-        "video": video,
-        "track": 0,
-        "identities": (),
-        "label": 0,
-        "method": "original",
-        "compression": "",
-        "split": "test",
-        "status": "ok",
-        "log_odds": [[value]],
-    } | other
 
 
 def table(*faces: dict[str, Any]) -> ScoreTable:

@@ -45,11 +45,6 @@ class DeLong:
         """AUC of the first less that of the second."""
         return self.first - self.second
 
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Returns the normal interval of the difference."""
-        half = float(norm.isf((1 - confidence) / 2)) * self.error
-        return self.difference - half, self.difference + half
-
 
 def auc_covariance(scores: Floats, fake: Bools) -> tuple[Floats, Floats]:
     """Returns AUCs and their covariance.

@@ -115,17 +115,13 @@ def pick_examples(table: ScoreTable, region: Region, thresholds: Mapping[str, fl
     return picks
 
 
-def heat_picture(heat: Heat, face: int = 0) -> tuple[Tensor, float | None]:
-    """Returns what a network saw of a face with its heat, and the share of the heat inside.
-
-    Args:
-        heat: Of a batch of faces.
-        face: Which of them.
+def heat_picture(heat: Heat) -> tuple[Tensor, float | None]:
+    """Returns what a network saw of a batch's first face with its heat, and the share of it inside.
 
     Returns:
         (3, S, S) uint8 on the CPU, the region outlined; and the share, None without heat.
     """
-    one = heat.of(face)
+    one = heat.of(0)
     picture = tile(one.crops[0], one.on_crop()[0], one.mask[0], _TILE)
     return picture, None if bool(one.empty) else float(one.inside())
 

@@ -63,7 +63,6 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
     Raises:
         OSError: A file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / PAGE).unlink(missing_ok=True)
     chapters = list(outcome.chapters())
     tables = [table for chapter in chapters for table in chapter.tables]
@@ -74,11 +73,21 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
         for drawing in chapter.drawings
     }
     title = "Evaluation: " + ", ".join(each.database for each in outcome.evaluated)
+    results = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "level": outcome.settings.level,
+        "rounds": outcome.settings.rounds,
+        "confidence": outcome.settings.confidence,
+        "databases": outcome.facts(),
+        "notes": list(outcome.notes),
+        **facts,
+    }
     texts = {
         "tables.md": "\n".join(to_markdown(table) for table in tables),
         "tables.csv": to_csv(tables),
         "tables.tex": "\n".join(to_latex(table) for table in tables),
-        "results.json": _json(outcome, facts),
+        "results.json": json.dumps(results, indent=1, allow_nan=False) + "\n",
         PAGE: render_page(title, summary(outcome), chapters, images, facts),
     }
     for name, text in texts.items():
@@ -146,37 +155,19 @@ def write_drawing(drawing: Drawing, folder: Path, stem: str) -> PageImage:
     Raises:
         OSError: A file cannot be written.
     """
-    if not isinstance(drawing.figure, Image.Image):
-        svg = figures.save(drawing.figure, folder, stem).encode()
-        width = round(drawing.figure.get_size_inches()[0] * _PIXELS)
-        alt = figures.alt_text(drawing.figure)
-        title = "" if alt.startswith(drawing.title) else drawing.title
-        return PageImage(_uri("svg+xml", svg), width, alt, title)
-    buffer = io.BytesIO()
-    drawing.figure.save(buffer, "PNG")
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / f"{stem}.png") as partial:
-        partial.write_bytes(buffer.getvalue())
-    uri = _uri("png", buffer.getvalue())
-    return PageImage(uri, drawing.figure.width, drawing.caption, drawing.title)
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _json(outcome: Outcome, facts: Mapping[str, Any]) -> str:
-    found = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "level": outcome.settings.level,
-        "rounds": outcome.settings.rounds,
-        "confidence": outcome.settings.confidence,
-        "databases": outcome.facts(),
-        "notes": list(outcome.notes),
-        **facts,
-    }
-    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+    figure, title, alt = drawing.figure, drawing.title, drawing.caption
+    if isinstance(figure, Image.Image):
+        buffer = io.BytesIO()
+        figure.save(buffer, "PNG")
+        kind, data, width = "png", buffer.getvalue(), figure.width
+        with atomic_file(folder / f"{stem}.png") as partial:
+            partial.write_bytes(data)
+    else:
+        kind, data = "svg+xml", figures.save(figure, folder, stem).encode()
+        width, alt = round(figure.get_size_inches()[0] * _PIXELS), figures.alt_text(figure)
+        title = "" if alt.startswith(title) else title
+    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return PageImage(uri, width, alt, title)
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -69,11 +69,7 @@ def det(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure
     """Draws fakes missed against genuine ones called fake, on normal-deviate axes.
 
     As of Martin et al. 1997: normally distributed scores of equal variance give straight lines.
-
-    Args:
-        systems: As of :func:`roc`.
-        title: As of :func:`roc`.
-        unit: As of :func:`roc`.
+    It takes what :func:`roc` takes.
 
     Returns:
         A figure whose lines are in normal deviates of the rates (``scipy.stats.norm.ppf``), with
@@ -117,16 +113,7 @@ def _compared(
     title: str,
     unit: str,
 ) -> Figure:
-    """Draws a line for each system, and says in the legend what is not defined.
-
-    Args:
-        systems: As of :func:`roc`.
-        curve: Returns a system's line.
-        frame: Draws what belongs to the axes.
-        side: How long the axes are, in the line's units.
-        title: As of :func:`roc`.
-        unit: As of :func:`roc`.
-    """
+    """Draws a line for each system on axes of some side, and says what is not defined."""
     lines, labels = [], []
     for trials in systems:
         why = trials.absent()
@@ -257,12 +244,7 @@ def ece_plot(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
 
     As in Ramos and Gonzalez-Rodriguez 2013 (Forensic Science International 230): the ratios as
     they are, as they would be at best (calibrated on these very labels by PAV), and none at all.
-    What lies between the first two is lost by calibration.
-
-    Args:
-        llr: As of :func:`tippett`.
-        title: As of :func:`tippett`.
-        unit: As of :func:`tippett`.
+    What lies between the first two is lost by calibration. It takes what :func:`tippett` takes.
 
     Returns:
         A figure in bits over log10 prior odds of a fake. Cllr, the value at even odds, is in the
@@ -296,12 +278,7 @@ def calibration_curve(llr: Trials, *, title: str, unit: str = "faces") -> Figure
     """Draws the ratios that the labels support (PAV) against those that were given.
 
     On the diagonal they mean what they say; below it on the right, and above it on the left, they
-    say too much.
-
-    Args:
-        llr: As of :func:`tippett`.
-        title: As of :func:`tippett`.
-        unit: As of :func:`tippett`.
+    say too much. It takes what :func:`tippett` takes.
 
     Returns:
         A figure in log10 ratios. Where all is of one class, the line leaves the axes.
