@@ -407,7 +407,7 @@ def damaged(path: Path) -> None:
     content = bytearray(made(video(60, codec="mpeg4", g="1"), path.parent, "whole.avi"))
     noise = np.random.default_rng(0)
     start, end = len(content) // 4, 3 * len(content) // 4
-    for place in noise.integers(start, end, 400):
+    for place in noise.integers(start, end, 100):
         content[place] = noise.integers(256)
     path.write_bytes(content)
 
