@@ -132,16 +132,10 @@ def test_training_twins_are_made_anew_and_validation_twins_once(genuine: Path) -
         assert batch.region_label.shape == (8, 5)
         assert batch.methods == (ORIGINAL, "fwa", "self_blend", "swap")
         assert batch.method[:4].tolist() == [0] * 4 and batch.method.max() < 3
-    first = {
-        int(i): crop
-        for b in trained[: people // 4]
-        for i, crop in zip(b.index, b.crops, strict=True)
-    }
-    second = {
-        int(i): crop
-        for b in trained[people // 4 :]
-        for i, crop in zip(b.index, b.crops, strict=True)
-    }
+    first, second = (
+        {int(i): crop for b in epoch for i, crop in zip(b.index, b.crops, strict=True)}
+        for epoch in (trained[: people // 4], trained[people // 4 :])
+    )
     again = [i for i in first if i in second and i >= len(store)]
     assert again and not any(torch.equal(first[i], second[i]) for i in again)
 

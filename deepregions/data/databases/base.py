@@ -84,6 +84,7 @@ class Adapter(ABC):
 
     name: str
     facts: ClassVar[DatabaseInfo]
+    needs: ClassVar[tuple[str, ...]] = ()  # what must be in the root
     scheme: Scheme = "official"  # where none is asked for
     carve: ClassVar[bool] = True  # whether an official split without a development part gets one
 
@@ -91,6 +92,9 @@ class Adapter(ABC):
         self.root = root
         self.left_out: dict[str, int] = {}
         self._asked = splitting
+        for name in self.needs:
+            if not (root / name).exists():
+                raise self._wrong_root(name)
 
     @property
     def splitting(self) -> Splitting:

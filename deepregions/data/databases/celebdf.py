@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 from deepregions.data.clips import Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
-from deepregions.data.splits import Splitting
+from deepregions.data.databases.base import Adapter, DatabaseInfo, Listing, videos
 from deepregions.errors import UsageError
 from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
@@ -39,6 +37,7 @@ class CelebDF(Adapter):
     """
 
     name = "celebdf"
+    needs = (_REAL, _FAKE)
     scheme = "paper"
     facts = DatabaseInfo(
         title="Celeb-DF v2",
@@ -49,12 +48,6 @@ class CelebDF(Adapter):
         source="README.md of yuezunli/celeb-deepfakeforensics",
         splits="a test list of 518 videos (1 is real there); no validation part",
     )
-
-    def __init__(self, root: Path, splitting: Splitting = DEFAULT) -> None:
-        super().__init__(root, splitting)
-        for folder in (_REAL, _FAKE):
-            if not (root / folder).is_dir():
-                raise self._wrong_root(folder)
 
     def listing(self) -> Listing:
         """Lists the videos by folder and name."""

@@ -142,6 +142,7 @@ class DfdcPreview(Adapter):
     """
 
     name = "dfdc-preview"
+    needs = (_DATASET,)
     facts = DatabaseInfo(
         title="DFDC Preview",
         url="https://ai.meta.com/datasets/dfdc/",
@@ -157,11 +158,6 @@ class DfdcPreview(Adapter):
         source="SCLBD/DeepfakeBench, issue 63",
         splits="training and test set of different people; no validation part",
     )
-
-    def __init__(self, root: Path, splitting: Splitting = DEFAULT) -> None:
-        super().__init__(root, splitting)
-        if not (root / _DATASET).is_file():
-            raise self._wrong_root(_DATASET)
 
     def listing(self) -> Listing:
         """Lists the files by path."""

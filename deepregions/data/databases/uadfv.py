@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from deepregions.data.clips import Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
-from deepregions.data.splits import Splitting
+from deepregions.data.databases.base import Adapter, DatabaseInfo, Listing, videos
 from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 
@@ -20,6 +18,7 @@ class Uadfv(Adapter):
     """
 
     name = "uadfv"
+    needs = ("real", "fake")
     scheme = "paper"
     facts = DatabaseInfo(
         title="UADFV",
@@ -29,12 +28,6 @@ class Uadfv(Adapter):
         published={ORIGINAL: 49, "fake": 49},
         source="README.md of SCLBD/DeepfakeBench",
     )
-
-    def __init__(self, root: Path, splitting: Splitting = DEFAULT) -> None:
-        super().__init__(root, splitting)
-        for folder in ("real", "fake"):
-            if not (root / folder).is_dir():
-                raise self._wrong_root(folder)
 
     def listing(self) -> Listing:
         """Lists the genuine videos and then the fakes, by number."""
