@@ -24,26 +24,15 @@ class DeLong:
     """Two systems compared.
 
     Attributes:
-        first: AUC of the first system.
-        second: AUC of the second.
+        difference: AUC of the first less that of the second.
         error: Standard error of the difference.
-        z: The difference in standard errors; NaN where that error is 0.
         p: How likely a difference at least as far from 0 is by chance (two-sided); 1 where no
             score orders any pair otherwise, NaN where nothing can be said.
-        n: Trials with a verdict of both.
     """
 
-    first: float
-    second: float
+    difference: float
     error: float
-    z: float
     p: float
-    n: int
-
-    @property
-    def difference(self) -> float:
-        """AUC of the first less that of the second."""
-        return self.first - self.second
 
 
 def auc_covariance(scores: Floats, fake: Bools) -> tuple[Floats, Floats]:
@@ -85,11 +74,10 @@ def delong(first: Trials, second: Trials) -> DeLong:
     difference = float(areas[0] - areas[1])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else NAN
     if error > 1e-12:
-        z = difference / error
-        p = float(2 * norm.sf(abs(z)))
-    else:  # the same order, or too little to say anything
-        z, p = NAN, 1.0 if error <= 1e-12 and abs(difference) < 1e-12 else NAN
-    return DeLong(float(areas[0]), float(areas[1]), error, z, p, int(both.sum()))
+        return DeLong(difference, error, float(2 * norm.sf(abs(difference / error))))
+    # The same order, or too little to say anything.
+    same = error <= 1e-12 and abs(difference) < 1e-12
+    return DeLong(difference, error, 1.0 if same else NAN)
 
 
 def holm(p: Sequence[float]) -> list[float]:
