@@ -125,7 +125,7 @@ def fetch(
     elsewhere = "" if folder else ", or set DEEPREGIONS_CACHE to where it is"
     hint = f"put the file of {asset.url} there by hand{elsewhere}"
     if offline():
-        raise AssetError(f"{path} is missing, and DEEPREGIONS_OFFLINE forbids to fetch it", hint)
+        raise AssetError(f"{path} is missing, and DEEPREGIONS_OFFLINE forbids fetching it", hint)
     if urlsplit(asset.url).scheme not in _SCHEMES:
         raise AssetError(f"{asset.url}: only http and https are fetched", hint)
     request = Request(asset.url, headers={"User-Agent": f"deepregions/{__version__}"})  # noqa: S310
@@ -155,13 +155,13 @@ def _download(answer: HTTPResponse, path: Path, limit: int, progress: Progress |
     if urlsplit(answer.url).scheme not in _SCHEMES:
         raise HTTPException(f"it leads to {answer.url}, and only http and https are fetched")
     if total is not None and total > limit:
-        raise HTTPException(f"it is of {total} bytes, more than {limit}")
+        raise HTTPException(f"it has {total} bytes, more than {limit}")
     done, digest = 0, hashlib.sha256()
     with path.open("wb") as stream:
         while chunk := answer.read1(_CHUNK):
             done += len(chunk)
             if done > limit:
-                raise HTTPException(f"it is of more than {limit} bytes")
+                raise HTTPException(f"it has more than {limit} bytes")
             digest.update(chunk)
             stream.write(chunk)
             if progress is not None:

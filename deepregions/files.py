@@ -66,7 +66,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: The parent cannot be made or written, or the disk is full; it names the path.
     """
     path = Path(os.path.realpath(path))
-    in_place = path.is_dir() and (_is_mount(path) or not os.access(path.parent, os.W_OK))
+    in_place = _stays(path)
     home = path if in_place else path.parent
     home.mkdir(parents=True, exist_ok=True)
     aside = _hidden(path, home, ".old")
@@ -109,8 +109,7 @@ def lock_folder(path: Path | None, command: str) -> Iterator[None]:
         yield
         return
     path = Path(os.path.realpath(path))
-    inside = path.is_dir() and (_is_mount(path) or not os.access(path.parent, os.W_OK))
-    lock = _hidden(path, path if inside else path.parent, ".lock")
+    lock = _hidden(path, path if _stays(path) else path.parent, ".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _hold(lock, path)
     try:
@@ -143,11 +142,10 @@ def _partial(path: Path, home: Path, *, folder: bool) -> Iterator[Path]:
     """Yields an empty hidden file or folder of this process alone, and removes it if it is left."""
     partial, descriptor = _claim(path, home, folder=folder)
     try:
-        yield partial
+        with named_errors(path):
+            yield partial
     except OSError as error:
-        if error.filename is None and error.errno in _FULL:
-            error.filename = str(path)
-        elif error.filename is not None:  # the reader does not know the hidden name
+        if error.filename is not None:  # the reader does not know the hidden name
             error.filename = str(error.filename).replace(str(partial), str(path))
         raise
     finally:
@@ -240,9 +238,11 @@ def _hidden(path: Path, home: Path, ending: str) -> Path:
     return home / f".{path.name[:32]}.{digest}{ending}"
 
 
-def _is_mount(path: Path) -> bool:
-    """Returns whether a folder is a mount point, by whatever it is mounted."""
-    if path.is_mount():
+def _stays(path: Path) -> bool:
+    """Returns whether a folder cannot be replaced: a mount point, or in a folder of others."""
+    if not path.is_dir():
+        return False
+    if path.is_mount() or not os.access(path.parent, os.W_OK):
         return True
     try:  # a folder bound to another one on the same disk
         mounts = Path("/proc/self/mountinfo").read_text("utf-8", errors="surrogateescape")
@@ -253,7 +253,7 @@ def _is_mount(path: Path) -> bool:
 
 
 def _swap(new: Path, path: Path, aside: Path) -> None:
-    """Puts a folder in another one's place."""
+    """Puts a folder in another one's place, in one step where the system can."""
     try:
         os.rename(new, path)  # noqa: PTH104  # nothing is there, or an empty folder
     except OSError as error:
@@ -261,7 +261,9 @@ def _swap(new: Path, path: Path, aside: Path) -> None:
             raise
     else:
         return
-    if _exchange(new, path):
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    names = os.fsencode(new), os.fsencode(path)
+    if exchange and exchange(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
         return  # what is now at ``new`` is removed as any partial folder
     path.rename(aside)
     try:
@@ -270,16 +272,6 @@ def _swap(new: Path, path: Path, aside: Path) -> None:
         aside.rename(path)
         raise
     _remove(aside)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Lets two folders change places in one step; returns False where the system cannot."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    if rename is None:
-        return False
-    names = os.fsencode(one), os.fsencode(other)
-    done: int = rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE)
-    return done == 0
 
 
 def _move_in(new: Path, path: Path, aside: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 # Machines differ in speed: a slow example is not a failure. Speed is measured in benchmarks/.
 settings.register_profile("deepregions", deadline=None)
@@ -105,3 +106,12 @@ def photographs(shared: Path) -> list[Path]:
     """The 702 photographs on which docs/faces.md has its figures."""
     folders = (shared / "faces/ffhq", shared / "faces/london")
     return [path for folder in folders for path in sorted(folder.rglob("*.jpg"))]
+
+
+@pytest.fixture(scope="session")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph of a face that dlib's HOG finds (public domain), made small."""
+    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
+    path = tmp_path_factory.mktemp("photos") / "portrait.png"
+    Image.fromarray(data.astronaut()[:300, 80:380]).save(path)
+    return path

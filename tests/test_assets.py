@@ -154,7 +154,7 @@ def test_what_is_not_the_file_is_refused_and_leaves_nothing(
 
 
 def test_a_declared_size_is_where_it_stops(server: str, cache: Path) -> None:
-    with pytest.raises(AssetError, match="of 512000 bytes, more than 1000"):
+    with pytest.raises(AssetError, match="has 512000 bytes, more than 1000"):
         fetch(replace(asset(f"{server}/right"), size=1000))
 
 

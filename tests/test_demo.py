@@ -16,9 +16,7 @@ def test_demo_trains_on_a_store_and_scores_with_toys(
 ) -> None:
     """The demo itself, with fewer faces, networks and epochs."""
     monkeypatch.setattr(demo, "_NETWORKS", demo._NETWORKS[:2])
-    shortened = {
-        name: (*recipe, "--trainer.max_epochs=1") for name, recipe in demo._RECIPES.items()
-    }
+    shortened = {name: f"{recipe} --trainer.max_epochs=1" for name, recipe in demo._RECIPES.items()}
     monkeypatch.setattr(demo, "_RECIPES", shortened)
     write_drawn_store(tmp_path / "drawn", count=24)
     out = tmp_path / "demo"

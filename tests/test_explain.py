@@ -46,14 +46,6 @@ LANDMARKS = ["--landmarks", "dlib-hog"]
 
 
 @pytest.fixture(scope="module")
-def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
-    path = tmp_path_factory.mktemp("photos") / "portrait.png"
-    Image.fromarray(data.astronaut()[:300, 80:380]).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A network that sees nothing (its answer is always the same), and two that do."""
     torch.manual_seed(0)

@@ -74,11 +74,12 @@ def test_photographs(
         assert said["touched"]["entire"] and said["source"]["file"] == photo.name
         others = {p.name for p in photos} - {photo.name}
         assert (said["donor"] or {}).get("file") in (others if method == "swap" else {None})
-    assert forge(*photos, *options, "--out", tmp_path / "b") == 0
-    assert forge(*photos, *options, "--out", tmp_path / "c", "--seed", 1) == 0
-    same, other = (pixels(tmp_path / x / photos[0].stem / "forged.png") for x in "bc")
-    assert np.array_equal(same, pixels(folders[0] / "forged.png"))
-    assert not np.array_equal(other, same)
+    if method == "swap":  # it draws most
+        assert forge(*photos, *options, "--out", tmp_path / "b") == 0
+        assert forge(*photos, *options, "--out", tmp_path / "c", "--seed", 1) == 0
+        same, other = (pixels(tmp_path / x / photos[0].stem / "forged.png") for x in "bc")
+        assert np.array_equal(same, pixels(folders[0] / "forged.png"))
+        assert not np.array_equal(other, same)
 
 
 def test_names_that_are_no_text(

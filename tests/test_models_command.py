@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 from networks import xception
 
-from deepregions.commands import models
 from deepregions.commands.cli import run
 from deepregions.detectors import Capsule
 from deepregions.errors import UsageError
@@ -277,17 +275,14 @@ def test_fetch_offline_finds_what_is_cached(
     assert str(shared / "weights" / YUNET.name) in output(capsys, "fetch", "yunet")
 
 
-def test_a_bar_is_shown_on_a_terminal_and_only_after_two_seconds(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_bar_is_shown_on_a_terminal(
+    folder: Path,
+    offered: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard error for a terminal
-    with models._downloading("thing.bin") as show:
-        show(1000, 2000)
-    assert "thing.bin" not in capsys.readouterr().err
-    now = time.monotonic()
-    with models._downloading("thing.bin") as show:
-        monkeypatch.setattr(time, "monotonic", lambda: now + 5)
-        show(1000, 2000)
+    assert run(["models", "fetch", "thing", "--sha256", DIGEST]) == 0
     printed = capsys.readouterr()
     assert "thing.bin" in printed.err
-    assert not printed.out
+    assert printed.out.count("thing.bin") == 1  # its path

@@ -2,6 +2,7 @@
 
 import ast
 from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import deepregions
@@ -38,39 +39,24 @@ def test_no_module_uses_another_s_private_names() -> None:
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of this package that one imports, at any depth of its code."""
+    """The modules of this package that one imports, at any depth, but not for names of types."""
+    tree = ast.parse(path.read_text())
+    of_types = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for child in ast.walk(node)
+    }
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            for child in ast.walk(node):
-                child.lineno = -1  # names of types only
-        if isinstance(node, ast.Import | ast.ImportFrom) and node.lineno == -1:
-            continue
+    for node in {*ast.walk(tree)} - of_types:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name for name in inner if name in MODULES}
-            if any(f"{node.module}.{alias.name}" not in MODULES for alias in node.names):
-                found.add(node.module)
+            found |= inner if inner <= MODULES.keys() else {*inner, node.module}
     return found & MODULES.keys()
 
 
 def test_no_modules_import_each_other() -> None:
     graph = {name: imports(path) - {name} for name, path in MODULES.items()}
-    circles = []
-
-    def walk(name: str, way: tuple[str, ...], done: set[str]) -> None:
-        if name in way:
-            circles.append(" -> ".join([*way[way.index(name) :], name]))
-            return
-        if name in done:
-            return
-        for other in sorted(graph[name]):
-            walk(other, (*way, name), done)
-        done.add(name)
-
-    done: set[str] = set()
-    for name in graph:
-        walk(name, (), done)
-    assert not circles
+    TopologicalSorter(graph).prepare()  # or its error names the circle

@@ -53,30 +53,32 @@ def test_an_encoding_without_a_character_shows_it_escaped(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-def imported(*arguments: str) -> set[str]:
-    """The modules that a command line has imported when it is done."""
+def imported(*lines: str) -> dict[str, set[str]]:
+    """What was imported when command lines, run one after another, were done."""
     code = (
         "import contextlib, io, json, sys\n"
         "from deepregions.commands.cli import run\n"
-        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
-        "    run(sys.argv[1:])\n"
-        "print(json.dumps(sorted(sys.modules)))"
+        "done = {}\n"
+        "for line in sys.argv[1:]:\n"
+        "    out = io.StringIO()\n"
+        "    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):\n"
+        "        run(line.split())\n"
+        "    assert 'usage:' in out.getvalue() or '--help' not in line, line\n"
+        "    done[line] = sorted(sys.modules)\n"
+        "print(json.dumps(done))"
     )
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, "-c", code, *lines]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout))
+    return {line: {*modules} for line, modules in json.loads(done.stdout).items()}
 
 
-def test_help_imports_nothing_heavy() -> None:
+def test_help_and_wrong_paths_import_nothing_heavy() -> None:
     """Not even a parser for the list of commands; no network for a command's options."""
-    assert not imported("--help") & {*HEAVY, "jsonargparse", "numpy", "rich"}
-    for command in COMMANDS.keys() - {"fit"}:  # a LightningCLI
-        assert not imported(*command.split(), "--help") & HEAVY, command
-
-
-def test_a_wrong_path_is_said_before_anything_heavy_is_imported() -> None:
-    assert not imported("detect", "nowhere.jpg") & HEAVY
-    assert not imported("detect", ".", "--bundle", "nowhere") & HEAVY
+    lines = ["--help", *(f"{name} --help" for name in COMMANDS if name != "fit")]  # a LightningCLI
+    seen = imported(*lines, "detect nowhere.jpg", "detect . --bundle nowhere")
+    assert not seen["--help"] & {*HEAVY, "jsonargparse", "numpy", "rich"}
+    for line, modules in seen.items():
+        assert not modules & HEAVY, line
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")

@@ -6,17 +6,12 @@ import sys
 from pathlib import Path
 
 
-def push_bundle(
-    folder: Path,
-    repository: str,
-    *,
-    private: bool = False,
-) -> int:
+def push_bundle(folder: Path, repository: str, *, private: bool = False) -> int:
     """Uploads a bundle to the Hugging Face Hub.
 
     The bundle is loaded first, so that nothing broken is published; then bundle.json, the weights
     and the model card (README.md) become one commit. Read the card first: others will. The token
-    is huggingface_hub's: `hf auth login`, or HF_TOKEN. Others then use it as
+    is that of huggingface_hub: `hf auth login`, or HF_TOKEN. Others can then use the bundle as
     hf://OWNER/NAME.
 
     Args:

@@ -14,10 +14,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from deepregions.errors import DeepregionsError, UsageError, printable
 
@@ -34,28 +35,19 @@ _OLD_POOLING = {
 _SILENT = {"--ddbb"}  # as the paper's program calls it
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command.
 
     Attributes:
         entry: The module in this package and its function, as ``module:function``.
         summary: What it does, for the list of commands.
-        renamed: Its options' earlier spellings, and what they are called now: nothing, where the
-            value now stands alone; two with a slash between, where the value was split so.
+        renamed: Earlier spellings of its options and what they are called now: nothing if the
+            value now stands alone; two with a slash between if the value was split so.
     """
 
     entry: str
     summary: str
-    renamed: Mapping[str, str] = field(default_factory=dict)
-
-    def load(self) -> Callable[..., int]:
-        """Imports its function."""
-        module, _, name = self.entry.partition(":")
-        function: Callable[..., int] = getattr(
-            importlib.import_module(f"deepregions.commands.{module}"), name
-        )
-        return function
+    renamed: Mapping[str, str] = MappingProxyType({})
 
 
 COMMANDS = {
@@ -76,7 +68,7 @@ COMMANDS = {
     "prepare": Command(
         "prepare:prepare", "Turn a database into a face store.", {"--ddbb": "--database"}
     ),
-    "forge": Command("forge:forge", "Make forged faces of photographs or of a face store."),
+    "forge": Command("forge:forge", "Make forged faces from photographs or from a face store."),
     "fit": Command("fit:fit", "Train a detector on one region."),
     "fuse": Command("fuse:fuse", "Train a fusion of networks and calibrate it."),
     "import": Command("import_:import_", "Import other people's checkpoints as bundles."),
@@ -130,42 +122,8 @@ def main(argv: Sequence[str]) -> int:
         )
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = _Output(sys.stdout)
+        sys.stdout.reconfigure(errors="backslashreplace")
     return run(argv)
-
-
-class _Output(io.TextIOWrapper):
-    """Standard output whose errors name it; characters its encoding lacks are shown escaped."""
-
-    def __init__(self, stream: io.TextIOWrapper) -> None:
-        encoding, line_buffering = stream.encoding, stream.line_buffering
-        through = stream.write_through
-        super().__init__(
-            stream.detach(),
-            encoding=encoding,
-            errors="backslashreplace",
-            line_buffering=line_buffering,
-            write_through=through,
-        )
-
-    def write(self, text: str) -> int:
-        with _named():
-            return super().write(text)
-
-    def flush(self) -> None:
-        with _named():
-            super().flush()
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _discard_output()
-        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def run(argv: Sequence[str]) -> int:
@@ -195,28 +153,27 @@ def dispatch(argv: Sequence[str]) -> int:
     Raises:
         DeepregionsError: An error that its user can act on.
     """
-    if not argv or argv[0] in {"-h", "--help"}:
-        (sys.stdout if argv else sys.stderr).write(_overview())
-        return 0 if argv else UsageError.exit_code
-    if argv[0] == "--version":
+    if list(argv[:1]) == ["--version"]:
         from deepregions import __version__
 
         sys.stdout.write(f"deepregions {__version__}\n")
         return 0
-    name, *words = argv
-    group = [each.partition(" ")[2] for each in COMMANDS if each.startswith(f"{name} ")]
-    if group:
+    name, words, group = "", list(argv), ""
+    while name not in COMMANDS:
         if not words or words[0] in {"-h", "--help"}:
-            (sys.stdout if words else sys.stderr).write(_overview(name))
+            (sys.stdout if words else sys.stderr).write(_overview(group))
             return 0 if words else UsageError.exit_code
-        _check_choice(words[0], group, f"deepregions {name} --help")
-        name, words = f"{name} {words[0]}", words[1:]
-    else:
-        _check_choice(name, _names(), "deepregions --help")
+        known = _summaries(group)
+        if words[0] not in known:
+            raise _unknown(words[0], known, f"deepregions {group}".strip())
+        name = f"{group} {words.pop(0)}".strip()
+        group = name
     command = COMMANDS[name]
     words = _modern(words, command.renamed)
-    words = _found_configs(words, command.renamed)
-    function = command.load()
+    module, _, attribute = command.entry.partition(":")
+    function: Callable[..., int] = getattr(
+        importlib.import_module(f"deepregions.commands.{module}"), attribute
+    )
     if name == "fit":  # a LightningCLI, which parses for itself
         return function(words)
     from deepregions.commands.parsing import run_function
@@ -246,32 +203,22 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command like Ctrl-C, with what was finished kept."""
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Lets SIGTERM raise in the main thread, for as long as a command runs."""
-
-    def raise_(*_: object) -> None:
-        raise _Terminated
-
-    try:
-        earlier = signal.signal(signal.SIGTERM, raise_)
-    except ValueError:  # not the main thread: whoever has it decides
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _guarded(work: Callable[[], int]) -> int:
     """Turns errors into one line and an exit code."""
+    earlier = None
+    with suppress(ValueError):  # not the main thread: whoever has it decides
+        earlier = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with _terminable():
-            try:
-                return work()
-            finally:
-                sys.stdout.flush()  # here, or the interpreter fails at its end
+        try:
+            return work()
+        finally:
+            if earlier is not None:
+                signal.signal(signal.SIGTERM, earlier)
+            sys.stdout.flush()  # here, or the interpreter fails at its end
     except DeepregionsError as error:
         sys.stderr.write(f"deepregions: error: {error}\n")
         return error.exit_code
@@ -285,8 +232,22 @@ def _guarded(work: Callable[[], int]) -> int:
         _discard_output()
         return BROKEN_PIPE
     except OSError as error:
-        sys.stderr.write(f"deepregions: error: {_plain(error)}\n")
+        sys.stderr.write(f"deepregions: error: {printable(_sentence(error))}\n")
         return 1
+
+
+def _sentence(error: OSError) -> str:
+    """Says what the system complains of in a reader's order: which file, what, what to do."""
+    where = error.filename
+    if where is None:
+        try:
+            sys.stdout.flush()
+        except OSError:  # what could not be written is still there
+            _discard_output()
+            where = "standard output"
+    if where is None or not error.strerror:
+        return str(error)
+    return f"{where}: {error.strerror} (check the path, its permissions and free space)"
 
 
 def _discard_output() -> None:
@@ -294,78 +255,56 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _plain(error: OSError) -> str:
-    """The system's complaint in a reader's order: which file, what about it, what to do."""
-    if error.filename is None or not error.strerror:
-        return printable(str(error))
-    message = f"{error.filename}: {error.strerror} (check the path, its permissions and free space)"
-    return printable(message)
+def _summaries(group: str) -> dict[str, str]:
+    """What each command does; of a group its subcommands, else the commands and the groups."""
+    if group:
+        begin = f"{group} "
+        return {
+            k.removeprefix(begin): v.summary for k, v in COMMANDS.items() if k.startswith(begin)
+        }
+    names = dict.fromkeys(name.partition(" ")[0] for name in COMMANDS)
+    return {name: _GROUPS.get(name) or COMMANDS[name].summary for name in names}
 
 
-def _names() -> list[str]:
-    return list(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
-
-
-def _check_choice(name: str, known: Sequence[str], see: str) -> None:
+def _unknown(name: str, known: Mapping[str, str], program: str) -> UsageError:
     if name == "benchmark":
-        raise UsageError(
+        return UsageError(
             "benchmark is no command any more",
             "in the repository: python benchmarks/runtimes.py and benchmarks/stages.py",
         )
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? {see} lists them" if close else f"{see} lists them"
-        raise UsageError(f"there is no command {name!r}", hint)
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return UsageError(f"there is no command {name!r}", f"{meant}{program} --help lists them")
 
 
-def _overview(group: str = "") -> str:
+def _overview(group: str) -> str:
     """The help of the program, or of a command with subcommands."""
-    if group:
-        summaries = {
-            name.partition(" ")[2]: command.summary
-            for name, command in COMMANDS.items()
-            if name.startswith(f"{group} ")
-        }
-        title = _GROUPS[group]
-    else:
-        summaries = {
-            name: _GROUPS[name] if name in _GROUPS else COMMANDS[name].summary for name in _names()
-        }
-        title = "Tell manipulated faces from genuine ones, region by region."
-    width = max(map(len, summaries))
-    lines = [f"  {name:{width}}  {summary}" for name, summary in summaries.items()]
     program = f"deepregions {group}".strip()
-    version = [] if group else ["  --version  Show the version."]
-    return "\n".join(
-        [
-            f"usage: {program} COMMAND [options]",
-            "",
-            title,
-            "",
-            "commands:",
-            *lines,
-            "",
-            "options:",
-            "  -h, --help  Show this help.",
-            *version,
-            "",
-            f"{program} COMMAND --help describes a command.",
-            "",
-        ]
+    summaries = _summaries(group)
+    width = max(map(len, summaries))
+    commands = "\n".join(f"  {name:{width}}  {summary}" for name, summary in summaries.items())
+    title = _GROUPS.get(group, "Tell manipulated faces from genuine ones, region by region.")
+    return (
+        f"usage: {program} COMMAND [options]\n\n{title}\n\ncommands:\n{commands}\n\n"
+        f"options:\n  -h, --help  Show this help.\n"
+        + ("" if group else "  --version   Show the version.\n")
+        + f"\n{program} COMMAND --help describes a command.\n"
     )
 
 
 def _modern(argv: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
-    """Replaces earlier spellings of options, and says so."""
+    """Replaces earlier spellings of options, says so, and finds shipped configuration files."""
     words = []
     rest = list(argv)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
-        new = renamed.get(name)
-        if new is None:
+        if name not in renamed:
+            if name in {"--config", "-c"} and (equals or rest):
+                word = f"--config={_config(value if equals else rest.pop(0), renamed)}"
             words.append(word)
             continue
+        new = renamed[name]
         _say_renamed(name, new)
         if "/" in new:  # one value was two
             value = value if equals or not rest else rest.pop(0)
@@ -388,25 +327,10 @@ def _say_renamed(old: str, new: str) -> None:
         sys.stderr.write(f"deepregions: {old} is now {new}\n")
 
 
-def _found_configs(argv: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
-    """Finds configuration files that come with this package, and replaces old keys in files."""
-    words: list[str] = []
-    for word in argv:
-        name, equals, value = word.partition("=")
-        if name in {"--config", "-c"} and equals:
-            words.append(f"--config={_config(value, renamed)}")
-        elif words and words[-1] in {"--config", "-c"}:
-            words[-1:] = [f"--config={_config(word, renamed)}"]
-        else:
-            words.append(word)
-    return words
-
-
 def _config(name: str, renamed: Mapping[str, str]) -> str:
-    """Returns the path of a configuration, or its content where it had old keys."""
+    """Returns the path of a configuration, or its content if that had earlier keys."""
     path = find_config(name)
-    keys = {old.removeprefix("--"): new.removeprefix("--") for old, new in renamed.items()}
-    if not keys or not path.is_file():
+    if not renamed or not path.is_file():
         return str(path)
     import yaml
 
@@ -414,21 +338,19 @@ def _config(name: str, renamed: Mapping[str, str]) -> str:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         return str(path)  # the parser says what is wrong
-    if not isinstance(content, dict):
-        return str(path)
     changed = False
-    for old, new in keys.items():
-        outer, _, inner = old.partition(".")
-        holder = content.get(outer) if inner else content
-        if isinstance(holder, dict) and (inner or outer) in holder:
-            value = holder.pop(inner or outer)
-            if inner and not holder:
-                del content[outer]
-            target, _, leaf = new.replace("-", "_").partition(".")
-            if leaf:
-                content.setdefault(target, {})[leaf] = value
-            else:
-                content[target] = [value] if target == "bundle" else value
-            _say_renamed(f"{old} in {name}", new)
-            changed = True
+    for old, new in renamed.items():
+        *outer, key = old.removeprefix("--").split(".")
+        holder = content
+        for part in outer:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or key not in holder:
+            continue
+        value = holder.pop(key)
+        if outer and not holder:
+            del content[outer[0]]
+        target = new.removeprefix("--").replace("-", "_")
+        content[target] = [value] if target == "bundle" else value
+        _say_renamed(f"{old.removeprefix('--')} in {name}", new.removeprefix("--"))
+        changed = True
     return json.dumps(content) if changed else str(path)

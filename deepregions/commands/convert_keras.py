@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepregions.commands import checks
+from deepregions.errors import UsageError
+
 if TYPE_CHECKING:
     from deepregions.weights.convert.keras import KerasReport, KerasXception
 
@@ -30,20 +33,19 @@ def convert_keras(
         model: The Keras file.
         out: The file to write, OUT.safetensors.
         inspect: Only list what is in the file; nothing is written.
-        verify: Photographs to score with the converted network, resized to its size as Keras
-            does (nearest pixel).
-        fake_index: Which class of the model is fake, 0 or 1. Asked for on a terminal, otherwise
-            0, as in the paper's models.
+        verify: Photographs to score with the converted network, resized as Keras does (nearest
+            pixel).
+        fake_index: Which class of the model is fake, 0 or 1. By default it is asked for on a
+            terminal, and elsewhere it is 0, as in the paper's models.
         size: Height and width of the network's input, if the file does not say; 200 by default.
     """
-    from deepregions.errors import UsageError
     from deepregions.weights.convert.keras import convert_keras as convert
     from deepregions.weights.convert.keras import inspect_keras
 
     report = inspect_keras(model)
     if inspect:
         order = ["class order: not in the file; give it by --fake-index"] if report.detects else []
-        _show([f"file: {model}", *report.lines(), *order, *_table(report)])
+        checks.print_lines(f"file: {model}", *report.lines(), *order, *_table(report))
         return 0
     if out is None:
         raise UsageError("there is no file to write", "name it OUT.safetensors, or pass --inspect")
@@ -53,10 +55,10 @@ def convert_keras(
         fake_index = _ask(report)
     converted = convert(model, fake_index=fake_index, size=size)
     converted.save(out)
-    _show([f"file: {model}", *converted.report.lines()])
+    checks.print_lines(f"file: {model}", *converted.report.lines())
     if converted.fake_index is not None:
-        _show([f"class order: {('fake, real', 'real, fake')[converted.fake_index]}"])
-    _show([f"written: {out}"])
+        checks.print_lines(f"class order: {('fake, real', 'real, fake')[converted.fake_index]}")
+    checks.print_lines(f"written: {out}")
     if verify:
         _verify(converted, verify)
     return 0
@@ -78,7 +80,7 @@ def _verify(converted: KerasXception, paths: Sequence[Path]) -> None:
         x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             score = detector(x).sigmoid().item()
-        _show([f"{path}: P(fake) {score:.6f}"])
+        checks.print_lines(f"{path}: P(fake) {score:.6f}")
 
 
 def _ask(report: KerasReport) -> int:
@@ -101,10 +103,3 @@ def _table(report: KerasReport) -> list[str]:
         f"{array.theirs:{width}}  {'x'.join(map(str, array.shape)):>16}  {array.ours}"
         for array in report.arrays
     ]
-
-
-def _show(lines: Sequence[str]) -> None:
-    from deepregions.errors import printable
-
-    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))  # names are strangers'
-    sys.stdout.flush()

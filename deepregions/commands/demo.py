@@ -14,12 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepregions.commands.cli import dispatch
+from deepregions.errors import UsageError, require
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_LANDMARKS = "dlib-hog"  # its model comes with a package: nothing is fetched
-_RATE = 12  # frames a second of the clip
+_LANDMARKS = "--landmarks=dlib-hog"  # its model comes with a package: nothing is fetched
+_RATE = 12  # frames per second of the clip
 
 # Found by experiment: what learns most in some minutes on two cores. The cheapest network takes
 # all five regions: VGG is frozen, so that only Capsule's small parts are trained.
@@ -29,35 +32,20 @@ _ALL = (
     "--trainer.precision=bf16-mixed",
     "--trainer.logger=false",
     "--trainer.enable_model_summary=false",
+    "--model.optimizer=Adam",
 )
-_ADAM = "--model.optimizer=Adam"
 _RECIPES = {
-    "Capsule": ("--model.size=80", _ADAM, "--model.optimizer.lr=5e-3", "--trainer.max_epochs=6"),
-    "Xception": (
-        "--model.size=64",
-        "--model.bn_momentum=0.1",
-        _ADAM,
-        "--model.optimizer.lr=1e-3",
-        "--trainer.max_epochs=3",
-    ),
-    "DSPFWA": (
-        "--model.size=96",
-        "--model.pyramid=adaptive",
-        _ADAM,
-        "--model.optimizer.lr=5e-5",
-        "--trainer.max_epochs=3",
-    ),
+    "Capsule": "--model.size=80 --model.optimizer.lr=5e-3 --trainer.max_epochs=6",
+    "Xception": "--model.size=64 --model.bn_momentum=0.1 --model.optimizer.lr=1e-3 "
+    "--trainer.max_epochs=3",
+    "DSPFWA": "--model.size=96 --model.pyramid=adaptive --model.optimizer.lr=5e-5 "
+    "--trainer.max_epochs=3",
 }
 _NETWORKS = (
-    ("Capsule", "entire"),
-    ("Capsule", "eyes"),
-    ("Capsule", "nose"),
-    ("Capsule", "mouth"),
-    ("Capsule", "rest"),
+    *(("Capsule", region) for region in ("entire", "eyes", "nose", "mouth", "rest")),
     ("DSPFWA", "entire"),
     ("Xception", "entire"),
 )
-
 _SMALL = ("eyes", "nose", "mouth")  # on the whole face's canvas, little of them is left at 80 px
 
 _CAVEAT = """\
@@ -79,7 +67,6 @@ def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: in
         train: Train on this face store instead of using the networks that come with deepregions.
         seed: Random seed of the forgery.
     """
-    from deepregions.errors import UsageError
     from deepregions.weights.default import default_bundle
 
     marker = out / "demo.json"
@@ -97,14 +84,7 @@ def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: in
     inputs = _inputs(out, seed)
     bundles = [str(default)] if train is None else _trained(train, out)
     report = out / "report"
-    _run(
-        "detect",
-        *map(str, inputs),
-        "--bundle",
-        *bundles,
-        f"--landmarks={_LANDMARKS}",
-        f"--out={report}",
-    )
+    _run("detect", *inputs, "--bundle", *bundles, _LANDMARKS, f"--out={report}")
     sys.stdout.write(
         f"Open {report / 'index.html'} in a browser. It took {time.monotonic() - begun:.0f} s.\n"
     )
@@ -115,32 +95,20 @@ def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: in
 
 def _trained(store: Path, out: Path) -> list[str]:
     """Trains toy networks and returns their bundles."""
-    bundles = [out / "bundles" / f"{name.lower()}_{region}" for name, region in _NETWORKS]
-    with _quiet():
-        for (name, region), bundle in zip(_NETWORKS, bundles, strict=True):
-            _train(name, region, store, bundle, out)
-    return [str(bundle) for bundle in bundles]
-
-
-def _train(name: str, region: str, store: Path, bundle: Path, out: Path) -> None:
-    runs = out / "training" / f"{name.lower()}_{region}"
-    where = [f"--data.store={store}", f"--data.region={region}", f"--bundle={bundle}"]
-    if region in _SMALL:
-        where.append("--data.layout=tight")
-    _run(
-        "fit",
-        *where,
-        f"--model={name}",
-        *_RECIPES[name],
-        *_ALL,
-        f"--trainer.default_root_dir={runs}",
-    )
+    bundles = []
+    for name, region in _NETWORKS:
+        title = f"{name.lower()}_{region}"
+        bundles.append(str(out / "bundles" / title))
+        words = [f"--data.store={store}", f"--data.region={region}", f"--bundle={bundles[-1]}"]
+        words += ["--data.layout=tight"] if region in _SMALL else []
+        words += [f"--model={name}", *_ALL, *_RECIPES[name].split()]
+        with _quiet():
+            _run("fit", *words, f"--trainer.default_root_dir={out / 'training' / title}")
+    return bundles
 
 
 def _run(*argv: str) -> None:
     """Runs a command as if it had been typed, after printing it."""
-    from deepregions.commands.cli import dispatch
-
     sys.stdout.write(f"\n$ deepregions {shlex.join(argv)}\n")
     sys.stdout.flush()
     dispatch(argv)
@@ -158,35 +126,26 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def _inputs(out: Path, seed: int) -> tuple[Path, Path, Path]:
+def _inputs(out: Path, seed: int) -> tuple[str, str, str]:
     """Writes the portrait of Eileen Collins (NASA, public domain), a forged copy, and a clip."""
     import numpy as np
     from PIL import Image
 
-    from deepregions.errors import require
-
     portrait = require("skimage.data", "demo").astronaut()
-    paths = (out / "portrait.png", out / "forged.png", out / "clip.mp4")
+    paths = (str(out / "portrait.png"), str(out / "forged.png"), str(out / "clip.mp4"))
     Image.fromarray(portrait).save(paths[0])
     made = out / "forgery"
-    _run(
-        "forge",
-        str(paths[0]),
-        "--method=fwa",
-        f"--out={made}",
-        f"--seed={seed}",
-        f"--landmarks={_LANDMARKS}",
-    )
+    _run("forge", paths[0], "--method=fwa", f"--out={made}", f"--seed={seed}", _LANDMARKS)
     shutil.copy(made / "portrait" / "forged.png", paths[1])
     _write_clip(paths[2], [portrait, np.array(Image.open(paths[1]).convert("RGB"))])
     return paths
 
 
-def _write_clip(path: Path, pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
+def _write_clip(path: str, pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
     """Writes a video that shows each picture for a second."""
     import av
 
-    with av.open(str(path), "w") as container:
+    with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=_RATE)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"

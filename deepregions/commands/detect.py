@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from deepregions.commands import checks
 from deepregions.commands.options import NetworkOptions, PoolOptions
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
-
-if TYPE_CHECKING:
-    from deepregions.media import Sampling
 
 COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
@@ -82,20 +81,27 @@ def detect(
             changes scores a little (`deepregions export --precision bf16 --store DIR` measures
             how much).
     """
-    from deepregions.media import MediaReader, find_media
+    from deepregions.media import MediaReader, Sampling, find_media
 
     files = find_media(inputs)
 
-    from deepregions.commands import checks
-    from deepregions.commands.verdicts import Output, VerdictPrinter
+    from deepregions.commands.verdicts import VerdictPrinter
+    from deepregions.files import lock_folder
     from deepregions.pipeline.build import build_analyser
 
     checks.positive(frames=frames, batch_size=batch_size)
-    output = Output(json, csv, show, out, resume, overwrite, annotate)
+    _exclude("--out DIR writes both", json=json, csv=csv)
+    _exclude("give one of them", resume=resume, overwrite=overwrite)
+    _exclude("give one of them", rate=rate is not None, adaptive=adaptive)
+    for name, given in (("resume", resume), ("overwrite", overwrite), ("annotate", annotate)):
+        if given and out is None:
+            raise UsageError(f"--{name} needs a folder", "--out DIR")
     if not 0 <= min_coverage <= 1:
         raise UsageError(f"--min-coverage is {min_coverage}", "a share, from 0 to 1")
     canvas = networks.canvas(segmented)
-    sampling = _sampling(frames, rate, adaptive)
+    sampling = Sampling("adaptive" if adaptive else "count", count=frames)
+    if rate is not None:
+        sampling = Sampling("rate", rate=rate)
     analyser = build_analyser(
         networks.load(),
         landmarks=None if segmented else landmarks,
@@ -108,26 +114,31 @@ def detect(
         runtime=runtime,
         precision=precision,
     )
-    verdicts = VerdictPrinter(analyser.provenance, output, sampling)
-    with MediaReader() as reader, verdicts:
-        left = verdicts.unfinished(files)
-        found = (
-            analyser.analyse(left, reader)
-            if canvas is None
-            else analyser.analyse_canvases(left, canvas, reader)
+    with lock_folder(out, "detect"), MediaReader() as reader:
+        verdicts = VerdictPrinter(
+            analyser.provenance,
+            sampling,
+            "json" if json else "csv" if csv else "tables",
+            folder=out,
+            mode="resume" if resume else "overwrite" if overwrite else "new",
+            annotate=annotate,
+            show=show,
         )
-        for result in checks.progress(found, "scoring", len(left)):
-            verdicts.show(result)
+        with closing(verdicts):
+            left = verdicts.unfinished(files)
+            found = (
+                analyser.analyse(left, reader)
+                if canvas is None
+                else analyser.analyse_canvases(left, canvas, reader)
+            )
+            for result in checks.progress(found, "scoring", len(left)):
+                verdicts.show(result)
     if not verdicts.scored:
         return NOTHING_SCORED
     return COVERED_TOO_FEW if verdicts.scored < min_coverage * len(files) else 0
 
 
-def _sampling(frames: int, rate: float | None, adaptive: bool) -> Sampling:
-    from deepregions.media import Sampling
-
-    if rate is not None and adaptive:
-        raise UsageError("--rate and --adaptive do not go together", "give one of them")
-    if rate is not None:
-        return Sampling("rate", rate=rate)
-    return Sampling("adaptive" if adaptive else "count", count=frames)
+def _exclude(hint: str, **options: bool) -> None:
+    if all(options.values()):
+        names = " and ".join(f"--{name}" for name in options)
+        raise UsageError(f"{names} do not go together", hint)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from deepregions import __version__
+from deepregions.commands import checks
 from deepregions.commands.options import NetworkOptions, PoolOptions
+from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
+
+if TYPE_CHECKING:
+    from deepregions.data.store import FaceStore
+    from deepregions.evaluation.protocols import Settings
+    from deepregions.evaluation.report.chapters import Outcome
+    from deepregions.system import TrainedNetwork
+
+_LIBRARIES = ("torch", "numpy", "scipy", "pillow", "opencv-python", "av")
 
 _NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
 
@@ -48,7 +65,7 @@ def evaluate(
         fusions: The fusions to try: mean, max, weighted, logistic, head; all but max by default.
         robustness: Also measure on altered faces: jpeg, h264, resize, blur, noise, gamma, frames;
             or all.
-        attributes: A CSV file with a column identity and a column for each attribute of people;
+        attributes: A CSV file with a column "identity" and a column for each attribute of people;
             figures are then given for each group.
         bootstrap_samples: Bootstrap samples; 0 disables intervals.
         ci: Confidence level of the intervals, such as 0.95.
@@ -59,11 +76,7 @@ def evaluate(
         batch_size: Number of faces scored at once.
         json: Print the content of results.json instead of tables.
     """
-    from dataclasses import replace
-
-    from deepregions.commands import checks
     from deepregions.data.store import FaceStore
-    from deepregions.errors import UsageError
     from deepregions.evaluation.alterations import LEVELS
     from deepregions.evaluation.protocols import Settings
     from deepregions.evaluation.report.render import write_outcome
@@ -75,7 +88,6 @@ def evaluate(
     from deepregions.weights.selection import distinct
 
     checks.positive(batch_size=batch_size)
-    kinds = [kind for kind in KINDS if kind in (fusions or set(KINDS) - {"max"})]
     unknown = set(fusions or ()) - set(KINDS)
     if unknown:
         raise UsageError(f"no fusion {min(unknown)!r}", f"there are {', '.join(KINDS)}")
@@ -99,7 +111,7 @@ def evaluate(
             scorer,
             stores,
             settings,
-            fusions=kinds,
+            fusions=[kind for kind in KINDS if kind in (fusions or set(KINDS) - {"max"})],
             robustness=[*LEVELS, FRAMES] if "all" in wanted else wanted,
             attributes=attributes,
             bundles=bundles,
@@ -109,65 +121,46 @@ def evaluate(
         each.table.write(out / "scores" / f"{names.unused(each.database)}.parquet")
     notes = [note for each in bundles.values() for note in each.notes]
     outcome = replace(outcome, notes=(*notes, *outcome.notes))
-    page = write_outcome(outcome, out, _facts(members, stores, settings, gates))
-    _show(outcome, page, as_json=json)
+    facts = _facts(members, stores, settings) | {"gates": asdict(gates)}
+    page = write_outcome(outcome, out, facts)
+    if json:
+        sys.stdout.write((out / "results.json").read_text(encoding="utf-8"))
+    else:
+        _print(outcome, page)
     return 0
 
 
-def _facts(members: Any, stores: Any, settings: Any, gates: Gates) -> dict[str, Any]:
+def _facts(
+    members: Sequence[TrainedNetwork], stores: Sequence[FaceStore], settings: Settings
+) -> dict[str, Any]:
     """What an evaluation was made with."""
-    import platform
-    import sys
-    from dataclasses import asdict
-    from datetime import UTC, datetime
-    from importlib import metadata
-
-    from deepregions import __version__
-
-    libraries = ("torch", "numpy", "scipy", "pillow", "opencv-python", "av")
     return {
         "command": ["deepregions", *sys.argv[1:]],
         "models": {member.name: member.sha256 for member in members},
         "stores": {each.info.database: each.fingerprint for each in stores},
         "landmarks": {each.info.database: each.info.landmarks for each in stores},
-        "rules": {
-            "faces": settings.rule.frame_rule,
-            "tracks": settings.rule.track_rule,
-        },
-        "gates": asdict(gates),
+        "rules": {"faces": settings.rule.frame_rule, "tracks": settings.rule.track_rule},
         "seed": settings.seed,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {
             "deepregions": __version__,
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in libraries},
+            **{name: metadata.version(name) for name in _LIBRARIES},
         },
     }
 
 
-def _show(outcome: Any, page: Path, *, as_json: bool) -> None:
-    import sys
-
-    from rich.markup import escape
-    from rich.table import Table
-
-    from deepregions.commands import checks
-    from deepregions.errors import printable
+def _print(outcome: Outcome, page: Path) -> None:
     from deepregions.evaluation.measures import AUC, EER
     from deepregions.evaluation.report.tables import format_estimate
 
-    if as_json:
-        sys.stdout.write((page.parent / "results.json").read_text(encoding="utf-8"))
-        return
-    console = checks.output()
     for each in outcome.evaluated:
-        table = Table("system", "AUC", "EER", "n", title=escape(printable(each.database)))
+        rows = []
         for system in each.systems:
             auc, eer = each.estimate(system, AUC), each.estimate(system, EER)
-            name = escape(printable(system.name))
-            table.add_row(name, format_estimate(auc), format_estimate(eer), str(auc.n))
-        console.print(table)
+            rows.append((system.name, format_estimate(auc), format_estimate(eer), str(auc.n)))
+        checks.print_table(("system", "AUC", "EER", "n"), rows, title=each.database)
     for note in outcome.notes:
-        sys.stderr.write(f"deepregions: {printable(note)}\n")
-    sys.stdout.write(f"{page}\n")
+        checks.warn(note)
+    checks.print_lines(str(page))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deepregions.commands import checks
 from deepregions.commands.options import NetworkOptions
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from deepregions.pipeline.explain.compute import FaceExplanation
-    from deepregions.pipeline.results import InputResult
 
 NOTHING_EXPLAINED = 5
 
@@ -61,17 +59,20 @@ def explain(
 
     files = find_media(inputs)
 
-    from deepregions.commands import checks
     from deepregions.commands.verdicts import say
     from deepregions.files import Names
     from deepregions.pipeline.build import build_analyser
-    from deepregions.pipeline.explain.compute import explain_faces
+    from deepregions.pipeline.explain.compute import explain_faces, to_json
     from deepregions.pipeline.explain.shapley import check_count
-    from deepregions.pipeline.report.explanation import write_explanation
+    from deepregions.pipeline.report.explanation import FACTS, write_explanation
 
     checks.positive(frames=frames, batch_size=batch_size)
     canvas = networks.canvas(segmented)
-    _check_folder(out, overwrite=overwrite)
+    if not overwrite and any(out.glob(f"*/{FACTS}")):
+        raise UsageError(
+            f"{out} has explanations of an earlier run",
+            "--overwrite replaces those of the same inputs; or name another folder",
+        )
     members = networks.load()
     check_count(len(members))
     analyser = build_analyser(
@@ -95,64 +96,27 @@ def explain(
             folder = out / names.unused(Path(result.input).stem)
             write_explanation(result, faces, analyser.provenance, folder)
             if json:
-                _print_json(result, faces, analyser.provenance)
+                told = to_json(result, faces, analyser.provenance)
+                checks.print_json(told, indent=None)
             else:
-                _print_table(result, faces, folder)
+                checks.print_lines(f"{result.input}  {folder}")
+                for face in faces:
+                    _print_table(face)
             say(result)
             explained += bool(faces)
     return 0 if explained else NOTHING_EXPLAINED
 
 
-def _check_folder(out: Path, *, overwrite: bool) -> None:
-    from deepregions.pipeline.report.explanation import FACTS
-
-    if not overwrite and any(out.glob(f"*/{FACTS}")):
-        raise UsageError(
-            f"{out} has explanations of an earlier run",
-            "--overwrite replaces those of the same inputs; or name another folder",
-        )
-
-
-def _print_json(
-    result: InputResult, faces: Sequence[FaceExplanation], facts: dict[str, object]
-) -> None:
-    import json
-    import sys
-
-    from deepregions.pipeline.explain.compute import to_json
-
-    sys.stdout.write(f"{json.dumps(to_json(result, faces, facts), allow_nan=False)}\n")
-    sys.stdout.flush()
-
-
-def _print_table(result: InputResult, faces: Sequence[FaceExplanation], folder: Path) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from deepregions.commands import checks
-    from deepregions.errors import printable
+def _print_table(face: FaceExplanation) -> None:
     from deepregions.pipeline.report.explanation import inside_words
-    from deepregions.pipeline.report.words import who
-    from deepregions.pipeline.results import probability
+    from deepregions.pipeline.report.words import score, who
 
-    console = checks.output()
-    head = f"[bold]{escape(printable(result.input))}[/]"
-    console.print(f"{head}  {escape(printable(str(folder)))}", highlight=False)
-    for face in faces:
-        table = Table(box=box.SIMPLE, title=who(face.face.track), title_justify="left")
-        table.add_column("network")
-        for name in ("score", "adds", "heat"):
-            table.add_column(name, justify="right")
-        for cell in face.cells:
-            score = probability(cell.log_odds)
-            if score is None or cell.share is None:
-                numbers = ("no answer", "", "")
-            else:
-                inside = inside_words(cell)
-                numbers = (f"{score:.3f}", f"{cell.share:+.2f}", inside)
-            table.add_row(escape(f"{cell.detector} {cell.region}"), *numbers)
-        table.add_section()
-        fused = probability(face.face.log_odds) or 0.0
-        table.add_row("fused", f"{fused:.3f}", f"{face.total:+.2f}", "")
-        console.print(table)
+    rows = []
+    for cell in face.cells:
+        numbers = (score(cell.log_odds), "", "")
+        if cell.log_odds is not None and cell.share is not None:
+            numbers = (score(cell.log_odds), f"{cell.share:+.2f}", inside_words(cell))
+        rows.append((f"{cell.detector} {cell.region}", *numbers))
+    fused = ("fused", score(face.face.log_odds), f"{face.total:+.2f}", "")
+    heads = ("network", "score", "adds", "heat")
+    checks.print_table(heads, [*rows, (), fused], right=heads[1:], title=who(face.face.track))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from math import isinf
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from deepregions.commands import checks
 from deepregions.commands.options import NetworkOptions
 from deepregions.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from deepregions.deploy.export import Precision
-    from deepregions.evaluation.store_faces import FacesOfStore
 
 _NETWORKS = NetworkOptions()
 
@@ -51,9 +46,11 @@ def export(
         with_crop: Take photographs and landmarks; this is the default.
         crops_in: Take crops (black outside their region) instead.
     """
-    from deepregions.commands import checks
+    from deepregions.data.store import FaceStore
+    from deepregions.deploy.export import LIMITS, LIMITS_WITH_FACES
     from deepregions.deploy.export import export as write
     from deepregions.deploy.graph import CalibrationModule
+    from deepregions.evaluation.store_faces import FacesOfStore
 
     checks.positive(store_faces=store_faces)
     if with_crop and crops_in:
@@ -61,44 +58,31 @@ def export(
     if out.is_dir():
         raise UsageError(f"{out} is a folder", "--out names a file, such as model.onnx")
     with checks.counted("checking") as show:
-        source = None if store is None else _faces(store, store_faces, show)
+        source = None
+        if store is not None:
+            source = FacesOfStore(
+                FaceStore(store),
+                most=store_faces,
+                progress=lambda done, total: show(done, total, done),
+            )
         chosen = networks.load()
-        system = chosen.system()
+        system, calibration = chosen.system(), chosen.calibration
         found = write(
             system,
             out,
             takes="crops" if crops_in else "image",
             precision=precision,
-            calibration=None
-            if chosen.calibration is None
-            else CalibrationModule(chosen.calibration),
+            calibration=None if calibration is None else CalibrationModule(calibration),
             source=source,
             allow_drift=allow_drift,
         )
     count = len(system.members)
-    sys.stdout.write(
+    limit = (LIMITS if store is None else LIMITS_WITH_FACES)[precision]
+    checks.print_lines(
         f"{out}: {count} network{'s' if count > 1 else ''}, {system.fusion.rule}, {precision}, "
-        f"{out.stat().st_size / 1e6:.1f} MB\n"
-        f"against PyTorch: {found.parity}{_limit(precision, store)}\n"
+        f"{out.stat().st_size / 1e6:.1f} MB",
+        f"against PyTorch: {found.parity}" + ("" if isinf(limit) else f" (at most {limit:g})"),
     )
     if found.drift is not None:
-        sys.stdout.write(f"{'drift' if found.drift.small else 'TOO MUCH DRIFT'}: {found.drift}\n")
+        checks.print_lines(f"{'drift' if found.drift.small else 'TOO MUCH DRIFT'}: {found.drift}")
     return 0
-
-
-def _faces(store: Path, most: int, show: Callable[[int, int, int], None]) -> FacesOfStore:
-    from deepregions.data.store import FaceStore
-    from deepregions.evaluation.store_faces import FacesOfStore
-
-    return FacesOfStore(
-        FaceStore(store), most=most, progress=lambda done, total: show(done, total, done)
-    )
-
-
-def _limit(precision: Precision, store: Path | None) -> str:
-    import math
-
-    from deepregions.deploy.export import LIMITS, LIMITS_WITH_FACES
-
-    limit = (LIMITS if store is None else LIMITS_WITH_FACES)[precision]
-    return "" if math.isinf(limit) else f" (at most {limit:g})"

@@ -38,8 +38,6 @@ from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
-_RUNS = "runs"
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, on a full disk too, which Lightning's do not."""
@@ -66,7 +64,7 @@ class FitCLI(LightningCLI):
             "--bundle",
             type=str | None,
             default=None,
-            help="Folder for the bundle; the run's log folder gets one if left out.",
+            help="Folder for the bundle; by default, `bundle` in the run's log folder.",
         )
         parser.link_arguments("model.init_args.size", "data.size")
 
@@ -97,7 +95,10 @@ class FitCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:  # jsonargparse's, around what went wrong
-            raise _origin(error) from error
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, DeepregionsError):
+                cause = cause.__cause__
+            raise cause or error from error
         except MisconfigurationException as error:
             raise UsageError(_plain(str(error)), "see deepregions fit --help") from error
 
@@ -105,7 +106,15 @@ class FitCLI(LightningCLI):
         """Refuses what can only fail after hours; lets a resumed run remember its best epoch."""
         if self.datamodule.region == "all":
             raise UsageError("fit trains one region at a time", f"one of {', '.join(Region)}")
-        self._refuse_random_features()
+        settings = self.config.fit.model.init_args
+        begun = settings.get("pretrained", True) or settings.get("backbone_file")
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        heads_first = any(isinstance(each, HeadFirst) and each.epochs for each in callbacks)
+        if heads_first and not begun and not self.config.fit.ckpt_path:
+            raise UsageError(
+                f"HeadFirst would train the head of {type(self.model).__name__} on random features",
+                "--model.init_args.pretrained true or a backbone_file, or leave HeadFirst out",
+            )
         if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self.datamodule.setup("fit")  # a store that will not do is refused before logs are begun
@@ -117,17 +126,6 @@ class FitCLI(LightningCLI):
                     folder = Path(resumed).parent
                 # Resolved, or Lightning takes it for another folder.
                 checkpoint.dirpath = str(folder.resolve())
-
-    def _refuse_random_features(self) -> None:
-        settings = self.config.fit.model.init_args
-        begun = settings.get("pretrained", True) or settings.get("backbone_file")
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        heads_first = any(isinstance(each, HeadFirst) and each.epochs for each in callbacks)
-        if heads_first and not begun and not self.config.fit.ckpt_path:
-            raise UsageError(
-                f"HeadFirst would train the head of {type(self.model).__name__} on random features",
-                "--model.init_args.pretrained true or a backbone_file, or leave HeadFirst out",
-            )
 
     def after_fit(self) -> None:
         """Writes the best epoch's network as a bundle, with its validation figures."""
@@ -153,31 +151,28 @@ class FitCLI(LightningCLI):
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        store, forging = self.datamodule.store, self.datamodule.forging
-        state = torch.load(best, map_location="cpu", mmap=True, weights_only=True)
+        info, forging = self.datamodule.store.info, self.datamodule.forging
+        epoch = int(torch.load(best, map_location="cpu", mmap=True, weights_only=True)["epoch"])
+        training = {
+            "store": self.datamodule.store.fingerprint,
+            "landmarks": {"name": info.landmarks, "version": info.landmarks_version},
+            "epoch": epoch,
+            "validation": figures,
+            "seed": self.config.fit.seed_everything,
+        }
         member = TrainedNetwork(
             detector=self.model.cpu(),
             region=Region(self.datamodule.region),
-            database=store.info.database,
+            database=info.database,
             layout=self.datamodule.layout,
-            training={
-                "store": store.fingerprint,
-                "landmarks": {
-                    "name": store.info.landmarks,
-                    "version": store.info.landmarks_version,
-                },
-                "epoch": int(state["epoch"]),
-                "validation": figures,
-                "seed": self.config.fit.seed_everything,
-                **({} if forging is None else {"forge": forging.settings()}),
-            },
+            training=training if forging is None else training | {"forge": forging.settings()},
         )
         save_bundle([member], path)
         shown = "  ".join(
             f"{name} {'undefined' if value is None else f'{value:.4f}'}"
             for name, value in figures.items()
         )
-        sys.stdout.write(f"validation of epoch {state['epoch']}: {shown}\nbundle: {path}\n")
+        sys.stdout.write(f"validation of epoch {epoch}: {shown}\nbundle: {path}\n")
 
 
 def _plain(message: str) -> str:
@@ -188,19 +183,12 @@ def _plain(message: str) -> str:
     return re.sub(r"-? ?Does not validate against any .*? Errors: ", "", line)
 
 
-def _origin(error: BaseException) -> BaseException:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, DeepregionsError):
-        cause = cause.__cause__
-    return cause or error
-
-
 def fit(argv: Sequence[str]) -> int:
     """Runs a training.
 
     Args:
         argv: LightningCLI's options for fit. Those of a fusion are handed to ``deepregions
-            fuse``, as fit once trained fusions too.
+            fuse``, since fit once trained fusions too.
 
     Returns:
         The exit code, 0.
@@ -211,9 +199,22 @@ def fit(argv: Sequence[str]) -> int:
     if names_fusion(argv):
         sys.stderr.write("deepregions: fusions are now trained by deepregions fuse\n")
         return dispatch(["fuse", *argv])
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
+    # Lightning's recommendations of other products stay out of the output.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
     try:
-        _run(argv)
+        FitCLI(
+            RegionDetector,
+            RegionDataModule,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults=_trainer_defaults(),
+            parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
+            args=["fit", *argv],
+        )
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of it
             raise stop.__context__ from None
@@ -223,48 +224,31 @@ def fit(argv: Sequence[str]) -> int:
 
 def names_fusion(argv: Sequence[str]) -> bool:
     """Returns whether options, or a configuration file among them, have the key ``fusion``."""
-    files = []
     for word, after in pairwise([*argv, ""]):
         name, equals, value = word.partition("=")
         if name.split(".")[0] == "--fusion":
             return True
         if name in {"--config", "-c"}:
-            files.append(find_config(value if equals else after))
-    return any("fusion" in _keys(file) for file in files)
-
-
-def _keys(file: Path) -> set[str]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return set()  # the parser says what is wrong
-    return set(content) if isinstance(content, dict) else set()
-
-
-def _run(argv: Sequence[str]) -> None:
-    FitCLI(
-        RegionDetector,
-        RegionDataModule,
-        subclass_mode_model=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults=_trainer_defaults(),
-        parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
-        args=["fit", *argv],
-    )
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    """Keeps Lightning's recommendations of other products out of the output."""
-    return "Tip:" not in record.getMessage()
+            try:
+                text = find_config(value if equals else after).read_text(encoding="utf-8")
+                content = yaml.safe_load(text)
+            except (OSError, UnicodeDecodeError, yaml.YAMLError):
+                continue  # the parser says what is wrong
+            if isinstance(content, dict) and "fusion" in content:
+                return True
+    return False
 
 
 def _trainer_defaults() -> dict[str, Any]:
+    # The first logger's folder also gets the checkpoints, the config and the bundle.
+    loggers = (("CSVLogger", "fit"), ("TensorBoardLogger", "tensorboard"))
     return {
-        "logger": [  # the first one's folder also gets the checkpoints, the config and the bundle
-            _logger("CSVLogger", "fit"),
-            _logger("TensorBoardLogger", "tensorboard"),
+        "logger": [
+            {
+                "class_path": f"pytorch_lightning.loggers.{kind}",
+                "init_args": {"save_dir": "runs", "name": name},
+            }
+            for kind, name in loggers
         ],
         "callbacks": [
             ModelCheckpoint(
@@ -277,11 +261,4 @@ def _trainer_defaults() -> dict[str, Any]:
             ModelCheckpoint(filename="last", enable_version_counter=False),
             RichProgressBar(leave=True, console_kwargs={"stderr": True}),
         ],
-    }
-
-
-def _logger(kind: str, name: str) -> dict[str, Any]:
-    return {
-        "class_path": f"pytorch_lightning.loggers.{kind}",
-        "init_args": {"save_dir": _RUNS, "name": name},
     }

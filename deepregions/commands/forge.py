@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from deepregions.commands import checks
+from deepregions.errors import DeepregionsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +44,7 @@ def forge(
         out: The folder to write to.
         method: fwa: the face loses detail and is warped back (DSP-FWA); self_blend: blended with
             an altered copy of itself; swap: blended with the face of another photograph.
-        region: Confine the forgery to this region of the face.
+        region: Confine the forgery to this region of the face: eyes, nose or mouth.
         store: A face store to forge instead of photographs.
         methods: With --store: the methods to use; all three by default.
         region_p: With --store: the share of forgeries confined to eyes, nose or mouth.
@@ -50,48 +52,26 @@ def forge(
         landmarks: Landmark backend: auto, dlib, dlib-hog or face_alignment.
         device: auto, cpu, cuda or cuda:N.
     """
-    from deepregions.devices import choose_device
-    from deepregions.errors import UsageError
-
     if bool(photos) == (store is not None):
         raise UsageError("give photographs to forge, or a store with --store, and not both")
-    where = choose_device(device)
-    if store is not None:
-        if region is not None:
-            raise UsageError("--region is for photographs", "for a store there is --region-p")
-        return _forge_store(store, out, methods, region_p=region_p, seed=seed, device=str(where))
-    if methods is not None or region_p:
+    if store is not None and region is not None:
+        raise UsageError("--region is for photographs", "for a store there is --region-p")
+    if photos and (methods is not None or region_p):
         raise UsageError(
             "--methods and --region-p are for --store", "photographs have --method and --region"
         )
-    return _forge_photos(
-        photos or [],
-        out,
-        method=method,
-        region=region,
-        seed=seed,
-        landmarks=landmarks,
-        device=str(where),
-    )
 
+    from deepregions.devices import choose_device
 
-def _forge_photos(
-    photos: Sequence[Path],
-    out: Path,
-    *,
-    method: str,
-    region: str | None,
-    seed: int,
-    landmarks: str,
-    device: str,
-) -> int:
-    from deepregions.commands import checks
-    from deepregions.errors import DeepregionsError, printable
+    device = str(choose_device(device))
+    if store is not None:
+        return _forge_store(store, out, methods, region_p=region_p, seed=seed, device=device)
+
     from deepregions.files import Names
     from deepregions.forge.photos import forge_photo, pair_donors, write_photo
     from deepregions.types import Region
 
-    found = _portraits(photos, landmarks, device)
+    found = _portraits(photos or [], landmarks, device)
     if not found:
         return NOTHING_FOUND
     donors: Sequence[Portrait | None] = [None] * len(found)
@@ -111,18 +91,16 @@ def _forge_photos(
                 device=device,
             )
         except DeepregionsError as error:
-            sys.stderr.write(f"deepregions: {error}\n")
+            checks.warn(str(error))
             continue
         write_photo(photo, folder)
-        sys.stdout.write(f"{printable(str(folder))}\n")
+        checks.print_lines(str(folder))
         written += 1
     return 0 if written else NOTHING_FOUND
 
 
 def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Portrait]:
-    """The photographs in which there is a face; a line to standard error for each of the others."""
-    from deepregions.commands import checks
-    from deepregions.errors import DeepregionsError, UsageError, printable
+    """The photographs with a face; a line on standard error for each of the others."""
     from deepregions.faces.backends import landmark_detector
     from deepregions.forge.photos import find_portrait
     from deepregions.media import find_media, is_video
@@ -136,10 +114,10 @@ def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Port
         try:
             portrait = find_portrait(path, detector)
         except DeepregionsError as error:
-            sys.stderr.write(f"deepregions: {error}\n")
+            checks.warn(str(error))
             continue
         if portrait is None:
-            sys.stderr.write(f"deepregions: {printable(str(path))}: no face was found\n")
+            checks.warn(f"{path}: no face was found")
         else:
             found.append(portrait)
     return found
@@ -148,10 +126,8 @@ def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Port
 def _forge_store(
     store: Path, out: Path, methods: list[str] | None, *, region_p: float, seed: int, device: str
 ) -> int:
-    from deepregions.commands import checks
     from deepregions.data.forged_store import forge_store
     from deepregions.data.store import FaceStore
-    from deepregions.errors import printable
     from deepregions.forge import METHODS
 
     with checks.counted("forging") as progress:
@@ -164,11 +140,11 @@ def _forge_store(
             device=device,
             progress=progress,
         )
-    console = checks.output()
-    console.print(f"{report.genuine} genuine faces", highlight=False)
-    for name, count in report.forged.items():
-        console.print(f"{count} forged by {name}", highlight=False)
+    checks.print_lines(
+        f"{report.genuine} genuine faces",
+        *(f"{count} forged by {name}" for name, count in report.forged.items()),
+    )
     for name, count in report.skipped.items():
-        sys.stderr.write(f"deepregions: {count} faces could not be forged by {name}\n")
-    sys.stdout.write(f"store: {printable(str(out))}\n")
+        checks.warn(f"{count} faces could not be forged by {name}")
+    checks.print_lines(f"store: {out}")
     return 0

@@ -1,18 +1,14 @@
-"""``deepregions fuse``: trains and calibrates a fusion of networks.
-
-Trains on scores of a development part, from a file or of a store that is scored here, and writes a
-bundle with the networks, their fusion and its calibration.
-"""
+"""``deepregions fuse``: trains and calibrates a fusion of networks, and writes a bundle of all."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deepregions.commands import checks
 from deepregions.commands.options import NetworkOptions
 from deepregions.errors import UsageError
 
@@ -93,8 +89,8 @@ def fuse(
         table = StoreScorer(members, device=device).score(FaceStore(Path(str(store))), (_PART,))
     made, compared = train_bundle(table, members, fusion)
     save_bundle(made, out, fusion=made.fusion, calibration=made.calibration)
-    sys.stdout.writelines(f"{line}\n" for line in _told(made, compared))
-    sys.stdout.write(f"bundle: {out}\n")
+    _print(made, compared)
+    checks.print_lines(f"bundle: {out}")
     return 0
 
 
@@ -130,11 +126,8 @@ def train_bundle(
             f"fusions are not trained on other parts; there are: {there}",
         )
     common: dict[str, Any] = {
-        "calibration": options.calibration,
-        "folds": options.folds,
-        "l2": options.l2,
+        name: getattr(options, name) for name in ("calibration", "folds", "l2", "seed")
     }
-    common |= {"seed": options.seed}
     fusion, calibrated, own = train_calibrated(options.kind, development, **common)
     others = compare([kind for kind in _COMPARED if kind != options.kind], development, **common)
     return Bundle(tuple(chosen), fusion, calibrated), [own, *others]
@@ -148,10 +141,9 @@ def chosen_members(
     Raises:
         UsageError: There is no such detector or region among them, or no network.
     """
-    names = {m.detector.name for m in members}
-    names |= {f"{m.detector.name}.{m.database}" for m in members}
+    detectors = [{m.detector.name, f"{m.detector.name}.{m.database}"} for m in members]
     for what, wanted, known in (
-        ("detector", options.detectors, names),
+        ("detector", options.detectors, {name for names in detectors for name in names}),
         ("region", options.regions, {str(member.region) for member in members}),
     ):
         unknown = [name for name in wanted or () if name not in known]
@@ -160,10 +152,8 @@ def chosen_members(
             raise UsageError(f"the bundles have no {what} {unknown[0]!r}", hint)
     chosen = [
         member
-        for member in members
-        if options.detectors is None
-        or {member.detector.name, f"{member.detector.name}.{member.database}"}
-        & {*options.detectors}
+        for member, names in zip(members, detectors, strict=True)
+        if options.detectors is None or names & {*options.detectors}
         if options.regions is None or str(member.region) in options.regions
     ]
     if not chosen:
@@ -171,17 +161,17 @@ def chosen_members(
     return chosen
 
 
-def _told(bundle: Bundle, compared: Sequence[CrossValidated]) -> list[str]:
+def _print(bundle: Bundle, compared: Sequence[CrossValidated]) -> None:
     found = bundle.calibration
     if found is None:
-        return []
+        return
     about = found.development
     folds, by = about.cross_validation["folds"], about.cross_validation["by"]
     low, high = found.lower / math.log(10), found.upper / math.log(10)
-    return [
+    checks.print_lines(
         f"development part of {about.database}: {about.genuine} genuine and {about.fake} fake "
         f"videos, in {folds} folds by {by}",
         "cross-validated     AUC     EER    Cllr",
         *(f"{c.kind:<15} {c.auc:7.4f} {c.eer:7.4f} {c.cllr:7.4f}" for c in compared),
         f"calibration {found.kind}: log10 likelihood ratios from {low:.2f} to {high:.2f}",
-    ]
+    )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepregions.commands import checks
+from deepregions.errors import DeepregionsError, UsageError, printable
+
 if TYPE_CHECKING:
-    from deepregions.weights.convert.importing import Imported, Importer
+    from deepregions.weights.convert.importing import Importer
 
 
 def import_(
@@ -41,10 +45,6 @@ def import_(
             dsp-fwa, faceforensics or deepfakebench.
         json: Print one JSON object per file and line instead of a table.
     """
-    import sys
-    from json import dumps
-
-    from deepregions.commands import checks
     from deepregions.weights.convert.importing import Importer, find_checkpoints
 
     importer = Importer(
@@ -58,26 +58,25 @@ def import_(
         rows.append(row)
         if json:
             if row["error"] is not None:
-                sys.stderr.write(f"deepregions: {row['error']}\n")
-            sys.stdout.write(f"{dumps(row, allow_nan=False)}\n")
-            sys.stdout.flush()
+                checks.warn(row["error"])
+            checks.print_json(row, indent=None)
     if not json:
-        _show(rows)
+        _print(rows)
     return 0 if all(row["error"] is None for row in rows) else 1
 
 
 def _import_one(
     path: Path, importer: Importer, out: Path, written: dict[Path, Path]
 ) -> dict[str, Any]:
-    """Imports a file; returns what is to be told of it.
+    """Imports a file and returns what became of it, as JSON values.
 
     Args:
         path: The file.
         importer: What imports it.
         out: Where bundles go.
-        written: What this run has written, and of which file; added to.
+        written: What this run has written, and from which file; added to.
     """
-    from deepregions.errors import DeepregionsError, UsageError, printable
+    from deepregions.system import TrainedNetwork
     from deepregions.weights.convert.importing import save_imported, target_of
 
     row: dict[str, Any] = {"source": str(path), "bundle": None, "error": None}
@@ -93,15 +92,10 @@ def _import_one(
     except (DeepregionsError, OSError) as error:
         return row | {"error": printable(str(error))}
     written[target] = path
-    return row | {"bundle": str(target)} | _facts(imported)
-
-
-def _facts(imported: Imported) -> dict[str, Any]:
-    from deepregions.system import TrainedNetwork
-
+    row["bundle"] = str(target)
     if not isinstance(imported, TrainedNetwork):
-        return {"kind": "backbone", "origin": dict(imported.source)}
-    return {
+        return row | {"kind": "backbone", "origin": dict(imported.source)}
+    return row | {
         "kind": "bundle",
         "detector": imported.detector.name,
         "region": str(imported.region),
@@ -113,51 +107,30 @@ def _facts(imported: Imported) -> dict[str, Any]:
     }
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    from rich import box, markup
-    from rich.table import Table
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.text import Text
 
-    from deepregions.commands import checks
-    from deepregions.errors import printable
-
-    def escape(text: str) -> str:
-        """Returns a stranger's text as it can be printed."""
-        return markup.escape(printable(text))
-
-    table = Table(box=box.SIMPLE)
-    for column in ("file", "becomes", "crop", "fake class"):
-        table.add_column(column, overflow="fold")
+    cells: list[Sequence[str | Text]] = []
+    about: dict[str, list[str]] = {}  # each remark once, with the bundles that it is about
     for row in rows:
-        name = escape(Path(row["source"]).name)
+        name = Path(row["source"]).name
         if row["error"] is not None:
-            table.add_row(name, "[red]refused[/]", "", "")
+            cells.append((name, Text("refused", "red"), "", ""))
             continue
-        origin = row["origin"]
-        crop = "-"
+        origin, bundle, crop = row["origin"], Path(row["bundle"]).name, "-"
         if row["kind"] == "bundle":
             crop = f"{row['layout']} {row['settings']['size']} {row['resample']}"
         fake = "-" if origin["fake_index"] is None else str(origin["fake_index"])
-        table.add_row(name, escape(Path(row["bundle"]).name), crop, fake)
-    console = checks.output()
-    console.print(table)
-    done = [row for row in rows if row["error"] is None]
-    console.print(f"{len(done)} of {len(rows)} imported", highlight=False)
-    for row in rows:
-        if row["error"] is not None:
-            console.print(f"refused: {escape(row['error'])}", highlight=False)
-    for names, remark in _remarks(done):
-        console.print(f"note: {escape(names)}: {escape(remark)}", highlight=False)
-
-
-def _remarks(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Returns each remark once, with the first it is about and how many others there are."""
-    about: dict[str, list[str]] = {}
-    for row in rows:
-        origin = row["origin"]
+        cells.append((name, bundle, crop, fake))
         licence = f"of {origin['project']}, licence: {origin['licence']}"
         for remark in (licence, *origin["remarks"]):
-            about.setdefault(remark, []).append(Path(row["bundle"]).name)
-    return [
-        (names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", remark)
-        for remark, names in about.items()
-    ]
+            about.setdefault(remark, []).append(bundle)
+    errors = [row["error"] for row in rows if row["error"] is not None]
+    checks.print_table(("file", "becomes", "crop", "fake class"), cells)
+    checks.print_lines(
+        f"{len(rows) - len(errors)} of {len(rows)} imported",
+        *(f"refused: {error}" for error in errors),
+    )
+    for remark, names in about.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        checks.print_lines(f"note: {names[0]}{more}: {remark}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,8 +15,6 @@ from deepregions.errors import BundleError, UsageError, printable
 if TYPE_CHECKING:
     from deepregions.weights.bundle_folder import BundleEntry
     from deepregions.weights.catalogue import Entry
-
-_PATIENCE = 2.0  # seconds without a progress bar
 
 
 def list_models(*, dir: Path | None = None, json: bool = False) -> int:
@@ -154,25 +151,16 @@ def _local(name: str) -> str:
 
 @contextmanager
 def _downloading(what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Yields what shows a download on standard error once it has taken two seconds."""
+    """Yields what shows a download on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    begun = time.monotonic()
     console = Console(stderr=True)
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task(what, total=None)
-
-    def show(done: int, total: int | None) -> None:
-        if not bar.live.is_started and time.monotonic() - begun > _PATIENCE:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield show
-    finally:
-        bar.stop()
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _bundle_facts(found: BundleEntry) -> dict[str, Any]:

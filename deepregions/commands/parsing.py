@@ -7,9 +7,9 @@ import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentError
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -17,9 +17,35 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from deepregions.commands.options import OptionGroup, checked_path, inputs_first
 from deepregions.errors import UsageError
 
+_REQUIRED = inspect.Parameter.empty
+
+
+class _Option(NamedTuple):
+    """A parameter of a function, or a field of a dataclass."""
+
+    name: str
+    kind: Any
+    default: Any
+    positional: bool
+    help: str
+
+    @property
+    def is_group(self) -> bool:
+        return isinstance(self.kind, type) and is_dataclass(self.kind)
+
+    @property
+    def prefix(self) -> str:
+        return "" if issubclass(self.kind, OptionGroup) else f"{self.name}."
+
+    @property
+    def items(self) -> tuple[Any, ...]:
+        """The type of a list's items; empty if it is no list."""
+        lists = [kind for kind in (self.kind, *get_args(self.kind)) if get_origin(kind) is list]
+        return get_args(lists[0]) if lists else ()
+
 
 def run_function(command: Callable[..., int], argv: Sequence[str], prog: str | None = None) -> int:
-    """Runs a function with options of a command line.
+    """Runs a function with the options of a command line.
 
     Keyword-only parameters are options (a dash may be typed as an underscore), others are
     positional; one with a default may be left out. A list (of strings or paths) takes one value or
@@ -39,16 +65,38 @@ def run_function(command: Callable[..., int], argv: Sequence[str], prog: str | N
         UsageError: An option or its value makes no sense.
         DeepregionsError: What the function raises.
     """
-    parser = _parser(command, prog)
-    parameters = _parameters(command)
+    options = _options(command)
     words = [_dashed(word) for word in argv]
-    words = inputs_first(words) if "inputs" in parameters else words
+    if any(option.name == "inputs" for option in options):
+        words = inputs_first(words)
     try:
-        options = parser.parse_args(words).as_dict()
+        values = _parser(command, options, prog).parse_args(words).as_dict()
     except ArgumentError as error:
         message, hint = _reworded(" ".join(str(error).split()))
-        raise UsageError(message, hint or f"see {prog or ''} --help".replace("  ", " ")) from error
-    return command(**{name: _value(p.annotation, name, options) for name, p in parameters.items()})
+        raise UsageError(
+            message, hint or " ".join(["see", *(prog or "").split(), "--help"])
+        ) from error
+    return command(**{option.name: _value(option, values) for option in options})
+
+
+def _options(source: Any) -> list[_Option]:
+    """Returns the parameters of a function, or the fields of a dataclass, as options.
+
+    Not by jsonargparse's ``add_class_arguments``, which imports whatever ``if TYPE_CHECKING`` does.
+    """
+    texts = {
+        entry.arg_name: entry.description or "" for entry in parse(source.__doc__ or "").params
+    }
+    return [
+        _Option(
+            name,
+            parameter.annotation,
+            parameter.default,
+            not isinstance(source, type) and parameter.kind is not parameter.KEYWORD_ONLY,
+            texts.get(name, ""),
+        )
+        for name, parameter in inspect.signature(source, eval_str=True).parameters.items()
+    ]
 
 
 def _dashed(word: str) -> str:
@@ -76,47 +124,24 @@ def _reworded(message: str) -> tuple[str, str]:
     return f"{key} is {value!r}", hint
 
 
-def _value(kind: Any, name: str, options: Mapping[str, Any]) -> Any:
+def _value(option: _Option, values: Mapping[str, Any]) -> Any:
     """Makes a parameter's value of what was parsed."""
-    if isinstance(kind, type) and issubclass(kind, OptionGroup):
-        values = {each.name: _value(each.type, each.name, options) for each in _fields(kind)}
-        return kind(**values)
-    value = options[name]
-    if isinstance(kind, type) and is_dataclass(kind):
-        return kind(**{each.name: _value(each.type, each.name, value) for each in _fields(kind)})
-    if value is None:
-        return None
-    if _is_list(kind) and Path in _inner(kind):
+    if option.is_group:
+        inner = values[option.name] if option.prefix else values
+        return option.kind(**{each.name: _value(each, inner) for each in _options(option.kind)})
+    value = values[option.name]
+    if value is not None and Path in option.items:
         return [checked_path(item) for item in value]
-    if isinstance(value, Path):
-        return checked_path(str(value))
-    return value
+    return checked_path(str(value)) if isinstance(value, Path) else value
 
 
-def _parameters(command: Callable[..., int]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(command, eval_str=True).parameters
-
-
-@dataclass(frozen=True)
-class _Field:
-    name: str
-    type: Any
-    default: Any
-
-
-def _fields(group: Any) -> list[_Field]:
-    hints = inspect.get_annotations(group, eval_str=True)
-    return [_Field(each.name, hints[each.name], each.default) for each in fields(group)]
-
-
-def _parser(command: Callable[..., int], prog: str | None) -> ArgumentParser:
-    documentation = parse(command.__doc__ or "")
-    texts = {entry.arg_name: entry.description or "" for entry in documentation.params}
-    parameters = _parameters(command).values()
+def _parser(
+    command: Callable[..., int], options: Sequence[_Option], prog: str | None
+) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog or Path(sys.argv[0]).name,
-        usage=_usage(parameters),
-        description=(documentation.description or "").split("Returns:")[0],
+        usage=_usage(options),
+        description=parse(command.__doc__ or "").description or "",
         exit_on_error=False,
         allow_abbrev=False,
         formatter_class=_HelpFormatter,
@@ -124,92 +149,56 @@ def _parser(command: Callable[..., int], prog: str | None) -> ArgumentParser:
     parser.add_argument(
         "-c", "--config", action="config", help="YAML file with any of these options."
     )
-    for parameter in parameters:
-        kind = parameter.annotation
-        if isinstance(kind, type) and is_dataclass(kind):
-            prefix = "" if issubclass(kind, OptionGroup) else f"{parameter.name}."
-            _add_group(parser, kind, prefix)
+    for option in options:
+        if option.is_group:
+            title = parse(option.kind.__doc__ or "").short_description or option.name
+            group = parser.add_argument_group(title.rstrip("."))
+            for each in _options(option.kind):
+                _add(group, each, option.prefix)
         else:
-            _add(parser, parameter, texts.get(parameter.name, ""))
+            _add(parser, option)
     return parser
 
 
-def _add_group(parser: ArgumentParser, kind: type, prefix: str) -> None:
-    """Makes options of a dataclass's fields.
-
-    Not by jsonargparse's ``add_class_arguments``, which imports whatever ``if TYPE_CHECKING`` does.
-    """
-    described = parse(kind.__doc__ or "")
-    group = parser.add_argument_group((described.short_description or prefix).rstrip("."))
-    helps = {entry.arg_name: entry.description or "" for entry in described.params}
-    for each in _fields(kind):
-        text = helps.get(each.name, "")
-        _add_option(group, f"{prefix}{each.name}", each.type, each.default, text)
-
-
-def _usage(parameters: Sequence[inspect.Parameter] | Any) -> str:
+def _usage(options: Sequence[_Option]) -> str:
     """Inputs come first, then the options that are required."""
     words = ["%(prog)s"]
-    for parameter in parameters:
-        required = parameter.default is inspect.Parameter.empty
-        name = parameter.name.upper()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            if required and not is_dataclass(parameter.annotation):
-                words.append(f"--{parameter.name.replace('_', '-')} {name}")
-        else:
-            name += "..." if _is_list(parameter.annotation) else ""
+    for option in options:
+        required = option.default is _REQUIRED
+        name = option.name.upper()
+        if option.positional:
+            name += "..." if option.items else ""
             words.append(name if required else f"[{name}]")
+        elif required and not option.is_group:
+            words.append(f"--{option.name.replace('_', '-')} {name}")
     return " ".join([*words, "[options]"])
 
 
-def _add(parser: ArgumentParser, parameter: inspect.Parameter, text: str) -> None:
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-        _add_option(parser, parameter.name, parameter.annotation, parameter.default, text)
-        return
-    options = _how(parameter.annotation, parameter.default)
-    if parameter.default is not inspect.Parameter.empty:
-        options["nargs"] = "*" if "nargs" in options else "?"
-    parser.add_argument(parameter.name, help=text, **options)
-
-
-def _add_option(parser: Any, name: str, kind: Any, default: Any, text: str) -> None:
-    required = default is inspect.Parameter.empty
-    option = f"--{name.replace('_', '-')}"
-    parser.add_argument(option, required=required, help=text, **_how(kind, default))
-
-
-def _how(kind: Any, default: Any) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if _is_list(kind):
-        options |= {"nargs": "+", "type": str}
-    elif default is False:
-        options["action"] = "store_true"
+def _add(parser: Any, option: _Option, prefix: str = "") -> None:
+    required = option.default is _REQUIRED
+    how: dict[str, Any] = {"help": option.help}
+    if option.items:
+        how |= {"nargs": "*" if option.positional and not required else "+", "type": str}
+    elif option.default is False:
+        how["action"] = "store_true"
     else:
-        options["type"] = kind
-    if default is not inspect.Parameter.empty:
-        options["default"] = default
-    return options
-
-
-def _is_list(kind: Any) -> bool:
-    return any(get_origin(each) is list for each in (kind, *get_args(kind)))
-
-
-def _inner(kind: Any) -> tuple[Any, ...]:
-    """The types of a list's items."""
-    for each in (kind, *get_args(kind)):
-        if get_origin(each) is list:
-            return get_args(each)
-    return ()
+        how["type"] = option.kind
+    if not required:
+        how["default"] = option.default
+    if option.positional:
+        optional = {} if required or option.items else {"nargs": "?"}
+        parser.add_argument(option.name, **how, **optional)
+    else:
+        name = f"--{prefix}{option.name}".replace("_", "-")
+        parser.add_argument(name, required=required, **how)
 
 
 class _HelpFormatter(DefaultHelpFormatter):
     """Shows defaults, but no types: texts and choices say what is taken; keeps paragraphs."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        paragraphs = text.strip().split("\n\n")
         fill = super()._fill_text
-        return "\n\n".join(fill(each, width, indent) for each in paragraphs)
+        return "\n\n".join(fill(each, width, indent) for each in text.strip().split("\n\n"))
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""

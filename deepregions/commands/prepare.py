@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deepregions.commands import checks
 from deepregions.commands.sources import DatabaseOptions, Source
+from deepregions.errors import UsageError
 
 if TYPE_CHECKING:
-    from deepregions.data.databases import Adapter
     from deepregions.data.prepare import Report
 
 _OPTIONS = DatabaseOptions()
@@ -32,33 +32,41 @@ def prepare(
 ) -> int:
     """Turns a database of photographs and videos into a face store, for training.
 
-    Samples frames evenly in time, finds and landmarks faces, and writes them in shards. Nobody is
-    in two splits. A run that was stopped goes on where it was when it is started again with the
-    same options. Ends with a table of what was kept, what was not, and why.
+    Samples frames evenly in time, finds faces and landmarks, and writes them in shards. Nobody is
+    in two splits. A run that was stopped continues when it is started again with the same options.
+    Ends with a table of what was kept, what was not, and why.
 
     Args:
-        database: Which (deepregions databases list has them all). folder is a folder with real/
-            and fake/ (or train/, val/ and test/ above these); csv is a table of files;
+        database: Which database (`deepregions databases list` shows them). folder is a folder with
+            real/ and fake/ (or train/, val/ and test/ above these); csv is a table of files;
             deepfakebench is a JSON file of its rearranged frames.
         out: The store's folder.
         options: Which part of it.
-        allow_partial: Prepare what is there of a database of which files are missing.
-        frames: How many frames of each video.
-        workers: How many processes; 0 is this one.
-        landmarks: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or
-            openface:FOLDER for the CSV files of OpenFace.
-        device: auto, cpu, cuda or cuda:N, for the landmark backend.
+        allow_partial: Prepare what is there of a database that is incomplete.
+        frames: Number of frames to take from each video.
+        workers: Number of processes; 0 uses only this one.
+        landmarks: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:FOLDER for
+            CSV files of OpenFace 2.
+        device: auto, cpu, cuda or cuda:N; for the landmark backend.
         margin: How much of a face's surroundings to keep on each side, as a share of its size.
-        tracks: Whom to keep in a video with several people, of whom it is not known who was
+        tracks: Whom to keep in a video with several people if it is not known who was
             manipulated: the main person, or all.
-        max_size: Make a stored face smaller if it has a longer side than this, in pixels.
-        name: folder, csv and deepfakebench: what to call the database in bundles.
+        max_size: Scale a stored face down if its longer side is longer than this, in pixels.
+        name: The database's name in bundles, for folder, csv and deepfakebench.
     """
-    from deepregions.commands import checks
+    from deepregions.data.databases.checking import check
     from deepregions.data.prepare import prepare as prepare_store
 
     source = options.open(database, name)
-    _look_at(source, allow_partial=allow_partial)
+    findings = check(source)  # before hours of work
+    if findings.partial and not allow_partial:
+        raise UsageError(
+            f"some of {source.facts.title} is missing in {source.root}: "
+            + "; ".join(findings.problems),
+            "get the rest, or prepare what is there with --allow-partial",
+        )
+    for line in (*findings.problems, *findings.notes):
+        checks.warn(line)
     with checks.counted("preparing") as progress:
         report = prepare_store(
             source,
@@ -72,59 +80,31 @@ def prepare(
             workers=workers,
             progress=progress,
         )
-    _print(report, out)
+    _print(report)
+    checks.print_lines(f"store: {out}")
     return 0
 
 
-def _look_at(source: Adapter, *, allow_partial: bool) -> None:
-    """Says what is wrong with a database before hours of work.
-
-    Raises:
-        UsageError: Some of it is missing, and that was not allowed.
-    """
-    from deepregions.data.databases.checking import check
-    from deepregions.errors import UsageError, printable
-
-    findings = check(source)
-    if findings.partial and not allow_partial:
-        raise UsageError(
-            f"some of {source.facts.title} is missing in {source.root}: "
-            + printable("; ".join(findings.problems)),
-            "get the rest, or prepare what is there with --allow-partial",
-        )
-    for line in (*findings.problems, *findings.notes):
-        sys.stderr.write(f"deepregions: {printable(line)}\n")
-
-
-def _print(report: Report, out: Path) -> None:
-    """Prints what was kept and what was not; what failed goes to standard error as well."""
-    from rich import box
-    from rich.table import Table
-
-    from deepregions.commands import checks
+def _print(report: Report) -> None:
+    """Prints what was kept and what was not; what failed goes to standard error."""
     from deepregions.data.store import SPLITS
-    from deepregions.errors import printable
 
-    table = Table(box=box.SIMPLE)
-    for title in ("split", "class", "files", "with a face", "frames", "faces", "not kept"):
-        table.add_column(title, justify="left" if title in {"split", "class"} else "right")
+    rows = []
     for group in sorted(report.groups, key=lambda group: (SPLITS.index(group.split), group.label)):
         dropped = ", ".join(f"{number} {reason}" for reason, number in group.dropped.items())
         label = "fake" if group.label else "genuine"
         numbers = (group.clips, group.clips_kept, group.frames, group.faces)
-        table.add_row(group.split, label, *map(str, numbers), dropped or "-")
-    console = checks.output()
-    console.print(table)
+        rows.append((group.split, label, *map(str, numbers), dropped or "-"))
+    heads = ("split", "class", "files", "with a face", "frames", "faces", "not kept")
+    checks.print_table(heads, rows, right=heads[2:])
     for reason, number in report.left_out.items():
-        console.print(f"{number} files left out: {reason}", highlight=False)
+        checks.print_lines(f"{number} files left out: {reason}")
     for key, reason in report.failures:
-        sys.stderr.write(f"deepregions: {printable(key)}: {reason}\n")
+        checks.warn(f"{key}: {reason}")
     if report.several:
         kept = "everybody was" if report.tracks == "all" else "the main person was"
-        console.print(
+        checks.print_lines(
             f"{report.several} files show several people, of whom it is not known who was "
-            f"manipulated: {kept} kept (--tracks {report.tracks})",
-            highlight=False,
+            f"manipulated: {kept} kept (--tracks {report.tracks})"
         )
-    console.print(f"{report.faces} faces by {report.landmarks}", highlight=False)
-    sys.stdout.write(f"store: {printable(str(out))}\n")
+    checks.print_lines(f"{report.faces} faces by {report.landmarks}")

@@ -8,6 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepregions.commands import checks
+from deepregions.commands.cli import find_config
+from deepregions.errors import UsageError
+
 if TYPE_CHECKING:
     from deepregions.study.plan import Step
 
@@ -40,8 +44,6 @@ def reproduce(
         dry_run: Only show the steps.
         json: Print the steps of a dry run as JSON instead of a table.
     """
-    from deepregions.commands.cli import find_config
-    from deepregions.errors import UsageError
     from deepregions.study.plan import Plan
     from deepregions.study.runner import StudyRunner
 
@@ -59,9 +61,7 @@ def reproduce(
         _show(steps, as_json=json)
         return 0
     StudyRunner(steps, study.out, _tell).run()
-    for step in steps:
-        if step.name.startswith("evaluate/"):
-            sys.stdout.write(f"{step.mark}\n")
+    checks.print_lines(*(str(step.mark) for step in steps if step.name.startswith("evaluate/")))
     return 0
 
 
@@ -71,35 +71,21 @@ def _tell(step: Step, what: str) -> None:
 
 
 def _show(steps: list[Step], *, as_json: bool) -> None:
-    from rich.table import Table
-
-    from deepregions.commands import checks
-
+    rows = []
+    for step in steps:
+        state = "started" if step.checkpoint is not None else "to do"
+        rows.append((step.name, "finished" if step.finished else state, step.command))
     if as_json:
         checks.print_json(
             [
-                {
-                    "step": step.name,
-                    "state": _state(step),
-                    "command": ["deepregions", *step.command],
-                }
-                for step in steps
+                {"step": name, "state": state, "command": ["deepregions", *command]}
+                for name, state, command in rows
             ]
         )
         return
-    table = Table("step", "state", "command", box=None)
-    for step in steps:
-        words = shlex.join(step.command)
-        table.add_row(
-            step.name, _state(step), words if len(words) < _WIDE else f"{words[:_WIDE]} ..."
-        )
-    console = checks.output()
-    console.print(table)
+    lines = [shlex.join(command) for *_, command in rows]
+    shown = [line if len(line) < _WIDE else f"{line[:_WIDE]} ..." for line in lines]
+    cells = [(name, state, line) for (name, state, _), line in zip(rows, shown, strict=True)]
+    checks.print_table(("step", "state", "command"), cells)
     left = sum(not step.finished for step in steps)
-    console.print(f"{left} of {len(steps)} steps to do")
-
-
-def _state(step: Step) -> str:
-    if step.finished:
-        return "finished"
-    return "started" if step.checkpoint is not None else "to do"
+    checks.print_lines(f"{left} of {len(steps)} steps to do")

@@ -6,15 +6,13 @@ import sys
 from typing import Literal
 
 
-def schema(
-    name: Literal["detect"],
-) -> int:
+def schema(name: Literal["detect"]) -> int:
     """Prints the JSON Schema (draft 2020-12) of a command's JSON output.
 
-    docs/outputs.md says how it is versioned.
+    docs/outputs.md explains its versions.
 
     Args:
-        name: The command: detect.
+        name: The command; only detect has a schema.
     """
     from deepregions.pipeline.schemas import schema_text
 

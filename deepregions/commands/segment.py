@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepregions.commands import checks
+from deepregions.errors import DeepregionsError, UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
-
-    from deepregions.media import OpenMedia
-
-    _Find = Callable[[Tensor, Path], list[Tensor]]
 
 NOTHING_FOUND = 5
 
@@ -30,24 +28,23 @@ def segment(
     """Cuts the five region images of each face in photographs.
 
     Writes OUT/IMAGE/face-N/{entire,eyes,nose,mouth,rest}.png, each on the face's own canvas and
-    black outside the region, and landmarks.json beside them. Faces are numbered by size, the
-    largest is 0. Prints one folder per line. Exits with 5 if no face was found at all.
+    black outside the region, with landmarks.json beside them. The largest face is face-0. Prints
+    one folder per line. Exits with 5 if no face was found at all.
 
     Args:
         images: Photographs, or folders of them.
         out: The folder to write to.
-        landmarks: 68 landmarks of the faces in the (one) image, as JSON with "points" in pixels;
-            no face is searched then.
-        size: Stretch each canvas to SIZE x SIZE pixels, as detectors see it; native size if left
-            out.
-        backend: Which landmark backend: auto, dlib, dlib-hog, face_alignment, or
-            openface:FOLDER for the CSV files of OpenFace.
-        device: auto, cpu, cuda or cuda:N, for the landmark backend.
+        landmarks: A JSON file with the 68 landmarks ("points", in pixels) of the faces in the
+            one image, instead of searching for faces.
+        size: Stretch each canvas to SIZE x SIZE pixels, as detectors see it; native size by
+            default.
+        backend: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:FOLDER for
+            CSV files of OpenFace 2.
+        device: auto, cpu, cuda or cuda:N; for the landmark backend.
     """
-    from deepregions.commands import checks
-    from deepregions.errors import DeepregionsError, UsageError, printable
     from deepregions.files import Names
     from deepregions.media import MediaReader, Sampling, find_media, is_video
+    from deepregions.pipeline.segmentation import write_regions
 
     if size is not None:
         checks.positive(size=size)
@@ -62,18 +59,26 @@ def segment(
     with MediaReader() as reader:
         opened = reader.open_all(files, Sampling())
         for media in checks.progress(opened, "segmenting", len(files)):
+            folder = out / names.unused(media.path.stem)
             try:
-                count = _segment_one(media, find, out / names.unused(media.path.stem), size)
+                image = next(media.batches(1))[0].image
+                faces = find(image, media.path)
+                for number, points in enumerate(faces):
+                    target = folder / f"face-{number}"
+                    write_regions(image, points, target, size)
+                    checks.print_lines(str(target))
             except DeepregionsError as error:
-                sys.stderr.write(f"deepregions: {error}\n")
+                checks.warn(str(error))
                 continue
-            if not count:
-                sys.stderr.write(f"deepregions: {printable(str(media.path))}: no face was found\n")
-            written += count
+            if not faces:
+                checks.warn(f"{media.path}: no face was found")
+            written += len(faces)
     return 0 if written else NOTHING_FOUND
 
 
-def _finder(file: Path | None, backend: str, device: str) -> _Find:
+def _finder(
+    file: Path | None, backend: str, device: str
+) -> Callable[[Tensor, Path], Sequence[Tensor]]:
     """Returns what gives the (68, 2) landmarks of each face of a (3, H, W) uint8 image."""
     from deepregions.faces.backends import landmark_detector
     from deepregions.faces.landmarks import Place, read_landmarks
@@ -83,15 +88,3 @@ def _finder(file: Path | None, backend: str, device: str) -> _Find:
         return lambda *_: known
     detector = landmark_detector(backend, device)
     return lambda image, path: [face.landmarks for face in detector(image[None], [Place(path)])[0]]
-
-
-def _segment_one(media: OpenMedia, find: _Find, folder: Path, size: int | None) -> int:
-    from deepregions.pipeline.segmentation import write_regions
-
-    image = next(media.batches(1))[0].image
-    faces = find(image, media.path)
-    for number, landmarks in enumerate(faces):
-        target = folder / f"face-{number}"
-        write_regions(image, landmarks, target, size)
-        sys.stdout.write(f"{target}\n")
-    return len(faces)

@@ -1,4 +1,4 @@
-"""Databases by the names and options that commands have for them."""
+"""The options of commands that choose a database, and how they open it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ class DatabaseOptions(OptionGroup):
     Attributes:
         root: The folder (or file) of the database.
         split: official: as published; paper: by people, 80 to 20 %; kfold: by people, one of K
-            parts for evaluation. By default official, or paper where there is no usable one.
-        folds: kfold: the number K of parts.
-        fold: kfold: the part for evaluation, from 0.
-        compression: ffpp, dfd and deepfakebench: which videos.
-        methods: ffpp: which manipulations; all that are there by default.
-        images: deepfakebench: the folder that its frames' paths are relative to.
-        identity: folder: a regular expression for who is in a file, searched in its path below
-            real/ or fake/; its groups are people. By default, the first part of the file's name.
+            parts for evaluation. By default official, or paper if there is no usable one.
+        folds: The number K of parts, for kfold.
+        fold: The part for evaluation, from 0, for kfold.
+        compression: Which videos, for ffpp, dfd and deepfakebench.
+        methods: Which manipulations, for ffpp; by default all that are there.
+        images: The folder that the paths of frames are relative to, for deepfakebench.
+        identity: A regular expression for who is in a file, for folder; it is searched in the path
+            below real/ or fake/, and its groups are people. By default, the first part of the
+            file's name.
         seed: Random seed of the splits.
     """
 

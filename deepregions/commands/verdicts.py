@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal
 
 from PIL import Image, ImageShow
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from deepregions.commands import checks
-from deepregions.errors import UnreadableError, UnsupportedError, UsageError, printable
-from deepregions.files import atomic_file, lock_folder
-from deepregions.fusion.calibration import LikelihoodRatio
+from deepregions.errors import UnreadableError, UnsupportedError, printable
+from deepregions.files import atomic_file
 from deepregions.media import Sampling
 from deepregions.pipeline.report import CsvTable, annotate_video, write_page
 from deepregions.pipeline.report.verdict import draw_verdict
-from deepregions.pipeline.report.words import conclusion, people
-from deepregions.pipeline.results import InputResult, TrackResult, probability, to_json
+from deepregions.pipeline.report.words import conclusion, count, people, score
+from deepregions.pipeline.results import InputResult, TrackResult, to_json
 from deepregions.pipeline.results_folder import Archive, Mode
 from deepregions.types import Status
 
@@ -36,91 +30,53 @@ _HINTS = {
 }
 
 
-@dataclass(frozen=True)
-class Output:
-    """What is shown, and where.
-
-    Attributes:
-        json: A JSON object per input on standard output, instead of tables.
-        csv: Comma-separated values on standard output, instead of tables.
-        show: Open pictures in the system's viewer.
-        folder: Where pages, pictures and results go; None for nowhere.
-        resume: Go on with the folder's results.
-        overwrite: Begin the folder anew.
-        annotate: Write annotated videos to the folder.
-
-    Raises:
-        UsageError: Options that do not go together.
-    """
-
-    json: bool = False
-    csv: bool = False
-    show: bool = False
-    folder: Path | None = None
-    resume: bool = False
-    overwrite: bool = False
-    annotate: bool = False
-
-    def __post_init__(self) -> None:
-        if self.json and self.csv:
-            raise UsageError("--json and --csv do not go together", "--out DIR writes both")
-        if self.resume and self.overwrite:
-            raise UsageError("--resume and --overwrite do not go together", "give one of them")
-        for name in ("resume", "overwrite", "annotate"):
-            if getattr(self, name) and self.folder is None:
-                raise UsageError(f"--{name} needs a folder", "--out DIR")
-
-    @property
-    def mode(self) -> Mode:
-        """How the folder is opened."""
-        return "resume" if self.resume else "overwrite" if self.overwrite else "new"
-
-
 class VerdictPrinter:
-    """Shows results one by one, as they come; what was shown is kept, whatever comes after.
+    """Shows results one by one as they come, and keeps them in a folder if there is one.
 
     Args:
         facts: What results say about how they were made.
-        output: What is shown, and where.
         sampling: Which frames are looked at.
+        form: What is printed on standard output: tables, a JSON object per input and line, or
+            comma-separated values.
+        folder: Where pages, pictures and results go. The caller holds its lock.
+        mode: How the folder is opened.
+        annotate: Whether to write annotated videos to the folder.
+        show: Whether to open pictures in the system's viewer.
+
+    Attributes:
+        scored: How many inputs have a score, including those of an earlier run that is resumed.
+
+    Raises:
+        UsageError: The folder has results, or those of other networks or options.
     """
 
-    def __init__(self, facts: Mapping[str, Any], output: Output, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        sampling: Sampling,
+        form: Literal["tables", "json", "csv"],
+        *,
+        folder: Path | None,
+        mode: Mode,
+        annotate: bool,
+        show: bool,
+    ) -> None:
         self._facts = facts
-        self._output = output
-        self._sampling = asdict(sampling)
+        self._form = form
+        self._annotate = annotate
+        self._show = show
         self._console = checks.output()
         self._archive: Archive | None = None
-        self._table: CsvTable | None = None
-        self._scored = 0
-        self._lock = ExitStack()
+        self.scored = 0
+        if folder is not None:
+            self._archive = Archive(folder, facts, mode, sampling=asdict(sampling))
+            self.scored = self._archive.scored
+        self._csv = CsvTable(sys.stdout, facts["models"]) if form == "csv" else None
 
-    def __enter__(self) -> Self:
-        if self._output.folder is not None:
-            self._lock.enter_context(lock_folder(self._output.folder, "detect"))
-            self._archive = Archive(
-                self._output.folder, self._facts, self._output.mode, sampling=self._sampling
-            )
-            self._scored = self._archive.scored
-        if self._output.csv:
-            self._table = CsvTable(sys.stdout, self._facts["models"])
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Lists what was finished, also where Ctrl-C or an error ended it."""
-        with self._lock:
-            if self._archive is not None:
-                self._archive.close()
-
-    @property
-    def scored(self) -> int:
-        """How many inputs have a score, with those of an earlier run that is gone on with."""
-        return self._scored
+    def close(self) -> None:
+        """Lists in the folder what was finished, even if Ctrl-C or an error ended the run."""
+        if self._archive is not None:
+            self._archive.close()
 
     def unfinished(self, files: Sequence[Path]) -> list[Path]:
         """Returns the inputs that have no result yet."""
@@ -128,26 +84,25 @@ class VerdictPrinter:
         return [path for path in files if str(path) not in done]
 
     def show(self, result: InputResult) -> None:
-        """Prints one result and writes its files; without a score, says why on stderr."""
+        """Prints one result and writes its files; without a score, says why on standard error."""
         line = to_json(result, self._facts)
-        if self._output.json:
-            sys.stdout.write(json.dumps(line, allow_nan=False) + "\n")
-            sys.stdout.flush()
-        elif self._table is not None:
-            self._table.add(line)
+        if self._form == "json":
+            checks.print_json(line, indent=None)
+        elif self._csv is not None:
+            self._csv.add(line)
         else:
-            self._print_table(result)
+            self._print_tables(result)
         say(result)
         picture = None
-        if result.top_face is not None and (self._archive is not None or self._output.show):
+        if result.top_face is not None and (self._archive is not None or self._show):
             picture = draw_verdict(result, result.top_face, self._facts["models"])
         if self._archive is not None:
             self._keep(self._archive, result, line, picture)
-        self._scored += result.log_odds is not None
-        if picture is not None and self._output.show:
+        self.scored += result.log_odds is not None
+        if picture is not None and self._show:
             shown = ImageShow.show(picture, title=printable(result.input))
             if not shown:
-                sys.stderr.write("deepregions: no program shows pictures here (use --out DIR)\n")
+                checks.warn("no program shows pictures here (use --out DIR)")
 
     def _keep(
         self,
@@ -163,33 +118,27 @@ class VerdictPrinter:
         if picture is not None:
             with atomic_file(archive.folder / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")
-        if self._output.annotate and result.kind == "video" and result.faces:
+        if self._annotate and result.kind == "video" and result.faces:
             try:
                 annotate_video(Path(result.input), result, archive.folder / f"{name}.mp4")
             except (UnreadableError, UnsupportedError) as error:
-                sys.stderr.write(f"deepregions: no annotated video: {error}\n")
+                checks.warn(f"no annotated video: {error}")
         archive.add(result, line, page)
 
-    def _print_table(self, result: InputResult) -> None:
-        head = f"[bold]{escape(printable(result.input))}[/]  "
-        said = escape(printable(conclusion(result)))
-        self._console.print(f"{head}[bold]{said}[/]", highlight=False)
+    def _print_tables(self, result: InputResult) -> None:
+        self._console.print(Text(printable(f"{result.input}  {conclusion(result)}"), "bold"))
         if result.top_track is None:
             return
-        seen = f"{_count(result.frames, 'frame')}, {_count(len(result.faces), 'face')}"
-        self._console.print(f"  {people(result)} ({seen})", highlight=False)
+        seen = f"{count(result.frames, 'frame')}, {count(len(result.faces), 'face')}"
+        checks.print_lines(f"  {people(result)} ({seen})")
         if result.llr is not None:
-            self._console.print(f"  {_ratio(result.llr)}", highlight=False)
-        self._console.print(_table(result.top_track))
-        for warning in result.warnings:
-            self._console.print(f"  note: {escape(printable(warning))}", highlight=False)
-
-
-def _ratio(ratio: LikelihoodRatio) -> str:
-    """What the score says, by the calibration."""
-    low, high = ratio.bounds_log10
-    bounds = f"the data supports {low:+.2f} to {high:+.2f}"
-    return f"log10 likelihood ratio [bold]{ratio.log10:+.2f}[/] ({bounds}): {ratio.verbal}"
+            low, high = result.llr.bounds_log10
+            checks.print_lines(
+                f"  log10 likelihood ratio {result.llr.log10:+.2f} (the data supports {low:+.2f} "
+                f"to {high:+.2f}): {result.llr.verbal}"
+            )
+        _print_track(result.top_track)
+        checks.print_lines(*(f"  note: {warning}" for warning in result.warnings))
 
 
 def say(result: InputResult) -> None:
@@ -197,36 +146,19 @@ def say(result: InputResult) -> None:
     if result.status is Status.OK:
         return
     hint = _HINTS.get(result.status, "")
-    name = printable(result.input)
-    told = printable(result.message)
-    said = told if name in told else f"{name}: {result.status}: {told}".removesuffix(": ")
-    sys.stderr.write(f"deepregions: {said}{f' ({hint})' if hint else ''}\n")
+    said = result.message
+    if result.input not in said:
+        said = f"{result.input}: {result.status}: {said}".removesuffix(": ")
+    checks.warn(f"{said} ({hint})" if hint else said)
 
 
-def _table(track: TrackResult) -> Table:
-    """The region x detector table of the person that gives the input its score."""
+def _print_track(track: TrackResult) -> None:
+    """Prints the region x detector table of the person that gives the input its score."""
     detectors = list(dict.fromkeys(detector for detector, _ in track.cells))
     regions = list(dict.fromkeys(region for _, region in track.cells))
-    table = Table(box=box.SIMPLE)
-    table.add_column("region")
-    for detector in detectors:
-        table.add_column(detector, justify="right")
-    for region in regions:
-        cells = [
-            _number(probability(track.cells[detector, region]))
-            if (detector, region) in track.cells
-            else "-"
-            for detector in detectors
-        ]
-        table.add_row(str(region), *cells)
-    table.add_section()
-    table.add_row("fused", _number(probability(track.log_odds)), *[""] * (len(detectors) - 1))
-    return table
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _number(score: float | None) -> str:
-    return "no answer" if score is None else f"{score:.3f}"
+    scores = {place: score(log_odds) for place, log_odds in track.cells.items()}
+    rows = [
+        [region, *(scores.get((each, region), "-") for each in detectors)] for region in regions
+    ]
+    fused = ["fused", score(track.log_odds), *[""] * (len(detectors) - 1)]
+    checks.print_table(["region", *detectors], [*rows, [], fused], right=detectors)

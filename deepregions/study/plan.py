@@ -47,6 +47,11 @@ class DatabasePlan:
         """Its name."""
         return self.name or self.database
 
+    @property
+    def prepared_by(self) -> tuple[str, ...]:
+        """The step that makes its store; none if the store is there."""
+        return () if self.database == "store" else (f"prepare/{self.title}",)
+
 
 @dataclass(frozen=True)
 class DetectorPlan:
@@ -166,19 +171,22 @@ class Plan:
             message = " ".join(str(error).split())
             raise UsageError(f"{path}: {message}", "see configs/paper.yaml") from error
         folder = path.absolute().parent
-        plan: Plan = replace(parser.instantiate_classes(parsed).plan, **changes)
-        return replace(
-            plan,
-            databases=[
-                replace(each, root=None if each.root is None else str(folder / each.root))
-                for each in plan.databases
-            ],
-            detectors=[
-                replace(each, config=[_beside(folder, name) for name in each.config])
-                for each in plan.detectors
-            ],
-            out=folder / plan.out if "out" not in changes else plan.out,
-        )
+
+        def beside(name: str) -> str:  # `fit` finds the others, which are shipped
+            return str(folder / name) if (folder / name).is_file() else name
+
+        plan: Plan = parser.instantiate_classes(parsed).plan
+        databases = [
+            each if each.root is None else replace(each, root=str(folder / each.root))
+            for each in plan.databases
+        ]
+        detectors = [replace(each, config=[*map(beside, each.config)]) for each in plan.detectors]
+        own: dict[str, Any] = {
+            "databases": databases,
+            "detectors": detectors,
+            "out": folder / plan.out,
+        }
+        return replace(plan, **(own | changes))
 
     def steps(self) -> Iterator[Step]:
         """Yields the steps, each after those that it needs."""
@@ -198,19 +206,20 @@ class Plan:
         return self.out / "stores" / (database.title + ("-forged" if forged else ""))
 
     def _prepare(self, database: DatabasePlan) -> Iterator[Step]:
-        name, store = database.title, self._store(database)
-        command = ["prepare", "--database", database.database, "--out", str(store)]
-        if database.root is not None:
-            command += ["--root", database.root]
-        if database.database in ("folder", "csv", "deepfakebench"):
-            command += ["--name", name]
+        store = self._store(database)
         if database.database != "store":
-            yield Step(f"prepare/{name}", (*command, *database.options), store / "store.json")
+            command = ["prepare", "--database", database.database, "--out", str(store)]
+            if database.root is not None:
+                command += ["--root", database.root]
+            if database.database in ("folder", "csv", "deepfakebench"):
+                command += ["--name", database.title]
+            (name,) = database.prepared_by
+            yield Step(name, (*command, *database.options), store / "store.json")
         if database.forge:
             forged = self._store(database, forged=True)
             words = ("forge", "--store", str(store), "--out", str(forged), "--methods")
-            after = _prepared(database)
-            yield Step(f"forge/{name}", (*words, *database.forge), forged / "store.json", after)
+            mark, after = forged / "store.json", database.prepared_by
+            yield Step(f"forge/{database.title}", (*words, *database.forge), mark, after)
 
     def _fit(self, seed: int, database: DatabasePlan, detector: DetectorPlan, region: str) -> Step:
         title = f"{detector.title}-{region}"
@@ -220,9 +229,7 @@ class Plan:
             "class_path": "pytorch_lightning.loggers.CSVLogger",
             "init_args": {"save_dir": str(logs), "name": title},
         }
-        command = ["fit"]
-        for config in detector.config:
-            command += ["--config", config]
+        command = ["fit", *(word for config in detector.config for word in ("--config", config))]
         command += ["--data.store", str(self._store(database)), "--data.region", region]
         command += ["--seed_everything", str(seed), "--bundle", str(bundle)]
         command += ["--trainer.logger", json.dumps([logger])]
@@ -230,7 +237,7 @@ class Plan:
             name=f"fit/seed-{seed}/{database.title}/{title}",
             command=(*command, *detector.options),
             mark=bundle / "bundle.json",
-            after=_prepared(database),
+            after=database.prepared_by,
             logs=logs / title,
         )
 
@@ -238,26 +245,9 @@ class Plan:
         out = self.out / "evaluation" / f"seed-{seed}"
         bundles = [str(step.mark.parent) for step in fits]
         stores = [str(self._store(each, forged=bool(each.forge))) for each in self.databases]
-        after = [
-            name
-            for each in self.databases
-            for name in ([f"forge/{each.title}"] if each.forge else _prepared(each))
-        ]
+        after = [step.name for step in fits]
+        for each in self.databases:
+            after += [f"forge/{each.title}"] if each.forge else each.prepared_by
         command = ("evaluate", "--bundle", *bundles, "--store", *stores, "--out", str(out))
-        return Step(
-            f"evaluate/seed-{seed}",
-            (*command, *self.evaluate),
-            out / "index.html",
-            (*(step.name for step in fits), *after),
-        )
-
-
-def _prepared(database: DatabasePlan) -> tuple[str, ...]:
-    """The step that makes a database's store; none where it is there."""
-    return () if database.database == "store" else (f"prepare/{database.title}",)
-
-
-def _beside(folder: Path, name: str) -> str:
-    """A configuration beside the plan; others are left to ``fit``, which finds shipped ones."""
-    path = folder / name
-    return str(path) if path.is_file() else name
+        name, mark = f"evaluate/seed-{seed}", out / "index.html"
+        return Step(name, (*command, *self.evaluate), mark, tuple(after))
