@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from deepregions.commands import checks
 from deepregions.commands.cli import run_program
+from deepregions.deploy.graph import Arrays
 from deepregions.deploy.runtime_system import RuntimeSystem
-from deepregions.deploy.runtimes import Arrays, Name, Runtime, installed
+from deepregions.deploy.runtimes import Name, Runtime, installed
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.backends.dlib68 import DlibLandmarks
 from deepregions.faces.finders import FaceDetection, FaceFinder, Image

@@ -70,14 +70,11 @@ def group_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Num
 
 
 def person_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Numbers:
-    """Numbers people; a video of nobody known shows somebody of its own.
-
-    Args:
-        videos: As for :func:`group_numbers`.
-        people: As there.
+    """Numbers people, given as for :func:`group_numbers`.
 
     Returns:
-        (V, P) who is in each video, from 0; -1 in places that are left.
+        (V, P) who is in each video, from 0; -1 in places that are left. A video of nobody known
+        shows somebody of its own.
     """
     pairs = sorted(set(zip(videos, people, strict=True)))
     of_video: list[dict[str, None]] = [{} for _ in range(pairs[-1][0] + 1 if pairs else 0)]
@@ -139,11 +136,6 @@ def people_splits(
     Like :func:`identity_splits`, but where nearly all people are connected through fakes, as in
     Celeb-DF, they are parted: first so that each side has its share, then by swapping two people
     as long as that loses fewer clips.
-
-    Args:
-        clips: As for :func:`identity_splits`.
-        fractions: As there.
-        seed: As there.
 
     Returns:
         The split of each person. Clips whose people are in different ones belong to neither.

@@ -28,11 +28,11 @@ class CropSpec(NamedTuple):
 
 @dataclass
 class TrainedNetwork:
-    """One trained network: a detector for a region.
+    """A detector trained for a region.
 
     Attributes:
         detector: The network, in eval mode.
-        region: What it was trained on.
+        region: Which region it judges.
         database: The database it was trained on.
         layout: How the region was cut, as :class:`RegionCropper` takes it.
         training: Facts about the training, JSON values only (store, splits, figures).
@@ -96,11 +96,10 @@ class System(nn.Module):
         self.rows, self.regions, names = matrix_of(members)
         self.cells = [(self.rows.index(row), self.regions.index(r)) for row, r in names]
         self.detectors = nn.ModuleList(member.detector for member in members)
+        wanted = {(member.cut, member.region) for member in members}
         self.cuts = {
-            cut: tuple(
-                r for r in self.regions if any(m.cut == cut and m.region == r for m in members)
-            )
-            for cut in sorted({member.cut for member in members})
+            cut: tuple(region for region in self.regions if (cut, region) in wanted)
+            for cut in sorted({cut for cut, _ in wanted})
         }
         self.croppers = nn.ModuleList(
             RegionCropper(cut.size, regions, cut.layout, cut.resample)
@@ -135,25 +134,15 @@ class System(nn.Module):
     def crops(
         self, image: Tensor, landmarks: Tensor, extent: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Makes what the networks look at.
-
-        Args:
-            image: As for :meth:`forward`.
-            landmarks: As for :meth:`forward`.
-            extent: As for :meth:`forward`.
+        """Makes what the networks look at, of what :meth:`forward` takes.
 
         Returns:
             For each of :attr:`cuts`, crops (B, R of the cut, 3, S, S) float32 in [0, 1]; and
             which of :attr:`regions` are there to be judged, (B, R) bool.
         """
         made = [cropper(image, landmarks, extent) for cropper in self.croppers]
-        present = {
-            region: valid[:, number]
-            for regions, (_, valid) in zip(self.cuts.values(), made, strict=True)
-            for number, region in enumerate(regions)
-        }
-        valid = torch.stack([present[region] for region in self.regions], dim=1)
-        return [crops for crops, _ in made], valid
+        present = {r: there for (_, r), there in self.by_cut([valid for _, valid in made]).items()}
+        return [crops for crops, _ in made], torch.stack([present[r] for r in self.regions], 1)
 
     def by_cut(self, crops: Sequence[Tensor]) -> dict[tuple[CropSpec, Region], Tensor]:
         """Names the crops that :meth:`crops` makes: (B, 3, S, S) by how and where they were cut."""
@@ -164,12 +153,7 @@ class System(nn.Module):
         }
 
     def forward_segmented(self, canvas: Tensor, region: Region) -> SystemOutput:
-        """Scores images that already are a region's canvas (black outside the region).
-
-        Args:
-            canvas: (B, 3, H, W) uint8 RGB, stretched to each detector's size.
-            region: Which region they show.
-        """
+        """Scores images (B, 3, H, W) uint8 RGB that are a region's canvas, black outside it."""
         return self.score(*self.segmented_crops(canvas, region))
 
     def segmented_crops(self, canvas: Tensor, region: Region) -> tuple[list[Tensor], Tensor]:
@@ -184,12 +168,7 @@ class System(nn.Module):
         return crops, there[:, None] & own
 
     def score(self, crops: Sequence[Tensor], present: Tensor) -> SystemOutput:
-        """Scores crops.
-
-        Args:
-            crops: As :meth:`crops` makes them.
-            present: (B, R) bool, which of :attr:`regions` are there and may be judged.
-        """
+        """Scores what :meth:`crops` makes; ``present`` (B, R): what is there and may be judged."""
         given = self.by_cut(crops)
         shape = (present.shape[0], len(self.rows), len(self.regions))  # len() would be a constant
         logits = torch.zeros(shape, device=present.device)
@@ -227,5 +206,5 @@ def matrix_of(
         for name, trained_on in databases.items()
         for database in trained_on
     ]
-    regions = [region for region in Region if any(m.region == region for m in members)]
-    return tuple(rows), tuple(regions), cells
+    present = {region for _, region in cells}
+    return tuple(rows), tuple(region for region in REGIONS if region in present), cells

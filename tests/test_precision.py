@@ -23,7 +23,6 @@ from deepregions.deploy.drift import Drift, compare
 from deepregions.deploy.export import export
 from deepregions.deploy.graph import CropsGraph
 from deepregions.deploy.onnx_metadata import read_facts
-from deepregions.deploy.parity import given as inputs_of
 from deepregions.deploy.runtimes import OpenVino, has_bf16, open_file
 from deepregions.errors import ExportError, UndefinedMetricError, UnsupportedError, UsageError
 from deepregions.evaluation.store_faces import FacesOfStore
@@ -136,7 +135,7 @@ def test_int8_is_of_the_convolutions_after_the_first_three(
     assert facts["ranges"]["fingerprint"] == store.fingerprint
     assert facts["drift"]["faces"] == 16 and facts["drift"]["auc"] == found.drift.auc
     batch = next(FacesOfStore(store).faces("test"))
-    (inputs,) = inputs_of(CropsGraph(made), batch.image, batch.landmarks, batch.extent)
+    (inputs,) = CropsGraph(made).feeds(batch.image, batch.landmarks, batch.extent)
     with torch.inference_mode():
         expected = made(batch.image, batch.landmarks, batch.extent)
     for name in ("onnxruntime", "openvino"):

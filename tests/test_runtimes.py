@@ -98,23 +98,6 @@ def test_answers_that_are_no_numbers_are_no_answers() -> None:
     assert output.fused[:2].tolist() == [1.0, 2.0] and output.fused[2].isnan()
 
 
-def test_a_network_that_answers_nan_in_a_runtime_gives_no_score(folder: Path, file: Path) -> None:
-    system = made()
-    runtime = run_by("onnxruntime", system, folder)
-
-    class Broken:
-        name, version = runtime.name, runtime.version
-
-        def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return runtime.run(
-                {key: each * np.nan if key != "present" else each for key, each in inputs.items()}
-            )
-
-    output = RuntimeSystem(system, Broken())(picture(240, 210)[None], landmarks())  # type: ignore[arg-type]
-    assert output.present.any() and not output.valid.any()
-    assert output.fused.isnan().all()
-
-
 def test_the_fastest_is_chosen_among_those_that_are_there(folder: Path, file: Path) -> None:
     runtime, rates = fastest(made(), folder=folder)
     assert rates.keys() == set(installed()) == set(NAMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 from deepregions.deploy.graph import Graph
-from deepregions.deploy.parity import given
 from deepregions.deploy.runtimes import Runtime, TorchRuntime
 from deepregions.errors import UndefinedMetricError
 from deepregions.roc import Bools, Floats, area_under_curve, equal_error_rate, tally
@@ -106,15 +105,11 @@ def measure(reference: Graph, runtime: Runtime, source: Source) -> Drift:
         UndefinedMetricError: There are not both classes, so there is no AUC.
     """
     exact = TorchRuntime(reference)
-    expected, got, fake = [], [], []
-    for batch in source.faces("test"):
-        for inputs in given(reference, batch.image, batch.landmarks, batch.extent):
-            expected.append(exact.run(inputs)["fused"])
-            got.append(runtime.run(inputs)["fused"])
-        fake.append(batch.fake.numpy())
-    threshold = _threshold(exact, reference, source)
-    whole = np.concatenate
-    return compare(whole(expected), whole(got), whole(fake), threshold)
+    (expected, got), fake = _fused((exact, runtime), reference, source, "test")
+    (known,), truth = _fused((exact,), reference, source, "val")
+    there = np.isfinite(known)
+    threshold = equal_error_rate(tally(known[there].astype(np.float64), truth[there]))[1]
+    return compare(expected, got, fake, threshold if np.isfinite(threshold) else 0.0)
 
 
 def compare(expected: Floats, got: Floats, fake: Bools, threshold: float) -> Drift:
@@ -144,14 +139,15 @@ def compare(expected: Floats, got: Floats, fake: Bools, threshold: float) -> Dri
     )
 
 
-def _threshold(exact: Runtime, reference: Graph, source: Source) -> float:
-    """Returns that which ``evaluate`` would use of the reference, 0 where it finds none."""
-    scores, fake = [np.empty(0)], [np.empty(0, dtype=np.bool_)]
-    for batch in source.faces("val"):
-        inputs = given(reference, batch.image, batch.landmarks, batch.extent)
-        scores += [exact.run(each)["fused"] for each in inputs]
+def _fused(
+    runtimes: Sequence[Runtime], graph: Graph, source: Source, part: Part
+) -> tuple[list[Floats], Bools]:
+    """Returns each runtime's fused log-odds (N,) of a part, and which of its faces are fake."""
+    answers: list[list[Floats]] = [[np.empty(0)] for _ in runtimes]
+    fake = [np.empty(0, dtype=np.bool_)]
+    for batch in source.faces(part):
+        for inputs in graph.feeds(batch.image, batch.landmarks, batch.extent):
+            for runtime, own in zip(runtimes, answers, strict=True):
+                own.append(runtime.run(inputs)["fused"])
         fake.append(batch.fake.numpy())
-    fused, truth = np.concatenate(scores).astype(np.float64), np.concatenate(fake)
-    known = np.isfinite(fused)
-    threshold = equal_error_rate(tally(fused[known], truth[known]))[1]
-    return threshold if np.isfinite(threshold) else 0.0
+    return [np.concatenate(own) for own in answers], np.concatenate(fake)

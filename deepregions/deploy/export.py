@@ -22,12 +22,11 @@ from deepregions import __version__
 from deepregions.deploy.drift import Drift, Source, measure
 from deepregions.deploy.graph import CropsGraph, Graph, HalfNetwork, ImageGraph, Kind
 from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
-from deepregions.deploy.parity import Parity, compare, given
+from deepregions.deploy.parity import Parity, compare
 from deepregions.deploy.quantise import quantise
 from deepregions.deploy.runtimes import (
     OnnxRuntime,
     OpenVino,
-    Runtime,
     check_precision,
     import_runtime,
 )
@@ -97,7 +96,10 @@ def export(
     require("onnxscript", "onnxruntime")
     _check_use(takes, precision, source)
     reference = _GRAPHS[takes](system, calibration)
-    graph = _halved(reference) if precision == "fp16" else reference
+    graph = reference
+    if precision == "fp16":
+        graph = copy.deepcopy(reference)
+        graph.system.detectors = nn.ModuleList(map(HalfNetwork, graph.system.detectors))
     _check_size(graph)
     with atomic_file(path) as partial:
         program = _program(graph)
@@ -108,14 +110,16 @@ def export(
         del program
         if precision == "int8" and source is not None:
             faces = source.faces("val", CALIBRATION_FACES)
-            quantise(partial, (inputs for each in faces for inputs in given(reference, *each[:3])))
+            quantise(partial, (inputs for each in faces for inputs in reference.feeds(*each[:3])))
             facts |= {"ranges": source.facts | {"part": "val", "at_most": CALIBRATION_FACES}}
         onnx.checker.check_model(str(partial), full_check=True)
         parity = compare(reference, partial)
         _check_parity(parity, precision, source)
         drift = None
         if source is not None:
-            drift = measure(reference, _opened(partial, precision), source)
+            bf16 = precision == "bf16"
+            runtime = OpenVino(partial, "bf16") if bf16 else OnnxRuntime(partial)
+            drift = measure(reference, runtime, source)
             if not (drift.small or allow_drift):
                 raise ExportError(
                     f"{precision} changes verdicts: {drift}",
@@ -132,12 +136,12 @@ def _check_use(takes: Kind, precision: Precision, source: Source | None) -> None
             f"--precision {precision} needs faces: with them it {why}measures what it costs",
             "--store DIR, as deepregions forge makes it",
         )
-    if precision == "bf16" and takes == "image":
-        raise UsageError(
-            "--precision bf16 is for files that take crops: in others it would move the crops",
-            "--crops-in",
-        )
     if precision == "bf16":
+        if takes == "image":
+            raise UsageError(
+                "--precision bf16 is for files that take crops: in others it would move the crops",
+                "--crops-in",
+            )
         check_precision("openvino", "bf16")
 
 
@@ -156,11 +160,6 @@ def _check_parity(parity: Parity, precision: Precision, source: Source | None) -
         )
 
 
-def _opened(path: Path, precision: Precision) -> Runtime:
-    """Opens a file with what its precision is for."""
-    return OpenVino(path, "bf16") if precision == "bf16" else OnnxRuntime(path)
-
-
 def _check_size(graph: nn.Module) -> None:
     tensors = [*graph.parameters(), *graph.buffers()]
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -169,12 +168,6 @@ def _check_size(graph: nn.Module) -> None:
             f"the networks have {size / 1e9:.1f} GB of weights, and an ONNX file ends at 2 GB",
             "--precision fp16 halves it; --only DETECTOR/REGION takes one network",
         )
-
-
-def _halved(graph: Graph) -> Graph:
-    graph = copy.deepcopy(graph)
-    graph.system.detectors = nn.ModuleList(map(HalfNetwork, graph.system.detectors))
-    return graph
 
 
 def _program(graph: Graph) -> torch.onnx.ONNXProgram:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from deepregions.faces.cropping import full_extent
 from deepregions.fusion.calibration import Calibration
 from deepregions.system import System, SystemOutput
 from deepregions.types import NUM_LANDMARKS
 
+Arrays = dict[str, npt.NDArray[Any]]
+Shape = tuple[str | int, ...]
 Kind = Literal["image", "crops"]
 """What a graph takes."""
 
@@ -21,11 +26,7 @@ _EXAMPLE_SIDE = (150, 160)
 
 
 class CalibrationModule(nn.Module):
-    """A calibration as a module, for a graph.
-
-    Args:
-        calibration: From a video's, here a face's, fused log-odds to likelihood ratios.
-    """
+    """A calibration as a module, from fused log-odds to natural log-likelihood ratios."""
 
     x: Tensor
     y: Tensor
@@ -34,26 +35,20 @@ class CalibrationModule(nn.Module):
         super().__init__()
         self.lower, self.upper = calibration.lower, calibration.upper
         given = calibration.parameters
-        if calibration.kind == "logistic":
-            self.slope = float(given["slope"])
-            x, y = [0.0], [float(given["offset"])]
-        else:
-            self.slope = 0.0
-            x, y = given["log_odds"], given["llr"]
+        straight = calibration.kind == "logistic"
+        self.slope = float(given["slope"]) if straight else 0.0
+        x, y = ([0.0], [given["offset"]]) if straight else (given["log_odds"], given["llr"])
         self.register_buffer("x", torch.tensor(x, dtype=torch.float32))
         self.register_buffer("y", torch.tensor(y, dtype=torch.float32))
 
     def forward(self, log_odds: Tensor) -> Tensor:
         """Returns natural LLRs (B,) within their bounds of log-odds (B,), NaN for NaN."""
-        straight = len(self.x) == 1
-        llr = self.y[0] + self.slope * log_odds if straight else self._between(log_odds)
+        llr = self.y[0] + self.slope * log_odds
+        if len(self.x) > 1:  # straight lines between the knots, constant beyond, summed
+            low, high = self.x[:-1], self.x[1:]
+            share = ((log_odds[:, None] - low) / (high - low)).clamp(0, 1)
+            llr = self.y[0] + (share * (self.y[1:] - self.y[:-1])).sum(1)
         return torch.where(log_odds.isnan(), log_odds, llr.clamp(self.lower, self.upper))
-
-    def _between(self, log_odds: Tensor) -> Tensor:
-        """Straight lines between the knots, constant beyond: all of them at once, summed."""
-        low, high = self.x[:-1], self.x[1:]
-        share = ((log_odds[:, None] - low) / (high - low)).clamp(0, 1)
-        return self.y[0] + (share * (self.y[1:] - self.y[:-1])).sum(1)
 
 
 class Graph(nn.Module, ABC):
@@ -74,23 +69,33 @@ class Graph(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def inputs(self) -> dict[str, tuple[str | int, ...]]:
+    def inputs(self) -> dict[str, Shape]:
         """Names of the inputs, in the order of :meth:`examples`, and their shapes."""
 
     @property
-    def outputs(self) -> dict[str, tuple[str | int, ...]]:
+    def outputs(self) -> dict[str, Shape]:
         """Names of the outputs, in order, and their shapes."""
         cells = ("batch", len(self.system.rows), len(self.system.regions))
-        shapes: dict[str, tuple[str | int, ...]] = {
-            "logits": cells,
-            "valid": cells,
-            "fused": ("batch",),
-        }
+        shapes: dict[str, Shape] = {"logits": cells, "valid": cells, "fused": ("batch",)}
         return shapes if self.calibration is None else shapes | {"llr": ("batch",)}
 
     @abstractmethod
     def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
         """Returns inputs to trace with, and which of their sides may be of any length."""
+
+    @abstractmethod
+    def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
+        """Yields faces as inputs by name.
+
+        Args:
+            image: (B, 3, H, W) uint8 RGB.
+            landmarks: (B, 68, 2) float32 pixels of ``image``.
+            extent: (B, 2) int64, width and height of each picture without its padding.
+        """
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
+        """Returns the outputs, in order, for inputs by name."""
 
     def answers(self, output: SystemOutput) -> tuple[Tensor, ...]:
         """Returns the graph's outputs, in order."""
@@ -104,12 +109,25 @@ class ImageGraph(Graph):
     kind: ClassVar[Kind] = "image"
 
     @property
-    def inputs(self) -> dict[str, tuple[str | int, ...]]:
+    def inputs(self) -> dict[str, Shape]:
         """``image`` and ``landmarks``."""
         return {
             "image": ("batch", 3, "height", "width"),
             "landmarks": ("batch", NUM_LANDMARKS, 2),
         }
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
+        """See :meth:`Graph.run`."""
+        return self.forward(*(torch.from_numpy(inputs[name]) for name in self.inputs))
+
+    def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
+        """See :meth:`Graph.feeds`; padded pictures, which it does not take, go one by one."""
+        if torch.equal(extent, full_extent(image)):
+            yield {"image": image.numpy(), "landmarks": landmarks.numpy()}
+            return
+        for picture, points, (width, height) in zip(image, landmarks, extent.tolist(), strict=True):
+            own = np.ascontiguousarray(picture[None, :, :height, :width])
+            yield {"image": own, "landmarks": points[None].numpy()}
 
     def forward(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, ...]:
         """Scores faces.
@@ -131,31 +149,40 @@ class ImageGraph(Graph):
 
 
 class CropsGraph(Graph):
-    """From crops that :class:`~deepregions.faces.cropping.RegionCropper` or its like has made.
+    """From ready crops, (B, R, 3, S, S).
 
-    ``crops`` is (B, R, 3, S, S). Where networks want crops of several kinds, there is an input
-    for each kind, ``crops_0``, ``crops_1`` ..., in the order of the system's cuts.
+    Where networks want crops of several kinds, there is an input for each kind, ``crops_0``,
+    ``crops_1`` ..., in the order of the system's cuts.
     """
 
     kind: ClassVar[Kind] = "crops"
 
     @property
-    def inputs(self) -> dict[str, tuple[str | int, ...]]:
+    def inputs(self) -> dict[str, Shape]:
         """``crops`` (or ``crops_0`` ...) and ``present``."""
         cuts = self.system.cuts.items()
-        shapes: dict[str, tuple[str | int, ...]] = {
+        shapes: dict[str, Shape] = {
             name: ("batch", len(regions), 3, cut.size, cut.size)
             for name, (cut, regions) in zip(crop_inputs(self.system), cuts, strict=True)
         }
         return shapes | {"present": ("batch", len(self.system.regions))}
 
-    def forward(self, crops: Sequence[Tensor], present: Tensor) -> tuple[Tensor, ...]:
-        """Scores crops.
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
+        """See :meth:`Graph.run`."""
+        *crops, present = (torch.from_numpy(inputs[name]) for name in self.inputs)
+        return self.forward(crops, present)
 
-        Args:
-            crops: For each cut (B, R of the cut, 3, S, S) float32 in [0, 1].
-            present: (B, R) bool, which regions are there to be judged. Not ``valid``, as that is
-                an output, and names of a graph are unique.
+    def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
+        """See :meth:`Graph.feeds`; crops are made here."""
+        with torch.inference_mode():
+            crops, present = self.system.crops(image, landmarks, extent)
+        pairs = zip(self.inputs, (*crops, present), strict=True)
+        yield {name: values.numpy() for name, values in pairs}
+
+    def forward(self, crops: Sequence[Tensor], present: Tensor) -> tuple[Tensor, ...]:
+        """Scores crops, for each cut (B, R of the cut, 3, S, S) float32 in [0, 1].
+
+        The regions to be judged are not called ``valid``: that is an output, and names are unique.
         """
         return self.answers(self.system.score(crops, present))
 
@@ -178,12 +205,7 @@ def crop_inputs(system: System) -> tuple[str, ...]:
 
 
 class HalfNetwork(nn.Module):
-    """A network that computes in 16 bits, between float32 crops and float32 log-odds.
-
-    Args:
-        detector: Made half in place.
-        kind: float16, or bfloat16.
-    """
+    """A network, changed in place, that computes in 16 bits between float32 crops and log-odds."""
 
     def __init__(self, detector: nn.Module, kind: torch.dtype = torch.float16) -> None:
         super().__init__()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -27,17 +26,13 @@ KEY = "deepregions"
 _AGAIN = "deepregions export writes one"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a file is and whose.
-
-    Attributes:
-        content: All of it, JSON values only, as :func:`describe` makes it.
-        opset: The version of ONNX's operators that the graph needs.
-    """
+class Facts(NamedTuple):
+    """What a file is and whose."""
 
     content: dict[str, Any]
+    """All of it, JSON values only, as :func:`describe` makes it."""
     opset: int
+    """The version of ONNX's operators that the graph needs."""
 
     @property
     def kind(self) -> str:
@@ -103,9 +98,8 @@ def describe(graph: Graph, precision: str) -> dict[str, Any]:
             "normalisation": "in the graph",
             **({"crops": crops} if graph.kind == "crops" else {}),
         },
-        "fusion": str(getattr(system.fusion, "rule", type(system.fusion).__name__)),
+        "fusion": system.fusion.rule,
         "calibrated": graph.calibration is not None,
-        "thresholds": {},
     }
 
 
@@ -134,7 +128,8 @@ def read_facts(path: Path) -> Facts:
         raise UnsupportedError(
             f"{path} keeps its weights in other files", "one self-contained file is wanted"
         )
-    return Facts(_content(model, path), _opset(model))
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return Facts(_content(model, path), max(opsets, default=0))
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -150,9 +145,9 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 def _content(model: ModelProto, path: Path) -> dict[str, Any]:
     texts = {entry.key: entry.value for entry in model.metadata_props}
     try:
-        content = json.loads(texts[KEY])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path} was not written by deepregions export", _AGAIN) from error
+        content = json.loads(texts.get(KEY, ""))
+    except (ValueError, RecursionError):
+        content = None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UnreadableError(f"{path} was not written by deepregions export", _AGAIN)
     if content.get("version") != VERSION:
@@ -164,8 +159,3 @@ def _content(model: ModelProto, path: Path) -> dict[str, Any]:
     if missing:
         raise UnreadableError(f"{path} does not say its {', '.join(sorted(missing))}", _AGAIN)
     return content
-
-
-def _opset(model: ModelProto) -> int:
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    return max(versions, default=0)

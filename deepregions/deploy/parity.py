@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from deepregions.deploy.faces import conditions
-from deepregions.deploy.graph import Graph, ImageGraph
-from deepregions.deploy.runtimes import TorchRuntime, import_runtime
+from deepregions.deploy.graph import Arrays, Graph
+from deepregions.deploy.runtimes import OnnxRuntime, TorchRuntime
 from deepregions.faces.cropping import full_extent
-from deepregions.system import System
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -65,25 +59,18 @@ def compare(graph: Graph, path: Path) -> Parity:
 
     Raises:
         MissingExtraError: onnxruntime is not installed, or what has the faces.
+        UnsupportedError: onnxruntime cannot load the file.
     """
-    session = import_runtime("onnxruntime").InferenceSession(
-        str(path), providers=["CPUExecutionProvider"]
-    )
-    original = TorchRuntime(graph)
-    names = [*graph.outputs]
-    pairs = []
-    for image, landmarks in conditions():
-        for inputs in given(graph, image, landmarks, full_extent(image)):
-            answers = dict(zip(names, session.run(names, inputs), strict=True))
-            pairs.append([original.run(inputs), answers])
-    return replace(parity(pairs), silent=_silent(graph.system, [pair[0] for pair in pairs]))
-
-
-def _silent(system: System, answers: list[Arrays]) -> tuple[str, ...]:
-    """Returns the names of networks that answer no face at all."""
-    spoke = np.asarray(np.concatenate([each["valid"] for each in answers]).any(axis=0))
-    pairs = zip(system.members, system.cells, strict=True)
-    return tuple(member.name for member, cell in pairs if not spoke[cell])
+    original, exported = TorchRuntime(graph), OnnxRuntime(path)
+    pairs = [
+        [original.run(inputs), exported.run(inputs)]
+        for image, landmarks in conditions()
+        for inputs in graph.feeds(image, landmarks, full_extent(image))
+    ]
+    spoke = np.asarray(np.concatenate([expected["valid"] for expected, _ in pairs]).any(axis=0))
+    networks = zip(graph.system.members, graph.system.cells, strict=True)
+    silent = tuple(member.name for member, cell in networks if not spoke[cell])
+    return replace(parity(pairs), silent=silent)
 
 
 def parity(pairs: list[list[Arrays]]) -> Parity:
@@ -110,27 +97,3 @@ def _largest(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     if not np.array_equal(a[~known], b[~known], equal_nan=True):
         return float("nan")
     return float(np.abs(a[known] - b[known]).max(initial=0.0))
-
-
-def given(graph: Graph, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
-    """Yields faces as a graph's inputs by name, in their order.
-
-    A graph of photographs takes no padded ones, so they go one by one where sizes differ.
-
-    Args:
-        graph: Takes photographs, or crops, which are made here.
-        image: (B, 3, H, W) uint8 RGB.
-        landmarks: (B, 68, 2) float32 pixels of ``image``.
-        extent: (B, 2) int64, width and height of each picture without its padding.
-    """
-    if not isinstance(graph, ImageGraph):
-        with torch.inference_mode():
-            crops, present = graph.system.crops(image, landmarks, extent)
-        pairs = zip(graph.inputs, (*crops, present), strict=True)
-        yield {name: values.numpy() for name, values in pairs}
-    elif torch.equal(extent, full_extent(image)):
-        yield {"image": image.numpy(), "landmarks": landmarks.numpy()}
-    else:
-        for picture, points, (width, height) in zip(image, landmarks, extent.tolist(), strict=True):
-            own = np.ascontiguousarray(picture[None, :, :height, :width])
-            yield {"image": own, "landmarks": points[None].numpy()}

@@ -15,34 +15,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy.typing as npt
 import onnx
 
+from deepregions.deploy.graph import Arrays
 from deepregions.deploy.runtimes import import_runtime
 from deepregions.errors import ExportError
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 _PASSERS = {"Relu", "MaxPool", "AveragePool", "Add", "Concat", "Pad"}  # maps in, a map out
 _MAP = 4  # dimensions
 _EXACT = 3  # convolutions in a row that stay float32: measured, see docs/export.md
-
-
-class _Reader:
-    """Hands faces on, one by one, as onnxruntime asks for them: it keeps all maps of a batch."""
-
-    def __init__(self, batches: Iterable[Arrays]) -> None:
-        self._faces = _one_by_one(batches)
-
-    def get_next(self) -> Arrays | None:
-        """Returns the next face; None after the last."""
-        return next(self._faces, None)
-
-
-def _one_by_one(batches: Iterable[Arrays]) -> Iterator[Arrays]:
-    for batch in batches:
-        for row in range(len(next(iter(batch.values())))):
-            yield {name: values[row : row + 1] for name, values in batch.items()}
 
 
 def quantise(path: Path, batches: Iterable[Arrays]) -> None:
@@ -87,8 +68,16 @@ def quantise(path: Path, batches: Iterable[Arrays]) -> None:
 
 
 def _reader(library: Any, batches: Iterable[Arrays]) -> Any:
-    """Returns what onnxruntime takes batches from: its own class, which loads with the library."""
-    return type("Reader", (_Reader, library.CalibrationDataReader), {})(batches)
+    """Returns what onnxruntime takes faces from, one by one: it keeps all maps of a batch."""
+
+    def faces() -> Iterator[Arrays]:
+        for batch in batches:
+            for row in range(len(next(iter(batch.values())))):
+                yield {name: values[row : row + 1] for name, values in batch.items()}
+
+    given = faces()
+    methods = {"get_next": lambda _: next(given, None)}
+    return type("Reader", (library.CalibrationDataReader,), methods)()
 
 
 def _nodes(model: onnx.ModelProto) -> list[str]:

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from deepregions import assets
 from deepregions.deploy.export import export
-from deepregions.deploy.graph import CropsGraph, Kind, crop_inputs
+from deepregions.deploy.graph import Arrays, CropsGraph, Kind, crop_inputs
 from deepregions.deploy.onnx_metadata import digest, read_facts
 from deepregions.deploy.runtimes import (
     NAMES,
-    Arrays,
     Name,
     Precision,
     Runtime,
@@ -35,7 +34,7 @@ _BATCH = 4  # faces of a trial
 
 
 class RuntimeSystem(System):
-    """A system that cuts its crops with PyTorch and leaves the rest to a runtime.
+    """A system that makes crops with PyTorch and leaves the rest to a runtime.
 
     Args:
         system: What it answers as.
@@ -49,9 +48,9 @@ class RuntimeSystem(System):
 
     def score(self, crops: Sequence[Tensor], present: Tensor) -> SystemOutput:
         """Scores crops by the runtime."""
-        pairs = zip(crop_inputs(self), crops, strict=True)
-        inputs = {name: pixels.cpu().numpy() for name, pixels in pairs}
-        answers = self.runtime.run(inputs | {"present": present.cpu().numpy()})
+        names = (*crop_inputs(self), "present")
+        pairs = zip(names, (*crops, present), strict=True)
+        answers = self.runtime.run({name: values.cpu().numpy() for name, values in pairs})
         return as_output(answers, present)
 
 
@@ -71,16 +70,10 @@ def as_output(answers: Arrays, present: Tensor) -> SystemOutput:
 
 
 def exported(system: System, takes: Kind = "crops", folder: Path | None = None) -> Path:
-    """Returns a system's file, exporting it if that was not done before.
+    """Returns the file of a system on the CPU, exporting it if that was not done before.
 
-    Args:
-        system: On the CPU.
-        takes: What the file takes.
-        folder: Where it is kept; by default in the cache folder of model files.
-
-    Raises:
-        ExportError: It cannot be exported.
-        MissingExtraError: What exports is not installed.
+    It is kept in a folder, by default in the cache of model files; errors are those of
+    :func:`~deepregions.deploy.export.export`.
     """
     folder = folder or assets.cache_dir() / "exported"
     made_of = digest(system)
@@ -97,13 +90,7 @@ def exported(system: System, takes: Kind = "crops", folder: Path | None = None) 
 def run_by(
     name: Name, system: System, folder: Path | None = None, *, precision: Precision = "fp32"
 ) -> Runtime:
-    """Opens a runtime for a system's graph of crops.
-
-    Args:
-        name: Which.
-        system: On the CPU.
-        folder: Where exported files are kept, see :func:`exported`.
-        precision: ``bf16`` is for OpenVINO only.
+    """Opens a runtime for the graph of crops of a system on the CPU.
 
     Raises:
         UsageError: There is no such runtime, or it does not compute in that precision.
@@ -123,19 +110,21 @@ def run_by(
 def fastest(
     system: System, names: Sequence[Name] | None = None, folder: Path | None = None
 ) -> tuple[Runtime, dict[Name, float]]:
-    """Opens the runtime that is fastest here, by a short trial of each that is installed.
-
-    Args:
-        system: On the CPU.
-        names: Which to try.
-        folder: Where exported files are kept, see :func:`exported`.
+    """Opens the runtime that is fastest here, by a short trial of some, or all installed.
 
     Returns:
-        It, and the faces a second of each that was tried.
+        The runtime, and the faces per second of each that was tried.
     """
     runtimes = [run_by(name, system, folder) for name in names or installed()]
     inputs = random_crops(system, _BATCH)
-    rates = {each.name: _BATCH / _seconds(each, inputs) for each in runtimes}
+    rates: dict[Name, float] = {}
+    for runtime in runtimes:
+        times = []
+        for _ in range(1 + _TRIALS):  # the first does not count
+            start = time.perf_counter()
+            runtime.run(inputs)
+            times.append(time.perf_counter() - start)
+        rates[runtime.name] = _BATCH / statistics.median(times[1:])
     return max(runtimes, key=lambda each: rates[each.name]), rates
 
 
@@ -147,13 +136,3 @@ def random_crops(system: System, batch: int) -> Arrays:
         for name, (cut, regions) in zip(crop_inputs(system), system.cuts.items(), strict=True)
     }
     return inputs | {"present": np.ones((batch, len(system.regions)), dtype=np.bool_)}
-
-
-def _seconds(runtime: Runtime, inputs: Arrays) -> float:
-    """Returns the median time of a run, after one that does not count."""
-    times = []
-    for _ in range(1 + _TRIALS):
-        start = time.perf_counter()
-        runtime.run(inputs)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from deepregions.deploy.graph import CropsGraph, Graph
+from deepregions.deploy.graph import Arrays, Graph
 from deepregions.deploy.onnx_metadata import read_facts
 from deepregions.devices import out_of_memory
 from deepregions.errors import (
@@ -27,7 +27,6 @@ from deepregions.errors import (
     require,
 )
 
-Arrays = dict[str, npt.NDArray[Any]]
 Name = Literal["torch", "onnxruntime", "openvino"]
 NAMES: tuple[Name, ...] = get_args(Name)
 Precision = Literal["fp32", "bf16"]
@@ -76,11 +75,7 @@ class Runtime(Protocol):
 
 
 class TorchRuntime:
-    """PyTorch itself, for what was not exported.
-
-    Args:
-        graph: What it runs.
-    """
+    """PyTorch itself, for what was not exported."""
 
     name: Name = "torch"
 
@@ -91,18 +86,13 @@ class TorchRuntime:
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Answers, see :class:`Runtime`."""
         _check(inputs, [*self._graph.inputs])
-        given = [torch.from_numpy(inputs[name]) for name in self._graph.inputs]
-        arguments = (given[:-1], given[-1]) if isinstance(self._graph, CropsGraph) else given
         with torch.inference_mode():
-            answers = [answer.numpy() for answer in self._graph(*arguments)]
+            answers = [answer.numpy() for answer in self._graph.run(inputs)]
         return dict(zip(self._graph.outputs, answers, strict=True))
 
 
 class OnnxRuntime:
     """onnxruntime, on the CPU.
-
-    Args:
-        path: An exported file.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -137,12 +127,7 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """OpenVINO, on the CPU.
-
-    Args:
-        path: An exported file.
-        precision: ``fp32``, which OpenVINO leaves by itself where the CPU has bfloat16; ``bf16``
-            asks for that.
+    """OpenVINO, on the CPU, in float32 also where the CPU has bfloat16, unless asked for that.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -194,7 +179,7 @@ def open_file(
         path: The file.
         bundle: The :func:`~deepregions.deploy.onnx_metadata.digest` of the system that it must
             be of.
-        precision: See :class:`OpenVino`; others compute as the file says.
+        precision: Of OpenVINO; others compute as the file says.
 
     Raises:
         UsageError: The runtime does not run files.

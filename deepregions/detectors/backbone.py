@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from deepregions.detectors.base import Attention, Normalisation, RegionDetector
 from deepregions.detectors.cells import cells_of
-from deepregions.detectors.packages import imagenet_weights
-from deepregions.detectors.pretrained import load_backbone
+from deepregions.detectors.pretrained import fill_backbone, imagenet_weights
 from deepregions.errors import UnreadableError, UsageError
 
 Trained = Literal["all", "norms", "head"]
@@ -60,17 +59,15 @@ class Grid(nn.Module):
 class Backbone(RegionDetector):
     """A network of timm without its classifier, and a linear layer for the two classes.
 
-    What the network makes of a crop is averaged over places, as timm does for it; of a vision
-    transformer, too, the tokens of places are averaged, not the class token taken, so that it can
-    be shown where the network looks.
+    Features are averaged over places, as timm does; those of a vision transformer, too, so that
+    it can be shown where the network looks.
 
     Args:
         size: Height and width of the crops.
         backbone: timm's name of the network; with a tag, as ``vit_small_patch14_dinov2.lvd142m``
             has one, of its weights too.
         dropout: Share of features that training drops before the linear layer.
-        unit_features: Scale each crop's features to one length, as GenD does: only their direction
-            tells the classes apart.
+        unit_features: Scale each crop's features to one length, as GenD does.
         trained: What training changes: ``all``; ``norms``, the normalisation layers and the head;
             or only the ``head``.
         frozen_stages: How many stages from the input on training leaves as they are, 1 being the
@@ -179,7 +176,7 @@ class Backbone(RegionDetector):
     def _load(self, backbone: str, size: int, file: str | None) -> None:
         weights = imagenet_weights(backbone, file)
         if any(key.startswith("backbone.") for key in weights):  # a bundle's, to be gone on with
-            load_backbone(self.backbone, backbone, file)
+            fill_backbone(self.backbone, weights, backbone, file or backbone)
             return
         try:
             self.backbone = _create(backbone, size, weights)

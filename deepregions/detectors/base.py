@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from pytorch_lightning import LightningModule
@@ -32,10 +32,9 @@ _MEAN_AND_STD: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] 
 
 
 class Attention(NamedTuple):
-    """The map in a network that shows where it looks, and where on a crop the map's cells are.
+    """The map in a network that shows where it looks, and where on a crop its cells are.
 
-    Cells of a map are not crops cut into equal squares: how the layers before pad decides which
-    pixel a cell is centred on.
+    How the layers before pad decides which pixel a cell is centred on.
     """
 
     layer: nn.Module
@@ -51,10 +50,8 @@ class RegionDetector(LightningModule, ABC):
 
     A subclass builds its network, names its last part as :attr:`head`, and defines
     :meth:`network`. If its scores are not one pair per crop, it also overrides :meth:`log_odds`
-    and :meth:`score_losses`.
-
-    Everything that scores a crop goes through :meth:`forward`, or for training through the
-    :meth:`scores` that it is made of, so that training, evaluation and an exported graph agree.
+    and :meth:`score_losses`. Scoring goes through :meth:`forward`, which is what is exported,
+    training through the :meth:`scores` that it is made of.
 
     Args:
         size: Height and width of the crops.
@@ -170,13 +167,9 @@ class RegionDetector(LightningModule, ABC):
             )
         return self.network((x - self.mean) / self.std).float()
 
-    def logits(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Returns the fake log-odds (N,) float32 of crops (N, 3, S, S) in [0, 1]."""
         return self.log_odds(self.scores(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns :meth:`logits`. This is the graph that is exported."""
-        return self.logits(x)
 
     def losses(self, x: Tensor, label: Tensor) -> Tensor:
         """Returns the loss (N,) of crops (N, 3, S, S) in [0, 1] with labels (N,), 1 is fake."""
@@ -224,9 +217,7 @@ class RegionDetector(LightningModule, ABC):
         """Forgets what an interrupted epoch, or the trial one before training, has left."""
         self._metrics.reset()
 
-    def on_test_epoch_start(self) -> None:
-        """Forgets what an interrupted epoch has left."""
-        self._metrics.reset()
+    on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: RegionBatch) -> None:
         """Scores a batch for the figures of the epoch."""
@@ -249,30 +240,30 @@ class RegionDetector(LightningModule, ABC):
         logits = self(batch.crops.flatten(0, 1)).view_as(batch.valid)
         return torch.where(batch.valid, logits, torch.nan)
 
-    def _judge(self, batch: RegionBatch) -> tuple[Tensor, Tensor]:
-        """Returns the mean loss of the valid regions, and the log-odds (B, R)."""
-        scores = self.scores(batch.crops.flatten(0, 1))
-        label = _labels(batch)
+    def _evaluate(self, stage: str, batch: RegionBatch) -> None:
+        scores, label = self.scores(batch.crops.flatten(0, 1)), _labels(batch)
         losses = self.score_losses(scores, label.flatten()).view_as(batch.valid)
         total = torch.where(batch.valid, losses, 0.0).sum()
-        return total / batch.valid.sum().clamp(min=1), self.log_odds(scores).view_as(batch.valid)
-
-    def _evaluate(self, stage: str, batch: RegionBatch) -> None:
-        loss, logits = self._judge(batch)
-        self._log_loss(stage, loss, batch)
+        self._log_loss(stage, total / batch.valid.sum().clamp(min=1), batch)
+        logits = self.log_odds(scores).view_as(batch.valid)
         regions = torch.arange(logits.shape[1], device=logits.device)
         # A face that is seen in several regions is several samples; one not valid is none.
         index = torch.where(batch.valid, batch.index[:, None] * len(regions) + regions, -1)
         method = torch.zeros_like(batch.label) if batch.method is None else batch.method
         video, method = (x[:, None].expand_as(index) for x in (batch.video, method))
         self._metrics.methods = batch.methods
-        samples = (logits, _labels(batch), video, index, method)
-        self._metrics.update(*(x.flatten() for x in samples))
+        self._metrics.update(*(x.flatten() for x in (logits, label, video, index, method)))
 
     def _log_loss(self, stage: str, loss: Tensor, batch: RegionBatch) -> None:
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        count = len(batch.label)
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=count, **options)
+        self.log(
+            f"{stage}/loss",
+            loss,
+            prog_bar=True,
+            batch_size=len(batch.label),
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+        )
 
     def _log_metrics(self, stage: str) -> None:
         values = {f"{stage}/{name}": value for name, value in self._metrics.compute().items()}

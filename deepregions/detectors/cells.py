@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,26 +10,9 @@ from torch import Tensor, nn
 from deepregions.errors import UsageError
 
 
-class Cells(NamedTuple):
-    """Where the cells of a map are, in x as in y."""
-
-    first: float
-    """The pixel that the first cell is centred on."""
-    step: float
-    """Pixels from one cell to the next."""
-
-
-class _Window(NamedTuple):
-    kernel: int
-    stride: int
-    padding: int  # before the first pixel
-    before: int
-    after: int
-
-
 @torch.no_grad()
-def cells_of(network: nn.Module, grid: nn.Module, size: int) -> Cells:
-    """Follows the cells of a map through the layers before it.
+def cells_of(network: nn.Module, grid: nn.Module, size: int) -> tuple[float, float]:
+    """Finds the pixel that the first cell is centred on, and the pixels from one to the next.
 
     Every window that changes the size of a map moves the cells' centres as its padding says; a
     shortcut beside it, which makes the same change, is passed over. Where a network makes maps
@@ -44,12 +27,11 @@ def cells_of(network: nn.Module, grid: nn.Module, size: int) -> Cells:
     Raises:
         UsageError: The network's last map is one cell.
     """
-    windows: list[_Window] = []
+    layers: list[tuple[nn.Module, int, int]] = []  # with the sides of their maps, in and out
 
     def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        before, after = inputs[0], output
-        if before.ndim == 4 and isinstance(after, Tensor) and after.ndim == 4:
-            windows.append(_window(module, before.shape[2], after.shape[2]))
+        if inputs[0].ndim == 4 and isinstance(output, Tensor) and output.ndim == 4:
+            layers.append((module, inputs[0].shape[2], output.shape[2]))
 
     kinds = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
     handles = [
@@ -70,32 +52,24 @@ def cells_of(network: nn.Module, grid: nn.Module, size: int) -> Cells:
             module.training = training
     if side < 2:
         raise UsageError("the last map of this network is one cell", "give it larger crops")
-    return _follow(windows, size, side)
-
-
-def _follow(windows: list[_Window], size: int, side: int) -> Cells:
     first, step, current = 0.0, 1.0, size
-    for window in windows:
-        if window.before != current or (window.after == current and window.stride == 1):
-            continue
-        if window.after < side:  # a branch that looks at the whole, or the pool of a head
-            continue
-        first += step * ((window.kernel - 1) / 2 - window.padding)
-        step, current = step * window.stride, window.after
+    for module, before, after in layers:
+        reach, stride, padding = _window(module, before, after)
+        # Beside the way lie shortcuts, branches that look at the whole, and the pool of a head.
+        if before == current and after >= side and (after, stride) != (current, 1):
+            first += step * ((reach - 1) / 2 - padding)
+            step, current = step * stride, after
     merged = round(current / side)
-    return Cells(first + step * (merged - 1) / 2, step * merged)
+    return first + step * (merged - 1) / 2, step * merged
 
 
-def _window(module: nn.Module, before: int, after: int) -> _Window:
+def _window(module: nn.Module, before: int, after: int) -> tuple[int, int, int]:
+    """Returns how far a layer's window reaches, its stride, and the padding in front."""
+    given = (getattr(module, name, 1) for name in ("kernel_size", "stride", "padding", "dilation"))
     kernel, stride, padding, dilation = (
-        _first(getattr(module, name, 1))
-        for name in ("kernel_size", "stride", "padding", "dilation")
+        int(value[0] if isinstance(value, tuple) else value) for value in given
     )
     reach = (kernel - 1) * dilation + 1
     if "Same" in type(module).__name__:  # as TensorFlow pads: as much as is needed, less in front
         padding = max((after - 1) * stride + reach - before, 0) // 2
-    return _Window(reach, stride, padding, before, after)
-
-
-def _first(value: Any) -> int:
-    return int(value[0] if isinstance(value, tuple) else value)
+    return reach, stride, padding

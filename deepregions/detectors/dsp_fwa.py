@@ -14,6 +14,7 @@ from deepregions.detectors.pretrained import load_backbone
 from deepregions.errors import UsageError
 
 LEVELS = (1, 2, 6)
+_LEGACY_SIZES = "161-224, 353-448, 545-672, 737-896, 929-1024"  # of crops, by fits()
 Mode = Literal["legacy", "adaptive"]
 
 
@@ -110,7 +111,7 @@ class DSPFWA(RegionDetector):
         if not fits(size, pyramid):
             raise UsageError(
                 f"the legacy pyramid of DSPFWA does not fit crops of {size} pixels",
-                f"it fits {_legacy_sizes()}; --model.init_args.pyramid adaptive fits any",
+                f"it fits {_LEGACY_SIZES}; --model.init_args.pyramid adaptive fits any",
             )
         self.backbone: nn.Module = timm.create_model("resnet50", num_classes=0, global_pool="")
         self.pyramid = SpatialPyramid(pyramid)
@@ -132,15 +133,3 @@ class DSPFWA(RegionDetector):
         """Returns the class scores (N, 2) of (N, 3, S, S)."""
         scores: Tensor = self.classifier(self.pyramid(self.backbone(x)))
         return scores
-
-
-def _legacy_sizes(largest: int = 1024) -> str:
-    """Returns the ranges of sizes that the legacy pyramid takes, as ``161-224, 353-448``."""
-    ranges: list[list[int]] = []
-    for size in range(1, largest + 1):
-        if fits(size, "legacy"):
-            if ranges and ranges[-1][1] == size - 1:
-                ranges[-1][1] = size
-            else:
-                ranges.append([size, size])
-    return ", ".join(f"{first}-{last}" for first, last in ranges)

@@ -39,9 +39,8 @@ _KEPT: dict[type[nn.Module], type[nn.Conv2d]] = {
 def keep_depthwise_float32(network: nn.Module) -> None:
     """Makes the depthwise convolutions of a network compute in float32 on CPUs.
 
-    The backward pass of oneDNN's in bfloat16 takes several times as long: EfficientNet-Lite0 at
-    224 pixels trains 13.9 images/s as autocast has it, and 20.6 so (two cores). Parameters, their
-    names, and what is computed without autocast stay the same.
+    The backward pass of oneDNN's in bfloat16 takes several times as long. Parameters, their names,
+    and what is computed without autocast stay the same.
     """
     for module in network.modules():
         if type(module) in _KEPT and isinstance(module, nn.Conv2d) and module.groups > 1:

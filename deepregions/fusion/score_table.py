@@ -204,10 +204,7 @@ class ScoreTable:
         return tuple(self.systems.values())
 
     def networks(self, cells: Iterable[tuple[str, Region]]) -> list[str]:
-        """Returns the SHA-256 of the networks at some cells, given by row name and region.
-
-        None, if the origin does not name each of them.
-        """
+        """Returns the SHA-256 of the networks at some cells; none if one has no name."""
         found = []
         for name, region in cells:
             row = self.rows[self.detectors.index(name)]
@@ -225,11 +222,7 @@ class ScoreTable:
         return self.select(self.split == split)
 
     def write(self, path: Path) -> None:
-        """Writes a Parquet file, whole or not at all.
-
-        Raises:
-            OSError: It cannot be written.
-        """
+        """Writes a Parquet file, whole or not at all."""
         face = np.repeat(np.arange(len(self)), len(self.detectors) * len(self.regions))
         columns = {
             name: pa.array(getattr(self, name).tolist(), _COLUMNS[name]).take(face)
@@ -289,15 +282,7 @@ def make_table(
     faces: Iterable[dict[str, Any]],
     rows: Sequence[ScoreRow] = (),
 ) -> ScoreTable:
-    """Makes a table of faces one by one.
-
-    Args:
-        origin: As for :class:`ScoreTable`.
-        detectors: As there.
-        regions: As there.
-        faces: All columns of each face by name, ``log_odds`` (D, R).
-        rows: As there.
-    """
+    """Makes a table of faces, each with all columns by name, ``log_odds`` (D, R)."""
     given = list(faces)
     logits = np.array([face["log_odds"] for face in given], dtype=np.float64)
     return ScoreTable(
@@ -335,10 +320,7 @@ def judged(status: Strings) -> Bools:
 
 
 def _row(name: str, models: Mapping[str, str]) -> ScoreRow:
-    """Finds who a row of a table is that says it by its name only, as files once did.
-
-    A row is called by its detector, with the database after a dot where there are several.
-    """
+    """Finds who a row is by its name, a detector's, or a detector's and a database's."""
     parts = {model.partition(".")[::2] for model in models}
     known = {ScoreRow(network.rpartition("_")[0], database) for network, database in parts}
     whole = {f"{row.detector}.{row.database}": row for row in known}

@@ -125,12 +125,7 @@ def video_trials(
     """Returns a trial for each photo or video, in the order in which they come.
 
     A video is a fake if any of its faces is, and its method is that of the first of these.
-
-    Args:
-        table: The faces, as for :func:`frame_trials`.
-        log_odds: (N,) as there.
-        rule: How many scores become one.
-        groups: As there.
+    Everything else is as in :func:`frame_trials`.
     """
     logits = _verdicts(table, log_odds)
     group, video, people = groups or groups_of(table)

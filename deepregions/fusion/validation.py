@@ -64,9 +64,9 @@ def cross_validate(
         pooling: How the scores of a video's faces become one.
         folds: How many at most.
         calibration: By which Cllr is measured, cross-validated too.
-        detectors: As for :func:`~deepregions.fusion.train_fusion`.
-        regions: As there.
-        options: Its others.
+        detectors: As for :func:`~deepregions.fusion.train_fusion`, as all others.
+        regions: Likewise.
+        options: Likewise.
 
     Raises:
         UsageError: As :func:`~deepregions.fusion.train_fusion`, or too few videos.
@@ -112,16 +112,7 @@ def train_calibrated(
     What is calibrated are the scores of cross-validation, since a fusion's scores of the faces
     that it was trained on are too good to be true; the fusion itself is trained on all.
 
-    Args:
-        kind: Kind of fusion.
-        table: The development part, of one database.
-        level: As for :func:`cross_validate`.
-        pooling: As there.
-        calibration: ``logistic`` or ``isotonic``.
-        options: Others of :func:`cross_validate`.
-
-    Raises:
-        UsageError: As :func:`cross_validate`.
+    Arguments and errors are those of :func:`cross_validate`; the table is of one database.
     """
     pooling = pooling or Pooling()
     found = cross_validate(
