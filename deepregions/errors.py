@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 _HARMLESS = (
@@ -78,6 +81,17 @@ class OutOfMemoryError(DeepregionsError):
 
 class MissingExtraError(DeepregionsError):
     """An optional package that is not installed."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts a file's name before the message of an :class:`UnreadableError` that lacks it."""
+    try:
+        yield
+    except UnreadableError as error:
+        if str(path) in str(error.args[0]):
+            raise
+        raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
 
 
 def printable(text: str) -> str:

@@ -38,7 +38,7 @@ from deepregions.weights.convert.importing import (
     import_file,
     save_imported,
 )
-from deepregions.weights.convert.recognise import Content, identify, recognise
+from deepregions.weights.convert.recognise import Checkpoint, identify, recognise
 from deepregions.weights.convert.safe_pickle import read_state_dict
 
 
@@ -337,7 +337,7 @@ def test_all_sixty_names_of_bida_are_understood():
         DETECTORS.items(), BIDA_DATABASES, ("entire", "eyes", "nose", "mouth", "rest")
     ):
         path = Path("models") / database / f"{detector}_{database}_{region}.{suffix}"
-        content = Content("keras" if suffix == "hdf5" else "torch", detector.lower(), {}, 2)
+        content = Checkpoint("keras" if suffix == "hdf5" else "torch", detector.lower(), {}, 2)
         known = identify(path, content)
         assert known.project == "bida"
         assert known.detector == detector.lower()
@@ -357,7 +357,7 @@ def test_all_sixty_names_of_bida_are_understood():
     ],
 )
 def test_other_spellings_are_understood(name, region, database):
-    known = identify(Path(f"{name}.pt"), Content("torch", "capsule", {}, 2))
+    known = identify(Path(f"{name}.pt"), Checkpoint("torch", "capsule", {}, 2))
     assert (known.region, known.database) == (region, database)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,20 @@ from torch import Tensor
 from deepregions.detectors import RegionDetector
 from deepregions.detectors.capsule import vgg_trunk
 from deepregions.detectors.pretrained import load_backbone
-from deepregions.errors import AssetError, UnreadableError, UnsupportedError, UsageError
+from deepregions.errors import AssetError, UnreadableError, UnsupportedError, UsageError, naming
 from deepregions.files import atomic_file, sha256
 from deepregions.system import TrainedNetwork
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.convert.keras import convert_keras
-from deepregions.weights.convert.profiles import CADENE as CADENE_PROJECT
-from deepregions.weights.convert.profiles import PROFILES, PROJECTS, database_of, region_of
-from deepregions.weights.convert.recognise import (
+from deepregions.weights.convert.profiles import (
     CADENE,
-    SUFFIXES,
-    Content,
-    Recognised,
-    examine,
-    identify,
-    stem_of,
+    PROFILES,
+    PROJECTS,
+    check_project,
+    database_of,
+    region_of,
 )
+from deepregions.weights.convert.recognise import SUFFIXES, Checkpoint, recognise, stem_of
 from deepregions.weights.convert.safe_pickle import read_state_dict
 from deepregions.weights.convert.state_dicts import (
     capsule_state_dict,
@@ -60,15 +59,6 @@ class StartingWeights:
 Imported = TrainedNetwork | StartingWeights
 
 
-@dataclass(frozen=True)
-class _Network:
-    """Weights under our names, settings beyond the profile's, and remarks."""
-
-    state: Mapping[str, Tensor]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    remarks: Sequence[str] = ()
-
-
 class Importer:
     """Imports checkpoints, one at a time.
 
@@ -97,12 +87,10 @@ class Importer:
     ) -> None:
         if fake_index not in (None, 0, 1):
             raise UsageError(f"the fake class cannot be number {fake_index}", "0 or 1")
-        if project is not None and project not in PROJECTS:
-            raise UsageError(f"there is no project {project!r}", f"one of {', '.join(PROJECTS)}")
+        check_project(project)
         if vgg is not None and not vgg.is_file():
             raise UsageError(f"{vgg}: no such file", "--vgg names a file of VGG-19's weights")
         self._vgg_file = vgg
-        self._vgg_arrays: dict[str, Tensor] | None = None
         self._fake_index = fake_index
         self._region = None if region is None else region_of(region)
         self._database = None if database is None else database_of(database)
@@ -123,21 +111,15 @@ class Importer:
             UnsupportedError: It is none of the known ones, or it could be several.
             AssetError: It needs VGG-19, which cannot be fetched.
         """
-        content = examine(path)
-        found = identify(path, content, self._project)
-        try:
+        found = recognise(path, self._project)
+        with naming(path):
             if found.project == CADENE:
-                state = xception_backbone(content.arrays, prefix=content.prefix)
-                source = self._source(path, found, [], None)
-                return StartingWeights(stem_of(path), state, source)
-            return self._member(path, content, found)
-        except UnreadableError as error:
-            if str(path) in str(error):
-                raise
-            raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
+                state = xception_backbone(found.arrays, prefix=found.prefix)
+                return StartingWeights(stem_of(path), state, _source(path, found))
+            return self._member(path, found)
 
-    def _member(self, path: Path, content: Content, found: Recognised) -> TrainedNetwork:
-        profile = PROFILES[found.project, found.detector]
+    def _member(self, path: Path, found: Checkpoint) -> TrainedNetwork:
+        project, profile = PROJECTS[found.project], PROFILES[found.project, found.detector]
         region = self._region or found.region
         database = self._database or found.database
         if region is None or database is None:
@@ -147,17 +129,14 @@ class Importer:
             )
         if profile.layout == "context" and region != "entire":
             raise UsageError(
-                f"{path}: {PROJECTS[found.project].title} trains on whole faces",
+                f"{path}: {project.title} trains on whole faces",
                 "leave --region out, or --project bida if it was trained on the paper's regions",
             )
-        fake_index = self._fake_index
-        if fake_index is None:
-            fake_index = PROJECTS[found.project].fake_index
-        network = self._network(path, content, found, fake_index)
-        settings: dict[str, Any] = {**profile.settings, **network.settings}
-        detector = profile.detector(**settings)
-        _load(detector, network.state)
-        source = self._source(path, found, [*network.remarks, *profile.remarks], fake_index)
+        fake_index = project.fake_index if self._fake_index is None else self._fake_index
+        state, settings, remarks = self._weights(path, found, fake_index)
+        detector = profile.detector(**{**profile.settings, **settings})
+        _load(detector, state)
+        source = _source(path, found, fake_index, [*remarks, *profile.remarks])
         return TrainedNetwork(
             detector=detector.eval(),
             region=region,
@@ -167,89 +146,59 @@ class Importer:
             resample=profile.resample,
         )
 
-    def _network(
-        self, path: Path, content: Content, found: Recognised, fake_index: int
-    ) -> _Network:
-        if content.format == "keras":
-            return self._keras(path)
-        if found.detector == "capsule":
-            return self._capsule(content, fake_index)
+    def _weights(
+        self, path: Path, found: Checkpoint, fake_index: int
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Sequence[str]]:
+        """Returns weights under our names, settings beyond the profile's, and remarks."""
+        if found.format == "keras":
+            converted = convert_keras(path, fake_index=self._fake_index)
+            head = converted.report.head
+            if converted.fake_index is None:
+                raise UnsupportedError(
+                    f"{path} has no class for fakes: its head is {head}",
+                    "tools/convert_keras.py makes a backbone of it",
+                )
+            remarks = [f"its last layer is {head}", *converted.report.notes]
+            return converted.state, converted.settings, remarks
         if found.detector == "dsp-fwa":
             bgr = found.project == "dsp-fwa"
-            return _Network(dsp_fwa_state_dict(content.arrays, fake_index=fake_index, bgr=bgr))
-        return _Network(
-            xception_state_dict(content.arrays, prefix=content.prefix, fake_index=fake_index)
-        )
-
-    def _keras(self, path: Path) -> _Network:
-        converted = convert_keras(path, fake_index=self._fake_index)
-        if converted.fake_index is None:
-            raise UnsupportedError(
-                f"{path} has no class for fakes: its head is {converted.report.head}",
-                "tools/convert_keras.py makes a backbone of it",
-            )
-        remarks = (f"its last layer is {converted.report.head}", *converted.report.notes)
-        return _Network(converted.state, converted.settings, remarks)
-
-    def _capsule(self, content: Content, fake_index: int) -> _Network:
-        vgg = stored_vgg(content.arrays)
+            return dsp_fwa_state_dict(found.arrays, fake_index=fake_index, bgr=bgr), {}, ()
+        if found.detector == "xception":
+            prefix = found.prefix
+            return xception_state_dict(found.arrays, prefix=prefix, fake_index=fake_index), {}, ()
         remarks = []
+        vgg = stored_vgg(found.arrays)
         if not vgg:
-            vgg = self._vgg()
-            file = self._vgg_file
-            remarks.append(f"VGG-19 is from {file.name if file else f'timm, {VGG}'}")
-        if content.classes > 2:
+            vgg = self._vgg
+            name = self._vgg_file.name if self._vgg_file else f"timm, {VGG}"
+            remarks.append(f"VGG-19 is from {name}")
+        if found.classes > 2:
             remarks.append(
-                f"{content.classes} classes: genuine, and kinds of fakes, whose probabilities are "
+                f"{found.classes} classes: genuine, and kinds of fakes, whose probabilities are "
                 "added; the program itself only names the most probable class"
             )
-        state = capsule_state_dict(content.arrays, vgg, fake_index=fake_index)
-        return _Network(state, {"classes": content.classes}, remarks)
+        state = capsule_state_dict(found.arrays, vgg, fake_index=fake_index)
+        return state, {"classes": found.classes}, remarks
 
-    def _source(
-        self, path: Path, found: Recognised, remarks: Sequence[str], fake_index: int | None
-    ) -> dict[str, Any]:
-        project = CADENE_PROJECT if found.project == CADENE else PROJECTS[found.project]
-        return {
-            "file": path.name,
-            "sha256": sha256(path),
-            "format": found.format,
-            "project": project.title,
-            "fake_index": fake_index,
-            "licence": project.licence,
-            "citation": project.citation,
-            "remarks": list(remarks),
-        }
-
+    @cached_property
     def _vgg(self) -> dict[str, Tensor]:
-        """Returns VGG-19's arrays, in torchvision's names; read once."""
-        if self._vgg_arrays is None:
-            if self._vgg_file is not None:
-                self._vgg_arrays = read_state_dict(self._vgg_file)
-            else:
-                trunk = vgg_trunk()
-                try:
-                    load_backbone(trunk, VGG, None, prefix="features.")
-                except AssetError as error:
-                    raise AssetError(
-                        str(error.args[0]),
-                        "a Capsule file comes without its VGG-19: have torchvision's as a file, "
-                        "and name it with --vgg FILE",
-                    ) from error
-                self._vgg_arrays = {f"features.{k}": v for k, v in trunk.state_dict().items()}
-        return self._vgg_arrays
+        """VGG-19's arrays, in torchvision's names; read once."""
+        if self._vgg_file is not None:
+            return read_state_dict(self._vgg_file)
+        trunk = vgg_trunk()
+        try:
+            load_backbone(trunk, VGG, None, prefix="features.")
+        except AssetError as error:
+            raise AssetError(
+                str(error.args[0]),
+                "a Capsule file comes without its VGG-19: have torchvision's as a file, "
+                "and name it with --vgg FILE",
+            ) from error
+        return {f"features.{key}": value for key, value in trunk.state_dict().items()}
 
 
 def import_file(path: Path, **options: Any) -> Imported:
-    """Imports one checkpoint: :class:`Importer` for a single file.
-
-    Args:
-        path: The file, under the name that it was published with.
-        options: As :class:`Importer` takes them.
-
-    Raises:
-        DeepregionsError: As :class:`Importer` does.
-    """
+    """Imports one checkpoint; options and errors are those of :class:`Importer`."""
     return Importer(**options)(path)
 
 
@@ -260,28 +209,22 @@ def find_checkpoints(sources: Sequence[Path]) -> Iterator[Path]:
         UsageError: There is no such file, or a folder holds no checkpoint.
     """
     for source in sources:
-        if source.is_dir():
-            files = sorted(
-                path
-                for path in source.rglob("*")
-                if path.name.lower().endswith(SUFFIXES) and path.is_file()
-            )
-            if not files:
-                raise UsageError(
-                    f"{source} holds no checkpoint", f"they end in {', '.join(SUFFIXES)}"
-                )
-            yield from files
-        elif source.is_file():
+        if source.is_file():
             yield source
-        else:
+            continue
+        if not source.is_dir():
             raise UsageError(f"{source}: no such file or folder")
+        inside = sorted(each for each in source.rglob("*") if each.is_file())
+        files = [each for each in inside if each.name.lower().endswith(SUFFIXES)]
+        if not files:
+            raise UsageError(f"{source} holds no checkpoint", f"they end in {', '.join(SUFFIXES)}")
+        yield from files
 
 
 def target_of(imported: Imported, folder: Path) -> Path:
     """Returns where :func:`save_imported` writes."""
-    if isinstance(imported, StartingWeights):
-        return folder / f"{imported.name}.safetensors"
-    return folder / imported.name
+    ending = ".safetensors" if isinstance(imported, StartingWeights) else ""
+    return folder / f"{imported.name}{ending}"
 
 
 def save_imported(imported: Imported, folder: Path) -> Path:
@@ -306,10 +249,26 @@ def save_imported(imported: Imported, folder: Path) -> Path:
         raise UsageError(f"{path} is a folder", "name another folder with --out")
     # Copies: arrays may be views of one storage, which safetensors does not write.
     state = {key: value.clone().contiguous() for key, value in imported.state.items()}
-    facts = {"project": str(imported.source["project"]), "sha256": str(imported.source["sha256"])}
+    facts = {key: str(imported.source[key]) for key in ("project", "sha256")}
     with atomic_file(path) as partial:
         save_file(state, partial, metadata=facts)
     return path
+
+
+def _source(
+    path: Path, found: Checkpoint, fake_index: int | None = None, remarks: Sequence[str] = ()
+) -> dict[str, Any]:
+    project = PROJECTS[found.project]
+    return {
+        "file": path.name,
+        "sha256": sha256(path),
+        "format": found.format,
+        "project": project.title,
+        "fake_index": fake_index,
+        "licence": project.licence,
+        "citation": project.citation,
+        "remarks": list(remarks),
+    }
 
 
 def _load(detector: RegionDetector, state: Mapping[str, Tensor]) -> None:

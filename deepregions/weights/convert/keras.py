@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deepregions.errors import UnreadableError, UsageError
+from deepregions.errors import UnreadableError, UsageError, naming
 from deepregions.files import atomic_file, sha256
 from deepregions.weights.convert.keras_files import (
     BROKEN,
@@ -318,13 +318,10 @@ def convert_keras(
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[KerasReport, dict[KerasArray, h5py.Dataset]]]:
     """Opens a file and finds its arrays; errors in it and in what follows name the file."""
-    try:
-        with open_keras(path) as file:
-            config = None if file.config is None else read_config(file.config)
-            arrays = _assign(file.layers)
-            yield _report(path.name, file.format, config, tuple(arrays)), arrays
-    except UnreadableError as error:
-        raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
+    with naming(path), open_keras(path) as file:
+        config = None if file.config is None else read_config(file.config)
+        arrays = _assign(file.layers)
+        yield _report(path.name, file.format, config, tuple(arrays)), arrays
 
 
 def _report(
@@ -543,8 +540,8 @@ def _refuse_other_networks(layers: StoredLayers) -> None:
     if len(widths) > 1:
         raise UnreadableError(f"it has {len(widths)} fully connected layers", "one is wanted")
     if not any("block1_conv1" in name or "/" in name for name in layers):
-        names = f"its layers are {', '.join([*layers][:4])} and so on" if layers else "it has none"
-        raise UnreadableError(f"it is no Xception: {names}", only)
+        names = f"its layers are {', '.join([*layers][:4])} and so on"
+        raise UnreadableError(f"it is no Xception: {names if layers else 'it has no layers'}", only)
 
 
 def _slot_of(name: str, arrays: Mapping[str, h5py.Dataset]) -> Slot | None:

@@ -15,16 +15,17 @@ import struct
 import warnings
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from deepregions.errors import UnreadableError, UsageError, printable
+from deepregions.errors import UnreadableError, UsageError, naming, printable
 
 MAX_ENTRIES = 100_000
 MAX_INSTRUCTIONS = 5_000_000
@@ -32,7 +33,7 @@ MAX_WORD = 4000  # letters without a space
 MAX_ARRAYS = 20_000
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 8
-_ZIP = b"PK\x03\x04"
+_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 _PICKLES = 5  # of the format before torch 1.6: three of its head, the tree, the storages
 _WRAPPERS = ("net", "state_dict", "model_state_dict", "model", "params")
 
@@ -58,21 +59,10 @@ _OTHERS = (  # how a file begins, what it is, what to do about it
     (b"<html", "a web page", "download the file that the page offers"),
 )
 _CLASS_OF = "deepregions.class_of"
-_BROKEN = (  # what torch raises for files that are broken, or that it does not read
-    pickle.UnpicklingError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    MemoryError,
-    ImportError,
-    SyntaxError,
-    struct.error,
+_BROKEN = (  # what torch and zipfile raise for files that are broken, or that they do not read
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, SafetensorError),
+    *(RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError),
+    *(AssertionError, ArithmeticError, MemoryError, ImportError, SyntaxError),
 )
 
 
@@ -113,6 +103,36 @@ def name_of(thing: StandIn) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
+def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
+    """Tells which program reads a file of weights, by how it begins.
+
+    Raises:
+        UsageError: There is no such file.
+        UnreadableError: It cannot be opened, or is what is often saved in a file's stead.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(256)
+        if head.startswith(_ZIP):
+            # What is wrong with an archive is for its reader to say.
+            with (
+                suppress(zipfile.BadZipFile, ValueError, RuntimeError),
+                zipfile.ZipFile(path) as zipped,
+            ):
+                if "config.json" in zipped.namelist():
+                    return "keras"
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
+    for start, what, hint in _OTHERS:
+        if head.lstrip().lower().startswith(start):
+            raise UnreadableError(f"{path} is {what}, not the weights themselves", hint)
+    if head.startswith(_HDF5):
+        return "keras"
+    return "safetensors" if head[8:9] == b"{" else "torch"
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Returns the arrays of a safetensors file or of any torch checkpoint, by name, on the CPU.
 
@@ -123,42 +143,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UsageError: There is no such file.
         UnreadableError: It is broken, is neither, holds no arrays, or asks for code to be run.
     """
-    arrays = read_safetensors(path)
-    if arrays is not None:
-        return arrays
-    tree = read_checkpoint(path)
-    try:
-        return state_dict_of(tree)
-    except UnreadableError as error:
-        raise UnreadableError(f"{path}: {error.args[0]}", error.hint) from error
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor] | None:
-    """Returns the arrays of a safetensors file, or None if it is no such file.
-
-    Raises:
-        UsageError: There is no such file.
-        UnreadableError: It is broken, or holds no arrays.
-    """
-    with _opened(path) as stream:
-        head = stream.read(9)
-    if len(head) < 9 or head[8:] != b"{":
-        return None
-    try:
-        arrays = load_file(path)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UnreadableError(f"{path} cannot be read as safetensors: {reason}") from error
-    if not arrays:
-        raise UnreadableError(f"{path} holds no arrays")
-    return arrays
+    with naming(path):
+        return state_dict_of(read_checkpoint(path))
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Returns what a torch checkpoint holds: tensors on the CPU in plain containers.
+    """Returns what a checkpoint holds: tensors on the CPU in plain containers.
 
     Args:
-        path: A file of ``torch.save``, of today's format or of the one before torch 1.6.
+        path: A file of safetensors or of ``torch.save``, of today's format or of the one before
+            torch 1.6.
 
     Returns:
         Its content; an object of a known network's class is a :class:`StandIn`.
@@ -168,13 +162,21 @@ def read_checkpoint(path: Path) -> Any:
         UnreadableError: It is broken, is no such file, or names classes or functions other than
             the known ones; the message has the name.
     """
+    if format_of(path) == "safetensors":
+        try:
+            return load_file(path)
+        except _BROKEN as error:
+            reason = str(error).partition("\n")[0]
+            raise UnreadableError(f"{path} cannot be read as safetensors: {reason}") from error
     try:
-        with _opened(path) as stream:
+        with path.open("rb") as stream:
             zipped = stream.read(4) == _ZIP
         if zipped:
-            return _load(path, _names(_pickle_of_zip(path)))
-        names, whole = _without_sources(path.read_bytes())
-        return _load(io.BytesIO(whole), names)
+            names: dict[str, None] = {}
+            for _ in _instructions(io.BytesIO(_pickle_of_zip(path)), names):
+                pass
+            return _load(path, names)
+        return _load(*_without_sources(path.read_bytes()))
     except UnreadableError as error:
         raise UnreadableError(
             f"{path} cannot be read as a torch checkpoint: {error.args[0]}",
@@ -244,24 +246,7 @@ def _check_plain(name: str, value: Tensor) -> None:
         raise UnreadableError(f"the array {name} has more numbers than are stored")
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """Opens a file that may hold weights; files that are often saved in their stead are named."""
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    try:
-        stream = path.open("rb")
-        head = stream.read(256)
-        stream.seek(0)
-    except OSError as error:
-        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
-    for start, what, hint in _OTHERS:
-        if head.lstrip().lower().startswith(start):
-            stream.close()
-            raise UnreadableError(f"{path} is {what}, not the weights themselves", hint)
-    return stream
-
-
-def _load(file: Path | IO[bytes], names: set[str]) -> Any:
+def _load(file: Path | IO[bytes], names: Iterable[str]) -> Any:
     allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_class_of, _CLASS_OF)]
     for name in names:
         kind = StandIn if _NETWORKS.fullmatch(name) else Ignored
@@ -307,6 +292,7 @@ def _pickle_of_zip(path: Path) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            names = [entry.filename for entry in entries]
             if len(entries) > MAX_ENTRIES:
                 raise UnreadableError(f"an archive of {len(entries)} parts")
             for entry in entries:
@@ -317,32 +303,24 @@ def _pickle_of_zip(path: Path) -> bytes:
                     )
             if sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise UnreadableError("an archive that claims to hold more than the file's size")
-            if len({entry.filename for entry in entries}) != len(entries):
+            if len(set(names)) != len(names):
                 raise UnreadableError("an archive with two parts of the same name")
-            for entry in entries:
-                if entry.filename.split("/")[1:] == ["data.pkl"]:
-                    return archive.read(entry)
+            found = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
+            if not found:
+                raise UnreadableError("an archive without a data.pkl is not torch's")
+            return archive.read(found[0])
     except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise UnreadableError(f"a broken archive: {error}") from error
-    raise UnreadableError("an archive without a data.pkl is not torch's")
 
 
-def _names(data: bytes) -> set[str]:
-    """Returns the classes and functions that a pickle names."""
-    names: dict[str, None] = {}
-    for _ in _instructions(io.BytesIO(data), names):
-        pass
-    return set(names)
-
-
-def _without_sources(data: bytes) -> tuple[set[str], bytes]:
+def _without_sources(data: bytes) -> tuple[IO[bytes], Iterable[str]]:
     """Respells a file of the format before torch 1.6 so that ``weights_only`` takes it.
 
     There a network's class is a persistent id, ``("module", class, file name, source text)``: it
     becomes a call of :func:`_class_of`. Long texts of Python 2 become texts of Python 3.
 
     Returns:
-        The names in it, and the file.
+        The file, and the names in it.
     """
     names: dict[str, None] = {}
     edits: list[tuple[int, int, bytes]] = []  # place, bytes taken away, bytes put in their stead
@@ -358,12 +336,11 @@ def _without_sources(data: bytes) -> tuple[set[str], bytes]:
                 edits += [(operands[0][1], 0, call), (place, 1, pickle.REDUCE)]
             if "PUT" not in opcode:
                 operands.append((opcode, place))
-    pieces = []
-    done = 0
+    pieces, done = [], 0
     for place, length, instead in sorted(edits):
         pieces += [data[done:place], instead]
         done = place + length
-    return set(names), b"".join([*pieces, data[done:]])
+    return io.BytesIO(b"".join([*pieces, data[done:]])), names
 
 
 def _instructions(stream: IO[bytes], names: dict[str, None]) -> Iterator[tuple[str, int]]:
