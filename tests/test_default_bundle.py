@@ -9,7 +9,7 @@ from PIL import Image
 
 from deepregions.commands.cli import run
 from deepregions.weights.bundle import load_bundle
-from deepregions.weights.default import default_bundle
+from deepregions.weights.bundle_folder import default_bundle
 
 LOG_ODDS = {"genuine": -2.267399, "forged": 5.429739}  # of the portrait, and of its forgery by fwa
 pytestmark = pytest.mark.skipif(default_bundle() is None, reason="no networks come along")

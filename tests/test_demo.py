@@ -6,7 +6,7 @@ from drawn_faces import write_drawn_store
 
 from deepregions.commands import demo
 from deepregions.commands.cli import run
-from deepregions.weights.default import default_bundle
+from deepregions.weights.bundle_folder import default_bundle
 
 pytest.importorskip("skimage", reason="the demo's portrait is in scikit-image's wheel")
 
@@ -36,7 +36,7 @@ def test_demo_scores_with_the_networks_that_come_along(tmp_path: Path) -> None:
 def test_without_networks_the_demo_says_how_to_train_toys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("deepregions.weights.default.default_bundle", lambda: None)
+    monkeypatch.setattr("deepregions.weights.bundle_folder.default_bundle", lambda: None)
     assert run(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "--train STORE" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()

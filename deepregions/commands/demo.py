@@ -67,7 +67,7 @@ def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: in
         train: Train on this face store instead of using the networks that come with deepregions.
         seed: Random seed of the forgery.
     """
-    from deepregions.weights.default import default_bundle
+    from deepregions.weights.bundle_folder import default_bundle
 
     marker = out / "demo.json"
     if out.exists() and any(out.iterdir()) and not marker.is_file():

@@ -47,7 +47,6 @@ from deepregions.weights.manifest import (
 )
 
 _FUSION = "fusion.safetensors"
-_FUSED, _STATED = 3, 4  # the versions from which a fusion and the facts mean something
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _BROKEN = (*_MALFORMED, DeepregionsError, RuntimeError, MemoryError)
 _LARGEST_HALF = 65504.0
@@ -145,7 +144,20 @@ def save_bundle(
         for number, (member, stem) in enumerate(zip(members, stems, strict=True)):
             plain = stem.isascii() and len(stem) <= 100 and " " not in stem
             file = folder / f"{stem if plain else f'network-{number}'}.safetensors"
-            entries.append(_member_entry(member, _written(member.detector, file, half=half), half))
+            entries.append(
+                {
+                    "name": member.name,
+                    "class": type(member.detector).__name__,
+                    "settings": member.detector.settings(),
+                    "region": str(member.region),
+                    "database": member.database,
+                    "layout": member.layout,
+                    "resample": member.resample,
+                    **_written(member.detector, file, half=half),
+                    "precision": "float16" if half else "float32",
+                    "training": member.training,
+                }
+            )
         manifest: dict[str, Any] = {
             "schema": SCHEMA,
             "version": VERSION,
@@ -186,7 +198,7 @@ def load_bundle(path: Path | str) -> Bundle:
     try:
         members = tuple(_load_member(path, entry) for entry in manifest["members"])
         fusion = _load_fusion(path, manifest, members)
-        return Bundle(members, fusion, _calibration(manifest), facts=_facts(manifest))
+        return Bundle(members, fusion, _calibration(manifest), facts=BundleFacts.of(manifest))
     except _MALFORMED as error:
         raise malformed(path, error) from error
 
@@ -209,14 +221,14 @@ def check_bundle(path: Path) -> dict[str, str]:
     for entry in manifest["members"]:
         with _noted(problems, entry["file"], "network"):
             members.append(_load_member(path, entry))
-    if _since(manifest, _FUSED, "fusion") is not None:
+    if manifest.get("fusion") is not None:
         with _noted(problems, _FUSION, "fusion"):
             _load_fusion(path, manifest, None if any(problems.values()) else members)
-    if _since(manifest, _FUSED, "calibration") is not None:
+    if manifest.get("calibration") is not None:
         with _noted(problems, f"{MANIFEST}: calibration", "calibration"):
             _calibration(manifest)
     with _noted(problems, MANIFEST, "manifest"):
-        _facts(manifest)
+        BundleFacts.of(manifest)
     if not problems[MANIFEST]:
         del problems[MANIFEST]
     return problems
@@ -252,21 +264,6 @@ def _halves(value: Tensor) -> bool:
     return large and bool(value.abs().max() < _LARGEST_HALF)
 
 
-def _member_entry(member: TrainedNetwork, written: dict[str, Any], half: bool) -> dict[str, Any]:
-    return {
-        "name": member.name,
-        "class": type(member.detector).__name__,
-        "settings": member.detector.settings(),
-        "region": str(member.region),
-        "database": member.database,
-        "layout": member.layout,
-        "resample": member.resample,
-        **written,
-        "precision": "float16" if half else "float32",
-        "training": member.training,
-    }
-
-
 def _load_member(folder: Path, entry: dict[str, Any]) -> TrainedNetwork:
     detectors = known_detectors()
     if entry["class"] not in detectors:
@@ -287,7 +284,7 @@ def _load_fusion(
     folder: Path, manifest: dict[str, Any], members: Sequence[TrainedNetwork] | None
 ) -> Fusion | None:
     """Loads the fusion, if there is one; where members are given, it must be for these."""
-    entry = _since(manifest, _FUSED, "fusion")
+    entry = manifest.get("fusion")
     if entry is None:
         return None
     file = folder / check_file(entry)
@@ -307,17 +304,8 @@ def _load_fusion(
 
 
 def _calibration(manifest: dict[str, Any]) -> Calibration | None:
-    entry = _since(manifest, _FUSED, "calibration")
+    entry = manifest.get("calibration")
     return None if entry is None else Calibration.of(entry)
-
-
-def _facts(manifest: dict[str, Any]) -> BundleFacts:
-    return BundleFacts.of(manifest) if manifest["version"] >= _STATED else BundleFacts()
-
-
-def _since(manifest: dict[str, Any], version: int, key: str) -> Any:
-    """Returns what a manifest has at a key that older versions do not know."""
-    return manifest.get(key) if manifest["version"] >= version else None
 
 
 def _load(folder: Path, entry: Mapping[str, Any], kind: type[Module]) -> Module:
@@ -342,7 +330,8 @@ def _load(folder: Path, entry: Mapping[str, Any], kind: type[Module]) -> Module:
         raise BundleError(f"{file}: {name} cannot be built: {_line(error)}") from error
     try:
         wanted = module.state_dict()
-        state = {key: _as(value, wanted.get(key)) for key, value in load(content).items()}
+        state = load(content)
+        state |= {key: state[key].to(wanted[key].dtype) for key in state.keys() & wanted.keys()}
         module.load_state_dict(state, assign=True)
         if any(value.is_meta for value in (*module.parameters(), *module.buffers())):
             # Some networks, like Swin, fill buffers that no file holds where they were made.
@@ -367,11 +356,6 @@ class _Hollow(TorchFunctionMode):
         if func in (torch.empty, torch.randn, torch.rand) and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
-
-
-def _as(value: Tensor, wanted: Tensor | None) -> Tensor:
-    """Returns an array in the type that a module keeps it in."""
-    return value if wanted is None else value.to(wanted.dtype)
 
 
 def _line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import deepregions
 from deepregions.errors import BundleError, UsageError
 from deepregions.weights.manifest import read_manifest
 
@@ -34,6 +35,13 @@ class BundleEntry(NamedTuple):
         """Its networks, as the manifest has them."""
         members = self.manifest.get("members", [])
         return [each for each in members if isinstance(each, dict)]
+
+
+def default_bundle() -> Path | None:
+    """Returns the bundle that comes with deepregions and is used where none is named, if any."""
+    package = Path(deepregions.__file__).parent  # in a wheel; in a checkout it is beside it
+    found = [(each / "checkpoints" / "default").resolve() for each in (package, package.parent)]
+    return next((path for path in found if (path / "bundle.json").is_file()), None)
 
 
 def models_folders(folder: Path | None = None) -> list[Path]:

@@ -74,7 +74,7 @@ def model_card(
     """
     entries = entries or [{"sha256": each.sha256} for each in members]
     facts = facts or BundleFacts()
-    citations = dict.fromkeys(text for each in members if (text := _stated(each, "citation")))
+    abouts = [_About(*each) for each in zip(members, entries, strict=True)]
     environment = Environment(  # noqa: S701  # finalize escapes, for Markdown
         loader=PackageLoader("deepregions.weights"),
         undefined=StrictUndefined,
@@ -87,11 +87,8 @@ def model_card(
     low, high = (Markup(f"{bound / math.log(10):.2f}") for bound in bounds or (0, 0))  # noqa: S704
     return environment.get_template("card.md.j2").render(
         members=members,
-        rows=[
-            (each, {"precision": entry.get("precision"), "sha256": entry.get("sha256")})
-            for each, entry in zip(members, entries, strict=True)
-        ],
-        front_matter=_front_matter(members),
+        abouts=abouts,
+        front_matter=_front_matter(abouts),
         facts=facts,
         recipe=json.dumps(facts.recipe)[:_LONGEST_RECIPE],
         kinds=_KINDS,
@@ -104,27 +101,62 @@ def model_card(
         low=low,
         high=high,
         double_softmax=any(each.detector.settings().get("double_softmax") for each in members),
-        figures=[
-            (each.name, name, value)
-            for each in members
-            for name, value in _dict(each.training.get("validation")).items()
-        ],
-        citations=list(citations),
-        parameters=lambda each: f"{sum(p.numel() for p in each.detector.parameters()) / 1e6:.1f} M",
+        citations=list(dict.fromkeys(each.citation for each in abouts if each.citation)),
         channels=_channels,
-        settings=lambda each: ", ".join(
-            f"{key} {value}" for key, value in each.detector.settings().items() if key != "size"
-        ),
-        origin=_origin,
-        remarks=lambda each: filter(_text, _list(_source(each).get("remarks"))),
-        licence=_licence,
         number=_number,
-        rate=lambda value: "an unknown share" if value is None else _percent(value),
+        rate=lambda value: "an unknown share" if value is None else Markup(f"{value:.2%}"),  # noqa: S704
     )
 
 
-def _front_matter(members: Sequence[TrainedNetwork]) -> str:
-    licenses = list(dict.fromkeys(_licence(member) for member in members))
+class _About:
+    """What is known of a network, of the types that a card needs."""
+
+    def __init__(self, member: TrainedNetwork, entry: Mapping[str, Any]) -> None:
+        training = member.training
+        self.member = member
+        self.precision = entry.get("precision") or "float32"
+        self.sha256 = entry.get("sha256")
+        self.source = _dict(training.get("source"))
+        # Stated by its source, or by whoever trained it.
+        self.licence = _stated(self.source.get("licence") or training.get("licence"))
+        self.citation = _stated(self.source.get("citation"))
+        self.remarks = [each for each in _list(self.source.get("remarks")) if _text(each)]
+        self.figures = _dict(training.get("validation"))
+        parameters = sum(each.numel() for each in member.detector.parameters())
+        self.parameters = f"{parameters / 1e6:.1f} M"
+        settings = member.detector.settings().items()
+        self.settings = ", ".join(f"{key} {value}" for key, value in settings if key != "size")
+
+    @property
+    def origin(self) -> str:
+        """What is known of the network's making, as one sentence without its full stop."""
+        training, source = self.member.training, self.source
+        landmarks = " ".join(map(str, _dict(training.get("landmarks")).values()))
+        forgeries = ", ".join(map(str, _list(_dict(training.get("forge")).get("methods"))))
+        facts = {
+            "imported from": source.get("file"),
+            "of": source.get("project"),
+            "format": source.get("format"),
+            "SHA-256": source.get("sha256"),
+            "class of the fake": source.get("fake_index"),
+        }
+        if not source:
+            facts = {
+                "trained with deepregions on": self.member.database,
+                "epoch": training.get("epoch"),
+                "seed": training.get("seed"),
+                "face store": training.get("store"),
+                "landmarks": landmarks or None,
+                "fakes made of genuine faces by": forgeries or None,
+            }
+        texts = {what: _text(fact) for what, fact in facts.items() if fact is not None}
+        said = [f"{what} {text}" for what, text in texts.items() if text]
+        return Markup(", ".join(said))  # noqa: S704  # each part is escaped
+
+
+def _front_matter(abouts: Sequence[_About]) -> str:
+    members = [each.member for each in abouts]
+    licenses = list(dict.fromkeys(each.licence for each in abouts))
     identifier = licenses[0].lower() if len(licenses) == 1 else ""
     known = identifier in _LICENSES
     stated = any(licenses)
@@ -140,50 +172,7 @@ def _front_matter(members: Sequence[TrainedNetwork]) -> str:
         datasets=[name for name in names if re.fullmatch(r"\w[\w.-]{0,95}", name, re.ASCII)]
         or None,
     )
-    text: str = data.to_yaml()
-    return text.strip()
-
-
-def _origin(member: TrainedNetwork) -> str:
-    """Returns what is known of a network's making, as one sentence without its full stop."""
-    training, source = member.training, _source(member)
-    facts: list[tuple[str, Any]]
-    if source:
-        facts = [
-            ("imported from", source.get("file")),
-            ("of", source.get("project")),
-            ("format", source.get("format")),
-            ("SHA-256", source.get("sha256")),
-            ("class of the fake", source.get("fake_index")),
-        ]
-    else:
-        landmarks = " ".join(map(str, _dict(training.get("landmarks")).values()))
-        forgeries = ", ".join(map(str, _list(_dict(training.get("forge")).get("methods"))))
-        facts = [
-            ("trained with deepregions on", member.database),
-            ("epoch", training.get("epoch")),
-            ("seed", training.get("seed")),
-            ("face store", training.get("store")),
-            ("landmarks", landmarks or None),
-            ("fakes made of genuine faces by", forgeries or None),
-        ]
-    said = (f"{what} {text}" for what, fact in facts if fact is not None and (text := _text(fact)))
-    return Markup(", ".join(said))  # noqa: S704  # each part is escaped
-
-
-def _source(member: TrainedNetwork) -> dict[str, Any]:
-    return _dict(member.training.get("source"))
-
-
-def _stated(member: TrainedNetwork, key: str) -> str:
-    stated = _source(member).get(key)
-    return stated if isinstance(stated, str) and _text(stated) else ""
-
-
-def _licence(member: TrainedNetwork) -> str:
-    """Returns what is stated of a member's weights: by its source, or by whoever trained it."""
-    stated = _source(member).get("licence") or member.training.get("licence")
-    return stated if isinstance(stated, str) and _text(stated) else ""
+    return str(data.to_yaml()).strip()
 
 
 def _channels(values: Any) -> str:
@@ -197,10 +186,6 @@ def _number(value: Any) -> Any:
     return "undefined" if value is None else value
 
 
-def _percent(share: float) -> str:
-    return Markup(f"{share:.2%}")  # noqa: S704
-
-
 def _text(value: Any) -> str:
     """Returns a value as one line in which nothing is Markdown or HTML."""
     if isinstance(value, Markup):
@@ -208,13 +193,14 @@ def _text(value: Any) -> str:
     line = " ".join(str(value).split())
     line = "".join(character for character in line if character.isprintable())
     line = re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", line)
-    line = re.sub(r"^([-+=]|\d+(?=[.)]))", _escaped, line)  # what makes a line a list or a heading
+    line = re.sub(r"^([-+=])", r"\\\1", line)  # what makes a line a list or a heading
+    line = re.sub(r"^(\d+)(?=[.)])", r"\1\\", line)
     line = html.escape(line, quote=False)
     return re.sub(r"(?i)\b(https?|ftp|www)(:|\.)", r"\1&#8203;\2", line)  # no links of their own
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return f"{found[0]}\\" if found[0].isdecimal() else f"\\{found[0]}"
+def _stated(value: Any) -> str:
+    return value if isinstance(value, str) and _text(value) else ""
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -50,7 +50,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "bn_momentum": (0, 1),
     "dropout": (0, 1),
 }
-_ANY = (-1e4, 1e4)
+_SINCE = {  # the versions from which keys mean something
+    **dict.fromkeys(("fusion", "calibration"), 3),
+    **dict.fromkeys(("trained_on_kind", "operating_points", "recipe", "people"), 4),
+    **dict.fromkeys(("limits", "degradation"), 4),
+}
 
 
 @dataclass(frozen=True)
@@ -137,11 +141,10 @@ class BundleFacts:
         """
         known = {each.name: manifest[each.name] for each in fields(cls) if each.name in manifest}
         names = [each.name for each in fields(OperatingPoint)]
-        points = [
+        known["operating_points"] = tuple(
             OperatingPoint(**{key: value for key, value in point.items() if key in names})
             for point in known.get("operating_points", ())
-        ]
-        known["operating_points"] = tuple(points)
+        )
         known["people"] = tuple(known.get("people", ()))
         return cls(**known)
 
@@ -165,7 +168,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         path: The bundle's folder.
 
     Returns:
-        JSON values; names, files and digests of the members are as they should be.
+        JSON values; names, files and digests of the members are as they should be. Keys of later
+        versions than its own are left out.
 
     Raises:
         BundleError: It is not there, not a bundle's, of a newer version, or names what is no name.
@@ -198,8 +202,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         for entry in manifest["members"]:
             _check_member(entry)
-        fusion = manifest.get("fusion") if version > 2 else None
-        names = [check_file(entry) for entry in (*manifest["members"], fusion) if entry is not None]
+        manifest = {key: v for key, v in manifest.items() if _SINCE.get(key, 1) <= version}
+        entries = (*manifest["members"], manifest.get("fusion"))
+        names = [check_file(entry) for entry in entries if entry is not None]
         if len(set(names)) < len(names):
             raise ValueError("two of its entries are one file")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -227,11 +232,6 @@ def check_name(name: object, what: str, longest: int = 100) -> str:
     raise ValueError(f"{what} {str(name)[:60]!r} is no plain name")
 
 
-def detector_name(entry: Mapping[str, Any]) -> str:
-    """Returns what a member's detector is called, of its entry."""
-    return str(entry["name"]).removesuffix(f"_{entry['region']}.{entry['database']}")
-
-
 def known_detectors() -> dict[str, type[RegionDetector]]:
     """Returns the detectors that a bundle may name, by class name."""
     return {
@@ -254,7 +254,7 @@ def check_settings(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: One is no argument that shapes a network, is of another type, or is out of
             range.
     """
-    known = _arguments(kind)
+    known = _annotations(kind)
     for name, value in settings.items():
         if name not in known or name in _TRAINING:
             raise ValueError(f"{str(name)[:60]!r} is no setting of {kind.__name__}")
@@ -263,17 +263,18 @@ def check_settings(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _arguments(kind: type) -> dict[str, Any]:
-    """Returns the annotations of a class's arguments."""
-    parameters = inspect.signature(kind, eval_str=True).parameters.values()
-    return {each.name: each.annotation for each in parameters}
+def _annotations(kind: type) -> dict[str, Any]:
+    """Returns the types of a class's arguments; of "X | None" it is X."""
+    types = {}
+    for each in inspect.signature(kind, eval_str=True).parameters.values():
+        inner = [part for part in get_args(each.annotation) if part is not type(None)]
+        single = len(inner) == 1 and get_origin(each.annotation) is not Literal
+        types[each.name] = inner[0] if single else each.annotation
+    return types
 
 
 def _check_setting(name: str, value: object, annotation: Any) -> None:
-    kinds = [each for each in get_args(annotation) if each is not type(None)]
-    if get_origin(annotation) is not Literal and len(kinds) == 1:
-        annotation = kinds[0]  # of "X | None"
-    low, high = _RANGES.get(name, _ANY)
+    low, high = _RANGES.get(name, (-1e4, 1e4))
     if get_origin(annotation) is Literal:
         one_of(annotation, value)
     elif annotation is bool:
@@ -285,9 +286,7 @@ def _check_setting(name: str, value: object, annotation: Any) -> None:
         check_name(value, "the backbone")
         if not timm.is_model(str(value)):  # never a file or the Hub, as create_model takes them
             raise ValueError(f"timm has no network {value!r}")
-    elif name == "cells":
-        if not isinstance(value, list):
-            raise ValueError("cells are no list")
+    elif name == "cells" and isinstance(value, list):
         for row, region in value:
             check_name(row, "the cell")
             Region(region)
@@ -347,15 +346,11 @@ def _check_json(value: object, depth: int = 0) -> None:
     """Refuses what is nested without end, and texts that are no text."""
     if depth > _DEPTH:
         raise ValueError(f"it is nested deeper than {_DEPTH}")
-    inner: Sequence[object] = ()
-    if isinstance(value, dict):
-        inner = [*value.keys(), *value.values()]
-    elif isinstance(value, list):
-        inner = value
-    elif isinstance(value, str):
+    if isinstance(value, str):
         value.encode()
-    for each in inner:
-        _check_json(each, depth + 1)
+    elif isinstance(value, dict | list):
+        for each in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_json(each, depth + 1)
 
 
 def _text(value: object, what: str, longest: int = 200) -> None:

@@ -15,9 +15,8 @@ from deepregions.errors import UsageError
 from deepregions.system import CropSpec, TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import Bundle, load_bundle
-from deepregions.weights.bundle_folder import find_bundles, models_folders
+from deepregions.weights.bundle_folder import default_bundle, find_bundles, models_folders
 from deepregions.weights.convert.profiles import database_of, region_of
-from deepregions.weights.default import default_bundle
 from deepregions.weights.hub import hub_name
 from deepregions.weights.manifest import known_detectors
 
@@ -107,7 +106,7 @@ def choose_members(choice: Choice, bundles: Sequence[Path] | None = None) -> Bun
     members = [member for _, bundle in opened for member in _members(choice, bundle)]
     if len(opened) == 1 and len(members) == len(opened[0][1]):
         return opened[0][1]
-    trained = [str(path) for path, bundle in opened if _is_fused(bundle)]
+    trained = [str(path) for path, bundle in opened if bundle.is_fused]
     note = f"the mean is used, uncalibrated: fusion and calibration of {', '.join(trained)} are "
     note += "for exactly the networks of that bundle"
     return Bundle(tuple(members), notes=(note,) if trained else ())
@@ -129,7 +128,7 @@ def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dic
             found[name] = bundle
         elif members:
             note = f"the fusion of {path} is left out: it is for all networks of that bundle"
-            found[name] = Bundle(members, notes=(note,) if _is_fused(bundle) else ())
+            found[name] = Bundle(members, notes=(note,) if bundle.is_fused else ())
     return found
 
 
@@ -178,10 +177,6 @@ def _places(choice: Choice) -> list[Path]:
 
 def _members(choice: Choice, bundle: Bundle) -> list[TrainedNetwork]:
     return [m for m in bundle if choice.fits(m.detector.name, m.region, m.database)]
-
-
-def _is_fused(bundle: Bundle) -> bool:
-    return bundle.fusion is not None or bundle.calibration is not None
 
 
 def _wanted(choice: Choice, entry: Mapping[str, Any]) -> bool:
