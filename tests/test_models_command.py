@@ -117,14 +117,6 @@ def test_show_says_what_the_registry_knows(
     assert "citation: Y. Li, S. Lyu." in printed
 
 
-def test_help_says_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(["models", "verify", "--help"])
-    assert caught.value.code == 0
-    usage = " ".join(capsys.readouterr().out.split())
-    assert "models verify [TARGET] [options]" in usage
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
