@@ -94,11 +94,7 @@ class Bundle(Sequence[TrainedNetwork]):
         return Quantity.pooled(level, pooling, rule, digests if all(digests) else ())
 
     def system(self) -> System:
-        """Returns the networks and their fusion as one module.
-
-        Raises:
-            UsageError: As :class:`~deepregions.system.System`.
-        """
+        """Returns the networks and their fusion as one module."""
         return System(self.members, self.fusion)
 
 
@@ -344,10 +340,7 @@ def _load(folder: Path, entry: Mapping[str, Any], kind: type[Module]) -> Module:
 
 
 class _Hollow(TorchFunctionMode):
-    """Makes parameters without memory or values, for modules that get all of them from a file.
-
-    What is computed, as buffers that no file holds, is made as ever.
-    """
+    """Makes parameters without memory or values; what is computed, as buffers, is made as ever."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -71,11 +71,7 @@ def find_bundles(folders: Sequence[Path]) -> list[BundleEntry]:
 
 
 def find_bundle(name: str, folders: Sequence[Path]) -> BundleEntry:
-    """Returns the bundle of a name.
-
-    Args:
-        name: The path of a bundle, its name in one of the folders, or that of a network in it.
-        folders: Where to look.
+    """Returns the bundle of a path, of a name in one of the folders, or of a network in it.
 
     Raises:
         UsageError: There is none, or more than one; the hint names those that are there.

@@ -63,11 +63,7 @@ class Entry:
 
 
 def registry_file() -> Path:
-    """Returns the list's path: in the installed package, or in the repository around it.
-
-    Raises:
-        AssetError: It is in neither.
-    """
+    """Returns the list's path: in the installed package, or in the repository around it."""
     package = Path(deepregions.__file__).parent
     for folder in (package, package.parent):
         path = folder / "checkpoints" / "registry.json"
@@ -77,20 +73,12 @@ def registry_file() -> Path:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Returns all entries, in the list's order.
-
-    Raises:
-        AssetError: The list cannot be read.
-    """
+    """Returns all entries, in the list's order."""
     return _read(registry_file())
 
 
 def entry(name: str) -> Entry:
-    """Returns the entry of a name.
-
-    Raises:
-        UsageError: There is none; the hint names those that are like it, or all.
-    """
+    """Returns the entry of a name; the error of a wrong one names those that are like it."""
     known = {each.name: each for each in entries()}
     if name not in known:
         like = difflib.get_close_matches(name, known) or list(known)

@@ -78,13 +78,7 @@ def hub_name(path: Path | str) -> HubName | None:
 
 
 def download(name: HubName) -> Path:
-    """Fetches a bundle into huggingface_hub's cache, or finds it there.
-
-    Args:
-        name: The repository and revision.
-
-    Returns:
-        The folder that holds it.
+    """Fetches a bundle into huggingface_hub's cache, or finds it there; returns its folder.
 
     Raises:
         AssetError: It cannot be had, or is no bundle.

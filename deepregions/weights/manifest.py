@@ -295,11 +295,7 @@ def _check_setting(name: str, value: object, annotation: Any) -> None:
 
 
 def one_of(names: Any, name: object) -> Any:
-    """Returns a name that is one of a Literal's.
-
-    Raises:
-        ValueError: It is none of them.
-    """
+    """Returns a name that is one of a Literal's; of others the error names them all."""
     if isinstance(name, str) and name in get_args(names):
         return name
     raise ValueError(f"{str(name)[:60]!r} is none of {', '.join(map(str, get_args(names)))}")
@@ -322,11 +318,7 @@ def _check_member(entry: Mapping[str, Any]) -> None:
 
 
 def check_file(entry: Mapping[str, Any]) -> str:
-    """Returns the file of a network or fusion: a plain name, with a digest.
-
-    Raises:
-        KeyError, ValueError: One is missing, or not as it should be.
-    """
+    """Returns the file of a network or fusion, which must be a plain name, with a digest."""
     name, digest = entry["file"], entry["sha256"]
     if not isinstance(name, str) or not _FILE.fullmatch(name) or name.startswith("."):
         raise ValueError(f"{str(name)[:60]!r} is no safetensors file beside it")

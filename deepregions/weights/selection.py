@@ -23,13 +23,7 @@ from deepregions.weights.manifest import known_detectors
 
 @dataclass(frozen=True)
 class Choice:
-    """What is wanted of a network; None is any.
-
-    Attributes:
-        detector: A detector's name.
-        region: What it judges.
-        database: What it was trained on.
-    """
+    """What is wanted of a network: its detector's name, region and database; None is any."""
 
     detector: str | None = None
     region: Region | None = None
@@ -69,12 +63,10 @@ class Choice:
 
 
 def detector_of(name: str) -> str:
-    """Returns our name of a detector, such as ``dsp-fwa`` of ``DSP-FWA`` or ``DSPFWA``.
-
-    Networks of timm are called as there.
+    """Returns our name of a detector, such as ``dsp-fwa`` of ``DSPFWA``, or timm's of a network.
 
     Raises:
-        UsageError: There is none; the hint names them.
+        UsageError: There is none; the hint names ours.
     """
     kinds = known_detectors().values()
     known = [kind.name for kind in kinds if hasattr(kind, "name")]

@@ -45,10 +45,7 @@ VGG = "vgg19.tv_in1k"
 class StartingWeights:
     """Weights to start a training from, for ``--model.init_args.backbone_file``.
 
-    Attributes:
-        name: The file's name without ``.safetensors``.
-        state: The arrays, under timm's names.
-        source: Where they are from, as JSON values.
+    The arrays have timm's names; where they are from is JSON values.
     """
 
     name: str
@@ -97,10 +94,7 @@ class Importer:
         self._project = project
 
     def __call__(self, path: Path) -> Imported:
-        """Imports a checkpoint.
-
-        Args:
-            path: The file, under the name that it was published with.
+        """Imports a checkpoint, under the name that it was published with.
 
         Returns:
             A member of a bundle, in eval mode on the CPU; of ImageNet weights a backbone.
@@ -228,14 +222,9 @@ def target_of(imported: Imported, folder: Path) -> Path:
 
 
 def save_imported(imported: Imported, folder: Path) -> Path:
-    """Writes a bundle, or a backbone's file.
+    """Writes a bundle, or a backbone's file, and returns its path.
 
-    Args:
-        imported: What :class:`Importer` gave.
-        folder: Where it goes; an earlier bundle or file of its name there is replaced.
-
-    Returns:
-        What was written.
+    An earlier one of its name in the folder is replaced.
 
     Raises:
         UsageError: There is something else of its name.
@@ -272,11 +261,7 @@ def _source(
 
 
 def _load(detector: RegionDetector, state: Mapping[str, Tensor]) -> None:
-    """Loads weights, all of them and nothing else.
-
-    Raises:
-        UnreadableError: An array is missing, left over, of another shape, or not of numbers.
-    """
+    """Loads weights, all of them and nothing else."""
     name = type(detector).__name__
     wanted = detector.state_dict()
     for key, value in state.items():

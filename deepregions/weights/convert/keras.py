@@ -112,13 +112,7 @@ _NUMBERED = {  # by class and number, as Keras 3's own format calls layers
 
 
 class KerasArray(NamedTuple):
-    """An array that found its place.
-
-    Attributes:
-        theirs: Its path in the file.
-        ours: Its name in our state dict.
-        shape: Its shape in the file.
-    """
+    """An array that found its place: its path in the file, its name in our state dict."""
 
     theirs: str
     ours: str
@@ -154,7 +148,7 @@ class KerasReport(XceptionConfig):
     Attributes:
         source: The file's name.
         format: Which format, and the version of Keras.
-        arrays: All arrays that were mapped: those of Xception and of the head.
+        arrays: Those of Xception and of the head.
         notes: What was assumed because the file does not say it, and what looks wrong.
     """
 
@@ -220,11 +214,7 @@ class KerasXception:
         }
 
     def detector(self) -> Xception:
-        """Returns the network, in eval mode.
-
-        Raises:
-            UnreadableError: It is a backbone only.
-        """
+        """Returns the network, in eval mode; a backbone only is unreadable."""
         if self.fake_index is None:
             raise UnreadableError(f"{self.report.source} has no class for fakes: it scores nothing")
         # Converting needs no network, nor the half of its time and memory that importing one takes.
@@ -259,12 +249,7 @@ class KerasXception:
 def inspect_keras(path: Path) -> KerasReport:
     """Returns what is in a Keras file, without reading its numbers.
 
-    Args:
-        path: As :func:`convert_keras` takes it.
-
-    Raises:
-        UsageError: There is no such file.
-        UnreadableError: It holds no Xception, or is broken; the message says what or which layer.
+    The file and the errors are those of :func:`convert_keras`.
     """
     with _opened(path) as (report, _):
         return report
@@ -375,11 +360,7 @@ _PROGRAMS = ("keras", "tf_keras", "tensorflow")
 
 
 def read_config(config: Mapping[str, Any]) -> XceptionConfig:
-    """Reads a model's configuration.
-
-    Raises:
-        UnreadableError: It is no Xception's; the message names the layer where it differs.
-    """
+    """Reads a model's configuration; the error names the layer that is no Xception's."""
     try:
         layers = list(_layers(config))
         kinds = [layer.kind for layer in layers]
@@ -495,11 +476,7 @@ def _head(dense: ConfigLayer, last: Sequence[ConfigLayer]) -> tuple[int, str]:
 
 
 def _assign(layers: StoredLayers) -> dict[KerasArray, h5py.Dataset]:
-    """Gives every layer of Xception, and the head if there is one, its arrays.
-
-    Raises:
-        UnreadableError: A layer or an array is missing, has another shape, or is left over.
-    """
+    """Gives every layer of Xception, and the head if there is one, its arrays; none is left."""
     _refuse_other_networks(layers)
     slots = dict(SLOTS)
     stored: dict[str, str] = {}

@@ -182,22 +182,14 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def check_project(name: str | None) -> None:
-    """Checks that a program is one whose detectors are known, or None.
-
-    Raises:
-        UsageError: It is not; the hint names them.
-    """
+    """Refuses a program whose detectors are not known; the error's hint names those that are."""
     known = dict.fromkeys(project for project, _ in PROFILES)
     if name is not None and name not in known:
         raise UsageError(f"there is no project {name!r}", f"one of {', '.join(known)}")
 
 
 def region_of(name: str) -> Region:
-    """Returns the region of a name, in the paper's spelling or another usual one.
-
-    Raises:
-        UsageError: There is none; the hint names them.
-    """
+    """Returns the region of a name in any usual spelling; of others the error names them all."""
     lower = name.lower()
     try:
         return Region(REGION_ALIASES.get(lower, lower))

@@ -67,11 +67,7 @@ _BROKEN = (  # what torch and zipfile raise for files that are broken, or that t
 
 
 class StandIn:
-    """Stands for an object of a known class, and keeps what the file says of it.
-
-    Attributes:
-        state: Its attributes.
-    """
+    """Stands for an object of a known class, and keeps what the file says of it: its ``state``."""
 
     __slots__ = ("state",)
     state: dict[Any, Any]
@@ -136,12 +132,7 @@ def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Returns the arrays of a safetensors file or of any torch checkpoint, by name, on the CPU.
 
-    Args:
-        path: The file. Its content says what it is, not its name.
-
-    Raises:
-        UsageError: There is no such file.
-        UnreadableError: It is broken, is neither, holds no arrays, or asks for code to be run.
+    Errors are those of :func:`read_checkpoint` and :func:`state_dict_of`.
     """
     with naming(path):
         return state_dict_of(read_checkpoint(path))
@@ -188,9 +179,6 @@ def read_checkpoint(path: Path) -> Any:
 
 def state_dict_of(tree: Any) -> dict[str, Tensor]:
     """Returns the arrays of a checkpoint: a state dict, one with other facts, or a network.
-
-    Args:
-        tree: What :func:`read_checkpoint` returns.
 
     Raises:
         UnreadableError: It holds no arrays by name.
@@ -284,10 +272,9 @@ def _class_of(kind: str, cls: type, *_: object) -> type:
 
 
 def _pickle_of_zip(path: Path) -> bytes:
-    """Returns the pickle in an archive, checked to be as torch writes it.
+    """Returns the pickle in an archive, whose parts must be stored, and fit into the file.
 
-    All parts are stored, and no larger than the file: torch itself would unpack a compressed one,
-    however much comes out.
+    Torch itself would unpack a compressed one, however much comes out.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -314,14 +301,9 @@ def _pickle_of_zip(path: Path) -> bytes:
 
 
 def _without_sources(data: bytes) -> tuple[IO[bytes], Iterable[str]]:
-    """Respells a file of the format before torch 1.6 so that ``weights_only`` takes it.
-
-    There a network's class is a persistent id, ``("module", class, file name, source text)``: it
-    becomes a call of :func:`_class_of`. Long texts of Python 2 become texts of Python 3.
-
-    Returns:
-        The file, and the names in it.
-    """
+    """Respells a file of the format before torch 1.6 for ``weights_only``; names what it names."""
+    # There a network's class is a persistent id, ("module", class, file name, source text), which
+    # becomes a call of _class_of. Long texts of Python 2 become texts of Python 3.
     names: dict[str, None] = {}
     edits: list[tuple[int, int, bytes]] = []  # place, bytes taken away, bytes put in their stead
     stream = io.BytesIO(data)
@@ -344,16 +326,9 @@ def _without_sources(data: bytes) -> tuple[IO[bytes], Iterable[str]]:
 
 
 def _instructions(stream: IO[bytes], names: dict[str, None]) -> Iterator[tuple[str, int]]:
-    """Yields name and place of a pickle's instructions, and runs none.
-
-    Args:
-        stream: Left behind the pickle.
-        names: Receives the classes and functions that it names, in their order.
-
-    Raises:
-        UnreadableError: It is broken, or holds what would keep torch busy for hours: its error
-            messages repeat whatever is called, and are searched in quadratic time.
-    """
+    """Yields name and place of a pickle's instructions, and adds the names that it asks for."""
+    # Long words would keep torch busy for hours: its messages repeat whatever is called, and are
+    # searched in quadratic time.
     try:
         for count, (opcode, argument, place) in enumerate(pickletools.genops(stream)):
             if count > MAX_INSTRUCTIONS:

@@ -101,10 +101,7 @@ def capsule_state_dict(
 
 
 def stored_vgg(upstream: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the VGG-19 that DeepfakeBench stores with its Capsule, in torchvision's names.
-
-    Empty where there is none.
-    """
+    """Returns the VGG-19 that is stored with a Capsule, if any, in torchvision's names."""
     stored = _below("vgg_ext.vgg_1.", plain_names(upstream))
     return {f"features.{key}": value for key, value in stored.items()}
 
@@ -146,11 +143,7 @@ def xception_prefix(arrays: Mapping[str, Tensor]) -> str | None:
 
 
 def xception_head(upstream: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
-    """Returns weight and bias of an Xception's last layer.
-
-    Raises:
-        UnreadableError: It has none.
-    """
+    """Returns weight and bias of an Xception's last layer; without one it is unreadable."""
     arrays = Arrays(upstream, "an Xception checkpoint")
     found = [head for head in _HEADS if f"{prefix}{head}weight" in arrays]
     head = f"{prefix}{found[0] if found else 'last_linear.'}"
@@ -211,11 +204,7 @@ def _below(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fake_last(classes: Tensor, fake_index: int) -> Tensor:
-    """Returns (2, ...) with the fake class second.
-
-    Raises:
-        UnreadableError: There are not two classes.
-    """
+    """Returns (2, ...) with the fake class second."""
     count = len(classes) if classes.dim() else 0
     if fake_index not in (0, 1) or count != 2:
         raise UnreadableError(
