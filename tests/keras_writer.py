@@ -1,9 +1,8 @@
 """Xceptions in every layout in which Keras has written them.
 
 Keras 3 writes its own; what only older versions wrote is written here after their layouts: whole
-models and weights alone, flat and nested, with a session's suffixes, frozen layers stored last,
-name lists cut into pieces. All are guises of one network with the same numbers, so that Keras is
-asked once for its answer.
+models and weights alone, flat and nested, with a session's suffixes. All are
+guises of one network with the same numbers, so that Keras is asked once for its answer.
 """
 
 import json
@@ -107,12 +106,6 @@ class Layer:
     config: dict[str, Any]
     sources: list[str]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    frozen: bool = False
-
-    def variables(self) -> Iterator[tuple[bool, str, np.ndarray]]:
-        """Yields whether it is trained, its kind and its numbers."""
-        for kind, values in self.arrays.items():
-            yield not self.frozen and not kind.startswith("moving"), kind, values
 
 
 def old_layers(model: Any, *, first: int = 0) -> list[Layer]:
@@ -193,18 +186,13 @@ class Old:
     first: int = 0
     nested: str = ""  # "list" (TF 1.10's Sequential), "dict" (later ones), "model" (functional)
     weights_only: bool = False
-    frozen: int = 0  # how many of the first layers are frozen
     suffix: Callable[[str], str] = str  # what a session makes of a layer's name in variables
-    pieces: int = 1  # into how many pieces lists of names are cut
     optimizer: bool = False
     hollow: bool = False  # arrays of which nothing is stored
 
     def write(self, model: Any, path: Path) -> Path:
         """Writes a flat Keras 3 model."""
         layers = old_layers(model, first=self.first)
-        for layer in layers[: self.frozen]:
-            layer.frozen = True
-            layer.config["trainable"] = False
         functional = "Functional" if self.version.startswith("2.15") else "Model"
         with h5py.File(path, "w") as file:
             root = file if self.weights_only else file.create_group("model_weights")
@@ -215,8 +203,7 @@ class Old:
                 config = self._nested(root, layers, functional)
             else:
                 config = functional_config(layers, "model_1", functional)
-                groups = [(layer.name, self._named([layer])) for layer in layers]
-                self._groups(root, groups)
+                self._groups(root, {layer.name: [layer] for layer in layers})
             if not self.weights_only:
                 file.attrs["model_config"] = json.dumps(config).encode()
                 file.attrs["training_config"] = b"{}"
@@ -230,11 +217,7 @@ class Old:
         """The layers up to the last convolution as one model, then the mean and the head."""
         *inner, mean, dense = layers
         shape = inner[0].config["batch_input_shape"]
-        groups = [
-            ("xception", self._named(inner)),
-            (mean.name, []),
-            (dense.name, self._named([dense])),
-        ]
+        groups = {"xception": inner, mean.name: [], dense.name: [dense]}
         config = functional_config(inner, "xception", functional)
         if self.nested == "model":
             outer = Layer(
@@ -242,7 +225,7 @@ class Old:
             )
             model = Layer("xception", functional, config["config"], ["input_9"])
             mean.sources = ["xception"]
-            self._groups(root, [("input_9", []), *groups])
+            self._groups(root, {"input_9": [], **groups})
             return functional_config([outer, model, mean, dense], "model_2", functional)
         self._groups(root, groups)
         listed: Any = [config] + [
@@ -252,33 +235,20 @@ class Old:
             listed = {"name": "sequential_1", "layers": listed}
         return {"class_name": "Sequential", "config": listed}
 
-    def _named(self, layers: list[Layer]) -> list[tuple[str, np.ndarray]]:
-        """Names a group's variables, those that are trained before the others."""
-        variables = [
-            (trained, f"{self.suffix(layer.name)}/{kind}:0", values)
-            for layer in layers
-            for trained, kind, values in layer.variables()
-        ]
-        return [v[1:] for v in sorted(variables, key=lambda v: not v[0])]
-
-    def _groups(
-        self, root: h5py.Group, groups: list[tuple[str, list[tuple[str, np.ndarray]]]]
-    ) -> None:
-        self._names(root, "layer_names", [name for name, _ in groups])
-        for place, variables in groups:
+    def _groups(self, root: h5py.Group, groups: dict[str, list[Layer]]) -> None:
+        """Writes each group's variables, and the lists of names that go with them."""
+        root.attrs["layer_names"] = [place.encode() for place in groups]
+        for place, layers in groups.items():
             group = root.create_group(place)
-            self._names(group, "weight_names", [name for name, _ in variables])
-            for name, values in variables:
+            arrays = {
+                f"{self.suffix(layer.name)}/{kind}:0": values
+                for layer in layers
+                for kind, values in layer.arrays.items()
+            }
+            group.attrs["weight_names"] = [name.encode() for name in arrays] or np.zeros(0)
+            for name, values in arrays.items():
                 data = None if self.hollow else values
                 group.create_dataset(name, values.shape, "f4", data=data)
-
-    def _names(self, group: h5py.Group, attribute: str, names: list[str]) -> None:
-        encoded = [name.encode() for name in names]
-        if self.pieces == 1 or len(names) < self.pieces:
-            group.attrs[attribute] = np.array(encoded) if encoded else np.zeros(0)
-            return
-        for i, piece in enumerate(np.array_split(np.array(encoded), self.pieces)):
-            group.attrs[f"{attribute}{i}"] = piece
 
 
 def session(name: str) -> str:
@@ -373,26 +343,21 @@ LAYOUTS: dict[tuple[str, str], Write] = {
     ("Keras 2.2", "HDF5, flat"): _old(version=KERAS22, first=1),
     ("Keras 2.2", "HDF5, flat, later in a session"): _old(version=KERAS22, first=9),
     ("Keras 2.2", "HDF5, flat, weights only"): _old(version=KERAS22, first=1, weights_only=True),
-    ("Keras 2.2", "HDF5, in a Sequential, partly frozen"): _old(
-        version=KERAS22, first=1, nested="dict", frozen=60
-    ),
+    ("Keras 2.2", "HDF5, in a Sequential"): _old(version=KERAS22, first=1, nested="dict"),
     ("tf.keras 1.10", "HDF5, flat, session suffix, optimizer"): _old(
         version=TF110, suffix=session, optimizer=True
     ),
     ("tf.keras 1.10", "HDF5, in a Sequential (list)"): _old(version=TF110, nested="list"),
     ("tf.keras 1.10", "HDF5, nested, weights only"): _old(
-        version=TF110, nested="list", weights_only=True, frozen=100
+        version=TF110, nested="list", weights_only=True
     ),
     ("tf.keras 1.10", "HDF5, flat, weights only, session suffix"): _old(
         version=TF110, weights_only=True, suffix=session
     ),
     ("tf.keras 1.10", "HDF5, nested, session suffix"): _old(
-        version=TF110, nested="list", suffix=session, frozen=30
+        version=TF110, nested="list", suffix=session
     ),
     ("tf.keras 2.15", "HDF5, in a Model"): _old(version=TF215, nested="model"),
-    ("tf.keras 2.15", "HDF5, in a Model, name lists in pieces"): _old(
-        version=TF215, nested="model", pieces=3
-    ),
     ("tf.keras 2.15", ".keras"): lambda e, folder: old_archive(e.flat, folder / "model.keras"),
     ("tf.keras 2.15", ".weights.h5, flat"): _nameless("flat"),
     ("tf.keras 2.15", ".weights.h5, in a Model"): _nameless("nested"),

@@ -42,6 +42,12 @@ from deepregions.weights.convert.recognise import Checkpoint, identify, recognis
 from deepregions.weights.convert.safe_pickle import read_state_dict
 
 
+def save(state: object, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def capsule() -> ForeignCapsule:
     return ForeignCapsule()
@@ -49,9 +55,7 @@ def capsule() -> ForeignCapsule:
 
 @pytest.fixture
 def vgg(capsule: ForeignCapsule, tmp_path: Path) -> Path:
-    path = tmp_path / "vgg19-dcbb9e9d.pth"
-    torch.save(capsule.saved_vgg(), path)
-    return path
+    return save(capsule.saved_vgg(), tmp_path / "vgg19-dcbb9e9d.pth")
 
 
 def imagenet(x: Tensor) -> Tensor:
@@ -96,10 +100,8 @@ def test_bidas_own_files_give_the_scores_of_its_own_code(shared, tmp_path, detec
     assert source["project"] == "BiDAlab/DeepFakes_FacialRegions"
 
 
-@pytest.mark.parametrize("parallel", [False, True])
-def test_capsule_forensics_v2(capsule, vgg, tmp_path, parallel):
-    path = tmp_path / "capsule_21.pt"
-    torch.save(capsule.saved(prefix="module." if parallel else ""), path)
+def test_capsule_forensics_v2(capsule, vgg, tmp_path):
+    path = save(capsule.saved(prefix="module."), tmp_path / "capsule_21.pt")
     images = pictures(300)
     with torch.inference_mode():
         expected = capsule(imagenet(images)).softmax(1)[:, 1]
@@ -110,24 +112,20 @@ def test_capsule_forensics_v2(capsule, vgg, tmp_path, parallel):
 
 def test_capsule_forensics_v2_of_four_classes_is_any_fake(tmp_path):
     network = ForeignCapsule(classes=4, seed=1)
-    torch.save(network.saved(), tmp_path / "capsule_13.pt")
-    torch.save(network.saved_vgg(), tmp_path / "vgg.pth")
+    path = save(network.saved(), tmp_path / "capsule_13.pt")
+    vgg = save(network.saved_vgg(), tmp_path / "vgg.pth")
     images = pictures(300)
     with torch.inference_mode():
         expected = network(imagenet(images)).softmax(1)[:, 1:].sum(1)
-    path, vgg = tmp_path / "capsule_13.pt", tmp_path / "vgg.pth"
     member = assert_scores(path, images, expected, vgg=vgg)
     assert member.detector.settings()["classes"] == 4
     with pytest.raises(UnreadableError, match="class 0 of 4 cannot be the fake one"):
         import_file(path, vgg=vgg, fake_index=0)
 
 
-@pytest.mark.parametrize("parallel", [False, True])
-def test_deepfakebench_capsule_brings_its_own_vgg(tmp_path, parallel):
+def test_deepfakebench_capsule_brings_its_own_vgg(tmp_path):
     network = ForeignCapsule(seed=2)
-    prefix = "module." if parallel else ""
-    path = tmp_path / "capsule_net_best.pth"
-    torch.save(network.saved(vgg="vgg_ext.vgg_1.", prefix=prefix), path)
+    path = save(network.saved(vgg="vgg_ext.vgg_1."), tmp_path / "capsule_net_best.pth")
     images = pictures(256)
     with torch.inference_mode():
         expected = network((images - 0.5) / 0.5).softmax(1)[:, 1]
@@ -137,8 +135,7 @@ def test_deepfakebench_capsule_brings_its_own_vgg(tmp_path, parallel):
 
 def test_dsp_fwa_of_its_authors_takes_blue_first(tmp_path):
     network = ForeignSPPNet()
-    path = tmp_path / "SPP-res50.pth"
-    torch.save({"epoch": 19, "net": network.saved()}, path)
+    path = save({"epoch": 19, "net": network.saved()}, tmp_path / "SPP-res50.pth")
     images = pictures(224)
     blue_first = images.flip(1) * 255 - torch.tensor([103.939, 116.779, 123.68])[:, None, None]
     with torch.inference_mode():
@@ -233,8 +230,8 @@ def deepfakebench(network: CadeneXception, prefix: str) -> dict[str, Tensor]:
 def test_deepfakebench_xception_and_its_fwa(tmp_path, name):
     torch.manual_seed(4)
     network = settle(CadeneXception())
-    path = tmp_path / f"{name}.pth"
-    torch.save(deepfakebench(network, "module." if name == "fwa_best" else ""), path)
+    state = deepfakebench(network, "module." if name == "fwa_best" else "")
+    path = save(state, tmp_path / f"{name}.pth")
     if name == "xception_best":
         images = pictures(256)
         with torch.inference_mode():
@@ -255,8 +252,7 @@ def test_cadenes_imagenet_xception_starts_a_training(tmp_path, flat):
     state = {key: x for key, x in state.items() if "num_batches_tracked" not in key}
     if flat:  # the file of 2017
         state = {k: x[:, :, 0, 0] if "pointwise" in k else x for k, x in state.items()}
-    path = tmp_path / "xception-b5690688.pth"
-    torch.save(state, path)
+    path = save(state, tmp_path / "xception-b5690688.pth")
     imported = import_file(path)
     assert isinstance(imported, StartingWeights)
     written = save_imported(imported, tmp_path / "out")
@@ -367,8 +363,7 @@ def test_a_whole_folder_is_imported_and_one_bad_file_does_not_stop_it(
     keras_standing_in(monkeypatch)
     models = tmp_path / "models"
     for name in ("UADFV/Capsule_UADFV_eyes", "DFDC/Capsule_DFDC_nose", "DFDC/Capsule_DFDC_rest"):
-        (models / name).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(capsule.saved(), models / f"{name}.pt")
+        save(capsule.saved(), models / f"{name}.pt")
     (models / "DFDC" / "Capsule_DFDC_rest.pt").rename(models / "DFDC" / "Capsule_DFDC_rest.pt.tar")
     (models / "DFDC" / "Xception_DFDC_mouth.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (models / "DFDC" / "Capsule_DFDC_eyes.pt").write_bytes(b"broken")
@@ -393,8 +388,7 @@ def test_a_whole_folder_is_imported_and_one_bad_file_does_not_stop_it(
 
 def test_two_files_that_would_become_the_same_bundle(capsule, vgg, tmp_path, capsys):
     for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        torch.save(capsule.saved(), tmp_path / folder / "Capsule_DFDC_nose.pt")
+        save(capsule.saved(), tmp_path / folder / "Capsule_DFDC_nose.pt")
     sources = [str(tmp_path / folder) for folder in ("a", "b")]
     options = ["--vgg", str(vgg), "--out", str(tmp_path / "out"), "--json"]
     assert run(["import", *sources, *options]) == 1
@@ -426,12 +420,6 @@ def test_a_capsule_file_without_vgg_offline_says_what_to_do(capsule, tmp_path, m
 
 def _no_network(*_: object, **__: object) -> str:
     raise OSError("the network is unreachable")
-
-
-def save(state: object, path: Path) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    torch.save(state, path)
-    return path
 
 
 def test_what_is_not_said_is_asked_for_not_guessed(capsule, vgg, tmp_path):

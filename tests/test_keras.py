@@ -2,7 +2,6 @@
 
 import io
 import json
-import lzma
 import os
 import re
 import shutil
@@ -151,18 +150,6 @@ def test_even_size_and_shifted_names(
     assert converted.size == converted.report.size == 224
     difference = np.abs(probabilities(converted.detector(), even.x) - answers[224]).max()
     assert difference < TOLERANCE
-
-
-def test_the_golden_file_of_tensorflow_1_10(shared: Path, tmp_path: Path) -> None:
-    path = tmp_path / "Xception_UADFV_eyes.hdf5"
-    folder = shared / "golden"
-    path.write_bytes(lzma.decompress((folder / "bida_tf110_flat.hdf5.xz").read_bytes()))
-    theirs = np.load(folder / "bida_tf110_flat.npz")
-    converted = convert_keras(path)
-    assert converted.fake_index == 0
-    assert any("class 0 is taken as fake" in note for note in converted.report.notes)
-    ours = probabilities(converted.detector(), theirs["x"].astype(np.float32) / 255)
-    assert np.abs(ours - theirs["y"][:, 0]).max() < TOLERANCE
 
 
 def test_one_sigmoid_is_the_probability_of_class_1(example: Example, tmp_path: Path) -> None:
