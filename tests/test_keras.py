@@ -577,7 +577,7 @@ def test_a_file_that_makes_hdf5_loop_for_ever_is_given_up(
 
 
 @settings(
-    max_examples=16, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     which=st.sampled_from([0, 1, 2, 2]),
