@@ -191,20 +191,19 @@ def matrix_of(
     Raises:
         UsageError: Two networks have one cell.
     """
-    databases: dict[str, dict[str, None]] = {}
+    trained: dict[str, dict[str, None]] = {}
     for member in members:
-        databases.setdefault(member.detector.name, {})[member.database] = None
+        trained.setdefault(member.detector.name, {})[member.database] = None
+    rows = {
+        (name, database): name if len(databases) == 1 else f"{name}.{database}"
+        for name, databases in trained.items()
+        for database in databases
+    }
     cells: list[Cell] = []
     for member in members:
-        name = member.detector.name
-        row = name if len(databases[name]) == 1 else f"{name}.{member.database}"
-        if (row, member.region) in cells:
+        cell = (rows[member.detector.name, member.database], member.region)
+        if cell in cells:
             raise UsageError(f"two bundles hold {member.name}", "pass only one of them")
-        cells.append((row, member.region))
-    rows = [
-        name if len(trained_on) == 1 else f"{name}.{database}"
-        for name, trained_on in databases.items()
-        for database in trained_on
-    ]
+        cells.append(cell)
     present = {region for _, region in cells}
-    return tuple(rows), tuple(region for region in REGIONS if region in present), cells
+    return tuple(rows.values()), tuple(region for region in REGIONS if region in present), cells
