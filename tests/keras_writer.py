@@ -237,7 +237,7 @@ class Old:
 
     def _groups(self, root: h5py.Group, groups: dict[str, list[Layer]]) -> None:
         """Writes each group's variables, and the lists of names that go with them."""
-        root.attrs["layer_names"] = [place.encode() for place in groups]
+        root.attrs["layer_names"] = np.array([place.encode() for place in groups])
         for place, layers in groups.items():
             group = root.create_group(place)
             arrays = {
@@ -245,7 +245,8 @@ class Old:
                 for layer in layers
                 for kind, values in layer.arrays.items()
             }
-            group.attrs["weight_names"] = [name.encode() for name in arrays] or np.zeros(0)
+            names = np.array([name.encode() for name in arrays])  # of fixed length, as Keras does
+            group.attrs["weight_names"] = names if arrays else np.zeros(0)
             for name, values in arrays.items():
                 data = None if self.hollow else values
                 group.create_dataset(name, values.shape, "f4", data=data)
