@@ -101,9 +101,6 @@ class Augmenter(nn.Module):
 
     Which faces, and how much, is drawn on the CPU, so a seed gives the same on any device. Each
     operation sees only the faces that were drawn for it.
-
-    Args:
-        strengths: How often and how strongly.
     """
 
     def __init__(self, strengths: Strengths) -> None:
@@ -120,7 +117,7 @@ class Augmenter(nn.Module):
         *,
         extent: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Returns altered copies: moved, degraded, and their landmarks misplaced.
+        """Returns altered copies, (B, 3, H, W) uint8, and their landmarks, again in iBUG order.
 
         What becomes of a face does not depend on how far its picture is padded. Padding stays
         black.
@@ -129,12 +126,7 @@ class Augmenter(nn.Module):
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels of ``image``, iBUG order.
             draws: What is drawn; from torch's global generator by default.
-            extent: (B, 2) width and height of each picture without its padding; without it, none
-                is padded.
-
-        Returns:
-            The image (B, 3, H, W) uint8, and its landmarks, again in iBUG order: the first eye is
-            the one on the image's left, mirrored or not.
+            extent: (B, 2) width and height of each picture without its padding; none by default.
         """
         if draws is None:
             draws = FaceRng(torch.randint(-(2**63), 2**63 - 1, (len(image),)))
@@ -157,15 +149,7 @@ class Augmenter(nn.Module):
 
     @torch.no_grad()
     def misplace(self, landmarks: Tensor, draws: FaceRng) -> Tensor:
-        """Moves landmarks away from their faces a little.
-
-        Args:
-            landmarks: (B, 68, 2) float32 pixels.
-            draws: Of B faces; equal ones do the same.
-
-        Returns:
-            (B, 68, 2) float32.
-        """
+        """Moves landmarks, (B, 68, 2) pixels, a little off their faces; equal draws do the same."""
         own = draws.stream("misplace")
         drawn = own.uniform(-1, 1, 3) * own.chance(self.strengths.misplace_p)[:, None]
         amount = (self.strengths.misplace * drawn).to(landmarks.device, non_blocking=True)
@@ -178,13 +162,7 @@ class Augmenter(nn.Module):
     def degrade(self, image: Tensor, draws: FaceRng, *, extent: Tensor | None = None) -> Tensor:
         """Changes colours and quality as cameras, editors and websites do; nothing moves.
 
-        Args:
-            image: (B, 3, H, W) uint8 RGB.
-            draws: Of B faces; equal ones do the same.
-            extent: As for :meth:`forward`.
-
-        Returns:
-            (B, 3, H, W) uint8.
+        As for :meth:`forward`; equal draws do the same.
         """
         s = self.strengths
         steps = (
@@ -333,11 +311,7 @@ def _sometimes(
 def _by_kind(
     kinds: Tensor, alter: Callable[[int, Tensor, Tensor], Tensor], pixels: Tensor
 ) -> Tensor:
-    """Alters the faces of each kind, (B,) on the host, together.
-
-    The pictures' edges go on for a block of JPEG and to a multiple of it, so that an edge looks
-    the same however far a picture is padded.
-    """
+    """Alters the faces of each kind, (B,) on the host, together; edges go on for JPEG's blocks."""
     height, width = pixels.shape[2:]
     more = [_BLOCK + -side % _BLOCK for side in (width, height)]
     pixels = functional.pad(pixels, (0, more[0], 0, more[1]), mode="replicate")

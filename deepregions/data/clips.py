@@ -19,8 +19,7 @@ class Clip:
         method: How it was made, such as ``"Deepfakes"``; ``"original"`` if genuine.
         compression: The database's word for it, such as ``"c23"``; may be empty.
         identities: Who is in it, at least one: of a fake, the target and then the source.
-        split: ``"train"``, ``"val"`` or ``"test"``; before a database is divided, the official
-            one, or empty where there is none.
+        split: ``"train"``, ``"val"`` or ``"test"``; empty where there is no official one yet.
         group: What else it must not be parted from; empty for nothing.
         frames: Its frames in order, where it is kept as images.
     """
@@ -50,7 +49,7 @@ def assert_identity_disjoint(clips: Iterable[Clip]) -> None:
     """Checks that nobody is in two splits.
 
     Raises:
-        UsageError: Somebody is; the message names who, and a file of each split.
+        UsageError: Somebody is; it names who, and a file of each split.
     """
     seen: dict[str, Clip] = {}
     for clip in clips:

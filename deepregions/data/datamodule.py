@@ -30,10 +30,7 @@ ALL = "all"
 class StoredFaces(Dataset[dict[str, Any]]):
     """The faces of some rows of a store, decoded, as :func:`collate` takes them.
 
-    Args:
-        store: The store.
-        rows: (N,) which rows.
-        persons: (all rows,) numbers of who is in them; by default those of videos.
+    ``persons`` has numbers of who is in all rows; by default those of videos.
     """
 
     def __init__(
@@ -241,8 +238,7 @@ class RegionDataModule(LightningDataModule):
     ) -> RegionBatch:
         """Alters the faces if the trainer is training, and cuts them into regions, on the device.
 
-        The trainer's state decides, not a module's: a module may be in training mode while the
-        trainer validates, and the other way round.
+        The trainer's state decides, not a module's, which may be in training mode in validation.
         """
         if isinstance(batch, RegionBatch):
             return batch  # a worker process has done it

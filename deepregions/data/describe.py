@@ -75,9 +75,8 @@ class FaceMeasure:
     Attributes:
         meaning: What changes it.
         edges: (bins + 1) the borders of the bins.
-        genuine: (bins) the share of genuine faces in each bin.
-        fake: (bins) the share of fake faces in each bin.
-        medians: Medians over genuine and over fake faces.
+        genuine: (bins) the share of genuine faces in each bin, as ``fake`` of fake ones.
+        medians: Over genuine and over fake faces.
         auc: In which share of pairs of a fake and a genuine video the fake one has more of it.
         chance: How likely it is to be as far from a half by chance (Mann and Whitney 1947).
     """
@@ -103,11 +102,7 @@ class Description:
     """What there is to say about a store.
 
     Attributes:
-        facts: How it was made: names and values.
-        by_split: Counts by split and class.
-        by_method: Counts by class, manipulation and compression.
-        people: Who is in it, those with most faces first.
-        more_people: How many are not in ``people``.
+        people: Who is in it, those with most faces first; ``more_people`` are not listed.
         measures: Empty unless there are faces of both classes.
         warnings: What to know before training on it, a line each.
     """
@@ -123,11 +118,7 @@ class Description:
 
 
 def describe(store: FaceStore) -> Description:
-    """Looks at the records of all faces, and at the pictures of some thousand.
-
-    Raises:
-        StoreError: A shard is missing or broken.
-    """
+    """Looks at the records of all faces, and at the pictures of some thousand."""
     labels: list[int] = store.labels.tolist()
     splits: list[str] = store.splits.tolist()
     methods, compressions, videos = (
@@ -318,11 +309,7 @@ def _telling(measures: Iterable[FaceMeasure]) -> Iterator[str]:
 
 
 def write_page(store: FaceStore, description: Description, path: Path) -> None:
-    """Writes a description as one HTML file, whole or not at all; it needs nothing else.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Writes a description as one HTML file, whole or not at all; it needs nothing else."""
     template = pages.environment("deepregions.data").get_template("store.html.j2")
     videos = store.column("video")
     sheets = {

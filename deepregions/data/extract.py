@@ -19,11 +19,9 @@ from deepregions.media import Frame, OpenMedia
 
 @dataclass(frozen=True)
 class ClipReport:
-    """What came of a clip.
+    """What came of a clip: how many frames were looked at, how many faces were kept.
 
     Attributes:
-        frames: How many frames were looked at.
-        faces: How many faces were kept.
         dropped: How many frames and faces were not kept, by reason.
         failure: Why nothing was kept; empty if something was.
         people: How many people were seen: tracks of faces.
@@ -49,13 +47,8 @@ def extract(
 ) -> tuple[list[FaceRecord], ClipReport]:
     """Returns the faces of a clip in order of time, and what came of it.
 
-    A file that cannot be read is no error here: the report says so.
-
-    Args:
-        clip: The clip.
-        files: Those of :func:`paths_of`, opened.
-        detector: Finds faces and landmarks.
-        info: Which frames and people are kept, and how large.
+    A file that cannot be read is no error here: the report says so. ``files`` are those of
+    :func:`paths_of`, opened; ``info`` says which frames and people are kept, and how large.
     """
     walk = VideoWalk(detector)
     records: list[list[FaceRecord | None]] = []

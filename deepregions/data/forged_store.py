@@ -32,12 +32,7 @@ _BATCH = 32  # faces at a time, among whom donors are found
 
 @dataclass
 class ForgeReport:
-    """What was written.
-
-    Attributes:
-        forged: Number of forgeries by method.
-        skipped: Number that could not be made, by method: nobody to swap with, or no face.
-    """
+    """How many genuine faces and, by method, forgeries were written, and how many were not."""
 
     genuine: int = 0
     forged: Counter[str] = field(default_factory=Counter)
@@ -56,18 +51,10 @@ def forge_store(
 ) -> ForgeReport:
     """Writes every genuine face of a store, and a forgery of it by each method.
 
-    Splits are kept, and people swap faces only within their split. Genuine faces and forgeries
-    are both encoded again. A forgery's ``method`` is the forging method's name, or
-    ``METHOD:REGION`` if it is confined to a region. Fakes in the source are left out.
-
-    Args:
-        source: The store.
-        out: The new store's folder.
-        methods: Names of the forging methods.
-        region_p: Share of forgeries confined to eyes, nose or mouth.
-        seed: Random seed.
-        device: Where to compute.
-        progress: Called with genuine faces done, all of them, and faces written.
+    Splits are kept, and people swap faces only within their split. Genuine faces and forgeries are
+    both encoded again. A forgery's ``method`` is the forging method's name, or ``METHOD:REGION``
+    for the share ``region_p`` that is confined to eyes, nose or mouth. Fakes in the source are left
+    out. ``progress`` is called with genuine faces done, all of them, and faces written.
 
     Raises:
         UsageError: A method is unknown or given twice, or the share is not from 0 to 1.

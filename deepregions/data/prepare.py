@@ -52,11 +52,7 @@ _CLIPS_AHEAD = 4  # per process: enough that none waits, few enough to hold in m
 class Group:
     """What came of the clips of one split and label.
 
-    Attributes:
-        clips_kept: How many gave at least one face.
-        frames: How many frames were looked at.
-        faces: How many faces were kept.
-        dropped: How many frames and faces were not kept, by reason.
+    ``clips_kept`` gave at least one face; ``dropped`` frames and faces are by reason.
     """
 
     split: str
@@ -73,11 +69,10 @@ class Report:
     """What was kept, what was not, and why.
 
     Attributes:
-        landmarks: The landmark backend's name and version.
         failures: The key of each clip that gave no face, and why.
         left_out: How many files of the database were not used at all, by reason.
         tracks: Which people of a video were kept: ``"main"`` or ``"all"``.
-        several: In how many clips there is more than one person. Which of them was manipulated is
+        several: In how many clips there is more than one person; which of them was manipulated is
             not known.
     """
 
@@ -109,20 +104,10 @@ def prepare(
     """Writes the faces of a database to a store; a run that was stopped goes on where it was.
 
     The store is the same, byte by byte, whatever the number of processes and however often it was
-    stopped, as long as the landmark backend's results are.
-
-    Args:
-        database: What to prepare.
-        out: The store's folder: new, empty, or from a stopped run with the same options.
-        detector: A name for :func:`deepregions.faces.backends.landmark_detector`, or a detector
-            (which must pickle if ``workers`` is above 1).
-        device: Where the landmark backend runs.
-        frames_per_video: See :class:`deepregions.data.store.StoreInfo`.
-        margin: As above.
-        tracks: As above.
-        max_size: As above.
-        workers: How many processes; 0 or 1 is this one.
-        progress: Called with clips done, all clips, and faces kept so far.
+    stopped, as long as the landmark backend's results are. The folder ``out`` is new, empty, or
+    from a stopped run with the same options. A detector that is no name must pickle if ``workers``
+    is above 1; 0 or 1 is this process. ``progress`` is called with clips done, all clips, and faces
+    kept so far; for the rest see :class:`deepregions.data.store.StoreInfo`.
 
     Raises:
         UsageError: An option makes no sense, the database's splits share a person, or another

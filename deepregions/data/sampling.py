@@ -16,20 +16,11 @@ from deepregions.types import BONA_FIDE, FAKE
 class BalancedSampler(DistributedSampler[int]):
     """Draws as many genuine as fake faces, the same on every rank but for the share that it takes.
 
-    If there is only one class, it draws from that one.
-
-    An epoch goes through each class in random order, again from the start when it is used up. A
-    genuine and a fake face follow each other, so batches of even size are balanced too; ranks take
-    turns by such pairs, so no draw is made on two of them.
-
-    Args:
-        dataset: What the positions are of.
-        labels: (N,) the label of each position.
-        num_replicas: How many ranks.
-        rank: Which of them this is.
-        draws: How many faces an epoch has over all ranks; as many as there are by default. What
-            does not divide into a face of each class per rank is left out.
-        seed: Another seed gives another order.
+    If there is only one class, it draws from that one. An epoch goes through each class in random
+    order, again from the start when it is used up. A genuine and a fake face follow each other, so
+    batches of even size are balanced too; ranks take turns by such pairs, so no draw is made on two
+    of them. An epoch has ``draws`` faces over all ranks, by default as many as there are; what does
+    not divide into a face of each class per rank is left out.
     """
 
     def __init__(
@@ -63,16 +54,8 @@ class PairSampler(DistributedSampler[int]):
     So neither who is shown nor, mostly, the scene tells the classes apart. An epoch goes through
     the genuine faces in random order, again from the start when they are used up; the fakes of a
     person are taken in turns too. A genuine face of somebody who is in no fake comes twice: the
-    second is for a forgery to be made of.
-
-    Args:
-        dataset: What the positions are of.
-        labels: (N,) the label of each position.
-        persons: (N,) a number for who is in it.
-        num_replicas: How many ranks.
-        rank: Which of them this is.
-        draws: How many faces an epoch has over all ranks; two for each genuine one by default.
-        seed: Another seed gives another order.
+    second is for a forgery to be made of. An epoch has ``draws`` faces over all ranks, by default
+    two for each genuine one; ``persons`` has a number for who is in each.
     """
 
     def __init__(

@@ -30,10 +30,6 @@ class Splitting:
             is the database's own default.
         folds: K.
         fold: Which of the K is for evaluation, from 0.
-        seed: Another seed divides people otherwise.
-
-    Raises:
-        UsageError: A value that makes no sense.
     """
 
     scheme: Scheme | None = None
@@ -58,13 +54,8 @@ def divide(
     """Gives each clip its split; nobody is in two, and clips of people of two are dropped.
 
     What is for evaluation is settled first, what is for development next; who is in either is
-    nowhere else. Where the official splits have no development part, one is taken out of the
-    training part, by people. The result does not depend on the order of the clips.
-
-    Args:
-        clips: All that are there, with their official split or none.
-        splitting: How; its scheme must be given.
-        carve: Whether official splits without a development part get one.
+    nowhere else. Where the official splits have no development part, one is taken (``carve``) out
+    of the training part, by people. The result does not depend on the order of the clips.
 
     Returns:
         The clips that have a place, in their order, and how many have none, by reason.

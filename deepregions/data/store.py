@@ -1,10 +1,9 @@
 """The face store: prepared faces in Arrow files, read by memory map, one row at a time.
 
 A store is a folder of ``shard-00000.arrow``, ``shard-00001.arrow``, ... and ``store.json``. A shard
-is an Arrow IPC file, which pyarrow, pandas, DuckDB and Hugging Face ``datasets`` read too. It
-appears whole or not at all. ``store.json`` lists the shards with their sizes and hashes and is
-written last, so a folder that has it is complete. Nothing in a store depends on when, where or by
-how many processes it was made: the same faces give the same bytes.
+is an Arrow IPC file, which other programs read too; it appears whole or not at all. ``store.json``
+lists the shards with their sizes and hashes and is written last, so a folder that has it is
+complete. The same faces give the same bytes, whenever and wherever they are written.
 """
 
 from __future__ import annotations
@@ -81,8 +80,6 @@ class FaceRecord:
         landmarks: (68, 2) float32, iBUG order, (x, y) pixels of ``image``.
         key: The face's name, unique within its database.
         video: The name of the photo or video that it is from (a clip's key).
-        label: 1 is fake, 0 is genuine.
-        split: ``"train"``, ``"val"`` or ``"test"``.
         frame: Which of the frames that were taken from the video, from 0.
         time: Where in the video, in seconds.
         track: Which person of the video.
@@ -93,9 +90,6 @@ class FaceRecord:
         frame_size: Width and height of the frame, in pixels.
         score: The face finder's confidence, on the scale of the store's landmark backend.
         confidence: How sure the landmarks are, in [0, 1]; None where the backend cannot say.
-
-    Raises:
-        ValueError: A value is out of its range.
     """
 
     image: bytes
@@ -129,9 +123,7 @@ class StoreInfo:
     """How a store's faces were made.
 
     Attributes:
-        database: The database's name, such as ``"ffpp"``.
         landmarks: The landmark backend's name, such as ``"dlib68+yunet"``.
-        landmarks_version: Its version.
         margin: What surrounds the face (its box and all landmarks) on each side, as a share of
             its width or height; less where the picture ends.
         frames_per_video: How many frames were asked for, evenly spaced in time; a photo is one.
@@ -194,11 +186,7 @@ def decode_image(data: bytes) -> Tensor:
 
 
 def _jpeg_pixels(data: bytes) -> int:
-    """How many pixels a JPEG's header announces, before any is decoded; 0 where it has none.
-
-    Strict, so that no decoder finds another frame header than this: fill bytes and markers without
-    a length are refused before it.
-    """
+    """How many pixels a JPEG's header announces, to any decoder alike; 0 where it has none."""
     place = 2 if data[:2] == b"\xff\xd8" else len(data)
     while place + 9 <= len(data) and data[place] == 0xFF and data[place + 1] >= 0xC0:
         kind, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
@@ -219,16 +207,7 @@ def shard_name(number: int) -> str:
 def write_shard(
     path: Path, records: Iterable[FaceRecord], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes one shard, whole or not at all.
-
-    Args:
-        path: The file; its folder is made if needed.
-        records: The faces, in their order; may be none.
-        metadata: Kept in the Arrow schema, for whoever writes the store.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Writes one shard, whole or not at all; it may have no faces."""
     schema = _SCHEMA.with_metadata({"deepregions.schema": str(SCHEMA_VERSION), **(metadata or {})})
     with atomic_file(path) as partial, pa.ipc.new_file(str(partial), schema) as writer:
         for batch in _batched(records, _ROWS_PER_BATCH):
@@ -263,11 +242,7 @@ def read_shard(path: Path) -> pa.Table:
 
 
 def finish_store(folder: Path, info: StoreInfo, shards: Sequence[str]) -> None:
-    """Writes ``store.json`` over shards that are there: from then on the store can be read.
-
-    Raises:
-        StoreError: A shard cannot be read.
-    """
+    """Writes ``store.json`` over shards that are there: from then on the store can be read."""
     entries = [
         {
             "name": name,
@@ -369,12 +344,7 @@ class FaceStore:
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, index: int) -> FaceRecord:
-        """Returns the face of a row.
-
-        Raises:
-            IndexError: There is no such row.
-            StoreError: The shard is broken, or a value of the face is out of its range.
-        """
+        """Returns the face of a row."""
         row = range(len(self))[index]
         shard = bisect_right(self._starts, row) - 1
         place = self._table(shard).slice(row - self._starts[shard], 1)
@@ -391,7 +361,6 @@ class FaceStore:
         """Returns one column over all faces: numbers as they are stored, strings as objects.
 
         Raises:
-            KeyError: There is no such column.
             StoreError: A shard is broken, or a label or split is none.
         """
         shards = range(len(self._shards))

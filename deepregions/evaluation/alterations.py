@@ -42,10 +42,6 @@ _RANGES = {
 class Alteration:
     """One kind of alteration at one level.
 
-    Attributes:
-        kind: A key of :data:`LEVELS`.
-        level: How strong, in the unit that is given there.
-
     Raises:
         UsageError: There is no such kind, or the level is out of its range.
     """
@@ -64,15 +60,7 @@ class Alteration:
         return f"{self.kind} {self.level:g}"
 
     def __call__(self, images: Sequence[Tensor], keys: Sequence[str]) -> list[Tensor]:
-        """Alters the faces of one video.
-
-        Args:
-            images: Each (3, h, w) uint8 RGB, in order of time.
-            keys: Their names, which noise depends on.
-
-        Returns:
-            As many, of the same sizes.
-        """
+        """Alters the faces of one video, (3, h, w) uint8 RGB, in order of time; noise is by key."""
         pictures = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
         if self.kind == "h264":
             altered = _video(pictures, round(self.level))

@@ -1,11 +1,9 @@
 """Intervals by bootstrap over people: groups are drawn, with all trials in which they appear.
 
-Faces of one video and videos of one person are alike, so trials drawn one by one would make
-intervals too narrow. Where fakes tie so many people together that few groups are left (each
-swapped with each, as in Celeb-DF), people are drawn instead, and what shows several of them counts
-as often as the product of their draws: the vertex bootstrap of Snijders and Borgatti 1999
-(Connections 22). All systems of a database are measured on the same draws, so that their
-differences are paired.
+Where fakes tie so many people together that few groups are left (as in Celeb-DF), people are drawn
+instead, and what shows several of them counts as often as the product of their draws: the vertex
+bootstrap of Snijders and Borgatti 1999. All systems of a database are measured on the same draws,
+so their differences are paired.
 """
 
 from __future__ import annotations
@@ -29,15 +27,12 @@ FEW = 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with what it rests on.
+    """A measured value with its interval and what it rests on.
 
     Attributes:
-        value: The value; None where it is undefined, and ``reason`` says why.
-        low: Lower end of the interval; None where there is none.
-        high: Upper end.
-        n: Trials that it is over.
-        coverage: The share of trials with a verdict, in [0, 1].
-        reason: Why there is no value.
+        value: None where it is undefined, and ``reason`` says why.
+        low: Lower end of the interval, up to ``high``; None where there is none.
+        n: Trials that it is over, of which the share ``coverage`` has a verdict.
         dropped: Bootstrap samples in which it was undefined.
         withheld: Why there is no interval, where there are too few people for one.
     """
@@ -62,13 +57,9 @@ class Bootstrap:
     """S systems measured on the same trials by M measures, and again in R rounds.
 
     Attributes:
-        trials: Of each system.
-        measures: M measures.
         values: (S, M) float64, on all trials; NaN where undefined.
         draws: (S, M, R) float64, on each draw of groups.
-        groups: How many groups, or people, are drawn.
-        unit: What these are, in words.
-        confidence: What share of draws intervals hold.
+        groups: How many groups, or people, as ``unit`` says, are drawn.
     """
 
     trials: tuple[Trials, ...]
@@ -87,8 +78,7 @@ class Bootstrap:
     def difference(self, first: str, second: str, measure: Measure) -> Estimate:
         """Returns the first system's figure less the second's; its interval is of paired draws.
 
-        Each system is measured on its own trials with a verdict; ``n`` and ``coverage`` are those
-        of the system with fewer.
+        ``n`` and ``coverage`` are those of the system with fewer verdicts.
         """
         (a, m), (b, _) = self._places(first, measure), self._places(second, measure)
         least = min(a, b, key=lambda s: int(self.trials[s].judged.sum()))
@@ -133,13 +123,8 @@ def bootstrap(
 ) -> Bootstrap:
     """Measures systems on their trials, and on draws of groups with replacement.
 
-    Args:
-        trials: Of each system, all on the same trials (only ``log_odds`` and ``name`` differ).
-        measures: What is measured.
-        thresholds: Of each system its operating threshold, NaN where there is none.
-        rounds: How many draws; 0 gives no intervals.
-        seed: Of the draws.
-        confidence: What share of draws an interval holds: its percentiles.
+    All are on the same trials: only ``log_odds`` and ``name`` differ. ``thresholds`` has each
+    system's operating threshold, NaN where there is none; with 0 rounds there are no intervals.
 
     Raises:
         UsageError: No system, or systems on other trials, or a count or share that makes no sense.

@@ -21,13 +21,9 @@ from deepregions.roc import NAN, Bools, Floats
 
 @dataclass(frozen=True)
 class DeLong:
-    """Two systems compared.
+    """Two systems compared: the first one's AUC less the second's, and its standard error.
 
-    Attributes:
-        difference: AUC of the first less that of the second.
-        error: Standard error of the difference.
-        p: How likely a difference at least as far from 0 is by chance (two-sided); 1 where no
-            score orders any pair otherwise, NaN where nothing can be said.
+    ``p`` is two-sided: 1 where no score orders any pair otherwise, NaN where nothing can be said.
     """
 
     difference: float
@@ -36,15 +32,9 @@ class DeLong:
 
 
 def auc_covariance(scores: Floats, fake: Bools) -> tuple[Floats, Floats]:
-    """Returns AUCs and their covariance.
+    """Returns the AUCs (S,) of scores (S, N), none NaN, and their covariance (S, S).
 
-    Args:
-        scores: (S, N) of S systems on the same N trials, none NaN.
-        fake: (N,).
-
-    Returns:
-        (S,) and (S, S) float64. All are NaN where a class is absent, and the covariance is where a
-        class has one trial only.
+    All are NaN where a class is absent, and the covariance is where a class has one trial only.
     """
     high, low = scores[:, fake], scores[:, ~fake]
     systems, m, n = len(scores), high.shape[1], low.shape[1]

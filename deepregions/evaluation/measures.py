@@ -93,12 +93,9 @@ def minimum_cllr(counts: ScoreCounts) -> float:
 
 
 def best_posterior(counts: ScoreCounts) -> Floats:
-    """Returns the probabilities of a fake, at even prior odds, that the labels support best.
+    """Returns P(fake) at even prior odds as the labels support it best: (K,), falling as scores do.
 
-    Pool adjacent violators over the distinct scores: (K,), falling as they do.
-
-    Args:
-        counts: Scores of both classes.
+    Pool adjacent violators over the distinct scores of both classes.
     """
     fake, genuine = counts.fake / counts.positives, counts.genuine / counts.negatives
     both = fake + genuine
@@ -128,11 +125,8 @@ class Sample:
 
     Attributes:
         log_odds: (N,), none NaN.
-        fake: (N,).
-        method: (N,) int64, which of M methods made each fake; of genuine ones it says nothing.
-        methods: How many there are, M.
+        method: (N,) which of M ``methods`` made each fake; of genuine ones it says nothing.
         threshold: The operating threshold, from development data; NaN if there is none.
-        weights: (N,) not negative.
         ranking: The scores in order, shared by all weightings.
     """
 
@@ -193,13 +187,8 @@ class Measure:
     """A column of a table.
 
     Attributes:
-        name: A short name, as in CSV.
-        title: As over a column.
-        of: Computes it.
-        best: Whether higher or lower is better.
-        at_threshold: Whether it needs a threshold.
-        classes: Which trials it is over: ``"fake"``, ``"genuine"``, ``"both"``, of which there
-            must be some of each, or ``"any"``.
+        name: As in CSV; ``title`` is as over a column.
+        classes: Which trials it is over; of ``"both"`` there must be some of each.
         method: Of which method's fakes alone; empty for all.
     """
 

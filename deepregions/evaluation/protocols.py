@@ -34,15 +34,7 @@ DEVELOPMENT = "val"
 
 @dataclass(frozen=True)
 class Settings:
-    """How systems are measured.
-
-    Attributes:
-        level: Whether a trial is a face (``"frame"``) or a photo or video (``"video"``).
-        rule: How the scores of a video's faces become one.
-        rounds: Bootstrap samples.
-        seed: Seed of the bootstrap.
-        confidence: Confidence level of the intervals.
-    """
+    """How systems are measured: faces ("frame") or whole photos and videos ("video")."""
 
     level: Level = "video"
     rule: Pooling = field(default_factory=Pooling)
@@ -69,11 +61,9 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A database with what systems say of its faces.
+    """A database with what systems say of its faces; every network in ``table`` is a system.
 
-    Attributes:
-        table: Its faces; every network in it is a system.
-        fused: (N,) log-odds of each fusion, NaN where it has none.
+    ``fused`` has the (N,) log-odds of each fusion, NaN where it has none.
     """
 
     table: ScoreTable
@@ -116,10 +106,7 @@ class Evaluated:
     """A database's evaluation part with its figures.
 
     Attributes:
-        database: Its name.
-        settings: How it was measured.
         thresholds: Of each system its operating threshold, or why there is none.
-        result: What was measured.
         ratios: What was measured of natural log-likelihood ratios, of systems that are calibrated.
         uncalibrated: Why others are not.
     """
@@ -174,11 +161,7 @@ class Evaluated:
         return min(rates, key=lambda system: rates[system], default=None)
 
     def calibrated(self, calibrations: Mapping[ScoredSystem, Calibration | str]) -> Evaluated:
-        """Returns the same with likelihood ratios measured.
-
-        Args:
-            calibrations: Each system's calibration, or why it has none.
-        """
+        """Returns the same with likelihood ratios measured; a text says why there are none."""
         trials, reasons = [], {}
         for system in self.systems:
             calibration = calibrations[system]
@@ -196,12 +179,9 @@ def evaluate(
 ) -> list[Evaluated]:
     """Measures all systems of some databases on their evaluation parts.
 
-    Args:
-        scored: The databases. One that systems were trained on may lack an evaluation part if
-            it has a development part, from which thresholds for others come.
-        settings: How.
-        measures: What is measured; all of :data:`~deepregions.evaluation.measures.MEASURES` and
-            each manipulation by itself, if left out.
+    A database that systems were trained on may lack an evaluation part if it has a development
+    part, from which thresholds for others come. By default all of ``MEASURES`` are taken, and each
+    manipulation by itself.
 
     Raises:
         UsageError: No database, two of one name, or one without an evaluation part.

@@ -33,13 +33,9 @@ AXES: Mapping[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The AUC on a database's evaluation part at several levels of one alteration.
+    """The AUC on a database's evaluation part at levels of one alteration, a key of ``AXES``.
 
-    Attributes:
-        database: Its name.
-        kind: Of alteration, a key of :data:`AXES`.
-        table: Systems by levels. Where a level cannot be measured, such as when no face is left
-            that is sharp enough to be judged, the cells say why.
+    Where a level cannot be measured, such as when no face is left to judge, the cells say why.
     """
 
     database: str
@@ -53,14 +49,7 @@ def altered_curve(
     levels: Sequence[float],
     score: Callable[[Alteration], Scored],
 ) -> Curve:
-    """Measures a database at several levels of an alteration.
-
-    Args:
-        unaltered: The database as it is, measured.
-        kind: Of alteration.
-        levels: How strong.
-        score: Scores its evaluation part, altered.
-    """
+    """Measures a database at levels of an alteration; ``score`` is given each of them."""
     altered = [
         (f"{level:g}", _measured(score(Alteration(kind, level)), unaltered.settings))
         for level in levels
@@ -69,12 +58,7 @@ def altered_curve(
 
 
 def frame_curve(whole: Evaluated, scored: Scored) -> Curve | None:
-    """Measures videos by ever more of their frames; None where all have one only.
-
-    Args:
-        whole: The database, measured by all frames.
-        scored: Its evaluation part.
-    """
+    """Measures videos by ever more of their frames; None where all have one only."""
     table = scored.table
     most = max(np.unique(table.video.astype(str), return_counts=True)[1], default=0)
     counts = [count for count in COUNTS if count < most] + [int(most)]

@@ -50,23 +50,21 @@ def run(
     attributes: Path | None = None,
     bundles: Mapping[str, Bundle] | None = None,
 ) -> Outcome:
-    """Scores stores and finds out everything that is asked for.
+    """Scores stores of different databases and finds out everything that is asked for.
 
     Args:
-        scorer: With all networks.
+        scorer: With all networks, those of ``bundles`` too.
         stores: Of different databases.
         settings: How systems are measured.
         fusions: Which kinds of fusion are tried.
         robustness: Which alterations, keys of ``LEVELS``, or ``frames``.
         attributes: A CSV file with a column ``identity``, and one for each attribute of people.
-        bundles: By name, those whose own fusions and calibrations are measured; their networks
-            are among the scorer's.
+        bundles: By name, those whose own fusions and calibrations are measured.
 
     Raises:
         UsageError: Stores that do not go together, one without a part that is needed, or no such
             alteration.
         UndefinedMetricError: A class is absent.
-        StoreError: A store cannot be read.
     """
     for kind in robustness:
         if kind not in (*LEVELS, FRAMES):
@@ -139,14 +137,7 @@ def _grids(
     parts: Mapping[str, Scored],
     faces: Sequence[Evaluated],
 ) -> dict[str, Image.Image]:
-    """Right and wrong decisions of networks on the whole face that were trained on a database.
-
-    Args:
-        scorer: With all networks.
-        stores: The databases' faces.
-        parts: Their evaluation parts.
-        faces: The same, measured face by face: a face is judged by the threshold of faces.
-    """
+    """Right and wrong decisions of networks on the whole face that were trained on a database."""
     grids = {}
     for each in faces:
         table = parts[each.database].table

@@ -21,14 +21,7 @@ from deepregions.system import System
 
 
 class FacesOfStore:
-    """Draws faces from a store; a :class:`~deepregions.deploy.drift.Source`.
-
-    Args:
-        store: The store.
-        most: How many faces of a part are looked at, at most.
-        batch_size: How many at once.
-        seed: Of what is drawn.
-        progress: Told how many faces of a part are done, and of how many.
+    """Draws at most ``most`` faces of a store's parts; a :class:`~deepregions.deploy.drift.Source`.
 
     Raises:
         UndefinedMetricError: The evaluation part is empty, or has one class.
@@ -63,11 +56,7 @@ class FacesOfStore:
         return {"store": name, "fingerprint": fingerprint, "seed": self._seed}
 
     def faces(self, part: Part, most: int | None = None) -> Iterator[Faces]:
-        """Yields batches of a part, see :class:`~deepregions.deploy.drift.Source`.
-
-        Raises:
-            StoreError: A face cannot be read.
-        """
+        """Yields batches of a part, see :class:`~deepregions.deploy.drift.Source`."""
         rows = self._rows(part, most or self._most)
         for first in range(0, len(rows), self._batch_size):
             records = [self._store[int(row)] for row in rows[first : first + self._batch_size]]
@@ -95,14 +84,7 @@ def load_examples(
     *,
     device: torch.device | str = "cpu",
 ) -> list[Example]:
-    """Reads the faces of decisions, and computes where the networks looked.
-
-    Args:
-        picks: The decisions, as :func:`~deepregions.evaluation.report.grid.pick_examples` chooses
-            them.
-        store: Where their faces are, by key.
-        system: The networks that decided; moved to ``device``.
-        device: Where to compute.
+    """Reads the faces of decisions by their keys, and computes where the networks looked.
 
     Raises:
         StoreError: A face is not in the store.

@@ -50,15 +50,7 @@ Pair = tuple[FaceRecord, FacePatch]
 
 
 class StoreScorer:
-    """Scores stores with some networks.
-
-    Args:
-        members: The networks.
-        cache: The folder in which scores are kept; None keeps nothing.
-        gates: What a face must be to be judged.
-        device: A device's name.
-        batch_size: How many faces are scored at once.
-        progress: Told how many faces are done, and of how many.
+    """Scores stores with some networks; the folder ``cache``, if any, keeps the scores.
 
     Raises:
         UsageError: No network, or two alike, or no such device.
@@ -88,15 +80,7 @@ class StoreScorer:
         splits: Sequence[str] = ("val", "test"),
         alteration: Alteration | None = None,
     ) -> ScoreTable:
-        """Scores the faces of some splits.
-
-        Args:
-            store: The faces.
-            splits: Which of them.
-            alteration: What is done to each face before; nothing by default.
-
-        Returns:
-            Their scores, in the store's order; none where a split has no faces.
+        """Scores the faces of some splits, altered or not, in the store's order; maybe none.
 
         Raises:
             StoreError: A face of the store cannot be read.
@@ -216,10 +200,6 @@ class StoreScorer:
 
 def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTable:
     """Returns a table with the rows and columns of a system of some of its networks.
-
-    Args:
-        table: Scores, which say which networks they are of.
-        members: Some of these networks.
 
     Raises:
         UsageError: There are no scores of one, or they are of other weights of the same name.

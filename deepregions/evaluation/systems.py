@@ -2,9 +2,7 @@
 
 Fusions are found on development parts and applied everywhere: the paper's two (three detectors on
 the face; the regions of one detector) and all networks together, each for the networks trained on
-one database, with the development part of that database. Every system is calibrated there for the
-quantity that is measured. A bundle's own fusion and calibration are measured as they are
-stored, as ``deepregions detect`` uses them.
+one database. A bundle's own fusion and calibration are measured as they are stored.
 """
 
 from __future__ import annotations
@@ -40,11 +38,7 @@ TITLES: Mapping[Kind, str] = {
 class FusedSystem:
     """A fusion that was found here, or that a bundle has.
 
-    Attributes:
-        system: Who it is among systems.
-        fusion: The fusion.
-        calibration: From its log-odds to likelihood ratios, or why there is none.
-        bundle: Which has it; None if it was found here.
+    The calibration is from its log-odds to likelihood ratios, or why there is none.
     """
 
     system: ScoredSystem
@@ -62,11 +56,7 @@ class FusedSystem:
         return fuse_table(self.fusion, own)
 
     def notes(self, stores: Sequence[FaceStore]) -> Iterator[str]:
-        """Yields what a reader should know of where a bundle's fusion was found.
-
-        Args:
-            stores: Those that are evaluated.
-        """
+        """Yields what a reader should know of where a bundle's fusion was found."""
         if self.bundle is None:
             return
         name, stored = self.system.name, self.bundle.calibration
@@ -92,12 +82,7 @@ class FusedSystem:
 
 
 def bundle_systems(bundles: Mapping[str, Bundle], settings: Settings) -> list[FusedSystem]:
-    """Returns the fusions and calibrations of bundles that are more than networks.
-
-    Args:
-        bundles: By name.
-        settings: What is measured: the calibration may be of another quantity.
-    """
+    """Returns the fusions and calibrations of bundles, by name, that are more than networks."""
     found = []
     for name, bundle in bundles.items():
         stored = bundle.calibration
@@ -211,12 +196,7 @@ def _calibrated(
 def notes_on_manipulations(
     members: Sequence[TrainedNetwork], scored: Sequence[Scored]
 ) -> Iterator[str]:
-    """Yields which manipulations of evaluation parts are new to networks, where bundles say it.
-
-    Args:
-        members: The networks.
-        scored: The databases.
-    """
+    """Yields which manipulations of evaluation parts are new to networks, where bundles say it."""
     fakes: set[str] = set()
     for each in scored:
         part = each.table.part(EVALUATION)

@@ -21,15 +21,10 @@ _CHROMA, _LIGHT = (100.0, 180.0), (0.0, 256.0)
 
 
 def appearance(image: Tensor, face: Face) -> Tensor | None:
-    """Describes a face by its colours.
+    """Describes a face by its colours: (72,) float32; None of one off the image, or without a face.
 
-    Args:
-        image: (3, H, W) uint8 RGB, in memory of the host.
-        face: With landmarks in pixels of ``image``.
-
-    Returns:
-        (72,) float32, the square roots of two histograms (8 x 8 chromaticities, 8 lightnesses) that
-        sum to 1 together; None where the landmarks are no face's, or it is off the image.
+    The square roots of two histograms (8 x 8 chromaticities, 8 lightnesses) that sum to 1 together,
+    of an image (3, H, W) uint8 RGB in memory of the host.
     """
     points = face.landmarks.double().numpy()
     eyes = points[36:42].mean(axis=0), points[42:48].mean(axis=0)

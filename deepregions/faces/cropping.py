@@ -139,27 +139,15 @@ class RegionCropper(nn.Module):
         return crops, _pick(valid, self.regions)
 
     def boxes(self, landmarks: Tensor) -> Tensor:
-        """What of an image is stretched to each crop.
+        """What of an image is stretched to each crop: (B, R, 4) int64, upper ends exclusive.
 
-        Args:
-            landmarks: (B, 68, 2) float32 pixels.
-
-        Returns:
-            (B, R, 4) int64 boxes, upper ends exclusive; they may reach out of the image.
+        The boxes may reach out of the image.
         """
         points, _ = tame(landmarks)
         return self._boxes(points, canvas(points)).expand(-1, len(self.regions), -1)
 
     def masks(self, landmarks: Tensor, extent: Tensor) -> Tensor:
-        """Where on its crop each region is, as far as it is inside the image.
-
-        Args:
-            landmarks: (B, 68, 2) float32 pixels.
-            extent: (B, 2) width and height of each picture.
-
-        Returns:
-            (B, R, S, S) bool.
-        """
+        """Where on its crop each region is, (B, R, S, S) bool, as far as it is inside the image."""
         points, _ = tame(landmarks)
         shape, whole, boxes = outlines(points), canvas(points), self.boxes(landmarks)
         found = []
@@ -192,10 +180,7 @@ class RegionCropper(nn.Module):
     def _crop(
         self, image: Tensor, shape: Outlines, taps: tuple[Taps, Taps], table: Tensor, out: Tensor
     ) -> None:
-        """Fills ``out``, (B, R, 3, S, S), through ``table``.
-
-        One box for all regions puts them into one image of many channels; else each has its own.
-        """
+        """Fills ``out``, (B, R, 3, S, S), through ``table``; all at once where one box has all."""
         batch, _, height, width = image.shape
         parts = part_masks(shape, width, height)
         masks = parts
@@ -219,13 +204,8 @@ class RegionCropper(nn.Module):
 def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
     """The region images of one face at native size, as the original publishes them.
 
-    Args:
-        image: (3, H, W) uint8 RGB.
-        landmarks: (68, 2) float32 pixels of ``image``.
-
-    Returns:
-        For each region (3, h, w) uint8: the face's canvas (:func:`canvas`), black outside the
-        region and outside the image.
+    For each region (3, h, w) uint8: the face's canvas (:func:`canvas`), black outside the region
+    and outside the image, (3, H, W) uint8 RGB.
 
     Raises:
         UsageError: The landmarks are not finite, or less than ``MIN_SEEN`` of the canvas lies in
@@ -252,16 +232,7 @@ def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
 
 
 def resize(image: Tensor, size: int, resample: Resample = "bilinear") -> Tensor:
-    """Stretches whole images, such as canvases, to squares as :class:`RegionCropper` does.
-
-    Args:
-        image: (B, 3, H, W) uint8, or floating point in [0, 1].
-        size: Side of the result in pixels.
-        resample: ``"bilinear"``, antialiased, or ``"nearest"``.
-
-    Returns:
-        (B, 3, size, size) float32 in [0, 1].
-    """
+    """Stretches images, (B, 3, H, W) uint8 or floating point in [0, 1], to squares of float32."""
     scaled = image.float() if image.is_floating_point() else image.float() / 255
     if resample == "nearest":
         for axis in (-1, -2):
@@ -322,16 +293,11 @@ def _areas(outline: Outlines, whole: Tensor, extent: Tensor) -> tuple[Tensor, Te
 def canvas_masks(
     outline: Outlines, whole: Tensor, extent: Tensor, grid: int
 ) -> tuple[Tensor, Tensor]:
-    """Where the regions lie on a grid of points over each face's canvas, as if stretched to it.
+    """Where regions lie on a grid of points over faces' canvases (B, 4), as if stretched to it.
 
-    Args:
-        outline: Of B faces, finite, in pixels of the image.
-        whole: Their canvases, (B, 4).
-        extent: (B, 2) width and height of each picture.
-        grid: Points per side.
-
-    Returns:
-        Masks of ``REGIONS``, and of what is inside the image, (B, grid, R, grid) uint8, transposed.
+    Masks of ``REGIONS``, and of what is inside the image, (B, grid, R, grid) uint8, transposed. The
+    outlines are finite, in pixels of the image; ``extent`` is (B, 2) each picture's width and
+    height.
     """
     origin, side = whole[:, None, :2].float(), (whole[:, None, 2:] - whole[:, None, :2]).float()
     scaled = Outlines(*((part - origin + 0.5) * (grid / side) - 0.5 for part in outline))

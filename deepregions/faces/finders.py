@@ -64,10 +64,7 @@ class FaceFinder(Protocol):
 
 
 class YuNetFinder:
-    """YuNet (Wu et al., 2023, "YuNet: A Tiny Millisecond-level Face Detector").
-
-    At 640 pixels it finds faces from about 24 pixels on.
-    """
+    """YuNet (Wu et al., 2023), which at 640 pixels finds faces from about 24 pixels on."""
 
     # On the shared clips, faces score 0.91 and more at this size, what is no face at most 0.66.
     threshold = 0.7

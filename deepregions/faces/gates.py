@@ -58,13 +58,7 @@ class Judgement:
 
 
 class Refusal(NamedTuple):
-    """Why regions of a face are not judged.
-
-    Attributes:
-        regions: Which, in the order of ``REGIONS``.
-        why: One of ``CHECKS``.
-        detail: With the figure and the gate, such as ``"yaw 33 degrees, at most 30"``.
-    """
+    """Why regions of a face are not judged: one of ``CHECKS``, and its figure and gate in words."""
 
     regions: tuple[Region, ...]
     why: str
@@ -103,8 +97,7 @@ def judge(quality: Quality, gates: Gates) -> Judgement:
 def figures(quality: Quality) -> list[dict[str, float | None]]:
     """Lists the measurements of each face by name; waits for the device.
 
-    Figures of regions are those of the entire face. What is no number, such as an unknown
-    confidence, is None.
+    Figures of regions are those of the entire face. What is unknown is None.
     """
     names = [one.name for one in fields(quality) if one.name != "finite"]
     values = [getattr(quality, name) for name in names]
@@ -119,8 +112,7 @@ def figures(quality: Quality) -> list[dict[str, float | None]]:
 def refusals(quality: Quality, judged: Judgement, gates: Gates) -> list[tuple[Refusal, ...]]:
     """Says in words which regions of each face are not judged, and why; waits for the device.
 
-    If the landmarks are not a face's, that is the only reason given: everything else was measured
-    in the wrong place.
+    If the landmarks are not a face's, that is the only reason given.
     """
     failed = judged.failed.transpose(1, 2).tolist()  # (B, C, 5)
     values = {one.name: getattr(quality, one.name).tolist() for one in fields(quality)}

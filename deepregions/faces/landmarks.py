@@ -45,12 +45,7 @@ def largest_first(faces: Iterable[Face]) -> list[Face]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame comes from, for backends that read landmarks from files.
-
-    Attributes:
-        path: The photograph or video.
-        number: The frame's number in order of display, from 0; 0 for a photograph.
-    """
+    """Where a frame is from, for backends that read landmarks from files; numbers begin at 0."""
 
     path: Path
     number: int = 0
@@ -77,13 +72,9 @@ class LandmarkDetector(Protocol):
 
 
 def read_landmarks(path: Path) -> Tensor:
-    """Reads landmarks from JSON: ``{"points": [[x, y], ... 68 of them]}``, or a list of such.
+    """Reads landmarks (F, 68, 2) from JSON: ``{"points": [[x, y], ...]}``, or a list of such.
 
-    Args:
-        path: The file. ``"order"``, if given, must be ``"iBUG-68"``; other fields are ignored.
-
-    Returns:
-        (F, 68, 2) float32, faces in the file's order.
+    ``"order"``, if given, must be ``"iBUG-68"``; other fields are ignored.
 
     Raises:
         UnreadableError: Not there, no JSON, or not 68 finite points a face.

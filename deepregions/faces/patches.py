@@ -23,14 +23,14 @@ def crop_face(
     Args:
         image: (3, H, W) uint8 RGB.
         face: Its box and landmarks in pixels of ``image``.
-        margin: What surrounds the face (its box and all landmarks) on each side, as a share of
-            its width or height; less where the picture ends.
-        max_size: The crop is made smaller if a side is longer than this, in pixels.
+        margin: What surrounds box and landmarks on each side, as a share of their width or height;
+            less where the picture ends.
+        max_size: The longest side in pixels.
 
     Returns:
-        The crop (3, h, w) uint8, the landmarks (68, 2) in its pixels, and its pixels per pixel of
-        ``image``; None if no part of the face is on the picture or a landmark is not a number.
-        Landmarks off the picture stay off the crop.
+        The crop (3, h, w) uint8, the landmarks (68, 2) in its pixels, which may be off it, and its
+        pixels per pixel of ``image``; None if the face is off the picture or a landmark is not a
+        number.
     """
     if not (face.landmarks.isfinite().all() and face.box.isfinite().all()):
         return None
@@ -56,14 +56,9 @@ def crop_face(
 
 
 def stack(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stacks images of any size, padded with black right and below.
+    """Stacks B images (3, h, w) of any size, padded with black right and below.
 
-    Args:
-        images: B of (3, h, w) uint8.
-
-    Returns:
-        (B, 3, H, W) uint8 with the largest height and width; and each image's own width and
-        height, (B, 2) int64.
+    And returns each image's own width and height, (B, 2) int64.
     """
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)

@@ -1,10 +1,8 @@
 """Which way a head is turned: a weak-perspective fit of 68 landmarks to a mean face.
 
-Weak perspective: a face is rotated, laid flat along the line of sight and scaled. The 2 x 3 matrix
-that takes the mean face nearest to the landmarks (least squares) is linear in them; the nearest
-scaled rotation to it (its polar factor) is the pose. Both are closed forms: no iteration, no loop
-over faces. Angles are as good as the landmarks; dlib's are drawn towards a frontal face
-(docs/faces.md).
+The 2 x 3 matrix that takes the mean face nearest to the landmarks (least squares) is linear in
+them; the nearest scaled rotation to it (its polar factor) is the pose. Both are closed forms.
+Angles are as good as the landmarks (docs/faces.md).
 
 The head's axes are x to the image's right, y down, z away from the camera; a head that looks into
 the camera is at 0, 0, 0. Rotations are about the head's own axes, yaw first.
@@ -67,13 +65,9 @@ def mean_shape(device: torch.device | str = "cpu") -> Tensor:
 
 
 def head_pose(landmarks: Tensor) -> Pose:
-    """Fits the mean face.
+    """Fits the mean face to landmarks (B, 68, 2), finite.
 
-    Args:
-        landmarks: (B, 68, 2) float32 pixels, finite.
-
-    Returns:
-        The poses; where all points are one, angles are 0 and the width is 0.
+    Where all points are one, angles are 0 and the width is 0.
     """
     shape, inverse = _fitting(landmarks.device)
     points = landmarks.float() - landmarks.float().mean(dim=1, keepdim=True)

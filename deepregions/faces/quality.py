@@ -1,10 +1,8 @@
 """How well a face can be judged: its size, pose, light, sharpness, and how sure its landmarks are.
 
 All is measured on the pixels that detectors see: the face's canvas, stretched to a square of
-``SIDE`` pixels, grey. Plain torch for whole batches: no loop over faces, no wait for the device.
-
-Sharpness is the root mean square of the Laplacian over that of the gradient: a mean spatial
-frequency, so it depends neither on contrast nor on brightness. Noise adds to it.
+``SIDE`` pixels, grey. Sharpness is the root mean square of the Laplacian over that of the gradient:
+a mean spatial frequency, whatever contrast and brightness; noise adds to it.
 """
 
 from __future__ import annotations
@@ -74,9 +72,6 @@ def measure(
         scale: (B,) pixels of ``image`` per pixel of the frame, where patches were made smaller.
         extent: (B, 2) width and height of each image without its padding, right and below.
         confidence: (B,) of the landmarks, NaN where unknown.
-
-    Raises:
-        ValueError: Shapes or types are not these.
     """
     check_faces(image, landmarks)
     points, finite = tame(landmarks)

@@ -21,17 +21,11 @@ _BIAS = 64  # keeps each field of the packed winding numbers positive
 
 
 def part_masks(shape: Outlines, width: int, height: int, left: int = 0, top: int = 0) -> Tensor:
-    """Masks of the parts of faces on a window of (width x height) pixels.
+    """Masks of the parts of faces on a window of an image, whose corner is at ``left``, ``top``.
 
     Crossings of outlines with pixel columns are scattered and summed down the columns; the four
-    winding numbers travel as fields of one integer.
-
-    Args:
-        shape: Outlines of B faces, finite, in pixels of the image; they may reach out of it.
-        width: Columns of the window.
-        height: Rows of the window.
-        left: First column of the window, in pixels of the image.
-        top: First row.
+    winding numbers travel as fields of one integer. Outlines are finite and may reach out of the
+    image.
 
     Returns:
         (B, width, 4, height) uint8, transposed, in the order of ``PARTS``; no pixel is in two.

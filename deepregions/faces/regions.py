@@ -1,18 +1,16 @@
 """Where the five regions of a face are: from 68 landmarks to outlines and boxes.
 
-The geometry was measured on the region images that the authors of the paper publish (three faces,
-dlib's landmarks), and fitted there to round constants; nothing of theirs is used at run time.
-Mean IoU with their masks: entire 0.97, eyes 0.86, nose 0.90, mouth 0.92, rest 0.88.
-:func:`outlines` gives four closed outlines. The regions are made of them in this way, so that
-eyes, nose, mouth and rest share no pixel and together are the entire face:
+The geometry was measured on region images that the authors of the paper publish, and fitted there
+to round constants. Mean IoU with their masks: entire 0.97, eyes 0.86, nose 0.90, mouth 0.92, rest
+0.88. :func:`outlines` gives four closed outlines; eyes, nose, mouth and rest share no pixel and
+together are the entire face:
 
 =======  =======================================================================
 nose     inside the nose outline
 mouth    inside the mouth outline, not nose
 eyes     inside the eyes outline (which reaches across the nose), not nose or mouth
 rest     inside the face outline, not one of these
-entire   all of these: the face outline, and what of eyes, nose or mouth sticks out of it (there
-         the original's entire is black, but its eyes are not; at most 0.6 % of a face)
+entire   all of these: the face outline, and what of eyes, nose or mouth sticks out of it
 =======  =======================================================================
 
 All of it lies on the face's :func:`canvas`, and ends there.
@@ -20,9 +18,8 @@ All of it lies on the face's :func:`canvas`, and ends there.
 Landmarks are (B, 68, 2) float32, (x, y) in pixels, the centre of the top left pixel at (0, 0), and
 finite. A box is (x0, y0, x1, y1) int64, whole pixels, the upper ends exclusive, at least 1 pixel
 wide and high; it may reach out of the image. Lengths come from the face: ``u`` is the bridge of the
-nose, |27-30|; ``iod`` the distance of the outer eye corners, |36-45|. "Right" is the direction from
-the eye on the image's left to the one on its right, so outlines turn with a rolled face. The canvas
-does not turn: it is upright, as the original's.
+nose, |27-30|; ``iod`` the distance of the outer eye corners, |36-45|. Outlines turn with a rolled
+face; the canvas is upright, as the original's.
 """
 
 from __future__ import annotations
@@ -72,14 +69,9 @@ class Outlines(NamedTuple):
 
 
 def mirror(landmarks: Tensor, width: int | Tensor) -> Tensor:
-    """Landmarks of an image flipped left to right.
+    """Landmarks (..., 68, 2) of an image flipped left to right, left and right ones exchanged.
 
-    Args:
-        landmarks: (..., 68, 2) xy pixels.
-        width: The image's width in pixels; or (B, 1) of each.
-
-    Returns:
-        (..., 68, 2): x mirrored, and left and right landmarks exchanged.
+    The width is in pixels, of all or (B, 1) of each.
     """
     points = landmarks.unbind(dim=-2)  # indexing with a list would wait for a copy to the device
     swapped = torch.stack([points[index] for index in MIRROR], dim=-2)
@@ -105,10 +97,7 @@ def canvas(landmarks: Tensor) -> Tensor:
 
 
 def context_box(landmarks: Tensor) -> Tensor:
-    """Squares (B, 4) around the landmarks, enlarged: what detectors of whole faces are trained on.
-
-    FaceForensics++, Capsule-Forensics and DeepfakeBench enlarge a face detector's box by 1.3.
-    """
+    """Squares (B, 4) around landmarks, enlarged by 1.3, as whole-face detectors are trained on."""
     low, high = landmarks.amin(dim=1), landmarks.amax(dim=1)
     reach = CONTEXT / 2 * (high - low).amax(dim=-1, keepdim=True)
     centre = (low + high) / 2

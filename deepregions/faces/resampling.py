@@ -21,12 +21,13 @@ MAX_BOX = 1.5
 
 
 def box_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: Tensor) -> Taps:
-    """Which input samples make each output sample of a box, and their weights.
+    """Which input samples make each output sample of boxes, and their weights, (N, size, K) both.
 
     The filter is Pillow's for ``BILINEAR``: a triangle, as wide as the box is reduced, normalised
     over the box. The number of taps is fixed by ``limit`` and ``size`` alone, so it suits the
-    largest box that matters: of a box longer than ``MAX_BOX * extent``, which is mostly outside
-    the picture, only every n-th sample is used.
+    largest box that matters: of a box longer than ``MAX_BOX * extent``, which is mostly outside the
+    picture, only every n-th sample is used. Indices are within [0, limit); weights of samples
+    outside the picture are 0.
 
     Args:
         start: (N,) int64, first sample of the box.
@@ -34,10 +35,6 @@ def box_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: Tenso
         limit: Samples that the image has along this axis, with padding.
         size: Output samples.
         extent: (N,) int64, samples of each picture without its padding.
-
-    Returns:
-        Index (N, size, K) int64 within [0, limit), and weight (N, size, K) float32; weights of
-        samples outside the picture are 0.
     """
     count = max(int(2 * MAX_BOX) * limit // size, 2) + 1
     own = (int(2 * MAX_BOX) * extent // size).clamp(min=2) + 1  # taps, were the picture alone
@@ -70,15 +67,9 @@ def nearest_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: T
 
 
 def resample(table: Tensor, taps_x: Taps, taps_y: Taps) -> Tensor:
-    """Resizes along both axes.
+    """Resizes (N, W, C, H) float32, contiguous, along both axes, by the taps of each.
 
-    Args:
-        table: (N, W, C, H) float32, contiguous; x first because whole rows are summed.
-        taps_x: From :func:`box_taps`, for x.
-        taps_y: From :func:`box_taps`, for y.
-
-    Returns:
-        (N, C, S, S) float32, contiguous, y before x.
+    The result is (N, C, S, S), contiguous; x comes first before because whole rows are summed.
     """
     channels, height = table.shape[2:]
     narrow = _weighted_rows(table.flatten(2), *taps_x)  # (N, S, C * H)

@@ -1,10 +1,9 @@
 """Where the shot changes between two sampled frames of a video, which may lie seconds apart.
 
-Two frames of one shot show the same things, moved: of the corners in one, many are found in the
-other, and all have moved alike (ORB features; a similarity between them by RANSAC). Plain and
-blurred pictures have few corners, and some match by chance, so the colours count too. A frame
-without any detail (black, a white flash, a blur) shows no shot; the next one is compared with the
-last that had some. The weights come from a logistic regression (docs/faces.md).
+Two frames of one shot show the same things, moved: many corners of one are found in the other, all
+moved alike (ORB features; a similarity by RANSAC). As plain pictures have few corners, the colours
+count too. A frame without any detail shows no shot; the next one is compared with the last that had
+some. The weights come from a logistic regression (docs/faces.md).
 """
 
 from __future__ import annotations
@@ -34,14 +33,7 @@ _SEED = 0  # RANSAC's, so that equal videos have equal cuts
 
 @dataclass(frozen=True, eq=False)
 class FrameSignature:
-    """What is kept of a frame, some 10 KB.
-
-    Attributes:
-        colour: (64,) the square roots of a histogram of chromaticities.
-        light: (8,) the same of lightnesses.
-        places: (N, 2) of its corners.
-        descriptors: (N, 32) uint8 of its corners.
-    """
+    """What is kept of a frame, some 10 KB: square roots of histograms, and its N corners."""
 
     colour: NDArray[np.float32]
     light: NDArray[np.float32]

@@ -1,13 +1,9 @@
 """Who is who through a video: faces of successive frames linked by place, shape and looks.
 
 Each live track and each face of the next frame get a score, the logarithm of how much likelier the
-pair is one person than two, in nats. It is a sum of what is known:
-
-* *Place*: how far the face's box has moved, in its own sides, from where the track's last one was,
-  or would be had it gone on as it went (the nearer counts, so that people can pass each other).
-* *Size*: by what factor the box has grown.
-* *Shape*: the landmarks, centred and scaled: where a head looks, which it does for about a second.
-* *Looks*: how alike two faces are (:mod:`deepregions.faces.appearance`), where they are given.
+pair is one person than two. It is a sum of what is known: how far the box has moved, in its own
+sides, from where it was or would be; by what factor it has grown; the landmarks' shape, centred and
+scaled; how alike two faces look (:mod:`deepregions.faces.appearance`).
 
 In each frame, faces go to tracks so that the sum of scores is the largest possible (Hungarian
 method; Kuhn 1955). A pair whose score is not above 0 is none: the face begins a track.
@@ -84,16 +80,11 @@ class Tracker:
         cut: bool = False,
         descriptors: Sequence[Tensor | None] | None = None,
     ) -> list[int]:
-        """Takes the next frame.
+        """Takes the next frame, later than the last; returns the track of each face, each once.
 
-        Args:
-            faces: The frame's faces, in any order.
-            time: The frame's, in seconds; later than that of the last one.
-            cut: Whether the shot changed since the last frame: nobody is carried over.
-            descriptors: What :func:`~deepregions.faces.appearance.appearance` says of each face.
-
-        Returns:
-            The track of each face, 0, 1, ... in order of first appearance, each once.
+        Tracks are 0, 1, ... in order of first appearance. With ``cut`` the shot has changed and
+        nobody is carried over. ``descriptors`` are what
+        :func:`~deepregions.faces.appearance.appearance` says of each face.
         """
         kept = [t for t in self._live if t.missed <= _MAX_GAP or time - t.time <= _MAX_SECONDS]
         self._live = [] if cut else kept

@@ -19,9 +19,8 @@ from deepregions.media import Frame
 class FrameFaces:
     """What is kept of a frame, without its pixels: its number, time and faces, largest first.
 
-    Attributes:
-        descriptors: What each face looks like; None where that is not known, or not needed.
-        signature: What tells its shot; None of a photograph, or of a frame without detail.
+    A descriptor is None where a face's looks are not known or needed; the signature is None of a
+    photograph, or of a frame without detail.
     """
 
     number: int

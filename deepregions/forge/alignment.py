@@ -28,10 +28,6 @@ _LIFT = 0.1  # how far the middle of the inner landmarks is above the picture's,
 
 
 def mean_face(size: int) -> Tensor:
-    """Returns the inner landmarks of the mean face in an aligned picture, (51, 2).
-
-    Args:
-        size: Side of the picture in pixels.
-    """
+    """Returns the inner landmarks of the mean face in an aligned picture of a side, (51, 2)."""
     points = [_LEFT.get(i) or (-_LEFT[MIRROR[i]][0], _LEFT[MIRROR[i]][1]) for i in range(17, 68)]
     return (torch.tensor(points) - torch.tensor([0.0, _LIFT])) * size / SPAN + (size - 1) / 2

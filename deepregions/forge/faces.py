@@ -77,31 +77,13 @@ class Method(Protocol[PlanT]):
         """Whether it needs other people's faces."""
 
     def kinds(self, draws: FaceRng) -> Tensor:
-        """Draws a variant of the method for each face, (B,) int64; equal variants run together.
-
-        Args:
-            draws: Random numbers of B faces.
-        """
+        """Draws a variant of the method for each face, (B,) int64; equal variants run together."""
 
     def plan(self, scene: Scene, draws: FaceRng) -> PlanT:
-        """Draws all random numbers, and computes what needs no pixels.
-
-        Args:
-            scene: B faces.
-            draws: Random numbers of the B faces.
-
-        Returns:
-            A plan whose ``masks`` are :class:`masks.Masks`.
-        """
+        """Draws all random numbers, and computes what needs no pixels; has ``masks``."""
 
     def blend(self, pixels: Tensor, donors: Tensor | None, plan: PlanT) -> Blend:
-        """Forges.
-
-        Args:
-            pixels: (B, 3, H, W) float32 RGB in [0, 255].
-            donors: The same for the donors' pictures.
-            plan: The plan for the same B faces.
-        """
+        """Forges; pixels and donors' pictures are (B, 3, H, W) float32 RGB in [0, 255]."""
 
 
 def runs(kinds: Tensor) -> list[tuple[int, slice]]:

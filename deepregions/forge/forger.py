@@ -27,12 +27,7 @@ _FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflo
 
 
 def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method[Any]:
-    """Makes a method by its name.
-
-    Args:
-        name: One of :data:`METHODS`.
-        detail: Side in pixels at which faces will be judged; see :class:`FWA`.
-        target_p: See :class:`SelfBlend`.
+    """Makes a method by its name; see :class:`FWA` and :class:`SelfBlend` for the numbers.
 
     Raises:
         UsageError: There is no such method.
@@ -47,14 +42,10 @@ def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> 
 
 
 def draw_parts(draws: FaceRng, region_p: float) -> Tensor:
-    """Draws the region that each forgery is confined to, evenly among ``CONFINED``.
+    """Draws the region that each forgery is confined to, evenly among ``CONFINED``: (B, 3) bool.
 
-    Args:
-        draws: Random numbers of B faces.
-        region_p: Share of forgeries confined to a region.
-
-    Returns:
-        (B, 3) bool on the host; all false for a forgery of the whole face.
+    On the host; a row is all false for a forgery of the whole face, as the share 1 - ``region_p``
+    is.
     """
     region = functional.one_hot(draws.choice(len(CONFINED)), len(CONFINED)).bool()
     return region & draws.chance(region_p)[:, None]
@@ -83,12 +74,7 @@ class ForgedBatch:
 
 
 class Forger:
-    """Forges batches of faces.
-
-    Args:
-        methods: The forgeries to make.
-        masks: Whether to return masks, too.
-    """
+    """Forges batches of faces by some methods; returns masks only if asked for them."""
 
     def __init__(self, methods: Sequence[Method[Any]], *, masks: bool = False) -> None:
         self.methods = tuple(methods)

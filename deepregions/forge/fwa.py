@@ -1,9 +1,8 @@
 """Face warping artefacts (Li and Lyu 2019): the face at a lower resolution, warped back.
 
-Generated faces have a fixed size and are warped to where they belong; what that leaves behind can
-be had without generating anything. As in FWA the features are aligned to a mean face, and as in
-DSP-FWA the loss has several strengths and the mask several shapes; the scales 0.2 to 0.8 are
-DeepfakeBench's (``fwa_blend``), the Gaussian of 5 pixels FWA's.
+As in FWA the features are aligned to a mean face, and as in DSP-FWA the loss has several strengths
+and the mask several shapes; the scales 0.2 to 0.8 are DeepfakeBench's (``fwa_blend``), the Gaussian
+of 5 pixels FWA's.
 """
 
 from __future__ import annotations
@@ -34,11 +33,8 @@ MASKS = MaskRecipe(
 class FWAPlan(Rows):
     """The plan of :class:`FWA` for B faces.
 
-    Attributes:
-        masks: Where.
-        kinds: (B,) int64 on the host, the strength.
-        there: (B, 2, 3) from the picture to the aligned one.
-        back: (B, 2, 3) the other way.
+    ``kinds`` (B,) on the host are strengths; ``there`` (B, 2, 3) is from the picture to the aligned
+    one, ``back`` the other way.
     """
 
     masks: Masks
@@ -50,9 +46,8 @@ class FWAPlan(Rows):
 class FWA:
     """Removes detail from faces by warping them to a lower resolution and back.
 
-    Args:
-        detail: Side in pixels at which faces will be judged, to which the loss is relative. By
-            default it is relative to the picture.
+    The loss is relative to ``detail``, the side in pixels at which faces will be judged; by default
+    to the picture.
     """
 
     name = "fwa"

@@ -1,8 +1,7 @@
 """Blending masks: hulls and regions of landmarks, deformed and softened.
 
-Masks are made on a grid of :data:`GRID` cells a side over the face, where a few small matrix
-products deform and blur them, and then enlarged to the picture. Widths of blurs are those of the
-literature, whose faces are about 112 pixels wide (half of a picture of 224), as shares of a face.
+Masks are made on a grid of :data:`GRID` cells a side over the face, and then enlarged to the
+picture. Widths of blurs are those of the literature, as shares of a face.
 
 Convention:
     A mask is (B, 1, H, W) float32 in [0, 1]: how much of the forgery shows. What is drawn at
@@ -98,13 +97,7 @@ class Shape:
 
 
 def draw_shape(draws: FaceRng, parts: Tensor, recipe: MaskRecipe) -> Shape:
-    """Draws the shapes of masks.
-
-    Args:
-        draws: Random numbers of B faces.
-        parts: (B, 3) bool, see :class:`Shape`.
-        recipe: The method's.
-    """
+    """Draws the shapes of masks of B faces, confined to ``parts`` (see :class:`Shape`)."""
     deformed = draws.chance(recipe.deform_p)[:, None, None, None] * _FACE
     strength = draws.uniform(0, 1)[:, None, None, None] * deformed
     coarse = recipe.coarse * strength * draws.normal(2, _COARSE, _COARSE)
@@ -165,13 +158,7 @@ class Masks(Rows):
 
 
 def make_masks(landmarks: Tensor, shape: Shape, source: Tensor | None = None) -> Masks:
-    """Makes masks of shapes.
-
-    Args:
-        landmarks: (B, 68, 2) float32, finite.
-        shape: Of B masks.
-        source: Landmarks of the source, if it was moved; its hull is then the mask.
-    """
+    """Makes masks of B shapes; where a source was moved, the hull of its landmarks is the mask."""
     origin, cell = _frame(landmarks)
     points = (landmarks - origin) / cell - 0.5
     own = points if source is None else (source - origin) / cell - 0.5

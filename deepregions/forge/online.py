@@ -65,10 +65,8 @@ class ForgeConfig:
 class OnlineForger:
     """Adds forged twins to batches of genuine faces.
 
-    Args:
-        forging: Which forgeries, and how.
-        count: Number of faces in the store: twins, and their videos, are numbered from there.
-        detail: Side of the face in pixels as the detector sees it.
+    Twins, and their videos, are numbered from ``count`` on, the number of faces in the store;
+    ``detail`` is the side of the face in pixels as the detector sees it.
     """
 
     def __init__(self, forging: ForgeConfig, count: int, detail: int | None) -> None:
@@ -81,16 +79,11 @@ class OnlineForger:
         self._evaluation = Forger([make_method(name, detail, 0.0) for name in self.names])
 
     def train(self, batch: FaceBatch, draws: FaceRng) -> tuple[FaceBatch, Tensor]:
-        """Adds a forged twin of each genuine face.
+        """Adds a forged twin of each genuine face; also returns the row of ``batch`` each is from.
 
-        Args:
-            batch: Genuine faces; or, if some fakes come from the store, genuine and fake faces
-                alternating; some fakes are replaced by twins of the genuine face before. A
-                genuine face that comes twice always gets a twin.
-            draws: Random numbers of its faces.
-
-        Returns:
-            Genuine faces, twins and the store's fakes, and the row of ``batch`` that each is from.
+        If some fakes come from the store, genuine and fake faces alternate in the batch: some fakes
+        are replaced by twins of the genuine face before. A genuine face that comes twice always
+        gets a twin.
         """
         genuine = torch.arange(len(batch.key))
         forged, kept = genuine, genuine[:0]
@@ -111,12 +104,7 @@ class OnlineForger:
         return _joined([_rows(batch, genuine), *parts]), torch.cat((genuine, forged, kept))
 
     def evaluate(self, batch: FaceBatch, draws: FaceRng) -> FaceBatch:
-        """Adds one twin per method for each genuine face of a batch.
-
-        Args:
-            batch: Any faces, with their methods.
-            draws: Random numbers of its faces.
-        """
+        """Adds one twin per method for each genuine face of a batch."""
         genuine = torch.tensor([row for row, name in enumerate(batch.method) if name == ORIGINAL])
         parts = [batch]
         for number in range(len(self.names) if len(genuine) else 0):

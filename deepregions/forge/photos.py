@@ -44,13 +44,9 @@ class Portrait:
 
 @dataclass(frozen=True, eq=False)
 class ForgedPhoto:
-    """A forged photograph.
+    """A forged photograph and its original, (3, H, W) uint8 RGB: equal where the mask (H, W) is 0.
 
-    Attributes:
-        original: (3, H, W) uint8 RGB.
-        image: The same, forged: equal where ``mask`` is 0.
-        mask: (H, W) float32 in [0, 1].
-        record: What was done, as JSON values.
+    ``record`` says what was done, as JSON values.
     """
 
     original: Tensor
@@ -60,12 +56,7 @@ class ForgedPhoto:
 
 
 def find_portrait(path: Path, detector: LandmarkDetector) -> Portrait | None:
-    """Returns a photograph's largest face; None if there is none.
-
-    Raises:
-        UnreadableError: It cannot be read.
-        UnsupportedError: It is no photograph.
-    """
+    """Returns a photograph's largest face; None if there is none."""
     faces = detector(read_image(path)[None])[0]
     usable = [face for face in faces if bool(face.landmarks.isfinite().all())]
     return Portrait(path, usable[0]) if usable else None
@@ -99,13 +90,8 @@ def forge_photo(
 ) -> ForgedPhoto:
     """Forges the face in a photograph; every pixel around it stays as it was.
 
-    Args:
-        portrait: The photograph.
-        method: One of ``deepregions.forge.METHODS``.
-        region: Confines the forgery to eyes, nose or mouth.
-        seed: Random seed, combined with the file's name.
-        donor: For swaps, the photograph whose face is used.
-        device: Where to compute.
+    A region confines the forgery to eyes, nose or mouth; the seed counts with the file's name;
+    swaps need a donor.
 
     Raises:
         UsageError: The face cannot be forged: too little of it is in the picture.
@@ -158,13 +144,10 @@ def forge_photo(
 
 
 def write_photo(photo: ForgedPhoto, folder: Path) -> None:
-    """Writes ``forged.png``, ``mask.png``, ``side_by_side.png`` and ``forge.json``.
+    """Writes ``forged.png``, ``mask.png``, ``side_by_side.png`` and ``forge.json`` to a folder.
 
-    The pictures say in their metadata (PNG text and EXIF) that they are synthetic.
-
-    Args:
-        photo: What to write.
-        folder: Replaced if it exists.
+    It is replaced if it exists. The pictures' metadata (PNG text and EXIF) say that they are
+    synthetic.
     """
     mask = (photo.mask * 255).round().to(torch.uint8)
     left, top, right, bottom = photo.record["window"]

@@ -1,10 +1,9 @@
 """Self-blended images (Shiohara and Yamasaki 2022): a face blended with a changed copy of itself.
 
 Source or target is recoloured and loses or gains sharpness, the source is moved a little, and a
-hull of its landmarks is blended into the target. The strengths are those of the authors' program;
-its colours in HSV change by a third of a level there, which is nothing, and are left out here. One
-thing is different: where the target is the one that changes, its genuine counterpart changes with
-it, or sharpness and colour outside the mask would tell the two apart.
+hull of its landmarks is blended into the target, at the strengths of the authors' program. Unlike
+there, where the target changes, its genuine counterpart changes with it, or sharpness and colour
+outside the mask would tell the two apart.
 """
 
 from __future__ import annotations

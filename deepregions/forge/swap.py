@@ -1,10 +1,8 @@
 """Face swaps: somebody else's face, warped onto the landmarks, in the target's colours.
 
-What classical face swapping does (such as FaceSwap in FaceForensics++, and the blends of Face
-X-ray, Li et al. 2020). The warp is a thin-plate spline through the landmarks (Bookstein 1989): it
-is smooth, where a mesh of triangles folds when landmarks are wrong and leaves creases at its edges,
-and one batched linear system, where a mesh needs a search for each pixel. It is relaxed a little,
-as landmarks are known to a pixel or so.
+What classical face swapping does (FaceSwap in FaceForensics++; Face X-ray, Li et al. 2020). The
+warp is a thin-plate spline through the landmarks (Bookstein 1989), relaxed a little, as these are
+known to a pixel or so: it is smooth where a mesh of triangles folds.
 """
 
 from __future__ import annotations
@@ -40,9 +38,7 @@ _RELAXED = 1e-3  # added to the spline's diagonal, whose values are of the order
 class SwapPlan(Rows):
     """The plan of :class:`Swap` for B faces.
 
-    Attributes:
-        masks: Where.
-        flow: (B, 2, K, K) the donor's point for each knot of the picture, edges at -1 and 1.
+    ``flow`` (B, 2, K, K) is the donor's point for each knot of the picture, edges at -1 and 1.
     """
 
     masks: Masks
@@ -78,15 +74,10 @@ class Swap:
 
 
 def choose_donors(landmarks: Tensor, person: Tensor, draws: FaceRng) -> tuple[Tensor, Tensor]:
-    """Chooses for each face of a batch another person with a similar pose.
+    """Chooses for each face of a batch another person with a similar pose; draws vary the choice.
 
-    Args:
-        landmarks: (B, 68, 2) float32, finite.
-        person: (B,) int64, a number for each person.
-        draws: Random numbers of B faces, which vary the choice.
-
-    Returns:
-        Rows (B,) int64, and whether there is another person, (B,) bool.
+    Returns rows (B,) int64, and whether there is another person, (B,) bool. ``person`` is (B,)
+    int64, a number for each person.
     """
     shapes = moved(landmarks, similarity(landmarks[:, INNER], mean_face(256).to(landmarks.device)))
     away = torch.cdist(shapes.flatten(1), shapes.flatten(1))

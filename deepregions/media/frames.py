@@ -22,12 +22,9 @@ Progress = Callable[[], None]  # called after each step of reading; may raise to
 
 @dataclass
 class Frame:
-    """A frame of a video, or a photograph.
+    """A frame of a video, or a photograph, (3, H, W) uint8 RGB, upright; its channels come last.
 
-    Attributes:
-        number: Its place in the video's display order, from 0; 0 for a photograph.
-        time: When it is shown, in seconds from the first frame.
-        image: (3, H, W) uint8 RGB, upright; in memory its channels come last.
+    Its number is its place in display order, from 0; its time is in seconds from the first frame.
     """
 
     number: int
@@ -52,9 +49,7 @@ class MediaInfo:
     """What a file is, as its content says, whatever its name or header claim.
 
     Attributes:
-        kind: ``"image"`` or ``"video"``.
         width: Width of the upright frames, in pixels; it may change within a video.
-        height: Their height.
         frames: How many frames the video shows; 1 for an image.
         duration: How long it shows them, in seconds; 0 for an image.
         rate: Average frames per second; 0 for an image.

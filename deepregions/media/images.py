@@ -42,17 +42,10 @@ _UPRIGHT = {
 
 
 def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Tensor:
-    """Reads a photograph, or the first frame of an animation.
+    """Reads a photograph, or the first frame of an animation: (3, H, W) uint8 RGB, channels last.
 
     EXIF orientation is applied, transparency is dropped, 16 bits a channel are scaled to 8, CMYK
     and palettes become RGB. Nothing is decoded before its size is known to be allowed.
-
-    Args:
-        path: A regular file.
-        max_pixels: The most pixels that are decoded.
-
-    Returns:
-        (3, H, W) uint8 RGB; in memory its channels come last.
 
     Raises:
         UnreadableError: Not there, empty, no image, damaged, or too large.

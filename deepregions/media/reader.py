@@ -28,11 +28,8 @@ _ERRORS: dict[str, type[DeepregionsError]] = {
 class OpenMedia:
     """A file that is being read; :meth:`MediaReader.open_all` makes these.
 
-    Attributes:
-        path: The file.
-        info: What the file is; None before the first frame has come, or if none will. Notes on
-            damage are complete when the frames are.
-        choice: Which frames were chosen, and how, as JSON values; None as long as ``info`` is.
+    ``info`` and ``choice`` (which frames were chosen, and how, as JSON values) are None before the
+    first frame has come, or if none will. Notes on damage are complete when the frames are.
     """
 
     def __init__(self, path: Path, child: Child, reader: MediaReader) -> None:
@@ -47,8 +44,7 @@ class OpenMedia:
     def batches(self, at_once: int = 8) -> Iterator[list[Frame]]:
         """Yields the frames that sampling chose, in order, consecutive ones of one size together.
 
-        Args:
-            at_once: How many in a batch at most; fewer of frames larger than 4K.
+        At most ``at_once`` of them; fewer of frames larger than 4K.
 
         Raises:
             UnreadableError: The file is damaged, or reading it takes too much.

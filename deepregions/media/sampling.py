@@ -52,12 +52,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """The frames chosen from a video.
+    """The numbers of the frames chosen from a video that has so many, in order.
 
-    Attributes:
-        numbers: Which frames, in order.
-        frames: How many frames the video has.
-        limited: Whether ``most`` made them fewer than the rate asks for.
+    ``limited`` says whether ``most`` made them fewer than the rate asks for.
     """
 
     numbers: tuple[int, ...]
@@ -79,11 +76,8 @@ class FrameChoice:
 def choose(times: Times, end: float, second: float, sampling: Sampling) -> FrameChoice:
     """Chooses the frames to look at; the first round of them where sampling is adaptive.
 
-    Args:
-        times: When each frame is shown, ascending, each once.
-        end: When the last frame is no longer shown.
-        second: How long a second is, in the times' unit.
-        sampling: How to choose.
+    ``times`` is when each frame is shown, ascending, each once; the last one's ends at ``end``; a
+    ``second`` is so long in their unit.
     """
     if sampling.how == "rate":
         numbers = by_rate(times, end, second / sampling.rate)
@@ -121,19 +115,12 @@ def by_rate(times: Times, end: float, step: float) -> tuple[int, ...]:
 def refine(
     numbers: Sequence[int], log_odds: Sequence[float | None], budget: int
 ) -> tuple[int, ...]:
-    """Chooses more frames, between those neighbours whose scores disagree most.
+    """Chooses more frames, at most ``budget``, between neighbours whose scores disagree most.
 
     A frame is put midway between two; each half then counts with half of their difference, as if
     scores ran straight from one to the other. Equal differences go by length. Where a frame has no
-    (finite) score, nothing is known to differ.
-
-    Args:
-        numbers: The frames looked at so far, ascending, each once.
-        log_odds: Their scores, None where there is none.
-        budget: How many more at most.
-
-    Returns:
-        New numbers, ascending; fewer than ``budget`` where no frames are left between.
+    (finite) score, nothing is known to differ. The result is ascending, as ``numbers`` are; fewer
+    where no frames are left between.
     """
     gaps: list[tuple[float, int, int, int]] = []  # most disagreement first, then longest
 

@@ -79,11 +79,7 @@ class Child:
         self._poll.register(self._answers, select.POLLIN)
 
     def send(self, request: Message) -> None:
-        """Sends a request.
-
-        Raises:
-            Died: It is gone.
-        """
+        """Sends a request."""
         content = encode(request)
         try:
             while content:

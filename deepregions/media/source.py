@@ -19,12 +19,7 @@ Source = ImageSource | VideoSource
 def open_source(
     path: Path, limits: Limits = DEFAULT_LIMITS, progress: Progress = lambda: None
 ) -> Iterator[Source]:
-    """Opens a photograph or video.
-
-    Args:
-        path: A regular file.
-        limits: The pixels of a frame.
-        progress: Called after every step of reading.
+    """Opens a photograph or video; ``progress`` is called after every step of reading.
 
     Raises:
         UnreadableError: Not there, empty, damaged, or not what it seems.

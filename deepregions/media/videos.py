@@ -249,11 +249,7 @@ class VideoSource:
                 yield shown
 
     def _begin(self, stream: VideoStream) -> None:
-        """Decodes the first packet, in which x264 names itself.
-
-        Builds before 151 (all of FaceForensics++) wrote 4:4:4 wrongly, and a decoder that jumps
-        before it has read that gives green pictures.
-        """
+        """Decodes the first packet, where x264 names itself: 4:4:4 was wrong until 151."""
         for packet in self._demuxed(stream):
             if packet.size:
                 _frames(packet, self._damaged)
@@ -360,11 +356,8 @@ def _frames(packet: Packet[VideoStream], damaged: set[int]) -> list[VideoFrame]:
 def _orientation(frame: VideoFrame) -> _Orientation:
     """Returns how a frame's display matrix turns it.
 
-    The matrix (FFmpeg's libavutil/display.h) maps (x, y), y down, to (a x + c y, b x + d y); here
-    it is one of the eight that keep the pixel grid, or taken as the nearest.
-
-    Not for every frame: one whose side data was looked at is part of a reference cycle, and its
-    pixels stay until Python's collector comes by (PyAV 18).
+    The matrix (FFmpeg's libavutil/display.h) maps (x, y), y down, to (a x + c y, b x + d y). Not
+    for every frame: one whose side data was looked at is part of a reference cycle (PyAV 18).
     """
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:

@@ -21,10 +21,7 @@ def encode(message: Message) -> bytes:
 
 
 def receive(read: Callable[[int], bytes]) -> Message:
-    """Reads a message.
-
-    Args:
-        read: Returns exactly so many bytes, or raises.
+    """Reads a message; ``read`` returns exactly so many bytes, or raises.
 
     Raises:
         ValueError: That is no message.

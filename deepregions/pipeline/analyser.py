@@ -34,16 +34,9 @@ _REFUSED = (UnreadableError, UnsupportedError)
 class Analyser:
     """Scores inputs one after the other; memory does not grow with their number or length.
 
-    Args:
-        scorer: Quality gates, networks and fusion.
-        find: Finds faces and landmarks; not needed for region canvases.
-        sampling: Which frames of a video are looked at.
-        rules: How scores become one.
-        batch_size: How many faces are scored at once.
-        pictures: Whether strips and the pixels of each track's highest face are collected.
-        warnings: What every result's reader should know.
-        calibration: What the log-odds of tracks and files say; None if that is not known.
-        provenance: What results say about how they were made.
+    ``find`` finds faces; region canvases need none. With ``pictures``, strips and the pixels of
+    each track's highest face are collected. ``warnings`` are what every result's reader should
+    know.
     """
 
     def __init__(
@@ -84,10 +77,7 @@ class Analyser:
     def analyse_canvases(
         self, paths: Iterable[Path], region: Region, reader: MediaReader
     ) -> Iterator[InputResult]:
-        """As above, of images that already are a region's canvas, black outside the region.
-
-        The original's sample images are such canvases.
-        """
+        """As above, of images that already are a region's canvas, as the original's samples are."""
         for media in reader.open_all(paths, self.sampling):
             try:
                 frame = next(media.batches(1))[0]

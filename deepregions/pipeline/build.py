@@ -44,23 +44,11 @@ def build_analyser(
     runtime: Name | Literal["auto"] = "torch",
     precision: Precision = "fp32",
 ) -> Analyser:
-    """Loads what it takes to score.
+    """Loads what it takes to score; the analyser's provenance is what results say of it.
 
-    Args:
-        members: The networks, used together; a bundle also brings a fusion and a calibration.
-        landmarks: A landmark backend's name; None where inputs are region canvases, on which no
-            face is searched.
-        device: A device's name.
-        sampling: Which frames of a video to look at.
-        rules: How scores become one.
-        gates: What a face must be to be judged.
-        batch_size: How many faces to score at once.
-        pictures: Whether to collect the pictures behind a score.
-        runtime: What runs the networks; ``"auto"`` is the fastest of those that are installed.
-        precision: What they compute in; ``bf16`` is for OpenVINO only.
-
-    Returns:
-        The analyser; its provenance is what results say about how they were made.
+    A bundle among the networks also brings a fusion and a calibration. Landmarks are None where
+    inputs are region canvases, on which no face is searched. The runtime ``"auto"`` is the fastest
+    of those that are installed; ``bf16`` is for OpenVINO only.
 
     Raises:
         UsageError: No network, or a device, backend or runtime that does not exist.

@@ -31,13 +31,7 @@ _TOO_LITTLE_MEMORY = (
 
 
 class FaceScorer:
-    """Scores faces, and says why where it does not.
-
-    Args:
-        system: The networks and their fusion; moved to ``device``.
-        gates: What a face must be to be judged.
-        device: Where the networks run.
-    """
+    """Scores faces that pass the gates, and says why others have no score."""
 
     def __init__(self, system: System, gates: Gates, device: torch.device) -> None:
         # Weights by pixel: 1.1 to 1.7 times as fast in float32 on a CPU, more in half precision.
@@ -50,11 +44,7 @@ class FaceScorer:
     def score(self, faces: Sequence[FacePatch | None]) -> list[FaceResult]:
         """Scores faces of any sizes, at once; in halves from where memory does not suffice.
 
-        Args:
-            faces: Cut out; None where their landmarks are of no use.
-
-        Returns:
-            A result each, without its place in the input.
+        A face is None where its landmarks are of no use. Results lack their place in the input.
 
         Raises:
             OutOfMemoryError: It does not suffice for one face.
@@ -80,12 +70,7 @@ class FaceScorer:
 
     @torch.inference_mode()
     def with_crops(self, face: FacePatch, region: Region = Region.ENTIRE) -> FacePatch:
-        """Returns a face with what the networks see of it.
-
-        Args:
-            face: The face, or a region canvas.
-            region: What the canvas shows.
-        """
+        """Returns a face, or the canvas of a region, with what the networks see of it."""
         image = face.image[None].to(self.device)
         if face.landmarks is None:
             regions: Sequence[Region] = (region,)

@@ -1,8 +1,4 @@
-"""Gives memory that is no longer used back to the system.
-
-The little that is kept of each frame comes to lie between large frames that are not kept, and
-glibc holds on to the gaps: a quarter of a gigabyte of them after ten minutes of video.
-"""
+"""Gives memory that is no longer used back to the system, as glibc holds on to the gaps in it."""
 
 from __future__ import annotations
 

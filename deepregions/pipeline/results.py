@@ -43,7 +43,6 @@ class FacePatch:
         image: (3, h, w) uint8, the face's surroundings, or the canvas.
         landmarks: (68, 2) in pixels of ``image``; None for a canvas.
         scale: Pixels of ``image`` per pixel of the frame.
-        confidence: That of the landmarks; None where the backend has none.
         crops: What networks saw of it, (3, S, S) uint8, by region and by the rows of the networks
             that were given it.
     """
@@ -68,9 +67,7 @@ class FaceResult:
     Attributes:
         frame: The frame's number in order of display, from 0.
         time: Its time in seconds; 0 in a photograph.
-        track: Whose face it is, from 0, within the input.
         box: x0, y0, x1, y1 in pixels of the frame.
-        status: ``OK``, or why there is no score.
         log_odds: Fused; None unless the status is OK.
         cells: Of every network.
         reasons: Why the face, or a region of it, was not judged: a few words each.
@@ -95,15 +92,10 @@ class TrackResult:
     """One person through an input.
 
     Attributes:
-        track: Its number, from 0.
-        start: Time of its first face, in seconds.
-        end: Time of its last face.
-        faces: How many faces it has.
-        scored: How many of them have a score.
-        status: ``OK`` if one of them has a score.
+        start: Time of its first face, in seconds; ``end`` is the last one's.
+        faces: How many faces it has, ``scored`` of them with a score: then its status is ``OK``.
         log_odds: Over its scored faces, by ``rule``.
         llr: What its log-odds say, by the calibration; None if there is none.
-        rule: How faces' scores became one, in words.
         cells: Likewise of every network.
         reasons: Why faces or regions of it were not judged, the most frequent first.
     """
@@ -123,15 +115,7 @@ class TrackResult:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A frame that was looked at, made small.
-
-    Attributes:
-        frame: Its number in the video, as in :class:`FaceResult`.
-        time: In seconds.
-        jpeg: The picture.
-        size: Its width and height.
-        scale: Its pixels per pixel of the frame; boxes of faces are in the frame's.
-    """
+    """A frame that was looked at, made small; ``scale`` is its pixels per pixel of the frame."""
 
     frame: int
     time: float
@@ -145,18 +129,13 @@ class InputResult:
     """What came of one input.
 
     Attributes:
-        input: Its path, as given or found.
         kind: "image", "video" or "regions" (an image that already is a region's canvas).
-        status: ``OK``, or why there is no score.
         message: One line for a person, empty when all went well.
         log_odds: Over its tracks, by ``rule``; None unless the status is OK.
         llr: What its log-odds say, by the calibration; None if there is none.
-        rule: How tracks' scores became one, in words.
         frames: How many frames were looked at.
         media: What the file is: width, height, duration and so on; empty if it was not opened.
         sampling: Which frames were chosen, and how.
-        warnings: What a reader of the score should know.
-        tracks: By number.
         faces: By time, then by size.
         strip: Frames evenly over those that were looked at, in order of time.
     """
@@ -211,17 +190,7 @@ def summarise_input(
     calibration: Calibration | None = None,
     **facts: Any,
 ) -> InputResult:
-    """Makes the result of an input whose frames could be read.
-
-    Args:
-        path: The input.
-        kind: What it is.
-        frames: How many frames were looked at.
-        faces: All that were found in them.
-        rules: How scores become one.
-        calibration: What the log-odds of tracks, and of the input, say.
-        facts: Further attributes of the result.
-    """
+    """Makes the result of an input whose frames could be read; ``facts`` are further attributes."""
     rules = rules or Pooling()
     by_track: dict[int, list[FaceResult]] = {}
     for face in faces:
@@ -289,9 +258,7 @@ def _gravest(statuses: Iterable[Status]) -> Status:
 def to_json(result: InputResult, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Makes the JSON object of one input; ``deepregions schema detect`` says what is in it.
 
-    Args:
-        result: What came of it.
-        facts: What it was made with: models, landmarks, versions (the same for all inputs).
+    ``facts`` are what it was made with: models, landmarks, versions (the same for all inputs).
     """
     return {"schema": SCHEMA, "version": VERSION, **_json(result), **facts}
 

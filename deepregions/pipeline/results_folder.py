@@ -42,20 +42,12 @@ Mode = Literal["new", "resume", "overwrite"]
 class Archive:
     """The results of one run, or of one that was stopped and went on.
 
-    Args:
-        folder: Created if it does not exist. The caller holds its lock.
-        facts: What results say about how they were made; see :data:`SETTINGS`.
-        mode: ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
-            begins it anew (other files in it are left alone).
-        sampling: The settings of which frames are looked at, by name.
-
-    Attributes:
-        finished: The inputs that have a result.
-        scored: How many of them have a score.
+    The mode ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
+    begins it anew (other files in it are left alone). The caller holds the folder's lock.
+    ``finished`` are the inputs that have a result, ``scored`` how many of them have a score.
 
     Raises:
         UsageError: The folder has results, or those of other networks or options.
-        OSError: It cannot be written.
     """
 
     def __init__(
@@ -95,12 +87,7 @@ class Archive:
         return self._names.unused(Path(path).stem)
 
     def add(self, result: InputResult, line: Mapping[str, Any], page: str) -> None:
-        """Writes an input's result; from then on it is finished.
-
-        Args:
-            result: What came of it.
-            line: The same as JSON.
-            page: Its page's file name.
+        """Writes an input's result, and its line as JSON; from then on it is finished.
 
         Raises:
             OSError: It cannot be written, such as on a full disk.
@@ -151,11 +138,7 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the objects of a file of lines.
-
-    Raises:
-        UsageError: A line is none.
-    """
+    """Yields the objects of a file of lines."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as stream:

@@ -18,11 +18,8 @@ from deepregions.types import REGIONS
 def write_regions(image: Tensor, landmarks: Tensor, folder: Path, size: int | None) -> None:
     """Writes a face's regions as ``entire.png`` ... ``rest.png``, and its landmarks.
 
-    Args:
-        image: (3, H, W) uint8 RGB.
-        landmarks: (68, 2) pixels of ``image``.
-        folder: Replaced as a whole if it is there.
-        size: Side of the square to stretch each canvas to; None keeps its native size.
+    The folder is replaced as a whole; canvases are stretched to squares of ``size``, if it is
+    given.
     """
     if size is None:
         canvases = segment_face(image, landmarks)

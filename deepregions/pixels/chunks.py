@@ -15,13 +15,7 @@ def chunks(first: int, end: int, device: torch.device) -> list[slice]:
 
 
 def put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
-    """Copies pictures into some rows of a batch, bytes eight at a time where possible.
-
-    Args:
-        whole: (B, ...), contiguous.
-        rows: (N,) int64 on its device.
-        part: (N, ...).
-    """
+    """Copies pictures (N, ...) into some rows (N,) of a batch (B, ...), eight bytes at a time."""
     if part.dtype == torch.uint8 and part.shape[-1] % 8 == 0 and part.is_contiguous():
         whole, part = whole.view(torch.int64), part.view(torch.int64)
     whole.index_copy_(0, rows, part)

@@ -37,12 +37,7 @@ def transfer(source: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     """Returns the colour change that gives one picture another's colours within a mask.
 
     Mean and deviation of each channel, as Reinhard et al. 2001, but in YCbCr, which is linear in
-    RGB, so that it is a single matrix.
-
-    Args:
-        source: The picture to change.
-        target: The picture whose colours it gets.
-        mask: (B, 1, H, W) where both are compared.
+    RGB, so that it is a single matrix. The mask is (B, 1, H, W).
     """
     weight = mask[..., ::_STRIDE, ::_STRIDE].flatten(2)
     weight = weight / weight.sum(-1, keepdim=True).clamp(min=1e-6)

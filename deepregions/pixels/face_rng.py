@@ -22,12 +22,7 @@ _AHEAD = 64  # numbers that are hashed together
 
 
 def seeds_of(keys: Iterable[str], *salt: int | str) -> Tensor:
-    """Returns a seed for each name, (N,) int64 on the host.
-
-    Args:
-        keys: The names of the faces.
-        salt: Other numbers or words give other seeds.
-    """
+    """Returns a seed for each face's name, (N,) int64 on the host; another salt gives others."""
     prefix = "/".join(map(str, salt))
     # Names of files need not be text.
     words = (f"{prefix}:{key}".encode("utf-8", "surrogateescape") for key in keys)
@@ -36,12 +31,9 @@ def seeds_of(keys: Iterable[str], *salt: int | str) -> Tensor:
 
 
 class FaceRng:
-    """A stream of random numbers for each of B faces; all results are on the host.
+    """A stream of random numbers for each of B faces, from seeds (B,); all results are on the host.
 
     Each call takes the next numbers of every face's stream.
-
-    Args:
-        seeds: (B,) int64 on the host.
     """
 
     def __init__(self, seeds: Tensor) -> None:
@@ -97,14 +89,11 @@ class FaceRng:
 
 
 def noise(seeds: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Returns (B, *shape) float32 of about normal noise, on the device of the seeds.
+    """Returns (B, *shape) float32 of about normal noise, on the device of the seeds (B,) int64.
 
     The sum of four bytes of a 32-bit hash, so it ends at 3.5 standard deviations. A smaller shape
-    has a part of a larger one's noise, its beginning along each axis.
-
-    Args:
-        seeds: (B,) int64.
-        shape: Of one face's noise; sides after the first of at most 4096.
+    has a part of a larger one's noise, its beginning along each axis. Sides after the first are of
+    at most 4096.
     """
     place = torch.zeros((), dtype=torch.int32, device=seeds.device)
     for side in shape:

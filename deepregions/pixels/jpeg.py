@@ -36,12 +36,10 @@ _CHROMA = (
 
 
 def compress(pixels: Tensor, quality: Tensor, *, halved: bool = True) -> Tensor:
-    """Returns pictures as JPEG compression leaves them.
+    """Returns pictures, (B, 3, H, W) float32 RGB in [0, 255], as JPEG compression leaves them.
 
-    Args:
-        pixels: (B, 3, H, W) float32 RGB in [0, 255].
-        quality: (B,) 1 to 100, Pillow's; fractions are cut off.
-        halved: Whether chroma has half the size both ways (4:2:0, Pillow's default), or all of it.
+    ``quality`` is (B,) 1 to 100, Pillow's; fractions are cut off. Chroma has half the size both
+    ways (4:2:0, Pillow's default), or all of it.
     """
     height, width = pixels.shape[-2:]
     block = 16 if halved else 8
@@ -79,10 +77,7 @@ def _steps(tables: Tensor, quality: Tensor) -> Tensor:
 
 
 def _blocks(plane: Tensor, steps: Tensor) -> Tensor:
-    """Transforms 8 x 8 blocks, rounds their coefficients, and transforms back.
-
-    (B, C, h, w), whole numbers from -128 to 127.
-    """
+    """Transforms 8 x 8 blocks of (B, C, h, w), rounds their coefficients, transforms back."""
     cosines = _constants(plane.device)[3]
     batch, channels, height, width = plane.shape
     rows = (batch, channels * height // 8, 8, width)  # 8 rows of blocks beside each other

@@ -15,14 +15,8 @@ from torch.nn import functional
 def similarity(source: Tensor, target: Tensor) -> Tensor:
     """Returns the rotation, scale and shift of points onto others with least squared error.
 
-    Umeyama 1991, for two dimensions and without reflection: a division of complex numbers.
-
-    Args:
-        source: (B, N, 2).
-        target: (B, N, 2) or (N, 2).
-
-    Returns:
-        (B, 2, 3) matrices from source to target; finite, also where all source points are one.
+    Umeyama 1991, for two dimensions and without reflection: a division of complex numbers. Matrices
+    (B, 2, 3) from source to target are finite, also where all source points are one.
     """
     origin, goal = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
     a, b = source - origin, target - goal
@@ -48,12 +42,9 @@ def moved(points: Tensor, matrix: Tensor) -> Tensor:
 
 
 def warp(image: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """Samples pictures bilinearly; edges continue outwards.
+    """Samples pictures (B, C, H, W) float32 bilinearly to (height, width); edges continue outwards.
 
-    Args:
-        image: (B, C, H, W) float32.
-        matrix: (B, 2, 3) from the result's pixels to the image's.
-        size: Height and width of the result.
+    The matrix (B, 2, 3) is from the result's pixels to the image's.
     """
     y, x = (torch.arange(side, device=image.device, dtype=image.dtype) for side in size)
     grid = image.new_empty(len(image), *size, 2)

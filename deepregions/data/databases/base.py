@@ -28,15 +28,12 @@ class DatabaseInfo:
     """What is published about a database.
 
     Attributes:
-        title: Its name in papers.
         url: Where to ask for it; empty for one's own.
-        licence: Its terms.
         layout: What its root must hold.
         published: How many videos, by group (:meth:`Adapter.group_of`).
         optional: The groups of ``published`` that may be missing altogether.
         tolerance: The share of a group by which counts of others and ours may differ.
         source: Where these numbers are from.
-        splits: Which official split there is.
     """
 
     title: str
@@ -55,7 +52,7 @@ class Listing:
     """What is in a database's folder, before it is divided.
 
     Attributes:
-        clips: What is there and can be used; their split is the official one, or empty.
+        clips: What can be used; their split is the official one, or empty.
         left_out: How many files are there but are of no use, by reason.
         absent: Files that the database's own lists name and that are not there.
         disputed: A line for each file whose label contradicts its folder; these are not used.
@@ -68,15 +65,10 @@ class Listing:
 
 
 class Adapter(ABC):
-    """A database in a folder, as published.
+    """A database in a folder, as published; the root may be the file that lists its files.
 
-    Args:
-        root: The folder (or the file that lists its files).
-        splitting: How it is divided; by default as the class's ``scheme`` says.
-
-    Attributes:
-        name: What it is called in stores and bundles.
-        left_out: How many files are there but not used, by reason.
+    By default it is divided as the class's ``scheme`` says. ``left_out`` has how many files are
+    there but not used, by reason, once :meth:`clips` was asked.
 
     Raises:
         UsageError: ``root`` is not that database; the message says what was expected.
@@ -110,11 +102,7 @@ class Adapter(ABC):
         """
 
     def clips(self) -> list[Clip]:
-        """Returns the clips that have a split, in an order that does not change from run to run.
-
-        Raises:
-            UsageError: As :meth:`listing`, or it has no official split.
-        """
+        """Returns the clips that have a split, in an order that does not change from run to run."""
         listing = self.listing()
         clips, dropped = divide(listing.clips, self.splitting, carve=self.carve)
         self.left_out = dict(sorted((listing.left_out + Counter(dropped)).items()))
@@ -155,11 +143,7 @@ def is_there(path: Path) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a database's JSON file.
-
-    Raises:
-        UsageError: It cannot be read.
-    """
+    """Reads a database's JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

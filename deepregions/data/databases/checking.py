@@ -22,14 +22,10 @@ _NAMED = 3  # in a message; all are in the findings
 
 @dataclass(frozen=True)
 class GroupCount:
-    """How many videos of a group there are.
+    """How many usable videos of a group there are, such as ``"Deepfakes"`` or ``"train fake"``.
 
-    Attributes:
-        group: Such as ``"Deepfakes"`` or ``"train fake"``.
-        found: How many are there and can be used.
-        published: How many there should be; None if that is not known.
-        least: How many there must be for it to be complete.
-        optional: Whether it may be missing altogether.
+    ``published`` is how many there should be, None if that is not known; ``least`` how many there
+    must be for it to be complete; an optional one may be missing altogether.
     """
 
     group: str
@@ -59,16 +55,13 @@ class Findings:
 
     Attributes:
         groups: What is there against what is published.
-        scheme: How it is divided.
-        splits: What comes of that.
+        splits: What comes of dividing it by ``scheme``.
         left_out: How many files are there but not used, by reason.
         absent: Files that the database's own lists name and that are not there.
         disputed: A line for each file whose label its folder contradicts.
         duplicates: Files with the same contents, as far as their sizes, heads and tails tell.
         empty: Files of no bytes, and links to nothing.
         partial: Whether some of it is missing.
-        problems: All that is wrong, a line each.
-        notes: What is worth knowing, a line each.
     """
 
     database: str
@@ -87,11 +80,7 @@ class Findings:
 
 
 def check(database: Adapter) -> Findings:
-    """Compares what is there with what is published; no video is opened.
-
-    Raises:
-        UsageError: One of the database's own lists cannot be read.
-    """
+    """Compares what is there with what is published; no video is opened."""
     listing = database.listing()
     groups = tuple(_counted(database, listing.clips))
     empty, duplicates = _contents(listing.clips)

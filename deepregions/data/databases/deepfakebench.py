@@ -33,20 +33,13 @@ class DeepfakeBench(Adapter):
     """A file of DeepfakeBench's ``preprocessing/rearrange.py`` (Yan et al. 2023).
 
     Its form is ``{database: {label: {split: {[compression:] {video: {"label": label, "frames":
-    [path, ...]}}}}}}``. Labels are such as ``FF-real``, ``FF-DF``, ``CelebDFv2_fake`` or
-    ``UADFV_Real``: what ends with "real" is genuine. Frames are cropped faces in files of their
-    own; they are found in the JSON file's folder, in ``images``, or in folders above, with or
-    without the first parts of their paths.
+    [path, ...]}}}}}}``. What ends with "real" is genuine, such as ``FF-real`` or ``UADFV_Real``.
+    Frames are cropped faces in files of their own; they are found in the folder ``images``, or in
+    the JSON file's folder, in its ``images``, or in folders above, with or without the first parts
+    of their paths.
 
     DeepfakeBench puts videos into several splits (test videos into its training split, everything
     of UADFV and DeepFakeDetection into all). Here a video is in one: test before val before train.
-
-    Args:
-        root: The JSON file.
-        compression: Which one, where the file has several.
-        images: The folder that the frames' paths are relative to.
-        name: What the database is called in stores and bundles.
-        splitting: How it is divided; officially by default.
     """
 
     name = "deepfakebench"

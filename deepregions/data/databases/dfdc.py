@@ -33,15 +33,14 @@ _NO_LABEL = "its metadata has no label"
 class Dfdc(Adapter):
     """The Deepfake Detection Challenge's database (Dolhansky et al. 2020).
 
-    Expects, in the root or in folders of it, folders with ``metadata.json``, which maps file names
-    to ``{"label": "FAKE" or "REAL", "split": "train", "original": name}``, and their videos: the
-    parts of the training set, ``dfdc_train_part_0`` to ``49``. And ``test/labels.csv`` and
-    ``validation/labels.csv``, where they are there: ``filename,label``, 1 is fake.
+    Expects, at any place up to three folders deep, the training parts: folders of videos with
+    ``metadata.json``, which maps file names to ``{"label": "FAKE" or "REAL", "original": name}``;
+    and, if they are there, ``test/labels.csv`` and ``validation/labels.csv``: ``filename,label``, 1
+    is fake.
 
     Who is in a video is not published. A fake and its original have one identity, the original's
-    name; videos of the test and validation parts are one each. Parts of the training set are kept
-    whole if there are ten or more, so that people whom one part has several originals of are less
-    often on two sides.
+    name; videos of the test and validation parts are one each. Training parts are kept whole if
+    there are ten or more, as one part has several originals of some people.
     """
 
     name = "dfdc"
@@ -136,9 +135,9 @@ class Dfdc(Adapter):
 class DfdcPreview(Adapter):
     """The preview of the Deepfake Detection Challenge's database (Dolhansky et al. 2019).
 
-    Expects ``dataset.json``, which maps paths such as ``method_A/<id>/<id>_A/<name>.mp4`` and
-    ``original_videos/<id>/<name>.mp4`` to ``{"label": "fake" or "real", "set": "train" or "test",
-    "target_id": number, "swapped_id": number or null, ...}``, and these files.
+    Expects ``dataset.json``, which maps paths such as ``method_A/<id>/<id>_A/<name>.mp4`` to
+    ``{"label": "fake" or "real", "set": "train" or "test", "target_id": number, "swapped_id":
+    number or null, ...}``, and these files.
     """
 
     name = "dfdc-preview"

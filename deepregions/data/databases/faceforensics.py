@@ -33,12 +33,6 @@ class FaceForensics(Adapter):
     ``splits/{train,val,test}.json`` (or these in the root), which are lists of pairs: [a, b] stands
     for the originals a and b and the fakes a_b and b_a. Only the files that are there are used;
     those of DeepFakeDetection (other people, no official split) are a database of their own.
-
-    Args:
-        root: The folder of these.
-        compression: ``"raw"``, ``"c23"`` or ``"c40"``.
-        methods: Which manipulations; all that are there by default.
-        splitting: How it is divided.
     """
 
     name = "ffpp"
@@ -116,13 +110,8 @@ class DeepFakeDetection(Adapter):
     """DeepFakeDetection (Google and Jigsaw 2019), which is published within FaceForensics++.
 
     Expects ``original_sequences/actors/<compression>/videos/<actor>__<scene>.mp4`` and
-    ``manipulated_sequences/DeepFakeDetection/<compression>/videos/
-    <target>_<source>__<scene>__<8 characters>.mp4``.
-
-    Args:
-        root: The folder of these.
-        compression: ``"raw"``, ``"c23"`` or ``"c40"``.
-        splitting: How it is divided.
+    ``manipulated_sequences/DeepFakeDetection/<compression>/videos/ <target>_<source>__<scene>__<8
+    characters>.mp4``.
     """
 
     name = "dfd"

@@ -15,27 +15,18 @@ from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 
 class Folder(Adapter):
-    """Photos and videos in ``real/`` and ``fake/``, at any depth.
-
-    Without ``fake/`` they are all genuine: enough to train with fakes that are made of them.
+    """Photos and videos in ``real/`` and ``fake/``, at any depth; all genuine without ``fake/``.
 
     Where ``train/``, ``val/`` (or ``valid/``, ``validation/``, ``dev/``) and ``test/`` lie above
     them, these are the official split, and nobody may be in two. Otherwise people are split at
     about 70, 10 and 20 %. Files in other folders are left out, and their folder is named.
 
-    People are told apart by their files' names. By default the first part of a name, up to an
-    underscore, hyphen, space or dot, is a person: ``001_neutral.jpg`` and ``001_smiling.jpg`` are
-    one. In the name of a fake the second part is its second person, if both parts are numbers of
+    By default the first part of a file's name, up to an underscore, hyphen, space or dot, is a
+    person; in the name of a fake the second part is its second person, if both parts are numbers of
     equal length: ``004_982.mp4`` shares ``004`` and ``982`` with others. Where names say something
-    else, as in ``img_0001.jpg``, give ``identity``. The first folder below ``fake/``, if any, is
-    the manipulation's name.
-
-    Args:
-        root: The folder of ``real/`` and ``fake/``, or of the splits.
-        name: What the database is called in stores and bundles.
-        identity: A regular expression, searched in the path below ``real/`` or ``fake/`` without
-            the suffix: its groups are the people, or the whole match if it has none.
-        splitting: How it is divided; officially by default where there are such folders.
+    else, as in ``img_0001.jpg``, ``identity`` is a regular expression, searched in the path below
+    ``real/`` or ``fake/`` without the suffix: its groups are the people, or the whole match if it
+    has none. The first folder below ``fake/``, if any, is the manipulation's name.
     """
 
     name = "folder"

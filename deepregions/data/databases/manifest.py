@@ -44,11 +44,6 @@ class Manifest(Adapter):
 
     Only the first two are needed; other columns are ignored, and so is the case of their names.
     Spreadsheets' ways are read too: semicolons or tabs between columns, UTF-16, byte order marks.
-
-    Args:
-        root: The CSV file, or a folder with ``manifest.csv``.
-        name: What the database is called in stores and bundles.
-        splitting: How it is divided; officially by default if any line has a split.
     """
 
     name = "csv"

@@ -12,9 +12,8 @@ from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 class Uadfv(Adapter):
     """UADFV (Yang et al. 2019): ``real/0000.mp4`` and ``fake/0000_fake.mp4`` made from it.
 
-    A number is taken for a person: who is in which video is not published. The source, the same
-    actor in all fakes (Tolosana et al. 2020, "DeepFakes and Beyond"), is not counted as a person:
-    no split would be possible.
+    A number is taken for a person, as who is in which video is not published. The source, the same
+    actor in all fakes (Tolosana et al. 2020), is not counted: no split would be possible.
     """
 
     name = "uadfv"

@@ -37,14 +37,7 @@ _PAIRS = 12  # systems of which every pair is tested: more make no readable tabl
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure and what it is called.
-
-    Attributes:
-        stem: Of its files.
-        title: In a few words.
-        figure: The figure.
-        caption: What is to be seen, and how to read it.
-    """
+    """A figure, the stem of its files, its title, and a caption that says how to read it."""
 
     stem: str
     title: str
@@ -54,14 +47,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the report.
-
-    Attributes:
-        heading: Its name.
-        text: What it says.
-        tables: In this order.
-        drawings: After the tables.
-    """
+    """A part of the report; drawings stand after tables."""
 
     heading: str
     text: str
@@ -74,10 +60,6 @@ class Outcome:
     """What an evaluation found.
 
     Attributes:
-        scored: The databases with all scores.
-        settings: How they were measured.
-        evaluated: Their evaluation parts, measured.
-        curves: Of robustness.
         grids: By database, its most confident right and wrong decisions as a picture.
         frames: The evaluation parts face by face, where videos have several.
         slices: By attribute, by database, by value, those people measured.

@@ -105,10 +105,9 @@ def region_tables(each: Evaluated, measure: Measure) -> Iterator[Table]:
 
 
 def method_tables(each: Evaluated) -> Iterator[Table]:
-    """Yields figures of each manipulation by itself.
+    """Yields AUC and EER of genuine faces with the fakes of one method, and the mean over methods.
 
-    AUC and EER of what is genuine with the fakes of one method, and their mean over methods; and
-    APCER of each at the development threshold, with the worst.
+    And APCER of each method at the development threshold, with the worst.
     """
     methods = list(enumerate(each.methods))
 
@@ -222,12 +221,7 @@ def across_tables(evaluated: Sequence[Evaluated], measure: Measure) -> dict[str,
 
 
 def aggregation_tables(scored: Sequence[Scored], settings: Settings) -> Iterator[Table]:
-    """Yields, for each database, what systems are worth under several rules over a video's faces.
-
-    Args:
-        scored: The databases.
-        settings: The level and rule of these have no say, but the rule over tracks.
-    """
+    """Yields, for each database, what systems are worth by several rules over a video's faces."""
     rules = [replace(rule, tracks=settings.rule.tracks) for rule in RULES]
     runs = [
         evaluate(scored, replace(settings, level="video", rule=rule), (AUC, EER)) for rule in rules

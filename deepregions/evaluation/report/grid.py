@@ -38,17 +38,7 @@ _LABELLED = {BONA_FIDE: "real", FAKE: "fake"}
 
 @dataclass(frozen=True)
 class Pick:
-    """A decision worth showing.
-
-    Attributes:
-        row: The face's place in the table.
-        key: Its name.
-        detector: Who decided.
-        region: On what.
-        label: 1 is fake.
-        log_odds: The answer.
-        threshold: From which log-odds on a face is called fake.
-    """
+    """A decision of a detector on a region of a face, the table's row, and its threshold."""
 
     row: int
     key: str
@@ -66,12 +56,9 @@ class Pick:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A decision with its picture.
+    """A decision with what the network saw, (3, S, S) uint8, and its heat (:func:`heat_picture`).
 
-    Attributes:
-        pick: The decision.
-        image: (3, S, S) uint8, what the network saw, with its heat (:func:`heat_picture`).
-        inside: The share of the heat inside the region; None where there is no heat.
+    ``inside`` is the share of the heat inside the region; None where there is no heat.
     """
 
     pick: Pick
@@ -82,16 +69,8 @@ class Example:
 def pick_examples(table: ScoreTable, region: Region, thresholds: Mapping[str, float]) -> list[Pick]:
     """Picks the most confident right and wrong decisions of detectors on real and fake faces.
 
-    Most confident is farthest from the threshold; of equals the first in the table. Where a
-    detector made no such decision there is none.
-
-    Args:
-        table: The scores.
-        region: Which region's.
-        thresholds: By detector, the log-odds from which on a face is called fake.
-
-    Returns:
-        At most four for each detector: real right, real wrong, fake right, fake wrong.
+    At most four for each detector: real right, real wrong, fake right, fake wrong. Most confident
+    is farthest from the detector's threshold; of equals the first in the table.
 
     Raises:
         UsageError: The table has no such region, or a threshold is no number.
@@ -116,10 +95,9 @@ def pick_examples(table: ScoreTable, region: Region, thresholds: Mapping[str, fl
 
 
 def heat_picture(heat: Heat) -> tuple[Tensor, float | None]:
-    """Returns what a network saw of a batch's first face with its heat, and the share of it inside.
+    """Returns what a network saw of a batch's first face with its heat, (3, S, S) uint8.
 
-    Returns:
-        (3, S, S) uint8 on the CPU, the region outlined; and the share, None without heat.
+    And the share of the heat inside the region, which is outlined; None without heat.
     """
     one = heat.of(0)
     picture = tile(one.crops[0], one.on_crop()[0], one.mask[0], _TILE)
@@ -131,17 +109,11 @@ def decision_grid(
 ) -> Image.Image:
     """Draws right and wrong decisions: rows real and fake, columns detectors, two for each.
 
-    Args:
-        examples: At most one for each detector, label and whether it is right; a place without
-            one says that there was no such decision.
-        detectors: The columns; by default those that there are examples of.
-
-    Returns:
-        An RGB picture; frames are blue where the decision is right and orange where it is wrong,
-        and words below say the same with the score.
+    Frames are blue where the decision is right and orange where it is wrong; words below say the
+    same with the score. A place without an example says that there was no such decision.
 
     Raises:
-        UsageError: None, or two for one place.
+        UsageError: No examples, or two for one place.
     """
     if not examples:
         raise UsageError("there are no decisions to show", "score some faces first")

@@ -36,11 +36,7 @@ _PIXELS = 96  # of an inch
 class PageImage:
     """A figure as the page has it: a picture in a data URI, which can neither run nor fetch.
 
-    Attributes:
-        uri: The picture.
-        width: In CSS pixels.
-        alt: What it shows, for those who do not see it.
-        title: What is written above the caption; empty if the picture itself says it.
+    The width is in CSS pixels; the title is empty if the picture itself says it.
     """
 
     uri: str
@@ -50,19 +46,7 @@ class PageImage:
 
 
 def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> Path:
-    """Writes everything that was found; the page last, so that what has one is whole.
-
-    Args:
-        outcome: What was found.
-        folder: Where to; it is made.
-        facts: What it was made with.
-
-    Returns:
-        The page.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
+    """Writes everything that was found; returns the page, written last: what has one is whole."""
     (folder / PAGE).unlink(missing_ok=True)
     chapters = list(outcome.chapters())
     tables = [table for chapter in chapters for table in chapter.tables]
@@ -105,12 +89,7 @@ def render_page(
 ) -> str:
     """Returns an evaluation as one HTML file that opens offline.
 
-    Args:
-        title: What was evaluated.
-        summary: What came of it; an empty line begins another paragraph.
-        chapters: Its parts.
-        images: The figure of each drawing, by its stem.
-        facts: What it was made with, by name; as ``command`` the exact command.
+    In ``summary`` an empty line begins another paragraph; ``images`` are by stem of the drawings.
     """
     template = pages.environment("deepregions.evaluation.report").get_template("evaluation.html.j2")
     return template.render(
@@ -150,11 +129,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def write_drawing(drawing: Drawing, folder: Path, stem: str) -> PageImage:
-    """Writes a figure as PNG, and as SVG if it is not a picture; returns it for the page.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
+    """Writes a figure as PNG, and as SVG if it is not a picture; returns it for the page."""
     figure, title, alt = drawing.figure, drawing.title, drawing.caption
     if isinstance(figure, Image.Image):
         buffer = io.BytesIO()

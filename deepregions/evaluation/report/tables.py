@@ -48,13 +48,9 @@ _LATEX = {character: f"\\{character}" for character in "{}$&#%_"} | {
 
 @dataclass(frozen=True)
 class Table:
-    """A table with R rows and C columns.
+    """A table with R named rows and C named columns of estimates, or texts.
 
     Attributes:
-        title: What it shows.
-        rows: R names.
-        columns: C names.
-        cells: R rows of C estimates, or texts.
         best: What is best in each column, or in all alike.
         note: What must be known to read it.
         corner: What the rows are.
@@ -79,16 +75,7 @@ class Table:
         best: Best | Sequence[Best] = "none",
         note: str = "",
     ) -> Self:
-        """Returns a table with a row for each system.
-
-        Args:
-            title: What it shows.
-            systems: The rows.
-            columns: Of each its name, and what ``cell`` is told.
-            cell: Returns the cell of a system in a column.
-            best: What is best in each column, or in all alike.
-            note: What must be known to read it.
-        """
+        """Returns a table with a row for each system; ``cell`` is told the key of a column."""
         cells = [[cell(system, key) for _, key in columns] for system in systems]
         rows, names = [system.name for system in systems], [name for name, _ in columns]
         return cls(title, rows, names, cells, best, note, "System")
@@ -150,13 +137,7 @@ class CellText(NamedTuple):
 
 
 def cell_text(cell: Cell, *, best: bool = False, reasons: Sequence[str] = ()) -> CellText:
-    """Returns what a cell says.
-
-    Args:
-        cell: An estimate or a text.
-        best: Whether it is the best of its column.
-        reasons: Where a reason for having no value has its number.
-    """
+    """Returns what a cell says; reasons for having no value stand by their place in ``reasons``."""
     if isinstance(cell, str):
         return CellText(cell)
     over = f"n={cell.n}"
@@ -198,8 +179,7 @@ def to_markdown(table: Table) -> str:
 def to_csv(tables: Sequence[Table]) -> str:
     """Writes all cells of some tables, a line each, with every number to full precision.
 
-    A text stands in ``reason``'s column. A text that a spreadsheet would calculate is marked, as
-    in all tables of this package.
+    A text stands in ``reason``'s column; one that a spreadsheet would calculate is marked.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")

@@ -22,16 +22,11 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
       file is not in the cache and cannot be fetched (a warning says so).
     * ``dlib-hog``: the same with HOG. Nothing is ever fetched.
     * ``face_alignment``: FAN, faces by S3FD, or by another finder of the face-alignment package:
-      ``face_alignment:yunet``.
+      ``face_alignment:yunet``. It alone heeds the device.
     * ``openface:FOLDER``: what OpenFace has written of each input, ``FOLDER/NAME.csv``; or one such
       file, for one input.
     * ``auto``: face_alignment where there is a GPU and its weights are cached or can be fetched,
       else dlib.
-
-    Args:
-        name: One of the above.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``. Only
-            face_alignment heeds it.
 
     Raises:
         UsageError: No such backend, face finder, device or folder.

@@ -1,9 +1,7 @@
 """FAN landmarks (Bulat and Tzimiropoulos, ICCV 2017) by the face-alignment package, in batches.
 
-The package's own networks, face finders and cropping; but frames are searched and faces are
-landmarked in batches, coordinates keep their fractions, and the weights of FAN and S3FD are
-verified. Its ``FaceAlignment`` class goes image by image, downloads at construction without a
-timeout, and trusts what it finds.
+The package's own networks, finders and cropping; but frames go in batches, coordinates keep their
+fractions, and the weights of FAN and S3FD are verified.
 """
 
 from __future__ import annotations
@@ -67,11 +65,7 @@ class _Crop(NamedTuple):
 class FanLandmarks:
     """FAN's 68 two-dimensional landmarks: a :class:`~deepregions.faces.landmarks.LandmarkDetector`.
 
-    Confidence is by :func:`peak_heights`.
-
-    Args:
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        finder: Which of the package's face finders: ``sfd`` or ``yunet``, whose files are verified.
+    Confidence is by :func:`peak_heights`; faces are found by the package's ``sfd`` or ``yunet``.
 
     Raises:
         AssetError: Weights are missing and cannot be fetched, or are not what they should be.
@@ -170,27 +164,18 @@ class FanLandmarks:
 
 
 def peak_heights(heat: Tensor) -> Tensor:
-    """Returns how sure FAN is of a face's landmarks: the mean height of its heat maps' peaks.
+    """Returns how sure FAN is of landmarks, (N,) in [0, 1]: the mean height of its maps' peaks.
 
-    FAN was trained to give maps whose peak is 1. A landmark that it does not see has a low one.
-
-    Args:
-        heat: (N, L, S, S), of crops and their mirror images, summed.
-
-    Returns:
-        (N,) in [0, 1].
+    FAN was trained to give maps, (N, L, S, S), whose peak is 1; these are of crops and their mirror
+    images, summed.
     """
     return (heat.flatten(2).amax(dim=2) / 2).clamp(0, 1).mean(dim=1)
 
 
 def peaks(heat: Tensor) -> Tensor:
-    """Returns where heat maps are hottest, a quarter of a cell towards the hotter neighbour.
+    """Returns where maps (N, L, S, S) are hottest: (N, L, 2) x, y as fractions of their side.
 
-    Args:
-        heat: (N, L, S, S).
-
-    Returns:
-        (N, L, 2) x, y as fractions of the map's side, 0 and 1 being its edges.
+    A quarter of a cell towards the hotter neighbour.
     """
     size, flat = heat.shape[-1], heat.flatten(2)
     index = flat.argmax(dim=2)

@@ -43,8 +43,7 @@ class OpenFaceTable:
     """The faces of a photograph or a video.
 
     Attributes:
-        path: The file.
-        video: Whether it has a video's layout.
+        video: Whether the file has a video's layout.
         frame: (N,) the number of each face's frame, from 0, ascending; 0 in a photograph.
         landmarks: (N, 68, 2) float32 pixels.
         confidence: (N,) float32 in [0, 1], OpenFace's own.
@@ -141,10 +140,7 @@ def _row(where: str, line: str, places: dict[str, int]) -> list[float]:
 class OpenFaceLandmarks:
     """OpenFace's landmarks of inputs that OpenFace has seen, as a :class:`LandmarkDetector`.
 
-    The file of ``clips/anna.mp4`` is ``anna.csv`` in the folder, as OpenFace calls it.
-
-    Args:
-        source: The folder, or one file for one input.
+    The file of ``clips/anna.mp4`` is ``anna.csv`` in the folder, or the one file that is given.
 
     Raises:
         UsageError: There is no such folder or file.

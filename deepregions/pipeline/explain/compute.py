@@ -53,14 +53,7 @@ class CellExplanation:
 
 @dataclass(frozen=True, eq=False)
 class FaceExplanation:
-    """One face.
-
-    Attributes:
-        face: Its scores and pixels.
-        cells: Every network that has looked at it or could have.
-        total: Its fused log-odds, the sum of what the networks add.
-        towards: What the heat speaks for.
-    """
+    """One face: every network that has looked at it or could have; ``total`` is its log-odds."""
 
     face: FaceResult
     cells: tuple[CellExplanation, ...]
@@ -84,11 +77,7 @@ def explain_faces(
 ) -> Iterator[FaceExplanation]:
     """Yields the explanation of each track's highest face, in their order.
 
-    Args:
-        result: What came of an input, with these faces' pixels.
-        system: The networks that have scored it, and their fusion.
-        towards: What heat speaks for.
-        batch_size: How many faces are looked at at once.
+    The result has these faces' pixels; ``towards`` is what heat speaks for.
 
     Raises:
         UsageError: There are too many networks, or one does not name its map.
@@ -148,13 +137,7 @@ def _explained(heat: Heat, face: FaceResult, share: float) -> CellExplanation:
 def to_json(
     result: InputResult, faces: Sequence[FaceExplanation], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Makes the JSON object of one input: the explanation of its tracks' highest faces.
-
-    Args:
-        result: What came of the input.
-        faces: Of each track that has a score.
-        facts: What it was made with, as in :func:`deepregions.pipeline.results.to_json`.
-    """
+    """Makes the JSON object of one input: the explanation of its tracks' highest faces."""
     return {
         "schema": SCHEMA,
         "version": VERSION,

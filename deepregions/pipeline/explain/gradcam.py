@@ -113,16 +113,10 @@ def share(heat: Tensor, mask: Tensor) -> Tensor:
 def grad_cam(
     detector: RegionDetector, crops: Tensor, *, towards: Towards = "fake", batch_size: int = 16
 ) -> Tensor:
-    """Computes where a detector looks.
+    """Computes where a detector looks at crops (N, 3, S, S) in [0, 1], on its device.
 
     It works under ``inference_mode`` and on frozen networks, which are asked in evaluation mode;
     they are left as they were, without gradients or hooks.
-
-    Args:
-        detector: The network.
-        crops: (N, 3, S, S) in [0, 1], on its device.
-        towards: What the heat speaks for.
-        batch_size: How many crops at once.
 
     Returns:
         (N, h, w) float32, 0 or more, in the unit of log-odds over the map's number of cells. 0
@@ -155,19 +149,10 @@ def heats(
     towards: Towards = "fake",
     batch_size: int = 16,
 ) -> tuple[Heat, ...]:
-    """Computes where each network of a system looks.
+    """Computes where each network of a system looks, in the order of :attr:`System.members`.
 
-    Args:
-        system: The networks.
-        image: (B, 3, H, W) uint8 RGB, on its device.
-        landmarks: (B, 68, 2) float32 pixels of ``image``.
-        extent: (B, 2) width and height of each picture without its padding; all of ``image`` by
-            default.
-        towards: What the heat speaks for.
-        batch_size: How many crops a network sees at once.
-
-    Returns:
-        In the order of :attr:`System.members`. Also of regions that are not there to be judged.
+    Of regions that are not there to be judged, too. ``image`` (B, 3, H, W) uint8 RGB is on the
+    system's device, ``extent`` (B, 2) width and height of each picture without its padding.
 
     Raises:
         UsageError: A detector does not name its map.
@@ -189,15 +174,7 @@ def heats_segmented(
     towards: Towards = "fake",
     batch_size: int = 16,
 ) -> tuple[Heat, ...]:
-    """As :func:`heats`, of images that already are a region's canvas: by its networks only.
-
-    Args:
-        system: The networks.
-        canvas: (B, 3, H, W) uint8 RGB, black outside the region.
-        region: Which region they show.
-        towards: As for :func:`heats`.
-        batch_size: Likewise.
-    """
+    """As :func:`heats`, of images that already are a region's canvas: by its networks only."""
     height, width = canvas.shape[-2:]
     box = torch.tensor([0, 0, width, height], device=canvas.device).expand(len(canvas), -1)
     crops = system.by_cut(system.segmented_crops(canvas, region)[0])

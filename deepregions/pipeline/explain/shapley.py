@@ -1,11 +1,10 @@
 """What each network's answer adds to a face's fused score: exact Shapley values.
 
 The players are the cells (detector, region) that have an answer. What a coalition of them is worth
-is the fused log-odds with all other cells missing; the fusion knows what to do without a cell, as
-it must of a face whose mouth is hidden. The empty coalition is worth 0, log-odds of neither genuine
-nor fake. A cell's value is what it adds when the cells come one after the other, in the mean over
-all orders (Shapley 1953; Lundberg and Lee, NeurIPS 2017, on why for explanations). So the values
-add up to the fused log-odds; a constant that a fusion adds is shared among all cells.
+is the fused log-odds with all other cells missing; the empty one is worth 0. A cell's value is what
+it adds when the cells come one after the other, in the mean over all orders (Shapley 1953; Lundberg
+and Lee, NeurIPS 2017). So the values add up to the fused log-odds; a constant that a fusion adds is
+shared among all cells.
 """
 
 from __future__ import annotations
@@ -33,11 +32,9 @@ def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> tuple[Floats, f
     """Takes the fused score of a face apart.
 
     Args:
-        fusion: From logits (B, D, R) and valid (B, D, R) to fused log-odds (B,), as
-            :class:`~deepregions.fusion.MeanFusion`. It is asked in evaluation mode, 2^n times
-            for n cells, in batches.
-        logits: (D, R) fake log-odds, on the fusion's device; cells that are not valid may hold
-            anything.
+        fusion: From logits (B, D, R) and valid (B, D, R) to fused log-odds (B,); it is asked in
+            evaluation mode, 2^n times for n cells, in batches.
+        logits: (D, R) fake log-odds, on the fusion's device; what is not valid may be anything.
         valid: (D, R) bool.
 
     Returns:

@@ -46,19 +46,10 @@ def write_explanation(
     facts: Mapping[str, Any],
     folder: Path,
 ) -> None:
-    """Writes all that is to be seen and read of one input; the folder appears whole or not at all.
+    """Writes all that is to be seen and read of one input; the folder is replaced as a whole.
 
     In it: :data:`PAGE`, :data:`FACTS`, and of each track with a score ``track-N.png``, where the
     networks looked, and ``track-N-shares.png``, what they add.
-
-    Args:
-        result: What came of the input.
-        faces: The explanation of each track's highest face.
-        facts: What it was made with.
-        folder: It is replaced if it is there.
-
-    Raises:
-        OSError: It cannot be written.
     """
     with atomic_folder(folder) as partial:
         shares = {}
@@ -78,13 +69,8 @@ def write_explanation(
 def draw_heat(result: InputResult, explanation: FaceExplanation) -> Image.Image:
     """Draws where each network looked on a face, as the paper shows it (section 5, Grad-CAM).
 
-    Args:
-        result: What came of the input.
-        explanation: The face.
-
-    Returns:
-        An RGB picture: a row per detector, a column per region; each crop in grey, its heat over
-        it in colours from 0 to its own highest, and below it the score and the energy inside.
+    A row per detector, a column per region; each crop in grey, its heat over it in colours from 0
+    to its own highest, and below it the score and the energy inside.
     """
     columns = list(dict.fromkeys(cell.region for cell in explanation.cells))
     rows = list(dict.fromkeys(cell.detector for cell in explanation.cells))
@@ -158,11 +144,7 @@ def inside_words(cell: CellExplanation) -> str:
 def draw_shares(explanation: FaceExplanation) -> Image.Image:
     """Draws what each region and each detector adds to a face's fused log-odds.
 
-    Args:
-        explanation: The face.
-
-    Returns:
-        An RGB picture of bars, red towards fake; the points are the single networks.
+    Bars are red towards fake; the points are the single networks.
     """
     detectors, regions = explanation.by_detector, explanation.by_region
     bars = max(len(detectors), len(regions))

@@ -18,17 +18,10 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def overlay(picture: Tensor, heat: Tensor) -> Tensor:
-    """Lays heat over a picture.
+    """Lays heat (H, W) over a picture (3, H, W), uint8 or floating point in [0, 1].
 
     The colours go from 0 to this heat's own highest value, so that pictures can be compared by
-    where heat is, not by how much.
-
-    Args:
-        picture: (3, H, W), uint8, or floating point in [0, 1].
-        heat: (H, W) float, 0 or more. Where all of it is 0 the picture is only made grey.
-
-    Returns:
-        (3, H, W) uint8 on the CPU.
+    where heat is, not by how much. Where all of it is 0 the picture is only made grey.
     """
     pixels = picture.cpu().float() / (1 if picture.is_floating_point() else 255)
     grey = (pixels * torch.tensor(_GREY)[:, None, None]).sum(0)
@@ -43,14 +36,7 @@ def overlay(picture: Tensor, heat: Tensor) -> Tensor:
 def tile(crop: Tensor, heat: Tensor, mask: Tensor, side: int) -> Tensor:
     """Draws what a network saw: its crop with the heat over it and the region's outline.
 
-    Args:
-        crop: (3, S, S) float in [0, 1].
-        heat: (S, S) float, 0 or more.
-        mask: (S, S) bool, where the region is.
-        side: Of the picture, in pixels.
-
-    Returns:
-        (3, side, side) uint8 on the CPU.
+    (3, S, S) in [0, 1], (S, S) and (S, S) bool become (3, side, side) uint8 on the CPU.
     """
     smooth = torch.cat([crop.cpu(), heat.cpu()[None]])[None]
     scaled = functional.interpolate(smooth, (side, side), mode="bilinear")[0]
@@ -59,15 +45,7 @@ def tile(crop: Tensor, heat: Tensor, mask: Tensor, side: int) -> Tensor:
 
 
 def outlined(picture: Tensor, mask: Tensor) -> Tensor:
-    """Draws the outline of a region on a picture, two pixels wide, white with black outside.
-
-    Args:
-        picture: (3, H, W) uint8.
-        mask: (H, W) bool.
-
-    Returns:
-        (3, H, W) uint8.
-    """
+    """Draws a mask's outline on a picture, two pixels wide, white with black outside."""
     region = mask.cpu()[None, None].float()
     outside, inside = (
         functional.max_pool2d(sign * region, 3, 1, 1)[0, 0] * sign for sign in (1, -1)

@@ -24,9 +24,8 @@ _SIDE = 96  # pixels: about 2 KB
 def index_row(result: InputResult, page: str = "") -> dict[str, Any]:
     """Makes an input's row of the list, as JSON: small enough to keep many.
 
-    Args:
-        result: What came of it; its first frame, else its highest face, is what it looks like.
-        page: Its page, relative to the list's folder, with ``/`` between folders; empty for none.
+    Its first frame, else its highest face, is what it looks like; the page is relative to the
+    list's folder, with ``/`` between folders.
     """
     thumbnail = None
     if result.strip:
@@ -52,16 +51,7 @@ def write_index(
     *,
     calibration: str | Mapping[str, Any] = UNCALIBRATED,
 ) -> None:
-    """Writes the list of inputs, in the order given, as one HTML file.
-
-    Args:
-        rows: The inputs, as :func:`index_row` makes them.
-        path: The file; it appears whole or not at all.
-        calibration: As in the results' facts.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Writes the list of inputs, rows by :func:`index_row`, as one HTML file."""
     counts = Counter(row["status"] for row in rows)
     stream = (
         environment()

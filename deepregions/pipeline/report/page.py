@@ -53,12 +53,8 @@ class TrackView:
     """What the page shows of a track.
 
     Attributes:
-        track: The track.
-        curve: Its fused score over time.
-        curves: Its networks' scores.
-        top: Its highest face.
-        top_place: Where that is on the curve.
-        portrait: A picture of it.
+        curve: Its fused score over time; ``curves`` are its networks'.
+        top: Its highest face, at ``top_place`` on the curve; ``portrait`` is its picture.
         tiles: What networks saw of it: the region, its picture, and their scores.
         measures: Of its faces' quality: the name, the highest face's, least, median and most.
         heatmaps: Where networks looked on its highest face.
@@ -112,12 +108,8 @@ def render_page(
 ) -> str:
     """Returns the report of one input as HTML.
 
-    Args:
-        result: The input's result and pictures.
-        facts: What it was made with, as in :func:`~deepregions.pipeline.results.to_json`.
-        heatmaps: By track, where networks looked on its highest face.
-        shares: By track, a picture of what the score of that face is made of.
-        towards: What heat speaks for, ``"fake"`` or ``"genuine"``.
+    By track, ``heatmaps`` are where networks looked on its highest face, ``shares`` a picture of
+    what its score is made of; heat speaks for ``towards``, ``"fake"`` or ``"genuine"``.
     """
     timeline = Timeline(result)
     by_score = sorted(result.tracks, key=lambda t: (t.log_odds is None, -(t.log_odds or 0.0)))

@@ -38,13 +38,10 @@ class CsvTable:
     Columns are those of :data:`COLUMNS` and one for each network, ``detector/region``, with its
     score. ``status``, ``message``, ``score``, ``log_odds``, the likelihood ratio with its bounds
     and its words are the track's; an input without a track has one row with its own. Numbers are
-    those of the JSON. A text that a spreadsheet would take for a formula begins with an
-    apostrophe, as does one that began with an apostrophe. All texts are quoted, so that no other
-    separator splits them.
+    those of the JSON. A text that a spreadsheet would take for a formula begins with an apostrophe,
+    as does one that began with an apostrophe. All texts are quoted.
 
-    Args:
-        stream: Where to; open it as UTF-8, with ``newline=""``.
-        models: The networks, as the JSON names them: their ``detector`` and ``region``.
+    The stream is UTF-8, opened with ``newline=""``; models are as the JSON names them.
     """
 
     def __init__(self, stream: TextIO, models: Sequence[Mapping[str, Any]]) -> None:

@@ -16,11 +16,8 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 class ScoreCurve:
     """A score over time; paths in a box of 100 x 100, 1 above and 0 below.
 
-    Attributes:
-        line: Through the scores; broken where a frame that was looked at has none.
-        dots: Moves and lines of no length: round caps make them dots.
-        missing: Where a face has no score, in percent from the left.
-        count: How many scores there are.
+    The line is broken where a frame that was looked at has no score; in ``dots`` round caps make
+    lines of no length dots. ``missing`` is where a face has no score, in percent from the left.
     """
 
     line: str
@@ -32,14 +29,9 @@ class ScoreCurve:
 class Timeline:
     """The time of an input from left to right, and which of its frames were looked at.
 
-    Numbers of frames are those that the sampling recorded; else all up to their count, if faces
-    are numbered by that; else those of which something is known.
-
-    Args:
-        result: The input.
-
-    Attributes:
-        ticks: Round times: places in percent from the left, and what to write there.
+    Numbers of frames are those that the sampling recorded; else all up to their count, if faces are
+    numbered by that; else those of which something is known. ``ticks`` are round times: places in
+    percent from the left, and what to write there.
     """
 
     def __init__(self, result: InputResult) -> None:
@@ -69,12 +61,7 @@ class Timeline:
         return across, 100 * (1 - (probability(log_odds) or 0.0))
 
     def curve(self, faces: Sequence[FaceResult], values: Sequence[float | None]) -> ScoreCurve:
-        """Draws scores of one track.
-
-        Args:
-            faces: The track's, by time.
-            values: For each face log-odds, or None where it has none.
-        """
+        """Draws scores of one track."""
         line, dots, missing = [], [], []
         last: FaceResult | None = None
         for face, value in zip(faces, values, strict=True):

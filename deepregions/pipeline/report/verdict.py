@@ -30,17 +30,9 @@ Model = Mapping[str, str]
 
 
 def draw_verdict(result: InputResult, face: FaceResult, models: Sequence[Model]) -> Image.Image:
-    """Draws an input's highest-scoring face.
+    """Draws an input's highest-scoring face: its regions side by side, and the scores under each.
 
-    Args:
-        result: What came of the input.
-        face: One with pixels.
-        models: The networks that were used.
-
-    Returns:
-        An RGB picture: the face's regions side by side, and under each region one score per
-        detector. Of a single network, its region with its score, as the paper's
-        program shows it.
+    Of a single network, its region with its score, as the paper's program shows it.
     """
     crops = face.patch.crops if face.patch is not None else {}
     if len(models) == 1:

@@ -46,23 +46,17 @@ Mark = tuple[FaceResult, bool]
 
 
 def annotate_video(path: Path, result: InputResult, out: Path) -> None:
-    """Writes a video again, as MP4, with boxes, track numbers and scores.
+    """Writes a video again, as MP4, with boxes, track numbers and scores; whole or not at all.
 
-    Each frame is shown, at its own time. A full box is near a frame that was looked at, and has
-    the score of that frame's face; a dashed one was not judged. In between, where a track goes
-    on, corners move from one box to the next. Below the picture stand the time and the whole
-    file's score. There is no sound. Memory does not grow with the video's length.
-
-    Args:
-        path: The video.
-        result: What came of it.
-        out: The file to write; it appears whole or not at all.
+    Each frame is shown, at its own time. A full box is near a frame that was looked at, and has the
+    score of that frame's face; a dashed one was not judged. In between, where a track goes on,
+    corners move from one box to the next. Below the picture stand the time and the whole file's
+    score. There is no sound. Memory does not grow with the video's length.
 
     Raises:
         UsageError: The input is no video.
         UnreadableError: It cannot be read any more.
         UnsupportedError: Likewise.
-        OSError: The file cannot be written.
     """
     if result.kind != "video":
         raise UsageError(f"{path} is no video", "only videos can be annotated")
@@ -89,11 +83,7 @@ def _every_frame(path: Path) -> Iterator[Frame]:
 
 
 class Marks:
-    """Says what to draw of each track at a time.
-
-    Args:
-        result: The video's.
-    """
+    """Says what to draw of each track at a time."""
 
     def __init__(self, result: InputResult) -> None:
         by_track: dict[int, list[FaceResult]] = {}
@@ -131,15 +121,7 @@ class Marks:
 
 
 class FrameLayout:
-    """Where things are on a video's pictures, whose size stays that of the first.
-
-    Args:
-        width: Of the first frame, in pixels.
-        height: The same.
-
-    Attributes:
-        size: Width and height of the pictures, both even, with what is below.
-    """
+    """Where things are on a video's pictures, of which all are as large as the first."""
 
     def __init__(self, width: int, height: int) -> None:
         scale = min(1.0, MAX_SIDE / max(width, height))
@@ -151,13 +133,7 @@ class FrameLayout:
         self._fonts: dict[int, Font] = {}
 
     def draw(self, frame: Image.Image, marks: Sequence[Mark], below: str) -> Image.Image:
-        """Draws a frame's picture.
-
-        Args:
-            frame: In any size; of another shape than the first's, it gets bars.
-            marks: What is on it.
-            below: What is written below it.
-        """
+        """Draws a frame's picture; a frame of another shape than the first's gets bars."""
         scale = min(self._width / frame.width, self._height / frame.height)
         size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
         left, top = (self._width - size[0]) // 2, (self._height - size[1]) // 2
@@ -224,20 +200,7 @@ def _lines(box: Box, *, dash: float, full: bool) -> list[Box]:
 
 @contextmanager
 def _encoder(path: Path, name: Path, rate: float) -> Iterator[Callable[[Image.Image, float], None]]:
-    """Opens an MP4 file: H.264 where PyAV was built with x264, else MPEG-4; no sound.
-
-    Args:
-        path: The file to write to.
-        name: What errors call it.
-        rate: Pictures a second, about; it shares out the bits.
-
-    Yields:
-        What adds a picture, RGB with even sides, at a time in seconds. Memory does not grow with
-        their number: only those of the encoder's look-ahead are held.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Opens an MP4 file: H.264 where PyAV was built with x264, else MPEG-4; no sound."""
     stream: VideoStream | None = None
     last, whole = -1, False
 

@@ -6,10 +6,7 @@ from importlib.resources import files
 
 
 def schema_text(name: str) -> str:
-    """Returns a schema's text.
-
-    Args:
-        name: Whose output it describes: ``"detect"``.
+    """Returns the schema of a command's output.
 
     Raises:
         OSError: There is no such schema.

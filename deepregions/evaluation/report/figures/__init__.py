@@ -1,7 +1,6 @@
-"""The figures of an evaluation, as matplotlib figures: same numbers, same bytes.
+"""The figures of an evaluation, as matplotlib figures: same numbers, same bytes, no global state.
 
-None touches matplotlib's global state. Where something is not defined, such as a curve of one
-class alone, a figure says so.
+Where something is not defined, such as a curve of one class alone, a figure says so.
 """
 
 from deepregions.evaluation.report.figures.comparisons import bars, cross_matrix, robustness

@@ -38,14 +38,9 @@ def _turned(turned: bool) -> dict[str, Any]:
 
 
 def cross_matrix(table: Table, *, title: str) -> Figure:
-    """Draws a rate by training database and test database as a matrix with its numbers.
+    """Draws a rate by training database (rows) and test database (columns), in per cent.
 
-    Args:
-        table: Rows are what was trained on, columns where it was tested; its ``best`` are light.
-        title: What the values are.
-
-    Returns:
-        A figure in per cent; a frame is around cells whose row and column have one name.
+    The best of the table are light; a frame is around cells whose row and column have one name.
     """
     values, low, high = _numbers(table)
     if not np.isfinite(values).any():

@@ -43,14 +43,8 @@ class _Line:
 def roc(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure:
     """Draws the share of fakes found against the share of genuine ones called fake.
 
-    Args:
-        systems: The trials of each; they may be others.
-        title: What is compared.
-        unit: What was judged, in the plural.
-
-    Returns:
-        A figure with a line, named as the system, for each in which both classes have verdicts.
-        The area under it is in the legend, and how many had no verdict.
+    A line, named as the system, for each in which both classes have verdicts; the legend has the
+    area under it, and how many had no verdict. ``unit`` says what was judged, in the plural.
     """
 
     def curve(counts: ScoreCounts) -> _Line:
@@ -69,11 +63,7 @@ def det(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure
     """Draws fakes missed against genuine ones called fake, on normal-deviate axes.
 
     As of Martin et al. 1997: normally distributed scores of equal variance give straight lines.
-    It takes what :func:`roc` takes.
-
-    Returns:
-        A figure whose lines are in normal deviates of the rates (``scipy.stats.norm.ppf``), with
-        ticks in per cent. A point marks where both rates are equal, the EER of the legend.
+    Lines are in normal deviates of the rates, ticks in per cent; a point marks the EER.
     """
 
     def curve(counts: ScoreCounts) -> _Line:
@@ -153,16 +143,9 @@ def _lost(trials: Trials, unit: str) -> list[str]:
 def histogram(
     trials: Trials, threshold: float | None = None, *, title: str, unit: str = "faces"
 ) -> Figure:
-    """Draws how log-odds are distributed in each class, and of each manipulation.
+    """Draws what share of each class, and of each manipulation, has which log-odds.
 
-    Args:
-        trials: Of one system.
-        threshold: A place to mark: that of the EER on the development part.
-        title: Whose scores they are.
-        unit: What was judged, in the plural.
-
-    Returns:
-        A figure of shares of each class by score. Where it ends, a bin holds all beyond.
+    Where it ends, a bin holds all beyond. A line marks the threshold, if there is one.
     """
     own = trials.select(trials.judged)
     if not len(own):
@@ -201,16 +184,10 @@ def histogram(
 
 
 def tippett(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
-    """Draws of each class the share whose likelihood ratio is above each value.
+    """Draws of each class the share whose likelihood ratio, natural logarithm, is above each value.
 
-    Args:
-        llr: Trials with natural log-likelihood ratios, positive for fake.
-        title: Whose they are.
-        unit: What was judged, in the plural.
-
-    Returns:
-        A figure over log10 ratios. The legend has the rates of misleading evidence: genuine ones
-        with a ratio above 1, fakes with one below 1.
+    In log10. The legend has the rates of misleading evidence: genuine ones with a ratio above 1,
+    fakes with one below 1.
     """
     if why := llr.absent():
         return style.undefined(title, why)
@@ -240,15 +217,11 @@ def tippett(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
 
 
 def ece_plot(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
-    """Draws what is left unknown after the ratios were heard, at any prior.
+    """Draws the bits left unknown after the ratios were heard, over log10 prior odds of a fake.
 
-    As in Ramos and Gonzalez-Rodriguez 2013 (Forensic Science International 230): the ratios as
-    they are, as they would be at best (calibrated on these very labels by PAV), and none at all.
-    What lies between the first two is lost by calibration. It takes what :func:`tippett` takes.
-
-    Returns:
-        A figure in bits over log10 prior odds of a fake. Cllr, the value at even odds, is in the
-        legend.
+    As in Ramos and Gonzalez-Rodriguez 2013: the ratios as they are, as they would be at best
+    (calibrated on these very labels by PAV), and none at all. What lies between the first two is
+    lost by calibration. Cllr, the value at even odds, is in the legend.
     """
     if why := llr.absent():
         return style.undefined(title, why)
@@ -275,13 +248,10 @@ def ece_plot(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
 
 
 def calibration_curve(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
-    """Draws the ratios that the labels support (PAV) against those that were given.
+    """Draws the log10 ratios that the labels support (PAV) against those that were given.
 
     On the diagonal they mean what they say; below it on the right, and above it on the left, they
-    say too much. It takes what :func:`tippett` takes.
-
-    Returns:
-        A figure in log10 ratios. Where all is of one class, the line leaves the axes.
+    say too much. Where all is of one class, the line leaves the axes.
     """
     if why := llr.absent():
         return style.undefined(title, why)

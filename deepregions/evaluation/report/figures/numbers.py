@@ -12,29 +12,19 @@ _FINE = 1000  # steps of a side of the axes: half a pixel of a page
 
 
 def operating_points(counts: ScoreCounts) -> tuple[Floats, Floats]:
-    """Returns the error rates at each threshold, the strictest first, which calls none fake.
+    """Returns BPCER, rising from 0 to 1, and APCER, falling from 1 to 0, by threshold: (K + 1,).
 
-    Args:
-        counts: K distinct scores, of both classes.
-
-    Returns:
-        BPCER, the share of genuine ones called fake, rising from 0 to 1; and APCER, the share of
-        fakes missed, falling from 1 to 0; (K + 1,).
+    The strictest comes first, which calls none fake.
     """
     accused = np.append(0.0, counts.false_positives) / counts.negatives
     return accused, 1.0 - np.append(0.0, counts.true_positives) / counts.positives
 
 
 def thinned(x: Floats, y: Floats) -> Bools:
-    """Says which points of a monotone curve to draw, so that none left out is seen to be missing.
+    """Says which points (K,) of a monotone curve to draw: none left out is seen to be missing.
 
-    Args:
-        x: (K,) in units of the axes' width.
-        y: (K,) in units of the axes' height.
-
-    Returns:
-        (K,), all of a short curve; else at most two for each thousandth of the way, between which
-        the curve keeps to less than that.
+    All of a short curve; else at most two for each thousandth of the axes, between which the curve
+    keeps to less than that.
     """
     if len(x) <= _FEW:
         return np.ones(len(x), dtype=np.bool_)
@@ -47,11 +37,7 @@ def thinned(x: Floats, y: Floats) -> Bools:
 def supported(counts: ScoreCounts) -> Floats:
     """Returns the natural log-likelihood ratios that these very labels support best (PAV).
 
-    Args:
-        counts: K distinct scores, of both classes.
-
-    Returns:
-        (K,), falling as the scores do; infinite where all that is beyond is of one class.
+    (K,), falling as the scores do; infinite where all that is beyond is of one class.
     """
     posterior = best_posterior(counts).round(12)  # exactly 0 or 1 where it is that but for rounding
     with np.errstate(divide="ignore"):
@@ -59,14 +45,9 @@ def supported(counts: ScoreCounts) -> Floats:
 
 
 def cross_entropy(counts: ScoreCounts, prior: Floats) -> Floats:
-    """Returns the empirical cross-entropy at prior odds (Ramos and Gonzalez-Rodriguez 2013).
+    """Returns bits of empirical cross-entropy at natural log prior odds of a fake; at 0, Cllr.
 
-    Args:
-        counts: Natural log-likelihood ratios, of both classes, maybe infinite.
-        prior: (K,) natural log-odds of a fake before anything is looked at.
-
-    Returns:
-        (K,) bits; at even odds this is Cllr.
+    Ramos and Gonzalez-Rodriguez 2013. The natural log-likelihood ratios may be infinite.
     """
     fake, genuine = counts.fake > 0, counts.genuine > 0  # elsewhere a cost may be infinite
     of_fakes, of_genuine = counts.fake[fake], counts.genuine[genuine]
@@ -80,12 +61,7 @@ def cross_entropy(counts: ScoreCounts, prior: Floats) -> Floats:
 
 
 def span(values: Floats, *extra: float) -> tuple[float, float]:
-    """Returns ends between which nearly all finite values lie, with a little room.
-
-    Args:
-        values: (N,), maybe none.
-        extra: Places that are to be seen as well.
-    """
+    """Returns ends between which nearly all finite values lie, with a little room."""
     finite = values[np.isfinite(values)]
     ends = [*(np.quantile(finite, (0.001, 0.999)) if finite.size else ()), *extra]
     low, high = min(ends), max(ends)

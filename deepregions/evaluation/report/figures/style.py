@@ -103,12 +103,8 @@ def sheet(
 ) -> Iterator[tuple[Figure, Axes, list[Artist]]]:
     """Makes a figure with one pair of axes; its legend is put below when the body has drawn it.
 
-    Args:
-        title: What it shows.
-        legend: What the legend says.
-        words: What it shows in words, for those who do not see it; the legend, if left out.
-        width: In inches.
-        height: The same, without the legend.
+    Width and height (without the legend) are in inches. ``words`` says what it shows for those who
+    do not see it; by default the legend does.
 
     Yields:
         The figure, its axes, and a list that takes what stands before each line of the legend, by
@@ -175,20 +171,9 @@ def svg_text(figure: Figure) -> str:
 
 
 def save(figure: Figure, folder: Path, stem: str) -> str:
-    """Writes a figure as PNG (200 dots an inch) and SVG, each whole or not at all.
+    """Writes a figure as PNG (200 dots an inch) and SVG, each whole or not at all; returns the SVG.
 
     Both have the figure's words as their title, and no date.
-
-    Args:
-        figure: What to write.
-        folder: Where to; it is made.
-        stem: The files' name without its ending.
-
-    Returns:
-        The SVG.
-
-    Raises:
-        OSError: A file cannot be written.
     """
     png = io.BytesIO()
     with styled():
