@@ -1,5 +1,4 @@
 import math
-import statistics
 
 import numpy as np
 import pytest
@@ -21,17 +20,6 @@ def test_each_rule_is_numpys(scores: list[float], share: float) -> None:
     assert Pooling("top", share).over_faces(scores) == pytest.approx(np.mean(highest))
 
 
-@given(SCORES)
-def test_the_top_lies_between_the_mean_and_the_highest(scores: list[float]) -> None:
-    top = Pooling("top").over_faces(scores)
-    assert top is not None
-    assert statistics.fmean(scores) - 1e-9 <= top <= max(scores) + 1e-9
-
-
-def test_a_third_of_three_is_one_face() -> None:
-    assert Pooling("top").over_faces([1.0, 5.0, 2.0]) == 5.0
-
-
 def test_a_file_is_its_highest_person_its_main_one_or_the_mean() -> None:
     tracks = [(3, -1.0), (1, 4.0), (9, None), (3, 2.0)]
     assert Pooling(tracks="highest").over_tracks(tracks) == 4.0
@@ -45,12 +33,6 @@ def test_nothing_scored_is_no_score(rule: str) -> None:
     assert Pooling(tracks=rule).over_tracks([(4, None)]) is None
     assert Pooling(tracks=rule).over_tracks([]) is None
     assert Pooling().over_faces([]) is None
-
-
-def test_rules_have_names_of_their_own() -> None:
-    names = {Pooling(rule).frame_rule for rule in ("mean", "median", "top")}
-    assert len(names) == 3
-    assert "33%" in Pooling("top").frame_rule
 
 
 @pytest.mark.parametrize(

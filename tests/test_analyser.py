@@ -272,36 +272,6 @@ def test_a_network_without_a_number_is_an_error_not_a_score(
     assert "not finite" in result.message
 
 
-def test_one_bad_file_does_not_stop_the_others(
-    tmp_path: Path, photo: Path, video: Path, reader: MediaReader
-) -> None:
-    for name in ("broken.jpg", "broken.mp4"):
-        (tmp_path / name).write_bytes(b"not what it says")
-    paths = [tmp_path / "broken.jpg", photo, tmp_path / "broken.mp4", video, tmp_path / "gone.png"]
-    results = list(analyser(member(xception(3.0))).analyse(paths, reader))
-    assert [each.input for each in results] == [str(path) for path in paths]
-    assert [each.status is Status.OK for each in results] == [False, True, False, True, False]
-    for result in (results[0], results[2], results[4]):
-        assert result.status in {Status.UNREADABLE, Status.UNSUPPORTED}
-        assert result.log_odds is None
-        assert Path(result.input).name in result.message
-
-
-def test_a_video_cut_short_keeps_what_could_be_seen(
-    tmp_path: Path, video: Path, reader: MediaReader
-) -> None:
-    scorer, cut = analyser(member(xception(3.0))), tmp_path / "cut.mp4"
-    data = bytearray(video.read_bytes())
-    start, end = data.index(b"mdat") + 4, len(data) - 1500
-    start += (len(data) - start) // 3
-    data[start:end] = bytes(end - start)
-    cut.write_bytes(data)
-    result = one(scorer, cut, reader)
-    assert result.status in {Status.OK, Status.UNREADABLE}
-    assert result.frames <= one(scorer, video, reader).frames
-    assert (result.log_odds is None) == (result.status is not Status.OK)
-
-
 def test_without_pictures_none_are_made(video: Path, reader: MediaReader) -> None:
     scorer = analyser(member(xception(2.0)))
     scorer.pictures = False

@@ -252,15 +252,6 @@ def test_timm_s_own_files(name: str, tmp_path: Path) -> None:
             assert torch.equal(found[key], value), key
 
 
-def test_a_bundle_is_gone_on_with(tmp_path: Path) -> None:
-    before = made("resnet18")
-    save_file(before.state_dict(), tmp_path / "trained.safetensors")
-    torch.manual_seed(1)
-    file = str(tmp_path / "trained.safetensors")
-    again = Backbone(64, backbone="resnet18", backbone_file=file)
-    assert torch.equal(again.backbone.conv1.weight, before.backbone.conv1.weight)
-
-
 def test_files_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file(timm.create_model("resnet18").state_dict(), tmp_path / "r.safetensors")
     with pytest.raises(UnreadableError, match="should hold the weights of convnext_atto"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
@@ -15,17 +15,14 @@ from safetensors.torch import save_file
 import deepregions.fusion
 from deepregions import detectors
 from deepregions.detectors import Capsule, RegionDetector, Xception
-from deepregions.errors import BundleError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.files import sha256
 from deepregions.fusion import Fusion, LogisticFusion
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
-from deepregions.weights.card import model_card
 from deepregions.weights.manifest import VERSION, BundleFacts, OperatingPoint, read_manifest
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text()
@@ -37,34 +34,18 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path / "one"
 
 
-def edited(bundle: Path, manifest: dict[str, Any]) -> Path:
-    (bundle / "bundle.json").write_text(json.dumps(manifest))
-    return bundle
-
-
 def test_keys_of_later_programs_are_ignored(bundle: Path) -> None:
     (expected,) = load_bundle(bundle)
     manifest = read_manifest(bundle)
     manifest |= {"signature": {"by": "someone"}, "created": "2030-01-01"}
     manifest["members"][0] |= {"threshold": 0.5, "notes": ["x", None]}
     manifest["members"][0]["training"]["hardware"] = {"gpus": 8}
-    (loaded,) = load_bundle(edited(bundle, manifest))
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    (loaded,) = load_bundle(bundle)
     assert (loaded.name, loaded.sha256) == (expected.name, expected.sha256)
     crops = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(loaded.detector(crops), expected.detector(crops), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("version", [VERSION + 1, 1000])
-def test_a_newer_version_is_refused_with_a_hint(bundle: Path, version: int) -> None:
-    with pytest.raises(BundleError, match=rf"version {version};.*\(update deepregions\)"):
-        load_bundle(edited(bundle, read_manifest(bundle) | {"version": version}))
-
-
-@pytest.mark.parametrize("version", [0, -1, "2", None, 1.5, [1]])
-def test_what_is_no_version_is_refused(bundle: Path, version: object) -> None:
-    with pytest.raises(BundleError, match="is of version"):
-        load_bundle(edited(bundle, read_manifest(bundle) | {"version": version}))
 
 
 def test_a_bundle_of_version_1_still_loads(tmp_path: Path) -> None:
@@ -159,24 +140,6 @@ def test_the_document_names_every_key_and_no_other(tmp_path: Path) -> None:
         each.__name__ for each in fusions if isinstance(each, type) and issubclass(each, Fusion)
     }
     assert words >= kinds - {"Fusion", "TrainedFusion"}  # bases
-
-
-def test_what_the_document_says_of_training_is_in_the_card() -> None:
-    (row,) = [line for line in section("bundle.json").splitlines() if line.startswith("| `source`")]
-    sources = set(re.findall(r"`(\w+)`", row)) - {"source"}
-    training: dict[str, Any] = {key: f"said {key}" for key in documented(3)}
-    training["landmarks"] = {"name": "said landmarks"}
-    training["validation"] = {"figure": "said validation"}
-    training["forge"] = {"methods": ["said forge"]}
-    source = {key: f"said {key}" for key in sources} | {"remarks": ["said remarks"]}
-    network = Capsule(size=64).eval()
-    for facts, expected in (
-        ({**training, "source": None}, documented(3) - {"source"}),
-        ({"source": source}, sources),
-    ):
-        card = model_card([TrainedNetwork(network, Region.EYES, "x", "masked", facts)])
-        said = set(re.findall(r"said (\w+)", card.replace("\\", "")))
-        assert said - {"above"} == expected  # the card's own words have one "said above"
 
 
 def test_the_document_is_of_this_version_and_lists_all() -> None:

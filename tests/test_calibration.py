@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import expit, logit
-from score_tables import score_table
+from score_tables import face, score_table
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -86,16 +86,6 @@ def test_isotonic_is_scikit_learns_whatever_the_classes_numbers(
     with np.errstate(divide="ignore"):
         llr = logit(posterior.round(12)) - logit(fake.mean())
     np.testing.assert_allclose(found.llr(x), np.clip(llr, found.lower, found.upper), atol=1e-9)
-
-
-def test_the_prior_does_not_matter_and_the_truth_is_found() -> None:
-    """Normal classes at 0 and 2 have an LLR of 2x - 2."""
-    for genuine, fakes in ((4000, 4000), (500, 7500)):
-        found = calibrated("logistic", *drawn(genuine, fakes))
-        assert found.parameters["slope"] == pytest.approx(2, abs=0.15)
-        assert found.parameters["offset"] == pytest.approx(-2, abs=0.2)
-        pav = calibrated("isotonic", *drawn(genuine, fakes))
-        assert pav.llr(np.array([1.0, 2.0])) == pytest.approx([0, 2], abs=0.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,16 +197,6 @@ def test_cllr_of_known_ratios() -> None:
     assert cllr(llr, fake) == pytest.approx(-np.log2(right).mean())
 
 
-def test_calibrated_ratios_cost_little_more_than_they_must() -> None:
-    """On videos that nothing was found on; the least is that of PAV found on themselves."""
-    x, fake, _ = drawn(2000, 2000, seed=9)
-    posterior = np.clip(IsotonicRegression().fit(x, fake).predict(x), 1e-9, 1 - 1e-9)
-    least = cllr(logit(posterior), fake)
-    for kind in KINDS:
-        found = cllr(calibrated(kind, *drawn(300, 300)).llr(x), fake)
-        assert least <= found < 1.1 * least, kind
-
-
 def test_each_video_is_calibrated_without_its_fold() -> None:
     x, fake, fold = drawn(20, 20)
     for kind in KINDS:
@@ -234,18 +214,14 @@ def test_each_video_is_calibrated_without_its_fold() -> None:
 @pytest.mark.parametrize(
     ("lr", "words"),
     [
-        (1, "no support for either"),
         (2, "no support for either"),
         (2.1, "weak support for manipulated"),
-        (9.9, "weak support for manipulated"),
         (10, "weak support for manipulated"),
         (10.1, "moderate support for manipulated"),
-        (99, "moderate support for manipulated"),
         (101, "moderately strong support for manipulated"),
         (9_999, "strong support for manipulated"),
         (10_001, "very strong support for manipulated"),
         (1_000_001, "extremely strong support for manipulated"),
-        (1 / 2, "no support for either"),
         (1 / 3, "weak support for genuine"),
         (1 / 5000, "strong support for genuine"),
     ],
@@ -288,20 +264,16 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         {"parameters": {"slope": -1.0, "offset": 0.0}},
         {"parameters": {"slope": math.nan, "offset": 0.0}},
         {"parameters": {"slope": 1.0, "offset": math.inf}},
+        *(
+            {"kind": "isotonic", "parameters": {"log_odds": [0.0, 1.0], "llr": llr}}
+            for llr in ([1.0, 0.0], [0.0], [0.0, math.nan])
+        ),
         {"development": calibrated("logistic").settings()["development"] | {"fake": 0}},
     ],
 )
 def test_a_stored_calibration_that_is_none_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"calibration|bounds"):
+    with pytest.raises(ValueError, match=r"calibration|bounds|do not rise"):
         Calibration.of(calibrated("logistic").settings() | change)
-
-
-@pytest.mark.parametrize("llr", [[1.0, 0.0], [0.0], [0.0, math.nan]])
-def test_knots_that_do_not_rise_are_refused(llr: list[float]) -> None:
-    stored = calibrated("isotonic").settings()
-    stored["parameters"] = {"log_odds": [0.0, 1.0], "llr": llr}
-    with pytest.raises(ValueError, match="do not rise"):
-        Calibration.of(stored)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -349,18 +321,14 @@ def noisy_faces(seed: int) -> ScoreTable:
         for label in (0, 1):
             base = rng.normal() + 2 * label
             faces += [
-                {
-                    "key": f"{person}-{label}-{number}",
-                    "video": f"{person}-{label}",
-                    "track": 0,
-                    "identities": (f"{person}",),
-                    "label": label,
-                    "method": "swap" if label else "original",
-                    "compression": "",
-                    "split": "val",
-                    "status": "ok",
-                    "log_odds": np.array([[base + 2.5 * rng.normal()]]),
-                }
+                face(
+                    f"{person}-{label}",
+                    base + 2.5 * rng.normal(),
+                    key=f"{person}-{label}-{number}",
+                    identities=(f"{person}",),
+                    label=label,
+                    split="val",
+                )
                 for number in range(12)
             ]
     origin = Origin("made", "f00d", {"xception_entire.made": "ab" * 32}, {})

@@ -128,13 +128,6 @@ def test_files_with_the_same_contents(tmp_path: Path) -> None:
     assert not findings.partial
 
 
-def test_labels_that_folders_contradict(uadfv: Path) -> None:
-    (uadfv / "real/0000.mp4").rename(uadfv / "fake/0000.mp4")
-    findings = check(Uadfv(uadfv))
-    assert findings.disputed == ("fake/0000.mp4 says by its name that it is not fake",)
-    assert findings.problems[0] == "original: 48 of 49 videos"
-
-
 def test_chosen_manipulations_only_are_expected(tmp_path: Path) -> None:
     TREES["ffpp"][0](tmp_path, Random(0), fill)
     groups = {group.group: group for group in check(FaceForensics(tmp_path)).groups}
@@ -162,16 +155,6 @@ def test_the_dfdc_part_that_names_an_absent_clip(shared: Path) -> None:
     assert findings.absent == ("dfdc_train_part_0/awnfpubqmo.mp4",)
     assert findings.partial
     assert any(line.startswith("train fake: 1 of 100000") for line in findings.problems)
-
-
-def test_lists_that_cannot_be_read_are_a_problem(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    part = tmp_path / "dfdc_train_part_0"
-    part.mkdir()
-    (part / "metadata.json").write_text("{")
-    assert run(["databases", "check", "dfdc", "--root", str(tmp_path)]) == 1
-    assert "metadata.json is no JSON file" in capsys.readouterr().out
 
 
 def test_names_of_strangers_do_nothing_to_the_terminal(

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.cli import LightningCLI
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,7 +24,6 @@ from deepregions.errors import AssetError, UnreadableError, UsageError
 from deepregions.types import RegionBatch
 
 SIZE = 48
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 MAKERS: dict[str, Callable[..., RegionDetector]] = {
     "xception": lambda **options: Xception(**{"size": SIZE, **options}),
@@ -109,19 +107,27 @@ def trainer(folder: Path, **options) -> Trainer:
 # What goes in, and what comes out
 
 
+IMAGENET = [2.24891, -2.03571, -1.80444]  # (1 - .485) / .229, -.456 / .224, -.406 / .225
+
+
 @pytest.mark.parametrize(
-    ("kind", "red"),
-    [("xception", [1, 0, 0]), ("capsule", None), ("dsp_fwa", None)],
+    ("kind", "options", "red"),
+    [
+        ("xception", {}, [1, 0, 0]),
+        ("xception", {"normalisation": "centred"}, [1, -1, -1]),
+        ("xception", {"normalisation": "caffe"}, [131.32, -116.779, -103.939]),
+        ("capsule", {}, IMAGENET),
+        ("dsp_fwa", {}, IMAGENET),
+    ],
 )
-def test_crops_are_normalised_in_the_order_of_their_colours(kind, red, monkeypatch):
-    detector = MAKERS[kind]()
+def test_crops_are_normalised_in_the_order_of_their_colours(kind, options, red, monkeypatch):
+    detector = MAKERS[kind](**options)
     seen = []
     monkeypatch.setattr(detector, "network", lambda x: seen.append(x) or x.mean((2, 3))[:, :2])
     crops = torch.zeros(1, 3, SIZE, SIZE)
     crops[:, 0] = 1.0
     detector.scores(crops)
-    # ImageNet's constants in RGB: (1 - .485) / .229, -.456 / .224, -.406 / .225
-    expected = torch.tensor(red or [2.24891, -2.03571, -1.80444], dtype=torch.float32)
+    expected = torch.tensor(red, dtype=torch.float32)
     torch.testing.assert_close(seen[0][0, :, 5, 7], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -266,14 +272,6 @@ def test_pooling_pads_as_tensorflow(height, width):
     torch.testing.assert_close(SamePool()(x), functional.max_pool2d(padded, 3, 2))
 
 
-def test_xception_normalises_as_keras():
-    for momentum, detector in ((0.01, Xception()), (0.1, Xception(bn_momentum=0.1))):
-        layers = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
-        assert len(layers) == 40
-        assert {(layer.eps, layer.momentum) for layer in layers} == {(1e-3, momentum)}
-        assert not any(isinstance(m, nn.MaxPool2d) for m in detector.modules())
-
-
 # DSP-FWA
 
 
@@ -310,33 +308,20 @@ def test_sizes_that_the_legacy_pyramid_fits_work(size):
 # Capsule
 
 
-def test_a_frozen_vgg_is_never_trained():
-    detector = Capsule(SIZE)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_vgg_is_trained_unless_it_is_frozen(frozen):
+    detector = Capsule(SIZE, frozen=frozen).train()
     before = {key: value.clone() for key, value in detector.trunk.state_dict().items()}
-    detector.train()
     assert detector.capsules.training
-    assert not any(module.training for module in detector.trunk.modules())
+    assert all(module.training != frozen for module in detector.trunk.modules())
     optimizer = detector.configure_optimizers()
     given = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert given == {id(p) for p in detector.capsules.parameters()}
-    detector.losses(*separable(4)).mean().backward()
-    optimizer.step()
-    assert all(p.grad is None and not p.requires_grad for p in detector.trunk.parameters())
-    assert all(
-        torch.equal(value, before[key]) for key, value in detector.trunk.state_dict().items()
-    )
-
-
-def test_vgg_that_is_not_frozen_learns_with_the_capsules():
-    detector = Capsule(SIZE, frozen=False).train()
-    before = {key: value.clone() for key, value in detector.trunk.state_dict().items()}
-    optimizer = detector.configure_optimizers()
-    given = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert given == {id(p) for p in detector.parameters()}
+    assert given == {id(p) for p in (detector.capsules if frozen else detector).parameters()}
     detector.losses(*separable(4)).mean().backward()
     optimizer.step()
     after = detector.trunk.state_dict()
-    assert not any(torch.equal(value, before[key]) for key, value in after.items())
+    assert {torch.equal(value, before[key]) for key, value in after.items()} == {frozen}
+    assert all(p.requires_grad != frozen for p in detector.trunk.parameters())
 
 
 def test_routing_is_noisy_in_training_only():
@@ -385,10 +370,6 @@ def test_capsule_losses_are_four_cross_entropies():
     losses = Capsule(SIZE).score_losses(z, label)
     expected = sum(functional.cross_entropy(z[:, i], label, reduction="none") for i in range(4))
     torch.testing.assert_close(losses, expected)
-    best = torch.stack([torch.full((1, 4), -0.5), torch.full((1, 4), 0.5)], dim=-1)
-    assert Capsule(SIZE).score_losses(best, torch.ones(1, dtype=int)).item() == pytest.approx(
-        1.253, abs=1e-3
-    )
 
 
 # Starting from ImageNet
@@ -439,22 +420,21 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"no weights at all", b"PK\x03\x04 nor a zip", b"cposix\nsystem\n(S'true'\ntR."],
+    ("content", "message"),
+    [
+        (b"", "cannot be read as weights"),
+        (b"no weights at all", "cannot be read as weights"),
+        (b"PK\x03\x04 nor a zip", "cannot be read as weights"),
+        (b"cposix\nsystem\n(S'true'\ntR.", "cannot be read as weights"),
+        (nn.Linear(1, 1), "cannot be read as weights"),
+        ([1, 2], "no state dict"),
+    ],
 )
-def test_files_that_are_no_weights_are_refused(tmp_path, content):
-    (tmp_path / "weights.pth").write_bytes(content)
-    with pytest.raises(UnreadableError, match="cannot be read as weights"):
-        read_state_dict(tmp_path / "weights.pth")
-
-
-def test_files_that_hold_something_else_are_refused(tmp_path):
-    torch.save([1, 2], tmp_path / "list.pth")
-    torch.save(nn.Linear(1, 1), tmp_path / "module.pth")
-    with pytest.raises(UnreadableError, match="no state dict"):
-        read_state_dict(tmp_path / "list.pth")
-    with pytest.raises(UnreadableError, match="cannot be read as weights"):
-        read_state_dict(tmp_path / "module.pth")
+def test_files_that_are_no_weights_are_refused(tmp_path, content, message):
+    file = tmp_path / "weights.pth"
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    with pytest.raises(UnreadableError, match=message):
+        read_state_dict(file)
 
 
 @pytest.fixture
@@ -555,72 +535,6 @@ def test_a_face_in_several_regions_is_several_samples():
     assert sorted(index[index >= 0].tolist()) == [0, 1, 2, 4, 5]
 
 
-def main(arguments: list[str]) -> LightningCLI:
-    return LightningCLI(
-        RegionDetector,
-        Batches,
-        args=arguments,
-        subclass_mode_model=True,
-        auto_configure_optimizers=False,
-        save_config_callback=None,
-        seed_everything_default=0,
-    )
-
-
-RECIPES = {
-    "xception": ("Adam", 1e-3, 23, []),
-    "capsule": ("Adam", 5e-4, 25, []),
-    "dsp_fwa": ("SGD", 1e-3, 20, ["--model.init_args.pyramid", "adaptive"]),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_recipes_train_and_their_checkpoints_hold_only_arrays_and_primitives(
-    tmp_path, monkeypatch, name
-):
-    monkeypatch.setattr("sys.argv", ["fit"])
-    optimizer, rate, _, extra = RECIPES[name]
-    options = ["--model.init_args.pretrained", "false", "--model.init_args.size", str(SIZE)]
-    options += ["--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
-    options += ["--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"]
-    options += ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
-    recipe = ["fit", "--config", str(CONFIGS / f"{name}.yaml"), *options, *extra]
-    cli = main([*recipe, "--trainer.max_epochs", "1"])
-    assert type(cli.trainer.optimizers[0]).__name__ == optimizer
-    assert cli.trainer.optimizers[0].defaults["lr"] == rate
-    assert cli.config["fit"]["data"]["batch_size"] == (64 if name == "dsp_fwa" else 32)
-    file = Path(cli.trainer.checkpoint_callback.best_model_path)
-    checkpoint = torch.load(file, weights_only=True)
-    settings = checkpoint["hyper_parameters"]
-    assert settings.pop("_class_path") == f"{type(cli.model).__module__}.{type(cli.model).__name__}"
-    assert settings == cli.model.settings()
-    again = type(cli.model).load_from_checkpoint(file, map_location="cpu")
-    crops = separable(2)[0]
-    with torch.inference_mode():
-        torch.testing.assert_close(again.eval()(crops), cli.model.eval()(crops))
-    resumed = main([*recipe, "--trainer.max_epochs", "2", "--ckpt_path", str(file)])
-    assert resumed.trainer.current_epoch == 2
-    assert resumed.trainer.global_step == 2
-
-
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_recipes_say_how_long_and_write_every_field_of_the_optimizer_out(name):
-    import yaml
-
-    recipe = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    optimizer, _, epochs, _ = RECIPES[name]
-    assert recipe["trainer"]["max_epochs"] == epochs
-    assert recipe["model"]["init_args"]["pretrained"] is True
-    written = recipe["model"]["init_args"]["optimizer"]
-    assert written["class_path"] == f"torch.optim.{optimizer}"
-    switches = {"params", "maximize", "foreach", "capturable", "differentiable", "fused"}
-    kind = getattr(torch.optim, optimizer)
-    defaults = kind([nn.Parameter(torch.zeros(1))], lr=1.0).defaults
-    known = defaults.keys() - switches - {"decoupled_weight_decay"}
-    assert written["init_args"].keys() == known
-
-
 @pytest.mark.parametrize("size", [64, 75])
 def test_a_symmetric_xception_is_timms_with_its_own_epsilon(size):
     ours = Xception(size, bn_eps=1e-5, padding="symmetric", normalisation="centred").eval()
@@ -637,16 +551,6 @@ def test_a_symmetric_xception_is_timms_with_its_own_epsilon(size):
     with torch.no_grad():
         torch.testing.assert_close(ours.scores(x), theirs(2 * x - 1), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(ours(x), ours.scores(x)[:, 1] - ours.scores(x)[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("normalisation", "expected"),
-    [("unit", 0.25), ("centred", -0.5), ("imagenet", -1.0262), ("caffe", -59.93)],
-)
-def test_normalisations_are_the_fields(normalisation, expected):
-    detector = Xception(64, normalisation=normalisation)
-    x = (torch.full((1, 3, 64, 64), 0.25) - detector.mean) / detector.std
-    assert x[0, 0, 0, 0].item() == pytest.approx(expected, abs=1e-3)  # of red
 
 
 def test_unknown_settings_are_named():

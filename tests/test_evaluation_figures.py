@@ -139,18 +139,6 @@ def test_long_curves_are_thinned_without_being_seen() -> None:
     np.testing.assert_allclose(np.interp(along, x + y, x), accused, atol=1 / 500)
 
 
-def test_systems_without_a_curve_are_named() -> None:
-    good = scored(20, name="good")
-    good.log_odds[:3] = np.nan
-    bad = replace(good, name="bad", fake=np.ones(20, dtype=bool))
-    for draw in (figures.roc, figures.det):
-        said = legend(draw([good, bad, trials([], [], "no")], title="t", unit="videos"))
-        assert said[0].startswith("good: ")
-        assert said[0].endswith(", no verdict on 3 of 20 videos")
-        assert said[1] == "bad: not defined: nothing genuine with a verdict"
-        assert said[2] == "no: not defined: nothing to judge"
-
-
 def test_histogram_shows_all_of_each_class() -> None:
     data = scored(300)
     data.log_odds[0], data.log_odds[5] = np.nan, 1e9

@@ -150,29 +150,6 @@ def test_explains_a_region_canvas(
     assert (told["towards"], cell["detector"], cell["empty"]) == ("genuine", "xception", True)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--segmented"], "needs to know the region"),
-        (["--frames", "0"], "--frames is 0"),
-        (["--region", "nose"], "nose"),
-    ],
-)
-def test_wrong_usage_writes_nothing(
-    options: list[str],
-    message: str,
-    bundle: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "x.png").touch()
-    out = tmp_path / "out"
-    command = ["explain", str(tmp_path / "x.png"), "--bundle", bundle, "--out", str(out)]
-    assert run([*command, *options]) == 2
-    assert message in capsys.readouterr().err
-    assert not out.exists()
-
-
 # ---------------------------------------------------------------- pictures
 
 
@@ -438,20 +415,6 @@ def test_heat_of_a_network_that_does_not_know_is_where_it_always_is(painted: Fac
     assert low < 1 / 3 < high
     assert figures["of those with heat before"][0] == pytest.approx(1 / 3)
     assert figures["forged less before"][0] == pytest.approx(0.0, abs=0.01)
-
-
-def test_forgeries_must_be_confined_and_the_network_for_the_face(
-    painted: FaceStore, tmp_path: Path
-) -> None:
-    device = torch.device("cpu")
-    with pytest.raises(UsageError, match="one network for the entire face"):
-        measure(System([member(Bright(), Region.EYES)]), painted, "test", device)
-    faces = [painted[0], record(1, size=200, key="k0~swap", split="test", method="swap")]
-    store = create_store(tmp_path / "whole", INFO, faces)
-    with pytest.raises(UsageError, match="k0~swap is no forgery of one region"):
-        measure(System([member(Bright())]), store, "test", device)
-    with pytest.raises(UsageError, match="no forgeries"):
-        summarise([])
 
 
 def test_intervals_hold_what_they_say() -> None:
