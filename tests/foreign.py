@@ -15,17 +15,6 @@ import torch
 from timm.models.xception import Block, SeparableConv2d
 from torch import Tensor, nn
 
-VGG_LAYERS = (
-    (3, 64),
-    (64, 64),
-    None,
-    (64, 128),
-    (128, 128),
-    None,
-    *((128, 256),),
-    *((256, 256),) * 3,
-)
-
 
 def settle(network: nn.Module, seed: int = 0) -> nn.Module:
     """Random statistics for batch normalisation, so that a wrong epsilon or order would show."""
@@ -115,13 +104,14 @@ FACE_FORENSICS = {
 def vgg_features() -> nn.Sequential:
     """VGG-19's first 19 layers."""
     layers: list[nn.Module] = []
-    for entry in VGG_LAYERS:
-        if entry is None:
-            layers.append(nn.MaxPool2d(2, 2))
-        else:
-            layers += [nn.Conv2d(*entry, 3, padding=1), nn.ReLU()]
+    before = 3
+    for width, count in ((64, 2), (128, 2), (256, 4)):
+        for _ in range(count):
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
             nn.init.kaiming_normal_(layers[-2].weight, nonlinearity="relu")
-    return nn.Sequential(*layers, nn.MaxPool2d(2, 2))
+            before = width
+        layers.append(nn.MaxPool2d(2, 2))
+    return nn.Sequential(*layers)
 
 
 def capsule_parts() -> nn.ModuleList:

@@ -197,14 +197,6 @@ def test_adaptive_sampling_looks_where_the_score_changes(
     assert min(after) - max(before) <= 2
 
 
-def test_the_rules_are_those_that_were_asked_for(video: Path, reader: MediaReader) -> None:
-    two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
-    rules = Pooling("median", tracks="mean")
-    result = one(analyser(member(xception(2.0)), find=two, rules=rules), video, reader)
-    assert result.rule == rules.track_rule
-    assert {track.rule for track in result.tracks} == {rules.frame_rule}
-
-
 def test_a_person_seen_in_few_frames_is_a_warning(tmp_path: Path, reader: MediaReader) -> None:
     path = make_video(tmp_path / "long.mp4", 40, lighter=0)
     points = landmarks()[0]

@@ -133,17 +133,6 @@ def test_boxes_do_not_cross_gaps_that_tracks_do_not(tmp_path: Path) -> None:
     assert left_edge(decoded(tmp_path / "out.mp4")[0][4]) is not None
 
 
-def test_what_was_not_judged_looks_otherwise(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4")
-    lengths = []
-    for value in (1.0, None):
-        annotate_video(path, result_of(face(5, value)), tmp_path / "out.mp4")
-        pixels = decoded(tmp_path / "out.mp4")[0][5]
-        lengths.append(int(near(pixels[85:175, 95:107], TRACKS[0][0]).any(1).sum()))
-    assert lengths[0] > 85  # pixels of the left side
-    assert 30 < lengths[1] < 65  # dashes
-
-
 def test_colours_stay_and_each_track_has_its_own(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", colour=(200, 40, 60))
     faces = [face(0, 1.0, 20.0 + 100 * track, track=track) for track in range(3)]

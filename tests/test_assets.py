@@ -235,12 +235,3 @@ def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert cache_dir() == Path.home() / "models"
     monkeypatch.delenv("DEEPREGIONS_CACHE")
     assert cache_dir().name == "deepregions"
-
-
-def test_shipped_assets_are_what_the_shared_files_are(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from deepregions.faces.finders import YUNET
-
-    monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
-    assert find(YUNET) == shared / "weights" / YUNET.name

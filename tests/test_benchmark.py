@@ -13,8 +13,7 @@ from original import Branches, as_original
 from runtimes import ORIGINAL, Job
 from torch.utils.flop_counter import FlopCounterMode
 
-from deepregions.commands.cli import run, run_program
-from deepregions.deploy.onnx_metadata import read_facts, write_facts
+from deepregions.commands.cli import run_program
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError
 from deepregions.types import Region
@@ -54,47 +53,6 @@ def test_the_table_has_each_detector_all_of_them_and_the_original_way(
         assert each["share"] == pytest.approx(share)
 
 
-def test_a_file_in_another_precision_is_measured_too(
-    bundle: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(benchmark, "_run", benchmark.measure)
-    monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
-    halves = str(tmp_path / "half.onnx")
-    half = ["export", "--bundle", bundle, "--precision", "fp16", "--crops-in", "--out", halves]
-    assert run(half) == 0
-    options = ["--runtime", "onnxruntime", "--batch-size", "2", "--seconds", "0.01"]
-    capsys.readouterr()
-    given = ["--bundle", bundle, *options, "--json"]
-    assert run_program(benchmark.main, [*given, "--file", halves]) == 0
-    measured = json.loads(capsys.readouterr().out)["measurements"]
-    rows = [each for each in measured if each["way"] == "onnxruntime fp16"]
-    assert [(each["what"], each["batch"]) for each in rows] == [
-        (benchmark.EVERYTHING, 1),
-        (benchmark.EVERYTHING, 2),
-    ]
-    (base,) = (
-        each
-        for each in measured
-        if each["what"] == benchmark.EVERYTHING and each["way"] == ORIGINAL
-    )
-    for each in rows:
-        assert each["share"] is None
-        assert each["ratio"] == pytest.approx(each["rate"] / base["rate"])
-    torch_only = ["--bundle", bundle, "--runtime", "torch", "--file", halves]
-    assert run_program(benchmark.main, torch_only) == 2
-    assert "torch runs no exported files" in capsys.readouterr().err
-    save_bundle([member(xception())], tmp_path / "one")
-    assert run_program(benchmark.main, ["--bundle", str(tmp_path / "one"), "--file", halves]) == 1
-    assert "was exported from other bundles" in capsys.readouterr().err
-    content = read_facts(Path(halves)).content
-    write_facts(Path(halves), content | {"takes": "image", "networks": 3, "precision": None})
-    assert run_program(benchmark.main, [*given, "--file", halves]) == 2
-    assert "takes photographs" in capsys.readouterr().err
-
-
 def test_capsules_in_a_loop_answer_as_those_side_by_side() -> None:
     torch.manual_seed(0)
     detector = Capsule(size=32)
@@ -114,16 +72,6 @@ def test_capsules_in_a_loop_answer_as_those_side_by_side() -> None:
     torch.testing.assert_close(looped, joint)
     network = xception()
     assert as_original(network) is network
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_is_measured(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--batch-size", "2", "--seconds", "0.01", "--device", "cuda"]
-    assert run_program(benchmark.main, ["--bundle", bundle, *options, "--json"]) == 0
-    content = json.loads(capsys.readouterr().out)
-    ways = {each["way"] for each in content["measurements"]}
-    assert ways == {ORIGINAL, "torch fp32", "torch bf16"}
-    assert all(each["memory"] > 0 for each in content["measurements"])
 
 
 def job(bundle: str) -> Job:

@@ -60,7 +60,7 @@ def test_wrong_usage_is_one_line_with_a_hint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if arguments[1] == ".":
+    if arguments[1:2] == ["."]:
         (tmp_path / "x.jpg").touch()
     assert run(arguments) != 0
     printed = capsys.readouterr()

@@ -100,12 +100,6 @@ def test_forgery_can_be_confined_to_a_region(faces, region, touched, spared):
         assert change[inside(points[spared], change.shape)].mean() < 0.5  # its soft edge
 
 
-def test_forged_pictures_have_no_trace_in_what_they_are_copied_from():
-    image, points = draw_face(np.random.default_rng(0))
-    self_swap, _ = forge(image, points, np.random.default_rng(0), (image, points))
-    assert np.abs(self_swap.astype(int) - image).mean() < 4  # it is softened, not moved
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     scale=st.floats(0.02, 3),

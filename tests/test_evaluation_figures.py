@@ -237,32 +237,20 @@ def test_matrix_writes_every_cell_readably(best: Any) -> None:
     cells[0][0] = (0.5, None, None)
     names = ["A", "B", "C", "D", "E"]
     figure = figures.cross_matrix(estimates(names[:4], names, cells, best), title="t")
-    axes = figure.axes[0]
-    written: dict[tuple[int, int], list[Any]] = {}
-    for text in axes.texts:
-        x, y = text.get_position()
-        written.setdefault((round(y), round(x)), []).append(text)
     filled = {
-        (round(p.get_y() + 0.5), round(p.get_x() + 0.5)): p
-        for p in axes.patches
+        (round(p.get_y() + 0.5), round(p.get_x() + 0.5)): p.get_facecolor()[:3]
+        for p in figure.axes[0].patches
         if isinstance(p, Rectangle) and p.get_fill()
     }
-    assert len(written) == len(filled) == 20
-    for place, texts in written.items():
-        value = values[place]
-        if np.isnan(value):
-            assert [text.get_text() for text in texts] == ["–"]
-            continue
-        assert texts[0].get_text() == f"{100 * value:.1f}"
-        if place != (0, 0):
-            ends = f"{100 * (value - 0.02):.1f}–{100 * (value + 0.01):.1f}"
-            assert texts[1].get_text() == ends
-        for text in texts:
-            assert contrast(text.get_color(), filled[place].get_facecolor()[:3]) >= 4.5
-    shades = [contrast(filled[at].get_facecolor()[:3], "black") for at in ((0, 0), (3, 4))]
+    assert len(filled) == 20
+    said = words(figure)
+    for value in values[~np.isnan(values)][1:]:
+        assert f"{100 * value:.1f} {100 * (value - 0.02):.1f}–{100 * (value + 0.01):.1f}" in said
+    for text in figure.axes[0].texts:
+        x, y = text.get_position()
+        assert contrast(text.get_color(), filled[round(y), round(x)]) >= 4.5
+    shades = [contrast(filled[at], "black") for at in ((0, 0), (3, 4))]
     assert (shades[1] > shades[0]) == (best == "higher")
-    frames = [p for p in axes.patches if isinstance(p, Rectangle) and not p.get_fill()]
-    assert len(frames) == 4
 
 
 NONE = (math.nan, math.nan, math.nan)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from attribution import Measured, bootstrap, measure, summarise
+from attribution import measure, summarise
 from data_helpers import INFO, record, small_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -415,19 +415,3 @@ def test_heat_of_a_network_that_does_not_know_is_where_it_always_is(painted: Fac
     assert low < 1 / 3 < high
     assert figures["of those with heat before"][0] == pytest.approx(1 / 3)
     assert figures["forged less before"][0] == pytest.approx(0.0, abs=0.01)
-
-
-def test_intervals_hold_what_they_say() -> None:
-    """Nine in ten bootstrap intervals or more hold the mean that values were drawn from."""
-    random = np.random.default_rng(1)
-    people = [f"p{n // 2}" for n in range(120)]
-    held = 0
-    for _ in range(100):
-        values = random.normal(0.3, 0.1, 60).repeat(2)  # two alike of each person
-        mean, low, high = bootstrap(values, people)
-        assert low <= mean <= high
-        held += low <= 0.3 <= high
-    assert 88 <= held <= 100
-    nothing = np.full(3, np.nan)
-    one = Measured("p", "fwa", 1, True, np.array([0.1, 0.6, 0.2]), nothing, np.full(3, 0.1))
-    assert summarise([one, one])["share of heat"] == pytest.approx((0.6, 0.6, 0.6))

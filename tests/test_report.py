@@ -95,7 +95,8 @@ def check_page(text: str) -> Page:
         assert tag in {"a", "link"} or "href" not in attributes
         if tag == "img":
             assert (attributes["alt"] or "").strip()
-            assert (attributes["src"] or "").startswith("data:image/jpeg;base64,")
+            kinds = r"data:image/(jpeg|png|svg\+xml);base64,[\w+/=]+"
+            assert re.fullmatch(kinds, attributes["src"] or "")
         if tag == "link":
             assert attributes["href"] == "data:,"
         if tag == "a":
