@@ -1,0 +1,77 @@
+"""Thresholds for a wanted rate of false alarms, found on a development part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import beta
+
+from deepregions.evaluation.bootstrap import FEW
+from deepregions.fusion.pooling import Level
+from deepregions.fusion.trials import Trials
+from deepregions.weights.manifest import OperatingPoint
+
+RATES = (0.001, 0.01, 0.05)
+"""The false-alarm rates that thresholds are found for: shares of genuine faces or videos."""
+
+
+def find_operating_points(
+    trials: Trials, level: Level, found_on: str, rates: Sequence[float] = RATES
+) -> tuple[OperatingPoint, ...]:
+    """Finds the lowest thresholds that keep false alarms within each rate.
+
+    Args:
+        trials: Scores of a development part; those without a score do not count.
+        level: Of these trials.
+        found_on: The data, in words.
+        rates: The largest shares of genuine trials that may lie at or above a threshold.
+
+    Returns:
+        A point for each rate; none without genuine trials.
+    """
+    own = trials.select(trials.judged)
+    genuine = np.sort(own.log_odds[~own.fake])[::-1]
+    fakes = own.log_odds[own.fake]
+    if not len(genuine):
+        return ()
+    people = len(np.unique(own.group[~own.fake]))
+    points = []
+    for rate in rates:
+        allowed = min(math.floor(rate * len(genuine) + 1e-9), len(genuine) - 1)
+        threshold = float(np.nextafter(genuine[allowed], np.inf))
+        found = float((genuine >= threshold).mean())
+        points.append(
+            OperatingPoint(
+                name=f"{rate * 100:g} % false alarms",
+                threshold=threshold,
+                level=level,
+                found_on=found_on,
+                false_positive_rate=found,
+                false_positive_interval=rate_interval(found, people),
+                true_positive_rate=float((fakes >= threshold).mean()) if len(fakes) else None,
+                people=people,
+            )
+        )
+    return tuple(points)
+
+
+def rate_interval(rate: float, people: int, ci: float = 0.95) -> tuple[float, float] | None:
+    """Returns the interval of Clopper and Pearson (Biometrika 26, 1934) for a rate.
+
+    Args:
+        rate: The share that was found, in [0, 1].
+        people: How many independent people it rests on, not how many faces: those of one person
+            are alike.
+        ci: Confidence level.
+
+    Returns:
+        Its ends; None for fewer than 20 people.
+    """
+    if people < FEW:
+        return None
+    hits, tail = rate * people, (1 - ci) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, people - hits + 1))
+    high = 1.0 if hits == people else float(beta.ppf(1 - tail, hits + 1, people - hits))
+    return low, high
