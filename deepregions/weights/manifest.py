@@ -67,7 +67,9 @@ class OperatingPoint:
         level: Of ``frame`` (single faces) or ``video`` scores.
         found_on: The data, in words.
         false_positive_rate: The share of genuine ones at or above it there, if known.
+        false_positive_interval: Its ends; None where too few people were there.
         true_positive_rate: The share of fakes.
+        people: How many genuine people these rest on; 0 if that is not known.
 
     Raises:
         ValueError: A number is outside its range, or a text is none.
@@ -78,7 +80,9 @@ class OperatingPoint:
     level: Level
     found_on: str
     false_positive_rate: float | None = None
+    false_positive_interval: tuple[float, float] | None = None
     true_positive_rate: float | None = None
+    people: int = 0
 
     def __post_init__(self) -> None:
         _text(self.name, "the name of an operating point")
@@ -86,7 +90,12 @@ class OperatingPoint:
         _number(self.threshold, "a threshold", -1e4, 1e4)
         if self.level not in get_args(Level):
             raise ValueError(f"an operating point of level {self.level!r}")
-        for rate in (self.false_positive_rate, self.true_positive_rate):
+        _number(self.people, "a count of people", 0, 10**9, whole=True)
+        interval = self.false_positive_interval
+        if interval is not None:
+            low, high = interval
+            object.__setattr__(self, "false_positive_interval", (low, high))  # JSON has lists
+        for rate in (self.false_positive_rate, self.true_positive_rate, *(interval or ())):
             if rate is not None:
                 _number(rate, "a rate", 0, 1)
 
