@@ -1,6 +1,7 @@
 """Training through its real entry point, on drawn faces."""
 
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from drawn_faces import write_drawn_store
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore
 from deepregions.weights.bundle import load_bundle
+from deepregions.weights.fingerprints import fingerprints
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -82,7 +84,14 @@ def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
     assert run(["fit", *SMALL[detector], *options(store, *chosen)]) == 0
     assert "bundle: runs/fit/version_0/bundle" in capsys.readouterr().out
     log = here / "runs" / "fit" / "version_0"
-    (member,) = load_bundle(log / "bundle")
+    bundle = load_bundle(log / "bundle")
+    (member,) = bundle
+    assert bundle.facts.trained_on_kind == "drawn"
+    assert bundle.facts.recipe["data"]["store"] == store.name  # a folder's name, not where it is
+    assert str(store.parent) not in (log / "bundle" / "bundle.json").read_text()
+    trained = FaceStore(store)
+    names = itertools.compress(trained.column("identities"), trained.splits == "train")
+    assert bundle.facts.people == fingerprints("drawn", names)
     assert type(member.detector).__name__ == detector
     assert (member.region, member.database) == ("eyes", "drawn")
     assert member.detector.settings()["size"] == 64

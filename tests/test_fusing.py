@@ -105,7 +105,10 @@ def fused(bundles: list[str], scores: str, tmp_path_factory: pytest.TempPathFact
     assert all(0.5 < auc < 1 and 0 < eer < 0.5 and 0 < c < 1 for auc, eer, c in figures.values())
     assert figures["logistic"][2] < figures["mean"][2] + 0.05
     assert told[5].startswith("calibration logistic: log10 likelihood ratios from -")
-    assert told[6] == "bundle: fused"
+    assert [line.partition(" for ")[2].partition(":")[0] for line in told[6:9]] == [
+        f"{rate} % false alarms" for rate in ("0.1", "1", "5")
+    ]
+    assert told[9] == "bundle: fused"
     assert [path.name for path in folder.iterdir()] == ["fused"]  # no logs, no checkpoints
     return folder / "fused"
 
@@ -128,6 +131,10 @@ def test_the_bundle_has_all_networks_a_fusion_and_a_calibration(
     about = bundle.calibration.development
     assert (about.database, about.store, about.genuine) == ("made", "f00d", 40)
     assert about.landmarks == {"name": "drawn", "version": "1"}
+    points = bundle.facts.operating_points
+    assert [point.false_positive_rate for point in points] == [0.0, 0.0, 0.05]  # of 40 videos
+    assert points[0].threshold >= points[1].threshold > points[2].threshold
+    assert {(point.level, point.people) for point in points} == {("video", 20)}
     again, _ = train_bundle(table, members, FusionOptions())
     assert again.calibration is not None
     assert again.calibration.upper == pytest.approx(bundle.calibration.upper, rel=1e-4)

@@ -5,14 +5,17 @@ from typing import Any
 
 import pytest
 from networks import Tint, member
-from score_tables import face
+from score_tables import face, score_table
 
 from deepregions.evaluation.protocols import Scored
-from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations
+from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations, notes_on_people
 from deepregions.forge.online import ForgeConfig
 from deepregions.fusion.score_table import Origin, make_table
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
+from deepregions.weights.bundle import Bundle
+from deepregions.weights.fingerprints import fingerprints
+from deepregions.weights.manifest import BundleFacts
 
 
 def network(region: Region, **training: Any) -> TrainedNetwork:
@@ -55,3 +58,15 @@ def test_where_a_bundle_does_not_say_nothing_is_claimed(training: dict[str, Any]
     assert "tint_entire.made learned from" in first
     assert "do not say" in second
     assert second.endswith("tint_nose.made")
+
+
+def test_people_that_a_bundle_learned_from_are_counted() -> None:
+    part = Scored(score_table(8, split="test"))
+    learned = fingerprints(part.database, part.table.identities[:6].tolist())
+    everybody = {who for names in part.table.identities for who in names}
+    bundles = {"mine": Bundle((), facts=BundleFacts("real", people=learned)), "silent": Bundle(())}
+    (note,) = notes_on_people(bundles, [part])
+    assert 0 < len(learned) < len(everybody)
+    assert note.startswith(f"mine was trained on {len(learned)} of the {len(everybody)} people in")
+    elsewhere = BundleFacts("real", people=fingerprints("another", part.table.identities.tolist()))
+    assert not list(notes_on_people({"mine": Bundle((), facts=elsewhere)}, [part]))

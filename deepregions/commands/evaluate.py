@@ -119,7 +119,7 @@ def evaluate(
     names = Names()
     for each in outcome.scored:
         each.table.write(out / "scores" / f"{names.unused(each.database)}.parquet")
-    notes = [note for each in bundles.values() for note in each.notes]
+    notes = [note for each in bundles.values() for note in (*each.facts.cautions(), *each.notes)]
     outcome = replace(outcome, notes=(*notes, *outcome.notes))
     facts = _facts(members, stores, settings) | {"gates": asdict(gates)}
     page = write_outcome(outcome, out, facts)

@@ -13,8 +13,8 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
+from itertools import compress, pairwise
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -31,12 +31,17 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from deepregions.commands.cli import dispatch, find_config
 from deepregions.data.datamodule import RegionDataModule
+from deepregions.data.merged import MergedStore
+from deepregions.data.store import FaceStore
 from deepregions.detectors import HeadFirst, RegionDetector
 from deepregions.errors import DeepregionsError, UsageError
 from deepregions.files import atomic_file
+from deepregions.forge.forger import METHODS
 from deepregions.system import TrainedNetwork
-from deepregions.types import Region
+from deepregions.types import FAKE, ORIGINAL, Region
 from deepregions.weights.bundle import save_bundle
+from deepregions.weights.fingerprints import fingerprints
+from deepregions.weights.manifest import BundleFacts, Kind
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -167,12 +172,43 @@ class FitCLI(LightningCLI):
             layout=self.datamodule.layout,
             training=training if forging is None else training | {"forge": forging.settings()},
         )
-        save_bundle([member], path)
+        save_bundle([member], path, facts=self._facts())
         shown = "  ".join(
             f"{name} {'undefined' if value is None else f'{value:.4f}'}"
             for name, value in figures.items()
         )
         sys.stdout.write(f"validation of epoch {epoch}: {shown}\nbundle: {path}\n")
+
+    def _facts(self) -> BundleFacts:
+        """What the bundle says of its training; paths of this machine are left out."""
+        merged = self.datamodule.store
+        stores: list[FaceStore] = merged.stores if isinstance(merged, MergedStore) else [merged]
+        people: set[str] = set()
+        methods: set[str] = set()
+        for store in stores:
+            rows = store.splits == "train"
+            identities = compress(store.column("identities"), rows)
+            people.update(fingerprints(store.info.database, identities))
+            methods.update(compress(store.column("method"), rows & (store.labels == FAKE)))
+        made = {method.partition(":")[0] for method in methods} - {ORIGINAL}
+        kind: Kind = "real" if made - {*METHODS} else "self-made"
+        if any(store.info.landmarks == "drawn" for store in stores):
+            kind = "drawn"
+        dumped = self._parser("fit").dump(self.config.fit, skip_none=True)
+        wanted = {"seed_everything", "data", "model", "trainer"}
+        recipe = {key: _portable(v) for key, v in yaml.safe_load(dumped).items() if key in wanted}
+        for key in ("logger", "default_root_dir", "devices", "num_nodes", "accelerator"):
+            recipe["trainer"].pop(key, None)
+        return BundleFacts(kind, recipe=recipe, people=tuple(sorted(people)))
+
+
+def _portable(value: Any) -> Any:
+    """A configuration with files by their names alone: folders are this machine's."""
+    if isinstance(value, dict):
+        return {key: _portable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_portable(each) for each in value]
+    return PurePath(value).name if isinstance(value, str) and "/" in value else value
 
 
 def _plain(message: str) -> str:

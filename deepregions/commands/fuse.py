@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,19 +77,29 @@ def fuse(
     if (scores is None) == (store is None):
         raise UsageError("a fusion needs --scores FILE or --store DIR", "give one of them")
     from deepregions.data.store import FaceStore
+    from deepregions.evaluation.operating_points import find_operating_points, format_rates
     from deepregions.evaluation.store_scorer import StoreScorer
     from deepregions.fusion.score_table import ScoreTable
     from deepregions.weights.bundle import save_bundle
+    from deepregions.weights.manifest import BundleFacts
 
-    members = [member for bundle in networks.load_each().values() for member in bundle]
+    bundles = list(networks.load_each().values())
+    members = [member for bundle in bundles for member in bundle]
     if scores is not None:
         table = ScoreTable.read(scores)
     else:
         members = chosen_members(members, fusion)
         table = StoreScorer(members, device=device).score(FaceStore(Path(str(store))), (_PART,))
     made, compared = train_bundle(table, members, fusion)
-    save_bundle(made, out, fusion=made.fusion, calibration=made.calibration)
+    points = find_operating_points(
+        compared[0].trials, "video", f"the development part of {table.origin.database}"
+    )
+    facts = replace(BundleFacts.together(b.facts for b in bundles), operating_points=points)
+    save_bundle(made, out, fusion=made.fusion, calibration=made.calibration, facts=facts)
     _print(made, compared)
+    checks.print_lines(
+        *(f"threshold {p.threshold:+.2f} for {p.name}: {format_rates(p)}" for p in points)
+    )
     checks.print_lines(f"bundle: {out}")
     return 0
 

@@ -75,3 +75,13 @@ def rate_interval(rate: float, people: int, ci: float = 0.95) -> tuple[float, fl
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, people - hits + 1))
     high = 1.0 if hits == people else float(beta.ppf(1 - tail, hits + 1, people - hits))
     return low, high
+
+
+def format_rates(point: OperatingPoint) -> str:
+    """Returns in words how often a point errs, with the interval of its false alarms."""
+    interval = point.false_positive_interval
+    within = "too few for an interval" if interval is None else "{:.1%} to {:.1%}".format(*interval)
+    return (
+        f"{point.false_positive_rate or 0:.1%} of genuine ones here ({within}; "
+        f"{point.people} people), {point.true_positive_rate or 0:.1%} of fakes"
+    )

@@ -33,6 +33,7 @@ from deepregions.evaluation.systems import (
     calibrations_of,
     fit_fusions,
     notes_on_manipulations,
+    notes_on_people,
     with_fusions,
 )
 from deepregions.fusion import Kind
@@ -105,6 +106,7 @@ def run(
         frames=frames,
         slices=_slices(parts, evaluated, people),
         notes=[
+            *notes_on_people(bundles or {}, plain),
             *(note for one in fused for note in one.notes(stores)),
             *notes_on_manipulations(scorer.system.members, plain),
         ],

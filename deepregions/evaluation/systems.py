@@ -22,6 +22,7 @@ from deepregions.roc import Floats
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import Bundle
+from deepregions.weights.fingerprints import known_people
 
 UNTRAINED = {"mean": MeanFusion, "max": MaxFusion}
 OF_PARTS = ("mean", "logistic")  # the others are for all networks together
@@ -227,3 +228,22 @@ def manipulations_of(member: TrainedNetwork) -> frozenset[str] | None:
         return None
     lists = (forge.get("methods"), forge.get("held_out"))
     return frozenset(str(name) for names in lists if isinstance(names, list) for name in names)
+
+
+def notes_on_people(bundles: Mapping[str, Bundle], scored: Sequence[Scored]) -> Iterator[str]:
+    """Yields which evaluation parts show people that networks were trained on.
+
+    Args:
+        bundles: The networks' bundles, by name; those that do not say whom they learned from
+            are passed over.
+        scored: The databases.
+    """
+    for each in scored:
+        identities = each.table.part(EVALUATION).identities
+        for name, bundle in bundles.items():
+            known, there = known_people(bundle.facts.people, each.database, identities)
+            if known:
+                yield (
+                    f"{name} was trained on {known} of the {there} people in the evaluation part "
+                    f"of {each.database}: its figures there are too good"
+                )

@@ -101,7 +101,7 @@ def build_analyser(
         rules=rules,
         batch_size=batch_size,
         pictures=pictures,
-        warnings=(*bundle.notes, *doubts, *_mismatches(bundle, find)),
+        warnings=(*bundle.facts.cautions(), *bundle.notes, *doubts, *_mismatches(bundle, find)),
         calibration=calibration,
         provenance=provenance,
     )

@@ -34,6 +34,11 @@ Kind = Literal["drawn", "self-made", "real"]
 """What a network learned from: computer-drawn faces, forgeries that this package made of genuine
 faces, or real manipulations."""
 
+_CAUTIONS = {
+    "drawn": "toy networks, trained on computer-drawn faces: do not rely on their scores",
+    "self-made": "networks trained on forgeries that deepregions made, not on manipulations found "
+    "in the wild",
+}
 _LARGEST = 16 << 20  # bytes of a manifest
 _DEPTH = 32
 _NAME = re.compile(r"\w[\w .,+@=()-]{0,249}")
@@ -141,6 +146,11 @@ class BundleFacts:
         """Returns what is not empty, as JSON values."""
         return {key: value for key, value in asdict(self).items() if value}
 
+    def cautions(self) -> tuple[str, ...]:
+        """Returns what must be said wherever a score of its networks is shown."""
+        caution = _CAUTIONS.get(self.trained_on_kind or "real")
+        return (caution,) if caution else ()
+
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> Self:
         """Reads them from a manifest; keys that are not there are empty.
@@ -167,6 +177,7 @@ class BundleFacts:
             next((kind for kind in get_args(Kind) if kind in kinds), None),
             people=tuple(dict.fromkeys(name for facts in each for name in facts.people)),
             limits=" ".join(limits),
+            recipe=each[0].recipe if len(each) == 1 else {},
         )
 
 
