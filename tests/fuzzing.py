@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 SECONDS = 20.0  # an input may take, on a busy machine; the slowest honest ones take 1
 MEMORY = 2 << 30  # bytes an input may take
@@ -237,35 +237,32 @@ def _load_openface() -> Callable[[Path], None]:
     return read
 
 
-def _with_digest(weights: bytes) -> bytes:
-    manifest: dict[str, Any] = {
-        "schema": "deepregions.bundle",
-        "version": 2,
-        "deepregions": "0.1.0",
-        "members": [
-            {
-                "name": "tint_eyes.made",
-                "class": "Tint",
-                "settings": {"size": 8, "normalisation": "unit"},
-                "region": "eyes",
-                "database": "made",
-                "layout": "masked",
-                "resample": "bilinear",
-                "file": "tint.safetensors",
-                "sha256": "",
-                "training": {"note": "made by a test"},
-            }
-        ],
-    }
-    manifest["members"][0]["sha256"] = hashlib.sha256(weights).hexdigest()
-    return json.dumps(manifest, indent=2).encode()
-
-
-def _weights() -> bytes:
+def _bundle(folder: Path, kind: Literal["isotonic", "logistic"] | None = None) -> Path:
+    """Saves a network that is the same every time; with a fusion and a calibration if asked to."""
     import torch
-    from safetensors.torch import save
+    from networks import Tint, member
 
-    return save({"mix.weight": torch.zeros(2, 3, 5, 5), "mix.bias": torch.zeros(2)})
+    from deepregions.fusion import LogisticFusion
+    from deepregions.fusion.calibration import Calibration, Development, Quantity
+    from deepregions.fusion.pooling import Pooling
+    from deepregions.types import Region
+    from deepregions.weights.bundle import save_bundle
+
+    torch.manual_seed(0)
+    network = member(Tint(8), Region.EYES)
+    if kind is None:
+        save_bundle([network], folder)
+        return folder
+    about = {"name": "x", "version": "1"}, {"folds": 5, "by": "people"}
+    development = Development("made", "f00d", "val", 30, 30, {"swap": 30}, *about)
+    parameters = {"log_odds": [-1.0, 2.5], "llr": [-0.5, 1.5]}
+    if kind == "logistic":
+        parameters = {"slope": 1.0, "offset": 0.5}
+    quantity = Quantity.pooled("video", Pooling())
+    calibration = Calibration(kind, parameters, -2.5, 2.5, quantity, development)
+    fusion = LogisticFusion([("tint", Region.EYES)])
+    save_bundle([network], folder, fusion=fusion, calibration=calibration)
+    return folder
 
 
 def _load_bundle() -> Callable[[Path], None]:
@@ -292,70 +289,34 @@ def _load_bundle() -> Callable[[Path], None]:
     return read
 
 
-def _fused_manifest() -> bytes:
-    """As version 3 has it, with a fusion and both kinds of calibration in turn."""
-    import math
-
-    manifest = json.loads(_with_digest(_weights())) | {"version": 3}
-    digest = hashlib.sha256(_fusion_state()).hexdigest()
-    manifest["fusion"] = {
-        "class": "LogisticFusion",
-        "settings": {"cells": [["tint", "eyes"]]},
-        "file": "fusion.safetensors",
-        "sha256": digest,
-    }
-    manifest["calibration"] = {
-        "kind": "isotonic",
-        "parameters": {"log_odds": [-1.0, 2.5], "llr": [-0.5, 1.5], "slope": 1.0, "offset": 0.5},
-        "lower": -math.log(20),
-        "upper": math.log(20),
-        "rule": "mean of log-odds over its faces",
-        "development": {
-            "database": "made",
-            "store": "f00d",
-            "split": "val",
-            "genuine": 30,
-            "fake": 30,
-            "methods": {"swap": 30},
-            "landmarks": {"name": "x", "version": "1"},
-            "cross_validation": {"folds": 5, "by": "people"},
-        },
-    }
-    return json.dumps(manifest, indent=2).encode()
+def _manifest_seeds(folder: Path) -> list[bytes]:
+    kinds = (None, "isotonic", "logistic")
+    made = [_bundle(folder / str(kind), kind) / "bundle.json" for kind in kinds]
+    whole, *fused = (path.read_bytes() for path in made)
+    second = json.dumps(json.loads(whole) | {"version": 2}).encode()
+    stranger = whole.replace(_WEIGHTS.encode(), b"../../etc/passwd")
+    return [whole, *fused, second, stranger, b"{}", b"[]"]
 
 
-def _fusion_state() -> bytes:
-    import torch
-    from safetensors.torch import save
-
-    state = {name: torch.ones(1) for name in ("mean", "std", "weight")}
-    return save(state | {"offset": torch.zeros(())})
+_WEIGHTS = "tint_eyes.made.safetensors"
 
 
-def _manifest_seeds(_: Path) -> list[bytes]:
-    whole, fused = _with_digest(_weights()), _fused_manifest()
-    return [
-        fused,
-        fused.replace(b"isotonic", b"logistic"),
-        whole,
-        whole.replace(b"tint.safetensors", b"../../etc/passwd"),
-        b"{}",
-        b"[]",
-    ]
-
-
-def _lay_out_manifest(folder: Path, content: bytes, weights: bytes | None = None) -> Path:
-    bundle = folder / "bundle"
-    bundle.mkdir(exist_ok=True)
-    (bundle / "tint.safetensors").write_bytes(_weights() if weights is None else weights)
-    (bundle / "fusion.safetensors").write_bytes(_fusion_state())
+def _lay_out_manifest(folder: Path, content: bytes) -> Path:
+    if not (bundle := folder / "bundle").exists():
+        _bundle(bundle, "logistic")
     (bundle / "bundle.json").write_bytes(content)
     return bundle
 
 
 def _lay_out_bundle(folder: Path, content: bytes) -> Path:
     """With the digest that the weights have, as whoever means harm would write it."""
-    return _lay_out_manifest(folder, _with_digest(content), content)
+    if not (bundle := folder / "bundle").exists():
+        _bundle(bundle)
+    (bundle / _WEIGHTS).write_bytes(content)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest["members"][0]["sha256"] = hashlib.sha256(content).hexdigest()
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    return bundle
 
 
 def _small_store(folder: Path) -> Path:
@@ -474,7 +435,11 @@ TARGETS: dict[str, Target] = {
     "landmarks": Target(_landmark_seeds, _load_landmarks),
     "openface": Target(_openface_seeds, _load_openface),
     "manifest": Target(_manifest_seeds, _load_bundle, _lay_out_manifest),
-    "bundle": Target(lambda _: [_weights()], _load_bundle, _lay_out_bundle),
+    "bundle": Target(
+        lambda folder: [(_bundle(folder / "made") / _WEIGHTS).read_bytes()],
+        _load_bundle,
+        _lay_out_bundle,
+    ),
 }
 
 

@@ -59,14 +59,6 @@ def test_draws_are_of_whole_groups() -> None:
     assert rounds.var(0) == pytest.approx(np.full(5, 2 / 3), abs=0.05)  # binomial(3, 1/3)
 
 
-@given(st.permutations(range(6)))
-def test_numbers_of_groups_do_not_matter(names: list[int]) -> None:
-    group = np.array([0, 0, 1, 2, 3, 3, 4, 5, 1])
-    renamed = np.array(names)[group]
-    for one, other in zip(draw(group, 5, 3), draw(renamed, 5, 3), strict=True):
-        assert one.tolist() == other.tolist()
-
-
 def test_the_same_seed_gives_the_same_interval() -> None:
     one, two, three = (bootstrap([made()], [AUC], rounds=50, seed=seed) for seed in (0, 0, 1))
     assert one.estimate("s", AUC) == two.estimate("s", AUC)
