@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections import Counter
@@ -321,9 +320,8 @@ def write_page(store: FaceStore, description: Description, path: Path) -> None:
 
 
 def _picture(data: bytes) -> str:
-    """A small picture as a data URI."""
     buffer = io.BytesIO()
     image = Image.fromarray(decode_image(data).permute(1, 2, 0).numpy())
     image.thumbnail((_PICTURE, _PICTURE), Image.Resampling.LANCZOS)
     image.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return pages.data_uri("jpeg", buffer.getvalue())

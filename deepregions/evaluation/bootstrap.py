@@ -56,10 +56,8 @@ class Estimate:
 class Bootstrap:
     """S systems measured on the same trials by M measures, and again in R rounds.
 
-    Attributes:
-        values: (S, M) float64, on all trials; NaN where undefined.
-        draws: (S, M, R) float64, on each draw of groups.
-        groups: How many groups, or people, as ``unit`` says, are drawn.
+    ``values`` (S, M) are on all trials, NaN where undefined; ``draws`` (S, M, R) on each draw of
+    groups, or of people, as ``unit`` says.
     """
 
     trials: tuple[Trials, ...]

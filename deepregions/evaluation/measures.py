@@ -184,12 +184,9 @@ def worst_apcer(sample: Sample) -> float:
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of a table.
+    """A column of a table, over the trials of ``classes``; of ``"both"`` there must be some each.
 
-    Attributes:
-        name: As in CSV; ``title`` is as over a column.
-        classes: Which trials it is over; of ``"both"`` there must be some of each.
-        method: Of which method's fakes alone; empty for all.
+    With a method it is over its fakes alone.
     """
 
     name: str

@@ -53,14 +53,9 @@ def run(
 ) -> Outcome:
     """Scores stores of different databases and finds out everything that is asked for.
 
-    Args:
-        scorer: With all networks, those of ``bundles`` too.
-        stores: Of different databases.
-        settings: How systems are measured.
-        fusions: Which kinds of fusion are tried.
-        robustness: Which alterations, keys of ``LEVELS``, or ``frames``.
-        attributes: A CSV file with a column ``identity``, and one for each attribute of people.
-        bundles: By name, those whose own fusions and calibrations are measured.
+    Robustness is against alterations, keys of ``LEVELS``, or ``frames``. The CSV file
+    ``attributes`` has a column ``identity``, and one for each attribute of people. Bundles by name,
+    whose networks are among the scorer's, are measured with their own fusions and calibrations.
 
     Raises:
         UsageError: Stores that do not go together, one without a part that is needed, or no such

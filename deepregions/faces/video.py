@@ -46,12 +46,9 @@ class VideoWalk:
     def look(
         self, frames: Sequence[Frame], places: Sequence[Place], *, still: bool = False
     ) -> Iterator[tuple[Frame, FrameFaces]]:
-        """Yields each of some frames that is new, with its faces.
+        """Yields each of some frames of one size that is new, with its faces.
 
-        Args:
-            frames: Frames of one size.
-            places: Where each of them is from.
-            still: It is a photograph, of which shots and looks do not matter.
+        Shots and looks do not matter for a photograph, which is ``still``.
 
         Raises:
             UnreadableError: The backend has landmarks in files, and not of this one.

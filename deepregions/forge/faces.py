@@ -29,12 +29,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Blend:
-    """A forgery: ``source`` where ``mask`` is 1, ``target`` where ``mask`` is 0.
+    """A forgery: ``source`` where ``mask`` is 1, ``target``, its genuine twin, where it is 0.
 
-    Attributes:
-        target: (B, 3, H, W) float32 in [0, 255]; also the genuine counterpart.
-        source: Like ``target``, in other memory.
-        mask: (B, 1, H, W) float32 in [0, 1].
+    Both are (B, 3, H, W) float32 in [0, 255], in memory of their own; the mask is (B, 1, H, W).
     """
 
     target: Tensor
@@ -52,7 +49,6 @@ class Scene:
         parts: (B, 3) bool on the host, the regions of :data:`masks.CONFINED` to which each forgery
             is confined; none: the whole face.
         donors: (B, 68, 2) landmarks of another person for each face, if there is one.
-        donor_size: Height and width of the donors' pictures.
     """
 
     landmarks: Tensor

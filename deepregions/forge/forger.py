@@ -59,10 +59,9 @@ class ForgedBatch:
         genuine: (B, 3, H, W) uint8. Usually the picture as given; where a method changes what is
             around the forgery, its genuine counterpart changes too.
         image: (B, 3, H, W) uint8, the forgery: equal to ``genuine`` where ``mask`` is 0.
-        mask: (B, 1, H, W) float32 in [0, 1], how much of the forgery shows; None if not asked for.
-        touched: (B, 5) bool in the order of ``REGIONS``: which regions were forged. All are
-            false where nothing could be forged (no face, nobody to swap with); there ``image``
-            is ``genuine``.
+        mask: (B, 1, H, W) float32 in [0, 1]; None if not asked for.
+        touched: (B, 5) bool in the order of ``REGIONS``: which regions were forged; none where
+            nothing could be forged (no face, nobody to swap with).
         donors: (B,) int64 rows, whose face each one got; None if nothing was swapped.
     """
 
@@ -91,19 +90,12 @@ class Forger:
         parts: Tensor,
         person: Tensor,
     ) -> ForgedBatch:
-        """Forges every face.
+        """Forges every face of (B, 3, H, W) uint8 RGB; nothing is read back from the device.
 
-        Nothing is read back from the device. The same draws give the same forgeries, but for
-        swaps, which depend on who else is in the batch.
-
-        Args:
-            image: (B, 3, H, W) uint8 RGB.
-            landmarks: (B, 68, 2) float32 pixels.
-            draws: Random numbers of B faces.
-            which: (B,) int64 on the host, the method of each face.
-            parts: (B, 3) bool on the host, which of ``CONFINED`` it is confined to; none means
-                the whole face.
-            person: (B,) int64, a number for each person.
+        The same draws give the same forgeries, but for swaps, which depend on who else is in the
+        batch. ``which`` (B,), the method, and ``parts`` (B, 3), those of ``CONFINED`` that a
+        forgery is confined to, are on the host; a row of no part is the whole face. ``person`` (B,)
+        is a number of each.
         """
         tame = landmarks.detach().float().nan_to_num(0.0).clamp(-_FAR, _FAR)
         usable = (tame == landmarks).flatten(1).all(1)

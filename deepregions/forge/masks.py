@@ -48,17 +48,14 @@ _HULLS: tuple[tuple[int, ...], ...] = (
 
 @dataclass(frozen=True)
 class MaskRecipe:
-    """How a method varies its masks.
-
-    Widths are shares of a face.
+    """How a method varies its masks; widths are shares of a face.
 
     Attributes:
         deform_p: Share of masks that are deformed.
-        coarse: How far at most (one standard deviation), in bends of the whole outline.
-        fine: The same, for small waves.
+        coarse: How far at most (one standard deviation) the whole outline bends; ``fine``: the
+            same, for small waves.
         erode: Narrowest and widest blur of a first stage: what it leaves whole is the mask.
-        blur_p: Share of masks that are softened.
-        blur: Narrowest and widest blur.
+        blur: Narrowest and widest blur of the share ``blur_p`` that is softened.
         lift: How far up the forehead at most, in lengths of the nose's bridge.
     """
 
@@ -79,11 +76,9 @@ class Shape:
         hull: (B,) which of the hulls.
         parts: (B, 3) bool, the regions of :data:`CONFINED` to which it is confined; none: a hull.
         lift: (B,) how far up the forehead, in lengths of the nose's bridge.
-        coarse: (B, 2, 5, 5) by how much to deform, in cells.
-        fine: (B, 2, 16, 16) the same.
-        erode: (B,) half the width of the first blur, in cells.
-        blur: (B,) the same of the second.
-        sigma: (B,) its standard deviation.
+        coarse: (B, 2, 5, 5) by how much to deform, in cells; ``fine`` (B, 2, 16, 16).
+        erode: (B,) half the width of the first blur, in cells; ``blur`` of the second.
+        sigma: (B,) the second's standard deviation.
     """
 
     hull: Tensor

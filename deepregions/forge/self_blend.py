@@ -41,11 +41,9 @@ class SelfBlendPlan(Rows):
     """The plan of :class:`SelfBlend` for B faces; (B, 1, 1, 1) where no shape is given.
 
     Attributes:
-        masks: Where, and how much of it shows.
         kinds: (B,) int64 on the host, how sharpness is changed.
         back: (B, 2, 3) from the picture's pixels to the source's.
-        gain: Factor of colours.
-        offset: (B, 3, 1, 1) what is then added to them.
+        gain: Factor of colours, to which ``offset`` (B, 3, 1, 1) is then added.
         sharpness: Weight of the sharpened picture, if it is sharpened.
         target_changes: 1 where the target is the changed copy, 0 where the source is.
     """
@@ -62,11 +60,9 @@ class SelfBlendPlan(Rows):
 class SelfBlend:
     """Blends faces with altered copies of themselves.
 
-    Args:
-        detail: Side in pixels at which faces will be judged, to which lost and added sharpness
-            are relative. By default they are relative to the picture.
-        target_p: Share of forgeries in which the target is altered, not the source. At 0 a
-            forgery equals its original outside the mask.
+    Lost and added sharpness are relative to ``detail``, the side in pixels at which faces will be
+    judged; by default to the picture. In the share ``target_p`` the target is altered, not the
+    source; at 0 a forgery equals its original outside the mask.
     """
 
     name = "self_blend"

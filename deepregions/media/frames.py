@@ -48,13 +48,9 @@ class Picture(NamedTuple):
 class MediaInfo:
     """What a file is, as its content says, whatever its name or header claim.
 
-    Attributes:
-        width: Width of the upright frames, in pixels; it may change within a video.
-        frames: How many frames the video shows; 1 for an image.
-        duration: How long it shows them, in seconds; 0 for an image.
-        rate: Average frames per second; 0 for an image.
-        codec: The coding of its pixels, such as ``"h264"`` or ``"jpeg"``.
-        notes: What else to know when its frames are judged, one short phrase each.
+    Size is that of the upright frames in pixels (it may change within a video); the duration is in
+    seconds, the rate frames per second on average, both 0 for an image. The codec is such as
+    ``"h264"`` or ``"jpeg"``; notes, short phrases, are what else to know when frames are judged.
     """
 
     kind: Kind

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from deepregions.errors import printable
 
@@ -26,6 +28,11 @@ def environment(package: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def data_uri(kind: str, data: bytes) -> Markup:
+    """Returns an image, such as a ``jpeg``, as an address that holds it: nothing is fetched."""
+    return Markup("data:image/{};base64,{}").format(kind, base64.b64encode(data).decode("ascii"))
 
 
 def command_line(command: Any) -> str:

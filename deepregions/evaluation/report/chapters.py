@@ -59,11 +59,8 @@ class Chapter:
 class Outcome:
     """What an evaluation found.
 
-    Attributes:
-        grids: By database, its most confident right and wrong decisions as a picture.
-        frames: The evaluation parts face by face, where videos have several.
-        slices: By attribute, by database, by value, those people measured.
-        notes: What a reader of the figures should know besides.
+    ``frames`` are the evaluation parts face by face, where videos have several; ``slices``, by
+    attribute, by database, by value, those people measured.
     """
 
     scored: Sequence[Scored]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
@@ -141,8 +140,7 @@ def write_drawing(drawing: Drawing, folder: Path, stem: str) -> PageImage:
         kind, data = "svg+xml", figures.save(figure, folder, stem).encode()
         width, alt = round(figure.get_size_inches()[0] * _PIXELS), figures.alt_text(figure)
         title = "" if alt.startswith(title) else title
-    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return PageImage(uri, width, alt, title)
+    return PageImage(pages.data_uri(kind, data), width, alt, title)
 
 
 def _paragraphs(text: str) -> list[str]:

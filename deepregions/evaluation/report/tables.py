@@ -50,10 +50,7 @@ _LATEX = {character: f"\\{character}" for character in "{}$&#%_"} | {
 class Table:
     """A table with R named rows and C named columns of estimates, or texts.
 
-    Attributes:
-        best: What is best in each column, or in all alike.
-        note: What must be known to read it.
-        corner: What the rows are.
+    ``best`` is of each column, or of all alike; ``corner`` says what the rows are.
     """
 
     title: str

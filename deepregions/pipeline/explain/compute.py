@@ -30,7 +30,7 @@ class CellExplanation:
         share: What it adds to the fused log-odds; None where it gave no answer.
         inside: The share of its heat that lies inside the region; None where there is no heat.
         area: The region's share of the crop: that of heat which does not know of it.
-        empty: There is an answer but no heat: nothing in the map speaks for this side.
+        empty: There is an answer but nothing in the map speaks for this side.
     """
 
     heat: Heat

@@ -1,14 +1,11 @@
 """Where networks look: Grad-CAM of each detector on each region, on the crop and on the face.
 
-Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), computed by Captum: the channels of the last map
-that still shows where things are (:attr:`RegionDetector.attention`), each weighted by the mean
-gradient of the fake log-odds, summed, and what is negative cut off. What is left speaks for fake.
-Of a network that averages its last map before a linear layer (Xception) these are exact shares of
-the log-odds but for a constant; of the others they are a first-order estimate.
-
-A map has few cells (7x7 or 25x25 on 200 pixels). Between their centres heat is interpolated; beyond
-the outer ones it stays what it is there. As a network sees far around each cell, heat is no finer
-than that, and can lie on black.
+Grad-CAM (Selvaraju et al. 2017), computed by Captum: the channels of the last map that still shows
+where things are (:attr:`RegionDetector.attention`), each weighted by the mean gradient of the fake
+log-odds, summed, and what is negative cut off. What is left speaks for fake: exact shares of the
+log-odds, but for a constant, of a network that averages its last map before a linear layer
+(Xception), else a first-order estimate. Between the centres of a map's few cells heat is
+interpolated; beyond the outer ones it stays what it is there.
 """
 
 from __future__ import annotations
@@ -38,12 +35,9 @@ class Heat:
     """Where one network looks on B faces.
 
     Attributes:
-        row: The detector's name, as in :attr:`System.rows`.
-        region: Its region.
         crops: (B, 3, S, S) float32 in [0, 1], what it saw.
         maps: (B, h, w) float32, 0 or more. All 0: the map says nothing for this side.
-        first: The pixel of the crop that the first cell is centred on.
-        step: Pixels from one cell to the next.
+        first: The pixel of the crop that the first cell is centred on; ``step`` to the next.
         box: (B, 4) int64, what of the picture was stretched to the crop.
         mask: (B, S, S) bool, where on the crop the region is.
     """
@@ -75,10 +69,7 @@ class Heat:
         return self._at(pixel, pixel)
 
     def on_picture(self, width: int, height: int) -> Tensor:
-        """Returns the heat over the picture that the crops are from, (B, height, width) float32.
-
-        It is 0 outside the box that the network saw.
-        """
+        """Returns the heat over the whole picture, (B, height, width); 0 outside the crops' box."""
         size = self.crops.shape[-1]
         low, side = self.box[:, None, :2], (self.box[:, 2:] - self.box[:, :2])[:, None]
         place, there = [], []
@@ -89,10 +80,7 @@ class Heat:
         return self._at(*place) * there[1][:, :, None] * there[0][:, None, :]
 
     def inside(self) -> Tensor:
-        """Returns the energy inside the region: the share of the heat that lies on its mask.
-
-        (B,) float32 in [0, 1]; NaN where there is no heat. Heat is taken over the crop.
-        """
+        """Returns the share (B,) of heat on the crop that is in the region; NaN without heat."""
         return share(self.on_crop(), self.mask)
 
     def _at(self, x: Tensor, y: Tensor) -> Tensor:

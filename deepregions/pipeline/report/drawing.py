@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from functools import cache
 
@@ -10,6 +9,7 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from deepregions import pages
 from deepregions.errors import printable
 
 INK, FAINT, PAPER, MISSING = (32, 33, 36), (110, 114, 120), (255, 255, 255), (238, 239, 241)
@@ -83,8 +83,7 @@ def data_uri(picture: bytes | Image.Image, quality: int = 88) -> Markup:
         # 4:4:4: where a forgery was blended in, colour may be what shows it
         picture.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
         picture = buffer.getvalue()
-    encoded = base64.b64encode(picture).decode("ascii")
-    return Markup("data:image/jpeg;base64,") + encoded
+    return pages.data_uri("jpeg", picture)
 
 
 def small_uri(picture: Image.Image, side: int, quality: int) -> Markup:

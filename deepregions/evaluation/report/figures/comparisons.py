@@ -112,16 +112,7 @@ def _percent(value: float) -> str:
 
 
 def robustness(table: Table, *, title: str, axis_label: str) -> Figure:
-    """Draws the AUC of systems as their input gets worse, with bands of its intervals.
-
-    Args:
-        table: Rows are systems, columns are levels in their order.
-        title: What it is about.
-        axis_label: What is changed, such as ``"JPEG quality"``.
-
-    Returns:
-        A figure with a line, named as the system, for each.
-    """
+    """Draws the AUC of systems (rows) by levels of what is changed (columns), with intervals."""
     numbers = _numbers(table)
     defined = np.isfinite(numbers[0]).any(1)
     if not defined.any():
@@ -147,14 +138,9 @@ def robustness(table: Table, *, title: str, axis_label: str) -> Figure:
 
 
 def bars(table: Table, *, title: str) -> Figure:
-    """Draws AUC as bars with intervals, from that of chance on.
+    """Draws the AUC of systems (rows) in groups (columns) as bars with intervals, from chance on.
 
-    Args:
-        table: Rows are systems, columns are groups, such as regions or groups of people.
-        title: What it is about.
-
-    Returns:
-        A figure with one colour for each system; where there is no value a dash is in its place.
+    Where there is no value a dash is in its place.
     """
     numbers = _numbers(table).transpose(0, 2, 1)
     groups, systems = numbers.shape[1:]
