@@ -9,9 +9,8 @@ from data_helpers import INFO, face_points, record, small_store
 
 from deepregions.data.augment import Strengths
 from deepregions.data.datamodule import RegionDataModule
-from deepregions.data.merged import MergedStore
 from deepregions.data.sampling import PairSampler
-from deepregions.data.store import StoreInfo, create_store
+from deepregions.data.store import FaceStore, StoreInfo, create_store
 from deepregions.errors import UsageError
 from deepregions.forge.online import ForgeConfig
 from deepregions.types import RegionBatch
@@ -20,7 +19,7 @@ from deepregions.types import RegionBatch
 def test_rows_of_one_store_follow_those_of_the_other(tmp_path: Path) -> None:
     one = small_store(tmp_path / "one", ["train", "val", "test"])
     two = small_store(tmp_path / "two", ["val", "train"])
-    both = MergedStore([one.path, two.path])
+    both = FaceStore(one.path, two.path)
     assert len(both) == 5
     assert [face.split for face in map(both.__getitem__, range(5))] == both.splits.tolist()
     assert both.splits.tolist() == ["train", "val", "test", "val", "train"]
@@ -35,7 +34,7 @@ def test_rows_of_one_store_follow_those_of_the_other(tmp_path: Path) -> None:
 def test_people_of_two_stores_are_never_the_same(tmp_path: Path) -> None:
     for name in ("one", "two"):
         small_store(tmp_path / name, ["train"] * 4, identities=("anna",))
-    both = MergedStore([tmp_path / "one", tmp_path / "two"])
+    both = FaceStore(tmp_path / "one", tmp_path / "two")
     assert not {*both.persons[:4]} & {*both.persons[4:]}
     assert not {*both.videos[:4]} & {*both.videos[4:]}
 
@@ -44,9 +43,9 @@ def test_stores_that_do_not_go_together(tmp_path: Path) -> None:
     small_store(tmp_path / "one", ["train"])
     create_store(tmp_path / "two", StoreInfo("test", "other", "1"), [record()])
     with pytest.raises(UsageError, match="landmarks of other and painted"):
-        MergedStore([tmp_path / "one", tmp_path / "two"])
+        FaceStore(tmp_path / "one", tmp_path / "two")
     with pytest.raises(UsageError, match="given twice"):
-        MergedStore([tmp_path / "one", tmp_path / "one"])
+        FaceStore(tmp_path / "one", tmp_path / "one")
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -14,7 +14,6 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from deepregions.data.augment import Augmenter, Strengths
-from deepregions.data.merged import MergedStore
 from deepregions.data.sampling import BalancedSampler, PairSampler
 from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import UsageError
@@ -35,7 +34,7 @@ class StoredFaces(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        store: FaceStore | MergedStore,
+        store: FaceStore,
         rows: npt.NDArray[np.int64],
         persons: npt.NDArray[np.int64] | None = None,
     ) -> None:
@@ -160,19 +159,14 @@ class RegionDataModule(LightningDataModule):
         self.forging = (ForgeConfig() if forge is True else forge) or None
 
     @cached_property
-    def store(self) -> FaceStore | MergedStore:
-        """The store, opened; several as one.
-
-        Raises:
-            StoreError: It is missing or broken.
-        """
-        return FaceStore(self._paths[0]) if len(self._paths) == 1 else MergedStore(self._paths)
+    def store(self) -> FaceStore:
+        """The store, opened; several as one."""
+        return FaceStore(*self._paths)
 
     def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str) -> None:
         """Checks that the store has what the stage needs.
 
         Raises:
-            StoreError: The store is missing or broken.
             UsageError: A split has no faces, or the training split has one class only.
         """
         needed = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))

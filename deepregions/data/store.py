@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 import deepregions
-from deepregions.errors import StoreError
+from deepregions.errors import StoreError, UsageError
 from deepregions.files import atomic_file, atomic_folder, sha256
 from deepregions.types import NUM_LANDMARKS
 
@@ -297,45 +297,45 @@ class FaceStore:
     """A store, opened: faces by row number, and columns over all faces.
 
     Opening reads ``store.json`` only; a shard is mapped when first needed, and ``store[i]`` copies
-    one row. Pickling (to the workers of a DataLoader) carries the path only.
+    one row. Pickling (to the workers of a DataLoader) carries the paths only.
+
+    Several stores are one, one's rows after the other's. People and videos of one are others than
+    those of the next, whatever they are called: stores of the same people must have been divided
+    together.
 
     Args:
-        path: The store's folder.
+        paths: The stores' folders, each once.
 
     Attributes:
-        path: The store's folder.
-        info: How it was made.
+        path: The first store's folder.
+        info: How the first store was made: networks are named after its database, and judged on its
+            development part.
 
     Raises:
-        StoreError: It is missing, unfinished, empty, truncated, or of an unknown schema.
+        StoreError: One is missing, unfinished, empty, truncated, or of an unknown schema.
+        UsageError: One is given twice, or their landmarks are of different backends.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        manifest = _read_manifest(self.path)
-        where = self.path / _MANIFEST
-        try:
-            self.info = StoreInfo(**manifest["info"])
-            self._shards = [_Shard(**entry) for entry in manifest["shards"]]
-        except (TypeError, ValueError, KeyError) as error:
-            raise StoreError(f"{where} is not a store's", _AGAIN) from error
-        except StoreError as error:
-            raise StoreError(f"{where}: {error.args[0]}", error.hint) from error
-        for shard in self._shards:
-            file = self.path / shard.name
-            if not file.is_file():
-                raise StoreError(f"{file} is missing", _AGAIN)
-            if file.stat().st_size != shard.bytes:
-                raise StoreError(
-                    f"{file} is truncated or altered: it should have {shard.bytes} bytes", _AGAIN
-                )
-        self._starts = [0, *accumulate(shard.rows for shard in self._shards)]
-        if not len(self):
-            raise StoreError(f"{self.path} has no faces")
+    def __init__(self, *paths: Path | str) -> None:
+        self._paths = [Path(path) for path in paths]
+        if len({path.resolve() for path in self._paths}) < len(paths):
+            raise UsageError("a store is given twice", "give each once")
+        infos, shards = zip(*map(_read_manifest, self._paths), strict=True)
+        self.path, self.info = self._paths[0], infos[0]
+        backends = {(info.landmarks, info.landmarks_version) for info in infos}
+        if len(backends) > 1:
+            raise UsageError(
+                f"stores with landmarks of {' and '.join(sorted(name for name, _ in backends))}",
+                "regions would be cut differently: prepare them with the same --landmarks",
+            )
+        self._shards: list[tuple[int, _Shard]] = [
+            (store, shard) for store, own in enumerate(shards) for shard in own
+        ]
+        self._starts = [0, *accumulate(shard.rows for _, shard in self._shards)]
         self._tables: dict[int, pa.Table] = {}
 
-    def __reduce__(self) -> tuple[type[FaceStore], tuple[Path]]:
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[type[FaceStore], tuple[Path, ...]]:
+        return type(self), tuple(self._paths)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -354,7 +354,7 @@ class FaceStore:
             tuples = {name: tuple(values[name]) for name in ("identities", "frame_size")}
             return FaceRecord(**values | tuples | {"landmarks": points})
         except (ValueError, TypeError, OverflowError) as error:
-            where = self.path / self._shards[shard].name
+            where = self._file(shard)
             raise StoreError(f"{where}: a face is out of range: {error}", _AGAIN) from error
 
     def column(self, name: str) -> npt.NDArray[Any]:
@@ -368,7 +368,8 @@ class FaceStore:
         column = pa.chunked_array(chunks, _SCHEMA.field(name).type)
         allowed: Sequence[Any] = {"label": (0, 1), "split": SPLITS}.get(name, ())
         if allowed and not set(column.unique().to_pylist()) <= set(allowed):
-            raise StoreError(f"{self.path}: a {name} is none of {', '.join(map(str, allowed))}")
+            where = ", ".join(map(str, self._paths))
+            raise StoreError(f"{where}: a {name} is none of {', '.join(map(str, allowed))}")
         values: npt.NDArray[Any] = column.to_numpy()
         return values
 
@@ -385,29 +386,48 @@ class FaceStore:
     @property
     def videos(self) -> npt.NDArray[np.int64]:
         """(N,) numbers, equal for faces of one photo or video (of one name in "video")."""
-        return np.unique(self.column("video").astype(str), return_inverse=True)[1].astype(np.int64)
+        return self._numbered(self.column("video").tolist())
 
     @property
     def persons(self) -> npt.NDArray[np.int64]:
         """(N,) numbers, equal for faces whose first identity, or else whose video, is the same."""
         names = zip(self.column("identities"), self.column("video"), strict=True)
-        who = [f"person {people[0]}" if len(people) else f"video {clip}" for people, clip in names]
-        return np.unique(who, return_inverse=True)[1].astype(np.int64)
+        return self._numbered(
+            [f"person {people[0]}" if len(people) else f"video {clip}" for people, clip in names]
+        )
 
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of the faces and of all that is recorded of each, from the shards' own."""
-        return hashlib.sha256("\n".join(s.sha256 for s in self._shards).encode()).hexdigest()
+        own: list[list[str]] = [[] for _ in self._paths]
+        for store, shard in self._shards:
+            own[store].append(shard.sha256)
+        prints = [_digest(hashes) for hashes in own]
+        return prints[0] if len(prints) == 1 else _digest(prints)
+
+    def _numbered(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Numbers names in their order, those of each store after those of the one before."""
+        rows = [shard.rows for _, shard in self._shards]
+        store = np.repeat([store for store, _ in self._shards], rows)
+        number = np.unique(names, return_inverse=True)[1]
+        return np.unique(store * len(names) + number, return_inverse=True)[1].astype(np.int64)
+
+    def _file(self, number: int) -> Path:
+        store, shard = self._shards[number]
+        return self._paths[store] / shard.name
 
     def _table(self, number: int) -> pa.Table:
         if number not in self._tables:
-            shard = self._shards[number]
-            file = self.path / shard.name
+            file, rows = self._file(number), self._shards[number][1].rows
             table = read_shard(file)
-            if table.num_rows != shard.rows:
-                raise StoreError(f"{file} has {table.num_rows} faces, not {shard.rows}", _AGAIN)
+            if table.num_rows != rows:
+                raise StoreError(f"{file} has {table.num_rows} faces, not {rows}", _AGAIN)
             self._tables[number] = table
         return self._tables[number]
+
+
+def _digest(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _batched(records: Iterable[FaceRecord], size: int) -> Iterator[list[FaceRecord]]:
@@ -415,7 +435,8 @@ def _batched(records: Iterable[FaceRecord], size: int) -> Iterator[list[FaceReco
     return iter(lambda: list(islice(rest, size)), [])
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> tuple[StoreInfo, list[_Shard]]:
+    """Reads ``store.json``, and sees that the shards are there."""
     if not path.is_dir():
         raise StoreError(f"there is no store at {path}", "make one with: deepregions prepare")
     try:
@@ -432,10 +453,28 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path / _MANIFEST} cannot be read: {error}", _AGAIN) from error
+    where = path / _MANIFEST
     if not isinstance(manifest, dict):
-        raise StoreError(f"{path / _MANIFEST} is not a store's", _AGAIN)
+        raise StoreError(f"{where} is not a store's", _AGAIN)
     _schema_of(path, str(manifest.get("schema", "")))
-    return manifest
+    try:
+        info = StoreInfo(**manifest["info"])
+        shards = [_Shard(**entry) for entry in manifest["shards"]]
+    except (TypeError, ValueError, KeyError) as error:
+        raise StoreError(f"{where} is not a store's", _AGAIN) from error
+    except StoreError as error:
+        raise StoreError(f"{where}: {error.args[0]}", error.hint) from error
+    for shard in shards:
+        file = path / shard.name
+        if not file.is_file():
+            raise StoreError(f"{file} is missing", _AGAIN)
+        if file.stat().st_size != shard.bytes:
+            raise StoreError(
+                f"{file} is truncated or altered: it should have {shard.bytes} bytes", _AGAIN
+            )
+    if not sum(shard.rows for shard in shards):
+        raise StoreError(f"{path} has no faces")
+    return info, shards
 
 
 def _schema_of(path: Path, version: str) -> pa.Schema:
