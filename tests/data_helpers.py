@@ -1,8 +1,9 @@
-"""Faces and stores for the tests of ``deepregions.data``."""
+"""Faces, videos and stores for the tests of ``deepregions.data``."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 
@@ -47,3 +48,17 @@ def small_store(path: Path, splits: Iterable[str], **values: object) -> FaceStor
     """A store of one face a split word, genuine and fake in turns."""
     faces = (record(i, split=split, **values) for i, split in enumerate(splits))
     return create_store(path, INFO, faces)
+
+
+def write_video(path: Path, pictures: Iterable[np.ndarray], rate: int = 8) -> Path:
+    """Writes pictures (H, W, 3) of one size as the frames of a video; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+        for number, picture in enumerate(pictures):
+            if not number:
+                stream.height, stream.width = picture.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path

@@ -114,13 +114,6 @@ def test_the_head_is_trained_first_and_everything_later(tmp_path, validation):
     assert diary.rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
 
-def test_without_head_epochs_everything_learns_from_the_start(tmp_path):
-    detector, diary = Small(), Diary()
-    trainer(tmp_path, HeadFirst(0), diary, epochs=1).fit(detector, loader())
-    assert changed(diary.states[0], detector.state_dict()) == set(detector.state_dict())
-    assert diary.rates == [0.01]
-
-
 def test_nothing_stays_frozen_when_training_ends_early(tmp_path):
     detector = Small()
     trainer(tmp_path, HeadFirst(5), epochs=1).fit(detector, loader())

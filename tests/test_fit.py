@@ -18,7 +18,6 @@ from deepregions.data.store import FaceStore
 from deepregions.weights.bundle import load_bundle
 from deepregions.weights.fingerprints import fingerprints
 
-ROOT = Path(__file__).parents[1]
 SMALL = {
     "Xception": ["--model", "Xception", "--model.size", "64"],
     "Capsule": ["--model", "Capsule", "--model.size", "64"],
@@ -191,34 +190,6 @@ def test_two_processes_train_as_one_and_count_each_face_once(store: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     (same,) = load_bundle(alone / "runs" / "fit" / "version_0" / "bundle")
     assert same.training["validation"] == pytest.approx(member.training["validation"], abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("detector", "database"), [("xception", "ffpp"), ("capsule", "folder"), ("dsp_fwa", "ffpp")]
-)
-def test_shipped_configs_compose(
-    detector: str, database: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    configs = [f"--config={ROOT}/configs/{name}.yaml" for name in (database, detector)]
-    with pytest.raises(SystemExit) as stopped:
-        run(["fit", *configs, "--print_config"])
-    assert stopped.value.code in (0, None)
-    printed = capsys.readouterr().out
-    assert f"store: stores/{database}" in printed
-    assert "pretrained: true" in printed
-
-
-def test_without_weights_and_network_the_options_are_named(
-    store: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in (("TORCH_HOME", here), ("HF_HOME", here), ("HF_HUB_OFFLINE", "1")):
-        monkeypatch.setenv(name, str(value))
-    pretrained = ["--model", "DSPFWA", "--model.pretrained", "true"]
-    assert run(["fit", *pretrained, *options(store)]) == 1
-    error = capsys.readouterr().err
-    assert "resnet50.tv_in1k" in error
-    assert "--model.init_args.backbone_file" in error
-    assert not (here / "runs" / "fit" / "version_0" / "bundle").exists()
 
 
 @pytest.mark.parametrize(

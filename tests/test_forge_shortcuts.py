@@ -4,8 +4,6 @@ A linear probe is given what is cheap to measure, of one half of the people, and
 other half: it must guess.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,11 +17,8 @@ from torch.nn import functional
 
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.store import decode_image, encode_image
-from deepregions.faces.backends import landmark_detector
-from deepregions.faces.patches import crop_face, stack
 from deepregions.forge import METHODS, Forger, draw_parts, make_method
 from deepregions.forge.online import ForgeConfig
-from deepregions.media.images import read_image
 from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.pixels.jpeg import compress
 
@@ -166,29 +161,3 @@ def test_the_probe_would_see_a_shortcut(drawn: Pictures) -> None:
     brighter = (genuine.float() + 25).clamp(max=255)
     one, two = statistics(genuine, mask)["colour"], statistics(brighter, mask)["colour"]
     assert area_under_curve(one, two, person) > 0.6
-
-
-@pytest.fixture(scope="module")
-def photographs(shared: Path) -> Pictures:
-    """Photographs of 150 people, made as small as the drawn faces."""
-    find = landmark_detector("dlib-hog", "cpu")
-    images, landmarks = [], []
-    for path in sorted((shared / "faces" / "ffhq").glob("*.jpg"))[:150]:
-        image = read_image(path)
-        faces = find(image[None])[0]
-        cut = crop_face(image, faces[0], max_size=SIZE) if faces else None
-        if cut is not None:
-            images.append(decode_image(encode_image(cut[0])))
-            landmarks.append(cut[1])
-    assert len(images) > 100
-    return stack(images)[0], torch.stack(landmarks)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strengths", [None, ALTERED], ids=["plain", "altered"])
-@pytest.mark.parametrize("name", METHODS)
-def test_a_linear_probe_guesses_on_photographs(
-    photographs: Pictures, name: str, strengths: Strengths | None
-) -> None:
-    values = areas(photographs, name, strengths)
-    assert all(0.45 <= value <= 0.55 for value in values.values()), values

@@ -132,8 +132,3 @@ def test_the_command_keeps_what_it_found(tmp_path: Path, fault: str) -> None:
     assert done.returncode == 1, done.stderr
     assert "findings in" in done.stdout
     assert list(out.glob("made-*.txt"))
-
-
-def test_the_command_names_what_it_does_not_know(tmp_path: Path) -> None:
-    assert fuzz("image", "--engine", "magic").returncode == 2
-    assert "no target 'cards'" in fuzz("cards", "--seconds", "1").stderr

@@ -72,10 +72,6 @@ def test_a_status_is_chosen_without_scripts(tmp_path: Path) -> None:
     assert rows == ["is-unreadable", "is-ok"]
 
 
-def test_a_calibrated_list_does_not_say_uncalibrated(tmp_path: Path) -> None:
-    assert "uncalibrated" not in written([unread("a.jpg")], tmp_path, calibration="by x").words
-
-
 def test_a_thousand_inputs_stay_small(tmp_path: Path) -> None:
     row = index_row(video(), "a.html")
     assert len(row["thumbnail"]) < 8000  # of noise; a photograph takes 3000

@@ -15,7 +15,7 @@ from hostile import HEIGHT, WIDTH, make_video, picture, png
 from PIL import Image, ImageOps
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.media import Frame, find_media, is_video, videos
+from deepregions.media import Frame, find_media, videos
 from deepregions.media.images import read_image
 from deepregions.media.source import open_source
 
@@ -23,9 +23,6 @@ from deepregions.media.source import open_source
 def array(image: torch.Tensor) -> np.ndarray:
     assert image.dtype == torch.uint8
     return image.permute(1, 2, 0).numpy()
-
-
-# Photographs
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "ppm"])
@@ -129,50 +126,11 @@ def test_size_is_checked_before_decoding(
         read_image(path)
 
 
-def test_size_limit_is_the_callers(tmp_path: Path) -> None:
-    picture().save(path := tmp_path / "a.png")
-    assert read_image(path, max_pixels=WIDTH * HEIGHT).shape == (3, HEIGHT, WIDTH)
-    with pytest.raises(UnreadableError, match="64 x 48"):
-        read_image(path, max_pixels=WIDTH * HEIGHT - 1)
-
-
-# Folders
-
-
-def test_find_media_walks_sorts_and_leaves_out(tmp_path: Path) -> None:
-    for name in (
-        "b.JPG",
-        "a.mp4",
-        "sub/c.png",
-        "sub/.hidden.png",
-        ".git/d.png",
-        "notes.txt",
-        "z.HEIC",
-        "z.jfif",
-        "z.qt",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "sub" / "back").symlink_to(tmp_path)
-    (tmp_path / "dangling.jpg").symlink_to("nowhere.jpg")
-    expected = [
-        tmp_path / name for name in ("a.mp4", "b.JPG", "sub/c.png", "z.HEIC", "z.jfif", "z.qt")
-    ]
-    assert find_media([tmp_path]) == expected
-    odd = tmp_path / "notes.txt"
-    assert find_media([odd, tmp_path / "sub"])[:1] == [odd]
-    assert is_video(expected[0])
-    assert not is_video(expected[1])
-
-
 def test_find_media_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"absent.jpg: no such"):
         find_media([tmp_path / "absent.jpg"])
     with pytest.raises(UsageError, match="no photographs or videos"):
         find_media([tmp_path])
-
-
-# Videos
 
 
 def numbers(sampled: list[Frame]) -> list[int]:
@@ -244,23 +202,6 @@ def test_jumping_gives_the_frames_of_decoding_all(
         assert [frame.time for frame in jumped] == [frame.time for frame in whole]
         for one, other in zip(jumped, whole, strict=True):
             assert torch.equal(one.image, other.image)
-
-
-@pytest.mark.parametrize("clip", ["ffpp/original_sequences/youtube/c23/videos/519.mp4"])
-def test_jumping_in_a_real_clip(shared: Path, monkeypatch: pytest.MonkeyPatch, clip: str) -> None:
-    path = shared / "videos" / clip
-    with av.open(str(path)) as container:
-        every = {
-            round(frame.time, 4): frame.to_ndarray(format="rgb24")
-            for index, frame in enumerate(container.decode(video=0))
-            if index in (125, 375, 625)
-        }
-    decoded = decoded_counter(monkeypatch)
-    sampled = list(frames(path, 3))
-    assert decoded[0] < 500  # of 751
-    assert [round(frame.time, 4) for frame in sampled] == sorted(every)
-    for frame in sampled:
-        assert np.array_equal(array(frame.image), every[round(frame.time, 4)])
 
 
 @pytest.mark.skipif(

@@ -14,7 +14,7 @@ from hostile import CASES, HLS, NAMES, VIDEOS, Case, picture, video
 
 from deepregions.commands.cli import run
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError, printable
-from deepregions.media import Frame, Limits, MediaInfo, MediaReader, Sampling, find_media
+from deepregions.media import Frame, Limits, MediaInfo, MediaReader, Sampling, find_media, is_video
 
 LIMITS = Limits(seconds=120, silence=30, memory=600 << 20)
 _STATUS = {UnreadableError: "unreadable", UnsupportedError: "unsupported"}
@@ -109,9 +109,6 @@ def test_no_address_is_asked(tmp_path: Path, reader: MediaReader, name: str) -> 
             server.accept()
 
 
-# Files that change
-
-
 @pytest.mark.parametrize("change", ["grow", "shrink", "vanish", "replace"])
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
 def test_a_video_that_changes_while_it_is_read(tmp_path: Path, change: str, ending: str) -> None:
@@ -151,11 +148,8 @@ def test_files_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
         next(frames(path, 1))
 
 
-# Folders
-
-
 def test_folders_of_odd_things_are_walked(tmp_path: Path) -> None:
-    """Pipes and dangling links are left out, loops are entered once, names are any."""
+    """Pipes, hidden files and dangling links are left out, loops are entered once."""
     (inner := tmp_path / "a folder").mkdir()
     (inner / "back").symlink_to(tmp_path)
     (inner / "self").symlink_to(inner)
@@ -170,8 +164,16 @@ def test_folders_of_odd_things_are_walked(tmp_path: Path) -> None:
         (inner / name).parent.mkdir(exist_ok=True)
         picture().save(inner / name, "PNG")
         expected.append(inner / name)
-    (inner / "README").write_text("no photograph")
+    for name in ("b.JPG", "z.HEIC", "z.jfif", "z.qt"):  # known by their endings
+        (inner / name).write_bytes(b"x")
+        expected.append(inner / name)
+    for name in ("README", ".hidden.png", ".git/d.png"):
+        (inner / name).parent.mkdir(exist_ok=True)
+        (inner / name).write_bytes(b"x")
     assert find_media([tmp_path]) == sorted(expected)
+    assert find_media([inner / "README", inner / "b"]) == [inner / "README", inner / "b/same.png"]
+    assert is_video(inner / "z.qt")
+    assert not is_video(inner / "b.JPG")
 
 
 def test_a_folder_that_may_not_be_listed_costs_one_line(

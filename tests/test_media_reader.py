@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import av
 import numpy as np
 import psutil
 import pytest
 import torch
+from data_helpers import write_video
 from decoding import frames, read_frames
 from hostile import make_video, picture
 from PIL import Image
@@ -62,9 +62,6 @@ def children() -> list[psutil.Process]:
     ]
 
 
-# What comes out
-
-
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_frames_come_in_order_and_are_those_of_reading_here(tmp_path: Path, ahead: int) -> None:
     paths = [make_video(tmp_path / f"{number}.mp4", 40 + number) for number in range(3)]
@@ -94,14 +91,8 @@ def test_what_a_file_is_is_known_with_its_first_frame(tmp_path: Path) -> None:
         assert media.info.codec == "h264"
         expected = [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]
         assert [frame.number for frame in batch] == expected[:8]
-        assert media.choice == {
-            "how": "rate",
-            "rate": 5,
-            "most": 1024,
-            "limited": False,
-            "frames": 50,
-            "numbers": expected,
-        }
+        assert media.choice is not None
+        assert (media.choice["how"], media.choice["numbers"]) == ("rate", expected)
         media = next(opened)
         list(media.batches())
         assert media.info is not None
@@ -136,9 +127,6 @@ def test_a_file_left_early_does_not_disturb_the_next(tmp_path: Path) -> None:
                 assert same(taken, frames(media.path, 40))
         assert len(children()) <= 2
     assert not children()
-
-
-# What goes wrong
 
 
 @pytest.mark.parametrize(
@@ -245,9 +233,6 @@ def test_an_installation_that_does_not_work_is_no_fault_of_the_file(
             list(media.batches())
     assert not isinstance(caught.value, UnreadableError)
     assert psutil.Process().num_fds() == before
-
-
-# What is left behind
 
 
 def test_files_and_processes_do_not_pile_up(
@@ -360,13 +345,8 @@ def test_the_users_folder_is_not_imported_from(
 
 def test_bytes_ahead_are_bounded_and_waiting_is_no_work(tmp_path: Path) -> None:
     """Of a video of 250 MB of frames, a process holds a few until they are asked for."""
-    with av.open(str(path := tmp_path / "a.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
-        for shade in range(96):
-            pixels = np.full((720, 1280, 3), shade, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
+    shades = (np.full((720, 1280, 3), shade, np.uint8) for shade in range(96))
+    path = write_video(tmp_path / "a.mp4", shades)
     with MediaReader(Limits(seconds=30, silence=3), ahead=0) as reader:
         for media in reader.open_all([path], Sampling(count=96)):
             batches = media.batches(at_once=1)

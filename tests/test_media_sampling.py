@@ -102,17 +102,6 @@ def test_every_choice_can_be_written_down(how: str) -> None:
     assert ("count" in record) == (how != "rate") != ("most" in record)
 
 
-def test_the_first_round_is_half() -> None:
-    for count, first in ((1, 1), (2, 1), (3, 2), (32, 16)):
-        choice = choose(even(500), 500.0, 25.0, Sampling("adaptive", count=count))
-        assert choice.numbers == by_count(even(500), 500.0, first)
-
-
-def test_a_video_without_frames_has_none_to_choose() -> None:
-    for how in ("count", "rate", "adaptive"):
-        assert choose(even(0), 0.0, 25.0, Sampling(how)).numbers == ()  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 import torch
 from drawn_faces import write_drawn_store
 from networks import dsp_fwa, member, xception
-from PIL import Image
 
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
@@ -86,9 +86,8 @@ def watched(program: str, *arguments: str, folder: Path) -> tuple[str, str, set[
 
 @linux
 @pytest.mark.slow
-def test_no_command_opens_a_socket_or_leaves_foreign_files(tmp_path: Path) -> None:
-    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
-    Image.fromarray(data.astronaut()[:300, 80:380]).save(tmp_path / "face.png")
+def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait: Path, tmp_path: Path) -> None:
+    shutil.copy(portrait, tmp_path / "face.png")
     write_drawn_store(tmp_path / "store", count=24, size=96)
     torch.manual_seed(0)
     networks = [member(xception(), database="toy"), member(dsp_fwa(), Region.EYES, "toy")]

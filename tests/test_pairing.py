@@ -106,15 +106,6 @@ def test_some_fakes_may_be_the_stores(mixed: Path) -> None:
     assert (pairs.index[:20] == turns.index[::2]).all()
 
 
-def test_what_cannot_be_forged_is_no_fake(genuine: Path) -> None:
-    batch = faces(genuine)
-    alone = FaceBatch(**{**vars(batch), "person": torch.zeros_like(batch.label)})
-    pairing = OnlineForger(ForgeConfig(("swap",)), 100, detail=None)
-    pairs = pairing.evaluate(alone, draws(alone))
-    assert not pairs.label.any()
-    assert (pairs.index[len(batch.key) :] == -1).all()
-
-
 def test_training_twins_are_made_anew_and_validation_twins_once(genuine: Path) -> None:
     data = module(
         genuine, augment=False, forge=ForgeConfig(held_out=("swap",)), batch_size=8, region="all"
@@ -191,19 +182,6 @@ def test_one_region(genuine: Path) -> None:
     labels = batch.region_label[:, 0]
     assert 0 < labels.sum() < batch.label.sum()  # elsewhere forged: this mouth is genuine
     assert not (labels & ~batch.label.bool()).any()
-
-
-def test_prediction_forges_nothing(genuine: Path) -> None:
-    data = module(genuine)
-
-    class Keys(Watcher):
-        def predict_step(self, batch: RegionBatch) -> list[str]:
-            return list(batch.key)
-
-    keys = trainer().predict(Keys(), data)
-    store = FaceStore(genuine)
-    rows = np.flatnonzero(store.splits == "test")
-    assert [key for batch in keys or [] for key in batch] == [store[int(i)].key for i in rows]
 
 
 def test_stored_fakes_of_one_region_are_labelled_so(tmp_path: Path) -> None:

@@ -3,16 +3,15 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
-from data_helpers import face_points
+from data_helpers import face_points, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -81,18 +80,6 @@ def paint(*boxes: tuple[tuple[int, int, int], int, int, int]) -> np.ndarray:
     for colour, x, y, side in boxes:
         picture[y : y + side, x : x + side] = colour
     return picture
-
-
-def write_video(path: Path, pictures: Iterable[np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=8)
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 2_000_000
-        stream.height = stream.width = 96
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def write_photo(path: Path, picture: np.ndarray) -> None:
@@ -164,20 +151,6 @@ def test_prepared_faces(ffpp: Path, tmp_path: Path) -> None:
     times = [store[row].time for row in range(-4, 0)]
     assert times == sorted(times)
     assert 0 <= times[0] < times[-1] <= 1
-
-
-def test_stored_landmarks_lie_on_the_stored_face(ffpp: Path, tmp_path: Path) -> None:
-    prepare(FaceForensics(ffpp), tmp_path / "s", detector=PaintedDetector(), frames_per_video=2)
-    for face in FaceStore(tmp_path / "s"):
-        picture = np.asarray(Image.open(BytesIO(face.image))).astype(int)
-        red = (picture[..., 0] > 150) & (picture[..., 1] < 100)
-        rows, columns = red.nonzero()
-        box = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
-        low, high = face.landmarks.min(0), face.landmarks.max(0)
-        drawn = np.array([*low[:1], rows.min(), *high])  # the brows are below the box's top
-        assert np.abs(drawn - box).max() <= 2
-        # A margin of half a face on each side, less where the frame ends.
-        assert abs(box[0] - min(20, (high - low)[0] / 2)) <= 3 + 8
 
 
 @pytest.mark.slow
@@ -374,33 +347,6 @@ def test_crop_keeps_landmarks_on_their_pixels(
         tolerance = 1.5 / scale + 1
         assert abs(float(pixel[0]) - was_x) <= tolerance
         assert abs(float(pixel[1]) - was_y) <= tolerance
-
-
-def test_faceforensics_with_dlib(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DEEPREGIONS_CACHE", str(shared / "weights"))
-    report = prepare(
-        FaceForensics(shared / "videos/ffpp"),
-        tmp_path / "store",
-        detector="dlib",
-        frames_per_video=2,
-    )
-    store = FaceStore(tmp_path / "store")
-    assert (report.clips, report.frames, report.faces) == (4, 8, 8)
-    assert store.info.landmarks.startswith("dlib68+")
-    assert {(f.video, f.label, f.split) for f in store} == {
-        ("original/c23/519", 0, "train"),
-        ("Deepfakes/c23/519_515", 1, "train"),
-        ("original/c23/004", 0, "val"),
-        ("NeuralTextures/c23/004_982", 1, "val"),
-    }
-    for face in store:
-        width, height = Image.open(BytesIO(face.image)).size
-        assert (face.landmarks >= 0).all()
-        assert (face.landmarks < [width, height]).all()
-        assert face.landmarks[36, 0] < face.landmarks[45, 0]  # the image's left eye comes first
-        assert face.landmarks[8, 1] > face.landmarks[27, 1]  # the chin is below the nose
 
 
 def test_one_writer_at_a_time(photos: Path, tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import get_args
 
-import av
 import numpy as np
 import pytest
+from data_helpers import write_video
 from PIL import Image
-from test_prepare import RED, PaintedDetector, paint, write_video
+from test_prepare import RED, PaintedDetector, paint
 from trees import TREES, touch
 
 from deepregions.commands.cli import run
@@ -85,20 +86,9 @@ def test_frames_that_are_images(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def face_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video of a photograph of a face that dlib's HOG finds (public domain)."""
-    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
-    path = tmp_path_factory.mktemp("face") / "face.mp4"
-    picture = data.astronaut()[:256, 96:352]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=4)
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
-        stream.width = stream.height = 256
-        for _ in range(4):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+def face_video(portrait: Path) -> Path:
+    picture = np.array(Image.open(portrait))[:256, 16:272]
+    return write_video(portrait.with_suffix(".mp4"), [picture] * 4, rate=4)
 
 
 OPTIONS = ["--landmarks", "dlib-hog", "--frames", "1"]
@@ -169,10 +159,19 @@ def test_real_files_by_command(
     assert person == ("gnmmhlbzge",)
 
 
-@pytest.mark.parametrize("name", [name for name in get_args(Source) if name != "celebdf-v2"])
-def test_every_database_has_a_config(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    configs = [f"--config={CONFIGS}/{each}.yaml" for each in (name, "xception")]
+SHIPPED = [name for name in get_args(Source) if name != "celebdf-v2"]
+
+
+@pytest.mark.parametrize(
+    ("database", "detector"), zip(SHIPPED, cycle(("xception", "capsule", "dsp_fwa")))
+)
+def test_shipped_configs_compose(
+    database: str, detector: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = [f"--config={CONFIGS}/{name}.yaml" for name in (database, detector)]
     with pytest.raises(SystemExit) as stopped:
         run(["fit", *configs, "--print_config"])
     assert stopped.value.code in (0, None)
-    assert f"store: stores/{name}\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"store: stores/{database}\n" in printed
+    assert "pretrained: true" in printed

@@ -1,6 +1,5 @@
 """Protocols: who is measured on what, and with thresholds from where."""
 
-import math
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -14,19 +13,17 @@ from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.delong import delong
-from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, CLLR, EER, WORST_APCER
-from deepregions.evaluation.protocols import Evaluated, Scored, Settings, evaluate
+from deepregions.evaluation.measures import ACCURACY, AUC, BALANCED, EER, WORST_APCER
+from deepregions.evaluation.protocols import Scored, Settings, evaluate
 from deepregions.evaluation.report.comparisons import (
     across_tables,
     aggregation_tables,
-    coverage_table,
     fusion_tables,
     method_tables,
-    pairs_table,
     region_tables,
     within_tables,
 )
-from deepregions.evaluation.report.tables import Table, to_csv, to_latex, to_markdown
+from deepregions.evaluation.report.tables import to_csv, to_markdown
 from deepregions.evaluation.robustness import UNALTERED, altered_curve
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
@@ -90,19 +87,6 @@ ENTIRE = ScoredSystem("xception", Region.ENTIRE, "one")
 MEAN = ScoredSystem("mean", None, "one")
 
 
-def test_names_tell_what_was_learned_from() -> None:
-    table = made(trained=("one", "a.b"))
-    values = fused(table)
-    fusions = [ScoredSystem("mean"), *(ScoredSystem("max", None, d) for d in ("one", "a.b"))]
-    given = Scored(table, dict.fromkeys(fusions, values))
-    names = [s.name for s in given.systems]
-    assert names[:2] == ["xception entire (one)", "xception eyes (one)"]
-    assert names[2] == "xception entire (a.b)"
-    assert names[-3:] == ["mean", "max (one)", "max (a.b)"]
-    unknown = replace(made(), origin=Origin("one"), rows=())
-    assert {s.trained_on for s in Scored(unknown).systems} == {""}
-
-
 def test_a_network_of_another_database_is_not_missed_here() -> None:
     table = made(trained=("one", "two"))
     models = {k: v for k, v in table.origin.models.items() if k != "xception_eyes.two"}
@@ -137,17 +121,6 @@ def test_the_threshold_is_of_the_development_part() -> None:
     rows = (table.split == "test") & (table.status == "ok") & table.valid[:, 0, 0]
     expected = balanced_accuracy_score(table.fake[rows], table.log_odds[rows, 0, 0] >= threshold)
     assert each.estimate(ENTIRE, BALANCED).value == pytest.approx(expected)
-
-
-def test_answers_of_the_evaluation_part_do_not_move_the_threshold() -> None:
-    given = scored()
-    test = given.table.split == "test"
-    moved = given.table.log_odds + 3.0 * test[:, None, None]
-    other = replace(given, table=replace(given.table, log_odds=moved))
-    one, two = (evaluate([g], QUICK)[0] for g in (given, other))
-    assert one.thresholds[ENTIRE] == two.thresholds[ENTIRE]
-    assert one.estimate(ENTIRE, AUC) == two.estimate(ENTIRE, AUC)
-    assert one.estimate(ENTIRE, ACCURACY) != two.estimate(ENTIRE, ACCURACY)
 
 
 def test_across_databases_the_threshold_is_of_the_one_learned_from() -> None:
@@ -230,10 +203,6 @@ def test_bad_sets_of_databases_are_refused() -> None:
     with pytest.raises(UsageError, match="two has no evaluation part"):
         other = made("two")
         evaluate([Scored(table), Scored(other.select(other.split == "val"))], QUICK)
-
-
-def estimates(table: Table) -> list[Estimate]:
-    return [cell for row in table.cells for cell in row if isinstance(cell, Estimate)]
 
 
 def test_across_is_trained_by_tested() -> None:
@@ -323,24 +292,6 @@ def test_fusions_are_set_against_the_best_network() -> None:
     assert fusion_tables(evaluate([Scored(made())], QUICK)[0]) == []
 
 
-def test_pairs_are_compared_both_ways() -> None:
-    each = evaluate([scored()], QUICK)[0]
-    table = pairs_table(each)
-    one, other = table.cells[0][1], table.cells[1][0]
-    assert float(one.split(",")[0]) == -float(other.split(",")[0])
-    assert one.split(",")[1] == other.split(",")[1]
-    assert table.cells[0][0] == ""
-
-
-def test_coverage_is_told_of_each_class() -> None:
-    given = scored()
-    table = coverage_table(evaluate([given], QUICK)[0])
-    part = given.table.part("test")
-    judged = (part.status == "ok") & part.valid[:, 0, 0]
-    fakes = f"{(judged & part.fake).sum()} of {part.fake.sum()} "
-    assert str(table.cells[0][1]).startswith(fakes)
-
-
 def test_rules_over_faces_are_compared() -> None:
     given = scored()
     auc, eer = aggregation_tables([given], Settings(rounds=10))
@@ -350,36 +301,6 @@ def test_rules_over_faces_are_compared() -> None:
         each = evaluate([given], Settings(rule=Pooling(rule), rounds=10))[0]
         assert auc.cells[0][column] == each.estimate(ENTIRE, AUC)
         assert eer.cells[0][column] == each.estimate(ENTIRE, EER)
-
-
-def all_tables(evaluated: list[Evaluated]) -> list[Table]:
-    """Every table that some databases allow."""
-    tables = [
-        table for measure in (AUC, CLLR) for table in across_tables(evaluated, measure).values()
-    ]
-    for each in evaluated:
-        tables += [*within_tables(each), coverage_table(each), *region_tables(each, EER)]
-        tables += [*method_tables(each), *fusion_tables(each), pairs_table(each)]
-    return tables
-
-
-@pytest.mark.parametrize("level", ["frame", "video"])
-def test_all_tables_are_written_in_all_formats(level: Any) -> None:
-    both = [
-        Scored(table, {replace(MEAN, trained_on=o): fused(table) for o in ("one", "two")})
-        for d in ("one", "two")
-        for table in [made(d, trained=("one", "two"))]
-    ]
-    tables = all_tables(evaluate(both, Settings(level, rounds=5)))
-    titles = [table.title for table in tables]
-    assert len(set(titles)) == len(titles)
-    assert len(to_csv(tables).splitlines()) == 1 + sum(len(t.rows) * len(t.columns) for t in tables)
-    for table in tables:
-        assert "nan" not in to_markdown(table)
-        assert "nan" not in to_latex(table)
-        for cell in estimates(table):
-            assert (cell.value is None) == bool(cell.reason)
-            assert cell.value is None or not math.isnan(cell.value)
 
 
 def test_a_level_at_which_nothing_can_be_judged_is_a_gap_in_its_curve() -> None:

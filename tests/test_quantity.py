@@ -1,5 +1,6 @@
 """A calibration is of one quantity: a level, rules of pooling, a fusion, networks."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,14 @@ from deepregions.types import Region, Status
 from deepregions.weights.bundle import Bundle
 
 ABOUT = Development("made", "f00d", "val", 40, 40, {"swap": 40}, None, {"folds": 5, "by": "people"})
+OF_VIDEOS = Calibration(
+    "logistic",
+    {"slope": 1.0, "offset": 0.0},
+    -4.0,
+    4.0,
+    Quantity.pooled("video", Pooling()),
+    ABOUT,
+)
 QUANTITIES: list[Any] = [
     ("video", Pooling()),
     ("video", Pooling("top")),
@@ -68,31 +77,31 @@ def table(network: TrainedNetwork) -> ScoreTable:
     return make_table(origin, ("xception",), (Region.ENTIRE,), rows)
 
 
+@pytest.fixture
 def evaluated(
-    table: ScoreTable, network: TrainedNetwork, monkeypatch: pytest.MonkeyPatch, **options: Any
-) -> Outcome:
+    table: ScoreTable, network: TrainedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
     """Evaluates scores that are given."""
 
     class Given(StoreScorer):
         def score(self, *_: Any) -> ScoreTable:  # type: ignore[override]
             return table
 
-    monkeypatch.setattr(running, "_grids", lambda *_: {})
-    store: Any = SimpleNamespace(info=SimpleNamespace(database="made"), fingerprint="f00d")
-    settings = Settings(options.pop("level", "video"), options.pop("rule", Pooling()), rounds=0)
-    return run(Given([network]), [store], settings, fusions=["mean"], **options)
+    def evaluate(level: Any, rule: Pooling, pick: Any = lambda *_: [], **options: Any) -> Outcome:
+        monkeypatch.setattr(running, "pick_examples", pick)
+        store: Any = SimpleNamespace(info=SimpleNamespace(database="made"), fingerprint="f00d")
+        settings = Settings(level, rule, rounds=0)
+        return run(Given([network]), [store], settings, fusions=["mean"], **options)
+
+    return evaluate
 
 
 @pytest.mark.parametrize(("level", "rule"), QUANTITIES)
 def test_evaluate_calibrates_what_it_measures(
-    level: Any,
-    rule: Pooling,
-    table: ScoreTable,
-    network: TrainedNetwork,
-    monkeypatch: pytest.MonkeyPatch,
+    level: Any, rule: Pooling, evaluated: Any, table: ScoreTable, network: TrainedNetwork
 ) -> None:
     """B1: Cllr is near what a calibration found on the same quantity costs."""
-    outcome = evaluated(table, network, monkeypatch, level=level, rule=rule)
+    outcome = evaluated(level, rule)
     (each,) = outcome.evaluated
     (own,) = each.ratios.trials
     part = table.part("test")
@@ -108,23 +117,11 @@ def test_evaluate_calibrates_what_it_measures(
 
 @pytest.mark.parametrize(("level", "rule"), QUANTITIES)
 def test_a_bundles_calibration_is_used_for_its_own_quantity_only(
-    level: Any,
-    rule: Pooling,
-    table: ScoreTable,
-    network: TrainedNetwork,
-    monkeypatch: pytest.MonkeyPatch,
+    level: Any, rule: Pooling, evaluated: Any, network: TrainedNetwork
 ) -> None:
     """B1b: a stored calibration of videos gave likelihood ratios of faces."""
-    of_videos = Calibration(
-        "logistic",
-        {"slope": 1.0, "offset": 0.0},
-        -4.0,
-        4.0,
-        Quantity.pooled("video", Pooling()),
-        ABOUT,
-    )
-    bundles = {"b": Bundle((network,), None, of_videos)}
-    outcome = evaluated(table, network, monkeypatch, level=level, rule=rule, bundles=bundles)
+    bundles = {"b": Bundle((network,), None, OF_VIDEOS)}
+    outcome = evaluated(level, rule, bundles=bundles)
     (each,) = outcome.evaluated
     stored = ScoredSystem("bundle b: mean of log-odds", None, "made")
     assert stored in each.systems
@@ -139,15 +136,7 @@ def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
     tracks: Any, network: TrainedNetwork
 ) -> None:
     """B6: the mean over tracks got the likelihood ratio of the highest one."""
-    calibration = Calibration(
-        "logistic",
-        {"slope": 1.0, "offset": 0.0},
-        -4.0,
-        4.0,
-        Quantity.pooled("video", Pooling()),
-        ABOUT,
-    )
-    bundle = Bundle((network,), None, calibration)
+    bundle = Bundle((network,), None, OF_VIDEOS)
     analyser = build_analyser(
         bundle, landmarks="dlib-hog", device="cpu", rules=Pooling(tracks=tracks)
     )
@@ -164,24 +153,15 @@ def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
         assert any("the calibration is for" in words for words in analyser.warnings)
 
 
-def test_faces_are_judged_by_the_threshold_of_faces(
-    table: ScoreTable, network: TrainedNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faces_are_judged_by_the_threshold_of_faces(evaluated: Any) -> None:
     """B11: the decision grid took the threshold of videos."""
     used: dict[str, float] = {}
-
-    class Given(StoreScorer):
-        def score(self, *_: Any) -> ScoreTable:  # type: ignore[override]
-            return table
 
     def pick(_table: ScoreTable, _region: Region, thresholds: dict[str, float]) -> list[Any]:
         used.update(thresholds)
         return []
 
-    monkeypatch.setattr(running, "pick_examples", pick)
-    store: Any = SimpleNamespace(info=SimpleNamespace(database="made"), fingerprint="f00d")
-    settings = Settings("video", Pooling("top"), rounds=0)
-    outcome = run(Given([network]), [store], settings, fusions=["mean"])
+    outcome = evaluated("video", Pooling("top"), pick)
     (system,) = outcome.evaluated[0].systems
     faces, videos = (each[0].thresholds[system] for each in (outcome.frames, outcome.evaluated))
     assert used == {"xception": faces}

@@ -14,7 +14,6 @@ from torch import Tensor
 from deepregions.faces.cropping import segment
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
 from deepregions.faces.regions import (
-    MIRROR,
     Outlines,
     canvas,
     mirror,
@@ -90,14 +89,6 @@ def test_rasteriser_is_half_open_and_winds() -> None:
         expected[1:4, 2:6] = 1
         assert torch.equal(label[:, PARTS.index("rest")], expected)
         assert label.sum() == expected.sum()
-
-
-def test_mirror_is_a_pairing() -> None:
-    assert sorted(MIRROR) == list(range(68))
-    assert all(MIRROR[MIRROR[i]] == i for i in range(68))
-    swapped = mirror(FACE, 101)
-    assert torch.allclose(mirror(swapped, 101), FACE)
-    assert torch.allclose(swapped, FACE, atol=0.7)  # the drawn face is symmetric
 
 
 @settings(max_examples=40, deadline=None)

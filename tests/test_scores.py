@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -99,14 +100,6 @@ def test_parts_and_joins() -> None:
         joined([])
 
 
-def test_cells_are_where_networks_are() -> None:
-    scores = replace(table(), log_odds=np.full((6, 2, 2), np.nan))
-    assert scores.cells == ((0, 0),)  # named by the origin, though it never answered
-    logits = scores.log_odds.copy()
-    logits[3, 1, 1] = 2.0
-    assert replace(scores, log_odds=logits).cells == ((0, 0), (1, 1))
-
-
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     scores = table()
     with pytest.raises(UsageError, match="infinite"):
@@ -156,17 +149,7 @@ def tortured(whole: bytes, good: pa.Table, seed: int) -> bytes:
         data[places] = rng.integers(0, 256, len(places))
         return data.tobytes()[: len(data) if seed % 3 == 1 else int(rng.integers(len(data)))]
     name = str(rng.choice(good.column_names))
-    wrong: list[Any] = [
-        None,
-        -1,
-        2**31 - 1,
-        1e300,
-        float("inf"),
-        "x" * 5000,
-        b"\xff",
-        [[]],
-        {"a": 1},
-    ]
+    wrong: list[Any] = [None, -1, 2**31 - 1, 1e300, math.inf, "x" * 5000, b"\xff", [[]], {"a": 1}]
     values = [wrong[int(rng.integers(len(wrong)))]] * good.num_rows
     about = json.loads(good.schema.metadata[SCHEMA.encode()])
     key = str(rng.choice(list(about)))

@@ -130,14 +130,6 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
     assert cuts(image, image, image.flip(1)) in ([], [2])
 
 
-def test_equal_videos_have_equal_cuts() -> None:
-    images = [scene(seed // 3) for seed in range(12)]
-    assert cuts(*images) == cuts(*images) == [3, 6, 9]
-
-
-# Real clips and photographs
-
-
 def test_clips_have_no_cut_and_their_joins_have_one(shared: Path) -> None:
     sampled = {
         path.stem: [frame.image for frame in frames(path, 16)]

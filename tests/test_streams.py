@@ -79,22 +79,3 @@ def test_help_and_wrong_paths_import_nothing_heavy() -> None:
     assert not seen["--help"] & {*HEAVY, "jsonargparse", "numpy", "rich"}
     for line, modules in seen.items():
         assert not modules & HEAVY, line
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
-def test_a_full_disk_is_said_with_the_file(tmp_path: Path) -> None:
-    """A limit on a file's size fails as a full disk does: in the middle of writing."""
-    path = tmp_path / "lines.txt"
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from deepregions.commands.cli import run_program\n"
-        "from deepregions.files import named_errors\n"
-        "def write(path: Path) -> int:\n"
-        "    with named_errors(path), path.open('a') as stream:\n"
-        "        stream.write('x' * 100_000)\n"
-        "    return 0\n"
-        f"sys.exit(run_program(write, [{str(path)!r}]))"
-    )
-    done = shell(f"ulimit -f 10; exec {sys.executable} -c '{code.replace(chr(39), chr(34))}'")
-    assert done.returncode == 1
-    assert f"{path}: File too large" in done.stderr

@@ -9,21 +9,6 @@ from deepregions.system import System
 from deepregions.types import Region
 
 
-def test_a_cell_is_what_its_network_says_of_that_regions_crop() -> None:
-    mouth, entire = dsp_fwa(), xception()
-    system = System([member(mouth, Region.MOUTH), member(entire, Region.ENTIRE)])
-    assert system.rows == ("dsp-fwa", "xception")
-    assert system.regions == (Region.ENTIRE, Region.MOUTH)
-    image, points = picture()[None], landmarks()
-    with torch.no_grad():
-        output = system(image, points)
-        crops, _ = RegionCropper(SIZE, [Region.ENTIRE, Region.MOUTH])(image, points)
-        torch.testing.assert_close(output.logits[:, 0, 1], mouth(crops[:, 1]))
-        torch.testing.assert_close(output.logits[:, 1, 0], entire(crops[:, 0]))
-    assert output.valid.tolist() == [[[False, True], [True, False]]]
-    torch.testing.assert_close(output.fused, (output.logits[:, 0, 1] + output.logits[:, 1, 0]) / 2)
-
-
 def test_each_network_gets_its_own_kind_of_crop() -> None:
     near, around, eyes = xception(), dsp_fwa(), xception()
     members = [member(near), member(around), member(eyes, Region.EYES)]
@@ -41,17 +26,10 @@ def test_each_network_gets_its_own_kind_of_crop() -> None:
             torch.testing.assert_close(output.logits[:, row, column], network(crops[:, 0]))
         canvas = system.forward_segmented(image, Region.ENTIRE)
         torch.testing.assert_close(canvas.logits[:, 0, 0], near(resize(image, SIZE, "nearest")))
-    assert output.valid.sum() == 3 and canvas.valid.sum() == 2
-
-
-def test_a_face_scores_the_same_alone_and_in_a_batch() -> None:
-    system = System([member(xception()), member(dsp_fwa(), Region.EYES)])
-    images = torch.stack([picture(seed=seed) for seed in range(3)])
-    points = landmarks(3) + torch.tensor([0.0, 5.0, 9.0]).view(3, 1, 1)
-    with torch.no_grad():
-        together = system(images, points)
-        alone = [system(images[i : i + 1], points[i : i + 1]).logits for i in range(3)]
-    torch.testing.assert_close(torch.cat(alone), together.logits, rtol=1e-4, atol=1e-4)
+    assert system.rows == ("xception", "dsp-fwa")
+    assert system.regions == (Region.ENTIRE, Region.EYES)
+    assert output.valid.tolist() == [[[True, True], [True, False]]] and canvas.valid.sum() == 2
+    torch.testing.assert_close(output.fused, output.logits[output.valid].mean()[None])
 
 
 @pytest.mark.parametrize("layout", ["masked", "tight"])
@@ -88,17 +66,6 @@ def test_a_face_outside_the_picture_gives_no_score() -> None:
     output = System([member(xception(bias=1.0))])(picture()[None], landmarks() + 5000)
     assert not output.valid.any()
     assert output.fused.isnan().all()
-
-
-def test_a_segmented_image_is_only_stretched() -> None:
-    network = xception()
-    system = System([member(network, Region.NOSE), member(dsp_fwa(), Region.ENTIRE)])
-    canvas = picture(90, 70)[None]
-    with torch.no_grad():
-        output = system.forward_segmented(canvas, Region.NOSE)
-        expected = network(resize(canvas, SIZE))
-    torch.testing.assert_close(output.fused, expected)
-    assert output.valid.sum() == 1
 
 
 def test_a_black_canvas_gives_no_score() -> None:

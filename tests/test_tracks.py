@@ -48,22 +48,9 @@ def face(x: float, y: float, size: float = 100.0) -> Face:
     return Face(box, torch.zeros(68, 2), 0.9)
 
 
-def test_people_keep_their_number_whatever_their_order() -> None:
-    left = [face(10 + 5 * t, 50) for t in range(6)]
-    right = [face(400 - 5 * t, 60) for t in range(6)]
-    frames = [[a, b] if t % 2 else [b, a] for t, (a, b) in enumerate(zip(left, right, strict=True))]
-    assert link(frames) == [[1, 0] if t % 2 else [0, 1] for t in range(6)]
-
-
 def test_a_close_pair_is_assigned_as_a_whole() -> None:
     # Greedy linking would give the second face of frame 1 to track 0 and leave the first alone.
     assert link([[face(0, 0), face(60, 0)], [face(40, 0), face(100, 0)]]) == [[0, 1], [0, 1]]
-
-
-def test_gaps_shorter_than_the_limit_are_bridged() -> None:
-    here = [face(50, 50)]
-    assert link([here, [], [], [], here]) == [[0], [], [], [], [0]]
-    assert link([here, [], [], [], [], here]) == [[0], [], [], [], [], [1]]
 
 
 def test_no_overlap_begins_a_track_and_empty_input_is_fine() -> None:
@@ -88,16 +75,6 @@ def looks(kind: int, seed: int = 0) -> Tensor:
     noise = torch.rand(72, generator=torch.Generator().manual_seed(1000 * kind + seed + 1))
     histogram = histogram * (0.7 + 0.6 * noise)
     return (histogram / histogram.sum()).sqrt()
-
-
-@pytest.mark.parametrize("step", [10, 25, 40])
-def test_people_who_pass_each_other_go_on(step: int) -> None:
-    frames = [
-        [person(100 + step * t, yaw=30), person(500 - step * t, 230, yaw=-30)]
-        for t in range(400 // step)
-    ]
-    times = [0.3 * t for t in range(len(frames))]
-    assert link(frames, times) == [[0, 1]] * len(frames)
 
 
 def test_one_is_hidden_while_they_pass() -> None:
@@ -133,20 +110,6 @@ def test_people_who_change_sides_between_frames_are_told_by_their_looks() -> Non
     assert tracker.update([left, right], 4.0, descriptors=[looks(0, 2), looks(1, 2)]) == [0, 1]
     assert tracker.update([left, right], 8.0, descriptors=[looks(1, 3), looks(0, 3)]) == [1, 0]
     assert tracker.update([right, left], 12.0, descriptors=[looks(0, 4), looks(1, 4)]) == [0, 1]
-
-
-def test_without_looks_place_decides() -> None:
-    tracker = Tracker()
-    assert tracker.update([person(150), person(420)], 0.0) == [0, 1]
-    assert tracker.update([person(420), person(150)], 4.0, descriptors=[None, None]) == [1, 0]
-
-
-def test_twins_in_their_places_stay_who_they_are() -> None:
-    tracker = Tracker()
-    for t in range(6):
-        own = [looks(0, 2 * t), looks(0, 2 * t + 1)]
-        found = [person(150 + 9 * (t % 2)), person(330)]
-        assert tracker.update(found, 4.0 * t, descriptors=own) == [0, 1]
 
 
 @pytest.mark.parametrize("gap", [0.04, 0.3, 5.0])
@@ -243,9 +206,6 @@ def test_a_track_has_one_face_a_frame_and_none_on_both_sides_of_a_cut(
         assert new == list(range(highest + 1, highest + 1 + len(new)))
         highest += len(new)
         before |= set(numbers)
-
-
-# Real clips
 
 
 @pytest.fixture(scope="module")

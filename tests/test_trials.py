@@ -93,13 +93,6 @@ def test_videos_are_scored_as_detect_does(drawn: Any, rule: Pooling) -> None:
         assert trials.method[number] == ("swap" if trials.fake[number] else "original")
 
 
-@pytest.mark.parametrize(("count", "kept"), [(1, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
-def test_the_highest_third_is_rounded_up(count: int, kept: int) -> None:
-    of = table(*(face("v", float(2**n)) for n in range(count)))
-    trials = video_trials(of, logits(of), Pooling("top"))
-    assert trials.log_odds[0] == np.mean([2**n for n in range(count)][-kept:])
-
-
 def test_a_missing_verdict_stays_and_is_counted() -> None:
     of = table(
         face("a", 1.0, label=1, method="swap"),
