@@ -67,6 +67,13 @@ def test_what_is_loaded_scores_as_what_was_saved(tmp_path: Path) -> None:
     assert not loaded.detector.training
 
 
+def test_colleagues_can_read_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()  # by the umask
+    save_bundle([member(xception())], tmp_path / "bundle")
+    modes = {path.stat().st_mode for path in (tmp_path / "bundle").iterdir()}
+    assert modes == {(tmp_path / "file").stat().st_mode}
+
+
 def test_how_crops_are_made_is_kept(tmp_path: Path) -> None:
     odd = member(xception())
     odd.layout, odd.resample = "context", "nearest"

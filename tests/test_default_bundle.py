@@ -8,9 +8,14 @@ import pytest
 from PIL import Image
 
 from deepregions.commands.cli import run
+from deepregions.evaluation.operating_points import find_operating_points
+from deepregions.fusion import fuse_table
+from deepregions.fusion.score_table import ScoreTable
+from deepregions.fusion.trials import frame_trials
 from deepregions.weights.bundle import load_bundle
 from deepregions.weights.bundle_folder import default_bundle
 
+ROOT = Path(__file__).parents[1]
 LOG_ODDS = {"genuine": -2.267399, "forged": 5.429739}  # of the portrait, and of its forgery by fwa
 pytestmark = pytest.mark.skipif(default_bundle() is None, reason="no networks come along")
 
@@ -39,3 +44,20 @@ def test_the_default_bundle_is_small_and_calibrated() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 40e6
     bundle = load_bundle(folder)
     assert bundle.calibration is not None
+
+
+def test_the_default_bundle_says_what_it_learned_from_and_where_it_errs() -> None:
+    folder = default_bundle()
+    assert folder is not None
+    bundle = load_bundle(folder)
+    assert bundle.facts.trained_on_kind == "real"
+    assert len(bundle.facts.people) == 444
+    assert bundle.facts.recipe["model"]["init_args"]["size"] == 128
+    table = ScoreTable.read(ROOT / "docs" / "default" / "dfdc.parquet").part("val")
+    assert bundle.fusion is not None
+    trials = frame_trials(table, fuse_table(bundle.fusion, table))
+    found = find_operating_points(trials, "video", "the same scores")
+    for point, again in zip(bundle.facts.operating_points, found, strict=True):
+        assert point.threshold == pytest.approx(again.threshold)
+        assert point.false_positive_interval == pytest.approx(again.false_positive_interval)
+        assert point.people == again.people == 217

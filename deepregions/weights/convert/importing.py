@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from deepregions.detectors import RegionDetector
@@ -240,7 +240,7 @@ def save_imported(imported: Imported, folder: Path) -> Path:
     state = {key: value.clone().contiguous() for key, value in imported.state.items()}
     facts = {key: str(imported.source[key]) for key in ("project", "sha256")}
     with atomic_file(path) as partial:
-        save_file(state, partial, metadata=facts)
+        partial.write_bytes(save(state, metadata=facts))
     return path
 
 

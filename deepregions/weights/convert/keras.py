@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import h5py
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError, naming
@@ -243,7 +243,7 @@ class KerasXception:
             "source_sha256": self.sha256,
         }
         with atomic_file(path) as partial:
-            save_file(self.state, partial, metadata)
+            partial.write_bytes(save(self.state, metadata))
 
 
 def inspect_keras(path: Path) -> KerasReport:
