@@ -31,7 +31,6 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from deepregions.commands.cli import dispatch, find_config
 from deepregions.data.datamodule import RegionDataModule
-from deepregions.data.merged import MergedStore
 from deepregions.data.store import FaceStore
 from deepregions.detectors import HeadFirst, RegionDetector
 from deepregions.errors import DeepregionsError, UsageError
@@ -181,8 +180,8 @@ class FitCLI(LightningCLI):
 
     def _facts(self) -> BundleFacts:
         """What the bundle says of its training; paths of this machine are left out."""
-        merged = self.datamodule.store
-        stores: list[FaceStore] = merged.stores if isinstance(merged, MergedStore) else [merged]
+        named = self.config.fit.data.store
+        stores = [FaceStore(path) for path in ([named] if isinstance(named, str) else named)]
         people: set[str] = set()
         methods: set[str] = set()
         for store in stores:
