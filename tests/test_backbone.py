@@ -16,7 +16,7 @@ from deepregions.deploy.export import export
 from deepregions.deploy.runtimes import open_file
 from deepregions.detectors import Backbone
 from deepregions.detectors.cells import cells_of
-from deepregions.detectors.precision import keep_depthwise_float32
+from deepregions.detectors.precision import keep_depthwise_float32, suited_precision
 from deepregions.detectors.pretrained import in_order, packaged
 from deepregions.errors import BundleError, UnreadableError, UsageError
 from deepregions.pipeline.explain.gradcam import grad_cam
@@ -312,3 +312,16 @@ def test_depthwise_convolutions_stay_in_float32(name: str) -> None:
 
 def has_own(module: nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_not_emulated(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    for accelerator in ("cpu", "auto"):
+        chosen = suited_precision("bf16-mixed", accelerator)
+        assert chosen == ("bf16-mixed" if native else "32-true")
+    assert suited_precision("bf16-mixed", "gpu") == "bf16-mixed"
+    assert suited_precision("16-mixed", "cpu") == "16-mixed"
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert suited_precision("bf16-true", "auto") == "bf16-true"

@@ -79,9 +79,14 @@ def test_list_shows_what_is_here_and_what_others_offer(
 def test_where_bundles_are_looked_for(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("deepregions.weights.bundle_folder.default_bundle", lambda: None)
     assert "no bundles in ./models or ./bundles" in output(capsys, "list")
+    coming = folder / "more" / "one"
+    monkeypatch.setattr("deepregions.weights.bundle_folder.default_bundle", lambda: coming)
     shutil.copytree("mine/pair", "bundles/here")
     assert [each.name for each in find_bundles(models_folders())] == ["here"]
+    listed = json.loads(output(capsys, "list", "--json"))["bundles"]
+    assert [each["bundle"] for each in listed] == ["one", "here"]  # what comes along is first
     monkeypatch.setenv("DEEPREGIONS_MODELS", "mine")
     assert [each.name for each in find_bundles(models_folders())] == ["more/one", "pair"]
     assert [each.name for each in find_bundles(models_folders(Path("bundles/here")))] == ["here"]

@@ -33,6 +33,7 @@ from deepregions.commands.cli import dispatch, find_config
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.data.store import FaceStore
 from deepregions.detectors import HeadFirst, RegionDetector
+from deepregions.detectors.precision import suited_precision
 from deepregions.errors import DeepregionsError, UsageError
 from deepregions.files import atomic_file
 from deepregions.forge.forger import METHODS
@@ -88,6 +89,11 @@ class FitCLI(LightningCLI):
             else:
                 hint = "see deepregions fit --help"
             raise UsageError(message, hint) from error
+        trainer = self.config.fit.trainer
+        wanted = str(trainer.precision)
+        trainer.precision = suited_precision(wanted, str(trainer.accelerator))
+        if trainer.precision != wanted:
+            sys.stderr.write("deepregions: this CPU only emulates bfloat16: training in float32\n")
 
     def instantiate_classes(self) -> None:
         """Makes trainer, detector and datamodule.

@@ -20,15 +20,24 @@ if TYPE_CHECKING:
 def list_models(*, dir: Path | None = None, json: bool = False) -> int:
     """Lists the bundles that are here, and what others offer.
 
+    The bundle that comes with deepregions, which is used where none is named, is first.
+
     Args:
         dir: A folder of bundles; by default $DEEPREGIONS_MODELS, or else ./models and ./bundles.
         json: Print JSON instead of tables.
     """
-    from deepregions.weights.bundle_folder import find_bundles, models_folders
+    from deepregions.weights.bundle_folder import (
+        default_bundle,
+        find_bundle,
+        find_bundles,
+        models_folders,
+    )
     from deepregions.weights.catalogue import entries
 
     folders = models_folders(dir)
     found = find_bundles(folders)
+    if dir is None and (default := default_bundle()):
+        found = [find_bundle(str(default), []), *found]
     if json:
         bundles = [_bundle_facts(each) for each in found]
         checks.print_json({"bundles": bundles, "registry": [*map(_entry_facts, entries())]})

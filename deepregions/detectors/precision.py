@@ -45,3 +45,17 @@ def keep_depthwise_float32(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) in _KEPT and isinstance(module, nn.Conv2d) and module.groups > 1:
             module.__class__ = _KEPT[type(module)]
+
+
+def suited_precision(precision: str, accelerator: str) -> str:
+    """Returns the precision to train in: float32 for bfloat16 where a CPU would have to emulate it.
+
+    Args:
+        precision: As Lightning's trainer takes it, such as ``bf16-mixed``.
+        accelerator: As the trainer takes it.
+    """
+    on_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    emulated = on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "32-true" if emulated and precision.startswith("bf16") else precision
