@@ -36,6 +36,7 @@ def test_the_default_networks_say_what_was_recorded(
         assert result["status"] == "ok"
         assert result["log_odds"] == pytest.approx(expected, abs=1e-3)
         assert result["llr"] is not None
+        assert "finds one fake in five" in result["limits"]
 
 
 def test_the_default_bundle_is_small_and_calibrated() -> None:

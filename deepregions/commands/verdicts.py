@@ -67,6 +67,7 @@ class VerdictPrinter:
         self._show = show
         self._console = checks.output()
         self._archive: Archive | None = None
+        self._printed = False
         self.scored = 0
         if folder is not None:
             self._archive = Archive(folder, facts, mode, sampling=asdict(sampling))
@@ -74,7 +75,12 @@ class VerdictPrinter:
         self._csv = CsvTable(sys.stdout, facts["models"]) if form == "csv" else None
 
     def close(self) -> None:
-        """Lists in the folder what was finished, even if Ctrl-C or an error ended the run."""
+        """Ends tables with the networks' limits; lists in the folder what was finished.
+
+        So it does even if Ctrl-C or an error ended the run.
+        """
+        if self._printed and "limits" in self._facts:
+            checks.print_lines(f"Limits of these networks: {printable(self._facts['limits'])}")
         if self._archive is not None:
             self._archive.close()
 
@@ -129,6 +135,7 @@ class VerdictPrinter:
         self._console.print(Text(printable(f"{result.input}  {conclusion(result)}"), "bold"))
         if result.top_track is None:
             return
+        self._printed = True
         seen = f"{count(result.frames, 'frame')}, {count(len(result.faces), 'face')}"
         checks.print_lines(f"  {people(result)} ({seen})")
         if result.llr is not None:

@@ -84,6 +84,7 @@ def build_analyser(
         "fusion_sha256": system.fusion.sha256,
         "rules": {"faces": rules.frame_rule, "tracks": rules.track_rule},
         "calibration": "uncalibrated" if calibration is None else calibration.facts(),
+        **({"limits": bundle.facts.limits} if bundle.facts.limits else {}),
         **({} if find is None else {"gates": asdict(gates)}),
         "landmarks": None if find is None else {"name": find.name, "version": find.version},
         "device": str(where),

@@ -144,6 +144,7 @@ def render_page(
             frames=[(frame, by_frame.get(frame.frame, [])) for frame in result.strip],
             faces=result.faces[:_LISTED],
             calibration=facts.get("calibration") or UNCALIBRATED,
+            limits=facts.get("limits", ""),
             command=pages.command_line(facts.get("command")),
             gates=facts.get("gates") or {},
             trained_on=_trained_on(facts.get("models", ())),
