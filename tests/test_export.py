@@ -209,6 +209,8 @@ def test_a_calibration_is_in_the_graph(tmp_path: Path, calibration: Calibration)
 
 def test_whatever_fuses_is_exported(tmp_path: Path) -> None:
     class Largest(nn.Module):
+        rule = "largest"
+
         def forward(self, logits: Tensor, valid: Tensor) -> Tensor:
             return torch.where(valid, logits, -torch.inf).flatten(1).amax(1)
 
