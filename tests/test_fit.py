@@ -181,7 +181,7 @@ def test_two_processes_train_as_one_and_count_each_face_once(store: Path, tmp_pa
     done = run_module([*SMALL["Xception"], *options(store, *chosen)], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("bundle: ") == 1
-    log = here / "runs" / "fit" / "version_0"
+    log = tmp_path / "runs" / "fit" / "version_0"
     (member,) = load_bundle(log / "bundle")
     alone = tmp_path / "alone"
     alone.mkdir()

@@ -25,7 +25,8 @@ OPTIONS = {"detector": PaintedDetector(), "frames_per_video": 4}
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    folders = (TESTS, TESTS.parent, TESTS.parent / "benchmarks")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     return subprocess.Popen(
         [sys.executable, *([] if code.endswith(".py") else ["-c"]), code, *map(str, arguments)],
         env=environment,

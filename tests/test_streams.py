@@ -39,10 +39,11 @@ def test_a_closed_pipe_ends_quietly(command: str) -> None:
 def test_an_output_that_takes_nothing_is_one_line(command: str, where: str, message: str) -> None:
     if "full" in where and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    done = shell(f"{PROGRAM} {command} {where}")
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    for unbuffered in ("", "1"):
+        done = shell(f"PYTHONUNBUFFERED={unbuffered} {PROGRAM} {command} {where}")
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_an_encoding_without_a_character_shows_it_escaped(tmp_path: Path) -> None:

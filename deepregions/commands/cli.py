@@ -8,6 +8,7 @@ its functions.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import io
 import json
@@ -242,7 +243,9 @@ def _sentence(error: OSError) -> str:
     if where is None:
         try:
             sys.stdout.flush()
-        except OSError:  # what could not be written is still there
+            if error.errno == errno.ENOSPC:  # what failed may be lost already
+                os.write(1, b"\n")
+        except OSError:
             _discard_output()
             where = "standard output"
     if where is None or not error.strerror:

@@ -90,9 +90,9 @@ class FitCLI(LightningCLI):
                 hint = "see deepregions fit --help"
             raise UsageError(message, hint) from error
         trainer = self.config.fit.trainer
-        wanted = str(trainer.precision)
-        trainer.precision = suited_precision(wanted, str(trainer.accelerator))
-        if trainer.precision != wanted:
+        suited = suited_precision(str(trainer.precision), str(trainer.accelerator))
+        if suited != str(trainer.precision):
+            trainer.precision = suited
             sys.stderr.write("deepregions: this CPU only emulates bfloat16: training in float32\n")
 
     def instantiate_classes(self) -> None:
