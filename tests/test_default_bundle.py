@@ -17,7 +17,9 @@ from deepregions.weights.bundle_folder import default_bundle
 
 ROOT = Path(__file__).parents[1]
 LOG_ODDS = {"genuine": -2.267399, "forged": 5.429739}  # of the portrait, and of its forgery by fwa
-pytestmark = pytest.mark.skipif(default_bundle() is None, reason="no networks come along")
+pytestmark = pytest.mark.skipif(
+    default_bundle() is None, reason="no networks come with this checkout"
+)
 
 
 def test_the_default_networks_say_what_was_recorded(

@@ -64,7 +64,7 @@ def imagenet(x: Tensor) -> Tensor:
 
 
 def assert_scores(path: Path, images: Tensor, expected: Tensor, **options) -> TrainedNetwork:
-    """Imports, saves and loads, and compares P(fake)."""
+    """Imports, saves and loads, and compares scores."""
     assert ((expected > 0.01) & (expected < 0.99)).all(), "saturated scores would hide differences"
     member = import_file(path, **options)
     (loaded,) = load_bundle(save_imported(member, path.parent / "out"))

@@ -104,7 +104,7 @@ def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait: Path, tmp_p
 @pytest.mark.parametrize("module", RUNTIMES)
 def test_a_runtime_by_itself_would_be_seen(module: str, tmp_path: Path) -> None:
     """What the watch is for: if one of these fails, its library no longer phones home."""
-    pytest.importorskip("openvino_telemetry", reason="openvino has it")
+    pytest.importorskip("openvino_telemetry", reason="it comes with the extra openvino")
     _, sockets, left = watched(f"import {module}", folder=tmp_path)
     assert sockets or any("onnxruntime" in name for name in left)
 

@@ -33,8 +33,8 @@ def convert_keras(
         model: The Keras file.
         out: The file to write, OUT.safetensors.
         inspect: Only list what is in the file; nothing is written.
-        verify: Photographs to score with the converted network, resized as Keras does (nearest
-            pixel).
+        verify: Photographs to score with the converted network, resized to its input by nearest
+            pixel, like Keras's default.
         fake_index: Which class of the model is fake, 0 or 1. By default it is asked for on a
             terminal, and elsewhere it is 0, as in the paper's models.
         size: Height and width of the network's input, if the file does not say; 200 by default.
@@ -80,7 +80,7 @@ def _verify(converted: KerasXception, paths: Sequence[Path]) -> None:
         x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             score = detector(x).sigmoid().item()
-        checks.print_lines(f"{path}: P(fake) {score:.6f}")
+        checks.print_lines(f"{path}: score {score:.6f}")
 
 
 def _ask(report: KerasReport) -> int:

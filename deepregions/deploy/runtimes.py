@@ -59,7 +59,7 @@ class Runtime(Protocol):
 
     @property
     def version(self) -> str:
-        """Of the library."""
+        """The version of its library."""
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Answers: ``logits`` and ``valid`` (B, D, R), ``fused`` (B,), and ``llr`` (B,) if there.

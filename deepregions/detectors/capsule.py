@@ -72,7 +72,7 @@ class PrimaryCapsules(nn.Module):
         """
         x = functional.relu(self.bn1(self.conv1(x)))
         x = functional.relu(self.bn2(self.conv2(x))).float()
-        statistics = [x.mean((2, 3)), x.std((2, 3))]  # of n - 1, as torch has it
+        statistics = [x.mean((2, 3)), x.std((2, 3))]  # unbiased, like the original
         x = torch.stack([s.reshape(-1, CAPSULES, 16) for s in statistics], dim=2).flatten(1, 2)
         x = self.bn4(self.conv4(self.bn3(self.conv3(x.to(self.conv3.weight.dtype)))))
         return squash(x.float(), dim=1)

@@ -93,7 +93,7 @@ def minimum_cllr(counts: ScoreCounts) -> float:
 
 
 def best_posterior(counts: ScoreCounts) -> Floats:
-    """Returns P(fake) at even prior odds as the labels support it best: (K,), falling as scores do.
+    """Returns the posterior of fake at even prior odds that fits the labels best: (K,), decreasing.
 
     Pool adjacent violators over the distinct scores of both classes.
     """
@@ -104,10 +104,10 @@ def best_posterior(counts: ScoreCounts) -> Floats:
 
 
 def calibration_error(counts: ScoreCounts, bins: int = BINS) -> float:
-    """Returns the expected calibration error of P(fake), in bins of about equal mass.
+    """Returns the expected calibration error of scores read as probabilities.
 
-    Equal scores share a bin, that in which the middle of their mass lies. NaN where there is
-    nothing.
+    Bins are of about equal mass. Equal scores share a bin, that in which the middle of their mass
+    lies. NaN where there is nothing.
     """
     total = counts.positives + counts.negatives
     if not total:

@@ -174,7 +174,7 @@ class InputResult:
 
 
 def probability(log_odds: float | None) -> float | None:
-    """P(fake) in [0, 1] of log-odds."""
+    """The score in [0, 1] of log-odds."""
     if log_odds is None:
         return None
     return 0.5 * (1 + math.tanh(0.5 * log_odds))  # the logistic function, safe at any size

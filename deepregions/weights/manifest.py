@@ -98,6 +98,8 @@ class OperatingPoint:
         _number(self.people, "a count of people", 0, 10**9, whole=True)
         interval = self.false_positive_interval
         if interval is not None:
+            if len(interval) != 2 or interval[0] > interval[1]:
+                raise ValueError("an interval is two rates, the lower first")
             low, high = interval
             object.__setattr__(self, "false_positive_interval", (low, high))  # JSON has lists
         for rate in (self.false_positive_rate, self.true_positive_rate, *(interval or ())):
