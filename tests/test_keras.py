@@ -230,7 +230,7 @@ def test_the_tool_says_what_it_found_and_scores(
         assert text in printed
     assert "class 0 is taken as fake" in printed
     assert "class order: fake, real" in printed
-    scores = re.findall(r"([ab])\.png: P\(fake\) ([\d.]+)", printed)
+    scores = re.findall(r"([ab])\.png: score ([\d.]+)", printed)
     expected = probabilities(reference.detector(), example.x[:2])
     assert [name for name, _ in scores] == ["a", "b"]
     assert np.abs(np.array([float(score) for _, score in scores]) - expected).max() < 2e-6
