@@ -11,6 +11,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from deepregions.pipeline.report import (
     write_index,
     write_page,
 )
-from deepregions.pipeline.results import FaceResult, InputResult, summarise_input, to_json
+from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import Strip
 from deepregions.types import REGIONS, Status
 
@@ -65,7 +66,7 @@ def main(
             print(f"annotated video of {length} s: {speed:.0f} frames/s, peak {peak:.0f} MB")
 
 
-def _files(folder: Path, made: InputResult, inputs: int) -> None:
+def _files(folder: Path, made: Result, inputs: int) -> None:
     pages = 20
     start = time.perf_counter()
     for _ in range(pages):
@@ -81,18 +82,18 @@ def _files(folder: Path, made: InputResult, inputs: int) -> None:
     with (folder / "all.csv").open("w", encoding="utf-8", newline="") as stream:
         table = CsvTable(stream, FACTS["models"])
         for _ in range(inputs):
-            table.add(to_json(made, FACTS))
+            table.add(replace(made, facts=FACTS).to_dict())
     print(f"table of {inputs} inputs: {time.perf_counter() - start:.2f} s")
 
 
-def _annotate(path: Path, result: InputResult) -> tuple[float, float]:
+def _annotate(path: Path, result: Result) -> tuple[float, float]:
     start = time.perf_counter()
     annotate_video(path, result, path.with_suffix(".out.mp4"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in kB
     return time.perf_counter() - start, peak
 
 
-def _result(seconds: float, size: tuple[int, int], people: int, frames: int) -> InputResult:
+def _result(seconds: float, size: tuple[int, int], people: int, frames: int) -> Result:
     generator = np.random.default_rng(0)
     strip, faces = Strip(), []
     pixels = torch.from_numpy(next(_pixels(size))).permute(2, 0, 1)

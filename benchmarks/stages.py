@@ -151,7 +151,7 @@ def time_file(analyser: Analyser, path: Path) -> FileTimes:
             (result,) = analyser.analyse([path], reader)
         total = time.perf_counter() - start
     if result.status in (Status.UNREADABLE, Status.UNSUPPORTED):
-        raise UnreadableError(result.message)
+        raise UnreadableError(result.reason)
     waited = clock.seconds.pop(_WAITING, 0.0)
     fused = isinstance(analyser.scorer.system, RuntimeSystem)
     stages = [name for name in STAGES if name != "fuse" or not fused]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.pipeline.results import FaceResult, InputResult, summarise_input
+from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.pipeline.schemas import schema_text
 from deepregions.types import REGIONS, Status
 
@@ -98,13 +98,13 @@ def _faces(draw: st.DrawFn, layout: list[tuple[str, Any]], frame: int, track: in
 
 
 @st.composite
-def input_results(draw: st.DrawFn) -> InputResult:
+def input_results(draw: st.DrawFn) -> Result:
     """Results of inputs of every kind, as an analyser makes them."""
     path = draw(names)
     kind = draw(st.sampled_from(["image", "video", "regions"]))
     if draw(st.booleans()):
         status = draw(st.sampled_from([Status.UNREADABLE, Status.UNSUPPORTED]))
-        return InputResult(path, kind, status, draw(_words))
+        return Result(path, kind, status, draw(_words))
     detectors = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     layout = [(each, region) for each in detectors for region in REGIONS if draw(st.booleans())]
     count = draw(st.integers(1, 6)) if kind == "video" else 1

@@ -25,7 +25,7 @@ from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.report.drawing import data_uri, to_picture
 from deepregions.pipeline.report.page import render_page
 from deepregions.pipeline.report.verdict import draw_verdict
-from deepregions.pipeline.results import FacePatch, InputResult
+from deepregions.pipeline.results import FacePatch, Result
 from deepregions.pipeline.strip import STRIP, THUMBNAIL, Strip
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Region, Status
@@ -101,7 +101,7 @@ def video(tmp_path: Path) -> Path:
     return make_video(tmp_path / "video.mp4")
 
 
-def one(scorer: Analyser, path: Path, reader: MediaReader) -> InputResult:
+def one(scorer: Analyser, path: Path, reader: MediaReader) -> Result:
     (result,) = scorer.analyse([path], reader)
     return result
 
@@ -138,7 +138,7 @@ def test_two_people_in_a_video_are_two_tracks_through_all_frames(
     two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
     result = one(analyser(member(xception(2.0)), find=two), video, reader)
     assert result.frames == 5
-    assert [track.faces for track in result.tracks] == [5, 5]
+    assert [track.faces for track in result.people] == [5, 5]
     assert [face.track for face in result.faces] == [0, 1] * 5
     assert [face.frame for face in result.faces] == [2, 2, 6, 6, 10, 10, 14, 14, 18, 18]
     assert result.sampling["numbers"] == [2, 6, 10, 14, 18]
@@ -189,7 +189,7 @@ def test_adaptive_sampling_looks_where_the_score_changes(
     numbers = result.sampling["numbers"]
     assert numbers == sorted(set(numbers)) == [face.frame for face in result.faces]
     assert len(numbers) == result.frames == 16
-    assert len(result.tracks) == 1
+    assert len(result.people) == 1
     near = [number for number in numbers if 44 <= number <= 57]
     assert len(near) >= 5  # of evenly spaced ones, two or three
     before = [face.frame for face in result.faces if face.log_odds == -4.0]
@@ -226,7 +226,7 @@ def test_landmarks_that_are_no_faces_are_no_score(
 ) -> None:
     result = one(analyser(member(xception(3.0)), find=Finder(points)), photo, reader)
     assert (result.status, result.log_odds) == (Status.LOW_QUALITY, None)
-    assert reason in result.message
+    assert reason in result.reason
 
 
 def test_a_small_face_is_too_small_and_a_blurred_one_is_of_low_quality(
@@ -235,7 +235,7 @@ def test_a_small_face_is_too_small_and_a_blurred_one_is_of_low_quality(
     tiny = Finder(landmarks(scale=10)[0])
     result = one(analyser(member(xception(3.0)), find=tiny, gates=Gates()), photo, reader)
     assert (result.status, result.log_odds) == (Status.TOO_SMALL, None)
-    assert "too small" in result.message
+    assert "too small" in result.reason
     flat = tmp_path / "flat.png"
     Image.new("RGB", (200, 200), (120, 110, 100)).save(flat)
     result = one(analyser(member(xception(3.0)), gates=Gates()), flat, reader)
@@ -261,7 +261,7 @@ def test_a_network_without_a_number_is_an_error_not_a_score(
 ) -> None:
     result = one(analyser(member(xception(torch.nan))), photo, reader)
     assert (result.status, result.log_odds) == (Status.ERROR, None)
-    assert "not finite" in result.message
+    assert "not finite" in result.reason
 
 
 def test_without_pictures_none_are_made(video: Path, reader: MediaReader) -> None:
@@ -288,7 +288,7 @@ def test_a_region_canvas_needs_no_landmarks(
     drawn = draw_verdict(result, result.top_face, models(*members))
     assert drawn.width < 400  # the one region that was given, not five
     assert (empty.status, empty.log_odds) == (Status.LOW_QUALITY, None)
-    assert "black" in empty.message
+    assert "black" in empty.reason
     assert broken.status is Status.UNREADABLE
 
 

@@ -21,7 +21,7 @@ from deepregions.pipeline.report import annotate_video
 from deepregions.pipeline.report import video as annotation
 from deepregions.pipeline.report.drawing import TRACKS
 from deepregions.pipeline.report.video import FrameLayout, Marks
-from deepregions.pipeline.results import FaceResult, InputResult, summarise_input
+from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.types import Status
 
 RATE = 10
@@ -73,7 +73,7 @@ def face(
     return FaceResult(frame, time, track, box, status, log_odds, {})
 
 
-def result_of(*faces: FaceResult, frames: int = 20, **facts: Any) -> InputResult:
+def result_of(*faces: FaceResult, frames: int = 20, **facts: Any) -> Result:
     numbers = sorted({each.frame for each in faces})
     facts.setdefault("sampling", {"numbers": numbers})
     return summarise_input("x.mp4", "video", frames, faces, media={"rate": RATE}, **facts)
@@ -210,7 +210,7 @@ def test_a_box_is_between_those_of_its_neighbours(milliseconds: list[int], at: f
 
 
 def test_only_videos_are_annotated(tmp_path: Path) -> None:
-    image = InputResult("a.jpg", "image", Status.NO_FACE, "no face was found", frames=1)
+    image = Result("a.jpg", "image", Status.NO_FACE, "no face was found", frames=1)
     with pytest.raises(UsageError, match="is no video"):
         annotate_video(tmp_path / "a.jpg", image, tmp_path / "out.mp4")
 
@@ -240,10 +240,10 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from deepregions.pipeline.report import annotate_video
-from deepregions.pipeline.results import InputResult
+from deepregions.pipeline.results import Result
 from deepregions.types import Status
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-result = InputResult("a.mp4", "video", Status.NO_FACE, "no face was found", frames=20)
+result = Result("a.mp4", "video", Status.NO_FACE, "no face was found", frames=20)
 try:
     annotate_video(Path(sys.argv[1]), result, Path(sys.argv[2]))
 except OSError as error:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deepregions.errors import UsageError
 from deepregions.files import Names
 from deepregions.pipeline import results_folder
-from deepregions.pipeline.results import FaceResult, summarise_input, to_json
+from deepregions.pipeline.results import FaceResult, summarise_input
 from deepregions.pipeline.results_folder import INDEX, RESULTS, SETTINGS, TABLE, Archive, Mode
 from deepregions.types import Region, Status
 
@@ -28,7 +28,7 @@ def add(archive: Archive, name: str, **more: object) -> str:
     face = FaceResult(0, 0.0, 0, (0.0, 0.0, 9.0, 9.0), Status.OK, 1.0, cells)
     result = summarise_input(name, "image", 1, (face, replace(face, track=1)))
     page = f"{archive.name(name)}.html"
-    archive.add(result, to_json(result, FACTS) | more, page)
+    archive.add(result, replace(result, facts=FACTS).to_dict() | more, page)
     return page
 
 

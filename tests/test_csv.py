@@ -15,7 +15,7 @@ from test_report import video as made_video
 
 from deepregions.pipeline.report import CsvTable
 from deepregions.pipeline.report.table import COLUMNS
-from deepregions.pipeline.results import InputResult, to_json
+from deepregions.pipeline.results import Result
 from deepregions.types import REGIONS, Status
 
 MODELS = [
@@ -25,45 +25,45 @@ MODELS = [
 ]
 
 
-def table(*results: InputResult, models: Any = MODELS) -> list[dict[str, str]]:
+def table(*results: Result, models: Any = MODELS) -> list[dict[str, str]]:
     stream = io.StringIO(text_of(*results, models=models), newline="")
     return list(csv.DictReader(stream, strict=True))
 
 
-def text_of(*results: InputResult, models: Any = MODELS) -> str:
+def text_of(*results: Result, models: Any = MODELS) -> str:
     stream = io.StringIO(newline="")
     rows = CsvTable(stream, models)
     for result in results:
-        rows.add(to_json(result, FACTS))
+        rows.add(replace(result, facts=FACTS).to_dict())
     return stream.getvalue()
 
 
 def test_a_calibrated_track_has_its_ratio_with_bounds_and_words() -> None:
     video = made_video()
     tracks = [
-        replace(each, llr=CALIBRATION.likelihood_ratio(each.log_odds)) for each in video.tracks
+        replace(each, evidence=CALIBRATION.likelihood_ratio(each.log_odds)) for each in video.people
     ]
-    rows = table(replace(video, tracks=tuple(tracks)))
-    assert any(each.llr for each in tracks)
+    rows = table(replace(video, people=tuple(tracks)))
+    assert any(each.evidence for each in tracks)
     for row, track in zip(rows, tracks, strict=True):
-        if track.llr is None:
+        if track.evidence is None:
             assert {row[key] for key in COLUMNS[-4:]} == {""}
             continue
-        assert float(row["log10_llr"]) == pytest.approx(track.llr.ln / math.log(10), abs=1e-6)
+        assert float(row["log10_llr"]) == pytest.approx(track.evidence.ln / math.log(10), abs=1e-6)
         assert float(row["log10_llr_min"]) == pytest.approx(-3 / math.log(10), abs=1e-6)
         assert float(row["log10_llr_max"]) == pytest.approx(4 / math.log(10), abs=1e-6)
-        assert row["verbal"] == track.llr.verbal
+        assert row["verbal"] == track.evidence.verbal
 
 
 def test_a_row_for_each_track_with_the_numbers_of_the_json(tmp_path: Path) -> None:
     video = made_video()
-    unread = InputResult("b.jpg", "image", Status.UNREADABLE, "b.jpg: damaged image")
+    unread = Result("b.jpg", "image", Status.UNREADABLE, "b.jpg: damaged image")
     path = tmp_path / "results.csv"
     path.write_text(text_of(video, unread), encoding="utf-8", newline="")
     read = pyarrow.csv.read_csv(path)  # numbers become numbers, without being told
     assert read.column_names == [*COLUMNS, *(f"{m['detector']}/{m['region']}" for m in MODELS)]
     first, second, last = read.to_pylist()
-    written = to_json(video, FACTS)
+    written = replace(video, facts=FACTS).to_dict()
     for row, track in zip((first, second), written["tracks"], strict=True):
         assert (row["input"], row["kind"]) == ("case/a b.mp4", "video")
         for key in ("track", "status", "score", "log_odds", "start", "end", "faces", "scored"):
@@ -85,7 +85,7 @@ def test_a_row_for_each_track_with_the_numbers_of_the_json(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-rf", "@SUM(A1)", "\t=1", "\r=1", "＝1", "'=1"])
 def test_no_cell_is_a_formula(name: str) -> None:
-    result = InputResult(name, "image", Status.UNREADABLE, name)
+    result = Result(name, "image", Status.UNREADABLE, name)
     models = [{"detector": name, "region": "eyes"}]
     (row,) = table(result, models=models)
     for text in (row["input"], row["message"], [*row][-1]):
@@ -94,22 +94,22 @@ def test_no_cell_is_a_formula(name: str) -> None:
 
 
 def test_texts_are_quoted_so_that_no_other_separator_splits_them() -> None:
-    text = text_of(InputResult("a;=1+1", "image", Status.ERROR, "x\ty"), models=[])
+    text = text_of(Result("a;=1+1", "image", Status.ERROR, "x\ty"), models=[])
     assert '"a;=1+1"' in text
     assert '"x\ty"' in text
 
 
 @given(input_results())
 @settings(max_examples=60)
-def test_any_result_is_rows_that_can_be_read_again(result: InputResult) -> None:
-    networks = {(each, str(region)) for track in result.tracks for each, region in track.cells}
+def test_any_result_is_rows_that_can_be_read_again(result: Result) -> None:
+    networks = {(each, str(region)) for track in result.people for each, region in track.cells}
     models = [{"detector": detector, "region": region} for detector, region in sorted(networks)]
     text = text_of(result, models=models)
     assert text.encode("utf-8").decode("utf-8") == text
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert len(header) == len(COLUMNS) + len(models)
-    assert len(rows) == max(1, len(result.tracks))
-    written = to_json(result, FACTS)
+    assert len(rows) == max(1, len(result.people))
+    written = replace(result, facts=FACTS).to_dict()
     for row, track in zip(rows, written["tracks"], strict=False):
         assert row[4] == ("" if track["score"] is None else str(track["score"]))
         assert row[2] == track["status"]
@@ -128,5 +128,5 @@ def test_rows_are_there_as_soon_as_their_input_is_done(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     with path.open("w", encoding="utf-8", newline="") as stream:
         rows = CsvTable(stream, MODELS)
-        rows.add(to_json(made_video(), FACTS))
+        rows.add(replace(made_video(), facts=FACTS).to_dict())
         assert len(path.read_text().splitlines()) == 3  # not closed yet

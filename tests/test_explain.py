@@ -37,7 +37,7 @@ from deepregions.pipeline.report.explanation import (
     write_explanation,
 )
 from deepregions.pipeline.report.heat import outlined, overlay
-from deepregions.pipeline.results import FacePatch, FaceResult, InputResult, summarise_input
+from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
 from deepregions.system import System
 from deepregions.types import Region, Status
 from deepregions.weights.bundle import save_bundle
@@ -162,7 +162,7 @@ def spotted() -> tuple[Tensor, Tensor]:
     return image, points
 
 
-def explained(*networks: tuple[Region, float | None]) -> tuple[InputResult, list]:
+def explained(*networks: tuple[Region, float | None]) -> tuple[Result, list]:
     """A face of which networks that look for light have said this."""
     image, points = spotted()
     system = System([member(Bright(), region) for region, _ in networks])

@@ -278,7 +278,7 @@ def test_the_highest_of_many_people_is_told_to_be_that() -> None:
         for n, x in enumerate((1.0, 3.0, 2.0))
     ]
     result = summarise_input("a.jpg", "image", 1, faces, calibration=calibration())
-    assert result.llr == result.tracks[1].llr
+    assert result.evidence == result.people[1].evidence
     told = list(warnings_of(result))
     assert any("one of 3 people" in line for line in told)
     assert any("may not hold here" in line for line in told)  # eyes were not judged

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_report import HOSTILE, Page, check_page, video
 
+from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report import index_row, write_index
 from deepregions.pipeline.report.index import link
-from deepregions.pipeline.results import InputResult, probability
+from deepregions.pipeline.results import Result
 from deepregions.types import Status
 
 
 def unread(name: str, status: Status = Status.UNREADABLE) -> dict[str, Any]:
-    return index_row(InputResult(name, "image", status, "damaged"))
+    return index_row(Result(name, "image", status, "damaged"))
 
 
 def written(rows: list[dict[str, Any]], folder: Path, **options: str) -> Page:

@@ -146,9 +146,9 @@ def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
         "x", "image", 1, faces, analyser.rules, calibration=analyser.calibration
     )
     if tracks == "highest":
-        assert result.llr is not None
+        assert result.evidence is not None
     else:
-        assert result.llr is None
+        assert result.evidence is None
         assert analyser.calibration is None
         assert any("the calibration is for" in words for words in analyser.warnings)
 

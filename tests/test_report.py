@@ -16,6 +16,7 @@ from networks import landmarks, picture
 from PIL import Image
 
 from deepregions.errors import printable
+from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report import write_page
 from deepregions.pipeline.report.page import render_page, why_not
 from deepregions.pipeline.report.timeline import Timeline
@@ -23,10 +24,8 @@ from deepregions.pipeline.report.words import MEANING
 from deepregions.pipeline.results import (
     FacePatch,
     FaceResult,
-    InputResult,
-    probability,
+    Result,
     summarise_input,
-    to_json,
 )
 from deepregions.pipeline.strip import Strip
 from deepregions.types import REGIONS, Region, Status
@@ -110,7 +109,7 @@ def check_page(text: str) -> Page:
     return page
 
 
-def video(people: int = 2, frames: int = 6, **facts: Any) -> InputResult:
+def video(people: int = 2, frames: int = 6, **facts: Any) -> Result:
     """A video of people with gaps, without any network."""
     faces, strip = [], Strip()
     crops = {(region, ("xception", "dsp-fwa")): picture(64, 64) for region in REGIONS}
@@ -163,7 +162,7 @@ def heat_map(detector: str) -> tuple[Any, Image.Image]:
 def test_the_page_says_what_the_json_says() -> None:
     made = video(warnings=("The landmarks are others than in training.",))
     page = check_page(render_page(made, FACTS))
-    written = to_json(made, FACTS)
+    written = replace(made, facts=FACTS).to_dict()
     known = {f["score"] for f in (written, *written["tracks"], *written["faces"])}
     known |= {c["score"] for f in (*written["tracks"], *written["faces"]) for c in f["cells"]}
     assert page.values[0] == written["score"]
@@ -192,9 +191,9 @@ def test_the_page_says_what_the_json_says() -> None:
 
 @given(input_results())
 @settings(max_examples=40)
-def test_any_result_makes_a_page_with_its_numbers(result: InputResult) -> None:
+def test_any_result_makes_a_page_with_its_numbers(result: Result) -> None:
     page = check_page(render_page(result, FACTS))
-    written = to_json(result, FACTS)
+    written = replace(result, facts=FACTS).to_dict()
     if written["score"] is None:
         assert "no score" in page.words
         assert MEANING[result.status] in page.words
@@ -224,15 +223,15 @@ def _same_tags(name: str) -> Page:
 
     def page(word: str) -> Page:
         made = video(people=1, frames=2, warnings=(word,))
-        cells = {(word, region): value for (_, region), value in made.tracks[0].cells.items()}
-        track = replace(made.tracks[0], cells=cells, reasons=(word,), rule=word)
+        cells = {(word, region): value for (_, region), value in made.people[0].cells.items()}
+        track = replace(made.people[0], cells=cells, reasons=(word,), rule=word)
         faces = tuple(replace(face, reasons=(word,), quality={word: 1.0}) for face in made.faces)
         result = replace(
             made,
             input=f"folder/{word}".replace("/", "_"),
             rule=word,
-            message=word,
-            tracks=(track,),
+            reason=word,
+            people=(track,),
             faces=faces,
             media={"notes": [word], word: word},
             sampling={word: [word, {word: word}]},
@@ -274,7 +273,7 @@ def test_heat_maps_have_their_place_only_where_there_are_some() -> None:
 
 def test_a_calibrated_score_has_its_ratio_with_bounds_and_words() -> None:
     result = video(calibration=CALIBRATION)
-    llr = result.llr
+    llr = result.evidence
     assert llr is not None
     page = check_page(render_page(result, CALIBRATED))
     assert llr.verbal.capitalize() in page.words
@@ -342,7 +341,7 @@ def test_what_is_visible_can_be_encoded_and_hides_nothing(text: str) -> None:
 
 @pytest.mark.parametrize("end", [0, 0.04, 1, 61, 3599, 1e6, float("nan"), 1e300])
 def test_an_axis_has_few_ticks_in_order(end: float) -> None:
-    made = InputResult("a.mp4", "video", Status.NO_FACE, media={"duration": end})
+    made = Result("a.mp4", "video", Status.NO_FACE, media={"duration": end})
     ticks = Timeline(made).ticks
     places = [place for place, _ in ticks]
     assert 2 <= len(places) <= 8

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,11 +8,10 @@ from detect_json import FACTS, validate_detect
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepregions.fusion.pooling import probability
 from deepregions.pipeline.results import (
     FaceResult,
-    probability,
     summarise_input,
-    to_json,
 )
 from deepregions.types import Region, Status
 
@@ -33,14 +33,14 @@ def test_probability_is_the_logistic_function(log_odds: float) -> None:
 def test_a_track_is_the_mean_of_its_faces_and_the_input_is_its_highest_track() -> None:
     faces = (face(0, 1.0), face(1, -3.0), face(0, 2.0, frame=1), face(1, None, frame=1))
     result = summarise_input("x.mp4", "video", 2, faces)
-    assert [track.log_odds for track in result.tracks] == [1.5, -3.0]
+    assert [track.log_odds for track in result.people] == [1.5, -3.0]
     assert result.log_odds == 1.5
-    assert result.top_track is result.tracks[0]
-    assert (result.tracks[0].start, result.tracks[0].end) == (0.0, 0.5)
+    assert result.top_person is result.people[0]
+    assert (result.people[0].start, result.people[0].end) == (0.0, 0.5)
     result = summarise_input("x.jpg", "image", 1, (face(0, -5.0), face(1, -2.0)))
     assert result.log_odds == -2.0
-    assert result.top_track is not None
-    assert result.top_track.track == 1
+    assert result.top_person is not None
+    assert result.top_person.track == 1
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_without_a_face_to_judge_there_is_no_score(
     result = summarise_input("x.jpg", "image", 1, faces)
     assert result.status == status
     assert result.log_odds is None
-    assert result.message
-    written = to_json(result, FACTS)
+    assert result.reason
+    written = replace(result, facts=FACTS).to_dict()
     validate_detect(written)
     assert written["score"] is None
     assert written["log_odds"] is None
@@ -61,15 +61,15 @@ def test_without_a_face_to_judge_there_is_no_score(
 
 def test_a_cells_mean_leaves_out_frames_without_an_answer() -> None:
     faces = (face(0, 1.0, cell=4.0), face(0, 1.0, frame=1, cell=None))
-    (track,) = summarise_input("x.mp4", "video", 2, faces).tracks
+    (track,) = summarise_input("x.mp4", "video", 2, faces).people
     assert [*track.cells.values()] == [4.0]
-    (track,) = summarise_input("x.mp4", "video", 1, faces[1:]).tracks
+    (track,) = summarise_input("x.mp4", "video", 1, faces[1:]).people
     assert [*track.cells.values()] == [None]
 
 
 def test_json_says_one_is_fake_and_survives_a_round_trip() -> None:
     result = summarise_input("a \n'\"<b>.jpg", "image", 1, (face(0, math.log(9)),))
-    written = json.loads(json.dumps(to_json(result, FACTS), allow_nan=False))
+    written = json.loads(json.dumps(replace(result, facts=FACTS).to_dict(), allow_nan=False))
     validate_detect(written)
     assert written["score"] == 0.9
     assert written["faces"][0]["score"] == 0.9

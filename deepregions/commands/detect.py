@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -113,6 +114,7 @@ def detect(
         pictures=out is not None or show,
         runtime=runtime,
         precision=precision,
+        command=("deepregions", *sys.argv[1:]),
     )
     with lock_folder(out, "detect"), MediaReader() as reader:
         verdicts = VerdictPrinter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -82,6 +83,7 @@ def explain(
         sampling=Sampling("count", count=frames),
         gates=gates,
         batch_size=batch_size,
+        command=("deepregions", *sys.argv[1:]),
     )
     system = analyser.scorer.system
     names, explained = Names(), 0
@@ -94,9 +96,9 @@ def explain(
         for result in checks.progress(found, "explaining", len(files)):
             faces = tuple(explain_faces(result, system, towards=towards, batch_size=batch_size))
             folder = out / names.unused(Path(result.input).stem)
-            write_explanation(result, faces, analyser.provenance, folder)
+            write_explanation(result, faces, result.facts, folder)
             if json:
-                told = to_json(result, faces, analyser.provenance)
+                told = to_json(result, faces, result.facts)
                 checks.print_json(told, indent=None)
             else:
                 checks.print_lines(f"{result.input}  {folder}")

@@ -18,7 +18,7 @@ from deepregions.media import Sampling
 from deepregions.pipeline.report import CsvTable, annotate_video, write_page
 from deepregions.pipeline.report.verdict import draw_verdict
 from deepregions.pipeline.report.words import conclusion, count, people, score
-from deepregions.pipeline.results import InputResult, TrackResult, to_json
+from deepregions.pipeline.results import Person, Result
 from deepregions.pipeline.results_folder import Archive, Mode
 from deepregions.types import Status
 
@@ -89,9 +89,9 @@ class VerdictPrinter:
         done = self._archive.finished if self._archive is not None else set()
         return [path for path in files if str(path) not in done]
 
-    def show(self, result: InputResult) -> None:
+    def show(self, result: Result) -> None:
         """Prints one result and writes its files; without a score, says why on standard error."""
-        line = to_json(result, self._facts)
+        line = result.to_dict()
         if self._form == "json":
             checks.print_json(line, indent=None)
         elif self._csv is not None:
@@ -113,14 +113,14 @@ class VerdictPrinter:
     def _keep(
         self,
         archive: Archive,
-        result: InputResult,
+        result: Result,
         line: Mapping[str, Any],
         picture: Image.Image | None,
     ) -> None:
         """Writes an input's files, its line last: what has a line is whole."""
         name = archive.name(result.input)
         page = f"{name}.html"
-        write_page(result, self._facts, archive.folder / page)
+        write_page(result, result.facts, archive.folder / page)
         if picture is not None:
             with atomic_file(archive.folder / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")
@@ -131,35 +131,35 @@ class VerdictPrinter:
                 checks.warn(f"no annotated video: {error}")
         archive.add(result, line, page)
 
-    def _print_tables(self, result: InputResult) -> None:
+    def _print_tables(self, result: Result) -> None:
         self._console.print(Text(printable(f"{result.input}  {conclusion(result)}"), "bold"))
-        if result.top_track is None:
+        if result.top_person is None:
             return
         self._printed = True
         seen = f"{count(result.frames, 'frame')}, {count(len(result.faces), 'face')}"
         checks.print_lines(f"  {people(result)} ({seen})")
-        if result.llr is not None:
-            low, high = result.llr.bounds_log10
+        if (ratio := result.evidence) is not None:
+            low, high = ratio.bounds_log10
             checks.print_lines(
-                f"  log10 likelihood ratio {result.llr.log10:+.2f} (the data supports {low:+.2f} "
-                f"to {high:+.2f}): {result.llr.verbal}"
+                f"  log10 likelihood ratio {ratio.log10:+.2f} (the data supports {low:+.2f} to "
+                f"{high:+.2f}): {ratio.verbal}"
             )
-        _print_track(result.top_track)
+        _print_track(result.top_person)
         checks.print_lines(*(f"  note: {warning}" for warning in result.warnings))
 
 
-def say(result: InputResult) -> None:
+def say(result: Result) -> None:
     """Says on standard error why there is no score, in one line."""
     if result.status is Status.OK:
         return
     hint = _HINTS.get(result.status, "")
-    said = result.message
+    said = result.reason
     if result.input not in said:
         said = f"{result.input}: {result.status}: {said}".removesuffix(": ")
     checks.warn(f"{said} ({hint})" if hint else said)
 
 
-def _print_track(track: TrackResult) -> None:
+def _print_track(track: Person) -> None:
     """Prints the region x detector table of the person that gives the input its score."""
     detectors = list(dict.fromkeys(detector for detector, _ in track.cells))
     regions = list(dict.fromkeys(region for _, region in track.cells))

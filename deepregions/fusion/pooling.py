@@ -5,6 +5,7 @@ Both rules are named in every result, since the same scores give other verdicts 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -139,3 +140,10 @@ class Pooling:
         result = np.full(count, np.nan)
         result[chosen] = value[order][place]
         return result
+
+
+def probability(log_odds: float | None) -> float | None:
+    """The score in [0, 1] of log-odds."""
+    if log_odds is None:
+        return None
+    return 0.5 * (1 + math.tanh(0.5 * log_odds))  # the logistic function, safe at any size

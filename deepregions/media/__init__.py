@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deepregions.errors import UsageError
 from deepregions.media.frames import Frame, Limits, MediaInfo
+from deepregions.media.images import OpenImage
 from deepregions.media.kinds import SUFFIXES, kind_of, known_kind, read_head
 from deepregions.media.reader import MediaReader, OpenMedia
 from deepregions.media.sampling import Sampling
@@ -17,6 +18,7 @@ __all__ = [
     "Limits",
     "MediaInfo",
     "MediaReader",
+    "OpenImage",
     "OpenMedia",
     "Sampling",
     "find_media",

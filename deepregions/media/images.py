@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.media.frames import DEFAULT_LIMITS, Limits, MediaInfo, Picture, as_tensor
+from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Picture, as_tensor
 from deepregions.media.kinds import HEAD, HEIC_BRANDS, is_drawing, opened
 from deepregions.media.sampling import FrameChoice, Sampling
 
@@ -56,16 +57,17 @@ def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Tensor
 
 
 class ImageSource:
-    """A photograph, read and refused as :func:`read_image` does; of the limits, pixels count."""
+    """A photograph, read and refused as :func:`read_image` does; of the limits, pixels count.
 
-    def __init__(self, path: Path, file: BinaryIO, limits: Limits) -> None:
+    The file may be one that Pillow has opened.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO | Image.Image, limits: Limits) -> None:
         smaller = "make it smaller"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
             try:
                 self.pixels, codec, notes = _read(path, file, limits.pixels)
-            except UnidentifiedImageError as error:
-                raise _unidentified(path, file) from error
             except Image.DecompressionBombError as error:  # before it even tells the size
                 most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
                 raise UnreadableError(
@@ -90,10 +92,40 @@ class ImageSource:
             yield Picture(0, 0.0, self.pixels)
 
 
+class OpenImage:
+    """A picture in memory, as :class:`~deepregions.media.reader.OpenMedia` gives a file's."""
+
+    choice = None
+
+    def __init__(self, image: Image.Image, path: Path) -> None:
+        self.path = path
+        self.info: MediaInfo | None = None
+        self._image = image
+
+    def batches(self, _: int = 1) -> Iterator[list[Frame]]:
+        """Yields the one frame; raises what :class:`ImageSource` raises."""
+        source = ImageSource(self.path, self._image, DEFAULT_LIMITS)
+        self.info = source.info
+        yield [picture.frame() for picture in source.pictures([0])]
+
+    def read(self, _: Sequence[int], at_once: int = 1) -> Iterator[list[Frame]]:
+        """Yields the frame again."""
+        return self.batches(at_once)
+
+
+def _open(path: Path, file: BinaryIO | Image.Image) -> AbstractContextManager[Image.Image]:
+    if isinstance(file, Image.Image):
+        return nullcontext(file)  # it stays open: it is the caller's
+    try:
+        return Image.open(file, formats=_formats())
+    except UnidentifiedImageError as error:
+        raise _unidentified(path, file) from error
+
+
 def _read(
-    path: Path, file: BinaryIO, max_pixels: int
+    path: Path, file: BinaryIO | Image.Image, max_pixels: int
 ) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
-    with Image.open(file, formats=_formats()) as image:
+    with _open(path, file) as image:
         width, height = image.size
         if width * height > max_pixels:
             what = f"{path}: {width} x {height} pixels are more than {max_pixels:,}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,11 @@ from deepregions.faces.video import VideoWalk
 from deepregions.files import sha256
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling
-from deepregions.media import Frame, MediaReader, OpenMedia, Sampling, is_video
+from deepregions.media import Frame, MediaReader, OpenImage, OpenMedia, Sampling, is_video
 from deepregions.media.sampling import refine
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.malloc import trim
-from deepregions.pipeline.results import FacePatch, FaceResult, InputResult, summarise_input
+from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import PHOTOGRAPH, THUMBNAIL, Strip
 from deepregions.pipeline.warnings import warnings_of
 from deepregions.types import Region, Status
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _ROUNDS = 4  # of adaptive sampling: the second half of the frames, a quarter of it at a time
 _REFUSED = (UnreadableError, UnsupportedError)
+_Media = OpenMedia | OpenImage
 
 
 class Analyser:
@@ -36,7 +39,7 @@ class Analyser:
 
     ``find`` finds faces; region canvases need none. With ``pictures``, strips and the pixels of
     each track's highest face are collected. ``warnings`` are what every result's reader should
-    know.
+    know, ``provenance`` is what its facts are beside the date.
     """
 
     def __init__(
@@ -64,25 +67,30 @@ class Analyser:
         self.provenance = dict(provenance or {})
         self.cut = FacePatch.cut
 
-    def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[InputResult]:
+    def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Result]:
         """Yields what came of each photograph or video, in their order.
 
         What cannot be read or judged is a status, not an exception.
         """
+        with closing(reader.open_all(paths, self.sampling)) as files:
+            for media in files:
+                yield self.judge(media)
+
+    def judge(self, media: OpenMedia | OpenImage) -> Result:
+        """Returns what came of one photograph or video that was opened."""
         if self.find is None:
             raise ValueError("this analyser was made without a landmark detector")
-        for media in reader.open_all(paths, self.sampling):
-            yield _Run(self, self.find, media).result()
+        return self._dated(_Run(self, self.find, media).result())
 
     def analyse_canvases(
         self, paths: Iterable[Path], region: Region, reader: MediaReader
-    ) -> Iterator[InputResult]:
+    ) -> Iterator[Result]:
         """As above, of images that already are a region's canvas, as the original's samples are."""
         for media in reader.open_all(paths, self.sampling):
             try:
                 frame = next(media.batches(1))[0]
             except _REFUSED as error:
-                yield _refused(media, error, "regions")
+                yield self._dated(_refused(media, error, "regions"))
                 continue
             face = self.scorer.score_canvas(frame.image, region)
             height, width = frame.image.shape[-2:]
@@ -91,13 +99,19 @@ class Analyser:
                 patch = self.scorer.with_crops(FacePatch(frame.image, None), region)
             face = replace(face, box=(0.0, 0.0, float(width), float(height)), patch=patch)
             path, about = str(media.path), _media(media)
-            yield self.summarise(path, "regions", 1, (face,), media=about, warnings=self.warnings)
+            result = self.summarise(path, "regions", 1, (face,), media=about)
+            yield self._dated(replace(result, warnings=self.warnings))
+
+    def _dated(self, result: Result) -> Result:
+        """Adds what the result was made with, and when."""
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        return replace(result, facts={**self.provenance, "date": date})
 
 
 class _Run:
     """One photograph or video on its way."""
 
-    def __init__(self, analyser: Analyser, find: LandmarkDetector, media: OpenMedia) -> None:
+    def __init__(self, analyser: Analyser, find: LandmarkDetector, media: _Media) -> None:
         self.analyser = analyser
         self.media = media
         self.walk = VideoWalk(find)
@@ -106,7 +120,7 @@ class _Run:
         self.only: Frame | None = None  # a photograph's: not worth reading twice
         self.waiting: list[tuple[int, FacePatch | None]] = []
 
-    def result(self) -> InputResult:
+    def result(self) -> Result:
         trouble = ""
         try:
             self._look(self.media.batches())
@@ -224,18 +238,21 @@ class _Run:
 
 
 def _refused(
-    media: OpenMedia, error: UnreadableError | UnsupportedError, kind: str | None = None
-) -> InputResult:
+    media: _Media, error: UnreadableError | UnsupportedError, kind: str | None = None
+) -> Result:
     unsupported = isinstance(error, UnsupportedError)
     status = Status.UNSUPPORTED if unsupported else Status.UNREADABLE
-    what = kind or ("video" if is_video(media.path) else "image")
-    return InputResult(str(media.path), what, status, str(error), media=_media(media))
+    video = isinstance(media, OpenMedia) and is_video(media.path)
+    what = kind or ("video" if video else "image")
+    return Result(str(media.path), what, status, str(error), media=_media(media))
 
 
-def _media(media: OpenMedia) -> dict[str, Any]:
+def _media(media: _Media) -> dict[str, Any]:
     """What the file is, and which: its digest tells whether it is the one that was judged."""
     if media.info is None:
         return {}
+    if isinstance(media, OpenImage):
+        return asdict(media.info)
     try:
         digest = {"bytes": media.path.stat().st_size, "sha256": sha256(media.path)}
     except OSError as error:  # it has gone since

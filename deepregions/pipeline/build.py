@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
@@ -43,12 +41,13 @@ def build_analyser(
     pictures: bool = True,
     runtime: Name | Literal["auto"] = "torch",
     precision: Precision = "fp32",
+    command: Sequence[str] = (),
 ) -> Analyser:
     """Loads what it takes to score; the analyser's provenance is what results say of it.
 
     A bundle among the networks also brings a fusion and a calibration. Landmarks are None where
     inputs are region canvases, on which no face is searched. The runtime ``"auto"`` is the fastest
-    of those that are installed; ``bf16`` is for OpenVINO only.
+    of those that are installed; ``bf16`` is for OpenVINO only. Results name the ``command``.
 
     Raises:
         UsageError: No network, or a device, backend or runtime that does not exist.
@@ -88,8 +87,7 @@ def build_analyser(
         **({} if find is None else {"gates": asdict(gates)}),
         "landmarks": None if find is None else {"name": find.name, "version": find.version},
         "device": str(where),
-        "command": ["deepregions", *sys.argv[1:]],
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **({"command": list(command)} if command else {}),
         "versions": versions,
         "deepregions": __version__,
         "runtime": ran_by,

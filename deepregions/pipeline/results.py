@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,7 +14,7 @@ from deepregions.faces.landmarks import Face
 from deepregions.faces.patches import crop_face
 from deepregions.fusion import Cell
 from deepregions.fusion.calibration import Calibration, LikelihoodRatio
-from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.pooling import Pooling, probability
 from deepregions.types import Region, Status
 
 SCHEMA = "deepregions.detect"
@@ -23,7 +22,7 @@ VERSION = 3  # 2: people's rules, quality, sampling, warnings; 3: likelihood rat
 
 # Of several reasons for having no score, the first of these is the one that is told.
 GRAVEST = (Status.ERROR, Status.LOW_QUALITY, Status.TOO_SMALL)
-_MESSAGES = {
+_REASONS = {
     Status.OK: "",
     Status.NO_FACE: "no face was found",
     Status.TOO_SMALL: "every face is too small to be judged",
@@ -72,7 +71,7 @@ class FaceResult:
         cells: Of every network.
         reasons: Why the face, or a region of it, was not judged: a few words each.
         quality: What was measured of it, by name; None where it is not known.
-        patch: Its pixels, of the highest face of each track only.
+        patch: Its pixels, of the highest face of each person only.
     """
 
     frame: int
@@ -88,16 +87,17 @@ class FaceResult:
 
 
 @dataclass(frozen=True)
-class TrackResult:
-    """One person through an input.
+class Person:
+    """One person through an input: a track, a face that is followed from frame to frame.
 
     Attributes:
-        start: Time of its first face, in seconds; ``end`` is the last one's.
-        faces: How many faces it has, ``scored`` of them with a score: then its status is ``OK``.
-        log_odds: Over its scored faces, by ``rule``.
-        llr: What its log-odds say, by the calibration; None if there is none.
-        cells: Likewise of every network.
-        reasons: Why faces or regions of it were not judged, the most frequent first.
+        track: The person's number, from 0.
+        start: Time of the first face, in seconds; ``end`` is the last one's.
+        faces: How many faces were found, ``scored`` of them with a score: then the status is OK.
+        log_odds: Over the scored faces, by ``rule``.
+        evidence: What the log-odds are worth; None without a score or a calibration.
+        cells: Log-odds of every network.
+        reasons: Why faces or regions were not judged, the most frequent first.
     """
 
     track: int
@@ -107,10 +107,23 @@ class TrackResult:
     scored: int
     status: Status
     log_odds: float | None
-    llr: LikelihoodRatio | None
+    evidence: LikelihoodRatio | None
     rule: str
     cells: Scores
     reasons: tuple[str, ...] = ()
+
+    @property
+    def score(self) -> float | None:
+        """From 0 (looks genuine) to 1 (looks fake); None if there is none."""
+        return probability(self.log_odds)
+
+    @property
+    def regions(self) -> dict[Region, dict[str, float | None]]:
+        """By region, each detector's score in [0, 1]; None where it has no answer."""
+        found: dict[Region, dict[str, float | None]] = {}
+        for (detector, region), log_odds in self.cells.items():
+            found.setdefault(region, {})[detector] = probability(log_odds)
+        return found
 
 
 @dataclass(frozen=True)
@@ -125,59 +138,89 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class InputResult:
-    """What came of one input.
+class Result:
+    """What came of one photograph or video.
 
     Attributes:
+        input: Its path; for a picture in memory its file's, if known.
         kind: "image", "video" or "regions" (an image that already is a region's canvas).
-        message: One line for a person, empty when all went well.
-        log_odds: Over its tracks, by ``rule``; None unless the status is OK.
-        llr: What its log-odds say, by the calibration; None if there is none.
+        reason: Why there is no score, in one line; empty where there is one.
+        log_odds: Over its people, by ``rule``; None unless the status is OK.
+        evidence: What the log-odds are worth; None without a score or a calibration.
         frames: How many frames were looked at.
         media: What the file is: width, height, duration and so on; empty if it was not opened.
         sampling: Which frames were chosen, and how.
+        warnings: What to know of how the score came about, the gravest first.
         faces: By time, then by size.
         strip: Frames evenly over those that were looked at, in order of time.
+        facts: What it was made with, as JSON has it: networks, landmarks, versions.
     """
 
     input: str
     kind: str
     status: Status
-    message: str = ""
+    reason: str = ""
     log_odds: float | None = None
-    llr: LikelihoodRatio | None = None
+    evidence: LikelihoodRatio | None = None
     rule: str = ""
     frames: int = 0
     media: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    tracks: tuple[TrackResult, ...] = ()
-    faces: tuple[FaceResult, ...] = ()
-    strip: tuple[Thumbnail, ...] = ()
+    people: tuple[Person, ...] = ()
+    faces: tuple[FaceResult, ...] = field(default=(), repr=False)
+    strip: tuple[Thumbnail, ...] = field(default=(), repr=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def top_track(self) -> TrackResult | None:
-        """The track with the highest score."""
-        scored = [track for track in self.tracks if track.log_odds is not None]
-        return max(scored, key=lambda track: track.log_odds or 0.0, default=None)
+    def score(self) -> float | None:
+        """From 0 (looks genuine) to 1 (looks fake); None if there is none."""
+        return probability(self.log_odds)
+
+    @property
+    def conclusion(self) -> str:
+        """What came of it, in one sentence: that of the command line and the page."""
+        from deepregions.pipeline.report.words import conclusion  # noqa: PLC0415 - it knows this
+
+        return conclusion(self)
+
+    @property
+    def coverage(self) -> float:
+        """The share of the faces found that were judged; 0 if none was found."""
+        judged = sum(face.log_odds is not None for face in self.faces)
+        return judged / len(self.faces) if self.faces else 0.0
+
+    @property
+    def limits(self) -> str:
+        """What the networks cannot do, as their bundle says; empty if it does not."""
+        return str(self.facts.get("limits", ""))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the object that ``detect --json`` prints (``deepregions schema detect``)."""
+        return {"schema": SCHEMA, "version": VERSION, **_json(self), **self.facts}
+
+    def to_html(self) -> str:
+        """Returns the page that ``detect --out`` writes: one file that opens offline."""
+        from deepregions.pipeline.report.page import render_page  # noqa: PLC0415 - it knows this
+
+        return render_page(self, self.facts)
+
+    @property
+    def top_person(self) -> Person | None:
+        """The person with the highest score."""
+        scored = [person for person in self.people if person.log_odds is not None]
+        return max(scored, key=lambda person: person.log_odds or 0.0, default=None)
 
     @property
     def shown(self) -> dict[int, FaceResult]:
-        """The faces that have pixels, by track: its highest one, of each track with a score."""
+        """The faces that have pixels, by track: the highest one of each person with a score."""
         faces = {face.track: face for face in self.faces if face.patch is not None}
         return dict(sorted(faces.items()))
 
     @property
     def top_face(self) -> FaceResult | None:
-        """The face of the highest track that has pixels."""
-        return None if self.top_track is None else self.shown.get(self.top_track.track)
-
-
-def probability(log_odds: float | None) -> float | None:
-    """The score in [0, 1] of log-odds."""
-    if log_odds is None:
-        return None
-    return 0.5 * (1 + math.tanh(0.5 * log_odds))  # the logistic function, safe at any size
+        """The face of the highest person that has pixels."""
+        return None if self.top_person is None else self.shown.get(self.top_person.track)
 
 
 def summarise_input(
@@ -189,41 +232,41 @@ def summarise_input(
     *,
     calibration: Calibration | None = None,
     **facts: Any,
-) -> InputResult:
+) -> Result:
     """Makes the result of an input whose frames could be read; ``facts`` are further attributes."""
     rules = rules or Pooling()
     by_track: dict[int, list[FaceResult]] = {}
     for face in faces:
         by_track.setdefault(face.track, []).append(face)
-    tracks = tuple(
+    people = tuple(
         _summarise_track(track, own, rules, calibration) for track, own in sorted(by_track.items())
     )
-    log_odds = rules.over_tracks([(track.scored, track.log_odds) for track in tracks])
-    status = _gravest(track.status for track in tracks) if log_odds is None else Status.OK
-    message = _MESSAGES[status]
-    if log_odds is None and tracks:
-        told = ", ".join(_most_common(track.reasons for track in tracks)[:3])
-        message += f": {told}" if told else ""
-    return InputResult(
+    log_odds = rules.over_tracks([(track.scored, track.log_odds) for track in people])
+    status = _gravest(track.status for track in people) if log_odds is None else Status.OK
+    reason = _REASONS[status]
+    if log_odds is None and people:
+        told = ", ".join(_most_common(track.reasons for track in people)[:3])
+        reason += f": {told}" if told else ""
+    return Result(
         input=path,
         kind=kind,
         status=status,
-        message=message,
+        reason=reason,
         frames=frames,
         log_odds=log_odds,
         rule=rules.track_rule,
-        tracks=tracks,
+        people=people,
         faces=tuple(faces),
-        llr=None if calibration is None else calibration.likelihood_ratio(log_odds),
+        evidence=None if calibration is None else calibration.likelihood_ratio(log_odds),
         **facts,
     )
 
 
 def _summarise_track(
     track: int, faces: Sequence[FaceResult], rules: Pooling, calibration: Calibration | None
-) -> TrackResult:
+) -> Person:
     fused = rules.over_faces(_known(face.log_odds for face in faces))
-    return TrackResult(
+    return Person(
         track=track,
         start=min(face.time for face in faces),
         end=max(face.time for face in faces),
@@ -237,7 +280,7 @@ def _summarise_track(
             for cell in faces[0].cells
         },
         reasons=tuple(_most_common(face.reasons for face in faces)),
-        llr=None if calibration is None else calibration.likelihood_ratio(fused),
+        evidence=None if calibration is None else calibration.likelihood_ratio(fused),
     )
 
 
@@ -255,26 +298,19 @@ def _gravest(statuses: Iterable[Status]) -> Status:
     return next((status for status in GRAVEST if status in found), Status.NO_FACE)
 
 
-def to_json(result: InputResult, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes the JSON object of one input; ``deepregions schema detect`` says what is in it.
-
-    ``facts`` are what it was made with: models, landmarks, versions (the same for all inputs).
-    """
-    return {"schema": SCHEMA, "version": VERSION, **_json(result), **facts}
-
-
-def _json(record: InputResult | TrackResult | FaceResult) -> dict[str, Any]:
-    """Writes a record's fields in their order, without pixels."""
+def _json(record: Result | Person | FaceResult) -> dict[str, Any]:
+    """Writes a record's fields in their order, without pixels and facts."""
     written: dict[str, Any] = {}
-    names = (each.name for each in fields(record) if each.name not in {"patch", "strip"})
-    for name in names:
-        value = getattr(record, name)
+    for each in fields(record):
+        if each.name in _UNWRITTEN:
+            continue
+        value, name = getattr(record, each.name), _KEYS.get(each.name, each.name)
         if name == "log_odds":
             written |= score_json(value)
         elif name in _WRITTEN:
             written[name] = _WRITTEN[name](value)
         elif isinstance(value, tuple):
-            nested = TrackResult | FaceResult
+            nested = Person | FaceResult
             written[name] = [_json(one) if isinstance(one, nested) else one for one in value]
         else:
             written[name] = value
@@ -300,6 +336,8 @@ def _llr_json(ratio: LikelihoodRatio | None) -> dict[str, Any] | None:
     }
 
 
+_UNWRITTEN = {"patch", "strip", "facts"}
+_KEYS = {"reason": "message", "evidence": "llr", "people": "tracks"}  # older than these names
 _WRITTEN: dict[str, Callable[[Any], Any]] = {
     "status": str,
     "llr": _llr_json,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from deepregions.errors import UsageError
 from deepregions.files import Names, atomic_file, named_errors
 from deepregions.pipeline.report import UNCALIBRATED, CsvTable, index_row, write_index
-from deepregions.pipeline.results import InputResult
+from deepregions.pipeline.results import Result
 
 RESULTS = "results.jsonl"
 TABLE = "results.csv"
@@ -86,7 +86,7 @@ class Archive:
         """Returns a name for the files of an input, unlike all others in the folder."""
         return self._names.unused(Path(path).stem)
 
-    def add(self, result: InputResult, line: Mapping[str, Any], page: str) -> None:
+    def add(self, result: Result, line: Mapping[str, Any], page: str) -> None:
         """Writes an input's result, and its line as JSON; from then on it is finished.
 
         Raises:

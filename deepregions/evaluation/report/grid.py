@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from deepregions.errors import UsageError, printable
+from deepregions.fusion.pooling import probability
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.pipeline.explain.gradcam import Heat
 from deepregions.pipeline.report.drawing import (
@@ -26,7 +27,6 @@ from deepregions.pipeline.report.drawing import (
     to_picture,
 )
 from deepregions.pipeline.report.heat import legend, tile
-from deepregions.pipeline.results import probability
 from deepregions.types import BONA_FIDE, FAKE, Region
 
 _TILE, _EDGE, _GAP, _LINE, _LABELS = 180, 6, 12, 20, 72

@@ -12,7 +12,7 @@ import torch
 from deepregions.faces.patches import stack
 from deepregions.pipeline.explain.gradcam import Heat, Towards, heats, heats_segmented
 from deepregions.pipeline.explain.shapley import Floats, shapley
-from deepregions.pipeline.results import FaceResult, InputResult, rounded, score_json
+from deepregions.pipeline.results import FaceResult, Result, rounded, score_json
 from deepregions.system import System
 from deepregions.types import REGIONS, Region
 
@@ -73,7 +73,7 @@ class FaceExplanation:
 
 
 def explain_faces(
-    result: InputResult, system: System, *, towards: Towards = "fake", batch_size: int = 16
+    result: Result, system: System, *, towards: Towards = "fake", batch_size: int = 16
 ) -> Iterator[FaceExplanation]:
     """Yields the explanation of each track's highest face, in their order.
 
@@ -135,7 +135,7 @@ def _explained(heat: Heat, face: FaceResult, share: float) -> CellExplanation:
 
 
 def to_json(
-    result: InputResult, faces: Sequence[FaceExplanation], facts: Mapping[str, Any]
+    result: Result, faces: Sequence[FaceExplanation], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Makes the JSON object of one input: the explanation of its tracks' highest faces."""
     return {
@@ -144,7 +144,7 @@ def to_json(
         "input": result.input,
         "kind": result.kind,
         "status": str(result.status),
-        "message": result.message,
+        "message": result.reason,
         **score_json(result.log_odds),
         "rule": result.rule,
         "warnings": list(result.warnings),

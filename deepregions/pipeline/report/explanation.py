@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from deepregions.errors import printable
 from deepregions.faces.regions import context_box
 from deepregions.files import atomic_folder
+from deepregions.fusion.pooling import probability
 from deepregions.pipeline.explain.compute import CellExplanation, FaceExplanation, to_json
 from deepregions.pipeline.report.drawing import (
     FAINT,
@@ -29,7 +30,7 @@ from deepregions.pipeline.report.drawing import (
 from deepregions.pipeline.report.heat import legend, overlay, tile
 from deepregions.pipeline.report.page import HeatMaps, write_page
 from deepregions.pipeline.report.words import who
-from deepregions.pipeline.results import FacePatch, InputResult, probability
+from deepregions.pipeline.results import FacePatch, Result
 
 PAGE, FACTS = "explain.html", "explain.json"
 
@@ -41,7 +42,7 @@ _ON_PAGE = 256  # pixels of a heat-map's longer side
 
 
 def write_explanation(
-    result: InputResult,
+    result: Result,
     faces: Sequence[FaceExplanation],
     facts: Mapping[str, Any],
     folder: Path,
@@ -66,7 +67,7 @@ def write_explanation(
         (partial / FACTS).write_text(f"{text}\n", encoding="utf-8")
 
 
-def draw_heat(result: InputResult, explanation: FaceExplanation) -> Image.Image:
+def draw_heat(result: Result, explanation: FaceExplanation) -> Image.Image:
     """Draws where each network looked on a face, as the paper shows it (section 5, Grad-CAM).
 
     A row per detector, a column per region; each crop in grey, its heat over it in colours from 0
@@ -96,7 +97,7 @@ def draw_heat(result: InputResult, explanation: FaceExplanation) -> Image.Image:
 
 def _draw_words(
     draw: ImageDraw.ImageDraw,
-    result: InputResult,
+    result: Result,
     explanation: FaceExplanation,
     size: tuple[int, int],
 ) -> None:

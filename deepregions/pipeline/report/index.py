@@ -15,13 +15,13 @@ from PIL import Image
 from deepregions.files import atomic_file
 from deepregions.pipeline.report.drawing import small_uri, to_picture
 from deepregions.pipeline.report.page import UNCALIBRATED, environment
-from deepregions.pipeline.results import InputResult
+from deepregions.pipeline.results import Result
 from deepregions.types import Status
 
 _SIDE = 96  # pixels: about 2 KB
 
 
-def index_row(result: InputResult, page: str = "") -> dict[str, Any]:
+def index_row(result: Result, page: str = "") -> dict[str, Any]:
     """Makes an input's row of the list, as JSON: small enough to keep many.
 
     Its first frame, else its highest face, is what it looks like; the page is relative to the
@@ -37,9 +37,9 @@ def index_row(result: InputResult, page: str = "") -> dict[str, Any]:
         "input": result.input,
         "kind": result.kind,
         "status": str(result.status),
-        "message": result.message,
+        "message": result.reason,
         "log_odds": result.log_odds,
-        "tracks": len(result.tracks),
+        "tracks": len(result.people),
         "page": page,
         "thumbnail": thumbnail,
     }

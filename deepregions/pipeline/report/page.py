@@ -18,20 +18,15 @@ from PIL import Image
 from deepregions import pages
 from deepregions.files import atomic_file
 from deepregions.fusion import Cell
+from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report import words
 from deepregions.pipeline.report.drawing import data_uri, small_uri, to_picture, track_colours
 from deepregions.pipeline.report.timeline import ScoreCurve, Timeline
-from deepregions.pipeline.results import (
-    FaceResult,
-    InputResult,
-    Thumbnail,
-    TrackResult,
-    probability,
-)
 from deepregions.types import REGIONS, Region
 
 if TYPE_CHECKING:
     from deepregions.pipeline.explain.compute import CellExplanation
+    from deepregions.pipeline.results import FaceResult, Person, Result, Thumbnail
 
 # Beyond these a page would be too long to be read: what is left out is said, and is in the JSON.
 _DETAILED = 24  # tracks
@@ -61,7 +56,7 @@ class TrackView:
         shares: What its score is made of.
     """
 
-    track: TrackResult
+    track: Person
     curve: ScoreCurve
     curves: Mapping[Cell, ScoreCurve]
     top: FaceResult | None
@@ -84,7 +79,7 @@ class TrackView:
 
 
 def write_page(
-    result: InputResult,
+    result: Result,
     facts: Mapping[str, Any],
     path: Path,
     *,
@@ -99,7 +94,7 @@ def write_page(
 
 
 def render_page(
-    result: InputResult,
+    result: Result,
     facts: Mapping[str, Any],
     *,
     heatmaps: Mapping[int, HeatMaps] = MappingProxyType({}),
@@ -112,9 +107,9 @@ def render_page(
     what its score is made of; heat speaks for ``towards``, ``"fake"`` or ``"genuine"``.
     """
     timeline = Timeline(result)
-    by_score = sorted(result.tracks, key=lambda t: (t.log_odds is None, -(t.log_odds or 0.0)))
+    by_score = sorted(result.people, key=lambda t: (t.log_odds is None, -(t.log_odds or 0.0)))
     detailed = {track.track for track in by_score[:_DETAILED]}
-    tile = _TILE if len(result.tracks) <= _FEW else _SMALL_TILE
+    tile = _TILE if len(result.people) <= _FEW else _SMALL_TILE
     tracks = [
         _track_view(
             result,
@@ -124,7 +119,7 @@ def render_page(
             heatmaps=heatmaps.get(track.track, ()),
             shares=shares.get(track.track),
         )
-        for track in result.tracks
+        for track in result.people
     ]
     by_frame: dict[int, list[FaceResult]] = {}
     for face in sorted(result.faces, key=lambda face: face.track):
@@ -155,8 +150,8 @@ def render_page(
 
 
 def _track_view(
-    result: InputResult,
-    track: TrackResult,
+    result: Result,
+    track: Person,
     timeline: Timeline,
     *,
     tile: int,

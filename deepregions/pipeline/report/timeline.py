@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from deepregions.pipeline.results import FaceResult, InputResult, probability
+from deepregions.fusion.pooling import probability
+
+if TYPE_CHECKING:
+    from deepregions.pipeline.results import FaceResult, Result
 
 _MOST_TICKS = 7
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
@@ -34,7 +38,7 @@ class Timeline:
     percent from the left, and what to write there.
     """
 
-    def __init__(self, result: InputResult) -> None:
+    def __init__(self, result: Result) -> None:
         duration = result.media.get("duration")
         known = float(duration) if isinstance(duration, int | float) else 0.0
         end = max([known, *(face.time for face in result.faces)])

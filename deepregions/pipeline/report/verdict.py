@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from deepregions.errors import printable
+from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report.drawing import (
     FAINT,
     INK,
@@ -19,7 +20,7 @@ from deepregions.pipeline.report.drawing import (
     to_picture,
 )
 from deepregions.pipeline.report.words import conclusion
-from deepregions.pipeline.results import FaceResult, InputResult, probability
+from deepregions.pipeline.results import FaceResult, Result
 
 _TILE, _GAP, _LINE, _LABELS = 200, 12, 26, 130
 _HEAD = 3 * _LINE
@@ -29,7 +30,7 @@ Model = Mapping[str, str]
 """A network that was used: its ``name``, ``detector``, ``region`` and ``database``."""
 
 
-def draw_verdict(result: InputResult, face: FaceResult, models: Sequence[Model]) -> Image.Image:
+def draw_verdict(result: Result, face: FaceResult, models: Sequence[Model]) -> Image.Image:
     """Draws an input's highest-scoring face: its regions side by side, and the scores under each.
 
     Of a single network, its region with its score, as the paper's program shows it.
@@ -60,7 +61,7 @@ def draw_verdict(result: InputResult, face: FaceResult, models: Sequence[Model])
 
 
 def _draw_single(
-    result: InputResult, face: FaceResult, crops: Sequence[Tensor], model: Model
+    result: Result, face: FaceResult, crops: Sequence[Tensor], model: Model
 ) -> Image.Image:
     """One region and one score, with what the paper's program writes around them."""
     picture = Image.new("RGB", (_SINGLE + 2 * _GAP, _SINGLE + 6 * _LINE + 2 * _GAP), PAPER)
@@ -90,7 +91,7 @@ def _draw_single(
 
 def _draw_head(
     draw: ImageDraw.ImageDraw,
-    result: InputResult,
+    result: Result,
     face: FaceResult,
     models: Sequence[Model],
     width: int,

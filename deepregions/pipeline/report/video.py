@@ -26,7 +26,7 @@ from deepregions.media import Frame, MediaReader, Sampling
 from deepregions.pipeline.report.drawing import Font, font, to_picture, track_colours
 from deepregions.pipeline.report.timeline import Timeline
 from deepregions.pipeline.report.words import clock, conclusion, score
-from deepregions.pipeline.results import FaceResult, InputResult
+from deepregions.pipeline.results import FaceResult, Result
 
 MAX_SIDE = 1280  # pixels
 
@@ -45,7 +45,7 @@ Mark = tuple[FaceResult, bool]
 """A face to draw, and whether it is what was looked at, not a place in between."""
 
 
-def annotate_video(path: Path, result: InputResult, out: Path) -> None:
+def annotate_video(path: Path, result: Result, out: Path) -> None:
     """Writes a video again, as MP4, with boxes, track numbers and scores; whole or not at all.
 
     Each frame is shown, at its own time. A full box is near a frame that was looked at, and has the
@@ -85,7 +85,7 @@ def _every_frame(path: Path) -> Iterator[Frame]:
 class Marks:
     """Says what to draw of each track at a time."""
 
-    def __init__(self, result: InputResult) -> None:
+    def __init__(self, result: Result) -> None:
         by_track: dict[int, list[FaceResult]] = {}
         for face in sorted(result.faces, key=lambda face: face.time):
             by_track.setdefault(face.track, []).append(face)

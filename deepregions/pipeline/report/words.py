@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from deepregions.fusion.calibration import LikelihoodRatio
-from deepregions.pipeline.results import InputResult, TrackResult, probability
+from deepregions.fusion.pooling import probability
 from deepregions.types import Status
+
+if TYPE_CHECKING:
+    from deepregions.pipeline.results import Person, Result
 
 MEANING = {
     Status.OK: "scored",
@@ -23,12 +28,12 @@ def who(track: int) -> str:
     return f"person {track + 1}"
 
 
-def conclusion(result: InputResult) -> str:
+def conclusion(result: Result) -> str:
     """Says what came of an input, in one sentence: the same wherever a result is shown."""
     if result.log_odds is None:
-        return f"Not scored: {result.message or MEANING[result.status]}"
-    if result.llr is not None:
-        return _evidence(result.llr)
+        return f"Not scored: {result.reason or MEANING[result.status]}"
+    if result.evidence is not None:
+        return _evidence(result.evidence)
     value = probability(result.log_odds)
     return f"Score {value:.2f} (uncalibrated: 0 looks genuine, 1 looks fake)"
 
@@ -49,18 +54,18 @@ def _evidence(ratio: LikelihoodRatio) -> str:
     )
 
 
-def source(result: InputResult) -> TrackResult | None:
+def source(result: Result) -> Person | None:
     """Returns the track whose score is the input's, if the rule takes one track's."""
     if result.log_odds is None:
         return None
-    return next((track for track in result.tracks if track.log_odds == result.log_odds), None)
+    return next((track for track in result.people if track.log_odds == result.log_odds), None)
 
 
-def people(result: InputResult) -> str:
+def people(result: Result) -> str:
     """Says how many people there are and whose score it is; nothing where there is none."""
     if result.log_odds is None:
         return ""
-    found, track = len(result.tracks), source(result)
+    found, track = len(result.people), source(result)
     if track is None:
         return f"{found} people found. This is their mean score."
     if found == 1:
