@@ -54,6 +54,7 @@ SLOW = {
     "prepare",
     "prepare_databases",
     "prepare_failures",
+    "python",
     "quality",
     "reproduction",
     "runtimes",

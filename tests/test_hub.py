@@ -26,7 +26,7 @@ from deepregions.commands.cli import run
 from deepregions.detectors import Capsule
 from deepregions.errors import AssetError, UsageError
 from deepregions.weights import hub
-from deepregions.weights.bundle import load_bundle, save_bundle
+from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
 from deepregions.weights.hub import HubName, hub_name
 
 TOKEN = "hf_a_token"
@@ -340,6 +340,20 @@ def test_a_bundle_is_pushed_and_comes_back(
     assert "POST /api/validate-yaml" in stand_in.asked
     (loaded,) = load_bundle("hf://me/faces")
     assert loaded.name == "capsule_entire.made"
+
+
+def test_a_bundle_goes_and_comes_by_the_names_that_the_hub_s_libraries_use(
+    stand_in: Hub, bundle: Path, tmp_path: Path
+) -> None:
+    ours = Bundle.from_pretrained(bundle)
+    assert "/me/faces/commit/" in ours.push_to_hub("me/faces", private=True)
+    assert stand_in.private == {"me/faces": True}
+    theirs = Bundle.from_pretrained("me/faces", revision="v1")
+    assert [each.sha256 for each in theirs] == [each.sha256 for each in ours]
+    with pytest.raises(AssetError, match="there is no such revision"):
+        Bundle.from_pretrained("me/faces", revision="v9")
+    with pytest.raises(AssetError, match="me/other is not on the Hub"):
+        Bundle.from_pretrained("me/other")
 
 
 def test_a_second_push_replaces_the_networks_of_the_first(stand_in: Hub, bundle: Path) -> None:

@@ -57,6 +57,16 @@ class LikelihoodRatio:
     upper: float
 
     @property
+    def ratio(self) -> float:
+        """How many times likelier such a score is for a fake than for a genuine face."""
+        return math.exp(self.ln)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most ratio that the development data supports."""
+        return math.exp(self.lower), math.exp(self.upper)
+
+    @property
     def log10(self) -> float:
         """The logarithm to base 10."""
         return self.ln / _LN10

@@ -85,6 +85,11 @@ class FaceResult:
     quality: Mapping[str, float | None] = field(default_factory=dict)
     patch: FacePatch | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def score(self) -> float | None:
+        """From 0 (looks genuine) to 1 (looks fake); None if there is none."""
+        return probability(self.log_odds)
+
 
 @dataclass(frozen=True)
 class Person:

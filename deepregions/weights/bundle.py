@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, overload
 
 import torch
@@ -32,7 +33,7 @@ from deepregions.fusion.pooling import Level, Pooling
 from deepregions.system import System, TrainedNetwork, matrix_of
 from deepregions.types import Region
 from deepregions.weights.card import CARD, model_card
-from deepregions.weights.hub import download, hub_name
+from deepregions.weights.hub import download, hub_name, push
 from deepregions.weights.manifest import (
     MANIFEST,
     SCHEMA,
@@ -96,6 +97,28 @@ class Bundle(Sequence[TrainedNetwork]):
     def system(self) -> System:
         """Returns the networks and their fusion as one module."""
         return System(self.members, self.fusion)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str, *, revision: str | None = None) -> Bundle:
+        """Loads a folder, or ``owner/name`` from the Hub; raises what :func:`load_bundle` does."""
+        at = f"@{revision}" if revision else ""
+        return load_bundle(name if Path(name).is_dir() else f"hf://{name}{at}")
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes a folder; raises what :func:`save_bundle` does."""
+        save_bundle(
+            self.members,
+            Path(folder),
+            fusion=self.fusion,
+            calibration=self.calibration,
+            facts=self.facts,
+        )
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Uploads it; see :func:`~deepregions.weights.hub.push`."""
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push(Path(folder), repo_id, private=private)
 
 
 def save_bundle(
