@@ -16,12 +16,20 @@ from deepregions.errors import UsageError
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+FEW = 20
+"""Of fewer people no interval is shown."""
+
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 _LEAST_PEOPLE = 10  # smaller components are never parted: too many fakes would be lost
 _MOST_SWAPS = 400  # and people, in the search for a division that loses few fakes
 _MOST_PEOPLE = 2000
 _SPLITTINGS = {"people": None, "target": 1, "video": 0}  # how many people keep a video together
+
+
+def too_few(count: int, unit: str = "people") -> str:
+    """Returns why there is no interval over so many people; empty if there may be one."""
+    return f"{count} {unit} are too few, at least {FEW} are needed" if count < FEW else ""
 
 
 def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:

@@ -13,6 +13,15 @@ from PIL import Image
 
 from deepregions.errors import UsageError
 from deepregions.evaluation.alterations import LEVELS, Alteration
+from deepregions.faces.pose import head_pose
+from deepregions.pipeline.results import FacePatch
+
+KINDS = sorted(set(LEVELS) - {"size"})  # what keeps the picture's size
+
+
+def alter(kind: str, level: float, images: list[torch.Tensor], keys: list[str]):
+    faces = [FacePatch(image, None) for image in images]
+    return [face.image for face in Alteration(kind, level)(faces, keys)]
 
 
 def face(seed: int = 0, height: int = 120, width: int = 100) -> torch.Tensor:
@@ -24,16 +33,16 @@ def distance(one: torch.Tensor, two: torch.Tensor) -> float:
     return float((one.float() - two.float()).square().mean())
 
 
-@pytest.mark.parametrize("kind", LEVELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_sizes_stay_and_stronger_levels_change_more(kind: str) -> None:
     images = [face(0), face(0, 111, 97), face(0, 128, 128)]
     keys = ["a", "b", "c"]
     changes = []
     for level in LEVELS[kind]:
-        altered = Alteration(kind, level)(images, keys)
+        altered = alter(kind, level, images, keys)
         assert [x.shape for x in altered] == [x.shape for x in images]
         assert all(x.dtype == torch.uint8 for x in altered)
-        again = Alteration(kind, level)(images, keys)
+        again = alter(kind, level, images, keys)
         assert all(torch.equal(x, y) for x, y in zip(altered, again, strict=True))
         changes.append(distance(altered[0], images[0]))
     assert min(changes) > 0
@@ -46,45 +55,57 @@ def test_jpeg_is_pillows() -> None:
     buffer = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=50)
     expected = np.asarray(Image.open(buffer))
-    (altered,) = Alteration("jpeg", 50)([image], ["a"])
+    (altered,) = alter("jpeg", 50, [image], ["a"])
     np.testing.assert_array_equal(altered.permute(1, 2, 0).numpy(), expected)
 
 
+def test_faces_are_made_as_narrow_as_asked_and_their_landmarks_follow() -> None:
+    image, landmarks = draw_face(np.random.default_rng(0), 256)[:2]
+    points = torch.from_numpy(landmarks).float()
+    whole = FacePatch(torch.from_numpy(image).permute(2, 0, 1), points, scale=0.5)
+    width = float(head_pose(points[None]).width)
+    (narrow,) = Alteration("size", width / 2)([whole], ["a"])
+    assert narrow.image.shape == (3, 128, 128)
+    assert narrow.scale == 1  # the pixels are the frame's own
+    torch.testing.assert_close(narrow.landmarks, (points + 0.5) / 2 - 0.5, rtol=0, atol=0.3)
+    assert Alteration("size", 2 * width)([whole], ["a"]) == [whole]
+
+
 def test_gamma_and_blur_in_closed_form() -> None:
-    (altered,) = Alteration("gamma", 2)([face()], ["a"])
+    (altered,) = alter("gamma", 2, [face()], ["a"])
     expected = (255 * (face().double() / 255) ** 2).round()
     assert torch.equal(altered.double(), expected)
     point = torch.zeros(3, 101, 101, dtype=torch.uint8)
     point[:, 50, 50] = 255
-    (altered,) = Alteration("blur", 1)([point], ["a"])
+    (altered,) = alter("blur", 1, [point], ["a"])
     kernel = cv2.getGaussianKernel(9, 1.01)
     assert abs(int(altered[0, 50, 50]) - 255 * float(kernel[4, 0]) ** 2) < 1
 
 
 def test_noise_depends_on_the_face_only() -> None:
     images = [face(0), face(1)]
-    both = Alteration("noise", 5)(images, ["a", "b"])
-    assert torch.equal(Alteration("noise", 5)(images[1:], ["b"])[0], both[1])
-    assert not torch.equal(Alteration("noise", 5)(images[1:], ["c"])[0], both[1])
+    both = alter("noise", 5, images, ["a", "b"])
+    assert torch.equal(alter("noise", 5, images[1:], ["b"])[0], both[1])
+    assert not torch.equal(alter("noise", 5, images[1:], ["c"])[0], both[1])
     noise = (both[0].float() - images[0].float())[(images[0] > 20) & (images[0] < 235)]
     assert float(noise.std()) == pytest.approx(5, rel=0.05)
 
 
 def test_the_frames_of_a_video_stay_in_order() -> None:
     images = [torch.full((3, 64, 64), value, dtype=torch.uint8) for value in (30, 120, 220, 60)]
-    altered = Alteration("h264", 30)(images, list("abcd"))
+    altered = alter("h264", 30, images, list("abcd"))
     means = [float(x.float().mean()) for x in altered]
     np.testing.assert_allclose(means, [30, 120, 220, 60], atol=6)
 
 
 @settings(max_examples=15, deadline=None)
 @given(
-    st.sampled_from(sorted(LEVELS)),
+    st.sampled_from(KINDS),
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
 )
 def test_any_size_will_do(kind: str, sizes: list[tuple[int, int]]) -> None:
     images = [torch.full((3, h, w), 100, dtype=torch.uint8) for h, w in sizes]
-    altered = Alteration(kind, LEVELS[kind][-1])(images, [str(n) for n in range(len(sizes))])
+    altered = alter(kind, LEVELS[kind][-1], images, [str(n) for n in range(len(sizes))])
     assert [x.shape for x in altered] == [x.shape for x in images]
 
 

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from networks import SIZE, dsp_fwa, member, xception
 from deepregions.detectors import Capsule
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.types import Region
-from deepregions.weights.bundle import check_bundle, load_bundle, save_bundle
+from deepregions.weights.bundle import check_bundle, load_bundle, save_bundle, write_facts
 from deepregions.weights.manifest import (
     VERSION,
     BundleFacts,
+    Degradation,
     OperatingPoint,
     check_settings,
     known_detectors,
@@ -197,8 +199,15 @@ FACTS = BundleFacts(
     {"model": {"size": 64}},
     ("0123456789abcdef",),
     "Knows no profile views.",
-    {"jpeg 50": 0.75},
+    (Degradation("", 0.91), Degradation("jpeg", 0.75, 50, 50, 0.06, 30, worse=True)),
+    {"portrait": -1.5},
 )
+
+
+def edited_facts(bundle: Path, degradation: dict[str, float]) -> tuple[Degradation, ...]:
+    """As bundles once had it: the AUC by what was done."""
+    edit(bundle, degradation=degradation)
+    return load_bundle(bundle).facts.degradation
 
 
 def test_facts_come_back_and_stand_in_the_card(tmp_path: Path) -> None:
@@ -207,6 +216,11 @@ def test_facts_come_back_and_stand_in_the_card(tmp_path: Path) -> None:
     card = (tmp_path / "one" / "README.md").read_text()
     for said in ("computer-drawn", "1 % false alarms", "1.00%", "no profile", "jpeg 50", "0.7500"):
         assert said in card
+    assert [each.auc for each in edited_facts(tmp_path / "one", {"jpeg 50": 0.6})] == [0.6]
+    other = replace(FACTS, limits="", people=())
+    write_facts(tmp_path / "one", other)
+    assert load_bundle(tmp_path / "one").facts == other
+    assert not any(check_bundle(tmp_path / "one").values())
     edit(tmp_path / "one", version=3)
     assert load_bundle(tmp_path / "one").facts == BundleFacts()  # a key of a later version
     together = BundleFacts.together([BundleFacts("real", people=("ab" * 8,)), FACTS])

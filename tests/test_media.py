@@ -50,6 +50,16 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(array(read_image(path)), expected)
 
 
+def test_a_jpegs_quality_is_told(tmp_path: Path) -> None:
+    for quality in (25, 50, 75, 90, 95):
+        picture().save(path := tmp_path / "a.jpg", quality=quality)
+        with open_source(path) as source:
+            assert source.info.jpeg_quality == pytest.approx(quality, abs=1)
+    picture().save(path := tmp_path / "a.png")
+    with open_source(path) as source:
+        assert source.info.jpeg_quality is None
+
+
 def test_broken_exif_does_not_take_the_picture_away(tmp_path: Path) -> None:
     picture().save(path := tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert np.array_equal(array(read_image(path)), np.array(picture()))

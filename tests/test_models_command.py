@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
-from networks import xception
+import torch
+from data_helpers import INFO, record
+from drawn_faces import draw_face
+from networks import member, xception
 
 from deepregions.commands.cli import run
+from deepregions.data.store import create_store, encode_image
 from deepregions.detectors import Capsule
 from deepregions.errors import UsageError
 from deepregions.faces.finders import YUNET
@@ -283,3 +288,22 @@ def test_a_bar_is_shown_on_a_terminal(
     printed = capsys.readouterr()
     assert "thing.bin" in printed.err
     assert printed.out.count("thing.bin") == 1  # its path
+
+
+@pytest.mark.parametrize(
+    ("bias", "problem"), [(9.0, "all near 1"), (-9.0, "all near 0"), (float("nan"), "not numbers")]
+)
+def test_verify_tells_networks_that_answer_all_the_same(
+    bias: float, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    faces = []
+    for number in range(4):
+        picture, landmarks = draw_face(rng, 128)
+        image = encode_image(torch.from_numpy(picture).permute(2, 0, 1))
+        faces.append(record(number, image=image, landmarks=landmarks))
+    create_store(tmp_path / "store", INFO, faces)
+    save_bundle([member(xception(bias))], tmp_path / "one")
+    names = ["verify", str(tmp_path / "one"), "--faces", str(tmp_path / "store")]
+    assert problem in output(capsys, *names, code=1)
+    output(capsys, *names[:2])  # its files are as they were written

@@ -76,6 +76,9 @@ COMMANDS = {
     "models list": Command("models:list_models", "List bundles here and what others offer."),
     "models show": Command("models:show_model", "Show what a bundle is."),
     "models verify": Command("models:verify_models", "Check bundles' digests and load them."),
+    "models robustness": Command(
+        "models:measure_robustness", "Measure errors on small, compressed and blurred faces."
+    ),
     "models fetch": Command("models:fetch_model", "Download a bundle or a file of weights."),
     "bundle push": Command("bundle:push_bundle", "Upload a bundle to the Hugging Face Hub."),
     "evaluate": Command(

@@ -183,5 +183,7 @@ def _print(bundle: Bundle, compared: Sequence[CrossValidated]) -> None:
         f"videos, in {folds} folds by {by}",
         "cross-validated     AUC     EER    Cllr",
         *(f"{c.kind:<15} {c.auc:7.4f} {c.eer:7.4f} {c.cllr:7.4f}" for c in compared),
-        f"calibration {found.kind}: log10 likelihood ratios from {low:.2f} to {high:.2f}",
+        f"calibration {found.kind}: log10 likelihood ratios from {low:.2f} to {high:.2f}"
+        if not found.withheld
+        else f"no likelihood ratios: {found.withheld}",
     )

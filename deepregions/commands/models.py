@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
 from deepregions.errors import BundleError, UsageError, printable
+from deepregions.people import too_few
 
 if TYPE_CHECKING:
     from deepregions.weights.bundle_folder import BundleEntry
     from deepregions.weights.catalogue import Entry
+
+
+_FACTS = ("trained_on_kind", "limits", "operating_points", "degradation", "recipe")
 
 
 def list_models(*, dir: Path | None = None, json: bool = False) -> int:
@@ -83,13 +88,27 @@ def show_model(name: str, *, dir: Path | None = None, json: bool = False) -> int
     return 0
 
 
-def verify_models(target: str | None = None, *, dir: Path | None = None, json: bool = False) -> int:
+def verify_models(
+    target: str | None = None,
+    *,
+    dir: Path | None = None,
+    faces: list[Path] | bool | None = None,
+    record: bool = False,
+    json: bool = False,
+) -> int:
     """Checks that every network has its SHA-256 and loads; exits with 1 if one does not.
+
+    With --faces, each network also scores a few faces: all scores alike (near 0, near 1) or no
+    numbers are a failure, and so are other fused log-odds than a bundle has recorded of the
+    faces that come along.
 
     Args:
         target: A bundle as for `deepregions models show`, or a folder of bundles; all bundles
             by default.
         dir: A folder of bundles; by default $DEEPREGIONS_MODELS, or else ./models and ./bundles.
+        faces: Also score these photographs, or faces of this face store; without a value, a
+            portrait that comes along, forged copies of it, and a compressed one.
+        record: With --faces without a value, write the log-odds into the bundle.
         json: Print JSON instead of lines.
     """
     from deepregions.weights.bundle import check_bundle
@@ -104,17 +123,114 @@ def verify_models(target: str | None = None, *, dir: Path | None = None, json: b
         found = [find_bundle(target, models_folders(dir))]
     if not found:
         raise UsageError("there is no bundle to verify", "name one, or a folder that holds some")
-    results = []
+    if record and faces != []:
+        raise UsageError("--record is for the faces that come along", "--faces without a value")
+    results: list[dict[str, Any]] = []
     for each in checks.progress(found, "verifying"):
         files = {"bundle.json": each.problem} if each.problem else check_bundle(each.path)
         for file, problem in files.items():
             results.append({"file": str(each.path / file), "ok": not problem, "problem": problem})
             if not json:
-                line = f"{each.path / file}: {problem or 'ok'}"
-                sys.stdout.write(f"{printable(line)}\n")
+                checks.print_lines(f"{each.path / file}: {problem or 'ok'}")
+        if isinstance(faces, list) and not any(files.values()):
+            results += _score_faces(each.path, faces, record=record, quiet=json)
     if json:
         checks.print_json(results)
     return 0 if all(result["ok"] for result in results) else 1
+
+
+def _score_faces(
+    path: Path, faces: Sequence[Path], *, record: bool, quiet: bool
+) -> Iterator[dict[str, Any]]:
+    """Yields what each network of a bundle answers on faces, and what is wrong with it."""
+    from dataclasses import replace
+
+    from deepregions.data.store import FaceStore
+    from deepregions.evaluation import known_faces
+    from deepregions.media import find_media
+    from deepregions.weights.bundle import load_bundle, write_facts
+
+    bundle = load_bundle(path)
+    if not faces:
+        answers = known_faces.known_answers(bundle)
+    elif all((each / "store.json").is_file() for each in faces):
+        answers = known_faces.store_answers(bundle, FaceStore(*faces))
+    else:
+        answers = known_faces.photo_answers(bundle, find_media(faces))
+    found = known_faces.network_scores(answers)
+    problems = {name: known_faces.doubt(scores) for name, scores in found.items()}
+    if not faces and not record and bundle.facts.answers:
+        problems["recorded answers"] = "; ".join(
+            known_faces.deviations(answers, bundle.facts.answers)
+        )
+    for name, problem in problems.items():
+        scores = found.get(name, {})
+        if not quiet:
+            spread = f"{min(scores.values()):.3f} to {max(scores.values()):.3f}" if scores else ""
+            said = f"ok, {len(scores)} faces, {spread}" if scores else "ok"
+            checks.print_lines(f"{path}, {name}: {problem or said}")
+        known = {key: value for key, value in scores.items() if not math.isnan(value)}
+        yield {"network": name, "ok": not problem, "problem": problem, "scores": known}
+    if record and not any(problems.values()):
+        log_odds = {key: round(v, 6) for key, v in known_faces.fused_log_odds(answers).items()}
+        write_facts(path, replace(bundle.facts, answers=log_odds))
+
+
+def measure_robustness(
+    bundle: str,
+    *,
+    store: list[Path],
+    faces: int = 600,
+    device: str = "auto",
+    batch_size: int = 32,
+    seed: int = 0,
+) -> int:
+    """Measures how a bundle errs on small, compressed and blurred faces; writes that into it.
+
+    Where it errs more by more than chance, `deepregions detect` says so of such faces. At least
+    one store needs genuine and fake faces in its evaluation part (split test); for false alarms,
+    the genuine faces of all stores count. Exits with 4 if genuine or fake faces are missing.
+
+    Args:
+        bundle: The bundle's folder.
+        store: Face stores of people whom the bundle was not trained on.
+        faces: How many faces of each store are scored at most, one a video.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: Number of faces scored at once.
+        seed: Random seed of the draw and the bootstrap.
+    """
+    from dataclasses import replace
+
+    from deepregions.data.store import FaceStore
+    from deepregions.evaluation.degradation import measure_degradation
+    from deepregions.weights.bundle import load_bundle, write_facts
+
+    checks.positive(faces=faces, batch_size=batch_size)
+    folder = Path(bundle)
+    loaded = load_bundle(folder)
+    with checks.counted("scoring") as show:
+        found = measure_degradation(
+            loaded,
+            [FaceStore(path) for path in store],
+            faces=faces,
+            device=device,
+            batch_size=batch_size,
+            seed=seed,
+            progress=lambda done, total: show(done, total, done),
+        )
+    write_facts(folder, replace(loaded.facts, degradation=found))
+    rows = []
+    for each in found:
+        alarms = each.false_positive_rate
+        name = f"{each.alteration} {each.level:g}" if each.level is not None else "as they are"
+        worse = "worse" if each.worse else ""
+        rate = "-" if alarms is None else f"{alarms:.1%}"
+        rows.append((name, f"{each.auc:.3f}", rate, str(each.people), worse))
+    checks.print_table(("faces", "AUC", "false alarms", "people", ""), rows, right={"people"})
+    if why := too_few(min(each.people for each in found)):
+        checks.warn(f"nothing counts as worse where there is no interval: {why}")
+    checks.print_lines(f"bundle: {folder}")
+    return 0
 
 
 def fetch_model(
@@ -183,6 +299,8 @@ def _bundle_facts(found: BundleEntry) -> dict[str, Any]:
         "members": found.members,
         "fusion": found.manifest.get("fusion"),
         "calibration": found.manifest.get("calibration"),
+        **{key: found.manifest.get(key) for key in _FACTS},
+        "people": len(found.manifest.get("people") or ()),
     }
 
 

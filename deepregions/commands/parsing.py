@@ -49,9 +49,9 @@ def run_function(command: Callable[..., int], argv: Sequence[str], prog: str | N
 
     Keyword-only parameters are options (a dash may be typed as an underscore), others are
     positional; one with a default may be left out. A list (of strings or paths) takes one value or
-    more; a bool that is False by default is a flag; the fields of a dataclass are options of their
-    own (``--gates.min-size``), without the prefix if it is an ``OptionGroup``; help comes from the
-    docstrings.
+    more, ``list | bool`` none or more; a bool that is False by default is a flag; the fields of a
+    dataclass are options of their own (``--gates.min-size``), without the prefix if it is an
+    ``OptionGroup``; help comes from the docstrings.
 
     Args:
         command: The function.
@@ -130,7 +130,7 @@ def _value(option: _Option, values: Mapping[str, Any]) -> Any:
         inner = values[option.name] if option.prefix else values
         return option.kind(**{each.name: _value(each, inner) for each in _options(option.kind)})
     value = values[option.name]
-    if value is not None and Path in option.items:
+    if isinstance(value, list) and Path in option.items:
         return [checked_path(item) for item in value]
     return checked_path(str(value)) if isinstance(value, Path) else value
 
@@ -178,7 +178,8 @@ def _add(parser: Any, option: _Option, prefix: str = "") -> None:
     required = option.default is _REQUIRED
     how: dict[str, Any] = {"help": option.help}
     if option.items:
-        how |= {"nargs": "*" if option.positional and not required else "+", "type": str}
+        maybe_none = (option.positional and not required) or bool in get_args(option.kind)
+        how |= {"nargs": "*" if maybe_none else "+", "type": str}
     elif option.default is False:
         how["action"] = "store_true"
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 import cv2
@@ -19,11 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from deepregions.errors import UsageError
+from deepregions.faces.patches import smaller
+from deepregions.faces.pose import head_pose
+from deepregions.pipeline.results import FacePatch
 from deepregions.pixels.face_rng import seeds_of
 
 Picture = npt.NDArray[np.uint8]
 
 LEVELS: Mapping[str, tuple[float, ...]] = {
+    "size": (128, 96, 64, 48),  # pixels: the widest that a face is; nothing is enlarged again
     "jpeg": (90, 70, 50, 30),  # quality
     "h264": (18, 23, 30, 40),  # CRF: FaceForensics++ has 23 and 40
     "resize": (0.75, 0.5, 0.25),  # of the side; enlarged again
@@ -33,7 +37,7 @@ LEVELS: Mapping[str, tuple[float, ...]] = {
 }
 
 _RANGES = {
-    **{"jpeg": (1, 100), "h264": (0, 51), "resize": (0.01, 1)},
+    **{"size": (1, 10_000), "jpeg": (1, 100), "h264": (0, 51), "resize": (0.01, 1)},
     **{"blur": (0, 50), "noise": (0, 255), "gamma": (0.01, 100)},
 }
 
@@ -59,8 +63,14 @@ class Alteration:
     def __str__(self) -> str:
         return f"{self.kind} {self.level:g}"
 
-    def __call__(self, images: Sequence[Tensor], keys: Sequence[str]) -> list[Tensor]:
-        """Alters the faces of one video, (3, h, w) uint8 RGB, in order of time; noise is by key."""
+    def __call__(self, faces: Sequence[FacePatch], keys: Sequence[str]) -> list[FacePatch]:
+        """Alters the faces of one video in order of time; noise is by key."""
+        if self.kind == "size":
+            return [_narrow(face, self.level) for face in faces]
+        images = self._altered([face.image for face in faces], keys)
+        return [replace(face, image=image) for face, image in zip(faces, images, strict=True)]
+
+    def _altered(self, images: Sequence[Tensor], keys: Sequence[str]) -> list[Tensor]:
         pictures = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
         if self.kind == "h264":
             altered = _video(pictures, round(self.level))
@@ -70,6 +80,17 @@ class Alteration:
         else:
             altered = [_ALTER[self.kind](picture, self.level) for picture in pictures]
         return [torch.from_numpy(np.array(x)).permute(2, 0, 1) for x in altered]
+
+
+def _narrow(face: FacePatch, width: float) -> FacePatch:
+    """As if the frame had been so small that the face is no wider than so many pixels."""
+    if face.landmarks is None:
+        return face
+    scale = width / max(float(head_pose(face.landmarks[None]).width), 1.0)
+    if scale >= 1:
+        return face
+    image, landmarks = smaller(face.image, face.landmarks, scale)
+    return replace(face, image=image, landmarks=landmarks, scale=1.0)
 
 
 def _jpeg(picture: Picture, quality: float) -> Picture:

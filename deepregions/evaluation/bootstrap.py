@@ -17,12 +17,10 @@ import numpy as np
 from deepregions.errors import UsageError
 from deepregions.evaluation.measures import MEASURES, Measure, Sample
 from deepregions.fusion.trials import Trials
-from deepregions.people import Numbers
+from deepregions.people import FEW, Numbers, too_few
 from deepregions.roc import NAN, Floats
 
 ROUNDS = 1000
-FEW = 20
-"""Of fewer groups, people are drawn where there are more; of fewer people no interval is shown."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +99,8 @@ class Bootstrap:
             return Estimate.none(_reason(trials, measure), n, coverage)
         kept = draws[~np.isnan(draws)]
         low = high = None
-        withheld = ""
-        if self.groups < FEW and len(draws):
-            withheld = f"{self.groups} {self.unit} are too few, at least {FEW} are needed"
-        elif len(kept):
+        withheld = too_few(self.groups, self.unit) if len(draws) else ""
+        if len(kept) and not withheld:
             tail = (1 - self.confidence) / 2
             low, high = (float(x) for x in np.quantile(kept, [tail, 1 - tail]))
         return Estimate(value, low, high, n, coverage, "", len(draws) - len(kept), withheld)

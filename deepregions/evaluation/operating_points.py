@@ -8,13 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta
 
-from deepregions.evaluation.bootstrap import FEW
 from deepregions.fusion.pooling import Level
 from deepregions.fusion.trials import Trials
+from deepregions.people import too_few
 from deepregions.weights.manifest import OperatingPoint
 
 RATES = (0.001, 0.01, 0.05)
 """The false-alarm rates that thresholds are found for: shares of genuine faces or videos."""
+
+
+def rate_name(rate: float) -> str:
+    """Returns the name of the operating point for a rate of false alarms."""
+    return f"{rate * 100:g} % false alarms"
 
 
 def find_operating_points(
@@ -44,7 +49,7 @@ def find_operating_points(
         found = float((genuine >= threshold).mean())
         points.append(
             OperatingPoint(
-                name=f"{rate * 100:g} % false alarms",
+                name=rate_name(rate),
                 threshold=threshold,
                 level=level,
                 found_on=found_on,
@@ -69,7 +74,7 @@ def rate_interval(rate: float, people: int, ci: float = 0.95) -> tuple[float, fl
     Returns:
         Its ends; None for fewer than 20 people.
     """
-    if people < FEW:
+    if too_few(people):
         return None
     hits, tail = rate * people, (1 - ci) / 2
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, people - hits + 1))
@@ -80,8 +85,10 @@ def rate_interval(rate: float, people: int, ci: float = 0.95) -> tuple[float, fl
 def format_rates(point: OperatingPoint) -> str:
     """Returns in words how often a point errs, with the interval of its false alarms."""
     interval = point.false_positive_interval
-    within = "too few for an interval" if interval is None else "{:.1%} to {:.1%}".format(*interval)
+    within = f"no interval: {too_few(point.people)}"
+    if interval is not None:
+        within = "{:.1%} to {:.1%}; {} people".format(*interval, point.people)
     return (
-        f"{point.false_positive_rate or 0:.1%} of genuine ones here ({within}; "
-        f"{point.people} people), {point.true_positive_rate or 0:.1%} of fakes"
+        f"{point.false_positive_rate or 0:.1%} of genuine ones here ({within}), "
+        f"{point.true_positive_rate or 0:.1%} of fakes"
     )

@@ -21,6 +21,7 @@ UNALTERED = "as it is"
 COUNTS = (1, 2, 4, 8, 16, 32)
 
 AXES: Mapping[str, str] = {
+    "size": "Widest face, pixels",
     "jpeg": "JPEG quality",
     "h264": "H.264 CRF",
     "resize": "Side after reduction (1 is as it is)",

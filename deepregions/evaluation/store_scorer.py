@@ -254,12 +254,16 @@ def _found(store: FaceStore, rows: Numbers, alteration: Alteration | None) -> It
     records = (store[int(row)] for row in rows)
     for _, group in groupby(records, lambda record: (record.video, record.track)):
         own = list(group)
-        images = [decode_image(record.image) for record in own]
+        faces = [patch_of(record) for record in own]
         if alteration is not None:
-            images = alteration(images, [record.key for record in own])
-        for image, record in zip(images, own, strict=True):
-            landmarks = torch.from_numpy(record.landmarks)
-            yield record, FacePatch(image, landmarks, record.scale, record.confidence)
+            faces = alteration(faces, [record.key for record in own])
+        yield from zip(own, faces, strict=True)
+
+
+def patch_of(record: FaceRecord) -> FacePatch:
+    """Returns a stored face as ``detect`` cuts it out."""
+    image, landmarks = decode_image(record.image), torch.from_numpy(record.landmarks)
+    return FacePatch(image, landmarks, record.scale, record.confidence)
 
 
 def _answers(system: System, score: FaceResult) -> list[tuple[Status, float]]:

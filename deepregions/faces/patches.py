@@ -44,15 +44,19 @@ def crop_face(
         return None
     landmarks = face.landmarks - torch.tensor([left, top], dtype=torch.float32)
     scale = min(1.0, max_size / max(crop.shape[1:]))
+    return *smaller(crop, landmarks, scale), scale
+
+
+def smaller(image: Tensor, landmarks: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Returns a picture (3, H, W) uint8 and landmarks on it at ``scale`` of its size, at most 1."""
     if scale == 1:
-        return crop, landmarks, 1.0
-    size = [max(1, round(side * scale)) for side in (crop.shape[2], crop.shape[1])]
-    pixels = Image.fromarray(crop.permute(1, 2, 0).contiguous().numpy())
-    smaller = np.array(pixels.resize((size[0], size[1]), Image.Resampling.LANCZOS))
-    ratio = torch.tensor([size[0] / crop.shape[2], size[1] / crop.shape[1]])
+        return image, landmarks
+    size = [max(1, round(side * scale)) for side in (image.shape[2], image.shape[1])]
+    pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    small = np.array(pixels.resize((size[0], size[1]), Image.Resampling.LANCZOS))
+    ratio = torch.tensor([size[0] / image.shape[2], size[1] / image.shape[1]])
     # Pixel centres are at whole numbers, so the picture's corner, which stays, is at (-0.5, -0.5).
-    landmarks = (landmarks + 0.5) * ratio - 0.5
-    return torch.from_numpy(smaller).permute(2, 0, 1), landmarks, scale
+    return torch.from_numpy(small).permute(2, 0, 1), (landmarks + 0.5) * ratio - 0.5
 
 
 def stack(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

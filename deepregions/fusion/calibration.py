@@ -19,7 +19,7 @@ from scipy.optimize import isotonic_regression
 from deepregions.errors import UsageError
 from deepregions.fusion.fitting import balanced, logistic_regression
 from deepregions.fusion.pooling import Level, Pooling
-from deepregions.people import Numbers
+from deepregions.people import Numbers, too_few
 from deepregions.roc import Bools, Floats
 
 Kind = Literal["logistic", "isotonic"]
@@ -147,6 +147,7 @@ class Development:
         landmarks: The landmark backend, name and version; None if the scores do not say.
         cross_validation: What was never parted in the cross-validation behind scores and bounds
             (``by``), and in how many ``folds``.
+        people: How many people, or groups of people who share videos, it rests on; 0 if unknown.
     """
 
     database: str
@@ -157,6 +158,7 @@ class Development:
     methods: Mapping[str, int] = field(default_factory=dict)
     landmarks: Mapping[str, Any] | None = None
     cross_validation: Mapping[str, Any] = field(default_factory=dict)
+    people: int = 0
 
     def __post_init__(self) -> None:
         if min(self.genuine, self.fake) < 1:
@@ -254,6 +256,11 @@ class Calibration:
             _quantity(settings),
             _development(settings["development"]),
         )
+
+    @property
+    def withheld(self) -> str:
+        """Why it gives no likelihood ratio: its bounds are an interval, and need enough people."""
+        return too_few(self.development.people) if self.development.people else ""
 
     def facts(self) -> dict[str, Any]:
         """Returns what results say of it."""
@@ -387,6 +394,7 @@ def _development(stored: Mapping[str, Any]) -> Development:
         methods={str(name): int(count) for name, count in stored["methods"].items()},
         landmarks=None if landmarks is None else {k: str(v) for k, v in landmarks.items()},
         cross_validation={"folds": int(folds["folds"]), "by": str(folds["by"])},
+        people=int(stored.get("people", 0)),
     )
 
 

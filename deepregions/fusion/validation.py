@@ -130,6 +130,7 @@ def train_calibrated(
         methods=dict(sorted(Counter(map(str, trials.method[trials.fake])).items())),
         landmarks={"name": landmarks} if isinstance(landmarks, str) else landmarks,
         cross_validation={"folds": int(found.fold.max()) + 1, "by": found.by},
+        people=len(np.unique(trials.group)),
     )
     calibrated = calibrating.calibrate(
         calibration,

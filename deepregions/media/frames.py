@@ -51,6 +51,7 @@ class MediaInfo:
     Size is that of the upright frames in pixels (it may change within a video); the duration is in
     seconds, the rate frames per second on average, both 0 for an image. The codec is such as
     ``"h264"`` or ``"jpeg"``; notes, short phrases, are what else to know when frames are judged.
+    JPEG's quality, 1 to 100, is estimated from its luma table, as libjpeg and Pillow count it.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class MediaInfo:
     rate: float
     codec: str
     notes: tuple[str, ...] = ()
+    jpeg_quality: int | None = None
 
 
 @dataclass(frozen=True)

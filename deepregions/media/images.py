@@ -31,6 +31,7 @@ _BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFErr
 _BROKEN += (ArithmeticError, LookupError, AttributeError, RuntimeError, struct.error, zlib.error)
 
 _ORIENTATION = 0x0112
+_LUMA_SUM = 3688  # of the luma table in annex K of ITU-T T.81, which is that of quality 50
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,7 +68,7 @@ class ImageSource:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
             try:
-                self.pixels, codec, notes = _read(path, file, limits.pixels)
+                self.pixels, codec, notes, quality = _read(path, file, limits.pixels)
             except Image.DecompressionBombError as error:  # before it even tells the size
                 most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
                 raise UnreadableError(
@@ -80,7 +81,7 @@ class ImageSource:
                 what = f"{path}: damaged image: {error}"
                 raise UnreadableError(what, "get another copy") from error
         height, width, _ = self.pixels.shape
-        self.info = MediaInfo("image", width, height, 1, 0.0, 0.0, codec, notes)
+        self.info = MediaInfo("image", width, height, 1, 0.0, 0.0, codec, notes, quality)
 
     def choose(self, _: Sampling) -> FrameChoice:
         """Chooses the one frame."""
@@ -124,15 +125,27 @@ def _open(path: Path, file: BinaryIO | Image.Image) -> AbstractContextManager[Im
 
 def _read(
     path: Path, file: BinaryIO | Image.Image, max_pixels: int
-) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+) -> tuple[NDArray[np.uint8], str, tuple[str, ...], int | None]:
     with _open(path, file) as image:
         width, height = image.size
         if width * height > max_pixels:
             what = f"{path}: {width} x {height} pixels are more than {max_pixels:,}"
             raise UnreadableError(what, "make it smaller")
         notes = tuple(_notes(image))
+        quality = _jpeg_quality(getattr(image, "quantization", None))
         upright = _rgb(path, _oriented(image))
-        return np.asarray(upright), (image.format or "").lower(), notes
+        return np.asarray(upright), (image.format or "").lower(), notes, quality
+
+
+def _jpeg_quality(tables: dict[int, Sequence[int]] | None) -> int | None:
+    """Returns the quality at which libjpeg scales its luma table to the sum of this one.
+
+    Below 20 it is too high, as no step is larger than 255.
+    """
+    if not tables or len(tables.get(0, ())) != 64:
+        return None
+    percent = 100 * sum(tables[0]) / _LUMA_SUM
+    return min(100, max(1, round(100 - percent / 2 if percent <= 100 else 5000 / percent)))
 
 
 def _formats() -> list[str]:

@@ -26,6 +26,7 @@ from deepregions.pipeline.results import FacePatch, FaceResult, Result, summaris
 from deepregions.pipeline.strip import PHOTOGRAPH, THUMBNAIL, Strip
 from deepregions.pipeline.warnings import warnings_of
 from deepregions.types import Region, Status
+from deepregions.weights.manifest import Degradation
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ class Analyser:
 
     ``find`` finds faces; region canvases need none. With ``pictures``, strips and the pixels of
     each track's highest face are collected. ``warnings`` are what every result's reader should
-    know, ``provenance`` is what its facts are beside the date.
+    know, ``degradation`` what was measured of the networks on altered faces, ``provenance`` what
+    its facts are beside the date.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Analyser:
         batch_size: int = 16,
         pictures: bool = True,
         warnings: Sequence[str] = (),
+        degradation: Sequence[Degradation] = (),
         calibration: Calibration | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
@@ -61,6 +64,7 @@ class Analyser:
         self.batch_size = batch_size
         self.pictures = pictures
         self.warnings = tuple(warnings)
+        self.degradation = tuple(degradation)
         self.calibration = calibration
         self.rules = rules
         self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
@@ -142,8 +146,9 @@ class _Run:
             sampling=sampling,
             strip=self.strip.thumbnails(),
         )
-        told = [*self.analyser.warnings, *([trouble] if trouble else []), *warnings_of(result)]
-        return replace(result, warnings=tuple(told))
+        own = warnings_of(result, self.analyser.degradation)
+        told = (*self.analyser.warnings, *([trouble] if trouble else []), *own)
+        return replace(result, warnings=told)
 
     def _look_closer(self) -> None:
         """Adaptive sampling: more frames where the scores of neighbours disagree, in rounds."""

@@ -101,6 +101,7 @@ def build_analyser(
         batch_size=batch_size,
         pictures=pictures,
         warnings=(*bundle.facts.cautions(), *bundle.notes, *doubts, *_mismatches(bundle, find)),
+        degradation=bundle.facts.degradation,
         calibration=calibration,
         provenance=provenance,
     )
@@ -136,7 +137,8 @@ def _calibration(
     calibration = bundle.calibration
     if calibration is None:
         return None, ()
-    if why := calibration.quantity.mismatch(bundle.quantity("video", rules)):
+    mismatch = calibration.quantity.mismatch(bundle.quantity("video", rules))
+    if why := mismatch or calibration.withheld:
         return None, (f"uncalibrated: {why}",)
     if find is None:
         if len(system.regions) == 1:

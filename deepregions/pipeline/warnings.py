@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from deepregions.pipeline.results import Result
 from deepregions.types import Status
+from deepregions.weights.manifest import Degradation
 
 FEW = 0.2
 """Share of the frames below which a video's highest person counts as hardly seen: a face on a
 poster, or what was taken for a face, has a few frames."""
 
 
-def warnings_of(result: Result) -> Iterator[str]:
-    """Yields short sentences without a full stop, the gravest first."""
+LEAST_INSIDE = 0.97
+"""Share of a face inside the picture below which its score is doubtful (docs/faces.md)."""
+
+_LIKE_MEASURED = 1.5  # a JPEG's quality says little of faces this many times as wide as measured
+
+_WORDS = {
+    "size": ("faces of this size (about {:.0f} pixels wide)", "size"),
+    "blur": ("faces as blurred as this one (sharpness {:.2f})", "sharpness"),
+    "jpeg": ("faces compressed as in this file (JPEG quality about {:.0f})", ""),
+}
+
+
+def warnings_of(result: Result, degradation: Sequence[Degradation] = ()) -> Iterator[str]:
+    """Yields short sentences without a full stop, the gravest first.
+
+    ``degradation`` is what was measured of the networks on altered faces.
+    """
     lost = sum(face.status is Status.ERROR for face in result.faces)
     if lost and result.status is not Status.ERROR:
         yield f"the networks' answers on {lost} of {len(result.faces)} faces are not finite numbers"
@@ -30,6 +47,8 @@ def warnings_of(result: Result) -> Iterator[str]:
             f"the likelihood ratio is of one of {scored} people: the highest of many is higher by "
             "chance alone"
         )
+    yield from _cut_off(result)
+    yield from _degraded(result, degradation)
     yield from _unjudged(result)
     yield from _silent(result)
     if result.sampling.get("limited"):
@@ -45,6 +64,57 @@ def _unjudged(result: Result) -> Iterator[str]:
         most = reasons.most_common(1)
         why = f", most often: {most[0][0]}" if most else ""
         yield f"{len(unjudged)} of {len(result.faces)} faces were not judged{why}"
+
+
+def _typical(result: Result, name: str) -> float | None:
+    """The median of a measure over the scored faces of the person who gives the score."""
+    top = result.top_person
+    faces = [f for f in result.faces if top and f.track == top.track and f.log_odds is not None]
+    known = [value for face in faces if (value := face.quality.get(name)) is not None]
+    return statistics.median(known) if known else None
+
+
+def _cut_off(result: Result) -> Iterator[str]:
+    inside = _typical(result, "inside")
+    if inside is not None and inside < LEAST_INSIDE:
+        yield (
+            f"the picture's edge cuts off {1 - inside:.0%} of the face: such scores are less "
+            "reliable, and often too high"
+        )
+
+
+def _degraded(result: Result, degradation: Sequence[Degradation]) -> Iterator[str]:
+    """Says where on the networks' curves this face is, if they are worse there: the worst of it."""
+    plain = next((each for each in degradation if not each.alteration), None)
+    width = _typical(result, "size")
+    if plain is None or width is None:
+        return
+    found = []
+    for kind, (words, quality) in _WORDS.items():
+        value = _typical(result, quality) if quality else result.media.get("jpeg_quality")
+        if value is None or (kind == "jpeg" and width > _LIKE_MEASURED * (plain.measure or 0)):
+            continue
+        there = [d for d in degradation if d.alteration == kind and value <= (d.measure or 0)]
+        worse = [d for d in there if d.worse]
+        if worse:
+            found.append((min(worse, key=lambda d: d.measure or 0), words.format(value)))
+    if found:
+        worst, words = max(found, key=lambda each: (_alarms(each[0]), -each[0].auc))
+        yield f"{words}: {_change(plain, worst)}"
+
+
+def _alarms(point: Degradation) -> float:
+    return point.false_positive_rate or 0.0
+
+
+def _change(plain: Degradation, worse: Degradation) -> str:
+    before, after = (f"{each.auc:.2f}".lstrip("0") for each in (plain, worse))
+    areas = f"AUC {before} to {after}"
+    if plain.false_positive_rate is None or worse.false_positive_rate is None:
+        return f"these networks tell fakes from genuine ones less well ({areas})"
+    before, after = (f"{100 * _alarms(each):.2g} %" for each in (plain, worse))
+    way = "rise" if _alarms(worse) > _alarms(plain) else "go"
+    return f"these networks' false alarms {way} from {before} to {after} ({areas})"
 
 
 def _silent(result: Result) -> Iterator[str]:

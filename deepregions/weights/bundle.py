@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, overload
@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 import deepregions.fusion
 from deepregions import __version__
 from deepregions.errors import BundleError, DeepregionsError, UsageError
-from deepregions.files import atomic_folder, is_empty, sha256
+from deepregions.files import atomic_file, atomic_folder, is_empty, sha256
 from deepregions.fusion import Fusion, MeanFusion
 from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Level, Pooling
@@ -189,13 +189,36 @@ def save_bundle(
         if calibration is not None:
             digests = [entry["sha256"] for entry in entries]
             manifest["calibration"] = calibration.for_networks(digests).settings()
-        manifest |= facts.settings() if facts else {}
-        text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
-        card = model_card(
-            members, manifest["members"], fusion=fusion, calibration=calibration, facts=facts
-        )
-        (folder / CARD).write_text(card, encoding="utf-8")
+        bundle = Bundle(tuple(members), fusion, calibration, facts=facts or BundleFacts())
+        _write_texts(folder, manifest, bundle)
+
+
+def write_facts(path: Path, facts: BundleFacts) -> None:
+    """Replaces what a bundle says of itself, in its manifest and its card.
+
+    Raises:
+        BundleError: It is not there, or does not load.
+        OSError: It cannot be written.
+    """
+    bundle, manifest = replace(load_bundle(path), facts=facts), read_manifest(path)
+    old = {each.name for each in fields(BundleFacts)}
+    kept = {key: value for key, value in manifest.items() if key not in old}
+    _write_texts(path, kept | {"version": VERSION}, bundle)
+
+
+def _write_texts(folder: Path, manifest: Mapping[str, Any], bundle: Bundle) -> None:
+    """Writes the manifest, with the bundle's facts, and the card."""
+    text = json.dumps({**manifest, **bundle.facts.settings()}, indent=2, allow_nan=False) + "\n"
+    card = model_card(
+        bundle.members,
+        manifest["members"],
+        fusion=bundle.fusion,
+        calibration=bundle.calibration,
+        facts=bundle.facts,
+    )
+    for name, content in ((MANIFEST, text), (CARD, card)):
+        with atomic_file(folder / name) as partial:
+            partial.write_text(content, encoding="utf-8")
 
 
 def load_bundle(path: Path | str) -> Bundle:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 import timm
 
@@ -24,6 +24,7 @@ from deepregions.errors import BundleError
 from deepregions.faces.cropping import Layout
 from deepregions.faces.resampling import Resample
 from deepregions.fusion.pooling import Level
+from deepregions.people import too_few
 from deepregions.types import Region
 
 MANIFEST = "bundle.json"
@@ -58,8 +59,10 @@ _RANGES: dict[str, tuple[float, float]] = {
 _SINCE = {  # the versions from which keys mean something
     **dict.fromkeys(("fusion", "calibration"), 3),
     **dict.fromkeys(("trained_on_kind", "operating_points", "recipe", "people"), 4),
-    **dict.fromkeys(("limits", "degradation"), 4),
+    **dict.fromkeys(("limits", "degradation", "answers"), 4),
 }
+
+Record = TypeVar("Record", "OperatingPoint", "Degradation")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class OperatingPoint:
         level: Of ``frame`` (single faces) or ``video`` scores.
         found_on: The data, in words.
         false_positive_rate: The share of genuine ones at or above it there, if known.
-        false_positive_interval: Its ends; None where too few people were there.
+        false_positive_interval: Its ends; None where people are too few or not known.
         true_positive_rate: The share of fakes.
         people: How many genuine people these rest on; 0 if that is not known.
 
@@ -100,11 +103,54 @@ class OperatingPoint:
         if interval is not None:
             if len(interval) != 2 or interval[0] > interval[1]:
                 raise ValueError("an interval is two rates, the lower first")
-            low, high = interval
-            object.__setattr__(self, "false_positive_interval", (low, high))  # JSON has lists
+            shown = None if too_few(self.people) else (interval[0], interval[1])  # JSON has lists
+            object.__setattr__(self, "false_positive_interval", shown)
         for rate in (self.false_positive_rate, self.true_positive_rate, *(interval or ())):
             if rate is not None:
                 _number(rate, "a rate", 0, 1)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """How a bundle errs on faces that were altered in one way.
+
+    Attributes:
+        alteration: ``size``, ``jpeg``, ``blur``, or any words; empty for faces as they are.
+        auc: Of faces altered so.
+        level: How strongly, as ``deepregions evaluate --robustness`` has it.
+        measure: Faces at or below it are like these: in width in pixels, JPEG quality, or
+            sharpness; of faces as they are, their median width.
+        false_positive_rate: At the operating point of 1 % false alarms.
+        people: How many it rests on.
+        worse: Whether, on the same faces, AUC fell or false alarms rose by more than chance.
+        found_on: The data, in words.
+
+    Raises:
+        ValueError: A number is outside its range, or a text is none.
+    """
+
+    alteration: str
+    auc: float
+    level: float | None = None
+    measure: float | None = None
+    false_positive_rate: float | None = None
+    people: int = 0
+    worse: bool = False
+    found_on: str = ""
+
+    def __post_init__(self) -> None:
+        for text, what in ((self.alteration, "an alteration"), (self.found_on, "found_on")):
+            if text != "":
+                _text(text, what)
+        for value, what in ((self.level, "a level"), (self.measure, "a measure")):
+            if value is not None:
+                _number(value, what, 0, 1e6)
+        _number(self.auc, "an AUC", 0, 1)
+        if self.false_positive_rate is not None:
+            _number(self.false_positive_rate, "a rate", 0, 1)
+        _number(self.people, "a count of people", 0, 10**9, whole=True)
+        if not isinstance(self.worse, bool):
+            raise ValueError("worse is true or false")
 
 
 @dataclass(frozen=True)
@@ -118,7 +164,8 @@ class BundleFacts:
         people: Fingerprints (hexadecimal, 8 to 64 digits) of those it was trained on, so that an
             evaluation can tell whether it knows them.
         limits: What it cannot do, in words.
-        degradation: A figure (AUC) by what was done to the files, such as ``{"jpeg 50": 0.91}``.
+        degradation: How it errs on altered faces, after those as they are.
+        answers: Fused log-odds of the faces of `deepregions models verify --faces`, by name.
 
     Raises:
         ValueError: A value is not as described.
@@ -129,7 +176,8 @@ class BundleFacts:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     people: tuple[str, ...] = ()
     limits: str = ""
-    degradation: Mapping[str, float] = field(default_factory=dict)
+    degradation: tuple[Degradation, ...] = ()
+    answers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.trained_on_kind not in (None, *get_args(Kind)):
@@ -140,9 +188,9 @@ class BundleFacts:
             raise ValueError("a recipe is an object")
         if self.limits:
             _text(self.limits, "limits", 10_000)
-        for name, value in self.degradation.items():
-            _text(name, "what was done to files")
-            _number(value, name, 0, 1)
+        for name, log_odds in self.answers.items():
+            _text(name, "a face's name")
+            _number(log_odds, name, -1e4, 1e4)
 
     def settings(self) -> dict[str, Any]:
         """Returns what is not empty, as JSON values."""
@@ -161,11 +209,11 @@ class BundleFacts:
             KeyError, TypeError, ValueError, AttributeError: One is not as it should be.
         """
         known = {each.name: manifest[each.name] for each in fields(cls) if each.name in manifest}
-        names = [each.name for each in fields(OperatingPoint)]
-        known["operating_points"] = tuple(
-            OperatingPoint(**{key: value for key, value in point.items() if key in names})
-            for point in known.get("operating_points", ())
-        )
+        degradation = known.get("degradation", ())
+        if isinstance(degradation, dict):  # as once: the AUC by what was done
+            degradation = [{"alteration": name, "auc": auc} for name, auc in degradation.items()]
+        known["operating_points"] = _records(OperatingPoint, known.get("operating_points", ()))
+        known["degradation"] = _records(Degradation, degradation)
         known["people"] = tuple(known.get("people", ()))
         return cls(**known)
 
@@ -181,6 +229,14 @@ class BundleFacts:
             limits=" ".join(limits),
             recipe=each[0].recipe if len(each) == 1 else {},
         )
+
+
+def _records(kind: type[Record], entries: Iterable[Mapping[str, Any]]) -> tuple[Record, ...]:
+    """Makes records of JSON objects; keys of later versions are left out."""
+    names = [each.name for each in fields(kind)]
+    return tuple(
+        kind(**{key: value for key, value in entry.items() if key in names}) for entry in entries
+    )
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

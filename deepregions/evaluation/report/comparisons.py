@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from deepregions.evaluation.bootstrap import FEW, Estimate
+from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.delong import delong, holm
 from deepregions.evaluation.measures import (
     APART,
@@ -25,6 +25,7 @@ from deepregions.evaluation.protocols import Evaluated, Scored, Settings, evalua
 from deepregions.evaluation.report.tables import Cell, Table
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoredSystem
+from deepregions.people import too_few
 from deepregions.types import REGIONS
 
 RULES = (Pooling("mean"), Pooling("median"), Pooling("top"))
@@ -264,7 +265,7 @@ def _note(each: Evaluated) -> str:
     drawn = (
         f"Brackets: {100 * settings.confidence:g} % bootstrap intervals ({settings.rounds:,} "
         f"resamples of {result.groups} {result.unit}). "
-        if settings.rounds and result.groups >= FEW
+        if settings.rounds and not too_few(result.groups)
         else ""
     )
     return f"{drawn}n: trials with a verdict, and their share.{rule}"

@@ -1,0 +1,188 @@
+"""How a bundle's errors grow with small, compressed and blurred faces, for ``detect`` to say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepregions.data.store import FaceStore
+from deepregions.devices import choose_device
+from deepregions.errors import UndefinedMetricError
+from deepregions.evaluation.alterations import LEVELS, Alteration
+from deepregions.evaluation.bootstrap import Bootstrap, bootstrap
+from deepregions.evaluation.measures import AUC, BPCER, Measure
+from deepregions.evaluation.operating_points import rate_name
+from deepregions.evaluation.protocols import EVALUATION
+from deepregions.evaluation.store_scorer import Progress, patch_of
+from deepregions.faces.thresholds import Gates
+from deepregions.fusion.trials import Trials
+from deepregions.people import Numbers, group_numbers
+from deepregions.pipeline.face_scorer import FaceScorer
+from deepregions.pipeline.results import FacePatch, FaceResult
+from deepregions.roc import NAN, Bools, Floats
+from deepregions.weights.bundle import Bundle
+from deepregions.weights.manifest import Degradation
+
+MEASURES: Mapping[str, str] = {"size": "size", "jpeg": "", "blur": "sharpness"}
+"""The alterations, and what tells them in ``detect``: a measure of quality, or the level itself."""
+
+_RATE = 0.01
+_COMMON = 0.05  # share of faces as they are, beyond which nothing is said of a face
+_PLAIN, _ALTERED = "as they are", "altered"
+
+
+def measure_degradation(
+    bundle: Bundle,
+    stores: Sequence[FaceStore],
+    *,
+    faces: int = 600,
+    device: str = "auto",
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Degradation, ...]:
+    """Scores faces of evaluation parts as they are and altered.
+
+    AUC is of the stores that have genuine and fake faces, false alarms are of the genuine faces of
+    all. A level counts as worse if the interval of the paired difference says so.
+
+    Args:
+        bundle: What is measured, at its operating point of 1 % false alarms, if it has one.
+        stores: Where faces are from.
+        faces: At most so many of each store, one a video.
+        device: As for ``choose_device``.
+        batch_size: Faces scored at once.
+        seed: Of the draw, and of the bootstrap.
+        progress: Is told how many faces were scored, of how many.
+
+    Raises:
+        UndefinedMetricError: No store has genuine and fake faces that get a score.
+    """
+    thresholds = [p.threshold for p in bundle.facts.operating_points if p.name == rate_name(_RATE)]
+    drawn = _Drawn.of(stores, faces, threshold=thresholds[0] if thresholds else NAN, seed=seed)
+    scorer = FaceScorer(bundle.system(), Gates(), choose_device(device))
+    alterations = [Alteration(kind, level) for kind in MEASURES for level in LEVELS[kind]]
+    total, done = len(drawn.patches) * (1 + len(alterations)), 0
+
+    def scored(alteration: Alteration | None) -> list[FaceResult]:
+        nonlocal done
+        found: list[FaceResult] = []
+        for start in range(0, len(drawn.patches), batch_size):
+            patches = list(drawn.patches[start : start + batch_size])
+            if alteration is not None:
+                patches = alteration(patches, drawn.keys[start : start + batch_size])
+            found += scorer.score(patches)
+            done += len(patches)
+            if progress is not None:
+                progress(done, total)
+        return found
+
+    plain = scored(None)
+    points = [drawn.compare(plain, plain)]
+    for alteration in alterations:
+        try:
+            points.append(drawn.compare(plain, scored(alteration), alteration))
+        except UndefinedMetricError:
+            continue  # too few faces so small or so blurred get a score
+    return tuple(points)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """N faces; ``both`` are those of stores with genuine and fake ones."""
+
+    patches: Sequence[FacePatch]
+    keys: Sequence[str]
+    fake: Bools
+    group: Numbers
+    both: Bools
+    about: str
+    threshold: float
+    seed: int
+
+    @classmethod
+    def of(cls, stores: Sequence[FaceStore], most: int, *, threshold: float, seed: int) -> _Drawn:
+        records, people, both, about = [], [], [], []
+        for number, store in enumerate(stores):
+            own = [store[row] for row in _one_a_video(store, most, seed)]
+            both += [len({record.label for record in own}) == 2] * len(own)
+            people += [[f"{number} {name}" for name in record.identities] for record in own]
+            about.append(f"{len(own)} {store.info.database}")
+            records += own
+        return cls(
+            [patch_of(record) for record in records],
+            [record.key for record in records],
+            np.array([record.label == 1 for record in records], bool),
+            group_numbers(range(len(people)), people),
+            np.array(both, bool),
+            f"faces of evaluation parts: {', '.join(about)}"[:200],
+            threshold,
+            seed,
+        )
+
+    def compare(
+        self,
+        plain: Sequence[FaceResult],
+        altered: Sequence[FaceResult],
+        alteration: Alteration | None = None,
+    ) -> Degradation:
+        """Compares faces that have a score both ways."""
+        odds = [np.array([_number(f.log_odds) for f in faces]) for faces in (plain, altered)]
+        judged = ~np.isnan(odds[0]) & ~np.isnan(odds[1])
+        ranks = self._bootstrap(odds, judged & self.both, AUC)
+        auc = ranks.estimate(_ALTERED, AUC)
+        if auc.value is None:
+            raise UndefinedMetricError(
+                f"there is no AUC of {alteration or 'these faces'}: {auc.reason}",
+                "one store needs genuine and fake faces in its evaluation part (split test)",
+            )
+        fall = ranks.difference(_ALTERED, _PLAIN, AUC)
+        worse, people, rate = (fall.high or 0) < 0, ranks.groups, None
+        if not np.isnan(self.threshold):
+            alarms = self._bootstrap(odds, judged & ~self.fake, BPCER)
+            rate = alarms.estimate(_ALTERED, BPCER).value
+            rise = alarms.difference(_ALTERED, _PLAIN, BPCER)
+            worse, people = worse or (rise.low or 0) > 0, min(people, alarms.groups)
+        level, name = None, "size"
+        if alteration is not None:
+            level, name = alteration.level, MEASURES[alteration.kind]
+        measure = level
+        if name:
+            ours, others = (
+                np.array([_number(f.quality.get(name)) for f in faces])[judged]
+                for faces in (altered, plain)
+            )
+            measure = float(np.median(ours))
+            if alteration is not None:  # not what faces as they are commonly have
+                measure = min(measure, float(np.quantile(others, _COMMON)))
+        return Degradation(
+            alteration="" if alteration is None else alteration.kind,
+            auc=auc.value,
+            level=level,
+            measure=measure,
+            false_positive_rate=rate,
+            people=people,
+            worse=worse,
+            found_on=self.about if alteration is None else "",
+        )
+
+    def _bootstrap(self, odds: Sequence[Floats], rows: Bools, measure: Measure) -> Bootstrap:
+        fake = self.fake[rows]
+        trials = [
+            Trials(name, each[rows], fake, fake.astype(str), self.group[rows])
+            for name, each in zip((_PLAIN, _ALTERED), odds, strict=True)
+        ]
+        return bootstrap(trials, (measure,), [self.threshold] * 2, seed=self.seed)
+
+
+def _one_a_video(store: FaceStore, most: int, seed: int) -> Iterator[int]:
+    """Rows of an evaluation part in the store's order, drawn at random."""
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(store.splits == EVALUATION))
+    _, first = np.unique(store.videos[rows], return_index=True)
+    return iter(sorted(rows[np.sort(first)[:most]].tolist()))
+
+
+def _number(value: float | None) -> float:
+    return NAN if value is None else value
