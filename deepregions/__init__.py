@@ -43,11 +43,13 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Imports what is public when it is asked for: torch takes seconds."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'deepregions' has no attribute {name!r}")
-    return getattr(import_module(f"deepregions.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # or misspelt names would have a type
+
+    def __getattr__(name: str) -> Any:
+        """Imports what is public when it is asked for: torch takes seconds."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'deepregions' has no attribute {name!r}")
+        return getattr(import_module(f"deepregions.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

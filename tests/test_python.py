@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def test_wrong_bundles_are_one_line(tmp_path: Path, bundle: Path) -> None:
         deepregions.load([bundle, bundle], landmarks=HOG)
 
 
-def test_the_next_call_finds_everything_started(
+def test_the_next_calls_of_several_threads_find_everything_started(
     detector: Any, portrait: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector(portrait)
@@ -152,7 +153,8 @@ def test_the_next_call_finds_everything_started(
         raise AssertionError("another process")
 
     monkeypatch.setattr("deepregions.media.reader.Child", none)
-    assert detector(portrait).status is Status.OK
+    with ThreadPoolExecutor(3) as pool:
+        assert {result.status for result in pool.map(detector, [portrait] * 6)} == {Status.OK}
 
 
 def test_importing_it_loads_nothing() -> None:

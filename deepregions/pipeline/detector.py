@@ -107,9 +107,10 @@ class Detector:
             UsageError: A file is not there, or an input is none.
         """
         if isinstance(inputs, str) or not isinstance(inputs, Sequence):
-            (result,) = self._results([_checked(inputs)])
-            return result
-        return list(self._results([_checked(one) for one in inputs]))
+            return self([inputs])[0]
+        checked = [_checked(one) for one in inputs]
+        with self._lock:
+            return list(self._judged(checked))
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Result]:
         """Scores inputs as they come, one at a time: however many there are, memory stays flat.
@@ -117,7 +118,13 @@ class Detector:
         Raises:
             UsageError: A file is not there, or an input is none; inputs are looked at one ahead.
         """
-        return self._results(map(_checked, inputs))
+        with closing(self._judged(map(_checked, inputs))) as results:
+            while True:
+                with self._lock:
+                    result = next(results, None)
+                if result is None:
+                    return
+                yield result
 
     def close(self) -> None:
         """Ends the process that opens files; a later call starts another."""
@@ -129,15 +136,6 @@ class Detector:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _results(self, inputs: Iterable[Path | OpenImage]) -> Iterator[Result]:
-        with closing(self._judged(inputs)) as results:
-            while True:
-                with self._lock:
-                    result = next(results, None)
-                if result is None:
-                    return
-                yield result
 
     def _judged(self, inputs: Iterable[Path | OpenImage]) -> Generator[Result, None, None]:
         for kind, group in groupby(inputs, type):
