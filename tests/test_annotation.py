@@ -21,6 +21,7 @@ from deepregions.pipeline.report import annotate_video
 from deepregions.pipeline.report import video as annotation
 from deepregions.pipeline.report.drawing import TRACKS
 from deepregions.pipeline.report.video import FrameLayout, Marks
+from deepregions.pipeline.report.words import Answer
 from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.types import Status
 
@@ -189,8 +190,8 @@ def test_any_box_can_be_drawn(
     x0, y0, x1, y1 = box
     box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
     found = replace(face(0, log_odds, track=track), box=box)
-    layout = FrameLayout(64, 48)
-    assert layout.draw(frame, [(found, seen)], "line").size == layout.size
+    layout = FrameLayout(64, 48, Answer("No conclusion possible"))
+    assert layout.draw(frame, [(found, seen)], 1.5).size == layout.size
 
 
 @given(st.lists(st.integers(0, 9000), min_size=1, max_size=8, unique=True), st.floats(-1, 10))

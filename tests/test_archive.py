@@ -18,6 +18,7 @@ from deepregions.types import Region, Status
 
 FACTS = {key: f"the {key}" for key in SETTINGS} | {
     "device": "cpu",
+    "operating_point": None,
     "models": [{"detector": "xception", "region": "eyes"}],
 }
 
@@ -35,7 +36,7 @@ def add(archive: Archive, name: str, **more: object) -> str:
 def inputs(folder: Path) -> tuple[list[str], list[str]]:
     """The inputs in the lines, and those in the table, in their order."""
     lines = [json.loads(text)["input"] for text in (folder / RESULTS).read_text().splitlines()]
-    with (folder / TABLE).open(newline="") as stream:
+    with (folder / TABLE).open(encoding="utf-8-sig", newline="") as stream:
         rows = [row["input"] for row in csv.DictReader(stream)]
     return lines, rows
 

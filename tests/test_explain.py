@@ -94,7 +94,7 @@ def test_explains_a_photograph(
     page = (folder / "explain.html").read_text()
     assert "Heat-map of dsp-fwa on region eyes of person 1" in page
     assert "no heat: nothing in this map" in page
-    assert "What its fused score is made of" in page
+    assert "What the score of that face is made of" in page
     assert page.count("data:image/jpeg") >= 5
     with Image.open(folder / "track-0.png") as picture:
         assert picture.width > 700  # three columns, two rows
@@ -214,17 +214,18 @@ def test_heat_is_drawn_where_it_is() -> None:
 
 def test_the_page_and_bars_hold_what_was_said(tmp_path: Path) -> None:
     result, faces = explained((Region.ENTIRE, 1.0), (Region.NOSE, -4.0))
-    write_explanation(result, faces, {"models": []}, tmp_path / "x")
+    write_explanation(result, faces, tmp_path / "x")
     page = (tmp_path / "x" / "explain.html").read_text()
     assert "&lt;b&gt;" in page
     assert "<b>.png" not in page
     picture = np.asarray(draw_shares(faces[0])).astype(int)
-    red = (picture[..., 0] > 180) & (picture[..., 1] < 100)
-    green = (picture[..., 1] > 120) & (picture[..., 0] < 100)
-    assert green.sum() > red.sum() > 100  # -4 outweighs 1
+    red, green, blue = np.moveaxis(picture, -1, 0)
+    fake = (blue > 180) & (green < 110) & (red < 130)
+    genuine = (abs(red - 156) < 8) & (abs(blue - 168) < 8)
+    assert genuine.sum() > fake.sum() > 100  # -4 outweighs 1
     left = picture.shape[1] // 2
-    assert np.nonzero(red[:, :left])[0].mean() < np.nonzero(green[:, :left])[0].mean()
-    told = to_json(result, faces, {})["faces"][0]
+    assert np.nonzero(fake[:, :left])[0].mean() < np.nonzero(genuine[:, :left])[0].mean()
+    told = to_json(result, faces)["faces"][0]
     # Alone 1 and -4, together -1.5: each is met first in one of two orders.
     assert told["by_region"] == {"entire": 1.75, "nose": -3.25}
     assert told["by_detector"] == {"bright": -1.5}
@@ -240,7 +241,7 @@ def test_an_interrupted_explanation_leaves_nothing(
 
     monkeypatch.setattr("deepregions.pipeline.report.explanation.write_page", fail)
     with pytest.raises(OSError, match="No space"):
-        write_explanation(result, faces, {"models": []}, tmp_path / "x")
+        write_explanation(result, faces, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -226,7 +226,7 @@ def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Pa
     analyser = build_analyser(bundle, landmarks=None, device="cpu")
     facts = analyser.provenance
     assert (analyser.calibration, facts["calibration"]) == (None, "uncalibrated")
-    assert analyser.warnings == ("uncalibrated: the calibration is for entire, eyes together",)
+    assert facts["uncalibrated"] == "the calibration is for entire, eyes together"
     assert facts["fusion"] == "logistic regression on scaled log-odds"
     assert facts["fusion_sha256"] == sha256(fused / "fusion.safetensors")
     plain = build_analyser(bundle.members, landmarks=None, device="cpu")
@@ -248,7 +248,7 @@ def test_a_calibration_holds_for_the_rules_it_was_found_with(
     bundle = calibrated_bundle(fused)
     analyser = build_analyser(bundle, landmarks="dlib-hog", device="cpu", rules=rules)
     assert (analyser.calibration is not None) == holds
-    assert any("uncalibrated" in warning for warning in analyser.warnings) != holds
+    assert ("uncalibrated" in analyser.provenance) != holds
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """The list of inputs: in their order, with counts and links that lead nowhere else."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from detect_json import CALIBRATION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_report import HOSTILE, Page, check_page, video
@@ -12,6 +13,7 @@ from test_report import HOSTILE, Page, check_page, video
 from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report import index_row, write_index
 from deepregions.pipeline.report.index import link
+from deepregions.pipeline.report.words import Answer
 from deepregions.pipeline.results import Result
 from deepregions.types import Status
 
@@ -20,9 +22,9 @@ def unread(name: str, status: Status = Status.UNREADABLE) -> dict[str, Any]:
     return index_row(Result(name, "image", status, "damaged"))
 
 
-def written(rows: list[dict[str, Any]], folder: Path, **options: str) -> Page:
+def written(rows: list[dict[str, Any]], folder: Path) -> Page:
     folder.mkdir(exist_ok=True)
-    write_index(rows, folder / "index.html", **options)
+    write_index(rows, folder / "index.html")
     assert [path.name for path in folder.iterdir()] == ["index.html"]
     return check_page((folder / "index.html").read_text(encoding="utf-8"))
 
@@ -46,31 +48,34 @@ def test_inputs_are_listed_in_their_order_with_status_score_and_link(tmp_path: P
     for said in (
         "4 inputs",
         "all: 4",
-        "scored: 2",
+        "no conclusion: 2",
         "no face found: 1",
         "cannot be opened: 1",
-        "uncalibrated",
     ):
         assert said in page.words
-    assert page.words.count("damaged") == 2
+    assert page.words.count("Not scored: damaged") == 2
     assert page.words.count("no score") == 2
     (image,) = page.all("img")
     assert image["alt"] == "a b.mp4"
 
 
-def test_a_status_is_chosen_without_scripts(tmp_path: Path) -> None:
-    page = written([unread("a.jpg"), index_row(video())], tmp_path)
+def test_what_was_found_is_chosen_without_scripts(tmp_path: Path) -> None:
+    calibrated = video(calibration=CALIBRATION)
+    fake = replace(calibrated, evidence=CALIBRATION.likelihood_ratio(9.0))
+    page = written([unread("a.jpg"), *map(index_row, (video(), fake))], tmp_path)
     style = (tmp_path / "index.html").read_text().split("<style>")[1].split("</style>")[0]
+    groups = ("manipulated", "none", "unreadable")
     assert [entry["id"] for entry in page.all("input")] == [
         "show-all",
-        "show-ok",
-        "show-unreadable",
+        *(f"show-{each}" for each in groups),
     ]
-    for status in ("ok", "unreadable"):
-        rule = f"body:has(#show-{status}:checked) tbody tr:not(.is-{status}) {{ display: none; }}"
+    for each in groups:
+        rule = f"body:has(#show-{each}:checked) tbody tr:not(.is-{each}) {{ display: none; }}"
         assert rule in style
     rows = [row["class"] for row in page.all("tr") if "class" in row]
-    assert rows == ["is-unreadable", "is-ok"]
+    assert rows == ["is-unreadable", "is-none", "is-manipulated"]
+    assert "evidence of manipulation: 1" in page.words
+    assert page.words.count("Holds only for material like") == 1
 
 
 def test_a_thousand_inputs_stay_small(tmp_path: Path) -> None:
@@ -79,12 +84,12 @@ def test_a_thousand_inputs_stay_small(tmp_path: Path) -> None:
     page = written([row | {"thumbnail": "data:image/jpeg;base64,AAAA"}] * 1000, tmp_path)
     assert len(page.all("tr")) == 1001
     assert "1,000 inputs" in page.words
-    assert (tmp_path / "index.html").stat().st_size < 1_500_000
+    assert (tmp_path / "index.html").stat().st_size < 2_000_000
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     name = HOSTILE.replace("/", "_")
-    hostile = unread(name) | {"page": f"{name}.html", "message": HOSTILE}
+    hostile = unread(name) | {"page": f"{name}.html", "answer": asdict(Answer(HOSTILE))}
     page = written([hostile], tmp_path / "hostile")
     plain = written([unread("x") | {"page": "x.html"}], tmp_path / "plain")
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]

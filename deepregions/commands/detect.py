@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepregions.commands import checks
 from deepregions.commands.options import NetworkOptions, PoolOptions
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
+
+if TYPE_CHECKING:
+    from deepregions.pipeline.results import Result
 
 COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
@@ -26,6 +29,8 @@ def detect(
     resume: bool = False,
     overwrite: bool = False,
     annotate: bool = False,
+    explain: bool = False,
+    pdf: bool = False,
     show: bool = False,
     json: bool = False,
     csv: bool = False,
@@ -36,19 +41,21 @@ def detect(
     pool: PoolOptions = _POOL,
     gates: Gates = _GATES,
     min_coverage: float = 0.0,
+    max_false_alarms: float | None = None,
     landmarks: str = "auto",
     device: str = "auto",
     batch_size: int = 16,
     runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> int:
-    """Scores photographs and videos from 0 (looks genuine) to 1 (looks fake).
+    """Says how strongly photographs and videos speak for or against a manipulated face.
 
-    All networks of the bundles are used together: without a trained fusion, the score is the mean
-    of their log-odds. If a bundle was calibrated, a likelihood ratio says how strong the evidence
-    is. People are followed through a video, and each person gets a score. Files that cannot be
-    judged get no score; a line on standard error says why. --detector, --region and --trained-on
-    also accept the spelling of the paper's program (DSP-FWA, CelebDF, --ddbb).
+    If the bundle was calibrated, a likelihood ratio says how strong the evidence is; otherwise no
+    conclusion is possible. The score beside it goes from 0 (looks genuine) to 1 (looks fake). All
+    networks are used together: without a trained fusion, the score is the mean of their log-odds.
+    People are followed through a video, and each person gets a score. Files that cannot be judged
+    get no score; a line on standard error says why. --detector, --region and --trained-on also
+    accept the spelling of the paper's program (DSP-FWA, CelebDF, --ddbb).
 
     Exit codes: 0 the work was done, whatever the verdict; 3 fewer inputs were scored than
     --min-coverage asks for; 5 no input could be scored.
@@ -61,6 +68,9 @@ def detect(
         resume: Continue an earlier run to --out with the same options.
         overwrite: Replace the results of an earlier run to --out.
         annotate: Also write a copy of each video with boxes and scores to --out.
+        explain: Show on each page where the networks looked and how much each adds to the score,
+            as `deepregions explain` does.
+        pdf: Also write each page to --out as PDF, two pages of A4; needs Chromium or Chrome.
         show: Also open each input's picture on the screen.
         json: Print one JSON object per input and line instead of tables; `deepregions schema
             detect` describes it.
@@ -72,6 +82,9 @@ def detect(
         pool: How many scores become one.
         gates: When a face is good enough to be judged.
         min_coverage: The smallest share of inputs, from 0 to 1, that must get a score.
+        max_false_alarms: Say which results are at or above the bundle's threshold for at most this
+            share of false alarms, such as 0.01 for 1 % of genuine faces. Only thresholds that are
+            stored in the bundle can be chosen.
         landmarks: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH for
             CSV files of OpenFace 2.
         device: auto, cpu, cuda or cuda:N.
@@ -88,23 +101,34 @@ def detect(
 
     from deepregions.commands.verdicts import VerdictPrinter
     from deepregions.files import lock_folder
+    from deepregions.pages.pdf import find_browser
     from deepregions.pipeline.build import build_analyser
+    from deepregions.pipeline.explain.compute import explain_faces
+    from deepregions.pipeline.explain.shapley import check_count
+    from deepregions.pipeline.report.explanation import page_parts
 
     checks.positive(frames=frames, batch_size=batch_size)
     _exclude("--out DIR writes both", json=json, csv=csv)
     _exclude("give one of them", resume=resume, overwrite=overwrite)
     _exclude("give one of them", rate=rate is not None, adaptive=adaptive)
-    for name, given in (("resume", resume), ("overwrite", overwrite), ("annotate", annotate)):
+    needing = {"resume": resume, "overwrite": overwrite, "annotate": annotate}
+    for name, given in (needing | {"explain": explain, "pdf": pdf}).items():
         if given and out is None:
             raise UsageError(f"--{name} needs a folder", "--out DIR")
+    if explain and runtime != "torch":
+        raise UsageError(f"--explain does not work with --runtime {runtime}", "--runtime torch")
     if not 0 <= min_coverage <= 1:
         raise UsageError(f"--min-coverage is {min_coverage}", "a share, from 0 to 1")
     canvas = networks.canvas(segmented)
     sampling = Sampling("adaptive" if adaptive else "count", count=frames)
     if rate is not None:
         sampling = Sampling("rate", rate=rate)
+    browser = find_browser() if pdf else ""
+    members = networks.load()
+    if explain:
+        check_count(len(members))
     analyser = build_analyser(
-        networks.load(),
+        members,
         landmarks=None if segmented else landmarks,
         device=device,
         sampling=sampling,
@@ -115,7 +139,13 @@ def detect(
         runtime=runtime,
         precision=precision,
         command=("deepregions", *sys.argv[1:]),
+        max_false_alarms=max_false_alarms,
     )
+
+    def explained(result: Result) -> dict[str, Any]:
+        faces = explain_faces(result, analyser.scorer.system, batch_size=batch_size)
+        return page_parts(list(faces))
+
     with lock_folder(out, "detect"), MediaReader() as reader:
         verdicts = VerdictPrinter(
             analyser.provenance,
@@ -125,6 +155,8 @@ def detect(
             mode="resume" if resume else "overwrite" if overwrite else "new",
             annotate=annotate,
             show=show,
+            explain=explained if explain else None,
+            browser=browser,
         )
         with closing(verdicts):
             left = verdicts.unfinished(files)

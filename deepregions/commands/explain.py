@@ -60,7 +60,7 @@ def explain(
 
     files = find_media(inputs)
 
-    from deepregions.commands.verdicts import say
+    from deepregions.commands.verdicts import print_answer, say
     from deepregions.files import Names
     from deepregions.pipeline.build import build_analyser
     from deepregions.pipeline.explain.compute import explain_faces, to_json
@@ -96,29 +96,32 @@ def explain(
         for result in checks.progress(found, "explaining", len(files)):
             faces = tuple(explain_faces(result, system, towards=towards, batch_size=batch_size))
             folder = out / names.unused(Path(result.input).stem)
-            write_explanation(result, faces, result.facts, folder)
+            write_explanation(result, faces, folder)
             if json:
-                told = to_json(result, faces, result.facts)
+                told = to_json(result, faces)
                 checks.print_json(told, indent=None)
             else:
-                checks.print_lines(f"{result.input}  {folder}")
+                print_answer(result)
+                checks.print_lines(f"  {folder}")
                 for face in faces:
-                    _print_table(face)
+                    _print_table(face, timed=result.kind == "video")
             say(result)
             explained += bool(faces)
     return 0 if explained else NOTHING_EXPLAINED
 
 
-def _print_table(face: FaceExplanation) -> None:
-    from deepregions.pipeline.report.explanation import inside_words
-    from deepregions.pipeline.report.words import score, who
+def _print_table(face: FaceExplanation, *, timed: bool) -> None:
+    from deepregions.pipeline.report.words import clock, score, who
 
     rows = []
     for cell in face.cells:
-        numbers = (score(cell.log_odds), "", "")
+        numbers = [score(cell.log_odds), "", "", f"{100 * cell.area:.0f} %"]
         if cell.log_odds is not None and cell.share is not None:
-            numbers = (score(cell.log_odds), f"{cell.share:+.2f}", inside_words(cell))
+            heat = "no heat" if cell.inside is None else f"{100 * cell.inside:.0f} %"
+            numbers[1:3] = f"{cell.share:+.2f}", heat
         rows.append((f"{cell.detector} {cell.region}", *numbers))
-    fused = ("fused", score(face.face.log_odds), f"{face.total:+.2f}", "")
-    heads = ("network", "score", "adds", "heat")
-    checks.print_table(heads, [*rows, (), fused], right=heads[1:], title=who(face.face.track))
+    fused = ("fused", score(face.face.log_odds), f"{face.total:+.2f}", "", "")
+    heads = ("network", "score", "adds", "heat on the region", "the region's area")
+    when = f" at {clock(face.face.time)}" if timed else ""
+    title = f"{who(face.face.track)}: the highest face{when}"
+    checks.print_table(heads, [*rows, (), fused], right=heads[1:], title=title)

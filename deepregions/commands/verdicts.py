@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,10 @@ from deepregions.commands import checks
 from deepregions.errors import UnreadableError, UnsupportedError, printable
 from deepregions.files import atomic_file
 from deepregions.media import Sampling
+from deepregions.pages.pdf import print_page
 from deepregions.pipeline.report import CsvTable, annotate_video, write_page
 from deepregions.pipeline.report.verdict import draw_verdict
-from deepregions.pipeline.report.words import conclusion, count, people, score
+from deepregions.pipeline.report.words import score
 from deepregions.pipeline.results import Person, Result
 from deepregions.pipeline.results_folder import Archive, Mode
 from deepregions.types import Status
@@ -42,6 +43,8 @@ class VerdictPrinter:
         mode: How the folder is opened.
         annotate: Whether to write annotated videos to the folder.
         show: Whether to open pictures in the system's viewer.
+        explain: Finds what a page shows of why a result is as it is.
+        browser: Prints pages as PDF, if given.
 
     Attributes:
         scored: How many inputs have a score, including those of an earlier run that is resumed.
@@ -60,12 +63,15 @@ class VerdictPrinter:
         mode: Mode,
         annotate: bool,
         show: bool,
+        explain: Callable[[Result], Mapping[str, Any]] | None = None,
+        browser: str = "",
     ) -> None:
         self._facts = facts
         self._form = form
         self._annotate = annotate
         self._show = show
-        self._console = checks.output()
+        self._explain = explain
+        self._browser = browser
         self._archive: Archive | None = None
         self._printed = False
         self.scored = 0
@@ -120,7 +126,11 @@ class VerdictPrinter:
         """Writes an input's files, its line last: what has a line is whole."""
         name = archive.name(result.input)
         page = f"{name}.html"
-        write_page(result, result.facts, archive.folder / page)
+        write_page(
+            result, archive.folder / page, **(self._explain(result) if self._explain else {})
+        )
+        if self._browser:
+            print_page(self._browser, archive.folder / page, archive.folder / f"{name}.pdf")
         if picture is not None:
             with atomic_file(archive.folder / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")
@@ -132,20 +142,19 @@ class VerdictPrinter:
         archive.add(result, line, page)
 
     def _print_tables(self, result: Result) -> None:
-        self._console.print(Text(printable(f"{result.input}  {conclusion(result)}"), "bold"))
+        print_answer(result)
         if result.top_person is None:
             return
         self._printed = True
-        seen = f"{count(result.frames, 'frame')}, {count(len(result.faces), 'face')}"
-        checks.print_lines(f"  {people(result)} ({seen})")
-        if (ratio := result.evidence) is not None:
-            low, high = ratio.bounds_log10
-            checks.print_lines(
-                f"  log10 likelihood ratio {ratio.log10:+.2f} (the data supports {low:+.2f} to "
-                f"{high:+.2f}): {ratio.verbal}"
-            )
         _print_track(result.top_person)
         checks.print_lines(*(f"  note: {warning}" for warning in result.warnings))
+
+
+def print_answer(result: Result) -> None:
+    """Prints what a result says."""
+    said = printable(f"{result.input}  {result.answer.conclusion}")
+    checks.output().print(Text(said, "bold"))
+    checks.print_lines(*(f"  {each}" for each in result.answer.details))
 
 
 def say(result: Result) -> None:

@@ -13,7 +13,6 @@ from deepregions.errors import UndefinedMetricError
 from deepregions.evaluation.alterations import LEVELS, Alteration
 from deepregions.evaluation.bootstrap import Bootstrap, bootstrap
 from deepregions.evaluation.measures import AUC, BPCER, Measure
-from deepregions.evaluation.operating_points import rate_name
 from deepregions.evaluation.protocols import EVALUATION
 from deepregions.evaluation.store_scorer import Progress, patch_of
 from deepregions.faces.thresholds import Gates
@@ -23,7 +22,7 @@ from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.results import FacePatch, FaceResult
 from deepregions.roc import NAN, Bools, Floats
 from deepregions.weights.bundle import Bundle
-from deepregions.weights.manifest import Degradation
+from deepregions.weights.manifest import Degradation, false_alarms
 
 MEASURES: Mapping[str, str] = {"size": "size", "jpeg": "", "blur": "sharpness"}
 """The alterations, and what tells them in ``detect``: a measure of quality, or the level itself."""
@@ -60,7 +59,9 @@ def measure_degradation(
     Raises:
         UndefinedMetricError: No store has genuine and fake faces that get a score.
     """
-    thresholds = [p.threshold for p in bundle.facts.operating_points if p.name == rate_name(_RATE)]
+    thresholds = [
+        p.threshold for p in bundle.facts.operating_points if p.name == false_alarms(_RATE)
+    ]
     drawn = _Drawn.of(stores, faces, threshold=thresholds[0] if thresholds else NAN, seed=seed)
     scorer = FaceScorer(bundle.system(), Gates(), choose_device(device))
     alterations = [Alteration(kind, level) for kind in MEASURES for level in LEVELS[kind]]

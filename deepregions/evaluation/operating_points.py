@@ -11,15 +11,10 @@ from scipy.stats import beta
 from deepregions.fusion.pooling import Level
 from deepregions.fusion.trials import Trials
 from deepregions.people import too_few
-from deepregions.weights.manifest import OperatingPoint
+from deepregions.weights.manifest import OperatingPoint, false_alarms
 
 RATES = (0.001, 0.01, 0.05)
 """The false-alarm rates that thresholds are found for: shares of genuine faces or videos."""
-
-
-def rate_name(rate: float) -> str:
-    """Returns the name of the operating point for a rate of false alarms."""
-    return f"{rate * 100:g} % false alarms"
 
 
 def find_operating_points(
@@ -49,7 +44,7 @@ def find_operating_points(
         found = float((genuine >= threshold).mean())
         points.append(
             OperatingPoint(
-                name=rate_name(rate),
+                name=false_alarms(rate),
                 threshold=threshold,
                 level=level,
                 found_on=found_on,

@@ -223,6 +223,7 @@ class _Run:
             wanted.setdefault(faces[place].frame, []).append(place)
         shown = list(faces)
         for frame in self._again(sorted(wanted)):
+            self.strip.keep(frame.number, frame.time, frame.image)
             for place in wanted.get(frame.number, ()):
                 patch = FacePatch.cut(frame.image, found[place])
                 if patch is not None:

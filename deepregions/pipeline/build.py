@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from deepregions import __version__
 from deepregions.devices import choose_device
+from deepregions.errors import UsageError
 from deepregions.faces.backends import landmark_detector
 from deepregions.faces.landmarks import LandmarkDetector
 from deepregions.faces.thresholds import Gates
@@ -20,6 +21,7 @@ from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.system import System, TrainedNetwork
 from deepregions.weights.bundle import Bundle
+from deepregions.weights.manifest import OperatingPoint, false_alarms
 
 if TYPE_CHECKING:
     from deepregions.deploy.runtimes import Name, Precision, Runtime
@@ -42,15 +44,17 @@ def build_analyser(
     runtime: Name | Literal["auto"] = "torch",
     precision: Precision = "fp32",
     command: Sequence[str] = (),
+    max_false_alarms: float | None = None,
 ) -> Analyser:
     """Loads what it takes to score; the analyser's provenance is what results say of it.
 
     A bundle among the networks also brings a fusion and a calibration. Landmarks are None where
     inputs are region canvases, on which no face is searched. The runtime ``"auto"`` is the fastest
-    of those that are installed; ``bf16`` is for OpenVINO only. Results name the ``command``.
+    of those that are installed; ``bf16`` is for OpenVINO only. Results name the ``command``, and
+    say on which side they are of the bundle's threshold for ``max_false_alarms``, a share.
 
     Raises:
-        UsageError: No network, or a device, backend or runtime that does not exist.
+        UsageError: No network, or a device, backend, runtime or threshold that does not exist.
         UnsupportedError: This CPU has no bfloat16.
         MissingExtraError: The runtime is not installed.
         ExportError: The networks cannot be exported for it.
@@ -61,7 +65,10 @@ def build_analyser(
     system = bundle.system()
     sampling, rules, gates = sampling or Sampling(), rules or Pooling(), gates or Gates()
     find = None if landmarks is None else landmark_detector(landmarks, device)
-    calibration, doubts = _calibration(bundle, system, find, rules)
+    calibration, doubt = _calibration(bundle, system, find, rules)
+    point = None
+    if max_false_alarms is not None:
+        point = _operating_point(bundle, max_false_alarms, rules, doubt)
     versions = {name: metadata.version(name) for name in _LIBRARIES}
     ran_by = "torch"
     if runtime != "torch" or precision != "fp32":
@@ -83,6 +90,8 @@ def build_analyser(
         "fusion_sha256": system.fusion.sha256,
         "rules": {"faces": rules.frame_rule, "tracks": rules.track_rule},
         "calibration": "uncalibrated" if calibration is None else calibration.facts(),
+        **({"uncalibrated": doubt} if doubt else {}),
+        **({} if point is None else {"operating_point": asdict(point)}),
         **({"limits": bundle.facts.limits} if bundle.facts.limits else {}),
         **({} if find is None else {"gates": asdict(gates)}),
         "landmarks": None if find is None else {"name": find.name, "version": find.version},
@@ -100,7 +109,7 @@ def build_analyser(
         rules=rules,
         batch_size=batch_size,
         pictures=pictures,
-        warnings=(*bundle.facts.cautions(), *bundle.notes, *doubts, *_mismatches(bundle, find)),
+        warnings=(*bundle.facts.cautions(), *bundle.notes, *_mismatches(bundle, calibration, find)),
         degradation=bundle.facts.degradation,
         calibration=calibration,
         provenance=provenance,
@@ -132,32 +141,53 @@ def _run_by(
 
 def _calibration(
     bundle: Bundle, system: System, find: LandmarkDetector | None, rules: Pooling
-) -> tuple[Calibration | None, tuple[str, ...]]:
-    """Returns the bundle's calibration, if it holds here, and what is to be said of that."""
+) -> tuple[Calibration | None, str]:
+    """Returns the bundle's calibration, if it holds here, or why it does not."""
     calibration = bundle.calibration
     if calibration is None:
-        return None, ()
+        return None, ""
     mismatch = calibration.quantity.mismatch(bundle.quantity("video", rules))
     if why := mismatch or calibration.withheld:
-        return None, (f"uncalibrated: {why}",)
-    if find is None:
-        if len(system.regions) == 1:
-            return calibration, ()
-        regions = ", ".join(system.regions)
-        return None, (f"uncalibrated: the calibration is for {regions} together",)
-    backend = (calibration.development.landmarks or {}).get("name")
-    if backend and backend != find.name:
-        return calibration, (
-            f"the likelihood ratio was calibrated on landmarks by {backend}; here they are by "
-            f"{find.name}",
+        return None, why
+    if find is None and len(system.regions) > 1:
+        return None, f"the calibration is for {', '.join(system.regions)} together"
+    return calibration, ""
+
+
+def _operating_point(bundle: Bundle, rate: float, rules: Pooling, doubt: str) -> OperatingPoint:
+    """Returns the bundle's threshold for a rate of false alarms, if it holds here."""
+    points = [each for each in bundle.facts.operating_points if each.level == "video"]
+    if not points:
+        raise UsageError(
+            "these networks have no thresholds for false alarms",
+            "`deepregions fuse` finds them and writes a bundle that has them",
         )
-    return calibration, ()
+    found = next((each for each in points if each.name == false_alarms(rate)), None)
+    if found is None:
+        raise UsageError(
+            f"there is no threshold for {false_alarms(rate)} (--max-false-alarms {rate:g})",
+            f"the bundle has those for {', '.join(each.name for each in points)}",
+        )
+    if doubt or (bundle.calibration is None and rules != Pooling()):
+        why = doubt or "they were found with the default rules of --pool"
+        raise UsageError(f"the bundle's thresholds do not hold here: {why}")
+    return found
 
 
-def _mismatches(members: Sequence[TrainedNetwork], find: LandmarkDetector | None) -> Iterator[str]:
+def _mismatches(
+    members: Sequence[TrainedNetwork],
+    calibration: Calibration | None,
+    find: LandmarkDetector | None,
+) -> Iterator[str]:
     """Networks see other crops than they were trained on where landmarks are another backend's."""
     if find is None:
         return
+    backend = ((calibration and calibration.development.landmarks) or {}).get("name")
+    if backend and backend != find.name:
+        yield (
+            f"the likelihood ratio was calibrated on landmarks by {backend}; here they are by "
+            f"{find.name}"
+        )
     others: dict[str, list[str]] = {}
     for member in members:
         backend = member.training.get("landmarks")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -16,6 +16,9 @@ from deepregions.fusion import Cell
 from deepregions.fusion.calibration import Calibration, LikelihoodRatio
 from deepregions.fusion.pooling import Pooling, probability
 from deepregions.types import Region, Status
+
+if TYPE_CHECKING:
+    from deepregions.pipeline.report.words import Answer
 
 SCHEMA = "deepregions.detect"
 VERSION = 3  # 2: people's rules, quality, sampling, warnings; 3: likelihood ratios
@@ -183,11 +186,25 @@ class Result:
         return probability(self.log_odds)
 
     @property
+    def answer(self) -> Answer:
+        """What it says in words, the same wherever it is shown."""
+        from deepregions.pipeline.report.words import answer  # noqa: PLC0415 - it knows this
+
+        return answer(self)
+
+    @property
     def conclusion(self) -> str:
         """What came of it, in one sentence: that of the command line and the page."""
-        from deepregions.pipeline.report.words import conclusion  # noqa: PLC0415 - it knows this
+        return self.answer.conclusion
 
-        return conclusion(self)
+    @property
+    def above_threshold(self) -> bool | None:
+        """Whether it is at or above the chosen threshold; None without one, or without a score."""
+        return self._above(self.log_odds)
+
+    def _above(self, log_odds: float | None) -> bool | None:
+        point = self.facts.get("operating_point")
+        return None if log_odds is None or point is None else log_odds >= point["threshold"]
 
     @property
     def coverage(self) -> float:
@@ -202,13 +219,23 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the object that ``detect --json`` prints (``deepregions schema detect``)."""
-        return {"schema": SCHEMA, "version": VERSION, **_json(self), **self.facts}
+        from deepregions.pipeline.report.words import conclude  # noqa: PLC0415 - it knows this
+
+        chosen = self.facts.get("operating_point") is not None
+        told: dict[str, Any] = {"schema": SCHEMA, "version": VERSION, "input": self.input}
+        told |= {"answer": asdict(self.answer), **_json(self), **self.facts}
+        told |= {"above_threshold": self.above_threshold} if chosen else {}
+        for person, written in zip(self.people, told["tracks"], strict=True):
+            written["conclusion"] = conclude(person, self.facts)
+            if chosen:
+                written["above_threshold"] = self._above(person.log_odds)
+        return told
 
     def to_html(self) -> str:
         """Returns the page that ``detect --out`` writes: one file that opens offline."""
         from deepregions.pipeline.report.page import render_page  # noqa: PLC0415 - it knows this
 
-        return render_page(self, self.facts)
+        return render_page(self)
 
     @property
     def top_person(self) -> Person | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from deepregions.errors import UsageError
 from deepregions.files import Names, atomic_file, named_errors
-from deepregions.pipeline.report import UNCALIBRATED, CsvTable, index_row, write_index
+from deepregions.pipeline.report import CsvTable, index_row, write_index
 from deepregions.pipeline.results import Result
 
 RESULTS = "results.jsonl"
@@ -27,6 +27,7 @@ SETTINGS = (
     "fusion",
     "fusion_sha256",
     "calibration",
+    "operating_point",
     "rules",
     "gates",
     "landmarks",
@@ -62,7 +63,6 @@ class Archive:
         self.finished: set[str] = set()
         self.scored = 0
         self._names = Names()
-        self._calibration = facts.get("calibration") or UNCALIBRATED
         folder.mkdir(parents=True, exist_ok=True)
         if mode == "overwrite":
             for name in (RESULTS, TABLE, INDEX, _ROWS):
@@ -74,7 +74,8 @@ class Archive:
             )
         _drop_partial(folder / RESULTS)
         self._check(facts, sampling or {})
-        self._stream = (folder / TABLE).open("w", encoding="utf-8", newline="")
+        # With the mark by which Excel knows UTF-8; programs read results.jsonl.
+        self._stream = (folder / TABLE).open("w", encoding="utf-8-sig", newline="")
         self._table = CsvTable(self._stream, facts["models"])
         for line in _lines(folder / RESULTS):
             self._table.add(line)
@@ -104,7 +105,7 @@ class Archive:
         self._stream.close()
         if self.finished:
             rows = list(_lines(self.folder / _ROWS))
-            write_index(rows, self.folder / INDEX, calibration=self._calibration)
+            write_index(rows, self.folder / INDEX, table=TABLE)
 
     def _check(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
         """Refuses results that were made otherwise."""
@@ -114,6 +115,8 @@ class Archive:
             chosen = line.get("sampling") or {}
             if any(key in chosen and chosen[key] != value for key, value in sampling.items()):
                 differing.append("sampling")
+            if "answer" not in line:
+                differing.append("the version of deepregions")
             if differing:
                 raise UsageError(
                     f"{self.folder} was begun with other settings: {differing[0]} differs",

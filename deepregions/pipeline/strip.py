@@ -26,6 +26,7 @@ class Strip:
         self._every = 1
         self._seen = 0
         self._kept: list[Thumbnail] = []
+        self._wanted: dict[int, Thumbnail] = {}
 
     def add(self, frame: int, time: float, image: Tensor, side: int = THUMBNAIL) -> None:
         """Takes a frame (3, H, W) uint8, to be no larger than ``side``, or passes it over."""
@@ -36,13 +37,17 @@ class Strip:
             self._kept = self._kept[::2]
             self._every *= 2
 
+    def keep(self, frame: int, time: float, image: Tensor) -> None:
+        """Takes a frame that must not be dropped."""
+        known = (each for each in self._kept if each.frame == frame)
+        self._wanted[frame] = next(known, None) or _thumbnail(frame, time, image, THUMBNAIL)
+
     def thumbnails(self) -> tuple[Thumbnail, ...]:
-        """Returns at most as many as wanted, in order of time."""
+        """Returns at most as many as wanted, and those that must be there, in order of time."""
         kept = sorted(self._kept, key=lambda each: each.time)
-        if len(kept) <= STRIP:
-            return tuple(kept)
-        places = np.linspace(0, len(kept) - 1, STRIP).round().astype(int)
-        return tuple(kept[place] for place in places)
+        places = np.linspace(0, len(kept) - 1, min(STRIP, len(kept))).round().astype(int)
+        shown = {kept[place].frame: kept[place] for place in places} | self._wanted
+        return tuple(sorted(shown.values(), key=lambda each: each.time))
 
 
 def _thumbnail(frame: int, time: float, image: Tensor, side: int) -> Thumbnail:

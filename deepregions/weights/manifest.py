@@ -65,6 +65,11 @@ _SINCE = {  # the versions from which keys mean something
 Record = TypeVar("Record", "OperatingPoint", "Degradation")
 
 
+def false_alarms(rate: float) -> str:
+    """Returns what the operating point is called that keeps false alarms within a rate."""
+    return f"{100 * rate:g} % false alarms"
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """A threshold, and how often it errs.

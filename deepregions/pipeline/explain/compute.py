@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -134,14 +134,13 @@ def _explained(heat: Heat, face: FaceResult, share: float) -> CellExplanation:
     )
 
 
-def to_json(
-    result: Result, faces: Sequence[FaceExplanation], facts: Mapping[str, Any]
-) -> dict[str, Any]:
+def to_json(result: Result, faces: Sequence[FaceExplanation]) -> dict[str, Any]:
     """Makes the JSON object of one input: the explanation of its tracks' highest faces."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "input": result.input,
+        "answer": asdict(result.answer),
         "kind": result.kind,
         "status": str(result.status),
         "message": result.reason,
@@ -150,7 +149,7 @@ def to_json(
         "warnings": list(result.warnings),
         "towards": faces[0].towards if faces else None,
         "faces": [_face_json(each) for each in faces],
-        **facts,
+        **result.facts,
     }
 
 

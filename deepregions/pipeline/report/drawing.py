@@ -14,14 +14,12 @@ from deepregions.errors import printable
 
 INK, FAINT, PAPER, MISSING = (32, 33, 36), (110, 114, 120), (255, 255, 255), (238, 239, 241)
 
-# Of Okabe and Ito's palette (Color Universal Design, 2008), told apart by the colour-blind, those
-# that stand out from white and from near-black alike (contrast 3:1, WCAG 2.2, 1.4.11), and a grey;
-# each with the colour of text on it. There are more people than colours: a number always stands
-# beside the colour.
+# Told apart by the colour-blind, and from white and near-black (contrast 3:1, WCAG 2.2, 1.4.11); no
+# red and no green, which would seem to judge; each with the colour of text on it. There are more
+# people than colours: a number always stands beside the colour.
 TRACKS = (
     ("#0072b2", "#ffffff"),
-    ("#d55e00", "#000000"),
-    ("#009e73", "#000000"),
+    ("#a66f00", "#000000"),
     ("#cc79a7", "#000000"),
     ("#656565", "#ffffff"),
 )
@@ -50,6 +48,18 @@ def fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
         keep -= 1
         shown = f"{text[: keep // 2]}...{text[len(text) - keep // 2 :]}"
     return shown
+
+
+def wrapped(text: str, width: int, letters: Font) -> list[str]:
+    """Breaks a text into lines no wider than this, in pixels; a longer word keeps its line."""
+    lines: list[str] = []
+    for word in printable(text).split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and letters.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def centred(

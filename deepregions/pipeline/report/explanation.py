@@ -36,35 +36,35 @@ PAGE, FACTS = "explain.html", "explain.json"
 
 _TILE, _GAP, _LINE, _LABELS = 200, 12, 22, 130
 _HEAD, _FOOT = 92, 52
-_FAKE, _GENUINE = "#c8323c", "#268b57"
+_FAKE, _GENUINE = "#5c44be", "#8a9099"
 _SPEAKS = {"fake": "speaks for fake", "genuine": "speaks for genuine"}
 _ON_PAGE = 256  # pixels of a heat-map's longer side
 
 
-def write_explanation(
-    result: Result,
-    faces: Sequence[FaceExplanation],
-    facts: Mapping[str, Any],
-    folder: Path,
-) -> None:
+def write_explanation(result: Result, faces: Sequence[FaceExplanation], folder: Path) -> None:
     """Writes all that is to be seen and read of one input; the folder is replaced as a whole.
 
     In it: :data:`PAGE`, :data:`FACTS`, and of each track with a score ``track-N.png``, where the
     networks looked, and ``track-N-shares.png``, what they add.
     """
     with atomic_folder(folder) as partial:
-        shares = {}
+        parts = page_parts(faces)
         for each in faces:
             track = each.face.track
             draw_heat(result, each).save(partial / f"track-{track}.png")
-            shares[track] = draw_shares(each)
-            shares[track].save(partial / f"track-{track}-shares.png")
-        heatmaps = {each.face.track: heatmaps_of(each) for each in faces}
-        towards = faces[0].towards if faces else ""
-        page = partial / PAGE
-        write_page(result, facts, page, heatmaps=heatmaps, shares=shares, towards=towards)
-        text = json.dumps(to_json(result, faces, facts), indent=1, allow_nan=False)
+            parts["shares"][track].save(partial / f"track-{track}-shares.png")
+        write_page(result, partial / PAGE, **parts)
+        text = json.dumps(to_json(result, faces), indent=1, allow_nan=False)
         (partial / FACTS).write_text(f"{text}\n", encoding="utf-8")
+
+
+def page_parts(faces: Sequence[FaceExplanation]) -> dict[str, Any]:
+    """Returns what :func:`render_page` needs to show explanations."""
+    return {
+        "heatmaps": {each.face.track: heatmaps_of(each) for each in faces},
+        "shares": {each.face.track: draw_shares(each) for each in faces},
+        "towards": faces[0].towards if faces else "",
+    }
 
 
 def draw_heat(result: Result, explanation: FaceExplanation) -> Image.Image:
@@ -103,12 +103,11 @@ def _draw_words(
 ) -> None:
     """What is said above and below the heat."""
     face, foot = explanation.face, size[1] - _FOOT + 8
-    score = probability(face.log_odds)
-    if score is not None:
-        said = f"Score of this face {score:.2f} (0 looks genuine, 1 looks fake)"
-        draw.text((_GAP, 8), said, INK, font(20))
-    where = f", {face.time:.1f} s" if result.kind == "video" else ""
-    name = f"{printable(Path(result.input).name)}{where}, {who(face.track)}"
+    draw.text((_GAP, 8), fitting(draw, result.conclusion, size[0] - 2 * _GAP), INK, font(16))
+    when = f" at {face.time:.1f} s" if result.kind == "video" else ""
+    name = f"{Path(result.input).name}, {who(face.track)}: the highest face{when}"
+    if face.log_odds is not None:
+        name += f", score {probability(face.log_odds):.2f}"
     draw.text((_GAP, 36), fitting(draw, name, size[0] - 2 * _GAP), INK, font(16))
     speaks = f"what {_SPEAKS[explanation.towards]}, from none to the most of each picture"
     draw.text((_LABELS + 130, foot), speaks, INK, font(14))
@@ -132,20 +131,16 @@ def _draw_cell(
     shown = tile(heat.crops[0], heat.on_crop()[0], heat.mask[0], _TILE)
     picture.paste(to_picture(shown), (x, y))
     centred(draw, x, y + _TILE + 2, f"{probability(cell.log_odds):.3f}", INK, bold=True)
-    centred(draw, x, y + _TILE + _LINE, inside_words(cell), FAINT)
-
-
-def inside_words(cell: CellExplanation) -> str:
-    """Says how much of a cell's heat is inside its region, and how much of the crop that is."""
-    if cell.inside is None:
-        return "no heat"
-    return f"{100 * cell.inside:.0f} % on {100 * cell.area:.0f} %"
+    said = "no heat"
+    if cell.inside is not None:
+        said = f"{100 * cell.inside:.0f} % on {100 * cell.area:.0f} %"
+    centred(draw, x, y + _TILE + _LINE, said, FAINT)
 
 
 def draw_shares(explanation: FaceExplanation) -> Image.Image:
     """Draws what each region and each detector adds to a face's fused log-odds.
 
-    Bars are red towards fake; the points are the single networks.
+    Bars are violet towards fake; the points are the single networks.
     """
     detectors, regions = explanation.by_detector, explanation.by_region
     bars = max(len(detectors), len(regions))
@@ -157,7 +152,7 @@ def draw_shares(explanation: FaceExplanation) -> Image.Image:
     _bars(left, regions, by_region, "By region", bars)
     _bars(right, detectors, by_detector, "By detector", bars)
     said = f"What the fused log-odds {explanation.total:+.2f} is made of"
-    figure.suptitle(f"{said}: red towards fake, green away from it", fontsize=11)
+    figure.suptitle(f"{said}: violet towards fake, grey away from it", fontsize=11)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     with Image.open(buffer) as picture:

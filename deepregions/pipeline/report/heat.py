@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from deepregions.pipeline.report.drawing import to_picture
 
-_MAP = colormaps["turbo"]
+_MAP = colormaps["plasma"]
 _OPAQUE = 0.7  # of the hottest place
 _FULL = 0.5  # share of the hottest from which on heat is as opaque as it gets
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601

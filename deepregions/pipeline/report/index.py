@@ -6,6 +6,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,11 +15,18 @@ from PIL import Image
 
 from deepregions.files import atomic_file
 from deepregions.pipeline.report.drawing import small_uri, to_picture
-from deepregions.pipeline.report.page import UNCALIBRATED, environment
+from deepregions.pipeline.report.page import environment
+from deepregions.pipeline.report.words import MEANING
 from deepregions.pipeline.results import Result
 from deepregions.types import Status
 
 _SIDE = 96  # pixels: about 2 KB
+_GROUPS = {
+    "manipulated": "evidence of manipulation",
+    "genuine": "evidence of a genuine face",
+    "none": "no conclusion",
+    **{str(status): MEANING[status] for status in Status if status is not Status.OK},
+}
 
 
 def index_row(result: Result, page: str = "") -> dict[str, Any]:
@@ -33,33 +41,46 @@ def index_row(result: Result, page: str = "") -> dict[str, Any]:
             thumbnail = small_uri(picture, _SIDE, 65)
     elif result.top_face is not None and result.top_face.patch is not None:
         thumbnail = small_uri(to_picture(result.top_face.patch.image), _SIDE, 80)
+    judged = sum(face.log_odds is not None for face in result.faces)
     return {
         "input": result.input,
-        "kind": result.kind,
         "status": str(result.status),
-        "message": result.reason,
+        "answer": asdict(result.answer),
+        "side": _side(result),
+        "log10_llr": None if result.evidence is None else result.evidence.log10,
         "log_odds": result.log_odds,
-        "tracks": len(result.people),
+        "above": result.above_threshold,
+        "coverage": judged / len(result.faces) if result.faces else None,
         "page": page,
         "thumbnail": thumbnail,
     }
 
 
-def write_index(
-    rows: Sequence[Mapping[str, Any]],
-    path: Path,
-    *,
-    calibration: str | Mapping[str, Any] = UNCALIBRATED,
-) -> None:
-    """Writes the list of inputs, rows by :func:`index_row`, as one HTML file."""
-    counts = Counter(row["status"] for row in rows)
+def _side(result: Result) -> str:
+    """Which of the groups of the list it is in: what it speaks for, else its status."""
+    if result.log_odds is None:
+        return str(result.status)
+    verbal = "" if result.evidence is None else result.evidence.verbal
+    return next((side for side in ("manipulated", "genuine") if verbal.endswith(side)), "none")
+
+
+def write_index(rows: Sequence[Mapping[str, Any]], path: Path, *, table: str = "") -> None:
+    """Writes the list of inputs, rows by :func:`index_row`, as one HTML file.
+
+    ``table`` is the name of the same list as a file for spreadsheets, beside it.
+    """
+    counts = Counter(row["side"] for row in rows)
+    notes = dict.fromkeys(
+        row["answer"][key] for key in ("holds_for", "error_rates") for row in rows
+    )
     stream = (
         environment()
         .get_template("index.html.j2")
         .stream(
             rows=[_shown(row) for row in rows],
-            counts=[(status, counts[status]) for status in Status if counts[status]],
-            calibration=calibration,
+            groups=[(side, name, counts[side]) for side, name in _GROUPS.items() if counts[side]],
+            notes=[each for each in notes if each],
+            table=table,
         )
     )
     stream.enable_buffering(100)

@@ -6,7 +6,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -32,15 +32,23 @@ if TYPE_CHECKING:
 _DETAILED = 24  # tracks
 _LISTED = 600  # faces
 _TOLD = 6  # faces whose scores are under a frame's picture
+_FRAMES = 6  # frames that are not folded
 _TILE, _SMALL_TILE, _FEW = 200, 112, 6  # pixels, pixels, tracks with the larger ones
-_PORTRAIT = 192  # pixels; shown at half of that, for screens of twice the density
+_PORTRAIT = 320  # pixels; shown at half of that, for screens of twice the density
 _SIDES = {"min": "at least", "max": "at most"}
-
-UNCALIBRATED = "uncalibrated"
-
 
 HeatMaps = Sequence[tuple["CellExplanation", Image.Image]]
 """Where networks looked on one face, each with its picture."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What networks saw of a region: the crop, their scores, and where they looked on it."""
+
+    region: Region
+    crop: Markup
+    scores: Mapping[str, float | None]
+    heats: Sequence[tuple[CellExplanation, Markup]]
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,8 @@ class TrackView:
     Attributes:
         curve: Its fused score over time; ``curves`` are its networks'.
         top: Its highest face, at ``top_place`` on the curve; ``portrait`` is its picture.
-        tiles: What networks saw of it: the region, its picture, and their scores.
+        looks: What networks saw of its highest face.
         measures: Of its faces' quality: the name, the highest face's, least, median and most.
-        heatmaps: Where networks looked on its highest face.
         shares: What its score is made of.
     """
 
@@ -62,10 +69,14 @@ class TrackView:
     top: FaceResult | None
     top_place: tuple[float, float]
     portrait: Markup | None
-    tiles: Sequence[tuple[Region, Markup, Mapping[str, float | None]]]
+    looks: Sequence[Look]
     measures: Sequence[tuple[str, float | None, float, float, float]]
-    heatmaps: Sequence[tuple[CellExplanation, Markup]]
     shares: Markup | None
+
+    @property
+    def heated(self) -> bool:
+        """Whether it has heat."""
+        return any(look.heats for look in self.looks)
 
     @property
     def detectors(self) -> list[str]:
@@ -78,24 +89,15 @@ class TrackView:
         return list(dict.fromkeys(region for _, region in self.track.cells))
 
 
-def write_page(
-    result: Result,
-    facts: Mapping[str, Any],
-    path: Path,
-    *,
-    heatmaps: Mapping[int, HeatMaps] = MappingProxyType({}),
-    shares: Mapping[int, Image.Image] = MappingProxyType({}),
-    towards: str = "",
-) -> None:
+def write_page(result: Result, path: Path, **parts: Any) -> None:
     """Writes what :func:`render_page` returns; the file appears whole or not at all."""
-    text = render_page(result, facts, heatmaps=heatmaps, shares=shares, towards=towards)
+    text = render_page(result, **parts)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def render_page(
     result: Result,
-    facts: Mapping[str, Any],
     *,
     heatmaps: Mapping[int, HeatMaps] = MappingProxyType({}),
     shares: Mapping[int, Image.Image] = MappingProxyType({}),
@@ -106,7 +108,7 @@ def render_page(
     By track, ``heatmaps`` are where networks looked on its highest face, ``shares`` a picture of
     what its score is made of; heat speaks for ``towards``, ``"fake"`` or ``"genuine"``.
     """
-    timeline = Timeline(result)
+    facts, timeline = result.facts, Timeline(result)
     by_score = sorted(result.people, key=lambda t: (t.log_odds is None, -(t.log_odds or 0.0)))
     detailed = {track.track for track in by_score[:_DETAILED]}
     tile = _TILE if len(result.people) <= _FEW else _SMALL_TILE
@@ -121,32 +123,47 @@ def render_page(
         )
         for track in result.people
     ]
-    by_frame: dict[int, list[FaceResult]] = {}
-    for face in sorted(result.faces, key=lambda face: face.track):
-        by_frame.setdefault(face.frame, []).append(face)
+    source = words.source(result) or result.top_person
     return (
         environment()
         .get_template("page.html.j2")
         .render(
             result=result,
             facts=facts,
+            answer=result.answer,
+            above=result.above_threshold,
             name=Path(result.input).name or result.input,
             timeline=timeline,
             timed=result.kind == "video" and len({face.time for face in result.faces}) > 1,
             tracks=tracks,
             details=[view for view in tracks if view.track.track in detailed],
             source=words.source(result),
-            frames=[(frame, by_frame.get(frame.frame, [])) for frame in result.strip],
+            face=next((view.portrait for view in tracks if view.track is source), None),
+            **_frames(result, None if source is None else result.shown.get(source.track)),
             faces=result.faces[:_LISTED],
-            calibration=facts.get("calibration") or UNCALIBRATED,
             limits=facts.get("limits", ""),
             command=pages.command_line(facts.get("command")),
             gates=facts.get("gates") or {},
             trained_on=_trained_on(facts.get("models", ())),
             towards=towards,
-            judged=sum(face.log_odds is not None for face in result.faces),
+            conclude=partial(words.conclude, facts=facts),
         )
     )
+
+
+def _frames(result: Result, top: FaceResult | None) -> dict[str, Any]:
+    """Chooses the frames to show: the most telling one, some evenly in time, and all others."""
+    by_frame: dict[int, list[FaceResult]] = {}
+    for face in sorted(result.faces, key=lambda face: face.track):
+        by_frame.setdefault(face.frame, []).append(face)
+    frames = [(frame, by_frame.get(frame.frame, [])) for frame in result.strip]
+    telling = next((each for each in frames if top and each[0].frame == top.frame), None)
+    places = {round(n * (len(frames) - 1) / (_FRAMES - 1)) for n in range(_FRAMES)}
+    shown = [each for place, each in enumerate(frames) if place in places]
+    if len(frames) == 1 and telling and len(result.people) == 1:
+        shown = []  # a portrait, which is in the card
+    others = [each for place, each in enumerate(frames) if place not in places]
+    return {"telling": telling, "frames": shown, "others": others}
 
 
 def _track_view(
@@ -158,17 +175,14 @@ def _track_view(
     heatmaps: HeatMaps,
     shares: Image.Image | None,
 ) -> TrackView:
-    """Puts together what is said of a track; without a tile's side there are none."""
+    """Puts together what is said of a track; without a tile's side there are no pictures."""
     own = (face for face in result.faces if face.track == track.track)
     faces = sorted(own, key=lambda face: face.time)
     top = result.shown.get(track.track)
-    portrait, tiles, x, y = None, [], 0.0, 0.0
+    portrait, x, y = None, 0.0, 0.0
     if top is not None and top.patch is not None:
         x, y = timeline.place(top, top.log_odds)
         portrait = small_uri(to_picture(top.patch.image), _PORTRAIT, 80)
-        for (region, rows), crop in top.patch.crops.items() if tile else ():
-            scores = {d: top.cells[d, region] for d in rows if (d, region) in top.cells}
-            tiles.append((region, data_uri(to_picture(crop, tile)), scores))
     return TrackView(
         track=track,
         curve=timeline.curve(faces, [face.log_odds for face in faces]),
@@ -179,11 +193,27 @@ def _track_view(
         top=top,
         top_place=(round(x, 2), round(y, 2)),
         portrait=portrait,
-        tiles=tiles,
+        looks=_looks(top, tile, heatmaps) if tile and top is not None else [],
         measures=_measures(faces, top),
-        heatmaps=[(cell, data_uri(picture)) for cell, picture in heatmaps],
         shares=None if shares is None else data_uri(shares, 92),
     )
+
+
+def _looks(top: FaceResult, tile: int, heatmaps: HeatMaps) -> list[Look]:
+    crops = {} if top.patch is None else top.patch.crops
+    return [
+        Look(
+            region,
+            data_uri(to_picture(crop, tile)),
+            {row: top.cells[row, region] for row in rows if (row, region) in top.cells},
+            [
+                (cell, data_uri(picture))
+                for cell, picture in heatmaps
+                if cell.region == region and cell.detector in rows
+            ],
+        )
+        for (region, rows), crop in crops.items()
+    ]
 
 
 def _measures(
@@ -260,15 +290,15 @@ def environment() -> Environment:
         "box": _box,
         "clock": words.clock,
         "colours": track_colours,
-        "conclusion": words.conclusion,
         "count": words.count,
         "data_uri": data_uri,
         "frame_text": _frame_text,
         "gate": gate,
         "meaning": words.MEANING,
         "odds": words.odds,
-        "people": words.people,
+        "inside": words.inside,
         "probability": probability,
+        "ratio": words.ratio,
         "score": words.score,
         "told": _told,
         "who": words.who,

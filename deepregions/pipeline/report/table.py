@@ -6,9 +6,21 @@ import csv
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from deepregions.pipeline.report.words import threshold
+
 COLUMNS = (
     "input",
     "kind",
+    "conclusion",
+    "log10_llr",
+    "log10_llr_min",
+    "log10_llr_max",
+    "verbal",
+    "holds_for",
+    "judged",
+    "above_threshold",
+    "threshold",
+    "error_rates",
     "status",
     "message",
     "score",
@@ -20,10 +32,6 @@ COLUMNS = (
     "scored",
     "input_status",
     "input_score",
-    "log10_llr",
-    "log10_llr_min",
-    "log10_llr_max",
-    "verbal",
 )
 
 # What makes a spreadsheet take a text for a formula (OWASP, CSV injection; full-width forms too),
@@ -36,10 +44,10 @@ class CsvTable:
     """A table that grows by results: whatever was written stays when a run is interrupted.
 
     Columns are those of :data:`COLUMNS` and one for each network, ``detector/region``, with its
-    score. ``status``, ``message``, ``score``, ``log_odds``, the likelihood ratio with its bounds
-    and its words are the track's; an input without a track has one row with its own. Numbers are
-    those of the JSON. A text that a spreadsheet would take for a formula begins with an apostrophe,
-    as does one that began with an apostrophe. All texts are quoted.
+    score. ``judged``, ``holds_for``, ``error_rates`` and ``input_...`` are the input's, the others
+    the track's; an input without a track has one row with its own. Numbers are those of the JSON. A
+    text that a spreadsheet would take for a formula begins with an apostrophe, as does one that
+    began with an apostrophe. All texts are quoted.
 
     The stream is UTF-8, opened with ``newline=""``; models are as the JSON names them.
     """
@@ -52,9 +60,13 @@ class CsvTable:
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Writes the rows of one input, as :func:`~deepregions.pipeline.results.to_json` has it."""
-        own = {"input": line["input"], "kind": line["kind"], "input_status": line["status"]}
+        answer = line["answer"]
+        own = {"input": line["input"], "kind": line["kind"], "judged": answer["judged"]}
+        own |= {key: answer[key] for key in ("holds_for", "error_rates")}
+        own["input_status"] = line["status"]
         if not line["tracks"]:
-            row = own | {"status": line["status"], "message": line["message"]}
+            row = own | {key: line[key] for key in ("status", "message")}
+            row["conclusion"] = answer["conclusion"]
             self._write([*map(row.get, COLUMNS), *([None] * len(self._networks))])
         for track in line["tracks"]:
             ratio = track["llr"] or {"log10": None, "log10_bounds": (None, None), "verbal": None}
@@ -62,6 +74,9 @@ class CsvTable:
             row["message"], row["input_score"] = "; ".join(track["reasons"]), line["score"]
             row["log10_llr"], row["verbal"] = ratio["log10"], ratio["verbal"]
             row["log10_llr_min"], row["log10_llr_max"] = ratio["log10_bounds"]
+            above = track.get("above_threshold")
+            row["threshold"] = threshold(above, line.get("operating_point"))
+            row["above_threshold"] = None if above is None else str(above).lower()
             scores = {(cell["detector"], cell["region"]): cell["score"] for cell in track["cells"]}
             self._write([*map(row.get, COLUMNS), *map(scores.get, self._networks)])
         self._stream.flush()

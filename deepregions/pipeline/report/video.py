@@ -23,9 +23,9 @@ from PIL import Image, ImageDraw
 from deepregions.errors import UsageError
 from deepregions.files import atomic_file
 from deepregions.media import Frame, MediaReader, Sampling
-from deepregions.pipeline.report.drawing import Font, font, to_picture, track_colours
+from deepregions.pipeline.report.drawing import font, to_picture, track_colours, wrapped
 from deepregions.pipeline.report.timeline import Timeline
-from deepregions.pipeline.report.words import clock, conclusion, score
+from deepregions.pipeline.report.words import Answer, clock, score
 from deepregions.pipeline.results import FaceResult, Result
 
 MAX_SIDE = 1280  # pixels
@@ -37,6 +37,8 @@ _HOLD = 0.15
 _SAME = 1e-6  # seconds
 _PAPER, _INK = "#000000", "#ffffff"
 _LEAST, _SMALLEST = 12, 9  # pixels of text, on and below the picture
+_NARROWEST = 240  # pixels: what is said below needs room
+_FOOT = MAX_SIDE // 2  # pixels that it may take
 _BASE = Fraction(1, 60000)  # seconds; MPEG-4 allows 1/65535, and thirds of NTSC's frames are whole
 _BT709 = 1  # colours as H.264, Annex E, numbers them: primaries, transfer and matrix
 
@@ -50,8 +52,8 @@ def annotate_video(path: Path, result: Result, out: Path) -> None:
 
     Each frame is shown, at its own time. A full box is near a frame that was looked at, and has the
     score of that frame's face; a dashed one was not judged. In between, where a track goes on,
-    corners move from one box to the next. Below the picture stand the time and the whole file's
-    score. There is no sound. Memory does not grow with the video's length.
+    corners move from one box to the next. Below the picture stands what the result says, and the
+    time. There is no sound. Memory does not grow with the video's length.
 
     Raises:
         UsageError: The input is no video.
@@ -62,16 +64,14 @@ def annotate_video(path: Path, result: Result, out: Path) -> None:
         raise UsageError(f"{path} is no video", "only videos can be annotated")
     marks_at = Marks(result)
     layout: FrameLayout | None = None
-    caption = conclusion(result)
     rate = result.media.get("rate")
     if not isinstance(rate, int | float) or not 1 <= rate <= 240:
         rate = 25.0
     with atomic_file(out) as partial, _encoder(partial, out, rate) as add:
         for frame in _every_frame(path):
             if layout is None:
-                layout = FrameLayout(frame.image.shape[2], frame.image.shape[1])
-            below = f"{clock(frame.time)}   {caption}"
-            add(layout.draw(to_picture(frame.image), marks_at(frame.time), below), frame.time)
+                layout = FrameLayout(frame.image.shape[2], frame.image.shape[1], result.answer)
+            add(layout.draw(to_picture(frame.image), marks_at(frame.time), frame.time), frame.time)
 
 
 def _every_frame(path: Path) -> Iterator[Frame]:
@@ -123,16 +123,37 @@ class Marks:
 class FrameLayout:
     """Where things are on a video's pictures, of which all are as large as the first."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, answer: Answer) -> None:
         scale = min(1.0, MAX_SIDE / max(width, height))
         self._text = max(_LEAST, round(min(width, height) * scale / 24))
-        self._foot = 2 * round(0.9 * self._text)
-        scale = min(scale, (MAX_SIDE - self._foot) / height)
+        small = max(_SMALLEST, round(0.7 * self._text))
+        wide = max(_NARROWEST, 2 * round(width * scale / 2))
+        self._below = [
+            (line, size)
+            for text, size in (
+                (f"{answer.conclusion}.", self._text),
+                *((each, small) for each in answer.details),
+            )
+            for line in wrapped(text, wide - self._text, font(size))
+        ]
+        while (foot := 2 * round(0.7 * sum(s for _, s in self._below) + self._text)) > _FOOT:
+            self._below.pop()
+        scale = min(scale, (MAX_SIDE - foot) / height)
         self._width, self._height = (max(2, 2 * round(s * scale / 2)) for s in (width, height))
-        self.size = self._width, self._height + self._foot
-        self._fonts: dict[int, Font] = {}
+        self._width = max(_NARROWEST, self._width)
+        self.size = self._width, self._height + foot
+        self._foot = self._draw_foot(foot)
 
-    def draw(self, frame: Image.Image, marks: Sequence[Mark], below: str) -> Image.Image:
+    def _draw_foot(self, height: int) -> Image.Image:
+        """What is said below every picture; its last line is left for the time."""
+        picture = Image.new("RGB", (self._width, height), _PAPER)
+        pen, y = ImageDraw.Draw(picture), self._text // 2
+        for line, size in self._below:
+            pen.text((self._text // 2, y), line, _INK, font(size))
+            y += round(1.4 * size)
+        return picture
+
+    def draw(self, frame: Image.Image, marks: Sequence[Mark], time: float) -> Image.Image:
         """Draws a frame's picture; a frame of another shape than the first's gets bars."""
         scale = min(self._width / frame.width, self._height / frame.height)
         size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
@@ -146,17 +167,10 @@ class FrameLayout:
             self._mark(pen, face, (x0 + left, y0 + top, x1 + left, y1 + top), seen=seen)
         whole = Image.new("RGB", self.size, _PAPER)
         whole.paste(picture)
-        middle = (self._text // 2, self._height + self._foot / 2)
-        ImageDraw.Draw(whole).text(middle, below, _INK, self._fitting(below), anchor="lm")
+        whole.paste(self._foot, (0, self._height))
+        corner = (self._text // 2, self.size[1] - self._text // 2)
+        ImageDraw.Draw(whole).text(corner, clock(time), _INK, font(self._text), anchor="lb")
         return whole
-
-    def _fitting(self, line: str) -> Font:
-        """The font in which a line fits below the picture; the same for lines of one length."""
-        if len(line) not in self._fonts:
-            needed = 1.03 * font(self._text).getlength(line) + self._text  # digits may be wider
-            size = max(_SMALLEST, int(self._text * min(1.0, self._width / needed)))
-            self._fonts[len(line)] = font(size)
-        return self._fonts[len(line)]
 
     def _mark(self, pen: ImageDraw.ImageDraw, face: FaceResult, box: Box, *, seen: bool) -> None:
         colour, ink = track_colours(face.track)

@@ -1,14 +1,17 @@
-"""How numbers, times and names are written for people."""
+"""What a result says in words, and how its numbers, times and names are written for people."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from deepregions.fusion.calibration import LikelihoodRatio
 from deepregions.fusion.pooling import probability
 from deepregions.types import Status
 
 if TYPE_CHECKING:
+    from deepregions.pipeline.explain.compute import CellExplanation
     from deepregions.pipeline.results import Person, Result
 
 MEANING = {
@@ -22,36 +25,165 @@ MEANING = {
 }
 """Statuses for people; JSON and tables have the codes."""
 
+_LISTED = 4  # methods of a calibration
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a result says: the same texts wherever it is shown, in this order.
+
+    Those that do not apply are empty.
+
+    Attributes:
+        conclusion: What follows from it, or why nothing does.
+        ratio: The likelihood ratio, and the bounds that the calibration supports.
+        threshold: On which side of the chosen threshold it is.
+        error_rates: How often that threshold errs.
+        judged: Who was found, whose score it is, and how much of the file was judged.
+        holds_for: What material this was measured on.
+        score: The score, which by itself says little.
+    """
+
+    conclusion: str
+    ratio: str = ""
+    threshold: str = ""
+    error_rates: str = ""
+    judged: str = ""
+    holds_for: str = ""
+    score: str = ""
+
+    @property
+    def details(self) -> list[str]:
+        """What there is beside the conclusion."""
+        return [each for each in list(asdict(self).values())[1:] if each]
+
+
+def answer(result: Result) -> Answer:
+    """Returns what an input's result says."""
+    calibrated, facts = result.evidence, result.facts
+    return Answer(
+        conclude(result, facts),
+        "" if calibrated is None else ratio(calibrated),
+        threshold(result.above_threshold, facts.get("operating_point")),
+        "" if result.above_threshold is None else _error_rates(facts["operating_point"]),
+        _judged(result),
+        "" if calibrated is None else _holds_for(facts.get("calibration")),
+        _score(result),
+    )
+
+
+def conclude(result: Result | Person, facts: Mapping[str, Any]) -> str:
+    """Says in one sentence what follows from an input's or a person's scores."""
+    if result.log_odds is None:
+        path, reason = getattr(result, "input", ""), getattr(result, "reason", "")
+        return f"Not scored: {reason.removeprefix(f'{path}: ') or MEANING[result.status]}"
+    if result.evidence is not None:
+        return _strength(result.evidence)
+    one = len(facts.get("models", ())) == 1
+    measured = "this network's scores" if one else "the scores of these networks together"
+    return (
+        f"No conclusion possible: {facts.get('uncalibrated') or f'{measured} were never measured'}"
+    )
+
+
+def _strength(ratio: LikelihoodRatio) -> str:
+    word, _, side = ratio.verbal.partition(" support for ")
+    if side not in {"manipulated", "genuine"}:
+        return "No conclusion: such a score is about as likely for a fake as for a genuine face"
+    what, kinds = "of manipulation", ("a fake", "a genuine face")
+    if side == "genuine":
+        what, kinds = "that the face is genuine", ("a genuine face", "a fake")
+    most = " (the most that this calibration can support)" if ratio.limited else ""
+    return (
+        f"{word.capitalize()} evidence {what}: such a score is about {_times(abs(ratio.log10))} "
+        f"times as likely for {kinds[0]} as for {kinds[1]}{most}"
+    )
+
+
+def ratio(llr: LikelihoodRatio) -> str:
+    """A likelihood ratio and its bounds: ``Likelihood ratio 1/10 (log10 -0.99); ...``."""
+    low, high = (_fraction(bound) for bound in llr.bounds_log10)
+    return (
+        f"Likelihood ratio {_fraction(llr.log10)} (log10 {odds(llr.log10)}); "
+        f"this calibration supports {low} to {high}"
+    )
+
+
+def _times(log10: float) -> str:
+    value = 10**log10
+    return f"{value:.1f}" if value < 3 else f"{float(f'{value:.2g}'):,.0f}"
+
+
+def _fraction(log10: float) -> str:
+    return _times(log10) if log10 >= 0 else f"1/{_times(-log10)}"
+
+
+def threshold(above: bool | None, point: Mapping[str, Any] | None) -> str:
+    """Says on which side of a threshold a score is, if there are both."""
+    if above is None or point is None:
+        return ""
+    return f"{'At or above' if above else 'Below'} the threshold for {point['name']}"
+
+
+def _error_rates(point: Mapping[str, Any]) -> str:
+    interval, fakes = point["false_positive_interval"], point["true_positive_rate"]
+    within = "too few for an interval"
+    if interval is not None:
+        within = "95 % interval {} to {} %".format(*(_percent(each) for each in interval))
+    told = f"{_percent(point['false_positive_rate'] or 0)} % of genuine faces "
+    told += f"({within}; {count(point['people'], 'person', 'people')})"
+    told += "" if fakes is None else f" and {_percent(fakes)} % of fakes"
+    return f"The threshold for {point['name']} was reached by {told} in {point['found_on']}"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
+
+
+def _holds_for(calibration: Any) -> str:
+    if not isinstance(calibration, Mapping):
+        return ""
+    names = sorted(calibration["methods"])
+    made = ", ".join(names[:_LISTED])
+    made += f" and {len(names) - _LISTED} other methods" if len(names) > _LISTED else ""
+    named = "" if names in ([], [calibration["database"]]) else f", made by {made}"
+    return (
+        f"Holds only for material like the calibration set: {calibration['database']} "
+        f"({calibration['genuine']:,} genuine and {calibration['fake']:,} fake files{named})"
+    )
+
+
+def _judged(result: Result) -> str:
+    if not result.frames:
+        return ""
+    judged, found = sum(face.log_odds is not None for face in result.faces), len(result.faces)
+    share = f"{judged:,} of {count(found, 'face')}" if judged < found else count(judged, "face")
+    frames = f", in {count(result.frames, 'frame')}" if result.kind == "video" else ""
+    told = f"{share} judged{frames}." if found else ""
+    return " ".join(part for part in (people(result), told) if part)
+
+
+def _score(result: Result) -> str:
+    if result.log_odds is None:
+        return ""
+    scale = "0 looks genuine, 1 looks fake"
+    scale = scale if result.evidence is not None else f"uncalibrated: {scale}"
+    return f"Score {score(result.log_odds, 2)} ({scale})"
+
+
+def inside(cell: CellExplanation) -> str:
+    """Says how much of a network's heat is on its region, and how much of the picture that is."""
+    if cell.inside is None:
+        return "no heat"
+    return (
+        f"{100 * cell.inside:.0f} % of the heat falls on the region, which covers "
+        f"{100 * cell.area:.0f} % of the picture"
+    )
+
 
 def who(track: int) -> str:
     """What people call a track, whose numbers begin at 0: ``person 1``."""
     return f"person {track + 1}"
-
-
-def conclusion(result: Result) -> str:
-    """Says what came of an input, in one sentence: the same wherever a result is shown."""
-    if result.log_odds is None:
-        return f"Not scored: {result.reason or MEANING[result.status]}"
-    if result.evidence is not None:
-        return _evidence(result.evidence)
-    value = probability(result.log_odds)
-    return f"Score {value:.2f} (uncalibrated: 0 looks genuine, 1 looks fake)"
-
-
-def _evidence(ratio: LikelihoodRatio) -> str:
-    word, _, side = ratio.verbal.partition(" support for ")
-    if side not in {"manipulated", "genuine"}:
-        return "No conclusion: such a score is about as likely for a fake as for a genuine face"
-    for_fake = side == "manipulated"
-    times = 10 ** abs(ratio.log10)
-    shown = f"{times:.1f}" if times < 3 else f"{float(f'{times:.2g}'):,.0f}"
-    what = "of manipulation" if for_fake else "that the face is genuine"
-    kinds = ("a fake", "a genuine face") if for_fake else ("a genuine face", "a fake")
-    most = " (the most that this calibration can support)" if ratio.limited else ""
-    return (
-        f"{word.capitalize()} evidence {what}: such a score is about {shown} times as likely "
-        f"for {kinds[0]} as for {kinds[1]}{most}"
-    )
 
 
 def source(result: Result) -> Person | None:
@@ -71,10 +203,10 @@ def people(result: Result) -> str:
     if found == 1:
         if result.kind != "video":
             return "One person found."
-        over = f"{track.rule} ({count(track.scored, 'frame')})"
+        over = f": {track.rule} ({count(track.scored, 'frame')})"
         if track.rule.startswith("mean of log-odds"):
-            over = f"averaged over {count(track.scored, 'frame')}"
-        return f"One person found. Score: {over}."
+            over = f" averaged over {count(track.scored, 'frame')}"
+        return f"One person found. Score{over}."
     rule = {
         "highest track": "the highest score",
         "track with the most faces": "that of the one with the most faces",
@@ -83,10 +215,10 @@ def people(result: Result) -> str:
     return f"{found} people found. This is {what}, {who(track.track)}'s."
 
 
-def score(log_odds: float | None) -> str:
-    """A score in [0, 1] to three places, or that there is none."""
+def score(log_odds: float | None, digits: int = 3) -> str:
+    """A score in [0, 1], or that there is none."""
     value = probability(log_odds)
-    return "no answer" if value is None else f"{value:.3f}"
+    return "no answer" if value is None else f"{value:.{digits}f}"
 
 
 def odds(log_odds: float) -> str:
@@ -105,6 +237,6 @@ def clock(seconds: float) -> str:
     return f"{head}:{rest:05.2f}"
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, what: str, several: str = "") -> str:
     """``1 face``, ``2 faces``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
