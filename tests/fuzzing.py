@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 SECONDS = 20.0  # an input may take, on a busy machine; the slowest honest ones take 1
 MEMORY = 2 << 30  # bytes an input may take
@@ -381,6 +381,51 @@ def _load_store() -> Callable[[Path], None]:
     return read
 
 
+def _score_seeds(folder: Path) -> list[bytes]:
+    """Tables of scores: a whole one, and those with a column or a fact that nobody writes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from score_tables import score_table
+
+    from deepregions.fusion.score_table import SCHEMA
+
+    score_table(2).write(folder / "whole")
+    whole = (folder / "whole").read_bytes()
+    good = pq.read_table(folder / "whole")
+    about = json.loads(good.schema.metadata[SCHEMA.encode()])
+    odd: list[Any] = [None, -1, 2**31 - 1, 1e300, float("inf"), "x" * 5000, b"\xff", [[]], {"a": 1}]
+    tables = [
+        good.set_column(place, name, pa.array([value] * good.num_rows))
+        for place, name in enumerate(good.column_names)
+        for value in odd
+    ]
+    tables += [
+        good.replace_schema_metadata({SCHEMA: json.dumps(about | {key: value})})
+        for key in about
+        for value in (*odd[:6], [[1], None], {}, {"database": 3})
+    ]
+    contents = []
+    for table in tables:
+        pq.write_table(table, stream := io.BytesIO())
+        contents.append(stream.getvalue())
+    return [whole] * len(contents) + contents  # half of what is tried is a whole one, changed
+
+
+def _load_scores() -> Callable[[Path], None]:
+    import numpy as np
+
+    from deepregions.fusion.score_table import ScoreTable
+
+    def read(path: Path) -> None:
+        table = ScoreTable.read(path)
+        assert set(table.label.tolist()) <= {0, 1}
+        assert not np.isinf(table.log_odds).any()
+        assert (table.track >= 0).all()
+        assert len(table.systems) <= len(table.detectors) * len(table.regions)
+
+    return read
+
+
 def _checkpoint_seeds(_: Path) -> list[bytes]:
     """Torch files of both formats: state dicts, options beside one, a network; and two refused."""
     import argparse
@@ -430,6 +475,7 @@ TARGETS: dict[str, Target] = {
     "checkpoint": Target(_checkpoint_seeds, _load_checkpoint),
     "store": Target(_store_seeds, _load_store, _lay_out_store),
     "shard": Target(_shard_seeds, _load_store, _lay_out_shard),
+    "scores": Target(_score_seeds, _load_scores),
     "image": Target(_media_seeds("IMAGES"), _load_media),
     "video": Target(_media_seeds("VIDEOS"), _load_media),
     "landmarks": Target(_landmark_seeds, _load_landmarks),

@@ -25,6 +25,7 @@ EXAMPLES = {
     "landmarks": 200,
     "openface": 100,
     "manifest": 100,
+    "scores": 100,
 }
 
 

@@ -1,9 +1,6 @@
 """Tables of scores: what is written is read, and other tools read it too."""
 
-import io
 import json
-import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,49 +135,6 @@ def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases
         (0, 1),
         (1, 1),
     )
-
-
-def tortured(whole: bytes, good: pa.Table, seed: int) -> bytes:
-    """A file of scores with bytes changed, cut short, or with columns that nobody writes."""
-    rng = np.random.default_rng(seed)
-    if seed % 3:
-        data = np.frombuffer(whole, np.uint8).copy()
-        places = rng.integers(0, len(data), rng.integers(1, 9))
-        data[places] = rng.integers(0, 256, len(places))
-        return data.tobytes()[: len(data) if seed % 3 == 1 else int(rng.integers(len(data)))]
-    name = str(rng.choice(good.column_names))
-    wrong: list[Any] = [None, -1, 2**31 - 1, 1e300, math.inf, "x" * 5000, b"\xff", [[]], {"a": 1}]
-    values = [wrong[int(rng.integers(len(wrong)))]] * good.num_rows
-    about = json.loads(good.schema.metadata[SCHEMA.encode()])
-    key = str(rng.choice(list(about)))
-    if seed % 2:
-        about[key] = wrong[int(rng.integers(3))] if seed % 4 == 1 else [[1], None]
-        good = good.replace_schema_metadata({SCHEMA: json.dumps(about)})
-    else:
-        good = good.set_column(good.column_names.index(name), name, pa.array(values))
-    buffer = io.BytesIO()
-    pq.write_table(good, buffer)
-    return buffer.getvalue()
-
-
-def test_a_strangers_table_is_read_or_refused(tmp_path: Path) -> None:
-    """Every number has a range: nothing but one kind of error comes out. COUNT=100000 for more."""
-    table(8).write(tmp_path / "good.parquet")
-    good, whole = pq.read_table(tmp_path / "good.parquet"), (tmp_path / "good.parquet").read_bytes()
-    refused = 0
-    for seed in range(int(os.environ.get("COUNT", "150"))):
-        file = tmp_path / "bad.parquet"
-        file.write_bytes(tortured(whole, good, seed))
-        try:
-            read = ScoreTable.read(file)
-        except UnreadableError as error:
-            assert len(str(error).splitlines()) == 1
-            refused += 1
-        else:
-            assert set(read.label.tolist()) <= {0, 1}
-            assert not np.isinf(read.log_odds).any()
-            assert read.track.min() >= 0
-    assert refused
 
 
 @pytest.mark.parametrize(

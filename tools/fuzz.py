@@ -34,7 +34,8 @@ def fuzz(
     seen. Exits with 0 if there are none, else with 1.
 
     Args:
-        target: checkpoint, image, video, landmarks, openface, store, shard, manifest or bundle.
+        target: checkpoint, image, video, landmarks, openface, store, shard, scores, manifest or
+            bundle.
         seconds: How long to try.
         seed: Another seed tries other inputs; the same one tries the same again.
         engine: atheris (guided by coverage; the extra fuzz), own (blind, and faster), or auto:
