@@ -333,7 +333,7 @@ def test_what_cannot_be_trained_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scores", "nowhere.parquet"], "nowhere.parquet is not there"),
+        (["--scores", "nowhere.parquet"], "nowhere.parquet: no such file"),
         (["--scores", str(ROOT / "pyproject.toml")], "is not a table of scores"),
         (["--fusion.colour", "red"], "colour"),
         (["--fusion.folds", "many"], "folds"),

@@ -63,7 +63,7 @@ def imported(*lines: str) -> dict[str, set[str]]:
         "for line in sys.argv[1:]:\n"
         "    out = io.StringIO()\n"
         "    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):\n"
-        "        run(line.split())\n"
+        "        assert bool(run(line.split())) == (line != '--help'), line\n"
         "    assert 'usage:' in out.getvalue() or '--help' not in line, line\n"
         "    done[line] = sorted(sys.modules)\n"
         "print(json.dumps(done))"
@@ -73,10 +73,40 @@ def imported(*lines: str) -> dict[str, set[str]]:
     return {line: {*modules} for line, modules in json.loads(done.stdout).items()}
 
 
-def test_help_and_wrong_paths_import_nothing_heavy() -> None:
+WRONG = (
+    "detect nowhere.jpg",
+    "detect . --bundle nowhere",
+    "detect . --config nowhere.yaml",
+    "explain nowhere.jpg --out o",
+    "segment nowhere.jpg --out o",
+    "forge nowhere.jpg --out o",
+    "forge --store nowhere --out o",
+    "prepare --database ffpp --root nowhere --out o",
+    "databases check ffpp --root nowhere",
+    "databases describe nowhere",
+    "fit --config nowhere.yaml",
+    "fit --config xception.yaml --data.store nowhere",
+    "fit --config ffpp.yaml --config xception.yaml",
+    "fuse --store nowhere --out o",
+    "import nowhere --out o",
+    "models show nowhere",
+    "models verify nowhere",
+    "bundle push nowhere a/b",
+    "evaluate --store nowhere --out o",
+    "export --store nowhere --out o",
+    "reproduce nowhere.yaml",
+)
+
+
+def test_help_and_wrong_paths_import_nothing_heavy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even a parser for the list of commands; no network for a command's options."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
     lines = ["--help", *(f"{name} --help" for name in COMMANDS if name != "fit")]  # a LightningCLI
-    seen = imported(*lines, "detect nowhere.jpg", "detect . --bundle nowhere")
+    seen = imported(*lines, *WRONG)
     assert not seen["--help"] & {*HEAVY, "jsonargparse", "numpy", "rich"}
     for line, modules in seen.items():
         assert not modules & HEAVY, line

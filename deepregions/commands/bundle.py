@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from deepregions.commands.options import check_there
+
 
 def push_bundle(folder: Path, repository: str, *, private: bool = False) -> int:
     """Uploads a bundle to the Hugging Face Hub.
@@ -19,6 +21,8 @@ def push_bundle(folder: Path, repository: str, *, private: bool = False) -> int:
         repository: OWNER/NAME; created if it does not exist.
         private: Make a new repository private.
     """
+    check_there(folder)
+
     from deepregions.weights.bundle import load_bundle
     from deepregions.weights.hub import push
 

@@ -334,9 +334,15 @@ def _say_renamed(old: str, new: str) -> None:
 
 
 def _config(name: str, renamed: Mapping[str, str]) -> str:
-    """Returns the path of a configuration, or its content if that had earlier keys."""
+    """Returns the path of a configuration, or its content if that had earlier keys.
+
+    Raises:
+        UsageError: It is not there.
+    """
     path = find_config(name)
-    if not renamed or not path.is_file():
+    if not path.is_file():
+        raise UsageError(f"{name}: no such file", "--config takes a YAML file")
+    if not renamed:
         return str(path)
     import yaml
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepregions.commands import checks
+from deepregions.commands.options import check_stores
 from deepregions.commands.sources import DatabaseOptions, Source, existing
 from deepregions.errors import UsageError
 
@@ -58,9 +59,10 @@ def check_database(
         options: Which part of it.
         json: Print JSON instead of tables.
     """
+    where = existing(database, options.root)
+
     from deepregions.data.databases.checking import Findings, check
 
-    where = existing(database, options.root)
     options.splitting()
     try:
         findings = check(options.open(database))
@@ -103,6 +105,8 @@ def describe_store(store: Path, *, out: Path | None = None) -> int:
         store: The folder that `deepregions prepare` wrote.
         out: The page to write; by default STORE.html beside the store.
     """
+    check_stores(store)
+
     from deepregions.data.describe import describe, write_page
     from deepregions.data.store import FaceStore
 

@@ -57,8 +57,9 @@ def detect(
     get no score; a line on standard error says why. --detector, --region and --trained-on also
     accept the spelling of the paper's program (DSP-FWA, CelebDF, --ddbb).
 
-    Exit codes: 0 the work was done, whatever the verdict; 3 fewer inputs were scored than
-    --min-coverage asks for; 5 no input could be scored.
+    Exit codes: 0 the work was done, whatever the verdict; 1 a bundle, a model file or the output
+    folder is not as it should be; 2 wrong usage; 3 fewer inputs were scored than --min-coverage
+    asks for; 5 no input could be scored; 130 Ctrl-C; 141 nobody reads the output; 143 SIGTERM.
 
     Args:
         inputs: Photographs, videos, or folders of them.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deepregions import __version__
 from deepregions.commands import checks
-from deepregions.commands.options import NetworkOptions, PoolOptions
+from deepregions.commands.options import NetworkOptions, PoolOptions, check_stores, check_there
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
 
@@ -76,6 +76,9 @@ def evaluate(
         batch_size: Number of faces scored at once.
         json: Print the content of results.json instead of tables.
     """
+    check_stores(*store)
+    check_there(attributes)
+
     from deepregions.data.store import FaceStore
     from deepregions.evaluation.alterations import LEVELS
     from deepregions.evaluation.protocols import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from deepregions.commands import checks
-from deepregions.commands.options import NetworkOptions
+from deepregions.commands.options import NetworkOptions, check_stores
 from deepregions.errors import UsageError
 
 _NETWORKS = NetworkOptions()
@@ -46,6 +46,8 @@ def export(
         with_crop: Take photographs and landmarks; this is the default.
         crops_in: Take crops (black outside their region) instead.
     """
+    check_stores(store)
+
     from deepregions.data.store import FaceStore
     from deepregions.deploy.export import LIMITS, LIMITS_WITH_FACES
     from deepregions.deploy.export import export as write

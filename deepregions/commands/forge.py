@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepregions.commands import checks
+from deepregions.commands.options import check_stores
 from deepregions.errors import DeepregionsError, UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def forge(
             "--methods and --region-p are for --store", "photographs have --method and --region"
         )
 
+    check_stores(store)
+    files = _photographs(photos) if photos else []
+
     from deepregions.devices import choose_device
 
     device = str(choose_device(device))
@@ -71,7 +75,7 @@ def forge(
     from deepregions.forge.photos import forge_photo, pair_donors, write_photo
     from deepregions.types import Region
 
-    found = _portraits(photos or [], landmarks, device)
+    found = _portraits(files, landmarks, device)
     if not found:
         return NOTHING_FOUND
     donors: Sequence[Portrait | None] = [None] * len(found)
@@ -99,15 +103,20 @@ def forge(
     return 0 if written else NOTHING_FOUND
 
 
-def _portraits(photos: Sequence[Path], landmarks: str, device: str) -> list[Portrait]:
-    """The photographs with a face; a line on standard error for each of the others."""
-    from deepregions.faces.backends import landmark_detector
-    from deepregions.forge.photos import find_portrait
+def _photographs(photos: Sequence[Path]) -> list[Path]:
     from deepregions.media import find_media, is_video
 
     files = [path for path in find_media(photos) if not is_video(path)]
     if not files:
         raise UsageError("there are no images among the inputs", "forge takes photographs")
+    return files
+
+
+def _portraits(files: Sequence[Path], landmarks: str, device: str) -> list[Portrait]:
+    """The photographs with a face; a line on standard error for each of the others."""
+    from deepregions.faces.backends import landmark_detector
+    from deepregions.forge.photos import find_portrait
+
     detector = landmark_detector(landmarks, device)
     found = []
     for path in checks.progress(files, "finding faces"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from deepregions.commands import checks
-from deepregions.commands.options import NetworkOptions
+from deepregions.commands.options import NetworkOptions, check_stores, check_there
 from deepregions.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def fuse(
     """
     if (scores is None) == (store is None):
         raise UsageError("a fusion needs --scores FILE or --store DIR", "give one of them")
+    check_there(scores)
+    check_stores(store)
+
     from deepregions.data.store import FaceStore
     from deepregions.evaluation.operating_points import find_operating_points, format_rates
     from deepregions.evaluation.store_scorer import StoreScorer

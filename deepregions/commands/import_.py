@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
+from deepregions.commands.options import check_there
 from deepregions.errors import DeepregionsError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def import_(
             dsp-fwa, faceforensics or deepfakebench.
         json: Print one JSON object per file and line instead of a table.
     """
+    check_there(*source, vgg)
+
     from deepregions.weights.convert.importing import Importer, find_checkpoints
 
     importer = Importer(

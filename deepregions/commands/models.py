@@ -111,7 +111,6 @@ def verify_models(
         record: With --faces without a value, write the log-odds into the bundle.
         json: Print JSON instead of lines.
     """
-    from deepregions.weights.bundle import check_bundle
     from deepregions.weights.bundle_folder import find_bundle, find_bundles, models_folders
 
     target = None if target is None else _local(target)
@@ -125,6 +124,9 @@ def verify_models(
         raise UsageError("there is no bundle to verify", "name one, or a folder that holds some")
     if record and faces != []:
         raise UsageError("--record is for the faces that come along", "--faces without a value")
+
+    from deepregions.weights.bundle import check_bundle
+
     results: list[dict[str, Any]] = []
     for each in checks.progress(found, "verifying"):
         files = {"bundle.json": each.problem} if each.problem else check_bundle(each.path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from deepregions.errors import BundleError, UsageError
+from deepregions.errors import BundleError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from deepregions.fusion.pooling import Pooling
@@ -110,6 +110,28 @@ class PoolOptions:
         from deepregions.fusion.pooling import Pooling
 
         return Pooling(self.frames, self.share, self.tracks)
+
+
+def check_there(*paths: Path | None) -> None:
+    """Checks that files or folders are there, before anything that takes seconds to import.
+
+    Raises:
+        UsageError: One is not.
+    """
+    for path in paths:
+        if path is not None and not _exists(path):
+            raise UsageError(f"{path}: no such file or folder", "check the path")
+
+
+def check_stores(*paths: Path | None) -> None:
+    """Checks that face stores are there, before anything that takes seconds to import.
+
+    Raises:
+        StoreError: One is not.
+    """
+    for path in paths:
+        if path is not None and not _exists(path):
+            raise StoreError(f"there is no store at {path}", "make one with: deepregions prepare")
 
 
 def checked_path(text: str) -> Path:

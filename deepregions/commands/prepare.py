@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepregions.commands import checks
-from deepregions.commands.sources import DatabaseOptions, Source
+from deepregions.commands.sources import DatabaseOptions, Source, existing
 from deepregions.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def prepare(
         max_size: Scale a stored face down if its longer side is longer than this, in pixels.
         name: The database's name in bundles, for folder, csv and deepfakebench.
     """
+    existing(database, options.root)
+
     from deepregions.data.databases.checking import check
     from deepregions.data.prepare import prepare as prepare_store
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
 from deepregions.commands.cli import find_config
+from deepregions.commands.options import check_there
 from deepregions.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def reproduce(
         dry_run: Only show the steps.
         json: Print the steps of a dry run as JSON instead of a table.
     """
+    file = find_config(str(plan))
+    check_there(file)
+
     from deepregions.study.plan import Plan
     from deepregions.study.runner import StudyRunner
 
@@ -53,9 +57,7 @@ def reproduce(
             changes["seeds"] = [int(seed) for seed in seeds]
         except ValueError as error:
             raise UsageError(f"seeds are {' '.join(seeds)}", "whole numbers") from error
-    study = Plan.read(
-        find_config(str(plan)), **{key: value for key, value in changes.items() if value}
-    )
+    study = Plan.read(file, **{key: value for key, value in changes.items() if value})
     steps = list(study.steps())
     if dry_run:
         _show(steps, as_json=json)

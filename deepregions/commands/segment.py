@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepregions.commands import checks
+from deepregions.commands.options import check_there
 from deepregions.errors import DeepregionsError, UsageError
 
 if TYPE_CHECKING:
@@ -44,15 +45,17 @@ def segment(
     """
     from deepregions.files import Names
     from deepregions.media import MediaReader, Sampling, find_media, is_video
-    from deepregions.pipeline.segmentation import write_regions
 
     if size is not None:
         checks.positive(size=size)
     files = [path for path in find_media(images) if not is_video(path)]
     if not files:
         raise UsageError("there are no images among the inputs", "segment takes photographs")
+    check_there(landmarks)
     if landmarks is not None and len(files) != 1:
         raise UsageError(f"--landmarks is for one image, not {len(files)}")
+    from deepregions.pipeline.segmentation import write_regions
+
     find = _finder(landmarks, backend, device)
     written = 0
     names = Names()

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import deepregions
 from deepregions.errors import BundleError, UsageError
-from deepregions.weights.manifest import read_manifest
 
 _DEFAULT = ("models", "bundles")
 _DEPTH = 3  # folders below the one that is named
@@ -111,6 +110,8 @@ def _bundles_below(folder: Path, depth: int) -> list[Path]:
 
 
 def _look(path: Path, folder: Path) -> BundleEntry:
+    from deepregions.weights.manifest import read_manifest  # noqa: PLC0415 - seconds
+
     name = path.name if path == folder else str(path.relative_to(folder))
     try:
         return BundleEntry(name, path, read_manifest(path), "")
