@@ -254,7 +254,7 @@ def test_attributes_make_slices(made: Path, tmp_path: Path) -> None:
         (["--fusions", "vote"], "no fusion 'vote'"),
         (["--robustness", "rain"], "no robustness to 'rain'"),
         (["--bootstrap-samples", "-1"], "-1 rounds"),
-        (["--attributes", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["--attributes", "nowhere.csv"], "nowhere.csv: no such file"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -369,7 +369,7 @@ def test_a_second_push_replaces_the_networks_of_the_first(stand_in: Hub, bundle:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["push", "nowhere", "me/faces"], "bundle nowhere is not there"),
+        (["push", "nowhere", "me/faces"], "nowhere: no such file"),
         (["push", ".", "me/faces"], "holds no bundle.json"),
         (["push", "BUNDLE", "faces"], "is no name on the Hub"),
         (["push", "BUNDLE", "me/faces@v1"], "is no repository"),
