@@ -153,6 +153,14 @@ def test_wrong_usage_is_one_line(
     assert message in line
 
 
+def test_the_bundle_that_comes_along_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["models", "show", "default"]) == 0
+    assert "checkpoints/default" in capsys.readouterr().out
+
+
 def test_two_bundles_of_one_name_are_told_apart_by_path(folder: Path) -> None:
     shutil.copytree(folder / "pair", folder / "copies" / "pair")
     with pytest.raises(UsageError, match=r"2 bundles pair.*mine/copies/pair, .*mine/pair"):

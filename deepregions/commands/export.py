@@ -41,7 +41,7 @@ def export(
             the fp32 file, checked for OpenVINO's bfloat16, needs --store and --crops-in.
         store: A face store with genuine and fake faces to check on; int8 is calibrated on its
             development part.
-        store_faces: The largest number of faces used of each part, drawn at random.
+        store_faces: At most this many faces of each part are used, drawn at random.
         allow_drift: Write the file even if verdicts change.
         with_crop: Take photographs and landmarks; this is the default.
         crops_in: Take crops (black outside their region) instead.

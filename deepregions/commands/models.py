@@ -96,7 +96,7 @@ def verify_models(
     record: bool = False,
     json: bool = False,
 ) -> int:
-    """Checks that every network has its SHA-256 and loads; exits with 1 if one does not.
+    """Checks that every network loads and matches its SHA-256; exits with 1 if one does not.
 
     With --faces, each network also scores a few faces: all scores alike (near 0, near 1) or no
     numbers are a failure, and so are other fused log-odds than a bundle has recorded of the
@@ -269,9 +269,17 @@ def fetch_model(
 
 
 def _local(name: str) -> str:
-    """Downloads a bundle on the Hub and returns its path; returns other names as they are."""
+    """Returns the path of a bundle on the Hub, downloaded, or of the one that comes along.
+
+    Returns other names as they are.
+    """
+    from deepregions.weights.bundle_folder import default_bundle, models_folders
     from deepregions.weights.hub import download, hub_name
 
+    default = default_bundle()
+    if default and name == default.name:
+        here = any((folder / name).exists() for folder in (Path(), *models_folders()))
+        return name if here else str(default)
     on_hub = hub_name(name)
     return name if on_hub is None else str(download(on_hub))
 
