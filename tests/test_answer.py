@@ -19,7 +19,7 @@ from deepregions.pipeline.explain.compute import to_json
 from deepregions.pipeline.report.explanation import write_explanation
 from deepregions.pipeline.report.video import FrameLayout
 from deepregions.pipeline.results import Result
-from deepregions.types import Status
+from deepregions.types import Region, Status
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.manifest import BundleFacts, OperatingPoint
 
@@ -117,6 +117,21 @@ def test_every_output_says_the_same_and_the_conclusion_first(
             assert each in plain, (name, each)
         assert "P(fake)" not in plain
         assert "Score 0" not in plain[: plain.index(texts[0])], name
+
+
+def test_toys_are_called_toys_together_too(
+    portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = BundleFacts("drawn", limits="They know drawings only.")
+    for region in (Region.EYES, Region.MOUTH):
+        save_bundle([member(xception(2.0), region)], tmp_path / region, facts=facts)
+    bundles = [str(tmp_path / "eyes"), str(tmp_path / "mouth")]
+    command = ["detect", str(portrait), "--landmarks", "dlib-hog", "--json", "--bundle", *bundles]
+    assert run(command) == 0
+    written = read_detect(capsys.readouterr().out)
+    assert written["warnings"][0].startswith("toy networks")
+    assert written["limits"] == "They know drawings only."
+    assert "the scores of these networks together" in written["answer"]["conclusion"]
 
 
 def fused(path: Path, **options: Any) -> Path:

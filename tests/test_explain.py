@@ -91,6 +91,7 @@ def test_explains_a_photograph(
     assert any(cell["inside"] is not None and 0 <= cell["inside"] <= 1 for cell in others)
     assert all(cell["area"] < blind["area"] for cell in others)
 
+    assert '"./portrait/explain.html"' in (tmp_path / "index.html").read_text()
     page = (folder / "explain.html").read_text()
     assert "Heat-map of dsp-fwa on region eyes of person 1" in page
     assert "no heat: nothing in this map" in page

@@ -39,7 +39,8 @@ def explain(
     For each person, the face with the highest score is explained. Grad-CAM shows where a network
     looked, and the share of the heat that falls on its region; exact Shapley values show how much
     each network adds to the fused log-odds. Writes to OUT/INPUT/: a page, explain.json, and two
-    pictures per person. Exits with 5 if nothing could be explained.
+    pictures per person; OUT/index.html lists the inputs. Exits with 5 if nothing could be
+    explained.
 
     Args:
         inputs: Photographs, videos, or folders of them.
@@ -65,7 +66,9 @@ def explain(
     from deepregions.pipeline.build import build_analyser
     from deepregions.pipeline.explain.compute import explain_faces, to_json
     from deepregions.pipeline.explain.shapley import check_count
-    from deepregions.pipeline.report.explanation import FACTS, write_explanation
+    from deepregions.pipeline.report import index_row, write_index
+    from deepregions.pipeline.report.explanation import FACTS, PAGE, write_explanation
+    from deepregions.pipeline.results_folder import INDEX
 
     checks.positive(frames=frames, batch_size=batch_size)
     canvas = networks.canvas(segmented)
@@ -86,7 +89,7 @@ def explain(
         command=("deepregions", *sys.argv[1:]),
     )
     system = analyser.scorer.system
-    names, explained = Names(), 0
+    names, explained, rows = Names(), 0, []
     with MediaReader() as reader:
         found = (
             analyser.analyse(files, reader)
@@ -97,6 +100,7 @@ def explain(
             faces = tuple(explain_faces(result, system, towards=towards, batch_size=batch_size))
             folder = out / names.unused(Path(result.input).stem)
             write_explanation(result, faces, folder)
+            rows.append(index_row(result, f"{folder.name}/{PAGE}"))
             if json:
                 told = to_json(result, faces)
                 checks.print_json(told, indent=None)
@@ -107,6 +111,7 @@ def explain(
                     _print_table(face, timed=result.kind == "video")
             say(result)
             explained += bool(faces)
+    write_index(rows, out / INDEX)
     return 0 if explained else NOTHING_EXPLAINED
 
 

@@ -18,7 +18,7 @@ from deepregions.weights.bundle import Bundle, load_bundle
 from deepregions.weights.bundle_folder import default_bundle, find_bundles, models_folders
 from deepregions.weights.convert.profiles import database_of, region_of
 from deepregions.weights.hub import hub_name
-from deepregions.weights.manifest import known_detectors
+from deepregions.weights.manifest import BundleFacts, known_detectors
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def choose_members(choice: Choice, bundles: Sequence[Path] | None = None) -> Bun
     trained = [str(path) for path, bundle in opened if bundle.is_fused]
     note = f"the mean is used, uncalibrated: fusion and calibration of {', '.join(trained)} are "
     note += "for exactly the networks of that bundle"
-    return Bundle(tuple(members), notes=(note,) if trained else ())
+    facts = BundleFacts.together(bundle.facts for _, bundle in opened)
+    return Bundle(tuple(members), notes=(note,) if trained else (), facts=facts)
 
 
 def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dict[str, Bundle]:
