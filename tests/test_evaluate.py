@@ -198,9 +198,16 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
     assert "does not say on which store" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_one_class_only_is_exit_4(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_one_class_only_is_exit_4_before_anything_is_scored(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr("deepregions.pipeline.face_scorer.FaceScorer.score", refuse)
     store = FaceStore(made / "one")
     genuine = [face for face in store if not face.label]
     create_store(tmp_path / "genuine", store.info, genuine)
@@ -236,7 +243,14 @@ def test_attributes_make_slices(made: Path, tmp_path: Path) -> None:
     )
     (tmp_path / "people.csv").write_text(table)
     more = ["--attributes", str(tmp_path / "people.csv"), "--fusions", "mean"]
+    more += ["--columns", "eer", "accuracy", "--cells", "value"]
     assert evaluate(made, tmp_path / "out", *more, stores="one") == 0
+    summary = (tmp_path / "out" / "summary.tex").read_text()
+    assert r"& \multicolumn{1}{c}{EER} & \multicolumn{1}{c}{Accuracy} \\" in summary
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]["one"]
+    wanted = results["xception entire (one)"]["measures"]["eer"]["value"]
+    (line,) = [x for x in summary.splitlines() if x.strip().startswith("xception entire (one)")]
+    assert f"{wanted:.3f}" in line.split("&")[1]
     page = (tmp_path / "out" / "index.html").read_text()
     assert "AUC on one by eyes" in page
     with (tmp_path / "out" / "tables.csv").open() as stream:
@@ -252,6 +266,7 @@ def test_attributes_make_slices(made: Path, tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--fusions", "vote"], "no fusion 'vote'"),
+        (["--columns", "F1"], "no measure 'F1'"),
         (["--robustness", "rain"], "no robustness to 'rain'"),
         (["--bootstrap-samples", "-1"], "-1 rounds"),
         (["--attributes", "nowhere.csv"], "nowhere.csv: no such file"),

@@ -416,3 +416,24 @@ def test_saved_figures_are_the_same_every_time(tmp_path: Path) -> None:
     assert ">genuine faces called fake (%)</text>" in text
     assert not plt.get_fignums()
     assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_is_saved_for_print_too(tmp_path: Path) -> None:
+    figure = figures.roc([scored()], title="t")
+    for name in ("a", "b"):
+        figures.save(figure, tmp_path, name)
+    pdf = (tmp_path / "a.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert pdf == (tmp_path / "b.pdf").read_bytes()
+    assert b"/Type3" not in pdf  # publishers refuse such letters
+
+
+def test_curves_and_bars_differ_without_colour() -> None:
+    names = [f"s{number}" for number in range(8)]
+    drawn = figures.roc([scored(seed=n, name=name) for n, name in enumerate(names)], title="t")
+    curves = [line for line in drawn.axes[0].lines if line.get_label() in names]
+    looks = {f"{line.get_linestyle()} {line._dash_pattern} {line.get_marker()}" for line in curves}
+    assert len(looks) == len(curves) == len(names)
+    table = estimates(names, ["g"], [[(0.6, 0.5, 0.7)]] * 8)
+    bars = figures.bars(table, title="t").axes[0].patches
+    assert len({bar.get_hatch() for bar in bars}) == len(names)

@@ -1,12 +1,15 @@
 """Which manipulations are new to networks, by what their bundles say."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from data_helpers import INFO, record
 from networks import Tint, member
-from score_tables import face, score_table
+from score_tables import face
 
+from deepregions.data.store import create_store
 from deepregions.evaluation.protocols import Scored
 from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations, notes_on_people
 from deepregions.forge.online import ForgeConfig
@@ -60,13 +63,15 @@ def test_where_a_bundle_does_not_say_nothing_is_claimed(training: dict[str, Any]
     assert second.endswith("tint_nose.made")
 
 
-def test_people_that_a_bundle_learned_from_are_counted() -> None:
-    part = Scored(score_table(8, split="test"))
-    learned = fingerprints(part.database, part.table.identities[:6].tolist())
-    everybody = {who for names in part.table.identities for who in names}
+def test_people_of_an_evaluation_part_that_a_bundle_learned_from_are_counted(
+    tmp_path: Path,
+) -> None:
+    splits = ["train", "test", "test", "test"]
+    faces = [record(n, split=s, identities=(f"p{n}",)) for n, s in enumerate(splits)]
+    store = create_store(tmp_path / "s", INFO, faces)
+    learned = fingerprints("test", [("p0", "p1"), ("p3",)])
     bundles = {"mine": Bundle((), facts=BundleFacts("real", people=learned)), "silent": Bundle(())}
-    (note,) = notes_on_people(bundles, [part])
-    assert 0 < len(learned) < len(everybody)
-    assert note.startswith(f"mine was trained on {len(learned)} of the {len(everybody)} people in")
-    elsewhere = BundleFacts("real", people=fingerprints("another", part.table.identities.tolist()))
-    assert not list(notes_on_people({"mine": Bundle((), facts=elsewhere)}, [part]))
+    (note,) = notes_on_people(bundles, [store])
+    assert note.startswith("mine was trained on 2 of the 3 people in the evaluation part of test")
+    elsewhere = BundleFacts("real", people=fingerprints("another", [("p1", "p3")]))
+    assert not list(notes_on_people({"mine": Bundle((), facts=elsewhere)}, [store]))

@@ -4,9 +4,13 @@ import csv
 import io
 import math
 import re
+import shutil
+import subprocess
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -21,6 +25,7 @@ from deepregions.evaluation.report.tables import (
     number,
     to_csv,
     to_latex,
+    to_latex_column,
     to_markdown,
 )
 
@@ -183,3 +188,34 @@ def test_tables_without_rows_are_tables() -> None:
     table = Table("t", (), ("a", "b"), ())
     assert parsed(to_markdown(table))[1] == [["", "a", "b"]]
     assert len(to_csv([table]).splitlines()) == 1
+
+
+def column(said: Any) -> str:
+    cells = ((estimate(0.91), estimate(-0.5)), (Estimate.none("no fake", 3, 0.5), estimate(12.25)))
+    rows = ("a_1", "detectors on the face: logistic regression")
+    columns = ("AUC", "Cllr & co")
+    tables = [Table(name, rows, columns, cells, "higher", said=said) for name in ("FF++", "b_c")]
+    return to_latex_column(tables, "AUC of 50 % & more")
+
+
+def test_a_table_for_a_column_has_a_figure_in_each_column_of_siunitx() -> None:
+    lines = column("value").splitlines()
+    assert "S[table-format=1.3] S[table-format=-2.3]" in "".join(lines)
+    assert r"    a\_1 & 0.910 & -0.500 \\" in lines
+    assert (
+        lines.count(r"    detectors on the face: logistic regression & {--} & \bfseries 12.250 \\")
+        == 2
+    )
+    assert r"{[}0.400, 0.600{]}" in column("interval")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_sets_it_within_a_column(tmp_path: Path) -> None:
+    packages = "".join(rf"\usepackage{{{name}}}" for name in ("booktabs", "siunitx", "tabularx"))
+    page = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{textcomp}"
+    text = rf"{page}{packages}\begin{{document}}{column('interval')}\end{{document}}"
+    (tmp_path / "a.tex").write_text(text)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout

@@ -19,6 +19,7 @@ from deepregions.faces.thresholds import Gates
 
 if TYPE_CHECKING:
     from deepregions.data.store import FaceStore
+    from deepregions.evaluation.measures import Measure
     from deepregions.evaluation.protocols import Settings
     from deepregions.evaluation.report.chapters import Outcome
     from deepregions.system import TrainedNetwork
@@ -34,6 +35,8 @@ def evaluate(
     out: Path,
     networks: NetworkOptions = _NETWORKS,
     level: Literal["video", "frame"] = "video",
+    columns: list[str] | None = None,
+    cells: Literal["interval", "value"] = "interval",
     fusions: list[str] | None = None,
     robustness: list[str] | None = None,
     attributes: Path | None = None,
@@ -53,8 +56,9 @@ def evaluate(
     Thresholds, fusions and calibrations come from the development part of the database that the
     networks were trained on; the figures are for evaluation parts, with bootstrap intervals over
     people. A bundle's own fusion and calibration are measured too, as stored. Writes tables
-    (Markdown, CSV, LaTeX), figures (PNG, SVG), results.json, and a page with all of it, and
-    prints the page's path. Exits with 4 if genuine or fake faces are missing.
+    (Markdown, CSV, LaTeX), figures (PNG, SVG, PDF), results.json, and a page with all of it, and
+    prints the page's path. OUT/summary.tex is a table for a paper: it fits a column and needs the
+    packages booktabs and siunitx. Exits with 4 if genuine or fake faces are missing.
 
     Args:
         store: Face stores of different databases, as `deepregions prepare` and `deepregions
@@ -62,6 +66,8 @@ def evaluate(
         out: The folder to write to.
         networks: Which networks are measured.
         level: Judge whole photographs and videos, or single faces (frame).
+        columns: Measures of the summary, such as AUC EER accuracy bpcer cllr (AUC EER by default).
+        cells: What a cell of the summary has: value, or value and interval.
         fusions: The fusions to try: mean, max, weighted, logistic, head; all but max by default.
         robustness: Also measure on altered faces: jpeg, h264, resize, blur, noise, gamma, frames;
             or all.
@@ -86,6 +92,7 @@ def evaluate(
     from deepregions.evaluation.robustness import FRAMES
     from deepregions.evaluation.running import run
     from deepregions.evaluation.store_scorer import StoreScorer
+    from deepregions.evaluation.systems import notes_on_people
     from deepregions.files import Names
     from deepregions.fusion import KINDS
     from deepregions.weights.selection import distinct
@@ -97,10 +104,15 @@ def evaluate(
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "name a folder")
     wanted = robustness or []
+    measures = [_measure(name) for name in columns or ("AUC", "EER")]
     settings = Settings(level, pool.rules(), bootstrap_samples, seed, ci)
     stores = [FaceStore(path) for path in store]
     bundles = networks.load_each()
     members = distinct(member for each in bundles.values() for member in each)
+    cautions = [note for each in bundles.values() for note in (*each.facts.cautions(), *each.notes)]
+    cautions += notes_on_people(bundles, stores)
+    for note in cautions:  # before hours of scoring
+        checks.warn(note)
     with checks.counted("scoring") as show:
         scorer = StoreScorer(
             members,
@@ -122,10 +134,9 @@ def evaluate(
     names = Names()
     for each in outcome.scored:
         each.table.write(out / "scores" / f"{names.unused(each.database)}.parquet")
-    notes = [note for each in bundles.values() for note in (*each.facts.cautions(), *each.notes)]
-    outcome = replace(outcome, notes=(*notes, *outcome.notes))
+    outcome = replace(outcome, columns=measures, cells=cells)
     facts = _facts(members, stores, settings) | {"gates": asdict(gates)}
-    page = write_outcome(outcome, out, facts)
+    page = write_outcome(replace(outcome, notes=(*cautions, *outcome.notes)), out, facts)
     if json:
         sys.stdout.write((out / "results.json").read_text(encoding="utf-8"))
     else:
@@ -154,16 +165,26 @@ def _facts(
     }
 
 
+def _measure(name: str) -> Measure:
+    from deepregions.evaluation.measures import MEASURES
+
+    known = {each.name: each for each in MEASURES}
+    if name.lower() not in known:
+        raise UsageError(f"no measure {name!r}", f"there are {', '.join(known)}")
+    return known[name.lower()]
+
+
 def _print(outcome: Outcome, page: Path) -> None:
-    from deepregions.evaluation.measures import AUC, EER
     from deepregions.evaluation.report.tables import format_estimate
 
+    measures = outcome.columns
     for each in outcome.evaluated:
         rows = []
         for system in each.systems:
-            auc, eer = each.estimate(system, AUC), each.estimate(system, EER)
-            rows.append((system.name, format_estimate(auc), format_estimate(eer), str(auc.n)))
-        checks.print_table(("system", "AUC", "EER", "n"), rows, title=each.database)
+            found = [each.estimate(system, measure) for measure in measures]
+            rows.append((system.name, *map(format_estimate, found), str(found[0].n)))
+        heads = ("system", *(measure.title for measure in measures), "n")
+        checks.print_table(heads, rows, title=each.database)
     for note in outcome.notes:
         checks.warn(note)
     checks.print_lines(str(page))

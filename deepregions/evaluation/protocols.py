@@ -26,7 +26,7 @@ from deepregions.fusion.trials import (
     groups_of,
     trials_of,
 )
-from deepregions.roc import NAN, Floats
+from deepregions.roc import NAN, Bools, Floats
 
 EVALUATION = "test"
 DEVELOPMENT = "val"
@@ -229,9 +229,12 @@ def _evaluated(
     return Evaluated(part.database, settings, thresholds, result)
 
 
-def _check(database: str, trials: Sequence[Trials], level: Level) -> None:
-    """Refuses a part in which nothing can be measured."""
-    fake = trials[0].fake
+def require_classes(database: str, fake: Bools, level: Level) -> None:
+    """Refuses an evaluation part of one class; ``fake`` is of each face or trial.
+
+    Raises:
+        UndefinedMetricError: It has nothing genuine, or nothing fake.
+    """
     if fake.all() or not fake.any():
         absent = "genuine" if fake.all() else "fake"
         unit = "face" if level == "frame" else "photo or video"
@@ -239,6 +242,11 @@ def _check(database: str, trials: Sequence[Trials], level: Level) -> None:
             f"the evaluation part of {database} has no {absent} {unit}",
             "AUC, EER and the like need both classes",
         )
+
+
+def _check(database: str, trials: Sequence[Trials], level: Level) -> None:
+    """Refuses a part in which nothing can be measured."""
+    require_classes(database, trials[0].fake, level)
     reasons = {trial.absent() for trial in trials}
     if "" not in reasons:
         raise UndefinedMetricError(

@@ -21,6 +21,7 @@ from deepregions.evaluation.protocols import (
     Scored,
     Settings,
     evaluate,
+    require_classes,
 )
 from deepregions.evaluation.report.chapters import Outcome
 from deepregions.evaluation.report.grid import decision_grid, pick_examples
@@ -33,11 +34,10 @@ from deepregions.evaluation.systems import (
     calibrations_of,
     fit_fusions,
     notes_on_manipulations,
-    notes_on_people,
     with_fusions,
 )
 from deepregions.fusion import Kind
-from deepregions.types import Region
+from deepregions.types import FAKE, Region
 from deepregions.weights.bundle import Bundle
 
 
@@ -72,6 +72,10 @@ def run(
         raise UsageError(
             f"two stores are of {max(names, key=names.count)}", "evaluate each database once"
         )
+    for store in stores:  # before hours of scoring
+        fake = store.labels[store.splits == EVALUATION] == FAKE
+        if len(fake):
+            require_classes(store.info.database, fake, settings.level)
     plain = [Scored(scorer.score(store, (DEVELOPMENT, EVALUATION))) for store in stores]
     fused = [
         *fit_fusions(plain, fusions, settings),
@@ -101,7 +105,6 @@ def run(
         frames=frames,
         slices=_slices(parts, evaluated, people),
         notes=[
-            *notes_on_people(bundles or {}, plain),
             *(note for one in fused for note in one.notes(stores)),
             *notes_on_manipulations(scorer.system.members, plain),
         ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
@@ -230,20 +231,21 @@ def manipulations_of(member: TrainedNetwork) -> frozenset[str] | None:
     return frozenset(str(name) for names in lists if isinstance(names, list) for name in names)
 
 
-def notes_on_people(bundles: Mapping[str, Bundle], scored: Sequence[Scored]) -> Iterator[str]:
+def notes_on_people(bundles: Mapping[str, Bundle], stores: Sequence[FaceStore]) -> Iterator[str]:
     """Yields which evaluation parts show people that networks were trained on.
 
     Args:
         bundles: The networks' bundles, by name; those that do not say whom they learned from
             are passed over.
-        scored: The databases.
+        stores: The databases.
     """
-    for each in scored:
-        identities = each.table.part(EVALUATION).identities
+    for store in stores:
+        database, rows = store.info.database, store.splits == EVALUATION
+        identities = list(compress(store.column("identities"), rows))
         for name, bundle in bundles.items():
-            known, there = known_people(bundle.facts.people, each.database, identities)
+            known, there = known_people(bundle.facts.people, database, identities)
             if known:
                 yield (
                     f"{name} was trained on {known} of the {there} people in the evaluation part "
-                    f"of {each.database}: its figures there are too good"
+                    f"of {database}: its figures there are too good"
                 )

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.measures import AUC, CLLR, EER, LLR_MEASURES, MIN_CLLR
+from deepregions.evaluation.measures import AUC, CLLR, EER, LLR_MEASURES, MIN_CLLR, Measure
 from deepregions.evaluation.protocols import Evaluated, Scored, Settings
 from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.comparisons import (
     across_tables,
     aggregation_tables,
     calibration_table,
+    column_table,
     coverage_table,
     fusion_tables,
     method_tables,
@@ -26,7 +27,7 @@ from deepregions.evaluation.report.comparisons import (
     region_tables,
     within_tables,
 )
-from deepregions.evaluation.report.tables import Table
+from deepregions.evaluation.report.tables import Said, Table
 from deepregions.evaluation.robustness import AXES, Curve
 from deepregions.fusion.score_table import ScoredSystem
 from deepregions.types import REGIONS, Region
@@ -60,7 +61,8 @@ class Outcome:
     """What an evaluation found.
 
     ``frames`` are the evaluation parts face by face, where videos have several; ``slices``, by
-    attribute, by database, by value, those people measured.
+    attribute, by database, by value, those people measured. The overview has ``columns``, with
+    intervals or without.
     """
 
     scored: Sequence[Scored]
@@ -71,11 +73,18 @@ class Outcome:
     grids: Mapping[str, Image.Image] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, Mapping[str, Evaluated]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    columns: Sequence[Measure] = (AUC, EER)
+    cells: Said = "interval"
+
+    def column_table(self) -> str:
+        """Returns the overview as LaTeX that fits a column."""
+        return column_table(self.evaluated, self.columns, self.cells)
 
     def chapters(self) -> Iterator[Chapter]:
         """Yields the parts of the report."""
         text = "In brackets after a system: the database that it was trained on."
-        yield Chapter("Overview", text, [overview_table(self.evaluated)], ())
+        overview = overview_table(self.evaluated, self.columns, self.cells)
+        yield Chapter("Overview", text, [overview], ())
         for each in self.evaluated:
             yield self._database(each)
         trained_on = {system.trained_on for each in self.evaluated for system in each.systems}

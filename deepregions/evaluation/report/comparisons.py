@@ -22,7 +22,7 @@ from deepregions.evaluation.measures import (
     apcer_of,
 )
 from deepregions.evaluation.protocols import Evaluated, Scored, Settings, evaluate
-from deepregions.evaluation.report.tables import Cell, Table
+from deepregions.evaluation.report.tables import Cell, Said, Table, percent, to_latex_column
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoredSystem
 from deepregions.people import too_few
@@ -35,17 +35,58 @@ _THRESHOLDS = (
 )
 
 
-def overview_table(evaluated: Sequence[Evaluated]) -> Table:
-    """Returns AUC and EER of every system on every database."""
-    measures = [(each, measure) for each in evaluated for measure in (AUC, EER)]
-    return Table.of_systems(
+def overview_table(
+    evaluated: Sequence[Evaluated], measures: Sequence[Measure], said: Said
+) -> Table:
+    """Returns some measures of every system on every database; n and coverage stand below, once."""
+    columns = [(each, measure) for each in evaluated for measure in measures]
+    table = Table.of_systems(
         f"Every system on every database, {_level(evaluated[0])}",
         list(dict.fromkeys(s for each in evaluated for s in each.systems)),
-        [(f"{measure.title} on {e.database}", (e, measure)) for e, measure in measures],
+        [(f"{measure.title} on {e.database}", (e, measure)) for e, measure in columns],
         lambda system, of: _estimate(of[0], system, of[1]),
-        best=[measure.best for _, measure in measures],
-        note=_note(evaluated[0]),
+        best=[measure.best for _, measure in columns],
+        said=said,
     )
+    return replace(table, note=_note_of(evaluated, said))
+
+
+def column_table(evaluated: Sequence[Evaluated], measures: Sequence[Measure], said: Said) -> str:
+    """Returns the overview as LaTeX that fits a column: databases one below the other."""
+    columns, best = [(m.title, m) for m in measures], [m.best for m in measures]
+    parts = [
+        Table.of_systems(e.database, e.systems, columns, e.estimate, best=best, said=said)
+        for e in evaluated
+    ]
+    sources = {system.trained_on for each in evaluated for system in each.systems}
+    learned = ""
+    if len(sources) == 1 and "" not in sources:  # said once, not in each row
+        learned = f" of systems trained on {min(sources)}"
+        parts = [
+            replace(part, rows=[system.label for system in each.systems])
+            for part, each in zip(parts, evaluated, strict=True)
+        ]
+    titles = [measure.title for measure in measures]
+    what = " and ".join(filter(None, (", ".join(titles[:-1]), titles[-1])))
+    notes = dict.fromkeys(note.lstrip("()0123456789 ") for part in parts for note in part.notes())
+    said_once = [_note_of(evaluated, said), *notes]
+    title = f"{what}{learned}, {_level(evaluated[0])}."
+    return to_latex_column(parts, " ".join([title, *said_once]))
+
+
+def _note_of(evaluated: Sequence[Evaluated], said: Said) -> str:
+    """What stands once for all cells: what brackets are, and of each database n and coverage."""
+    settings, notes = evaluated[0].settings, []
+    if said == "interval" and any(_has_intervals(each) for each in evaluated):
+        share = f"{100 * settings.confidence:g} %"
+        notes.append(f"Brackets: {share} bootstrap intervals ({settings.rounds:,} resamples).")
+    for each in evaluated:
+        result = each.result
+        shares = [float(trials.judged.mean()) for trials in result.trials]
+        verdicts = " to ".join(dict.fromkeys((percent(min(shares)), percent(max(shares)))))
+        n = f"n = {len(result.trials[0].fake)} ({result.groups} {result.unit})"
+        notes.append(f"{each.database}: {n}, verdicts on {verdicts} %.")
+    return " ".join(notes)
 
 
 def within_tables(each: Evaluated) -> list[Table]:
@@ -265,7 +306,11 @@ def _note(each: Evaluated) -> str:
     drawn = (
         f"Brackets: {100 * settings.confidence:g} % bootstrap intervals ({settings.rounds:,} "
         f"resamples of {result.groups} {result.unit}). "
-        if settings.rounds and not too_few(result.groups)
+        if _has_intervals(each)
         else ""
     )
     return f"{drawn}n: trials with a verdict, and their share.{rule}"
+
+
+def _has_intervals(each: Evaluated) -> bool:
+    return each.settings.rounds > 0 and not too_few(each.result.groups)

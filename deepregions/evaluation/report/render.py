@@ -1,4 +1,4 @@
-"""An evaluation as files: tables as Markdown, CSV and LaTeX, figures as PNG and SVG, one page."""
+"""An evaluation as files: tables as Markdown, CSV and LaTeX, figures, and one page."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
         "tables.md": "\n".join(to_markdown(table) for table in tables),
         "tables.csv": to_csv(tables),
         "tables.tex": "\n".join(to_latex(table) for table in tables),
+        "summary.tex": outcome.column_table(),
         "results.json": json.dumps(results, indent=1, allow_nan=False) + "\n",
         PAGE: render_page(title, summary(outcome), chapters, images, facts),
     }
@@ -128,7 +129,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def write_drawing(drawing: Drawing, folder: Path, stem: str) -> PageImage:
-    """Writes a figure as PNG, and as SVG if it is not a picture; returns it for the page."""
+    """Writes a figure as PNG, and as SVG and PDF if it is no picture; returns it for the page."""
     figure, title, alt = drawing.figure, drawing.title, drawing.caption
     if isinstance(figure, Image.Image):
         buffer = io.BytesIO()

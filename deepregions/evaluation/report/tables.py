@@ -1,4 +1,4 @@
-"""Tables of estimates, as Markdown, CSV and LaTeX: interval and n in each cell, best in bold.
+"""Tables of estimates, as Markdown, CSV and LaTeX, best in bold.
 
 Names come from users and from files of others, so everything is escaped for where it goes.
 """
@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
 from deepregions.errors import printable
 from deepregions.evaluation.bootstrap import Estimate
@@ -20,6 +20,7 @@ from deepregions.fusion.score_table import ScoredSystem
 from deepregions.pipeline.report.table import guarded
 
 Cell = Estimate | str
+Said = Literal["all", "interval", "value"]
 Key = TypeVar("Key")
 
 CSV_COLUMNS = (
@@ -29,6 +30,8 @@ CSV_COLUMNS = (
 DIGITS = 3
 _WIDE = 4  # columns that fit a page
 
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_BROKEN = r">{\raggedright\arraybackslash\hangindent=1em}X"
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|&~$@#]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 _LATEX = {character: f"\\{character}" for character in "{}$&#%_"} | {
     "\\": r"\textbackslash{}",
@@ -50,7 +53,9 @@ _LATEX = {character: f"\\{character}" for character in "{}$&#%_"} | {
 class Table:
     """A table with R named rows and C named columns of estimates, or texts.
 
-    ``best`` is of each column, or of all alike; ``corner`` says what the rows are.
+    ``best`` is of each column, or of all alike; ``corner`` says what the rows are. Cells have a
+    value, its interval, n and coverage; in an ``interval`` or ``value`` table the others stand once
+    in the note, or nowhere.
     """
 
     title: str
@@ -60,6 +65,7 @@ class Table:
     best: Best | Sequence[Best] = "none"
     note: str = ""
     corner: str = ""
+    said: Said = "all"
 
     @classmethod
     def of_systems(
@@ -71,11 +77,12 @@ class Table:
         *,
         best: Best | Sequence[Best] = "none",
         note: str = "",
+        said: Said = "all",
     ) -> Self:
         """Returns a table with a row for each system; ``cell`` is told the key of a column."""
         cells = [[cell(system, key) for _, key in columns] for system in systems]
         rows, names = [system.name for system in systems], [name for name, _ in columns]
-        return cls(title, rows, names, cells, best, note, "System")
+        return cls(title, rows, names, cells, best, note, "System", said)
 
     def winners(self) -> frozenset[tuple[int, int]]:
         """Returns the places (row, column) of the best of each column that has two values.
@@ -101,7 +108,7 @@ class Table:
         winners, reasons = self.winners(), self.reasons()
         return [
             [
-                cell_text(cell, best=(r, c) in winners, reasons=reasons)
+                cell_text(cell, best=(r, c) in winners, reasons=reasons, said=self.said)
                 for c, cell in enumerate(cells)
             ]
             for r, cells in enumerate(self.cells)
@@ -113,7 +120,8 @@ class Table:
 
     def notes(self) -> list[str]:
         """Returns what stands below it: numbered reasons, why intervals are absent, its note."""
-        withheld = dict.fromkeys(each.withheld for each in self._estimates() if each.withheld)
+        shown = self._estimates() if self.said != "value" else ()
+        withheld = dict.fromkeys(each.withheld for each in shown if each.withheld)
         numbered = [f"({n}) {reason}." for n, reason in enumerate(self.reasons(), 1)]
         said = [*numbered, *(f"No interval: {why}." for why in withheld), self.note]
         return [text for text in said if text]
@@ -129,21 +137,24 @@ class CellText(NamedTuple):
     """A figure, a dash with the number of a reason, or a text."""
     interval: tuple[str, str] | tuple[()] = ()
     over: str = ""
-    """Of how many trials, and their share with a verdict; empty for a text."""
+    """Of how many trials, and their share with a verdict."""
     best: bool = False
 
 
-def cell_text(cell: Cell, *, best: bool = False, reasons: Sequence[str] = ()) -> CellText:
+def cell_text(
+    cell: Cell, *, best: bool = False, reasons: Sequence[str] = (), said: Said = "all"
+) -> CellText:
     """Returns what a cell says; reasons for having no value stand by their place in ``reasons``."""
     if isinstance(cell, str):
         return CellText(cell)
-    over = f"n={cell.n}"
-    if not math.isnan(cell.coverage):
-        share = cell.coverage * 100
-        over += f", {'100' if share == 100 else f'{min(share, 99.9):.1f}'} %"  # 99.96 % is not all
+    over = f"n={cell.n}" if said == "all" else ""
+    if over and not math.isnan(cell.coverage):
+        over += f", {percent(cell.coverage)} %"
     if cell.value is None:
         return CellText(f"– ({reasons.index(cell.reason) + 1})", (), over)
-    ends = () if cell.low is None or cell.high is None else (number(cell.low), number(cell.high))
+    ends: tuple[str, str] | tuple[()] = ()
+    if said != "value" and cell.low is not None and cell.high is not None:
+        ends = number(cell.low), number(cell.high)
     return CellText(number(cell.value), ends, over, best)
 
 
@@ -159,6 +170,11 @@ def number(value: float) -> str:
     """Writes a figure; nothing is ever written as minus zero."""
     text = f"{value:.{DIGITS}f}"
     return text.lstrip("-") if float(text) == 0 else text
+
+
+def percent(share: float) -> str:
+    """Writes a share in per cent; what is nearly all is not all."""
+    return "100" if share == 1 else f"{min(share * 100, 99.9):.1f}"
 
 
 def to_markdown(table: Table) -> str:
@@ -215,6 +231,55 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
+def to_latex_column(tables: Sequence[Table], caption: str) -> str:
+    r"""Writes tables of the same columns, one below the other, as one that fits a column of text.
+
+    It needs ``booktabs``, ``siunitx`` (whose columns ``S`` figures are in) and ``tabularx`` (names
+    of rows are broken so that all is as wide as the column). Everything else is in the caption.
+    """
+    intervals = tables[0].said == "interval"
+    kinds, heads = [], []
+    for place, name in enumerate(tables[0].columns):
+        shown = [row[place] for table in tables for row in table.texts()]
+        kinds.append(f"S[table-format={_digits(shown)}]" + (r"@{\,}l" if intervals else ""))
+        heads.append(rf"\multicolumn{{{1 + intervals}}}{{c}}{{{escape_latex(name)}}}")
+    width = 1 + len(heads) * (1 + intervals)
+    lines = [
+        r"\begin{table}",
+        r"  \centering\footnotesize",
+        r"  \setlength{\tabcolsep}{3pt}",
+        r"  \sisetup{detect-weight=true, mode=text}",
+        rf"  \caption{{{escape_latex(caption)}}}",
+        rf"  \begin{{tabularx}}{{\linewidth}}{{@{{}}{_BROKEN}{' '.join(kinds)}@{{}}}}",
+        r"    \toprule",
+        rf"    {escape_latex(tables[0].corner)} & {' & '.join(heads)} \\",
+    ]
+    for table in tables:
+        lines.append(r"    \midrule")
+        if len(tables) > 1:
+            title = rf"\textit{{{escape_latex(table.title)}}}"
+            lines.append(rf"    \multicolumn{{{width}}}{{@{{}}l}}{{{title}}} \\")
+        for name, texts in zip(table.rows, table.texts(), strict=True):
+            cells = [_aligned(cell, intervals=intervals) for cell in texts]
+            lines.append(rf"    {' & '.join([escape_latex(name), *cells])} \\")
+    return "\n".join([*lines, r"    \bottomrule", r"  \end{tabularx}", r"\end{table}"]) + "\n"
+
+
+def _digits(cells: Sequence[CellText]) -> str:
+    """What siunitx must know of a column: its sign, and digits before and after the point."""
+    numbers = [cell.value for cell in cells if _NUMBER.fullmatch(cell.value)]
+    signed = any(text.startswith("-") for text in numbers)
+    whole = max((len(text.lstrip("-").partition(".")[0]) for text in numbers), default=1)
+    return f"{'-' if signed else ''}{whole}.{DIGITS}"
+
+
+def _aligned(cell: CellText, *, intervals: bool) -> str:
+    value = cell.value if _NUMBER.fullmatch(cell.value) else "{--}"  # the caption says why
+    ends = rf"{{\scriptsize {{[}}{', '.join(cell.interval)}{{]}}}}" if cell.interval else ""
+    bold = r"\bfseries " if cell.best else ""
+    return bold + value + (f" & {ends}" if intervals else "")
+
+
 def escape_markdown(text: str) -> str:
     """Returns a text that Markdown shows as it stands, on one line."""
     return _MARKDOWN.sub(r"\\\1", printable(text))
@@ -231,21 +296,21 @@ def _piped(cells: Sequence[str]) -> str:
 
 def _markdown_cell(cell: CellText) -> str:
     value = escape_markdown(cell.value)
-    if not cell.over:
-        return value
     interval = rf" \[{', '.join(cell.interval)}\]" if cell.interval else ""
-    return f"{f'**{value}**' if cell.best else value}{interval}, {cell.over}"
+    over = f", {cell.over}" if cell.over else ""
+    return f"{f'**{value}**' if cell.best else value}{interval}{over}"
 
 
 def _latex_cell(cell: CellText) -> str:
-    if not cell.over:
-        return escape_latex(cell.value)
-    value = cell.value.replace("–", "--") if cell.value.startswith("–") else f"${cell.value}$"
+    if not _NUMBER.fullmatch(cell.value):
+        return escape_latex(cell.value).replace("–", "--")
+    value = f"${cell.value}$"
     if cell.best:
         value = rf"\textbf{{{cell.value.replace('-', chr(92) + 'textminus{}')}}}"
-    ends = f"{{[}}${'$, $'.join(cell.interval)}${{]}}, " if cell.interval else ""
+    ends = f"{{[}}${'$, $'.join(cell.interval)}${{]}}" if cell.interval else ""
     over = cell.over.replace("n=", "$n$=").replace(" %", r"\,\%")
-    return rf"{value} {{\scriptsize {ends}{over}}}"
+    small = ", ".join(filter(None, (ends, over)))
+    return rf"{value} {{\scriptsize {small}}}" if small else value
 
 
 def _csv_cell(cell: Cell) -> list[float | str | None]:

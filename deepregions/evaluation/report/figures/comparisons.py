@@ -130,7 +130,8 @@ def robustness(table: Table, *, title: str, axis_label: str) -> Figure:
             value, low, high = numbers[:, place]
             look: dict[str, Any] = style.line_style(place)
             axes.fill_between(at, low, high, color=look["color"], alpha=0.14, linewidth=0)
-            look |= {"marker": "o", "markersize": 4} if defined[place] else {"linestyle": "none"}
+            marks: dict[str, Any] = {"marker": "os^D"[place // 4 % 4], "markersize": 4}
+            look |= marks if defined[place] else {"linestyle": "none"}
             handles.extend(axes.plot(at, value, label=name, **look))
         axes.set_xticks(at, levels)
         axes.set(xlabel=axis_label, ylabel="AUC")
@@ -178,7 +179,7 @@ def _bars(axes: Axes, numbers: Floats, place: int, wide: float) -> Patch:
     there, known = np.isfinite(value), np.isfinite(numbers).all(0)
     look: dict[str, Any] = {
         "facecolor": style.PALETTE[place % len(style.PALETTE)],
-        "hatch": "" if place < len(style.PALETTE) else "////",
+        "hatch": style.HATCHES[place % len(style.HATCHES)],
         "edgecolor": "white",
         "linewidth": 0.5,
     }

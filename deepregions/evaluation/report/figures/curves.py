@@ -121,7 +121,8 @@ def _compared(
                 continue
             kept = thinned(line.x / side, line.y / side)
             look: dict[str, Any] = style.line_style(place)
-            handles.extend(axes.plot(line.x[kept], line.y[kept], label=name, **look))
+            marks: dict[str, Any] = style.marks(place)
+            handles.extend(axes.plot(line.x[kept], line.y[kept], label=name, **look, **marks))
             if line.mark is not None:
                 look |= {"linestyle": "none", "marker": "o", "markersize": 4.5}
                 axes.plot([line.mark], [line.mark], label=f"EER of {name}", **look)
@@ -162,7 +163,10 @@ def histogram(
         ("fake", own.fake, style.FAKE),
     ):
         label = f"{word} ({rows.sum():,} {unit})" if rows.any() else f"no {word} {unit}"
-        groups.append((label, rows, {"fill": True, "color": colour, "alpha": 0.45}))
+        look: dict[str, Any] = {"facecolor": colour, "edgecolor": colour, "alpha": 0.45}
+        groups.append(
+            (label, rows, look | {"fill": True, "hatch": "////" if word == "fake" else ""})
+        )
     for place, name in enumerate(own.methods):
         rows = own.fake & (own.method == name)
         label = f"{style.plain(name, 40)} ({rows.sum():,})"

@@ -27,6 +27,8 @@ PATTERNS: tuple[str | tuple[float, tuple[float, ...]], ...] = (
     (0, (1.2, 1.2)),
     (0, (6, 1.5, 1.2, 1.5)),
 )
+MARKERS = ("", "s", "^")  # a round one is at the EER
+HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "oooo")
 GENUINE, FAKE, INK, FAINT = "#0072b2", "#d55e00", "#1b1d21", "#5a5f67"
 WIDTH, HEIGHT = 5.2, 3.7  # inches; 500 pixels of a page
 _LEGEND_LINE, _ROOM = 0.21, 0.09  # inches
@@ -56,6 +58,7 @@ _SETTINGS = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.7,
+    "pdf.fonttype": 42,  # letters stay letters in a printed paper
     "svg.fonttype": "none",
     "svg.hashsalt": "deepregions",
     "text.color": INK,
@@ -90,6 +93,13 @@ def line_style(place: int) -> dict[str, object]:
     """Returns colour and pattern of the line at a place of a legend: 12 that differ."""
     pattern = PATTERNS[(place + place // 12) % len(PATTERNS)]
     return {"color": PALETTE[place % len(PALETTE)], "linestyle": pattern}
+
+
+def marks(place: int) -> dict[str, object]:
+    """Returns the marks of a line, so that 12 differ without colour; the first four have none."""
+    shape = MARKERS[place // len(PATTERNS) % len(MARKERS)]
+    start = 0.04 + 0.04 * (place % len(PATTERNS))
+    return {"marker": shape, "markersize": 4.5, "markevery": (start, 0.2)} if shape else {}
 
 
 @contextmanager
@@ -171,16 +181,17 @@ def svg_text(figure: Figure) -> str:
 
 
 def save(figure: Figure, folder: Path, stem: str) -> str:
-    """Writes a figure as PNG (200 dots an inch) and SVG, each whole or not at all; returns the SVG.
+    """Writes a figure as PNG (200 dots an inch), PDF and SVG, each whole or not at all.
 
-    Both have the figure's words as their title, and no date.
+    All have the figure's words as their title, and no date. Returns the SVG.
     """
-    png = io.BytesIO()
+    png, pdf = io.BytesIO(), io.BytesIO()
+    title = {"Title": alt_text(figure)}
     with styled():
-        about = {"Title": alt_text(figure), "Software": None}
-        figure.savefig(png, format="png", dpi=_DPI, metadata=about)
+        figure.savefig(png, format="png", dpi=_DPI, metadata=title | {"Software": None})
+        figure.savefig(pdf, format="pdf", metadata=title | {"CreationDate": None})
     svg = svg_text(figure)
-    for kind, data in (("png", png.getvalue()), ("svg", svg.encode())):
+    for kind, data in (("png", png.getvalue()), ("pdf", pdf.getvalue()), ("svg", svg.encode())):
         with atomic_file(folder / f"{stem}.{kind}") as partial:
             partial.write_bytes(data)
     return svg
