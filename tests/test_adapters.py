@@ -11,7 +11,9 @@ from trees import TREES, facts, touch, write_json
 
 from deepregions.data.clips import Clip
 from deepregions.data.databases import (
+    DF40,
     CelebDF,
+    CelebDFPlusPlus,
     CelebDFv1,
     DeepfakeBench,
     DeepFakeDetection,
@@ -538,3 +540,32 @@ def read_or_refuse(name: str, root: Path) -> None:
     by_key(listing.clips)
     assert all(clip.label in (0, 1) and all(clip.identities) for clip in listing.clips)
     assert all(isinstance(name, str) for name in (*listing.absent, *listing.disputed))
+
+
+def test_celebdf_pp_has_a_method_for_each_folder(tmp_path: Path) -> None:
+    fakes = ("FaceSwap/GHOST/id0_id1_0001", "TalkingFace/FLOAT/id2_0003_x", "TalkingFace/FLOAT/x")
+    for name in ("Celeb-real/id0_0000", *(f"Celeb-synthesis/{fake}" for fake in fakes)):
+        touch(tmp_path / f"{name}.mp4")
+    lines = "1 Celeb-real/id0_0000.mp4\n0 Celeb-synthesis/TalkingFace/FLOAT/id2_0003_x.mp4\n"
+    (tmp_path / "List_of_testing_videos.txt").write_text(lines)
+    listing = CelebDFPlusPlus(tmp_path).listing()
+    assert [facts(clip) for clip in listing.clips] == [
+        "0 original - id0 test",
+        "1 GHOST - id0+id1 train",
+        "1 FLOAT - id2 test",
+    ]
+    assert listing.left_out == {"its name does not say who is in it": 1}
+
+
+def test_df40_takes_a_genuine_video_of_many_files_once(tmp_path: Path) -> None:
+    TREES["df40"][0](tmp_path, Random(0), touch)
+    listing = DF40(tmp_path).listing()
+    one, two = listing.clips[0].identities
+    assert {clip.method for clip in listing.clips} == {"original", "ff-lia", "ff-simswap"}
+    assert sum(clip.label for clip in listing.clips) == 2 * 4
+    assert len(listing.clips) == 2 * 4 + 8
+    assert {(one,), (two,)} <= {clip.identities for clip in listing.clips if not clip.label}
+    assert not listing.disputed
+    (tmp_path / "dataset_json").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="dataset_json"):
+        DF40(tmp_path)

@@ -295,6 +295,40 @@ def test_main_track_is_the_largest_and_longest(ffpp: Path, tmp_path: Path) -> No
     assert sorted(np.unique(tracks)) == [0, 1]
 
 
+def test_a_mask_says_who_of_several_people_is_fake(ffpp: Path, tmp_path: Path) -> None:
+    """The green face is the smaller one, and the masks are half as large as the videos."""
+    folder = ffpp / "manipulated_sequences/Deepfakes"
+    black = [np.zeros((96, 96, 3), np.uint8) for _ in range(8)]
+    for name, masked in (("000_001", True), ("100_101", True), ("200_201", False)):
+        both = [paint((RED, 2, 4, 44), (GREEN, 52 + i // 4, 50, 32)) for i in range(8)]
+        write_video(folder / f"c23/videos/{name}.mp4", both)
+        masks = [picture[::2, ::2].copy() for picture in black]
+        for picture in masks if masked else ():
+            picture[28:40, 28:40] = 255
+        write_video(folder / f"masks/videos/{name}.mp4", masks)
+    (folder / "masks/videos/100_101.mp4").write_bytes(b"no video")
+    options = {"detector": PaintedDetector(), "frames_per_video": 4}
+    report = prepare(FaceForensics(ffpp), tmp_path / "s", **options)
+    assert (report.masked, report.several, report.others) == (1, 2, 0)  # two masks say nothing
+
+    def colours(store: str, video: str) -> set[str]:
+        found = set()
+        for face in FaceStore(tmp_path / store):
+            if face.video == video:
+                middle = tuple(map(int, face.landmarks.mean(0)))
+                red, green, _ = Image.open(BytesIO(face.image)).getpixel(middle)
+                found.add(f"{'red' if red > green else 'green'} {face.label} {face.method}")
+        return found
+
+    assert colours("s", "Deepfakes/c23/000_001") == {"green 1 Deepfakes"}
+    for unknown in ("Deepfakes/c23/100_101", "Deepfakes/c23/200_201"):
+        assert colours("s", unknown) == {"red 1 Deepfakes"}  # the largest, as ever
+    report = prepare(FaceForensics(ffpp), tmp_path / "t", **options, others="genuine")
+    assert (report.masked, report.others) == (1, 4)
+    assert colours("t", "Deepfakes/c23/000_001") == {"green 1 Deepfakes"}
+    assert colours("t", "Deepfakes/c23/000_001~others") == {"red 0 original"}
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

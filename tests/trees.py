@@ -68,6 +68,39 @@ def celebdf(root: Path, rng: Random, write: Write) -> None:
     (root / "List_of_testing_videos.txt").write_text("\n".join(lines) + "\n")
 
 
+def celebdf_pp(root: Path, rng: Random, write: Write) -> None:
+    celebdf(root, rng, write)
+    tested = root / "List_of_testing_videos.txt"
+    fakes = sorted((root / "Celeb-synthesis").glob("*.mp4"))
+    folders = ("FaceSwap/Celeb-DF", "FaceReenact/LIA", "TalkingFace/FLOAT")
+    for number, path in enumerate(fakes):
+        moved = root / "Celeb-synthesis" / folders[number % 3] / path.name
+        listed = tested.read_text().replace(
+            f"/{path.name}\n", f"/{folders[number % 3]}/{path.name}\n"
+        )
+        tested.write_text(listed)
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(moved)
+
+
+def df40(root: Path, rng: Random, write: Write) -> None:
+    people = [f"{number:03d}" for number in rng.sample(range(1000), 8)]
+    for method in ("simswap", "lia"):
+        fakes, reals = {"train": {}, "test": {}}, {"train": {}, "test": {}}  # type: ignore[var-annotated]
+        for number, (one, two) in enumerate(zip(people[::2], people[1::2], strict=True)):
+            part = "train" if number < 3 else "test"
+            for video in (one, two, f"{one}_{two}"):
+                fake = "_" in video
+                folder = f"DF40/{method}/ff" if fake else "FaceForensics++/original_sequences"
+                frames = [f"{folder}/frames/{video}/{frame:03d}.png" for frame in range(2)]
+                for frame in frames:
+                    write(root / frame)
+                label = "roop_Fake" if fake else "roop_Real"
+                (fakes if fake else reals)[part][video] = {"label": label, "frames": frames}
+        labels = {"roop_Real": reals, "roop_Fake": fakes}
+        write_json(root / f"dataset_json/{method}_ff.json", {f"{method}_ff": labels})
+
+
 def uadfv(root: Path, rng: Random, write: Write) -> None:
     for number in rng.sample(range(49), rng.randint(3, 12)):
         write(root / f"real/{number:04d}.mp4")
@@ -168,6 +201,8 @@ TREES: dict[str, tuple[Callable[..., None], Callable[[Path, Splitting], Adapter]
     "dfd": (dfd, lambda root, how: databases.DeepFakeDetection(root, splitting=how)),
     "celebdf": (celebdf, databases.CelebDF),
     "celebdf-v1": (celebdf, databases.CelebDFv1),
+    "celebdf-pp": (celebdf_pp, databases.CelebDFPlusPlus),
+    "df40": (df40, lambda root, how: databases.DF40(root, splitting=how)),
     "uadfv": (uadfv, databases.Uadfv),
     "dfdc": (dfdc, databases.Dfdc),
     "dfdc-preview": (dfdc_preview, databases.DfdcPreview),

@@ -27,6 +27,7 @@ def prepare(
     device: str = "auto",
     margin: float = 0.5,
     tracks: Literal["main", "all"] = "main",
+    others: Literal["dropped", "genuine"] = "dropped",
     max_size: int = 512,
     name: str | None = None,
 ) -> int:
@@ -51,6 +52,8 @@ def prepare(
         margin: How much of a face's surroundings to keep on each side, as a share of its size.
         tracks: Whom to keep in a video with several people if it is not known who was
             manipulated: the main person, or all.
+        others: In a fake video with several people whose mask says who was manipulated (ffpp and
+            dfd, with their masks), drop the others, or keep them as genuine.
         max_size: Scale a stored face down if its longer side is longer than this, in pixels.
         name: The database's name in bundles, for folder, csv and deepfakebench.
     """
@@ -78,6 +81,7 @@ def prepare(
             frames_per_video=frames,
             margin=margin,
             tracks=tracks,
+            others=others,
             max_size=max_size,
             workers=workers,
             progress=progress,
@@ -108,5 +112,11 @@ def _print(report: Report) -> None:
         checks.print_lines(
             f"{report.several} files show several people, of whom it is not known who was "
             f"manipulated: {kept} kept (--tracks {report.tracks})"
+        )
+    if report.masked:
+        rest = f"{report.others} faces of others were kept as genuine"
+        checks.print_lines(
+            f"{report.masked} files show several people, and a mask says who was manipulated: "
+            f"{rest if report.others else 'the others were dropped'}"
         )
     checks.print_lines(f"{report.faces} faces by {report.landmarks}")

@@ -20,8 +20,10 @@ Source = Literal[
     "celebdf",
     "celebdf-v1",
     "celebdf-v2",
+    "celebdf-pp",
     "dfdc",
     "dfdc-preview",
+    "df40",
     "folder",
     "csv",
     "deepfakebench",
@@ -39,9 +41,9 @@ class DatabaseOptions(OptionGroup):
             parts for evaluation. By default official, or paper if there is no usable one.
         folds: The number K of parts, for kfold.
         fold: The part for evaluation, from 0, for kfold.
-        compression: Which videos, for ffpp, dfd and deepfakebench.
+        compression: Which videos, for ffpp, dfd, deepfakebench and df40.
         methods: Which manipulations, for ffpp; by default all that are there.
-        images: The folder that the paths of frames are relative to, for deepfakebench.
+        images: The folder that the paths of frames are relative to, for deepfakebench and df40.
         identity: A regular expression for who is in a file, for folder; it is searched in the path
             below real/ or fake/, and its groups are people. By default, the first part of the
             file's name.
@@ -90,8 +92,9 @@ class DatabaseOptions(OptionGroup):
             return databases.Folder(where, name, self.identity, how)
         if source == "csv":
             return databases.Manifest(where, name, how)
-        if source == "deepfakebench":
-            return databases.DeepfakeBench(where, self.compression, self.images, name, how)
+        if source in ("deepfakebench", "df40"):
+            kind = databases.DF40 if source == "df40" else databases.DeepfakeBench
+            return kind(where, self.compression, self.images, name, how)
         return databases.ADAPTERS["celebdf" if source == "celebdf-v2" else source](where, how)
 
 

@@ -22,6 +22,7 @@ class Clip:
         split: ``"train"``, ``"val"`` or ``"test"``; empty where there is no official one yet.
         group: What else it must not be parted from; empty for nothing.
         frames: Its frames in order, where it is kept as images.
+        mask: A video that is light where this one, frame by frame, was manipulated.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Clip:
     split: str
     group: str = ""
     frames: tuple[Path, ...] = ()
+    mask: Path | None = None
 
     def __post_init__(self) -> None:
         # What is no text in a file's name (old archives) is spelt out: stores hold UTF-8 only.

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+
+import torch
 
 from deepregions.data.clips import Clip
 from deepregions.data.store import FaceRecord, StoreInfo, encode_image
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import crop_face
-from deepregions.faces.video import VideoWalk
+from deepregions.faces.video import FrameFaces, VideoWalk
 from deepregions.media import Frame, OpenMedia
+from deepregions.types import BONA_FIDE, ORIGINAL
+
+_LIGHT = 64  # grey levels from which a mask says that a pixel was manipulated
+_HIT = 0.05  # share of a face's box: masks of mouths alone are small
+_APART = 2  # frames by which a mask's may be off
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class ClipReport:
         dropped: How many frames and faces were not kept, by reason.
         failure: Why nothing was kept; empty if something was.
         people: How many people were seen: tracks of faces.
+        masked: Whether a mask said who was manipulated.
+        others: How many of the faces are of people who were not, kept as genuine.
     """
 
     key: str
@@ -35,11 +44,14 @@ class ClipReport:
     dropped: dict[str, int] = field(default_factory=dict)
     failure: str = ""
     people: int = 0
+    masked: bool = False
+    others: int = 0
 
 
 def paths_of(clip: Clip, info: StoreInfo) -> list[Path]:
     """Lists the files of a clip that are read: of one that is kept as images, some of these."""
-    return [clip.frames[number] for number in _numbers(clip, info)] or [clip.path]
+    images = [clip.frames[number] for number in _numbers(clip, info)]
+    return images or [clip.path, *([clip.mask] if clip.mask else [])]
 
 
 def extract(
@@ -52,32 +64,38 @@ def extract(
     """
     walk = VideoWalk(detector)
     records: list[list[FaceRecord | None]] = []
+    files, size = iter(files), torch.Size()
     try:
-        for media, number in zip(files, _numbers(clip, info) or [0], strict=True):
+        for number, media in zip(_numbers(clip, info) or [0], files, strict=False):
             for batch in media.batches():
                 frames, places = batch, [Place(media.path, f.number) for f in batch]
                 if clip.frames:  # the time is the image's number
                     frames = [Frame(number, float(number), frame.image) for frame in batch]
                 still = not clip.frames and media.info is not None and media.info.kind == "image"
+                size = frames[0].image.shape[1:]
                 for frame, seen in walk.look(frames, places, still=still):
                     place = len(records)
                     records.append([_record(clip, place, frame, f, info) for f in seen.faces])
     except (UnreadableError, UnsupportedError, OSError) as error:
         return [], ClipReport(clip.key, clip.split, clip.label, failure=str(error))
     tracks = walk.tracks()
-    wanted = _wanted([frame.faces for frame in walk.frames], tracks, info)
+    covered = _covered(files, walk.frames, tracks, size) if clip.mask and records else {}
+    faces = [one.faces for one in walk.frames]
+    wanted = _under_mask(covered) if covered else _wanted(faces, tracks, info)
+    others = {*covered} - wanted if info.others == "genuine" else set()
     dropped: Counter[str] = Counter()
     kept: list[FaceRecord] = []
     for row, ids in zip(records, tracks, strict=True):
         dropped["frames without a face"] += not row
         for record, track in zip(row, ids, strict=True):
-            if track not in wanted:
+            if track not in wanted | others:
                 dropped["faces of other people"] += 1
             elif record is None:
                 dropped["faces without usable landmarks"] += 1
             else:
                 key = f"{record.video}#{record.frame:04d}.{track}"
-                kept.append(replace(record, key=key, track=track))
+                own = replace(record, key=key, track=track)
+                kept.append(_genuine(own) if track in others else own)
     return kept, ClipReport(
         clip.key,
         clip.split,
@@ -87,7 +105,51 @@ def extract(
         dropped=dict(sorted((+dropped).items())),
         failure="" if kept else "no face",
         people=len({*chain.from_iterable(tracks)}),
+        masked=bool(covered),
+        others=sum(record.track in others for record in kept),
     )
+
+
+def _covered(
+    files: Iterable[OpenMedia],
+    frames: list[FrameFaces],
+    tracks: list[list[int]],
+    size: torch.Size,
+) -> dict[int, float]:
+    """Returns which share of each track's faces lies in the mask that comes next in ``files``.
+
+    Frames in which the mask is dark do not count. Nothing if it is dark in all, or cannot be read:
+    then it says nothing. ``size`` is (H, W) of the frames.
+    """
+    shares: defaultdict[int, list[float]] = defaultdict(list)
+    batches = chain.from_iterable(media.batches() for media in files)
+    try:
+        for mask in chain.from_iterable(batches):
+            place = min(range(len(frames)), key=lambda at: abs(frames[at].number - mask.number))
+            light = mask.image.amax(0) > _LIGHT
+            if abs(frames[place].number - mask.number) > _APART or not light.any():
+                continue
+            scale = torch.tensor([light.shape[1] / size[1], light.shape[0] / size[0]]).repeat(2)
+            for face, track in zip(frames[place].faces, tracks[place], strict=True):
+                left, top, right, bottom = (face.box * scale).round().int().clamp(min=0).tolist()
+                box = light[top : bottom + 1, left : right + 1]
+                shares[track].append(float(box.float().mean()) if box.numel() else 0.0)
+    except (UnreadableError, UnsupportedError, OSError):
+        return {}
+    return {track: sum(own) / len(own) for track, own in shares.items()}
+
+
+def _under_mask(covered: Mapping[int, float]) -> set[int]:
+    """The manipulated person's tracks: one who is lost and found again has several."""
+    least = max(_HIT, max(covered.values(), default=0.0) / 2)
+    return {track for track, share in covered.items() if share >= least}
+
+
+def _genuine(record: FaceRecord) -> FaceRecord:
+    """A face of a manipulated video that is not itself manipulated: a video of its own."""
+    video = f"{record.video}~others"
+    key = record.key.replace(record.video, video, 1)
+    return replace(record, key=key, video=video, label=BONA_FIDE, method=ORIGINAL)
 
 
 def _numbers(clip: Clip, info: StoreInfo) -> list[int]:

@@ -74,6 +74,8 @@ class Report:
         tracks: Which people of a video were kept: ``"main"`` or ``"all"``.
         several: In how many clips there is more than one person; which of them was manipulated is
             not known.
+        masked: In how many there is more than one person, and a mask says who was manipulated.
+        others: How many faces of these clips were kept as genuine.
     """
 
     database: str
@@ -86,6 +88,8 @@ class Report:
     left_out: dict[str, int]
     tracks: str
     several: int
+    masked: int = 0
+    others: int = 0
 
 
 def prepare(
@@ -97,6 +101,7 @@ def prepare(
     frames_per_video: int = 32,
     margin: float = MARGIN,
     tracks: Literal["main", "all"] = "main",
+    others: Literal["dropped", "genuine"] = "dropped",
     max_size: int = MAX_SIZE,
     workers: int = 0,
     progress: Progress | None = None,
@@ -120,6 +125,7 @@ def prepare(
         (0 <= margin <= 4, "margin must be from 0 to 4", margin),
         (64 <= max_size <= 4096, "max size must be from 64 to 4096 pixels", max_size),
         (tracks in ("main", "all"), "tracks must be 'main' or 'all'", repr(tracks)),
+        (others in ("dropped", "genuine"), "others must be 'dropped' or 'genuine'", repr(others)),
         (workers >= 0, "workers must be 0 or more", workers),
     ):
         if not fits:
@@ -128,7 +134,14 @@ def prepare(
     _check_clips(clips)
     finder = landmark_detector(detector, device) if isinstance(detector, str) else detector
     info = StoreInfo(
-        database.name, finder.name, finder.version, margin, frames_per_video, tracks, max_size
+        database.name,
+        finder.name,
+        finder.version,
+        margin,
+        frames_per_video,
+        tracks,
+        max_size,
+        others,
     )
     plan = _plan(info, clips)
     shards = _shards(clips, frames_per_video)
@@ -305,6 +318,7 @@ def _plan(info: StoreInfo, clips: Sequence[Clip]) -> dict[str, Any]:
     """What must be the same for a stopped run to go on; where the files lie may change."""
     listing = [
         {**asdict(clip), "path": "", "frames": [frame.name for frame in clip.frames]}
+        | {"mask": clip.mask is not None}
         for clip in clips
     ]
     plan = asdict(info) | {"clips": len(clips), "listing": _digest(listing)}
@@ -371,7 +385,7 @@ def _summary(info: StoreInfo, reports: Sequence[ClipReport], left_out: Mapping[s
             clips=len(row),
             clips_kept=sum(report.faces > 0 for report in row),
             frames=sum(report.frames for report in row),
-            faces=sum(report.faces for report in row),
+            faces=sum(report.faces - report.others for report in row),
             dropped=dict(sum((Counter(report.dropped) for report in row), Counter())),
         )
         for (split, label), row in rows.items()
@@ -381,10 +395,12 @@ def _summary(info: StoreInfo, reports: Sequence[ClipReport], left_out: Mapping[s
         landmarks=f"{info.landmarks} {info.landmarks_version}",
         clips=len(reports),
         frames=sum(group.frames for group in groups),
-        faces=sum(group.faces for group in groups),
+        faces=sum(report.faces for report in reports),
         groups=groups,
         failures=tuple((report.key, report.failure) for report in reports if report.failure),
         left_out=dict(left_out),
         tracks=info.tracks,
-        several=sum(report.people > 1 for report in reports),
+        several=sum(report.people > 1 and not report.masked for report in reports),
+        masked=sum(report.people > 1 and report.masked for report in reports),
+        others=sum(report.others for report in reports),
     )

@@ -128,6 +128,8 @@ class StoreInfo:
             its width or height; less where the picture ends.
         frames_per_video: How many frames were asked for, evenly spaced in time; a photo is one.
         tracks: ``"main"``: the person who is largest and longest in view; ``"all"``: everybody.
+        others: In a manipulated video whose mask says who was manipulated, whether the others are
+            ``"dropped"`` or kept as ``"genuine"``.
         max_size: Faces with margin were made smaller if a side was longer, in pixels.
         package: The version of this package that made it.
 
@@ -142,6 +144,7 @@ class StoreInfo:
     frames_per_video: int = 1
     tracks: str = "main"
     max_size: int = 512
+    others: str = "dropped"
     package: str = field(default=deepregions.__version__)
 
     def __post_init__(self) -> None:

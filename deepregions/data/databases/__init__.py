@@ -4,7 +4,9 @@ from deepregions.data.clips import Clip as Clip
 from deepregions.data.clips import assert_identity_disjoint as assert_identity_disjoint
 from deepregions.data.databases.base import Adapter as Adapter
 from deepregions.data.databases.celebdf import CelebDF as CelebDF
+from deepregions.data.databases.celebdf import CelebDFPlusPlus as CelebDFPlusPlus
 from deepregions.data.databases.celebdf import CelebDFv1 as CelebDFv1
+from deepregions.data.databases.deepfakebench import DF40 as DF40
 from deepregions.data.databases.deepfakebench import DeepfakeBench as DeepfakeBench
 from deepregions.data.databases.dfdc import Dfdc as Dfdc
 from deepregions.data.databases.dfdc import DfdcPreview as DfdcPreview
@@ -17,7 +19,7 @@ from deepregions.data.databases.uadfv import Uadfv as Uadfv
 ADAPTERS: dict[str, type[Adapter]] = {
     adapter.name: adapter
     for adapter in (
-        *(Uadfv, FaceForensics, DeepFakeDetection, CelebDFv1, CelebDF, DfdcPreview, Dfdc),
-        *(Folder, Manifest, DeepfakeBench),
+        *(Uadfv, FaceForensics, DeepFakeDetection, CelebDFv1, CelebDF, CelebDFPlusPlus),
+        *(DfdcPreview, Dfdc, DF40, Folder, Manifest, DeepfakeBench),
     )
 }

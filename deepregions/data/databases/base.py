@@ -134,6 +134,16 @@ def videos(folder: Path) -> list[Path]:
     return sorted(video_folder(folder).glob("[!.]*.mp4"))
 
 
+def mask_of(video: Path) -> Path | None:
+    """Returns the mask of a manipulated video of FaceForensics' tree, if it was downloaded too.
+
+    Of ``METHOD/c23/videos/NAME.mp4`` it is ``METHOD/masks/videos/NAME.mp4``, whatever the
+    compression.
+    """
+    mask = video.parents[2] / "masks" / "videos" / video.name
+    return mask if mask.is_file() else None
+
+
 def is_there(path: Path) -> bool:
     """Whether a file that a list names is there; a name that no file can have is not."""
     try:

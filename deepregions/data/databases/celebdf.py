@@ -1,9 +1,11 @@
-"""Celeb-DF, versions 1 and 2."""
+"""Celeb-DF, versions 1 and 2, and Celeb-DF++."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 from deepregions.data.clips import Clip
 from deepregions.data.databases.base import Adapter, DatabaseInfo, Listing, videos
@@ -54,22 +56,29 @@ class CelebDF(Adapter):
         found = Listing()
         listed = self._test_list(found)
         there = set()
-        for folder in (_REAL, _OTHERS, _FAKE):
-            label, method = (FAKE, _FAKE) if folder == _FAKE else (BONA_FIDE, ORIGINAL)
+        for folder, method in self._folders().items():
+            label = BONA_FIDE if method == ORIGINAL else FAKE
             for path in videos(self.root / folder):
                 name = f"{folder}/{path.stem}"
                 there.add(name)
-                people = (name,) if folder == _OTHERS else celebdf_people(path.stem)
+                people = (name,) if folder == _OTHERS else self._people(path.stem)
                 if listed.get(name, label) != label:
                     word = "real" if label == FAKE else "fake"
                     found.disputed.append(f"{name}.mp4 is {word} in {_LIST}")
-                elif len(people) != (2 if folder == _FAKE else 1):
+                elif len(people) not in self._known[label]:
                     found.left_out["its name does not say who is in it"] += 1
                 else:
                     split = "test" if name in listed else "train" if listed else ""
                     found.clips.append(Clip(path, name, label, method, "", people, split))
         found.absent += [f"{name}.mp4" for name in listed if name not in there]
         return found
+
+    _people = staticmethod(celebdf_people)
+    _known: ClassVar[Mapping[int, tuple[int, ...]]] = {BONA_FIDE: (1,), FAKE: (2,)}  # people named
+
+    def _folders(self) -> dict[str, str]:
+        """What is in each folder: the manipulation's name."""
+        return {_REAL: ORIGINAL, _OTHERS: ORIGINAL, _FAKE: _FAKE}
 
     def group_of(self, clip: Clip) -> str:
         """The folder that a clip is in."""
@@ -110,3 +119,39 @@ class CelebDFv1(CelebDF):
         source="README.md of yuezunli/celeb-deepfakeforensics, its first versions",
         splits="a test list (1 is real there); no validation part",
     )
+
+
+class CelebDFPlusPlus(CelebDF):
+    """Celeb-DF++ (Li et al. 2025): the genuine videos of version 2, and 22 manipulations.
+
+    Fakes are in ``Celeb-synthesis/<FaceSwap, FaceReenact or TalkingFace>/<method>``; the test list
+    is as in version 2, with these paths (README.md and ``rearrange.py`` of OUC-VAS/Celeb-DF-PP).
+    How files of the new methods are named is not published: whoever is ``id<number>`` in a name is
+    taken to be in it, and a fake whose name says nobody is left out and counted.
+    """
+
+    name = "celebdf-pp"
+    facts = replace(
+        CelebDF.facts,
+        title="Celeb-DF++",
+        url="https://github.com/OUC-VAS/Celeb-DF-PP",
+        licence="Terms to Use Celeb-DF++ (on request, research)",
+        layout=f"{_REAL}/*.mp4, {_OTHERS}/*.mp4, {_FAKE}/*/<method>/*.mp4 and {_LIST}",
+        published={_REAL: 590, _OTHERS: 300},
+        source="README.md of OUC-VAS/Celeb-DF-PP; genuine videos are those of version 2",
+        splits="a test list: 178 genuine videos, 200 or 300 fakes of each method; no validation",
+    )
+    _known: ClassVar[Mapping[int, tuple[int, ...]]] = {BONA_FIDE: (1,), FAKE: (1, 2)}
+
+    def _folders(self) -> dict[str, str]:
+        found = sorted((self.root / _FAKE).glob("[!.]*/[!.]*"))
+        methods = {f"{_FAKE}/{one.parent.name}/{one.name}": one.name for one in found}
+        return {_REAL: ORIGINAL, _OTHERS: ORIGINAL} | methods
+
+    @staticmethod
+    def _people(stem: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(re.findall(r"(?<![a-z])id\d+", stem)))[:2]
+
+    def group_of(self, clip: Clip) -> str:
+        """The folder of a genuine video, the method of a fake."""
+        return clip.method if clip.label == FAKE else super().group_of(clip)

@@ -62,12 +62,15 @@ class DeepfakeBench(Adapter):
         super().__init__(root, splitting)
         self.name = name
         self._compression = compression
-        self._images = images or root.parent
-        if not root.is_file():
-            raise self._wrong_root(root.name)
-        self._content = read_json(root)
+        self._images = images or (root if root.is_dir() else root.parent)
+        self._content = self._read()
         if not isinstance(self._content, dict) or not all(map(_is_tree, self._content.values())):
             raise self._wrong_root("such a structure")
+
+    def _read(self) -> Any:
+        if not self.root.is_file():
+            raise self._wrong_root(self.root.name)
+        return read_json(self.root)
 
     def listing(self) -> Listing:
         """Lists the videos by label and name."""
@@ -109,21 +112,7 @@ class DeepfakeBench(Adapter):
     def _entries(self, found: Listing) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]]:
         """Yields label, split, compression, video and its entry; others are counted."""
         for labels in self._content.values():
-            for label, splits in labels.items():
-                for split in SPLITS:
-                    videos = splits.get(split, {})
-                    compression = ""
-                    if isinstance(videos, dict) and videos.keys() & set(_COMPRESSIONS):
-                        compression = self._compression
-                        videos = videos.get(compression, {})
-                    if not isinstance(videos, dict):
-                        found.left_out[_NO_VIDEO] += 1
-                        continue
-                    for video, entry in videos.items():
-                        if isinstance(entry, dict) and isinstance(entry.get("frames"), list):
-                            yield label, split, compression, video, entry
-                        else:  # its DFDC loop leaves one video's entry in place of all
-                            found.left_out[_NO_VIDEO] += 1
+            yield from _entries_of(labels, self._compression, found)
 
     def _base_of(self, frame: str) -> tuple[Path, int]:
         """Returns where the first frame is found, and how many parts of its path are left out."""
@@ -138,10 +127,72 @@ class DeepfakeBench(Adapter):
         )
 
 
+class DF40(DeepfakeBench):
+    """DF40 (Yan et al. 2024): fakes of 40 methods as frames, listed by files of DeepfakeBench's.
+
+    The root is the folder ``dataset_json``, or what holds it: a file for each method and the
+    database that it was made from, such as ``simswap_ff.json`` and ``simswap_cdf.json`` (README.md
+    and ``rearrange.py`` of YZY-stack/DF40). Some files call genuine and fake by another method's
+    name (``roop_Real`` in ``simswap_ff``), so a fake's method here is its file's name; genuine
+    videos of FaceForensics++ and Celeb-DF, which many files list, are taken once. The fakes of
+    methods made from neither have no known people.
+    """
+
+    name = "df40"
+    facts = DatabaseInfo(
+        title="DF40",
+        url="https://github.com/YZY-stack/DF40",
+        licence="CC BY-NC 4.0",
+        layout="dataset_json/<method>_<ff or cdf>.json as published, and the frames that they list",
+        source="README.md of YZY-stack/DF40",
+        splits="train and test as published, made disjoint",
+    )
+
+    def _read(self) -> Any:
+        inner = self.root / "dataset_json"
+        files = sorted((inner if inner.is_dir() else self.root).glob("[!.]*.json"))
+        if not files:
+            raise self._wrong_root("dataset_json/*.json")
+        contents = [read_json(file) for file in files]
+        if not all(isinstance(content, dict) for content in contents):
+            raise self._wrong_root("such a structure")
+        return {name: labels for content in contents for name, labels in content.items()}
+
+    def _entries(self, found: Listing) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]]:
+        for name, labels in self._content.items():
+            method, _, domain = name.rpartition("_")
+            family = {"ff": "ff", "cdf": "celebdf"}.get(domain, "")
+            fake = f"{family}-{method}" if family else name
+            for one in _entries_of(labels, self._compression, found):
+                genuine = f"{family or name}-real"
+                label = genuine if one[0].lower().endswith("real") else fake
+                yield label, *one[1:4], {**one[4], "label": label}
+
+
 def _is_tree(labels: Any) -> bool:
     return isinstance(labels, dict) and all(
         isinstance(splits, dict) and splits.keys() <= set(SPLITS) for splits in labels.values()
     )
+
+
+def _entries_of(
+    labels: Mapping[str, Any], asked: str, found: Listing
+) -> Iterator[tuple[str, str, str, str, Mapping[str, Any]]]:
+    for label, splits in labels.items():
+        for split in SPLITS:
+            videos = splits.get(split, {})
+            compression = ""
+            if isinstance(videos, dict) and videos.keys() & set(_COMPRESSIONS):
+                compression = asked
+                videos = videos.get(compression, {})
+            if not isinstance(videos, dict):
+                found.left_out[_NO_VIDEO] += 1
+                continue
+            for video, entry in videos.items():
+                if isinstance(entry, dict) and isinstance(entry.get("frames"), list):
+                    yield label, split, compression, video, entry
+                else:  # its DFDC loop leaves one video's entry in place of all
+                    found.left_out[_NO_VIDEO] += 1
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deepregions.data.clips import Clip
-from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, videos
+from deepregions.data.databases.base import (
+    DEFAULT,
+    Adapter,
+    DatabaseInfo,
+    Listing,
+    mask_of,
+    videos,
+)
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
@@ -33,6 +40,8 @@ class FaceForensics(Adapter):
     ``splits/{train,val,test}.json`` (or these in the root), which are lists of pairs: [a, b] stands
     for the originals a and b and the fakes a_b and b_a. Only the files that are there are used;
     those of DeepFakeDetection (other people, no official split) are a database of their own.
+    Masks, ``manipulated_sequences/<method>/masks/videos/TTT_SSS.mp4`` (``-t masks`` of its download
+    script; FaceShifter has none), say who was manipulated where several people are in view.
     """
 
     name = "ffpp"
@@ -103,7 +112,8 @@ class FaceForensics(Adapter):
         split = self._split_of.get(people, "")
         label = BONA_FIDE if method == ORIGINAL else FAKE
         key = f"{method}/{self._compression}/{path.stem}"
-        return Clip(path, key, label, method, self._compression, people, split)
+        mask = mask_of(path) if label == FAKE else None
+        return Clip(path, key, label, method, self._compression, people, split, mask=mask)
 
 
 class DeepFakeDetection(Adapter):
@@ -111,7 +121,7 @@ class DeepFakeDetection(Adapter):
 
     Expects ``original_sequences/actors/<compression>/videos/<actor>__<scene>.mp4`` and
     ``manipulated_sequences/DeepFakeDetection/<compression>/videos/ <target>_<source>__<scene>__<8
-    characters>.mp4``.
+    characters>.mp4``; its masks are used as those of :class:`FaceForensics`.
     """
 
     name = "dfd"
@@ -146,8 +156,9 @@ class DeepFakeDetection(Adapter):
             for path in videos(folder):
                 if named := re.fullmatch(pattern, path.stem):
                     key, people = f"{method}/{self._compression}/{path.stem}", named.groups()
-                    clip = Clip(path, key, label, method, self._compression, people, split="")
-                    found.clips.append(clip)
+                    mask = mask_of(path) if label == FAKE else None
+                    given = (method, self._compression, people, "")
+                    found.clips.append(Clip(path, key, label, *given, mask=mask))
                 else:
                     found.left_out["its name does not say who is in it"] += 1
         return found
