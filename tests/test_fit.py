@@ -97,6 +97,9 @@ def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
     training = member.training
     assert training["store"] == FaceStore(store).fingerprint
     assert (training["landmarks"]["name"], training["seed"]) == ("drawn", 0)
+    words = training["command"]
+    assert words[:2] == ["deepregions", "fit"]
+    assert words[words.index("--data.store") + 1] == store.name
     figures = {"frame_auc", "frame_eer", "frame_accuracy", "video_auc"}
     assert figures <= set(training["validation"])
     validated = [row for row in rows(log) if row["val/frame_accuracy"]]
@@ -198,6 +201,7 @@ def test_two_processes_train_as_one_and_count_each_face_once(store: Path, tmp_pa
         ([*SMALL["Xception"], "--data.store", "nowhere"], 1, "deepregions prepare"),
         ([*SMALL["Xception"], "--data.region", "all"], 2, "one region at a time"),
         ([*SMALL["Xception"], "--data.region", "ear"], 2, "entire, eyes, nose, mouth, rest"),
+        (["--model", "Backbone", "--model.frozen_stages", "1"], 2, "on random features"),
         # The paper's recipe trains the head first, which needs pretrained features.
         (["-c", "xception.yaml", "--model.init_args.pretrained", "false"], 2, "on random features"),
     ],

@@ -118,6 +118,7 @@ def test_paths_in_a_plan_are_relative_to_it(tmp_path: Path) -> None:
     assert read.detectors[0].config == ["xception.yaml", str(tmp_path / "mine.yaml")]
     assert (read.out, read.seeds) == (tmp_path / "study", [1])
     assert Plan.read(file, out=Path("here")).out == Path("here")
+    assert Plan.read(file, Path("/base")).databases[0].root == "/base/data/ffpp"
     file.write_text("databases: 5\n")
     with pytest.raises(UsageError, match=r"plan\.yaml: "):
         Plan.read(file)

@@ -7,6 +7,7 @@ trainer, the detector or the datamodule on top.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
 import re
@@ -89,6 +90,7 @@ class FitCLI(LightningCLI):
             else:
                 hint = "see deepregions fit --help"
             raise UsageError(message, hint) from error
+        self._words = [*args] if isinstance(args, list) else []
         trainer = self.config.fit.trainer
         suited = suited_precision(str(trainer.precision), str(trainer.accelerator))
         if suited != str(trainer.precision):
@@ -119,11 +121,16 @@ class FitCLI(LightningCLI):
         settings = self.config.fit.model.init_args
         begun = settings.get("pretrained", True) or settings.get("backbone_file")
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        heads_first = any(isinstance(each, HeadFirst) and each.epochs for each in callbacks)
-        if heads_first and not begun and not self.config.fit.ckpt_path:
+        freezes = {
+            "HeadFirst": any(isinstance(each, HeadFirst) and each.epochs for each in callbacks),
+            "frozen_stages": settings.get("frozen_stages"),
+            "trained": settings.get("trained", "all") != "all",
+        }
+        what = next((name for name, asked in freezes.items() if asked), "")
+        if what and not begun and not self.config.fit.ckpt_path:
             raise UsageError(
-                f"HeadFirst would train the head of {type(self.model).__name__} on random features",
-                "--model.init_args.pretrained true or a backbone_file, or leave HeadFirst out",
+                f"{what} would train {type(self.model).__name__} on random features",
+                f"--model.init_args.pretrained true or a backbone_file, or leave {what} out",
             )
         if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
@@ -167,6 +174,7 @@ class FitCLI(LightningCLI):
             "store": self.datamodule.store.fingerprint,
             "landmarks": {"name": info.landmarks, "version": info.landmarks_version},
             "epoch": epoch,
+            "command": ["deepregions", *map(_portable, self._words)],
             "validation": figures,
             "seed": self.config.fit.seed_everything,
         }
@@ -208,12 +216,20 @@ class FitCLI(LightningCLI):
 
 
 def _portable(value: Any) -> Any:
-    """A configuration with files by their names alone: folders are this machine's."""
+    """A configuration or a word of a command line with files by their names alone.
+
+    Folders are this machine's.
+    """
     if isinstance(value, dict):
         return {key: _portable(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_portable(each) for each in value]
-    return PurePath(value).name if isinstance(value, str) and "/" in value else value
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    if value[:1] in "[{":  # a list or a mapping as one word
+        return json.dumps(_portable(yaml.safe_load(value)))
+    name, equals, file = value.rpartition("=")
+    return f"{name}{equals}{PurePath(file).name}"
 
 
 def _plain(message: str) -> str:

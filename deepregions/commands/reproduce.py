@@ -38,7 +38,8 @@ def reproduce(
     run takes the next step that no other has begun. configs/paper.yaml is an example.
 
     Args:
-        plan: A YAML file with databases, detectors and out; paths in it are relative to it.
+        plan: A YAML file with databases, detectors and out; paths in it are relative to it, or to
+            the working folder if it comes with deepregions.
         out: The folder for everything, instead of the plan's.
         regions: The regions, instead of the plan's (all five by default).
         seeds: Train everything once for each of these, instead of the plan's (0 by default).
@@ -57,7 +58,8 @@ def reproduce(
             changes["seeds"] = [int(seed) for seed in seeds]
         except ValueError as error:
             raise UsageError(f"seeds are {' '.join(seeds)}", "whole numbers") from error
-    study = Plan.read(file, **{key: value for key, value in changes.items() if value})
+    base = None if file == plan else Path.cwd()  # a shipped plan's paths are not those of its copy
+    study = Plan.read(file, base, **{key: value for key, value in changes.items() if value})
     steps = list(study.steps())
     if dry_run:
         _show(steps, as_json=json)

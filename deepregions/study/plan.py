@@ -147,11 +147,12 @@ class Plan:
             raise UsageError("no database of the plan is trained on", "one needs train: true")
 
     @classmethod
-    def read(cls, path: Path, **changes: Any) -> Plan:
-        """Reads a plan; the paths in it are relative to its folder.
+    def read(cls, path: Path, base: Path | None = None, **changes: Any) -> Plan:
+        """Reads a plan.
 
         Args:
             path: A YAML file.
+            base: What the paths in it are relative to; its folder by default.
             changes: Attributes that replace those of the file.
 
         Raises:
@@ -170,7 +171,7 @@ class Plan:
         except ArgumentError as error:
             message = " ".join(str(error).split())
             raise UsageError(f"{path}: {message}", "see configs/paper.yaml") from error
-        folder = path.absolute().parent
+        folder = base or path.absolute().parent
 
         def beside(name: str) -> str:  # `fit` finds the others, which are shipped
             return str(folder / name) if (folder / name).is_file() else name
