@@ -20,14 +20,17 @@ from face_alignment.detection.sfd.net_s3fd import s3fd
 from face_alignment.models import FAN
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from deepregions.errors import AssetError, UnreadableError, UsageError
 from deepregions.faces.backends import fan, landmark_detector
 from deepregions.faces.backends.dlib68 import DlibLandmarks, agreement
 from deepregions.faces.backends.fan import FanLandmarks, peaks
-from deepregions.faces.finders import FaceDetection, HogFinder, Image
+from deepregions.faces.finders import FaceDetection, HogFinder
+from deepregions.faces.finders import Image as Pixels
 from deepregions.faces.landmarks import read_landmarks
+from deepregions.faces.patches import crop_face
 from deepregions.faces.regions import MIRROR
 from deepregions.media.images import read_image
 
@@ -74,7 +77,7 @@ def test_hog_takes_doubtful_faces_only_where_none_is_sure(monkeypatch: pytest.Mo
         def __init__(self, *scores: list[float]) -> None:
             self.scores = list(scores)
 
-        def run(self, image: Image, upsample: int, least: float) -> Any:
+        def run(self, image: Pixels, upsample: int, least: float) -> Any:
             own = [score for score in self.scores.pop(0) if score > least]
             return [dlib.rectangle(0, 0, 9, 9)] * len(own), own, [0] * len(own)
 
@@ -137,6 +140,36 @@ def test_confidence_is_relative_to_size_and_falls_with_distance(
     assert confidence == pytest.approx(1 / (1 + np.exp((distance - 0.11) / 0.02)), abs=1e-6)
 
 
+def test_a_large_face_hides_no_small_ones(detector: DlibLandmarks, photographs: list[Path]) -> None:
+    """Five faces some 48 pixels wide behind one of 1,100, in a photograph of 12 megapixels."""
+    scene = np.full((3000, 4000, 3), 100, np.uint8)
+    places = [(1000, 900, 2000), *((300 + 700 * n, 300 + 37 * n, 90) for n in range(5))]
+    for path, (x, y, side) in zip(photographs[100:], places, strict=False):
+        pasted = Image.open(path).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        scene[y : y + side, x : x + side] = pasted
+    faces = detector(torch.from_numpy(scene).permute(2, 0, 1)[None])[0]
+    assert len(faces) == len(places)
+    assert all((face.confidence or 0) > 0.5 for face in faces)
+    assert (faces[0].box[2:] - faces[0].box[:2]).min() > 900
+    for x, y, side in places:
+        middle = torch.tensor([x + side / 2, y + 0.55 * side])
+        assert any((one.box[:2] < middle).all() and (middle < one.box[2:]).all() for one in faces)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_face_on_its_side_is_found_and_cut_out_upright(
+    detector: DlibLandmarks, photographs: list[Path], turns: int
+) -> None:
+    image = read_image(photographs[4])
+    (face,) = detector(image[None])[0]
+    upright = crop_face(image, face)
+    (face,) = detector(image.rot90(turns, (1, 2))[None])[0]
+    turned = crop_face(image.rot90(turns, (1, 2)), face)
+    assert upright is not None
+    assert turned is not None
+    assert distance(turned[1], upright[1]) < 0.05
+
+
 class Scripted:
     """A finder that gives, for each image, what the test says, by the image's first pixel."""
 
@@ -146,7 +179,7 @@ class Scripted:
     def __init__(self, answers: list[list[FaceDetection] | Exception]) -> None:
         self.answers = answers
 
-    def __call__(self, image: Image) -> list[FaceDetection]:
+    def __call__(self, image: Pixels) -> list[FaceDetection]:
         answer = self.answers[int(image[0, 0, 0])]
         if isinstance(answer, Exception):
             raise answer

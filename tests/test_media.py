@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -110,10 +111,11 @@ def test_an_animation_is_its_first_frame(tmp_path: Path, ending: str) -> None:
     assert np.abs(array(read_image(path)).astype(int) - 40).max() <= 3
 
 
-def test_an_animated_gif_is_sampled_like_a_film(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "avif"])
+def test_an_animated_picture_is_sampled_like_a_film(tmp_path: Path, ending: str) -> None:
     shades = [Image.new("RGB", (16, 16), (shade,) * 3) for shade in (40, 120, 240)]
     shades[0].save(
-        path := tmp_path / "a.gif", save_all=True, append_images=shades[1:], duration=100
+        path := tmp_path / f"a.{ending}", save_all=True, append_images=shades[1:], duration=100
     )
     shown = list(frames(path, 5))
     assert [int(frame.image.float().mean()) // 40 for frame in shown] == [1, 3, 6]
@@ -136,9 +138,45 @@ def test_size_is_checked_before_decoding(
         read_image(path)
 
 
-def test_find_media_names_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"absent.jpg: no such"):
-        find_media([tmp_path / "absent.jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heic_is_read_upright(tmp_path: Path, orientation: int) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = heif.from_pillow(picture())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.info["exif"] = exif.tobytes()
+    image.save(path := tmp_path / "a.heic", quality=95)
+    turned = picture()
+    turned.getexif()[0x0112] = orientation
+    expected = np.array(ImageOps.exif_transpose(turned), dtype=int)
+    assert np.abs(array(read_image(path)) - expected).mean() < 5
+
+
+def test_folders_are_read_by_content_and_what_is_passed_over_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.jpe", "b", "c.photo", "d.dat"):
+        picture().save(tmp_path / name, "JPEG")
+    for name in ("e.txt", "f.txt", "g.m4a", ".h.jpg"):
+        (tmp_path / name).write_bytes(b"....ftypM4A ")
+    (tmp_path / "e.txt").write_text("words")
+    (tmp_path / "f.txt").write_text("words")
+    assert [path.name for path in find_media([tmp_path])] == ["a.jpe", "b", "c.photo", "d.dat"]
+    assert "passed over: 2 .txt, 1 .m4a" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("absent.jpg", "no such file"),
+        ("-", "standard input is not read"),
+        ("https://host/a.jpg", "https://host/a.jpg: addresses are not read"),
+        ("*.jpg", "no file matches this pattern"),
+    ],
+)
+def test_find_media_names_what_is_wrong(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        find_media([Path(name)])
     with pytest.raises(UsageError, match="no photographs or videos"):
         find_media([tmp_path])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,10 +16,22 @@ MARGIN = 0.5
 MAX_SIZE = 512
 
 
+def upright(image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Turns a picture (3, H, W) by quarters until the eyes of a face (68, 2) lie side by side."""
+    across, down = (landmarks[42:48].mean(0) - landmarks[36:42].mean(0)).tolist()
+    turns = round(math.atan2(down, across) / (math.pi / 2)) % 4
+    for _ in range(turns):
+        landmarks = torch.stack((landmarks[:, 1], image.shape[2] - 1 - landmarks[:, 0]), dim=1)
+        image = image.rot90(1, (1, 2))
+    return image, landmarks
+
+
 def crop_face(
     image: Tensor, face: Face, margin: float = MARGIN, max_size: int = MAX_SIZE
 ) -> tuple[Tensor, Tensor, float] | None:
-    """Cuts a face out with its surroundings, and makes it smaller where it is large.
+    """Cuts a face out with its surroundings, upright, and makes it smaller where it is large.
+
+    One that lies on its side or stands on its head is turned by quarters.
 
     Args:
         image: (3, H, W) uint8 RGB.
@@ -42,7 +55,7 @@ def crop_face(
     crop = image[:, top : max(bottom + 1, 0), left : max(right + 1, 0)]
     if not crop.numel():
         return None
-    landmarks = face.landmarks - torch.tensor([left, top], dtype=torch.float32)
+    crop, landmarks = upright(crop, face.landmarks - torch.tensor([left, top]).float())
     scale = min(1.0, max_size / max(crop.shape[1:]))
     return *smaller(crop, landmarks, scale), scale
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deepregions.errors import UsageError
 from deepregions.media.frames import Frame, Limits, MediaInfo
 from deepregions.media.images import OpenImage
-from deepregions.media.kinds import SUFFIXES, kind_of, known_kind, read_head
+from deepregions.media.kinds import is_wanted, kind_of, read_head
 from deepregions.media.reader import MediaReader, OpenMedia
 from deepregions.media.sampling import Sampling
 
@@ -25,6 +28,8 @@ __all__ = [
     "is_video",
 ]
 
+logger = logging.getLogger(__name__)
+
 
 def is_video(path: Path) -> bool:
     """Returns whether a file is taken for a video: by its content, or else by its ending."""
@@ -34,10 +39,10 @@ def is_video(path: Path) -> bool:
 def find_media(paths: Iterable[Path]) -> list[Path]:
     """Lists the photographs and videos that paths stand for.
 
-    A file that is named is taken whatever its ending. A folder stands for the files in it and in
-    its subfolders whose endings are those of photographs or videos, or that have no ending but
-    such content, sorted; hidden ones are left out, and a folder that links lead back to is
-    entered once. A folder that may not be listed stands for itself: reading it gives the error.
+    A file that is named is taken whatever it is. A folder stands for the files in it and in its
+    subfolders whose content or ending is that of a photograph or video, sorted; hidden ones are
+    left out, others counted in a warning, and a folder that links lead back to is entered once. A
+    folder that may not be listed stands for itself: reading it gives the error.
 
     Raises:
         UsageError: A path that is not there, or a folder without photographs or videos.
@@ -45,16 +50,38 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if _is_folder(path):
-            inside = sorted(_walk(path))
+            passed: Counter[str] = Counter()
+            inside = sorted(_walk(path, passed))
+            others = _listed(passed)
             if not inside:
-                looked = f"looked for {' '.join(sorted(SUFFIXES))}"
+                looked = f"there are other files: {others}" if others else "it is empty"
                 raise UsageError(f"{path}: no photographs or videos in this folder", looked)
+            if others:
+                logger.warning("%s: no photographs or videos, passed over: %s", path, others)
             found += inside
         elif os.path.lexists(path):
             found.append(path)
         else:
-            raise UsageError(f"{path}: no such file or folder", "check the path")
+            raise UsageError(*_absent(path))
     return found
+
+
+def _absent(path: Path) -> tuple[str, str]:
+    given = "give photographs, videos, or folders of them"
+    if str(path) == "-":
+        return "-: standard input is not read", given
+    if address := re.match(r"(\w+):/+(.*)", str(path)):  # as a path, one slash of two is left
+        return f"{address[1]}://{address[2]}: addresses are not read", "download it first"
+    if re.search(r"[*?\[{]", path.name):
+        return f"{path}: no file matches this pattern", given
+    return f"{path}: no such file or folder", "check the path"
+
+
+def _listed(passed: Counter[str]) -> str:
+    most = passed.most_common(5)
+    rest = passed.total() - sum(count for _, count in most)
+    shown = [f"{count} {ending or 'without ending'}" for ending, count in most]
+    return ", ".join([*shown, *([f"{rest} others"] if rest else [])])
 
 
 def _is_folder(path: Path) -> bool:
@@ -64,7 +91,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, passed: Counter[str]) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
     unlisted: list[Path] = []  # they are inputs too: reading them says what is wrong
     walk = os.walk(
@@ -79,11 +106,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(root, name)
-            if not name.startswith(".") and path.is_file() and _wanted(path):
+            if name.startswith("."):
+                continue
+            if path.is_file() and is_wanted(path):
                 yield path
+            else:
+                passed[path.suffix.lower()] += 1
     yield from unlisted
-
-
-def _wanted(path: Path) -> bool:
-    ending = path.suffix.lower()
-    return ending in SUFFIXES or (not ending and known_kind(read_head(path)) is not None)

@@ -1,4 +1,4 @@
-"""Reading photographs: header first, one frame, upright, 8 bits a channel, RGB."""
+"""Reading photographs and animations: header first, upright, 8 bits a channel, RGB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,16 +15,28 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Picture, as_tensor
+from deepregions.media.frames import (
+    DEFAULT_LIMITS,
+    Frame,
+    Limits,
+    MediaInfo,
+    Picture,
+    Progress,
+    as_tensor,
+)
 from deepregions.media.kinds import HEAD, HEIC_BRANDS, is_drawing, opened
-from deepregions.media.sampling import FrameChoice, Sampling
+from deepregions.media.sampling import FrameChoice, Sampling, choose
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Formats whose decoders are part of Pillow itself: no EPS (runs Ghostscript), no stubs. AVIF comes
-# with Pillow 11.3. A JPEG of several pictures (MPO, as phones make) is read as JPEG.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# with Pillow 11.3, HEIF with pillow-heif. A JPEG of several pictures (MPO, as phones make) is read
+# as JPEG.
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+_MOVING = ("AVIF", "GIF", "PNG", "WEBP")  # whose frames are shown one after the other
+_SHORTEST, _DEFAULT = 0.011, 0.1  # seconds; shorter ones are shown for so long, as browsers do
 
 # What Pillow raises on broken files (found by feeding it mutated ones).
 _BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, TypeError)
@@ -64,22 +76,10 @@ class ImageSource:
     """
 
     def __init__(self, path: Path, file: BinaryIO | Image.Image, limits: Limits) -> None:
-        smaller = "make it smaller"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
-            try:
-                self.pixels, codec, notes, quality = _read(path, file, limits.pixels)
-            except Image.DecompressionBombError as error:  # before it even tells the size
-                most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-                raise UnreadableError(
-                    f"{path}: its pixels are more than {most:,}", smaller
-                ) from error
-            except MemoryError as error:
-                what = f"{path}: it needs more memory than there is"
-                raise UnreadableError(what, smaller) from error
-            except _BROKEN as error:
-                what = f"{path}: damaged image: {error}"
-                raise UnreadableError(what, "get another copy") from error
+        with _opened(path, file, limits) as image:
+            notes = tuple(_notes(image))
+            quality = _jpeg_quality(getattr(image, "quantization", None))
+            self.pixels, codec = _pixels(path, image), (image.format or "").lower()
         height, width, _ = self.pixels.shape
         self.info = MediaInfo("image", width, height, 1, 0.0, 0.0, codec, notes, quality)
 
@@ -114,27 +114,92 @@ class OpenImage:
         return self.batches(at_once)
 
 
+class AnimationSource:
+    """An animated picture, as a film; damage ends it."""
+
+    def __init__(self, path: Path, file: BinaryIO, limits: Limits, progress: Progress) -> None:
+        self._path, self._file, self._limits, self._progress = path, file, limits, progress
+        self._begins: list[float] = []  # seconds
+        self._end = 0.0
+        with _opened(path, file, limits) as image:
+            notes = tuple(note for note in _notes(image) if note != _FIRST)
+            for seconds in self._played(image):
+                self._begins.append(self._end)
+                self._end += seconds
+            (width, height), codec = _oriented(image).size, (image.format or "").lower()
+        frames = len(self._begins)
+        rate = frames / self._end
+        self.info = MediaInfo("video", width, height, frames, self._end, rate, codec, notes)
+
+    def choose(self, sampling: Sampling) -> FrameChoice:
+        """Chooses the frames to look at (in the first round)."""
+        return choose(np.array(self._begins), self._end, 1.0, sampling)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+        """Yields the frames of these numbers, in order of time, each once."""
+        wanted = frozenset(numbers)
+        with _opened(self._path, self._file, self._limits) as image:
+            for number, _ in enumerate(self._played(image)):
+                if number in wanted:
+                    yield Picture(number, self._begins[number], _pixels(self._path, image))
+
+    def _played(self, image: Image.Image) -> Iterator[float]:
+        """Goes from frame to frame; yields how long each is shown, in seconds."""
+        for number in range(len(self._begins) or getattr(image, "n_frames", 1)):
+            self._progress()
+            try:
+                image.seek(number)
+                image.load()
+            except _BROKEN:
+                if not number:
+                    raise
+                return
+            seconds = float(image.info.get("duration") or 0) / 1000
+            yield seconds if seconds >= _SHORTEST else _DEFAULT
+
+
+def is_moving(path: Path, file: BinaryIO, limits: Limits) -> bool:
+    """Returns whether a picture has frames that are shown one after the other."""
+    with suppress(UnreadableError, UnsupportedError), _opened(path, file, limits) as image:
+        return image.format in _MOVING and bool(getattr(image, "is_animated", False))
+    return False
+
+
 def _open(path: Path, file: BinaryIO | Image.Image) -> AbstractContextManager[Image.Image]:
     if isinstance(file, Image.Image):
         return nullcontext(file)  # it stays open: it is the caller's
+    file.seek(0)
     try:
         return Image.open(file, formats=_formats())
     except UnidentifiedImageError as error:
         raise _unidentified(path, file) from error
 
 
-def _read(
-    path: Path, file: BinaryIO | Image.Image, max_pixels: int
-) -> tuple[NDArray[np.uint8], str, tuple[str, ...], int | None]:
-    with _open(path, file) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            what = f"{path}: {width} x {height} pixels are more than {max_pixels:,}"
-            raise UnreadableError(what, "make it smaller")
-        notes = tuple(_notes(image))
-        quality = _jpeg_quality(getattr(image, "quantization", None))
-        upright = _rgb(path, _oriented(image))
-        return np.asarray(upright), (image.format or "").lower(), notes, quality
+@contextmanager
+def _opened(path: Path, file: BinaryIO | Image.Image, limits: Limits) -> Iterator[Image.Image]:
+    """Opens a picture whose size is allowed; what is raised in the block is said in our words."""
+    smaller = "make it smaller"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes
+        try:
+            with _open(path, file) as image:
+                width, height = image.size
+                if width * height > limits.pixels:
+                    what = f"{path}: {width} x {height} pixels are more than {limits.pixels:,}"
+                    raise UnreadableError(what, smaller)
+                yield image
+        except Image.DecompressionBombError as error:  # before it even tells the size
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise UnreadableError(f"{path}: its pixels are more than {most:,}", smaller) from error
+        except MemoryError as error:
+            what = f"{path}: it needs more memory than there is"
+            raise UnreadableError(what, smaller) from error
+        except _BROKEN as error:
+            raise UnreadableError(f"{path}: damaged image: {error}", "get another copy") from error
+
+
+def _pixels(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(_rgb(path, _oriented(image)))
 
 
 def _jpeg_quality(tables: dict[int, Sequence[int]] | None) -> int | None:
@@ -150,7 +215,15 @@ def _jpeg_quality(tables: dict[int, Sequence[int]] | None) -> int | None:
 
 def _formats() -> list[str]:
     Image.init()  # registers all; does nothing the second time
+    if "HEIF" not in Image.OPEN:
+        with suppress(ImportError):  # the extra "heif"
+            import pillow_heif  # noqa: PLC0415 - it is not always there
+
+            pillow_heif.register_heif_opener(thumbnails=False)
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+_FIRST = "the first of several frames"
 
 
 def _notes(image: Image.Image) -> Iterator[str]:
@@ -160,7 +233,7 @@ def _notes(image: Image.Image) -> Iterator[str]:
     except _BROKEN:  # the first can be whole where the second is damaged
         several = True
     if several:
-        yield "the first of several frames"
+        yield _FIRST
     tiles: list[Any] = getattr(image, "tile", [])
     if image.mode.startswith("I") or any("16" in str(tile[3]) for tile in tiles):
         yield "16 bits a channel, shown in 8"
@@ -198,8 +271,9 @@ def _unidentified(path: Path, file: BinaryIO) -> UnreadableError | UnsupportedEr
     """Names the kinds that people have and that are not read here."""
     file.seek(0)
     head = file.read(HEAD)
-    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
-        return UnsupportedError(f"{path}: HEIC is not read here", "convert it to JPEG or PNG")
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS and "HEIF" not in Image.OPEN:
+        how = "pip install 'deepregions[heif]', or convert it to JPEG"
+        return UnsupportedError(f"{path}: HEIC is not read without pillow-heif", how)
     if is_drawing(head):
         return UnsupportedError(f"{path}: SVG is a drawing, no photograph", "give a photograph")
     return UnreadableError(

@@ -12,10 +12,11 @@ from typing import BinaryIO
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import Kind
 
-# HEIC is not read, but is told: passing it over in a folder would be silent.
 _IMAGES = "avif bmp gif heic heif jfif jp2 jpe jpeg jpg mpo pgm png pnm ppm tif tiff webp"
 _VIDEOS = "3g2 3gp asf avi flv insv m2ts m4v mkv mov mp4 mpeg mpg mts ogv qt ts webm wmv"
-SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_IMAGES} {_VIDEOS}".split())
+_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_IMAGES} {_VIDEOS}".split())
+# Sounds in containers of videos; in a folder they are passed over.
+_SOUNDS = frozenset({".aac", ".m4a", ".m4b", ".mka", ".oga", ".ogg", ".opus", ".wma"})
 
 HEAD = 512  # bytes that say what a file is
 
@@ -46,6 +47,14 @@ def kind_of(head: bytes, path: Path) -> Kind:
         return kind
     named = path.suffix.lower()[1:] in _VIDEOS.split() and not is_drawing(head)
     return "video" if named else "image"
+
+
+def is_wanted(path: Path) -> bool:
+    """Returns whether a file of a folder is a photograph or video by its ending or content."""
+    ending = path.suffix.lower()
+    if ending in _SUFFIXES:
+        return True
+    return ending not in _SOUNDS and known_kind(read_head(path)) is not None
 
 
 def known_kind(head: bytes) -> Kind | None:

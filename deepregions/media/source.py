@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import DEFAULT_LIMITS, Limits, Progress
-from deepregions.media.images import ImageSource
+from deepregions.media.images import AnimationSource, ImageSource, is_moving
 from deepregions.media.kinds import HEAD, kind_of, opened
 from deepregions.media.videos import VideoSource
 
-Source = ImageSource | VideoSource
+Source = AnimationSource | ImageSource | VideoSource
 
 
 @contextmanager
@@ -30,12 +29,7 @@ def open_source(
         if kind_of(head, path) == "video":
             yield VideoSource(path, file, limits, progress)
             return
-        if head.startswith(b"GIF8"):  # an animated one is a film, if FFmpeg can read it
-            film = None
-            with suppress(UnreadableError, UnsupportedError):
-                film = VideoSource(path, file, limits, progress)
-            if film is not None and film.info.frames > 1:
-                yield film
-                return
-        file.seek(0)
+        if is_moving(path, file, limits):
+            yield AnimationSource(path, file, limits, progress)
+            return
         yield ImageSource(path, file, limits)

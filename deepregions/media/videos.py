@@ -35,7 +35,7 @@ from deepregions.media.sampling import FrameChoice, Sampling, choose
 logger = logging.getLogger(__name__)
 
 # Containers whose demuxers read this one file only; playlists and devices are not among them.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,gif"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 
 _Timed = tuple[int, VideoFrame]  # a frame and its display time
 _Orientation = tuple[bool, int, int]  # whether axes are swapped; then the steps along y and x

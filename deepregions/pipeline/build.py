@@ -64,7 +64,7 @@ def build_analyser(
     bundle = members if isinstance(members, Bundle) else Bundle(tuple(members))
     system = bundle.system()
     sampling, rules, gates = sampling or Sampling(), rules or Pooling(), gates or Gates()
-    find = None if landmarks is None else landmark_detector(landmarks, device)
+    find = None if landmarks is None else landmark_detector(landmarks, device, gates.min_size)
     calibration, doubt = _calibration(bundle, system, find, rules)
     point = None
     if max_false_alarms is not None:

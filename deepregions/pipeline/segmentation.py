@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.cropping import segment as segment_face
+from deepregions.faces.patches import upright
 from deepregions.files import atomic_folder
 from deepregions.types import REGIONS
 
@@ -21,10 +22,11 @@ def write_regions(image: Tensor, landmarks: Tensor, folder: Path, size: int | No
     The folder is replaced as a whole; canvases are stretched to squares of ``size``, if it is
     given.
     """
+    image, turned = upright(image, landmarks)
     if size is None:
-        canvases = segment_face(image, landmarks)
+        canvases = segment_face(image, turned)
     else:
-        crops, _ = RegionCropper(size)(image[None], landmarks[None])
+        crops, _ = RegionCropper(size)(image[None], turned[None])
         canvases = dict(zip(REGIONS, (crops[0] * 255).round().to(torch.uint8), strict=True))
     with atomic_folder(folder) as partial:
         for region, canvas in canvases.items():

@@ -15,8 +15,10 @@ BACKENDS = ("auto", "dlib", "dlib-hog", "face_alignment", "openface")
 FACE_FINDERS = ("sfd", "yunet")  # of the face-alignment package; others have no digest
 
 
-def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetector:
-    """Makes one of the backends.
+def landmark_detector(
+    name: str = "auto", device: str = "auto", min_size: float = 40.0
+) -> LandmarkDetector:
+    """Makes one of the backends; faces narrower than ``min_size`` pixels may be passed over.
 
     * ``dlib``: dlib's 68 points on the CPU, faces by YuNet; faces by dlib's HOG where YuNet's
       file is not in the cache and cannot be fetched (a warning says so).
@@ -58,4 +60,4 @@ def landmark_detector(name: str = "auto", device: str = "auto") -> LandmarkDetec
             logger.warning("landmarks by dlib, not by face_alignment: %s", error)
     from deepregions.faces.backends.dlib68 import dlib_landmarks  # noqa: PLC0415
 
-    return dlib_landmarks(fetch_yunet=backend != "dlib-hog")
+    return dlib_landmarks(fetch_yunet=backend != "dlib-hog", min_size=min_size)

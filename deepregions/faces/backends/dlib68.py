@@ -33,7 +33,7 @@ MODEL = assets.Asset(
 )
 
 
-def dlib_landmarks(*, fetch_yunet: bool = True) -> DlibLandmarks:
+def dlib_landmarks(*, fetch_yunet: bool = True, min_size: float = 40.0) -> DlibLandmarks:
     """Makes the detector with YuNet, or with HOG where YuNet is not asked for, or not to be had.
 
     Raises:
@@ -45,7 +45,7 @@ def dlib_landmarks(*, fetch_yunet: bool = True) -> DlibLandmarks:
             model = assets.fetch(YUNET, timeout=5.0)
         except AssetError as error:
             logger.warning("faces by dlib's HOG, which finds fewer, not by YuNet: %s", error)
-    return DlibLandmarks(HogFinder() if model is None else YuNetFinder(model))
+    return DlibLandmarks(HogFinder() if model is None else YuNetFinder(model, min_size))
 
 
 class DlibLandmarks:
