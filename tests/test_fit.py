@@ -4,14 +4,19 @@ import csv
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from drawn_faces import write_drawn_store
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from safetensors.torch import save_file
 
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore
@@ -23,6 +28,7 @@ SMALL = {
     "Capsule": ["--model", "Capsule", "--model.size", "64"],
     "DSPFWA": ["--model", "DSPFWA", "--model.size", "64", "--model.pyramid", "adaptive"],
 }
+QUICK = ["--model", "Backbone", "--model.size", "32", "--model.backbone", "mobilenetv3_small_050"]
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +67,8 @@ def start_module(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-
-
-def run_module(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs it to its end."""
-    process = start_module(arguments, folder)
-    out, err = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(
     ]
     Path("averaged.yaml").write_text(json.dumps({"trainer": {"callbacks": callbacks}}))
     averaged = ["--config", "averaged.yaml", "--model.optimizer.lr", "0.01"]
-    assert run(["fit", *SMALL["Xception"], *averaged, *options(store, epochs=3)]) == 0
+    assert run(["fit", *QUICK, *averaged, *options(store, epochs=3)]) == 0
     log = here / "runs" / "fit" / "version_0"
     (member,) = load_bundle(log / "bundle")
     first, *_, last = [row for row in rows(log) if row["val/loss"]]
@@ -138,11 +137,11 @@ def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(
 
 
 def test_a_stopped_training_goes_on_where_it_was(store: Path, here: Path) -> None:
-    assert run(["fit", *SMALL["Xception"], *options(store)]) == 0
+    assert run(["fit", *QUICK, *options(store)]) == 0
     log = here / "runs" / "fit" / "version_0"
     last = log / "checkpoints" / "last.ckpt"
     resumed = options(store, "--ckpt_path", str(last), "--bundle", "mine", epochs=2)
-    assert run(["fit", *SMALL["Xception"], *resumed]) == 0
+    assert run(["fit", *QUICK, *resumed]) == 0
     epochs = [row["epoch"] for row in rows(here / "runs" / "fit" / "version_1")]
     assert set(epochs) == {"1"}  # the first was not trained again
     assert load_bundle(here / "mine")
@@ -153,12 +152,11 @@ def test_a_stopped_training_goes_on_where_it_was(store: Path, here: Path) -> Non
     assert float(kept["best_model_score"]) >= float(before["val/frame_accuracy"])
 
 
-@pytest.mark.slow
-def test_no_epoch_is_lost_when_a_training_is_killed(store: Path, tmp_path: Path) -> None:
+def test_no_epoch_is_lost_when_a_training_is_killed(store: Path, here: Path) -> None:
     """Also where later epochs are no better, which with a learning rate of 0 is most of them."""
-    still = [*SMALL["DSPFWA"], "--model.optimizer", "SGD", "--model.optimizer.lr", "0"]
-    last = tmp_path / "runs/fit/version_0/checkpoints/last.ckpt"
-    process = start_module([*still, *options(store, epochs=100)], tmp_path)
+    still = [*QUICK, "--model.optimizer", "SGD", "--model.optimizer.lr", "0"]
+    last = here / "runs/fit/version_0/checkpoints/last.ckpt"
+    process = start_module([*still, *options(store, epochs=100)], here)
     try:
         while not last.is_file() or epoch_of(last) < 3:
             assert process.poll() is None, process.communicate()[1]
@@ -168,39 +166,51 @@ def test_no_epoch_is_lost_when_a_training_is_killed(store: Path, tmp_path: Path)
         process.communicate()
     reached = epoch_of(last)
     resumed = options(store, "--ckpt_path", str(last), epochs=reached + 2)
-    done = run_module([*still, *resumed], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert {row["epoch"] for row in rows(tmp_path / "runs/fit/version_1")} == {str(reached + 1)}
+    assert run(["fit", *still, *resumed]) == 0
+    assert {row["epoch"] for row in rows(here / "runs/fit/version_1")} == {str(reached + 1)}
     assert epoch_of(last) == reached + 1
-    (member,) = load_bundle(tmp_path / "runs/fit/version_1/bundle")
+    (member,) = load_bundle(here / "runs/fit/version_1/bundle")
     (best,) = last.parent.glob("epoch=*.ckpt")
     assert best.stem == f"epoch={member.training['epoch']:03d}"
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_and_count_each_face_once(store: Path, tmp_path: Path) -> None:
-    """DDP over gloo, with a validation part that does not divide by two."""
-    chosen = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = run_module([*SMALL["Xception"], *options(store, *chosen)], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("bundle: ") == 1
-    log = tmp_path / "runs" / "fit" / "version_0"
+class Agreement(Callback):
+    """Fails where processes that train together do not hold the same weights."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert trainer.world_size == 2
+        assert all(value.requires_grad for value in pl_module.parameters())
+        flat = torch.cat([value.detach().flatten() for value in pl_module.parameters()])
+        ours, theirs = trainer.strategy.all_gather(flat)
+        torch.testing.assert_close(ours, theirs, rtol=0.0, atol=0.0)
+
+
+def test_two_processes_train_as_one_and_count_each_face_once(store: Path, here: Path) -> None:
+    """DDP over gloo, the head first, with a validation part that does not divide by two."""
+    save_file(timm.create_model("mobilenetv3_small_050").state_dict(), "start.safetensors")
+    head_first = {"class_path": "deepregions.detectors.HeadFirst", "init_args": {"epochs": 1}}
+    Path("head.yaml").write_text(json.dumps({"trainer": {"callbacks": [head_first]}}))
+    begun = [*QUICK, "--model.backbone_file", "start.safetensors", "--config", "head.yaml"]
+    begun += options(store, "--trainer.accelerator", "cpu", epochs=2)
+    chosen = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    process = start_module([*begun, *chosen, f"--trainer.callbacks+={__name__}.Agreement"], here)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    assert out.count("bundle: ") == 1
+    log = here / "runs" / "fit" / "version_0"
     (member,) = load_bundle(log / "bundle")
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    again = [*SMALL["Xception"], *options(store, "--ckpt_path", str(log / "checkpoints/last.ckpt"))]
-    done = run_module([*again, "--trainer.devices", "1", "--trainer.accelerator", "cpu"], alone)
-    assert done.returncode == 0, done.stderr
-    (same,) = load_bundle(alone / "runs" / "fit" / "version_0" / "bundle")
+    again = ["--ckpt_path", str(log / "checkpoints" / "last.ckpt"), "--trainer.devices", "1"]
+    assert run(["fit", *begun, *again]) == 0
+    (same,) = load_bundle(here / "runs" / "fit" / "version_1" / "bundle")
     assert same.training["validation"] == pytest.approx(member.training["validation"], abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([*SMALL["Xception"], "--data.store", "nowhere"], 1, "deepregions prepare"),
-        ([*SMALL["Xception"], "--data.region", "all"], 2, "one region at a time"),
-        ([*SMALL["Xception"], "--data.region", "ear"], 2, "entire, eyes, nose, mouth, rest"),
+        ([*QUICK, "--data.store", "nowhere"], 1, "deepregions prepare"),
+        ([*QUICK, "--data.region", "all"], 2, "one region at a time"),
+        ([*QUICK, "--data.region", "ear"], 2, "entire, eyes, nose, mouth, rest"),
         (["--model", "Backbone", "--model.frozen_stages", "1"], 2, "on random features"),
         # The paper's recipe trains the head first, which needs pretrained features.
         (["-c", "xception.yaml", "--model.init_args.pretrained", "false"], 2, "on random features"),
@@ -219,21 +229,39 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing_behind(
     assert not list(here.iterdir())
 
 
-@pytest.mark.slow
-def test_sigterm_is_one_line_and_its_code(store: Path, tmp_path: Path) -> None:
-    still = [*SMALL["DSPFWA"], "--model.optimizer", "SGD", "--trainer.logger", "false"]
-    process = start_module([*still, *options(store, epochs=1000)], tmp_path)
-    try:
-        while not list(tmp_path.glob("**/last.ckpt")):
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.2)
-        process.terminate()
-        _, error = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 143
+class Dropping:
+    """Is told to end where Python drops exceptions."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Ender(Callback):
+    """Ends its process, or asks for it where Python drops the exception that follows."""
+
+    def __init__(self, dropped: bool) -> None:
+        self.dropped = dropped
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch and self.dropped:
+            Dropping()
+        elif trainer.current_epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("dropped", [False, True])
+def test_sigterm_is_one_line_and_its_code(
+    dropped: bool, store: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = {"class_path": f"{__name__}.Ender", "init_args": {"dropped": dropped}}
+    Path("end.yaml").write_text(json.dumps({"trainer": {"callbacks": [callback]}}))
+    quiet = ["--trainer.logger", "false", "--config", "end.yaml"]
+    assert run(["fit", *QUICK, *quiet, *options(store, epochs=1000)]) == 143
+    error = capsys.readouterr().err
     assert error.splitlines()[-1] == "deepregions: terminated"
     assert "Traceback" not in error
+    assert list(here.glob("**/*.ckpt"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
@@ -246,7 +274,7 @@ def test_a_full_disk_leaves_no_half_checkpoint(
     earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, earlier[1]))
     try:
-        assert run(["fit", *SMALL["Xception"], *options(store)]) == 1
+        assert run(["fit", *QUICK, *options(store)]) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
     assert "epoch=000.ckpt: File too large" in capsys.readouterr().err

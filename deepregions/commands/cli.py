@@ -203,12 +203,12 @@ def find_config(name: str) -> Path:
     return path
 
 
-class _Terminated(KeyboardInterrupt):
+class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command like Ctrl-C, with what was finished kept."""
 
 
 def _terminate(*_: object) -> None:
-    raise _Terminated
+    raise Terminated
 
 
 def _guarded(work: Callable[[], int]) -> int:
@@ -226,7 +226,7 @@ def _guarded(work: Callable[[], int]) -> int:
     except DeepregionsError as error:
         sys.stderr.write(f"deepregions: error: {error}\n")
         return error.exit_code
-    except _Terminated:
+    except Terminated:
         sys.stderr.write("deepregions: terminated\n")
         return TERMINATED
     except KeyboardInterrupt:

@@ -29,7 +29,9 @@ from pytorch_lightning.callbacks import (
     WeightAveraging,
 )
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from deepregions.commands.cli import Terminated
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.data.store import FaceStore
 from deepregions.detectors import HeadFirst, RegionDetector
@@ -265,6 +267,8 @@ def run_fit(argv: Sequence[str]) -> None:
             parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
             args=["fit", *argv],
         )
+    except SIGTERMException:  # our own was lost where Python drops exceptions, as in a finaliser
+        raise Terminated from None
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning makes exit code 1 of it
             raise stop.__context__ from None
