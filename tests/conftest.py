@@ -30,7 +30,6 @@ SLOW = {
     "evaluation_page",
     "explain",
     "export",
-    "export_layouts",
     "finetuning",
     "fit",
     "forge",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
+from data_helpers import write_video
 from networks import dsp_fwa, landmarks, member, picture, xception
 from PIL import Image
 from torch import Tensor
@@ -84,16 +84,8 @@ def photo(tmp_path: Path) -> Path:
 
 def make_video(path: Path, frames: int = 20, *, lighter: int = 1) -> Path:
     """A grey video that grows lighter with every frame; ten frames a second."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 200
-        for number in range(frames):
-            pixels = np.full((200, 200, 3), 60 + lighter * number, np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode(None):
-            container.mux(packet)
-    return path
+    shades = (np.full((200, 200, 3), 60 + lighter * number, np.uint8) for number in range(frames))
+    return write_video(path, shades, rate=10)
 
 
 @pytest.fixture

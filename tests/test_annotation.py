@@ -1,6 +1,5 @@
 """The annotated video, decoded again: its frames, its times, and what is drawn on them."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -237,27 +236,19 @@ def test_without_x264_it_is_mpeg4(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert len([*container.decode(video=0)]) == 20
 
 
-FULL = """
-import resource, sys
-from pathlib import Path
-from deepregions.pipeline.report import annotate_video
-from deepregions.pipeline.results import Result
-from deepregions.types import Status
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-result = Result("a.mp4", "video", Status.NO_FACE, "no face was found", frames=20)
-try:
-    annotate_video(Path(sys.argv[1]), result, Path(sys.argv[2]))
-except OSError as error:
-    print(error.filename)
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on files are POSIX's")
 def test_where_there_is_no_room_there_is_one_error_and_no_file(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", frames=60)
-    command = [sys.executable, "-c", FULL, str(path), str(tmp_path / "out.mp4")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(tmp_path / "out.mp4")
+    import resource
+
+    path, out = write_video(tmp_path / "a.mp4", frames=60), tmp_path / "out.mp4"
+    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, earlier[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            annotate_video(path, result_of(frames=60), out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+    assert caught.value.filename == str(out)
     assert [each.name for each in tmp_path.iterdir()] == ["a.mp4"]
 
 

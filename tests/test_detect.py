@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
+from data_helpers import write_video
 from detect_json import read_detect, validate_detect
 from networks import dsp_fwa, member, xception
 from PIL import Image
@@ -160,13 +162,17 @@ def test_a_bundle_does_not_swallow_the_inputs(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_what_was_finished_is_kept_and_gone_on_with(
-    number: signal.Signals, code: int, many: Path, bundle: str, tmp_path: Path
+    number: signal.Signals,
+    code: int,
+    many: Path,
+    bundle: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "deepregions", "detect", str(many), "--bundle", bundle]
-    command += ["--out", str(out), *LANDMARKS]
+    command = ["detect", str(many), "--bundle", bundle, "--out", str(out), *LANDMARKS]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "deepregions", *command],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -188,15 +194,14 @@ def test_what_was_finished_is_kept_and_gone_on_with(
         validate_detect(line)
     assert {p.stem for p in out.glob("*.html")} == {"index", *(Path(x["input"]).stem for x in kept)}
 
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("(uncalibrated") == 12 - len(kept)
+    assert run([*command, "--resume"]) == 0
+    assert capsys.readouterr().out.count("(uncalibrated") == 12 - len(kept)
     names = [str(line["input"]) for line in lines(out)]
     assert names == [str(path) for path in sorted(many.iterdir())]
     with (out / "results.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert [row["input"] for row in csv.DictReader(stream)] == names
-    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-    assert (again.returncode, again.stdout) == (0, "")  # nothing is left to do; all had a score
+    assert run([*command, "--resume"]) == 0
+    assert capsys.readouterr().out == ""  # nothing is left to do; all had a score
 
 
 def test_earlier_results_are_only_replaced_when_told(
@@ -345,17 +350,9 @@ def test_a_file_is_no_folder_to_write_to(
 
 
 def test_a_video_is_copied_with_boxes(portrait: Path, bundle: str, tmp_path: Path) -> None:
-    import av
-
-    clip = tmp_path / "clip.mp4"
     pixels = np.asarray(Image.open(portrait))
-    with av.open(str(clip), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 300, 300, "yuv420p"
-        for shift in range(12):
-            frame = av.VideoFrame.from_ndarray(np.roll(pixels, shift, 1), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    shifted = (np.roll(pixels, shift, 1) for shift in range(12))
+    clip = write_video(tmp_path / "clip.mp4", shifted, rate=10)
     out = tmp_path / "out"
     command = ["detect", str(clip), "--bundle", bundle, "--out", str(out), "--frames", "4"]
     assert run([*command, *LANDMARKS, "--annotate"]) == 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
+import io
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from detect_json import read_detect
 from drawn_faces import write_drawn_store
 from networks import member
-from PIL import Image
 from score_tables import score_table
 
 from deepregions.commands.cli import run
@@ -83,20 +81,14 @@ def scores(table: ScoreTable, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def fused(bundles: list[str], scores: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made by ``python -m deepregions.fit`` in a process of its own."""
+    """Made by ``deepregions fit``, its old name."""
     folder = tmp_path_factory.mktemp("fit")
-    command = [sys.executable, "-m", "deepregions.fit", *CONFIG, "--scores", scores]
-    done = subprocess.run(
-        [*command, "--bundle", *bundles, "--out", "fused"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "deepregions: fusions are now trained by deepregions fuse\n"
-    told = done.stdout.splitlines()
+    out, error = io.StringIO(), io.StringIO()
+    command = ["fit", *CONFIG, "--scores", scores, "--bundle", *bundles, "--out", "fused"]
+    with chdir(folder), redirect_stdout(out), redirect_stderr(error):
+        assert run(command) == 0
+    assert error.getvalue() == "deepregions: fusions are now trained by deepregions fuse\n"
+    told = out.getvalue().splitlines()
     assert told[0] == (
         "development part of made: 40 genuine and 40 fake videos, in 5 folds by people"
     )
@@ -111,14 +103,6 @@ def fused(bundles: list[str], scores: str, tmp_path_factory: pytest.TempPathFact
     assert told[9] == "bundle: fused"
     assert [path.name for path in folder.iterdir()] == ["fused"]  # no logs, no checkpoints
     return folder / "fused"
-
-
-@pytest.fixture(scope="module")
-def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
-    path = tmp_path_factory.mktemp("photos") / "portrait.png"
-    Image.fromarray(data.astronaut()[:300, 80:380]).save(path)
-    return path
 
 
 def test_the_bundle_has_all_networks_a_fusion_and_a_calibration(

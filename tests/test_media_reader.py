@@ -303,8 +303,15 @@ def wait_for(process: subprocess.Popen[str], line: str) -> list[psutil.Process]:
     raise AssertionError("no processes")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("fault", ["hang", "full"])
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (signal.SIGINT, "hang"),
+        (signal.SIGINT, "full"),
+        (signal.SIGTERM, "full"),
+        (signal.SIGKILL, "hang"),
+    ],
+)
 def test_processes_end_with_the_one_that_asks(tmp_path: Path, number: int, fault: str) -> None:
     """However it ends, and whether they are in a decoder or wait for frames to be taken."""
     Image.fromarray(np.zeros((4000, 4000, 3), np.uint8)).save(big := tmp_path / "big.bmp")

@@ -23,7 +23,8 @@ RUNTIMES = ("onnxruntime", "openvino")
 # What may appear in a home: our own cache, and matplotlib's list of the fonts of this machine.
 OURS = (".cache/deepregions/", ".cache/matplotlib/fontlist-")
 
-SMALL = "--model.size=64 --data.batch_size=8 --data.workers=0 --trainer.max_epochs=1"
+SMALL = "--model=Backbone --model.backbone=mobilenetv3_small_050 --model.size=32"
+ONCE = "--data.batch_size=8 --data.workers=0 --trainer.max_epochs=1"
 COMMANDS = (
     "doctor",
     "models list",
@@ -36,9 +37,9 @@ COMMANDS = (
     "segment face.png --out segmented --backend dlib-hog",
     "forge face.png --out forged",
     "forge --store store --methods fwa --out forged-store",
-    "export --bundle bundle --out model.onnx --store store",
+    "export --bundle bundle --out model.onnx --store store --crops-in",
     "evaluate --bundle bundle --store store --out tested --bootstrap-samples 10 --gates.min_size 0",
-    f"fit --model=Xception {SMALL} --data.store=store --bundle=trained",
+    f"fit {SMALL} {ONCE} --data.store=store --bundle=trained",
 )
 PROGRAM = """
 import json, sys

@@ -19,7 +19,8 @@ from deepregions.study.plan import DatabasePlan, DetectorPlan, Plan, Step
 from deepregions.study.runner import StepError, StudyRunner
 
 TINY = (
-    "model:\n  class_path: deepregions.detectors.Xception\n  init_args: {size: 32}\n"
+    "model:\n  class_path: deepregions.detectors.Backbone\n"
+    "  init_args: {size: 64, backbone: mobilenetv3_small_050}\n"
     "data: {batch_size: 8, workers: 0}\n"
     "trainer: {max_epochs: 1, log_every_n_steps: 1, accelerator: cpu}\n"
 )
@@ -176,7 +177,7 @@ def test_two_runners_share_the_steps(tmp_path: Path) -> None:
 def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "plan.yaml").write_text(PLAN)
-    write_drawn_store(tmp_path / "drawn", count=48)
+    write_drawn_store(tmp_path / "drawn", count=48, size=96)
     command = [sys.executable, "-m", "deepregions", "reproduce", str(tmp_path / "plan.yaml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = tmp_path / "study" / "done" / "fit" / "seed-0" / "drawn" / "small-entire.json"
@@ -195,7 +196,9 @@ def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     page = tmp_path / "study" / "evaluation" / "seed-0" / "index.html"
     assert done.stdout.split() == [str(page)]
     results = json.loads(page.with_name("results.json").read_text())
-    assert {"xception entire (drawn)", "xception eyes (drawn)"} <= {*results["databases"]["drawn"]}
+    assert {f"mobilenetv3_small_050 {part} (drawn)" for part in ("entire", "eyes")} <= {
+        *results["databases"]["drawn"]
+    }
 
 
 def test_a_dry_run_shows_every_step_and_does_nothing(

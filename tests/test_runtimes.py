@@ -177,18 +177,17 @@ def test_openvino_computes_in_bfloat16_only_when_asked(file: Path) -> None:
 
 
 def test_detect_scores_by_any_runtime(
+    portrait: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
-    Image.fromarray(data.astronaut()[:300, 80:380]).save(tmp_path / "portrait.png")
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)  # bundles may name it
     torch.manual_seed(0)
     save_bundle([member(Tint().eval(), Region.EYES)], tmp_path / "bundle")
-    command = ["detect", str(tmp_path / "portrait.png"), "--bundle", str(tmp_path / "bundle")]
+    command = ["detect", str(portrait), "--bundle", str(tmp_path / "bundle")]
     scores = {}
     for name in (*NAMES, "auto"):
         assert run([*command, "--json", "--landmarks", "dlib-hog", "--runtime", name]) == 0

@@ -146,11 +146,13 @@ def browsing(url: str, profile: Path) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the cases name, and the page."""
+    if not (PAGE / "node_modules" / "onnxruntime-web").is_dir():
+        pytest.skip("onnxruntime-web is not in docs/web/node_modules; npm brings it")
     path = tmp_path_factory.mktemp("web")
     (path / "web").symlink_to(PAGE)
     torch.manual_seed(0)
-    first, second = member(Tint().eval()), member(Tint(40).eval(), Region.NOSE)
-    system = System([first, replace(second, layout="tight", resample="nearest")])
+    networks = [member(Tint(40).eval(), region) for region in (Region.ENTIRE, Region.NOSE)]
+    system = System([replace(one, layout="tight", resample="nearest") for one in networks])
     about = Development("made", "f00d", "val", 9, 9)
     line = Calibration(
         "logistic",
@@ -184,8 +186,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shown(folder: Path) -> dict[str, Any]:
     """What the page shows in each case."""
-    if not (PAGE / "node_modules" / "onnxruntime-web").is_dir():
-        pytest.skip("onnxruntime-web is not in docs/web/node_modules; npm brings it")
     posted: queue.Queue[bytes] = queue.Queue()
     url_of = served(folder, posted)
     with url_of as url, browsing(f"{url}/harness.html", folder / "profile") as process:
