@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from test_report import check_page, video
 
 from deepregions.commands.cli import run
 from deepregions.commands.verdicts import VerdictPrinter, print_answer
+from deepregions.errors import MissingExtraError
 from deepregions.media import Sampling
+from deepregions.pages.pdf import find_browser, print_page
 from deepregions.pipeline.explain.compute import to_json
+from deepregions.pipeline.report import write_page
 from deepregions.pipeline.report.explanation import write_explanation
 from deepregions.pipeline.report.video import FrameLayout
 from deepregions.pipeline.results import Result
@@ -117,6 +121,25 @@ def test_every_output_says_the_same_and_the_conclusion_first(
             assert each in plain, (name, each)
         assert "P(fake)" not in plain
         assert "Score 0" not in plain[: plain.index(texts[0])], name
+
+
+def test_pages_are_printed_by_a_browser_if_there_is_one(
+    portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", "")
+        assert run(["detect", str(portrait), "--out", str(tmp_path / "out"), "--pdf"]) == 1
+        error = capsys.readouterr().err
+        assert "install it" in error and "print well" in error and error.count("\n") == 1
+    try:
+        browser = find_browser()
+    except MissingExtraError:
+        pytest.skip("no Chromium or Chrome")
+    write_page(video(people=1), tmp_path / "page.html")
+    print_page(browser, tmp_path / "page.html", tmp_path / "page.pdf")
+    printed = (tmp_path / "page.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert re.search(rb"/Type /Pages\s+/Count 2", printed)
 
 
 def test_toys_are_called_toys_together_too(

@@ -191,8 +191,8 @@ def test_turned_heads_whose_landmarks_nobody_vouches_for() -> None:
     for yaw, off, refused in (
         (0, 0.04, []),
         (24, 0.01, []),
-        (24, 0.04, ["landmarks are not certain"]),
-        (-15, 0.04, ["landmarks are not certain"]),
+        (24, 0.04, ["facial points could not be located reliably"]),
+        (-15, 0.04, ["facial points could not be located reliably"]),
     ):
         wrong = face(yaw) + 160 * off / 2**0.5 * torch.randn(1, 68, 2, generator=generator)
         assert why(noise(), wrong) == refused
@@ -207,7 +207,9 @@ def test_small_blurred_uncertain_and_wrong() -> None:
     assert why(image, face(width=34)) == ["too small"]
     assert why(*resized(image, points, 0.2)) == ["too small"]
     assert why(blurred(image, 8), points) == ["blurred"]
-    assert why(image, points, confidence=torch.tensor([0.2])) == ["landmarks are not certain"]
+    assert why(image, points, confidence=torch.tensor([0.2])) == [
+        "facial points could not be located reliably"
+    ]
     assert why(image, points, confidence=torch.tensor([float("nan")])) == []
     wrong = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) * 400
     assert why(image, wrong) == ["landmarks are not a face's"]
@@ -302,4 +304,4 @@ def test_the_near_profile_clip_is_not_judged_as_if_all_was_well(
     judged = judge(quality, GATES)
     assert judged.regions.float().mean() < 0.25
     words = {word for own in refusals(quality, judged, GATES) for word in map(str, own)}
-    assert "landmarks are not certain" in words
+    assert "facial points could not be located reliably" in words

@@ -25,7 +25,7 @@ DOUBTFUL_YAW, DOUBTFUL_MISFIT = 10.0, 0.034
 
 CHECKS = (
     "landmarks are not a face's",
-    "landmarks are not certain",
+    "facial points could not be located reliably",
     "too small",
     "turned away",
     "out of the frame",
@@ -141,7 +141,7 @@ def _details(own: dict[str, Any], places: list[int], gates: Gates) -> dict[str, 
         doubt = f"no confidence, and {off}, at most {DOUBTFUL_MISFIT:g}"
     return {
         "landmarks are not a face's": f"{own['misfit']:.2f} widths off the mean face",
-        "landmarks are not certain": doubt,
+        "facial points could not be located reliably": doubt,
         "too small": f"{own['size']:.0f} pixels wide, at least {gates.min_size:g}",
         "turned away": f"yaw {yaw}, pitch {pitch}, roll {roll} degrees, "
         f"at most {limit:g}, {gates.max_pitch:g}, {gates.max_roll:g}",
