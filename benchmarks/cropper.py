@@ -18,8 +18,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from deepregions.faces.cropping import Layout, RegionCropper
-from deepregions.types import REGIONS
+from deepregions.faces.cropping import RegionCropper
+from deepregions.types import REGIONS, Layout
 
 ROWS: tuple[tuple[int, int, Layout], ...] = (  # image, jaw width, layout
     (200, 120, "masked"),

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
-from deepregions.faces.cropping import Layout, RegionCropper, resize
-from deepregions.faces.resampling import Resample
+from deepregions.faces.cropping import RegionCropper, resize
 from deepregions.fusion import Cell, Fusion, MeanFusion
-from deepregions.types import REGIONS, Region
+from deepregions.types import REGIONS, Layout, Region, Resample
 
 
 class CropSpec(NamedTuple):

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # whoever needs the words alone need not wait for torch
+    import torch
+    from torch import Tensor
 
 BONA_FIDE = 0
 FAKE = 1
@@ -37,6 +38,10 @@ class Region(StrEnum):
 
 REGIONS: tuple[Region, ...] = tuple(Region)
 
+Layout = Literal["masked", "tight", "context"]
+Resample = Literal["bilinear", "nearest"]
+Level = Literal["frame", "video"]
+
 
 class Status(StrEnum):
     """What came of an input, a track or a face. Only ``OK`` has a score."""
@@ -51,11 +56,11 @@ class Status(StrEnum):
 
 
 class _Batch:
-    """Moves every tensor field; what is no tensor stays as it is."""
+    """Moves every field that can be moved: tensors."""
 
     def _map(self, method: str, *args: Any, **kwargs: Any) -> Self:
         def moved(value: Any) -> Any:
-            return getattr(value, method)(*args, **kwargs) if isinstance(value, Tensor) else value
+            return getattr(value, method)(*args, **kwargs) if hasattr(value, method) else value
 
         names = [field.name for field in fields(self)]  # type: ignore[arg-type]
         return type(self)(**{name: moved(getattr(self, name)) for name in names})

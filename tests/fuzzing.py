@@ -457,7 +457,7 @@ def _checkpoint_seeds(_: Path) -> list[bytes]:
 def _load_checkpoint() -> Callable[[Path], None]:
     import torch
 
-    from deepregions.weights.convert.safe_pickle import read_state_dict
+    from deepregions.safe_pickle import read_state_dict
 
     def read(path: Path) -> None:
         arrays = read_state_dict(path)

@@ -14,9 +14,7 @@ from networks import dsp_fwa, landmarks, member, picture, xception
 from PIL import Image
 from torch import Tensor
 
-from deepregions.faces.cropping import Layout
 from deepregions.faces.landmarks import Face, Place
-from deepregions.faces.resampling import Resample
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import MediaReader, Sampling
@@ -28,7 +26,7 @@ from deepregions.pipeline.report.verdict import draw_verdict
 from deepregions.pipeline.results import FacePatch, Result
 from deepregions.pipeline.strip import STRIP, THUMBNAIL, Strip
 from deepregions.system import System, TrainedNetwork
-from deepregions.types import Region, Status
+from deepregions.types import Layout, Region, Resample, Status
 
 ANY = Gates(min_size=0, min_sharpness=0, max_dark=1, max_bright=1)
 

@@ -12,21 +12,24 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from networks import SIZE, dsp_fwa, member, xception
 
 from deepregions.detectors import Capsule
-from deepregions.errors import BundleError, DeepregionsError, UsageError
+from deepregions.errors import BundleError, UsageError
 from deepregions.types import Region
-from deepregions.weights.bundle import check_bundle, load_bundle, save_bundle, write_facts
+from deepregions.weights.bundle import (
+    check_bundle,
+    check_settings,
+    known_detectors,
+    load_bundle,
+    save_bundle,
+    write_facts,
+)
 from deepregions.weights.manifest import (
     VERSION,
     BundleFacts,
     Degradation,
     OperatingPoint,
-    check_settings,
-    known_detectors,
     read_manifest,
 )
 
@@ -76,14 +79,6 @@ def test_colleagues_can_read_it(tmp_path: Path) -> None:
     assert modes == {(tmp_path / "file").stat().st_mode}
 
 
-def test_how_crops_are_made_is_kept(tmp_path: Path) -> None:
-    odd = member(xception())
-    odd.layout, odd.resample = "context", "nearest"
-    save_bundle([odd], tmp_path / "one")
-    (loaded,) = load_bundle(tmp_path / "one")
-    assert loaded.cut == (SIZE, "context", "nearest")
-
-
 def test_a_database_may_have_any_name_in_any_language(tmp_path: Path) -> None:
     members = [member(xception(), database="naïve data"), member(dsp_fwa(), database="データ")]
     save_bundle(members, tmp_path / "one")
@@ -99,12 +94,12 @@ def test_names_never_become_paths_nor_break_lines(copy: Path, tmp_path: Path, na
     """Faults B5 and N2: names stand in file names, tables and on the terminal."""
     for key in ("database", "name"):
         edit_member(copy, **{key: name})
-        with pytest.raises(BundleError, match="no plain name") as caught:
+        with pytest.raises(BundleError, match="not a plain name") as caught:
             read_manifest(copy)
         assert "\n" not in str(caught.value)
         edit_member(copy, name="x", database="made")
     if isinstance(name, str):
-        with pytest.raises(UsageError, match="no plain name"):
+        with pytest.raises(UsageError, match="not a plain name"):
             save_bundle([member(xception(), database=name)], tmp_path / "one")
     assert not (tmp_path / "one").exists()
 
@@ -227,17 +222,22 @@ def test_facts_come_back_and_stand_in_the_card(tmp_path: Path) -> None:
     assert (together.trained_on_kind, len(together.people)) == ("drawn", 2)
 
 
+POINT = {"name": "x", "threshold": 1, "level": "frame", "found_on": "x"}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"trained_on_kind": "dreams"},
         {"operating_points": [{"name": "x"}]},
-        {"operating_points": [{"name": "x", "threshold": "1", "level": "frame", "found_on": "x"}]},
+        {"operating_points": [POINT | {"threshold": "1"}]},
         {"operating_points": 7},
         {"recipe": "x"},
         {"people": ["Ada Lovelace"]},
         {"limits": 7},
         {"degradation": {"jpeg": 7}},
+        {"operating_points": [POINT | {"false_positive_interval": [0.1]}]},
+        {"operating_points": [POINT | {"people": 1.5}]},
     ],
 )
 def test_wrong_facts_are_one_clear_error(copy: Path, change: dict[str, object]) -> None:
@@ -295,9 +295,9 @@ def test_a_wrong_manifest_is_one_clear_error(
         ({"settings": {"sise": 64}}, "cannot be built"),
         ({"class": "DSPFWA", "settings": {"size": 64, "pyramid": "adaptive"}}, "does not fit"),
         ({"region": "ear"}, "ear"),
-        ({"resample": "lanczos"}, "'lanczos' is none of bilinear, nearest"),
-        ({"layout": "loose"}, "'loose' is none of masked, tight, context"),
-        ({"file": "../../etc/passwd"}, "no safetensors file beside it"),
+        ({"resample": "lanczos"}, "'lanczos', not one of bilinear, nearest"),
+        ({"layout": "loose"}, "'loose', not one of masked, tight, context"),
+        ({"file": "../../etc/passwd"}, "not a safetensors file beside it"),
         ({"file": "other.safetensors"}, "is missing"),
         ({"sha256": "0" * 64}, "SHA-256"),
     ],
@@ -342,28 +342,3 @@ def test_a_pickle_in_disguise_is_never_unpickled(copy: Path) -> None:
         with pytest.raises(BundleError, match="does not fit"):
             load_bundle(copy)
         assert not (copy / "harmed").exists()
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
-    max_leaves=8,
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(
-    st.sampled_from(["class", "settings", "region", "layout", "file", "sha256", "training"]),
-    json_values,
-)
-def test_any_value_in_a_manifest_loads_or_is_a_clear_error(
-    bundle: Path, key: str, value: object
-) -> None:
-    original = (bundle / "bundle.json").read_text()
-    try:
-        edit_member(bundle, **{key: value})
-        load_bundle(bundle)
-    except DeepregionsError as error:
-        assert "\n" not in str(error)
-    finally:
-        (bundle / "bundle.json").write_text(original)

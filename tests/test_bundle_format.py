@@ -15,13 +15,11 @@ from safetensors.torch import save_file
 import deepregions.fusion
 from deepregions import detectors
 from deepregions.detectors import Capsule, RegionDetector, Xception
-from deepregions.faces.cropping import Layout
-from deepregions.faces.resampling import Resample
 from deepregions.files import sha256
 from deepregions.fusion import Fusion, LogisticFusion
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.types import Region
+from deepregions.types import Layout, Region, Resample
 from deepregions.weights.bundle import load_bundle, save_bundle
 from deepregions.weights.manifest import VERSION, BundleFacts, OperatingPoint, read_manifest
 

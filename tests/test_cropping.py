@@ -19,7 +19,7 @@ from deepregions.faces.cropping import RegionCropper, resize, segment
 from deepregions.faces.patches import stack
 from deepregions.faces.quality import measure
 from deepregions.faces.regions import canvas, context_box, region_boxes
-from deepregions.types import REGIONS, Region
+from deepregions.types import REGIONS, Layout, Region
 
 PARTS = REGIONS[1:]
 FACE = torch.from_numpy(face_points())
@@ -168,7 +168,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("layout", ["masked", "tight"])
-def test_bad_landmarks_are_invalid_and_finite(layout: cropping.Layout) -> None:
+def test_bad_landmarks_are_invalid_and_finite(layout: Layout) -> None:
     landmarks = torch.stack([*BAD.values(), points(60, 50, 50)])
     image = picture(100, 110).expand(len(landmarks), -1, -1, -1)
     crops, valid = RegionCropper(32, layout=layout)(image, landmarks)
@@ -244,7 +244,7 @@ def test_no_wait_for_the_device_and_no_shapes_from_data() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("layout", ["masked", "tight"])
-def test_the_gpu_gives_the_same_and_never_waits(layout: cropping.Layout) -> None:
+def test_the_gpu_gives_the_same_and_never_waits(layout: Layout) -> None:
     image = torch.stack([picture(300, 310, seed) for seed in range(3)])
     landmarks = torch.stack([points(170 + 10 * i, 150, 160, turn=0.1 * i) for i in range(3)])
     cropper = RegionCropper(layout=layout)

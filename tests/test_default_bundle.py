@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from deepregions.commands.cli import run
@@ -46,6 +47,9 @@ def test_the_default_bundle_is_small_and_calibrated() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 40e6
     bundle = load_bundle(folder)
     assert bundle.calibration is not None
+    card = ModelCard.load(folder / "README.md")
+    assert (card.data.license, card.data.license_name) == ("other", "research-only")
+    assert "for research only, by the terms of dfdc, ffhq" in card.text
 
 
 def test_the_default_bundle_says_what_it_learned_from_and_where_it_errs() -> None:

@@ -234,24 +234,6 @@ def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Pa
 
 
 @pytest.mark.parametrize(
-    ("rules", "holds"),
-    [
-        (Pooling(), True),
-        (Pooling(frames="top"), False),
-        (Pooling(tracks="main"), False),
-        (Pooling(tracks="mean"), False),
-    ],
-)
-def test_a_calibration_holds_for_the_rules_it_was_found_with(
-    fused: Path, rules: Pooling, holds: bool
-) -> None:
-    bundle = calibrated_bundle(fused)
-    analyser = build_analyser(bundle, landmarks="dlib-hog", device="cpu", rules=rules)
-    assert (analyser.calibration is not None) == holds
-    assert ("uncalibrated" in analyser.provenance) != holds
-
-
-@pytest.mark.parametrize(
     "other",
     [
         {"level": "frame"},

@@ -12,8 +12,6 @@ from foreign import capsule_parts, primary_capsules
 from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, Capsule
-from deepregions.errors import UnreadableError
-from deepregions.weights.convert.keras import convert_keras
 from deepregions.weights.convert.state_dicts import capsule_state_dict, dsp_fwa_state_dict
 
 
@@ -74,17 +72,6 @@ def test_dsp_fwa_computes_what_the_original_does(shared, batch, pyramid):
     assert_close(in_batches(detector, images, batch).sigmoid(), theirs["dsp_score"], 1e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 6])
-def test_xception_computes_what_keras_in_tensorflow_does(shared, tmp_path, batch):
-    folder = shared / "golden"
-    theirs = np.load(folder / "bida_tf110_flat.npz")
-    path = tmp_path / "Xception_UADFV_entire.hdf5"
-    path.write_bytes(unpacked(folder / "bida_tf110_flat.hdf5.xz").getvalue())
-    detector = convert_keras(path).detector()
-    scores = in_batches(detector.scores, from_uint8(theirs["x"]), batch)
-    assert_close(scores.flip(-1).softmax(-1), theirs["y"], 1e-5)  # theirs has fake first
-
-
 @pytest.mark.parametrize("training", [False, True])
 def test_grouped_capsules_are_a_loop_over_capsules(training):
     torch.manual_seed(0)
@@ -103,13 +90,3 @@ def test_grouped_capsules_are_a_loop_over_capsules(training):
     expected = primary_capsules(loop, features)
     primary = detector.capsules[0].train(training)
     torch.testing.assert_close(primary(features), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_what_is_missing_or_ambiguous_in_a_checkpoint_is_named():
-    with pytest.raises(UnreadableError, match=r"features\.0\.weight"):
-        capsule_state_dict({}, {})
-    with pytest.raises(UnreadableError, match=r"classifier\.weight"):
-        dsp_fwa_state_dict({"resnet.resnet.conv1.weight": torch.zeros(1)})
-    three = {"classifier.weight": torch.zeros(3, 2), "classifier.bias": torch.zeros(3)}
-    with pytest.raises(UnreadableError, match="of 3 cannot be the fake one"):
-        dsp_fwa_state_dict(three)

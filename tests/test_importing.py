@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 from foreign import CadeneXception, ForeignCapsule, ForeignSPPNet, TransferModel, pictures, settle
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,6 +26,7 @@ from deepregions.errors import (
     UnsupportedError,
     UsageError,
 )
+from deepregions.safe_pickle import read_state_dict
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle
@@ -39,7 +38,6 @@ from deepregions.weights.convert.importing import (
     save_imported,
 )
 from deepregions.weights.convert.recognise import Checkpoint, identify, recognise
-from deepregions.weights.convert.safe_pickle import read_state_dict
 
 
 def save(state: object, path: Path) -> Path:
@@ -100,37 +98,32 @@ def test_bidas_own_files_give_the_scores_of_its_own_code(shared, tmp_path, detec
     assert source["project"] == "BiDAlab/DeepFakes_FacialRegions"
 
 
-def test_capsule_forensics_v2(capsule, vgg, tmp_path):
-    path = save(capsule.saved(prefix="module."), tmp_path / "capsule_21.pt")
-    images = pictures(300)
+@pytest.mark.parametrize(
+    ("name", "classes", "own"),
+    [("capsule_21.pt", 2, False), ("capsule_13.pt", 4, False), ("capsule_net_best.pth", 2, True)],
+)
+def test_capsules_of_other_programs(tmp_path, name, classes, own):
+    """Of Capsule-Forensics-v2, with any kind of fake; DeepfakeBench's bring their VGG along."""
+    network = ForeignCapsule(classes=classes, seed=classes)
+    path = save(
+        network.saved(vgg="vgg_ext.vgg_1." if own else None, prefix="module."), tmp_path / name
+    )
+    options = {} if own else {"vgg": save(network.saved_vgg(), tmp_path / "vgg19-dcbb9e9d.pth")}
+    images = pictures(256 if own else 300)
     with torch.inference_mode():
-        expected = capsule(imagenet(images)).softmax(1)[:, 1]
-    member = assert_scores(path, images, expected, vgg=vgg)
-    assert (member.layout, member.database, member.detector.size) == ("context", "ffpp", 300)
-    assert any("vgg19-dcbb9e9d.pth" in each for each in member.training["source"]["remarks"])
-
-
-def test_capsule_forensics_v2_of_four_classes_is_any_fake(tmp_path):
-    network = ForeignCapsule(classes=4, seed=1)
-    path = save(network.saved(), tmp_path / "capsule_13.pt")
-    vgg = save(network.saved_vgg(), tmp_path / "vgg.pth")
-    images = pictures(300)
-    with torch.inference_mode():
-        expected = network(imagenet(images)).softmax(1)[:, 1:].sum(1)
-    member = assert_scores(path, images, expected, vgg=vgg)
-    assert member.detector.settings()["classes"] == 4
-    with pytest.raises(UnreadableError, match="class 0 of 4 cannot be the fake one"):
-        import_file(path, vgg=vgg, fake_index=0)
-
-
-def test_deepfakebench_capsule_brings_its_own_vgg(tmp_path):
-    network = ForeignCapsule(seed=2)
-    path = save(network.saved(vgg="vgg_ext.vgg_1."), tmp_path / "capsule_net_best.pth")
-    images = pictures(256)
-    with torch.inference_mode():
-        expected = network((images - 0.5) / 0.5).softmax(1)[:, 1]
-    member = assert_scores(path, images, expected)
-    assert member.training["source"]["licence"] == "CC-BY-NC-4.0"
+        scores = network((images - 0.5) / 0.5 if own else imagenet(images))
+    member = assert_scores(path, images, scores.softmax(1)[:, 1:].sum(1), **options)
+    assert (member.layout, member.database) == ("context", "ffpp")
+    assert (member.detector.size, member.detector.settings()["classes"]) == (
+        len(images[0, 0]),
+        classes,
+    )
+    source = member.training["source"]
+    assert any("vgg19-dcbb9e9d.pth" in each for each in source["remarks"]) != own
+    assert source["licence"] == ("CC-BY-NC-4.0" if own else "BSD-3-Clause")
+    if classes > 2:
+        with pytest.raises(UnreadableError, match="class 0 of 4 cannot be the fake one"):
+            import_file(path, **options, fake_index=0)
 
 
 def test_dsp_fwa_of_its_authors_takes_blue_first(tmp_path):
@@ -202,46 +195,17 @@ def test_faceforensics_xception(transfer_model, transfer_scores, tmp_path, form)
     assert member.detector.settings()["padding"] == "symmetric"
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"bn_eps": 1e-3}, {"padding": "same"}, {"normalisation": "unit"}]
-)
-def test_every_setting_of_the_profile_counts(transfer_model, transfer_scores, tmp_path, wrong):
-    images, expected = transfer_scores
-    member = import_file(save(transfer_model.state_dict(), tmp_path / "all_c23.p"))
-    detector = Xception(**(member.detector.settings() | wrong)).eval()
-    detector.load_state_dict(member.detector.state_dict())
-    with torch.inference_mode():
-        assert (detector(images).sigmoid() - expected).abs() > 1e-4
-
-
-def assert_same_weights(member: TrainedNetwork, network: CadeneXception) -> None:
-    ours = {key.partition(".")[2]: value for key, value in member.detector.state_dict().items()}
-    for key, value in network.state_dict().items():
-        torch.testing.assert_close(ours[key.split(".")[-1] if "linear" in key else key], value)
-
-
-def deepfakebench(network: CadeneXception, prefix: str) -> dict[str, Tensor]:
-    state = {f"{prefix}backbone.{key}": value for key, value in network.state_dict().items()}
-    extra = {"0.weight": torch.zeros(512, 2048, 1, 1), "0.bias": torch.zeros(512)}
-    return state | {f"{prefix}backbone.adjust_channel.{key}": x for key, x in extra.items()}
-
-
-@pytest.mark.parametrize("name", ["xception_best", "fwa_best"])
-def test_deepfakebench_xception_and_its_fwa(tmp_path, name):
+def test_deepfakebench_xception_and_its_fwa(tmp_path):
     torch.manual_seed(4)
     network = settle(CadeneXception())
-    state = deepfakebench(network, "module." if name == "fwa_best" else "")
-    path = save(state, tmp_path / f"{name}.pth")
-    if name == "xception_best":
-        images = pictures(256)
-        with torch.inference_mode():
-            expected = network((images - 0.5) / 0.5).softmax(1)[:, 1]
-        member = assert_scores(path, images, expected)
-    else:
-        member = import_file(path)
-        assert_same_weights(member, network)
-    assert member.detector.name == "xception"
-    assert member.database == ("ffpp" if name == "xception_best" else "ffpp-fwa")
+    state = {f"backbone.{key}": value for key, value in network.state_dict().items()}
+    state |= {"backbone.adjust_channel.0.weight": torch.zeros(512, 2048, 1, 1)}
+    images = pictures(256)
+    with torch.inference_mode():
+        expected = network((images - 0.5) / 0.5).softmax(1)[:, 1]
+    for name, database in (("xception_best", "ffpp"), ("fwa_best", "ffpp-fwa")):
+        member = assert_scores(save(state, tmp_path / f"{name}.pth"), images, expected)
+        assert (member.detector.name, member.database) == ("xception", database)
 
 
 @pytest.mark.parametrize("flat", [True, False])
@@ -282,7 +246,8 @@ def keras_standing_in(monkeypatch: pytest.MonkeyPatch) -> Xception:
             state=state,
             settings={"size": 64, "bn_eps": 2e-3, "normalisation": "unit"},
             fake_index=None if "backbone" in path.stem else fake_index or 0,
-            report=SimpleNamespace(head="Dense(2, softmax)", notes=("noted",)),
+            head="Dense(2, softmax)",
+            notes=("noted",),
         )
 
     monkeypatch.setattr(importing, "convert_keras", convert_keras)
@@ -373,7 +338,7 @@ def test_a_whole_folder_is_imported_and_one_bad_file_does_not_stop_it(
     assert run(["import", str(models), *options]) == 1
     printed = capsys.readouterr().out
     assert "4 of 5 imported" in printed
-    assert "Capsule_DFDC_eyes.pt cannot be read as a torch checkpoint" in " ".join(printed.split())
+    assert "Capsule_DFDC_eyes.pt cannot be read as weights" in " ".join(printed.split())
     assert "none stated" in printed  # the licence
     names = ["capsule_eyes.uadfv", "capsule_nose.dfdc", "capsule_rest.dfdc", "xception_mouth.dfdc"]
     assert sorted(path.name for path in out.iterdir()) == names
@@ -398,17 +363,6 @@ def test_two_files_that_would_become_the_same_bundle(capsule, vgg, tmp_path, cap
     assert second["bundle"] is None
     (loaded,) = load_bundle(tmp_path / "out" / "capsule_nose.dfdc")
     assert loaded.training["source"]["file"] == "Capsule_DFDC_nose.pt"
-
-
-def test_what_is_no_bundle_is_not_overwritten(capsule, vgg, tmp_path, capsys):
-    torch.save(capsule.saved(), tmp_path / "Capsule_DFDC_nose.pt")
-    mine = tmp_path / "out" / "capsule_nose.dfdc"
-    mine.mkdir(parents=True)
-    (mine / "thesis.tex").write_text("precious")
-    arguments = [str(tmp_path / "Capsule_DFDC_nose.pt"), "--out", str(tmp_path / "out")]
-    assert run(["import", *arguments, "--vgg", str(vgg)]) == 1
-    assert "is not a bundle" in capsys.readouterr().out
-    assert (mine / "thesis.tex").read_text() == "precious"
 
 
 def test_a_capsule_file_without_vgg_offline_says_what_to_do(capsule, tmp_path, monkeypatch):
@@ -443,12 +397,13 @@ def test_what_is_not_said_is_asked_for_not_guessed(capsule, vgg, tmp_path):
         ("Capsule_DFDC_ear.pt", "no region 'ear'"),
         ("Capsule_.._nose.pt", "cannot be a database's name"),
         ("cgvsphoto/capsule_4.pt", "not about manipulated faces"),
+        ("full_c23.p", "whole frames"),
     ],
 )
-def test_names_that_contradict_are_refused(capsule, vgg, tmp_path, name, message):
-    path = save(capsule.saved(), tmp_path / name)
+def test_names_that_contradict_are_refused(capsule, vgg, every_state, tmp_path, name, message):
+    state = every_state["all_c23.p"] if name == "full_c23.p" else capsule.saved()
     with pytest.raises(UnsupportedError, match=message):
-        import_file(path, vgg=vgg)
+        import_file(save(state, tmp_path / name), vgg=vgg)
 
 
 def test_files_that_are_nearly_right_are_refused(capsule, vgg, tmp_path):
@@ -501,18 +456,6 @@ def test_arrays_of_odd_shapes_and_types_are_refused(every_state, vgg, tmp_path, 
         with pytest.raises(DeepregionsError, match=name) as caught:
             import_file(tmp_path / name, vgg=vgg)
         assert "\n" not in str(caught.value)
-
-
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_one_odd_array_among_good_ones_is_refused(every_state, vgg, tmp_path, data):
-    good = every_state["Capsule_DFDC_nose.pt"]
-    key = data.draw(st.sampled_from([each for each in good if "tracked" not in each]))
-    odd = data.draw(st.sampled_from(sorted(ODD)))
-    assume(odd != "one" or good[key].shape != (1,))  # the last capsule layer has one bias
-    path = save(good | {key: ODD[odd]}, tmp_path / "Capsule_DFDC_nose.pt")
-    with pytest.raises(DeepregionsError, match=path.name):
-        import_file(path, vgg=vgg)
 
 
 @pytest.mark.parametrize(
@@ -579,13 +522,6 @@ def test_names_from_strangers_are_printed_plainly(every_state, vgg, tmp_path, ca
     keras = str(models / "Xception_DFDC_rest.hdf5")
     assert run_program(convert_keras, [keras, "--inspect"]) == 1
     assert b"\x1b" not in b"".join(capfdbinary.readouterr())
-
-
-def test_whole_frame_models_of_faceforensics_are_refused(tmp_path):
-    state = {f"model.{k}": x for k, x in CadeneXception().state_dict().items()}
-    path = save(state, tmp_path / "full_c23.p")
-    with pytest.raises(UnsupportedError, match="whole frames"):
-        recognise(path)
 
 
 @pytest.mark.parametrize(

@@ -135,21 +135,9 @@ def test_every_layout_gives_the_network_that_equals_keras(
     path = LAYOUTS[layout](example, tmp_path)
     converted = convert_keras(path, fake_index=0)
     assert_same(converted, reference)
-    assert len(converted.report.arrays) == 236
-    assert len({array.theirs for array in converted.report.arrays}) == 236
-    assert converted.report.size == (None if "weights" in layout[1] else 200)
-
-
-@pytest.mark.parametrize("ending", [".h5", ".keras"])
-def test_even_size_and_shifted_names(
-    ending: str, even: Example, answers: dict[int, np.ndarray], tmp_path: Path
-) -> None:
-    names = {layer.name for layer in even.base.layers}
-    assert "conv2d" not in names  # as this is the second Xception of the session
-    converted = convert_keras(saved(even.flat, tmp_path / f"model{ending}"))
-    assert converted.size == converted.report.size == 224
-    difference = np.abs(probabilities(converted.detector(), even.x) - answers[224]).max()
-    assert difference < TOLERANCE
+    assert len(converted.arrays) == 236
+    assert len({array.theirs for array in converted.arrays}) == 236
+    assert converted.size == (None if "weights" in layout[1] else 200)
 
 
 def test_one_sigmoid_is_the_probability_of_class_1(example: Example, tmp_path: Path) -> None:
@@ -160,7 +148,7 @@ def test_one_sigmoid_is_the_probability_of_class_1(example: Example, tmp_path: P
     assert np.ptp(expected) > 0.01
     for fake_index in (None, 0, 1):
         converted = convert_keras(path, fake_index=fake_index)
-        assert converted.report.head == "Dense(1, sigmoid)"
+        assert converted.head == "Dense(1, sigmoid)"
         ours = probabilities(converted.detector(), example.x)
         theirs = expected if fake_index == 1 else 1 - expected
         assert np.abs(ours - theirs).max() < TOLERANCE
@@ -255,9 +243,7 @@ def test_inspecting_writes_nothing(hollow_file: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [hollow_file]
 
 
-@pytest.mark.parametrize("option", ["--fake-index", "--fake_index"])
 def test_the_class_order_is_asked_for_or_given(
-    option: str,
     hollow_file: Path,
     tmp_path: Path,
     trusting: None,
@@ -268,21 +254,14 @@ def test_the_class_order_is_asked_for_or_given(
         def isatty(self) -> bool:
             return True
 
-    path = hollow_file
-    out = str(tmp_path / "out.safetensors")
+    files = [str(hollow_file), str(tmp_path / "out.safetensors")]
     monkeypatch.setattr(sys, "stdin", Terminal("real\n1\n"))
-    if option == "--fake-index":
-        assert run_program(command, [str(path), out]) == 0
+    for option, asked in (((), 2), (("--fake-index", "1"), 0), (("--fake_index=1",), 0)):
+        assert run_program(command, [*files, *option]) == 0
         printed = capsys.readouterr()
-        assert printed.err.count("Which class is fake") == 2
-    else:
-        assert run_program(command, [str(path), out, option, "1"]) == 0
-        printed = capsys.readouterr()
-        assert not printed.err
-    assert run_program(command, [str(path), out, f"{option}=1"]) == 0
-    for text in (printed.out, capsys.readouterr().out):
-        assert "class order: real, fake" in text
-        assert "is taken as fake" not in text
+        assert printed.err.count("Which class is fake") == asked
+        assert "class order: real, fake" in printed.out
+        assert "is taken as fake" not in printed.out
 
 
 # What is wrong with a file, and what the error says. A spoiler of a configuration gets the layers
@@ -372,15 +351,18 @@ def virtual(file: h5py.File) -> None:
         (set_config("{"), "is no JSON"),
         (set_config("[]"), "not that of a Keras model"),
         (lambda file: file.attrs.create("model_config", 3.0), "model_config holds"),
-        (instead(KERNEL, lambda _: None), r"'block1_conv1' is missing in the file: kernel"),
-        (instead(GAMMA, lambda _: None), "'block1_conv1_bn' lacks its array gamma"),
-        (reshaped, r"block7_sepconv1.*\[1, 1, 728, 727\], not \[1, 1, 728, 728\]"),
+        (instead(KERNEL, lambda _: None), r"'block1_conv1' is missing; Xception has kernel"),
+        (instead(GAMMA, lambda _: None), "'block1_conv1_bn' has beta.*Xception has gamma"),
+        (reshaped, r"block7_sepconv1.*\[1, 1, 728, 727\], not floats \[1, 1, 728, 728\]"),
         (
             instead(GAMMA, lambda f: f.create_dataset(GAMMA, 32, h5py.special_dtype(vlen=str))),
-            "block1_conv1_bn.*holds object",
+            "block1_conv1_bn.*is object",
         ),
-        (instead(KERNEL, lambda _: h5py.ExternalLink("/etc/passwd", "/x")), r"\(ExternalLink\)"),
-        (instead(KERNEL, lambda _: h5py.SoftLink("/model_weights/elsewhere")), r"\(SoftLink\)"),
+        (
+            instead(KERNEL, lambda _: h5py.ExternalLink("/etc/passwd", "/x")),
+            "'block1_conv1' is missing",
+        ),
+        (instead(KERNEL, lambda _: h5py.SoftLink("/model_weights/x")), "'block1_conv1' is missing"),
         (
             instead(
                 KERNEL,
@@ -392,16 +374,12 @@ def virtual(file: h5py.File) -> None:
         ),
         (instead(KERNEL, virtual), "has its numbers in another file"),
         (
-            lambda file: file.update({"model_weights/add_1/again": file["model_weights"]}),
-            "an earlier one again",
-        ),
-        (
             lambda file: file.create_dataset(KERNEL.replace(":", "_1:"), (3, 3, 3, 32), "f4"),
             "block1_conv1 has two arrays called kernel",
         ),
         (
             lambda file: file.create_dataset("model_weights/x/spare/kernel:0", (3, 3, 3, 32), "f4"),
-            "not Xception's: spare",
+            "layer spare is not Xception's",
         ),
         (
             lambda file: file.create_dataset(KERNEL.replace("1/k", "1_7/k"), (3, 3, 3, 32), "f4"),
@@ -497,7 +475,7 @@ def test_a_module_beside_the_file_is_not_run(
 def test_numbers_that_are_not_finite_are_noted(hollow_file: Path, trusting: None) -> None:
     with h5py.File(hollow_file, "r+") as file:
         file["model_weights/block1_conv1_bn/block1_conv1_bn/beta:0"][3] = np.nan
-    notes = convert_keras(hollow_file).report.notes
+    notes = convert_keras(hollow_file).notes
     assert any("1 arrays hold numbers that are not finite" in note for note in notes)
 
 
@@ -524,21 +502,23 @@ def test_archives_that_unpack_to_too_much_are_refused(
     members = {"config.json": b"{}", "model.weights.h5": bytes(1 << 20)}
     with pytest.raises(UnreadableError, match=r"model\.weights\.h5 in the archive unpacks"):
         convert_keras(archive(tmp_path / "heavy.keras", members))
-    many = archive(tmp_path / "many.keras", {f"assets/{i}": b"" for i in range(1001)})
-    with pytest.raises(UnreadableError, match="1001 members"):
-        convert_keras(many)
 
 
-def test_archives_that_are_incomplete_or_ambiguous_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match=r"no model\.weights\.h5"):
-        convert_keras(archive(tmp_path / "a.keras", {"config.json": b"{}"}))
-    with pytest.raises(UnreadableError, match=r"no config\.json"):
-        convert_keras(archive(tmp_path / "b.keras", {"model.weights.h5": b""}))
-    with zipfile.ZipFile(tmp_path / "c.keras", "w") as opened, pytest.warns(UserWarning):
-        opened.writestr("config.json", b"{}")
-        opened.writestr("config.json", b"{}")
-    with pytest.raises(UnreadableError, match=r"two members called config\.json"):
-        convert_keras(tmp_path / "c.keras")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["config.json"], r"0 members called model\.weights\.h5"),
+        (["model.weights.h5"], r"0 members called config\.json"),
+        (["config.json", "config.json"], r"2 members called config\.json"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_incomplete_and_ambiguous_archives(names: list[str], message: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as opened:
+        for name in names:
+            opened.writestr(name, b"{}")
+    with pytest.raises(UnreadableError, match=message):
+        convert_keras(tmp_path / "a.keras")
 
 
 def test_other_files_are_refused_in_one_line(
@@ -571,7 +551,7 @@ def test_a_file_that_makes_hdf5_loop_for_ever_is_given_up(
     heap = data.index(b"GCOL")
     data[heap + 80] = 1  # the size of what is free in the heap of texts
     path.write_bytes(data)
-    monkeypatch.setattr(keras_files, "TRIAL_SECONDS", 3.0)
+    monkeypatch.setattr(keras_files, "TRIAL_SECONDS", 3)
     with pytest.raises(UnreadableError, match="broken"):
         inspect_keras(path)
 

@@ -10,7 +10,7 @@ PACKAGE = Path(deepregions.__file__).parent
 # From the ground up. A name with a dot is one module of a package that spans two layers.
 LAYERS = (
     ("types", "errors", "files", "devices", "pages"),
-    ("assets", "people"),
+    ("assets", "people", "safe_pickle"),
     ("media", "pixels", "roc"),
     ("faces", "metrics"),
     ("forge",),

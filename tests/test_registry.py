@@ -132,7 +132,7 @@ def test_an_entry_cannot_name_another_folder(
     }
     (tmp_path / "list.json").write_text(json.dumps(content))
     monkeypatch.setattr(registry, "registry_file", lambda: tmp_path / "list.json")
-    with pytest.raises(AssetError, match="is no file name"):
+    with pytest.raises(AssetError, match="not a file name"):
         entries()
     content["entries"][0]["file"] = "x.onnx"  # type: ignore[index]
     (tmp_path / "other.json").write_text(json.dumps(content))

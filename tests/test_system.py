@@ -3,10 +3,10 @@ import torch
 from networks import SIZE, dsp_fwa, landmarks, member, picture, xception
 
 from deepregions.errors import UsageError
-from deepregions.faces.cropping import Layout, RegionCropper, resize
+from deepregions.faces.cropping import RegionCropper, resize
 from deepregions.faces.patches import stack
 from deepregions.system import System
-from deepregions.types import Region
+from deepregions.types import Layout, Region
 
 
 def test_each_network_gets_its_own_kind_of_crop() -> None:

@@ -11,7 +11,7 @@ from deepregions.commands import checks
 from deepregions.errors import UsageError
 
 if TYPE_CHECKING:
-    from deepregions.weights.convert.keras import KerasReport, KerasXception
+    from deepregions.weights.convert.keras import KerasXception
 
 
 def convert_keras(
@@ -55,7 +55,7 @@ def convert_keras(
         fake_index = _ask(report)
     converted = convert(model, fake_index=fake_index, size=size)
     converted.save(out)
-    checks.print_lines(f"file: {model}", *converted.report.lines())
+    checks.print_lines(f"file: {model}", *converted.lines())
     if converted.fake_index is not None:
         checks.print_lines(f"class order: {('fake, real', 'real, fake')[converted.fake_index]}")
     checks.print_lines(f"written: {out}")
@@ -73,7 +73,7 @@ def _verify(converted: KerasXception, paths: Sequence[Path]) -> None:
     from deepregions.media.images import read_image
 
     detector = converted.detector()
-    side = (converted.size, converted.size)
+    side = (detector.size, detector.size)
     for path in find_media(paths):
         pixels = Image.fromarray(read_image(path).permute(1, 2, 0).numpy())
         pixels = pixels.resize(side, Image.Resampling.NEAREST)
@@ -83,7 +83,7 @@ def _verify(converted: KerasXception, paths: Sequence[Path]) -> None:
         checks.print_lines(f"{path}: score {score:.6f}")
 
 
-def _ask(report: KerasReport) -> int:
+def _ask(report: KerasXception) -> int:
     """Asks which class is fake, until the answer is one."""
     sys.stderr.write(
         f"The head is {report.head}. Keras numbers classes by the names of their folders: 0 is "
@@ -97,7 +97,7 @@ def _ask(report: KerasReport) -> int:
             return int(answer or 0)
 
 
-def _table(report: KerasReport) -> list[str]:
+def _table(report: KerasXception) -> list[str]:
     width = max(len(array.theirs) for array in report.arrays)
     return [
         f"{array.theirs:{width}}  {'x'.join(map(str, array.shape)):>16}  {array.ours}"

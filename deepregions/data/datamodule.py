@@ -17,11 +17,20 @@ from deepregions.data.augment import Augmenter, Strengths
 from deepregions.data.sampling import BalancedSampler, PairSampler
 from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import UsageError
-from deepregions.faces.cropping import Layout, RegionCropper
+from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.patches import stack
 from deepregions.forge.online import ForgeConfig, OnlineForger
 from deepregions.pixels.face_rng import FaceRng, seeds_of
-from deepregions.types import BONA_FIDE, FAKE, ORIGINAL, REGIONS, FaceBatch, Region, RegionBatch
+from deepregions.types import (
+    BONA_FIDE,
+    FAKE,
+    ORIGINAL,
+    REGIONS,
+    FaceBatch,
+    Layout,
+    Region,
+    RegionBatch,
+)
 
 ALL = "all"
 

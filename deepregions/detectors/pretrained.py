@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from importlib import metadata
 from pathlib import Path
 
 import timm
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deepregions.errors import AssetError, UnreadableError, UsageError
+from deepregions.safe_pickle import read_state_dict
 
 WEIGHTS = "model.safetensors"  # what timm's repositories call it
 
@@ -132,27 +130,6 @@ def in_order(state: dict[str, Tensor], name: str, source: str) -> dict[str, Tens
             shapes = f"{list(value.shape)}, not {list(shape)} as {own}"
             raise UnreadableError(f"{source}: {key} is {shapes}", hint)
     return {own: value for (_, value), (own, _) in zip(theirs, wanted, strict=True)}
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Returns the arrays of a safetensors or torch file, by name, on the CPU.
-
-    Raises:
-        UsageError: There is no such file.
-        UnreadableError: It is broken, is neither, or holds anything but arrays.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UnreadableError(f"{path} cannot be read as weights: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise UnreadableError(f"{path} is no state dict", "it should hold arrays by name")
-    return state
 
 
 def fetch(name: str) -> dict[str, Tensor]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta
 
-from deepregions.fusion.pooling import Level
 from deepregions.fusion.trials import Trials
 from deepregions.people import too_few
+from deepregions.types import Level
 from deepregions.weights.manifest import OperatingPoint, false_alarms
 
 RATES = (0.001, 0.01, 0.05)

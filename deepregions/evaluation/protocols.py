@@ -17,7 +17,7 @@ from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.bootstrap import ROUNDS, Bootstrap, Estimate, bootstrap
 from deepregions.evaluation.measures import EER, LLR_MEASURES, Measure, measures_of
 from deepregions.fusion.calibration import Calibration
-from deepregions.fusion.pooling import Level, Pooling
+from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
 from deepregions.fusion.trials import (
     Groups,
@@ -27,6 +27,7 @@ from deepregions.fusion.trials import (
     trials_of,
 )
 from deepregions.roc import NAN, Bools, Floats
+from deepregions.types import Level
 
 EVALUATION = "test"
 DEVELOPMENT = "val"

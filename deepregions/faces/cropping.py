@@ -13,7 +13,7 @@ the image: a canvas that reaches out of the image is not moved.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,9 @@ from torch.nn import functional
 from deepregions.errors import UsageError
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
 from deepregions.faces.regions import Outlines, canvas, context_box, outlines, region_boxes
-from deepregions.faces.resampling import Resample, Taps, box_taps, nearest_taps
+from deepregions.faces.resampling import Taps, box_taps, nearest_taps
 from deepregions.faces.resampling import resample as resample_boxes
-from deepregions.types import NUM_LANDMARKS, REGIONS, Region
-
-Layout = Literal["masked", "tight", "context"]
+from deepregions.types import NUM_LANDMARKS, REGIONS, Layout, Region, Resample
 
 MIN_AREA = 100.0
 """Pixels of the image that a region must cover to be valid: less is 10 x 10, no detail left."""

@@ -7,13 +7,10 @@ black. An output of ``size`` samples covers it exactly.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Resample = Literal["bilinear", "nearest"]
 Taps = tuple[Tensor, Tensor]  # along one axis: index (N, size, K) int64, weight (N, size, K)
 
 MAX_BOX = 1.5

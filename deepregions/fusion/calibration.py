@@ -18,9 +18,10 @@ from scipy.optimize import isotonic_regression
 
 from deepregions.errors import UsageError
 from deepregions.fusion.fitting import balanced, logistic_regression
-from deepregions.fusion.pooling import Level, Pooling
+from deepregions.fusion.pooling import Pooling
 from deepregions.people import Numbers, too_few
 from deepregions.roc import Bools, Floats
+from deepregions.types import Level
 
 Kind = Literal["logistic", "isotonic"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -16,7 +16,6 @@ from deepregions.errors import UsageError
 from deepregions.people import Numbers
 from deepregions.roc import Floats
 
-Level = Literal["frame", "video"]
 FrameRule = Literal["mean", "median", "top"]
 TrackRule = Literal["highest", "main", "mean"]
 

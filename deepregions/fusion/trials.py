@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from deepregions.errors import UndefinedMetricError, UsageError
-from deepregions.fusion.pooling import Level, Pooling
+from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoreTable, Strings, judged
 from deepregions.people import Numbers, group_numbers, person_numbers
 from deepregions.roc import NAN, Bools, Floats, equal_error_rate, tally
+from deepregions.types import Level
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,30 +8,33 @@ by SHA-256 before they are parsed, and a network's class must be one of
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, overload
+from typing import Annotated, Any, TypeVar, overload
 
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+import deepregions.detectors
 import deepregions.fusion
 from deepregions import __version__
+from deepregions.detectors import RegionDetector
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.files import atomic_file, atomic_folder, is_empty, sha256
 from deepregions.fusion import Fusion, MeanFusion
 from deepregions.fusion.calibration import Calibration, Quantity
-from deepregions.fusion.pooling import Level, Pooling
+from deepregions.fusion.pooling import Pooling
 from deepregions.system import System, TrainedNetwork, matrix_of
-from deepregions.types import Region
+from deepregions.types import Level, Region
 from deepregions.weights.card import CARD, model_card
 from deepregions.weights.hub import download, hub_name, push
 from deepregions.weights.manifest import (
@@ -39,10 +42,11 @@ from deepregions.weights.manifest import (
     SCHEMA,
     VERSION,
     BundleFacts,
-    check_file,
-    check_name,
-    check_settings,
-    known_detectors,
+    LongName,
+    Name,
+    Span,
+    checked,
+    facts_of,
     malformed,
     read_manifest,
 )
@@ -51,8 +55,20 @@ _FUSION = "fusion.safetensors"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _BROKEN = (*_MALFORMED, DeepregionsError, RuntimeError, MemoryError)
 _LARGEST_HALF = 65504.0
+# Where weights come from and how they change: no settings of a network that has its weights.
+_TRAINING = {"pretrained", "backbone_file", "optimizer", "lr_scheduler"}
+_SETTINGS: dict[str, Any] = {"backbone": Name, "cells": tuple[tuple[Name, Region], ...]}
+_RANGES = {
+    "size": Span(1, 1024),
+    "classes": Span(2, 256),
+    "hidden": Span(1, 1024),
+    "bn_eps": Span(1e-12, 1),
+    "bn_momentum": Span(0, 1),
+    "dropout": Span(0, 1),
+}
 
 Module = TypeVar("Module", bound=nn.Module)
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +169,15 @@ def save_bundle(
     if taken and not (path / MANIFEST).is_file():
         raise UsageError(f"{path} is there and is not a bundle", "name another folder")
     try:
-        stems = [check_name(member.name, "the network", 250) for member in members]
         for member in members:
-            check_name(member.database, "the database")
+            checked(member.name, LongName, "the network")
+            checked(member.database, Name, "the database")
     except ValueError as error:
         raise UsageError(str(error), "letters, digits, spaces and . , + @ = ( ) - _") from error
     with atomic_folder(path) as folder:
         entries = []
-        for number, (member, stem) in enumerate(zip(members, stems, strict=True)):
+        for number, member in enumerate(members):
+            stem = member.name
             plain = stem.isascii() and len(stem) <= 100 and " " not in stem
             file = folder / f"{stem if plain else f'network-{number}'}.safetensors"
             entries.append(
@@ -240,7 +257,8 @@ def load_bundle(path: Path | str) -> Bundle:
     try:
         members = tuple(_load_member(path, entry) for entry in manifest["members"])
         fusion = _load_fusion(path, manifest, members)
-        return Bundle(members, fusion, _calibration(manifest), facts=BundleFacts.of(manifest))
+        calibration, facts = _calibration(manifest), facts_of(manifest)
+        return Bundle(members, fusion, calibration, facts=facts)
     except _MALFORMED as error:
         raise malformed(path, error) from error
 
@@ -257,35 +275,65 @@ def check_bundle(path: Path) -> dict[str, str]:
     Raises:
         BundleError: Its manifest cannot be read.
     """
-    manifest = read_manifest(path)
     problems: dict[str, str] = {}
-    members: list[TrainedNetwork] = []
-    for entry in manifest["members"]:
-        with _noted(problems, entry["file"], "network"):
-            members.append(_load_member(path, entry))
+
+    def tried(file: str, load: Callable[..., Loaded], *arguments: Any) -> Loaded | None:
+        problems[file] = ""
+        try:
+            return load(*arguments)
+        except BundleError as error:
+            problems[file] = str(error)
+        except _MALFORMED as error:
+            problems[file] = f"it is not as it should be: {error}"
+        return None
+
+    manifest = read_manifest(path)
+    members = [tried(entry["file"], _load_member, path, entry) for entry in manifest["members"]]
     if manifest.get("fusion") is not None:
-        with _noted(problems, _FUSION, "fusion"):
-            _load_fusion(path, manifest, None if any(problems.values()) else members)
+        whole = [member for member in members if member is not None]
+        tried(_FUSION, _load_fusion, path, manifest, whole if len(whole) == len(members) else None)
     if manifest.get("calibration") is not None:
-        with _noted(problems, f"{MANIFEST}: calibration", "calibration"):
-            _calibration(manifest)
-    with _noted(problems, MANIFEST, "manifest"):
-        BundleFacts.of(manifest)
+        tried(f"{MANIFEST}: calibration", _calibration, manifest)
+    tried(MANIFEST, facts_of, manifest)
     if not problems[MANIFEST]:
         del problems[MANIFEST]
     return problems
 
 
-@contextmanager
-def _noted(problems: dict[str, str], file: str, what: str) -> Iterator[None]:
-    """Writes down what goes wrong with a file, or that nothing does."""
-    problems[file] = ""
-    try:
-        yield
-    except BundleError as error:
-        problems[file] = str(error)
-    except _MALFORMED as error:
-        problems[file] = f"it is not as a {what} of a bundle should be: {error}"
+def known_detectors() -> dict[str, type[RegionDetector]]:
+    """Returns the detectors that a bundle may name, by class name."""
+    return {
+        name: kind
+        for name, kind in vars(deepregions.detectors).items()
+        if isinstance(kind, type)
+        and issubclass(kind, RegionDetector)
+        and kind is not RegionDetector
+    }
+
+
+def check_settings(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings with which a stranger's network or fusion may be built.
+
+    Args:
+        kind: The class.
+        settings: Its arguments: numbers, booleans, names, and lists of pairs of names.
+
+    Raises:
+        ValueError: One is no argument that shapes a network, is of another type, or is out of
+            range.
+    """
+    known = inspect.signature(kind, eval_str=True).parameters
+    for name, value in settings.items():
+        if name not in known or name in _TRAINING:
+            raise ValueError(f"{name[:60]!r} is no setting of {kind.__name__}")
+        annotation = _SETTINGS.get(name, known[name].annotation)
+        if annotation in (int, float):
+            annotation = Annotated[annotation, _RANGES.get(name, Span(-1e4, 1e4))]
+        checked(value, annotation, name)
+        if name == "backbone" and not timm.is_model(value):
+            # Never a file or the Hub, as create_model takes them.
+            raise ValueError(f"timm has no network {value!r}")
+    return dict(settings)
 
 
 def _written(module: nn.Module, file: Path, *, half: bool = False) -> dict[str, Any]:
@@ -306,8 +354,10 @@ def _halves(value: Tensor) -> bool:
 def _load_member(folder: Path, entry: dict[str, Any]) -> TrainedNetwork:
     detectors = known_detectors()
     if entry["class"] not in detectors:
-        file, known = folder / check_file(entry), ", ".join(detectors)
-        raise BundleError(f"{file} is of an unknown network, {entry['class']}", f"known: {known}")
+        raise BundleError(
+            f"{folder / entry['file']} is of an unknown network, {entry['class']}",
+            f"known: {', '.join(detectors)}",
+        )
     return TrainedNetwork(
         detector=_load(folder, entry, detectors[entry["class"]]),
         region=Region(entry["region"]),
@@ -326,7 +376,7 @@ def _load_fusion(
     entry = manifest.get("fusion")
     if entry is None:
         return None
-    file = folder / check_file(entry)
+    file = folder / entry["file"]
     kind = getattr(deepregions.fusion, str(entry["class"]), None)
     if not (isinstance(kind, type) and issubclass(kind, Fusion)):
         raise BundleError(f"{file} is of an unknown fusion, {entry['class']}", "update deepregions")
@@ -349,7 +399,7 @@ def _calibration(manifest: dict[str, Any]) -> Calibration | None:
 
 def _load(folder: Path, entry: Mapping[str, Any], kind: type[Module]) -> Module:
     """Builds a module and gives it the arrays of its file, which is read once."""
-    file, name = folder / check_file(entry), kind.__name__
+    file, name = folder / entry["file"], kind.__name__
     if not file.is_file():
         raise BundleError(f"{file} is missing", "copy the whole bundle folder")
     content = file.read_bytes()

@@ -46,8 +46,12 @@ _DATA = {
     "uadfv": "UADFV: on request from its authors",
     "dfdc": "the Deepfake Detection Challenge: its own terms",
     "dfdc-preview": "the Deepfake Detection Challenge: its own terms",
+    "ffhq": "Flickr-Faces-HQ: CC BY-NC-SA 4.0, the photographs as their photographers say",
+    "london": "the Face Research Lab London Set: CC BY 4.0",
     "drawn": "faces drawn by deepregions: nobody's",
 }
+_FREE = ("london", "drawn")  # of these alone; the others are for research only
+_RESEARCH = "for research only"
 _LONGEST_RECIPE = 4000
 
 
@@ -74,7 +78,9 @@ def model_card(
     """
     entries = entries or [{"sha256": each.sha256} for each in members]
     facts = facts or BundleFacts()
-    abouts = [_About(*each) for each in zip(members, entries, strict=True)]
+    stores = _dict(facts.recipe.get("data")).get("store")
+    stores = [str(each) for each in (_list(stores) or [stores]) if each]
+    abouts = [_About(*each, stores) for each in zip(members, entries, strict=True)]
     environment = Environment(  # noqa: S701  # finalize escapes, for Markdown
         loader=PackageLoader("deepregions.weights"),
         undefined=StrictUndefined,
@@ -94,6 +100,7 @@ def model_card(
         kinds=_KINDS,
         layouts=_LAYOUTS,
         data=_DATA,
+        databases=list(dict.fromkeys([*(member.database for member in members), *stores])),
         fusion=fusion or MeanFusion(),
         trained_fusion=isinstance(fusion, TrainedFusion),
         calibration=calibration,
@@ -111,14 +118,19 @@ def model_card(
 class _About:
     """What is known of a network, of the types that a card needs."""
 
-    def __init__(self, member: TrainedNetwork, entry: Mapping[str, Any]) -> None:
+    def __init__(
+        self, member: TrainedNetwork, entry: Mapping[str, Any], stores: Sequence[str]
+    ) -> None:
         training = member.training
         self.member = member
         self.precision = entry.get("precision") or "float32"
         self.sha256 = entry.get("sha256")
         self.source = _dict(training.get("source"))
-        # Stated by its source, or by whoever trained it.
+        # Stated by its source or by whoever trained it; else as the data's terms have it.
         self.licence = _stated(self.source.get("licence") or training.get("licence"))
+        terms = [each for each in (member.database, *stores) if each in _DATA.keys() - _FREE]
+        if not self.licence and not self.source and terms:
+            self.licence = f"{_RESEARCH}, by the terms of {', '.join(dict.fromkeys(terms))}"
         self.citation = _stated(self.source.get("citation"))
         self.remarks = [each for each in _list(self.source.get("remarks")) if _text(each)]
         self.figures = _dict(training.get("validation"))
@@ -160,12 +172,14 @@ def _front_matter(abouts: Sequence[_About]) -> str:
     identifier = licenses[0].lower() if len(licenses) == 1 else ""
     known = identifier in _LICENSES
     stated = any(licenses)
+    research = all(each.startswith(_RESEARCH) for each in licenses)
+    name = "research-only" if research else "see-the-card"
     names = dict.fromkeys(member.database for member in members)
     tags = [member.detector.name for member in members]
     tags += [f"region:{member.region}" for member in members]
     data = ModelCardData(
         license=identifier if known else "other" if stated else "unknown",
-        license_name="see-the-card" if stated and not known else None,
+        license_name=name if stated and not known else None,
         library_name="deepregions",
         pipeline_tag="image-classification",
         tags=["deepfake-detection", "media-forensics", *dict.fromkeys(tags)],

@@ -10,14 +10,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import deepregions
 from deepregions.assets import Asset
 from deepregions.errors import AssetError, UsageError
+from deepregions.weights.manifest import Form, Span, checked
 
 SCHEMA = "deepregions.registry"
 VERSION = 1
@@ -48,12 +49,12 @@ class Entry:
     name: str
     kind: str
     title: str
-    file: str
+    file: Annotated[str, Form(r"[^/\\]*[^/\\.]", "a file name")]
     url: str | None
     page: str
     sha256: str | None
     sha256_prefix: str | None
-    size: int | None
+    size: Annotated[int, Span(0, 1e15)] | None
     project: str
     license: str
     citation: str
@@ -119,18 +120,9 @@ def _read(path: Path) -> tuple[Entry, ...]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA or content["version"] != VERSION:
             raise ValueError(f"it is {content['schema']} {content['version']}")
-        return tuple(_entry(values) for values in content["entries"])
+        return tuple(checked(values, Entry, "an entry") for values in content["entries"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AssetError(
             f"{path} is not the registry: {type(error).__name__}: {error}",
             "install deepregions again",
         ) from error
-
-
-def _entry(values: dict[str, Any]) -> Entry:
-    """Makes an entry of JSON values; those of later versions are left out."""
-    known = {field.name: values[field.name] for field in fields(Entry)}
-    known |= {key: tuple(known[key]) for key in ("read", "remarks")}
-    if Path(known["file"]).name != known["file"]:
-        raise ValueError(f"{known['file']} is no file name")
-    return Entry(**known)

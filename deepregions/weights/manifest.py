@@ -1,31 +1,22 @@
 """What ``bundle.json`` says, checked where it is read: it may come from a stranger.
 
-Names are plain (they never lead out of a folder), numbers are finite and within a range, and
-settings are arguments that shape a network: none of them opens a file or the network.
+Names are plain (they never lead out of a folder), and numbers are finite and within a range: what
+a value may be is its type annotation, which :func:`checked` enforces.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from functools import cache
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-import timm
-
-import deepregions.detectors
-from deepregions.detectors import RegionDetector
 from deepregions.errors import BundleError
-from deepregions.faces.cropping import Layout
-from deepregions.faces.resampling import Resample
-from deepregions.fusion.pooling import Level
 from deepregions.people import too_few
-from deepregions.types import Region
+from deepregions.types import Layout, Level, Region, Resample
 
 MANIFEST = "bundle.json"
 SCHEMA = "deepregions.bundle"
@@ -42,27 +33,103 @@ _CAUTIONS = {
 }
 _LARGEST = 16 << 20  # bytes of a manifest
 _DEPTH = 32
-_NAME = re.compile(r"\w[\w .,+@=()-]{0,249}")
-_FILE = re.compile(r"[\w.+-]{1,120}\.safetensors", re.ASCII)
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
-# Where weights come from and how they change: no settings of a network that has its weights.
-_TRAINING = {"pretrained", "backbone_file", "optimizer", "lr_scheduler"}
-_RANGES: dict[str, tuple[float, float]] = {
-    "size": (1, 1024),
-    "classes": (2, 256),
-    "hidden": (1, 1024),
-    "bn_eps": (1e-12, 1),
-    "bn_momentum": (0, 1),
-    "dropout": (0, 1),
-}
 _SINCE = {  # the versions from which keys mean something
     **dict.fromkeys(("fusion", "calibration"), 3),
     **dict.fromkeys(("trained_on_kind", "operating_points", "recipe", "people"), 4),
     **dict.fromkeys(("limits", "degradation", "answers"), 4),
 }
 
-Record = TypeVar("Record", "OperatingPoint", "Degradation")
+
+class Span(NamedTuple):
+    """The least and the greatest of a number, or of a text's length."""
+
+    low: float
+    high: float
+
+
+class Form(NamedTuple):
+    """What a text looks like, as a regular expression and in words."""
+
+    pattern: str
+    words: str
+
+
+Text = Annotated[str, Span(1, 200)]
+Name = Annotated[str, Form(r"\w[\w .,+@=()-]{0,99}", "a plain name")]
+LongName = Annotated[str, Form(r"\w[\w .,+@=()-]{0,249}", "a plain name")]
+Rate = Annotated[float, Span(0, 1)]
+LogOdds = Annotated[float, Span(-1e4, 1e4)]
+Count = Annotated[int, Span(0, 1e9)]
+_Fingerprint = Annotated[str, Form("[0-9a-f]{8,64}", "8 to 64 hexadecimal digits")]
+_STORED = {  # of a network or a fusion
+    "file": Annotated[
+        str, Form(r"[A-Za-z0-9_+-][\w.+-]{0,119}(?<=\.safetensors)", "a safetensors file beside it")
+    ],
+    "sha256": Annotated[str, Form("[0-9a-f]{64}", "a SHA-256")],
+}
+_MEMBER = {
+    **_STORED,
+    "database": Name,
+    "name": LongName,
+    "class": Text,
+    "settings": dict[str, Any],
+    "training": dict[str, Any],
+    "region": Region,
+    "layout": Layout,
+}
+
+
+def checked(value: Any, kind: Any, what: str) -> Any:
+    """Returns a JSON value as a type has it: dataclasses of objects, tuples of lists.
+
+    Args:
+        value: The value; keys that a dataclass does not have are left out.
+        kind: A type annotation; texts and numbers are annotated with a :class:`Form` or a
+            :class:`Span`.
+        what: What errors call it.
+
+    Raises:
+        ValueError: It is of another type, or not as its annotation says.
+        TypeError: An object lacks what its dataclass must have.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if type(None) in inner:
+        return None if value is None else checked(value, inner[0], what)
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind, include_extras=True)
+        known = {key: checked(value[key], hints[key], key) for key in hints if key in value}
+        return kind(**known)  # type: ignore[operator]
+    if origin is dict and isinstance(value, dict):
+        return {checked(k, inner[0], what): checked(v, inner[1], str(k)) for k, v in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = inner[:1] * len(value) if ... in inner else inner
+        if len(kinds) == len(value):
+            return tuple(checked(each, part, what) for each, part in zip(value, kinds, strict=True))
+    wanted = _unlike(value, *(inner if origin is Annotated else (kind, None)))
+    if wanted:
+        raise ValueError(f"{what} is {str(value)[:60]!r}, not {wanted}")
+    return value
+
+
+def _unlike(value: Any, kind: Any, rule: Span | Form | None) -> str:
+    """Returns what a single value should be, in words; empty if it is that."""
+    text = isinstance(value, str)
+    names = get_args(kind) if get_origin(kind) is Literal else ()
+    if names := tuple(Region) if kind is Region else names:
+        return "" if text and value in names else f"one of {', '.join(map(str, names))}"
+    if isinstance(rule, Form):
+        return "" if text and re.fullmatch(rule.pattern, value) else rule.words
+    if kind is str:
+        low, high = rule or (0, math.inf)
+        fits = text and low <= len(value) <= high
+        return "" if fits else f"a text of {low:g} to {high:g} characters"
+    if rule is not None:
+        whole = "whole " if kind is int else ""
+        fits = type(value) in (int, kind) and rule.low <= value <= rule.high
+        return "" if fits else f"a {whole}number from {rule.low:g} to {rule.high:g}"
+    if kind is bool:
+        return "" if isinstance(value, bool) else "true or false"
+    return "" if kind is Any else "an object"
 
 
 def false_alarms(rate: float) -> str:
@@ -83,36 +150,23 @@ class OperatingPoint:
         false_positive_interval: Its ends; None where people are too few or not known.
         true_positive_rate: The share of fakes.
         people: How many genuine people these rest on; 0 if that is not known.
-
-    Raises:
-        ValueError: A number is outside its range, or a text is none.
     """
 
-    name: str
-    threshold: float
+    name: Text
+    threshold: LogOdds
     level: Level
-    found_on: str
-    false_positive_rate: float | None = None
-    false_positive_interval: tuple[float, float] | None = None
-    true_positive_rate: float | None = None
-    people: int = 0
+    found_on: Text
+    false_positive_rate: Rate | None = None
+    false_positive_interval: tuple[Rate, Rate] | None = None
+    true_positive_rate: Rate | None = None
+    people: Count = 0
 
     def __post_init__(self) -> None:
-        _text(self.name, "the name of an operating point")
-        _text(self.found_on, "what an operating point was found on")
-        _number(self.threshold, "a threshold", -1e4, 1e4)
-        if self.level not in get_args(Level):
-            raise ValueError(f"an operating point of level {self.level!r}")
-        _number(self.people, "a count of people", 0, 10**9, whole=True)
         interval = self.false_positive_interval
-        if interval is not None:
-            if len(interval) != 2 or interval[0] > interval[1]:
-                raise ValueError("an interval is two rates, the lower first")
-            shown = None if too_few(self.people) else (interval[0], interval[1])  # JSON has lists
-            object.__setattr__(self, "false_positive_interval", shown)
-        for rate in (self.false_positive_rate, self.true_positive_rate, *(interval or ())):
-            if rate is not None:
-                _number(rate, "a rate", 0, 1)
+        if interval is not None and interval[0] > interval[1]:
+            raise ValueError("an interval is two rates, the lower first")
+        if too_few(self.people):
+            object.__setattr__(self, "false_positive_interval", None)
 
 
 @dataclass(frozen=True)
@@ -129,33 +183,16 @@ class Degradation:
         people: How many it rests on.
         worse: Whether, on the same faces, AUC fell or false alarms rose by more than chance.
         found_on: The data, in words.
-
-    Raises:
-        ValueError: A number is outside its range, or a text is none.
     """
 
-    alteration: str
-    auc: float
-    level: float | None = None
-    measure: float | None = None
-    false_positive_rate: float | None = None
-    people: int = 0
+    alteration: Annotated[str, Span(0, 200)]
+    auc: Rate
+    level: Annotated[float, Span(0, 1e6)] | None = None
+    measure: Annotated[float, Span(0, 1e6)] | None = None
+    false_positive_rate: Rate | None = None
+    people: Count = 0
     worse: bool = False
-    found_on: str = ""
-
-    def __post_init__(self) -> None:
-        for text, what in ((self.alteration, "an alteration"), (self.found_on, "found_on")):
-            if text != "":
-                _text(text, what)
-        for value, what in ((self.level, "a level"), (self.measure, "a measure")):
-            if value is not None:
-                _number(value, what, 0, 1e6)
-        _number(self.auc, "an AUC", 0, 1)
-        if self.false_positive_rate is not None:
-            _number(self.false_positive_rate, "a rate", 0, 1)
-        _number(self.people, "a count of people", 0, 10**9, whole=True)
-        if not isinstance(self.worse, bool):
-            raise ValueError("worse is true or false")
+    found_on: Annotated[str, Span(0, 200)] = ""
 
 
 @dataclass(frozen=True)
@@ -166,36 +203,20 @@ class BundleFacts:
         trained_on_kind: What its networks learned from; the least realistic, if they differ.
         operating_points: Thresholds that were found for it.
         recipe: How to train it again: configuration, as JSON values.
-        people: Fingerprints (hexadecimal, 8 to 64 digits) of those it was trained on, so that an
-            evaluation can tell whether it knows them.
+        people: Fingerprints of those it was trained on, so that an evaluation can tell whether
+            it knows them.
         limits: What it cannot do, in words.
         degradation: How it errs on altered faces, after those as they are.
         answers: Fused log-odds of the faces of `deepregions models verify --faces`, by name.
-
-    Raises:
-        ValueError: A value is not as described.
     """
 
     trained_on_kind: Kind | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    people: tuple[str, ...] = ()
-    limits: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    people: tuple[_Fingerprint, ...] = ()
+    limits: Annotated[str, Span(0, 10_000)] = ""
     degradation: tuple[Degradation, ...] = ()
-    answers: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.trained_on_kind not in (None, *get_args(Kind)):
-            raise ValueError(f"trained_on_kind {self.trained_on_kind!r}")
-        if not all(isinstance(each, str) and _FINGERPRINT.fullmatch(each) for each in self.people):
-            raise ValueError("people are not fingerprints of 8 to 64 hexadecimal digits")
-        if not isinstance(self.recipe, Mapping):
-            raise ValueError("a recipe is an object")
-        if self.limits:
-            _text(self.limits, "limits", 10_000)
-        for name, log_odds in self.answers.items():
-            _text(name, "a face's name")
-            _number(log_odds, name, -1e4, 1e4)
+    answers: dict[Text, LogOdds] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """Returns what is not empty, as JSON values."""
@@ -205,22 +226,6 @@ class BundleFacts:
         """Returns what must be said wherever a score of its networks is shown."""
         caution = _CAUTIONS.get(self.trained_on_kind or "real")
         return (caution,) if caution else ()
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> Self:
-        """Reads them from a manifest; keys that are not there are empty.
-
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: One is not as it should be.
-        """
-        known = {each.name: manifest[each.name] for each in fields(cls) if each.name in manifest}
-        degradation = known.get("degradation", ())
-        if isinstance(degradation, dict):  # as once: the AUC by what was done
-            degradation = [{"alteration": name, "auc": auc} for name, auc in degradation.items()]
-        known["operating_points"] = _records(OperatingPoint, known.get("operating_points", ()))
-        known["degradation"] = _records(Degradation, degradation)
-        known["people"] = tuple(known.get("people", ()))
-        return cls(**known)
 
     @classmethod
     def together(cls, several: Iterable[BundleFacts]) -> BundleFacts:
@@ -236,12 +241,14 @@ class BundleFacts:
         )
 
 
-def _records(kind: type[Record], entries: Iterable[Mapping[str, Any]]) -> tuple[Record, ...]:
-    """Makes records of JSON objects; keys of later versions are left out."""
-    names = [each.name for each in fields(kind)]
-    return tuple(
-        kind(**{key: value for key, value in entry.items() if key in names}) for entry in entries
-    )
+def facts_of(manifest: Mapping[str, Any]) -> BundleFacts:
+    """Returns a manifest's facts; a ``ValueError`` or ``TypeError`` says what is wrong."""
+    given = dict(manifest)
+    if isinstance(given.get("degradation"), dict):  # as once: the AUC by what was done
+        pairs = given["degradation"].items()
+        given["degradation"] = [{"alteration": name, "auc": auc} for name, auc in pairs]
+    facts: BundleFacts = checked(given, BundleFacts, MANIFEST)
+    return facts
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -280,19 +287,34 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{file} is of version {str(version)[:20]}; this program reads versions 1 to {VERSION}",
             "update deepregions" if isinstance(version, int) and version > VERSION else "",
         )
-    if not isinstance(manifest.get("members"), list) or not manifest["members"]:
-        raise BundleError(f"{file} names no network", "write the bundle again")
+    manifest = {key: v for key, v in manifest.items() if _SINCE.get(key, 1) <= version}
     try:
-        for entry in manifest["members"]:
-            _check_member(entry)
-        manifest = {key: v for key, v in manifest.items() if _SINCE.get(key, 1) <= version}
-        entries = (*manifest["members"], manifest.get("fusion"))
-        names = [check_file(entry) for entry in entries if entry is not None]
-        if len(set(names)) < len(names):
-            raise ValueError("two of its entries are one file")
+        check_entries(manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise malformed(path, error) from error
     return manifest
+
+
+def check_entries(manifest: Mapping[str, Any]) -> None:
+    """Checks what a manifest says of its networks and their fusion.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: Something is missing, or not as it should
+            be.
+    """
+    members, fusion = manifest["members"], manifest.get("fusion")
+    if not isinstance(members, list) or not members:
+        raise ValueError("it names no network")
+    for entry in members:
+        for key, kind in _MEMBER.items():
+            checked(entry[key], kind, key)
+        checked(entry.get("resample", "bilinear"), Resample, "resample")  # version 1 had no other
+    if fusion is not None:
+        for key, kind in _STORED.items():
+            checked(fusion[key], kind, key)
+    files = [entry["file"] for entry in (*members, fusion or {"file": ""})]
+    if len(set(files)) < len(files):
+        raise ValueError("two of its entries are one file")
 
 
 def malformed(path: Path, error: Exception) -> BundleError:
@@ -301,113 +323,6 @@ def malformed(path: Path, error: Exception) -> BundleError:
     return BundleError(
         f"{path / MANIFEST} is not as a bundle's should be: {what[:300]}", "write the bundle again"
     )
-
-
-def check_name(name: object, what: str, longest: int = 100) -> str:
-    """Returns a name that may stand in a file's name and in a line of text.
-
-    Raises:
-        ValueError: It is empty, long, or has characters other than letters, digits, spaces and
-            ``. , + @ = ( ) - _``.
-    """
-    if isinstance(name, str) and len(name) <= longest and _NAME.fullmatch(name):
-        return name
-    raise ValueError(f"{what} {str(name)[:60]!r} is no plain name")
-
-
-def known_detectors() -> dict[str, type[RegionDetector]]:
-    """Returns the detectors that a bundle may name, by class name."""
-    return {
-        name: kind
-        for name, kind in vars(deepregions.detectors).items()
-        if isinstance(kind, type)
-        and issubclass(kind, RegionDetector)
-        and kind is not RegionDetector
-    }
-
-
-def check_settings(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings with which a stranger's network or fusion may be built.
-
-    Args:
-        kind: The class.
-        settings: Its arguments: numbers, booleans, names, and lists of pairs of names.
-
-    Raises:
-        ValueError: One is no argument that shapes a network, is of another type, or is out of
-            range.
-    """
-    known = _annotations(kind)
-    for name, value in settings.items():
-        if name not in known or name in _TRAINING:
-            raise ValueError(f"{str(name)[:60]!r} is no setting of {kind.__name__}")
-        _check_setting(name, value, known[name])
-    return dict(settings)
-
-
-@cache
-def _annotations(kind: type) -> dict[str, Any]:
-    """Returns the types of a class's arguments; of "X | None" it is X."""
-    types = {}
-    for each in inspect.signature(kind, eval_str=True).parameters.values():
-        inner = [part for part in get_args(each.annotation) if part is not type(None)]
-        single = len(inner) == 1 and get_origin(each.annotation) is not Literal
-        types[each.name] = inner[0] if single else each.annotation
-    return types
-
-
-def _check_setting(name: str, value: object, annotation: Any) -> None:
-    low, high = _RANGES.get(name, (-1e4, 1e4))
-    if get_origin(annotation) is Literal:
-        one_of(annotation, value)
-    elif annotation is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} is {str(value)[:60]!r}, not true or false")
-    elif annotation in (int, float):
-        _number(value, name, low, high, whole=annotation is int)
-    elif name == "backbone" and annotation is str:
-        check_name(value, "the backbone")
-        if not timm.is_model(str(value)):  # never a file or the Hub, as create_model takes them
-            raise ValueError(f"timm has no network {value!r}")
-    elif name == "cells" and isinstance(value, list):
-        for row, region in value:
-            check_name(row, "the cell")
-            Region(region)
-    else:
-        raise ValueError(f"{name} is no setting of a stranger's bundle")
-
-
-def one_of(names: Any, name: object) -> Any:
-    """Returns a name that is one of a Literal's; of others the error names them all."""
-    if isinstance(name, str) and name in get_args(names):
-        return name
-    raise ValueError(f"{str(name)[:60]!r} is none of {', '.join(map(str, get_args(names)))}")
-
-
-def _check_member(entry: Mapping[str, Any]) -> None:
-    if not isinstance(entry, dict):
-        raise TypeError(f"a network is {str(entry)[:60]!r}")
-    check_name(entry["database"], "the database")
-    check_name(entry["name"], "the network", 250)
-    check_file(entry)
-    for key in ("settings", "training"):
-        if not isinstance(entry[key], dict):
-            raise TypeError(f"{key} is no object")
-    if not isinstance(entry["class"], str):
-        raise TypeError("a class is no text")
-    Region(entry["region"])
-    one_of(Layout, entry["layout"])
-    one_of(Resample, entry.get("resample", "bilinear"))  # version 1 had no other
-
-
-def check_file(entry: Mapping[str, Any]) -> str:
-    """Returns the file of a network or fusion, which must be a plain name, with a digest."""
-    name, digest = entry["file"], entry["sha256"]
-    if not isinstance(name, str) or not _FILE.fullmatch(name) or name.startswith("."):
-        raise ValueError(f"{str(name)[:60]!r} is no safetensors file beside it")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise ValueError(f"{str(digest)[:70]!r} is no SHA-256")
-    return name
 
 
 def _finite(text: str) -> float:
@@ -426,15 +341,3 @@ def _check_json(value: object, depth: int = 0) -> None:
     elif isinstance(value, dict | list):
         for each in [*value, *value.values()] if isinstance(value, dict) else value:
             _check_json(each, depth + 1)
-
-
-def _text(value: object, what: str, longest: int = 200) -> None:
-    if not isinstance(value, str) or not 0 < len(value) <= longest:
-        raise ValueError(f"{what} is no text of 1 to {longest} characters")
-
-
-def _number(value: object, what: str, low: float, high: float, *, whole: bool = False) -> None:
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        number = "a whole number" if whole else "a number"
-        raise ValueError(f"{what} is {str(value)[:60]}, not {number} from {low:g} to {high:g}")

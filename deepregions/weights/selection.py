@@ -14,11 +14,11 @@ import timm
 from deepregions.errors import UsageError
 from deepregions.system import CropSpec, TrainedNetwork
 from deepregions.types import Region
-from deepregions.weights.bundle import Bundle, load_bundle
+from deepregions.weights.bundle import Bundle, known_detectors, load_bundle
 from deepregions.weights.bundle_folder import default_bundle, find_bundles, models_folders
 from deepregions.weights.convert.profiles import database_of, region_of
 from deepregions.weights.hub import hub_name
-from deepregions.weights.manifest import BundleFacts, known_detectors
+from deepregions.weights.manifest import BundleFacts
 
 
 @dataclass(frozen=True)
@@ -79,50 +79,64 @@ def detector_of(name: str) -> str:
 
 
 def choose_members(choice: Choice, bundles: Sequence[Path] | None = None) -> Bundle:
+    """Loads the networks that are wanted of all bundles, as one; see :func:`choose_bundles`.
+
+    Fusion and calibration are kept if they are for exactly these networks.
+    """
+    chosen = _chosen(choice, bundles)
+    if len(chosen) == 1:
+        return chosen[0][1]
+    members = tuple(member for _, bundle in chosen for member in bundle)
+    notes = [_unfused(path) for path, bundle in chosen if bundle.is_fused]
+    notes += [note for _, bundle in chosen for note in bundle.notes]
+    facts = BundleFacts.together(bundle.facts for _, bundle in chosen)
+    return Bundle(members, notes=tuple(notes), facts=facts)
+
+
+def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dict[str, Bundle]:
     """Loads the networks that are wanted, and no others where a folder holds many bundles.
 
-    A bundle's fusion and calibration come along if all its networks are wanted, and no others:
-    they are for these together. Otherwise the bundle that is returned has a note that says so.
+    A bundle's fusion and calibration are for all its networks together: of one that is not wanted
+    as a whole they are left out, which its notes say.
 
     Args:
         choice: What is wanted.
         bundles: Bundles and folders of bundles to take them from; without, the default bundle or
             the usual folders.
 
+    Returns:
+        What is wanted of each bundle that holds any of it, by the name of its folder, or its path
+        where two have one name.
+
     Raises:
         UsageError: There are none, or none that is wanted.
         BundleError: A bundle cannot be loaded.
         AssetError: A bundle on the Hugging Face Hub cannot be had.
     """
-    opened = _opened(choice, bundles)
-    members = [member for _, bundle in opened for member in _members(choice, bundle)]
-    if len(opened) == 1 and len(members) == len(opened[0][1]):
-        return opened[0][1]
-    trained = [str(path) for path, bundle in opened if bundle.is_fused]
-    note = f"the mean is used, uncalibrated: fusion and calibration of {', '.join(trained)} are "
-    note += "for exactly the networks of that bundle"
-    facts = BundleFacts.together(bundle.facts for _, bundle in opened)
-    return Bundle(tuple(members), notes=(note,) if trained else (), facts=facts)
-
-
-def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dict[str, Bundle]:
-    """Loads the networks that are wanted, bundle by bundle; arguments and errors are the same.
-
-    Returns:
-        By the names of their folders (or paths, where two have one name), what is wanted of the
-        bundles that hold any of it. Of a bundle that is not wanted as a whole, fusion and
-        calibration are left out, which its notes say.
-    """
     found: dict[str, Bundle] = {}
-    for path, bundle in _opened(choice, bundles):
-        name = path.name if path.name not in found else str(path)
-        members = tuple(_members(choice, bundle))
-        if len(members) == len(bundle):
-            found[name] = bundle
-        elif members:
-            note = f"the fusion of {path} is left out: it is for all networks of that bundle"
-            found[name] = Bundle(members, notes=(note,) if bundle.is_fused else ())
+    for path, bundle in _chosen(choice, bundles):
+        found[path.name if path.name not in found else str(path)] = bundle
     return found
+
+
+def _chosen(choice: Choice, bundles: Sequence[Path] | None) -> list[tuple[Path, Bundle]]:
+    chosen = []
+    for path, bundle in _opened(choice, bundles):
+        members = tuple(_members(choice, bundle))
+        notes = (_unfused(path),) if bundle.is_fused else ()
+        whole = len(members) == len(bundle)
+        if members:
+            facts = BundleFacts.together([bundle.facts])
+            part = Bundle(members, notes=notes, facts=facts)
+            chosen.append((path, bundle if whole else part))
+    return chosen
+
+
+def _unfused(path: Path) -> str:
+    return (
+        f"the fusion of {path} is left out, as it is for exactly the networks of that bundle: the "
+        "mean is used, uncalibrated"
+    )
 
 
 def distinct(members: Iterable[TrainedNetwork]) -> list[TrainedNetwork]:

@@ -17,6 +17,7 @@ from deepregions.detectors.capsule import vgg_trunk
 from deepregions.detectors.pretrained import load_backbone
 from deepregions.errors import AssetError, UnreadableError, UnsupportedError, UsageError, naming
 from deepregions.files import atomic_file, sha256
+from deepregions.safe_pickle import read_state_dict
 from deepregions.system import TrainedNetwork
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.convert.keras import convert_keras
@@ -29,7 +30,6 @@ from deepregions.weights.convert.profiles import (
     region_of,
 )
 from deepregions.weights.convert.recognise import SUFFIXES, Checkpoint, recognise, stem_of
-from deepregions.weights.convert.safe_pickle import read_state_dict
 from deepregions.weights.convert.state_dicts import (
     capsule_state_dict,
     dsp_fwa_state_dict,
@@ -108,8 +108,8 @@ class Importer:
         found = recognise(path, self._project)
         with naming(path):
             if found.project == CADENE:
-                state = xception_backbone(found.arrays, prefix=found.prefix)
-                return StartingWeights(stem_of(path), state, _source(path, found))
+                source = _source(path, found)
+                return StartingWeights(stem_of(path), xception_backbone(found.arrays), source)
             return self._member(path, found)
 
     def _member(self, path: Path, found: Checkpoint) -> TrainedNetwork:
@@ -146,20 +146,18 @@ class Importer:
         """Returns weights under our names, settings beyond the profile's, and remarks."""
         if found.format == "keras":
             converted = convert_keras(path, fake_index=self._fake_index)
-            head = converted.report.head
             if converted.fake_index is None:
                 raise UnsupportedError(
-                    f"{path} has no class for fakes: its head is {head}",
+                    f"{path} has no class for fakes: its head is {converted.head}",
                     "tools/convert_keras.py makes a backbone of it",
                 )
-            remarks = [f"its last layer is {head}", *converted.report.notes]
+            remarks = [f"its last layer is {converted.head}", *converted.notes]
             return converted.state, converted.settings, remarks
         if found.detector == "dsp-fwa":
             bgr = found.project == "dsp-fwa"
             return dsp_fwa_state_dict(found.arrays, fake_index=fake_index, bgr=bgr), {}, ()
         if found.detector == "xception":
-            prefix = found.prefix
-            return xception_state_dict(found.arrays, prefix=prefix, fake_index=fake_index), {}, ()
+            return xception_state_dict(found.arrays, fake_index=fake_index), {}, ()
         remarks = []
         vgg = stored_vgg(found.arrays)
         if not vgg:
@@ -263,15 +261,14 @@ def _source(
 def _load(detector: RegionDetector, state: Mapping[str, Tensor]) -> None:
     """Loads weights, all of them and nothing else."""
     name = type(detector).__name__
-    wanted = detector.state_dict()
     for key, value in state.items():
-        if key in wanted and value.shape != wanted[key].shape:
-            shapes = f"{list(value.shape)}, not {list(wanted[key].shape)}"
-            raise UnreadableError(f"{name}'s array {key} is {shapes}")
         counter = key.endswith("num_batches_tracked")
         if not counter and not (value.is_floating_point() and bool(torch.isfinite(value).all())):
             raise UnreadableError(f"{name}'s array {key} holds what are no finite numbers")
-    result = detector.load_state_dict(state, strict=False)
+    try:
+        result = detector.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # of shapes, one a line
+        raise UnreadableError(f"{name}: {str(error).splitlines()[-1].strip()}") from error
     missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or result.unexpected_keys:
         what = "lacks" if missing else "has, unasked,"

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -40,7 +40,6 @@ DEFAULT_SIZE = 200  # BiDA's
 IMAGENET_CLASSES = 1000
 
 Normalisation = Literal["unit", "centred"]
-Shapes = Mapping[str, tuple[int, ...]]
 
 _OURS = {  # Keras's kind of array: our module's suffix and array
     "depthwise_kernel": "conv1.weight",
@@ -53,61 +52,51 @@ _OURS = {  # Keras's kind of array: our module's suffix and array
     "moving_variance": "running_var",
 }
 
+Slot = dict[str, tuple[str, tuple[int, ...]]]
+"""A layer's arrays by kind: our name, and the shape as Keras has it (height, width, in, out)."""
 
-class Slot(NamedTuple):
-    """A layer of Xception that has arrays.
 
-    Attributes:
-        name: Keras's name of the layer; ``block<n>_residual`` and ``block<n>_residual_bn`` are
-            those that Keras numbers (``conv2d_1``, ``batch_normalization_1`` and so on).
-        kind: Its class, as Keras 3's own format writes it.
-        ours: The name of its module in :class:`~deepregions.detectors.Xception`.
-        shapes: Its arrays, as Keras lays them out: height, width, in, out.
+def _slots() -> Iterator[tuple[str, Slot]]:
+    """Yields Xception's layers, by Keras's names, in the order in which Keras builds them.
+
+    Keras numbers the layers that are called ``block<n>_residual`` here (``conv2d_1`` and so on).
     """
 
-    name: str
-    kind: str
-    ours: str
-    shapes: Shapes
+    def pair(
+        name: str, ours: str, norm: str, *shapes: tuple[int, ...]
+    ) -> Iterator[tuple[str, Slot]]:
+        kinds = KINDS["separable_conv2d" if len(shapes) == 2 else "conv2d"]
+        yield name, _slot(f"backbone.{ours}", dict(zip(kinds, shapes, strict=False)))
+        kinds = KINDS["batch_normalization"]
+        yield f"{name}_bn", _slot(f"backbone.{norm}", dict.fromkeys(kinds, shapes[-1][-1:]))
 
-
-def _slots() -> Iterator[Slot]:
-    """Yields Xception's layers in the order in which ``keras.applications`` builds them."""
-
-    def plain(name: str, ours: str, norm: str, *shape: int) -> Iterator[Slot]:
-        yield Slot(name, "conv2d", f"backbone.{ours}", {"kernel": shape})
-        norms: Shapes = dict.fromkeys(KINDS["batch_normalization"], shape[-1:])
-        yield Slot(f"{name}_bn", "batch_normalization", f"backbone.{norm}", norms)
-
-    def separable(name: str, ours: str, norm: str, start: int, end: int) -> Iterator[Slot]:
-        shapes = {"depthwise_kernel": (3, 3, start, 1), "pointwise_kernel": (1, 1, start, end)}
-        yield Slot(name, "separable_conv2d", f"backbone.{ours}", shapes)
-        yield list(plain(name, ours, norm, end))[1]
-
-    yield from plain("block1_conv1", "conv1", "bn1", 3, 3, 3, 32)
-    yield from plain("block1_conv2", "conv2", "bn2", 3, 3, 32, 64)
+    yield from pair("block1_conv1", "conv1", "bn1", (3, 3, 3, 32))
+    yield from pair("block1_conv2", "conv2", "bn2", (3, 3, 32, 64))
     width = 64
     for block in range(2, 14):
         widths = {2: [128] * 2, 3: [256] * 2, 4: [728] * 2, 13: [728, 1024]}.get(block, [728] * 3)
         ours, start = f"block{block - 1}", width
         for i, out in enumerate(widths):
             place = 3 * i + (block > 2)  # all but the first begin with a ReLU
-            name = f"block{block}_sepconv{i + 1}"
-            yield from separable(name, f"{ours}.rep.{place}", f"{ours}.rep.{place + 1}", width, out)
+            names = f"block{block}_sepconv{i + 1}", f"{ours}.rep.{place}", f"{ours}.rep.{place + 1}"
+            yield from pair(*names, (3, 3, width, 1), (1, 1, width, out))
             width = out
         if len(widths) == 2:
-            name = f"block{block}_residual"
-            yield from plain(name, f"{ours}.skip", f"{ours}.skipbn", 1, 1, start, width)
-    yield from separable("block14_sepconv1", "conv3", "bn3", 1024, 1536)
-    yield from separable("block14_sepconv2", "conv4", "bn4", 1536, 2048)
+            names = f"block{block}_residual", f"{ours}.skip", f"{ours}.skipbn"
+            yield from pair(*names, (1, 1, start, width))
+    yield from pair("block14_sepconv1", "conv3", "bn3", (3, 3, 1024, 1), (1, 1, 1024, 1536))
+    yield from pair("block14_sepconv2", "conv4", "bn4", (3, 3, 1536, 1), (1, 1, 1536, 2048))
 
 
-SLOTS = {slot.name: slot for slot in _slots()}
-_UNNAMED = [slot for name, slot in SLOTS.items() if "residual" in name]
+def _slot(ours: str, shapes: Mapping[str, tuple[int, ...]]) -> Slot:
+    return {kind: (f"{ours}.{_OURS[kind]}", shape) for kind, shape in shapes.items()}
+
+
+SLOTS = dict(_slots())
 _NUMBERED = {  # by class and number, as Keras 3's own format calls layers
-    f"{kind}_{number}".removesuffix("_0"): slot
-    for kind in KINDS
-    for number, slot in enumerate(slot for slot in SLOTS.values() if slot.kind == kind)
+    f"{kind}_{number}".removesuffix("_0"): name
+    for kind, kinds in KINDS.items()
+    for number, name in enumerate(name for name, slot in SLOTS.items() if {*slot} <= {*kinds})
 }
 
 
@@ -120,42 +109,40 @@ class KerasArray(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class XceptionConfig:
-    """What a model's configuration says beside its arrays.
+class KerasXception:
+    """An Xception in a file of Keras, converted or only looked at.
 
     Attributes:
+        source: The file's name.
+        format: Which format, and the version of Keras.
+        arrays: Those of Xception and of the head.
         size: Height and width of the input; None where the file does not say.
         classes: Units of the head: 2, 1, 1000 (ImageNet), or 0 without a head.
         activation: That of the head: ``softmax``, ``sigmoid`` or ``linear``.
-        normalisation: What a Rescaling layer in the model makes of pixels (``unit`` or
-            ``centred``); None where it has none.
+        normalisation: What a Rescaling layer in the model makes of pixels; None where it has none.
         bn_eps: Epsilon of batch normalisation; Keras's own where there is no configuration.
         bn_momentum: Weight of the newest batch in its statistics (1 - Keras's momentum).
+        notes: What was assumed because the file does not say it, and what looks wrong.
+        state: The state dict of :class:`~deepregions.detectors.Xception`, fake second; of a
+            model without a fake class that of its backbone, as ``backbone_file`` takes it. Empty
+            if the file was only looked at.
+        fake_index: Which of the model's classes is fake; None for a backbone.
+        sha256: Of the file.
     """
 
+    source: str
+    format: str
+    arrays: tuple[KerasArray, ...]
     size: int | None = None
     classes: int = 0
     activation: str = "linear"
     normalisation: Normalisation | None = None
     bn_eps: float = 1e-3
     bn_momentum: float = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class KerasReport(XceptionConfig):
-    """What was found in a file.
-
-    Attributes:
-        source: The file's name.
-        format: Which format, and the version of Keras.
-        arrays: Those of Xception and of the head.
-        notes: What was assumed because the file does not say it, and what looks wrong.
-    """
-
-    source: str
-    format: str
-    arrays: tuple[KerasArray, ...]
     notes: tuple[str, ...] = ()
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    fake_index: int | None = None
+    sha256: str = ""
 
     @property
     def head(self) -> str:
@@ -167,8 +154,19 @@ class KerasReport(XceptionConfig):
         """Whether it tells fake from real, other than ImageNet's classes or features."""
         return self.classes in (1, 2)
 
+    @property
+    def settings(self) -> dict[str, float | str]:
+        """The arguments of :class:`~deepregions.detectors.Xception` that make this network."""
+        return {
+            "size": self.size or DEFAULT_SIZE,
+            "bn_momentum": self.bn_momentum,
+            "bn_eps": self.bn_eps,
+            "padding": "same",
+            "normalisation": self.normalisation or "unit",
+        }
+
     def lines(self) -> list[str]:
-        """Returns the report in words, without the single arrays."""
+        """Returns what was found in words, without the single arrays."""
         count = len(self.arrays)
         pixels = {"unit": "x/255, in the model", "centred": "x/127.5 - 1, in the model"}
         return [
@@ -182,41 +180,10 @@ class KerasReport(XceptionConfig):
             *(f"note: {note}" for note in self.notes),
         ]
 
-
-@dataclass(frozen=True)
-class KerasXception:
-    """A converted model.
-
-    Attributes:
-        state: The state dict of :class:`~deepregions.detectors.Xception`, fake second; of a
-            model without a fake class that of its backbone, as ``backbone_file`` takes it.
-        report: What was found, and what was assumed.
-        size: Height and width of the crops.
-        fake_index: Which of the model's classes is fake; None for a backbone.
-        sha256: Of the Keras file.
-    """
-
-    state: dict[str, Tensor]
-    report: KerasReport
-    size: int
-    fake_index: int | None
-    sha256: str
-
-    @property
-    def settings(self) -> dict[str, float | str]:
-        """The arguments of :class:`~deepregions.detectors.Xception` that make this network."""
-        return {
-            "size": self.size,
-            "bn_momentum": self.report.bn_momentum,
-            "bn_eps": self.report.bn_eps,
-            "padding": "same",
-            "normalisation": self.report.normalisation or "unit",
-        }
-
     def detector(self) -> Xception:
         """Returns the network, in eval mode; a backbone only is unreadable."""
         if self.fake_index is None:
-            raise UnreadableError(f"{self.report.source} has no class for fakes: it scores nothing")
+            raise UnreadableError(f"{self.source} has no class for fakes: it scores nothing")
         # Converting needs no network, nor the half of its time and memory that importing one takes.
         from deepregions.detectors import Xception  # noqa: PLC0415
 
@@ -234,25 +201,25 @@ class KerasXception:
         if path.suffix != ".safetensors":
             raise UsageError(f"{path} is no safetensors file", "name it OUT.safetensors")
         metadata = {
-            "class": "Xception" if self.report.detects else "Xception, backbone only",
+            "class": "Xception" if self.detects else "Xception, backbone only",
             "settings": json.dumps(self.settings),
             "fake_index": json.dumps(self.fake_index),
-            "head": self.report.head,
-            "format": self.report.format,
-            "source": self.report.source,
+            "head": self.head,
+            "format": self.format,
+            "source": self.source,
             "source_sha256": self.sha256,
         }
         with atomic_file(path) as partial:
-            partial.write_bytes(save(self.state, metadata))
+            partial.write_bytes(save(dict(self.state), metadata))
 
 
-def inspect_keras(path: Path) -> KerasReport:
+def inspect_keras(path: Path) -> KerasXception:
     """Returns what is in a Keras file, without reading its numbers.
 
     The file and the errors are those of :func:`convert_keras`.
     """
-    with _opened(path) as (report, _):
-        return report
+    with _opened(path) as (found, _):
+        return found
 
 
 def convert_keras(
@@ -275,67 +242,67 @@ def convert_keras(
     """
     if fake_index not in (None, 0, 1):
         raise UsageError(f"class {fake_index} cannot be the fake one", "it is 0 or 1")
-    index = fake_index
-    with _opened(path) as (report, arrays):
-        if report.size is not None and size not in (None, report.size):
-            raise UsageError(f"{path} takes images of {report.size} pixels, not of {size}")
-        if fake_index is not None and not report.detects:
+    with _opened(path) as (found, arrays):
+        if found.size is not None and size not in (None, found.size):
+            raise UsageError(f"{path} takes images of {found.size} pixels, not of {size}")
+        if fake_index is not None and not found.detects:
             raise UsageError(
-                f"{path} has no class for fakes: its head is {report.head}", "leave fake_index out"
+                f"{path} has no class for fakes: its head is {found.head}", "leave fake_index out"
             )
-        if fake_index is None and report.detects:
-            index = DEFAULT_FAKE_INDEX
+        index = DEFAULT_FAKE_INDEX if fake_index is None and found.detects else fake_index
         state, odd = _state(arrays, index)
-    notes = list(report.notes)
-    if report.detects and fake_index is None:
+    notes = list(found.notes)
+    if found.detects and fake_index is None:
         notes.append(
             f"class {index} is taken as fake, as in BiDA's models, whose folders fake and real "
             "sort so; if that is wrong here, every score is turned around"
         )
     if odd:
         notes.append(f"{len(odd)} arrays hold numbers that are not finite, {odd[0]} first")
-    if report.size is None and size is None and report.detects:
+    if found.detects and not (found.size or size):
         notes.append(f"the file does not say its size: {DEFAULT_SIZE} is taken, as BiDA's")
-    report = replace(report, notes=tuple(notes))
-    return KerasXception(state, report, report.size or size or DEFAULT_SIZE, index, sha256(path))
+    return replace(
+        found,
+        size=found.size or size,
+        notes=tuple(notes),
+        state=state,
+        fake_index=index,
+        sha256=sha256(path),
+    )
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[KerasReport, dict[KerasArray, h5py.Dataset]]]:
+def _opened(path: Path) -> Iterator[tuple[KerasXception, dict[KerasArray, h5py.Dataset]]]:
     """Opens a file and finds its arrays; errors in it and in what follows name the file."""
     with naming(path), open_keras(path) as file:
         config = None if file.config is None else read_config(file.config)
         arrays = _assign(file.layers)
-        yield _report(path.name, file.format, config, tuple(arrays)), arrays
-
-
-def _report(
-    source: str, form: str, config: XceptionConfig | None, arrays: tuple[KerasArray, ...]
-) -> KerasReport:
-    classes = sum(array.shape[1] for array in arrays if array.ours == "classifier.weight")
-    if classes not in (0, 1, 2, IMAGENET_CLASSES):
-        raise UnreadableError(f"its head has {classes} classes", "1, 2 or 1000 are wanted")
-    notes = []
-    if config is None:
-        activation = {0: "linear", 1: "sigmoid"}.get(classes, "softmax")
-        config = XceptionConfig(classes=classes, activation=activation)
-        notes.append(
-            f"the file has no configuration: epsilon {config.bn_eps:g}"
-            + (f" and {activation} are assumed" if classes else " is assumed")
-        )
-    elif classes != config.classes:
-        raise UnreadableError(
-            f"its head has {classes} classes, its configuration says {config.classes}"
-        )
-    elif classes and config.activation == "linear":
-        notes.append("the head has no activation: its numbers are taken as logits")
-    if classes in (1, 2) and config.normalisation is None:
-        notes.append("pixels are taken as x/255, as BiDA's program gives them")
-    if classes == IMAGENET_CLASSES:
-        notes.append("the head is ImageNet's: only the backbone is converted, it scores no fakes")
-    return KerasReport(
-        **vars(config), source=source, format=form, arrays=arrays, notes=tuple(notes)
-    )
+        classes = sum(array.shape[1] for array in arrays if array.ours == "classifier.weight")
+        notes = []
+        if config is None:
+            activation = {0: "linear", 1: "sigmoid"}.get(classes, "softmax")
+            config = {"classes": classes, "activation": activation}
+            assumed = f"{KerasXception.bn_eps:g}" + (f" and {activation} are" if classes else " is")
+            notes.append(f"the file has no configuration: epsilon {assumed} assumed")
+        elif config["activation"] == "linear" and classes:
+            notes.append("the head has no activation: its numbers are taken as logits")
+        if classes not in (0, 1, 2, IMAGENET_CLASSES) or classes != config["classes"]:
+            raise UnreadableError(
+                f"its head has {classes} classes, its configuration says {config['classes']}",
+                "1, 2 or 1000 are wanted",
+            )
+        if classes in (1, 2) and config.get("normalisation") is None:
+            notes.append("pixels are taken as x/255, as BiDA's program gives them")
+        if classes == IMAGENET_CLASSES:
+            notes.append(
+                "the head is ImageNet's: only the backbone is converted, it scores no fakes"
+            )
+        about: dict[str, Any] = {
+            "source": path.name,
+            "format": file.format,
+            "arrays": tuple(arrays),
+        }
+        yield KerasXception(**about, **config, notes=tuple(notes)), arrays
 
 
 # What a configuration says
@@ -352,39 +319,45 @@ class ConfigLayer(NamedTuple):
         return f"layer {self.name!r} ({self.kind})"
 
 
-_MODELS = ("Model", "Functional", "Sequential")
-_CONVOLVING = ("Conv2D", "SeparableConv2D", "MaxPooling2D")
-_OTHERS = ("InputLayer", "BatchNormalization", "Activation", "ReLU", "Add", "Dropout", "Flatten")
-_AT_MOST_ONE = ("Rescaling", "GlobalAveragePooling2D", "Dense")
-_PROGRAMS = ("keras", "tf_keras", "tensorflow")
+_LAST: dict[str, list[Any]] = {"data_format": ["channels_last"]}
+_DENSE: dict[str, list[Any]] = {"dilation_rate": [[1, 1]], **_LAST}
+_LAYERS: dict[str, dict[str, list[Any]]] = {  # of what the shapes of arrays do not show
+    "Conv2D": {"strides": [[2, 2]], **_DENSE},
+    "SeparableConv2D": {"strides": [[1, 1]], **_DENSE},
+    "MaxPooling2D": {"strides": [[2, 2]], **_LAST},
+    "BatchNormalization": {"axis": [-1, 3, [-1], [3]]},
+    "Activation": {"activation": ["relu"]},
+}
+_OTHERS = ("InputLayer", "ReLU", "Add", "Dropout", "Flatten", "Rescaling", "Dense")
 
 
-def read_config(config: Mapping[str, Any]) -> XceptionConfig:
-    """Reads a model's configuration; the error names the layer that is no Xception's."""
+def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads a model's configuration, as fields of :class:`KerasXception`.
+
+    The error names the layer that is no Xception's.
+    """
     try:
         layers = list(_layers(config))
         kinds = [layer.kind for layer in layers]
         end = kinds.index("Dense") if "Dense" in kinds else len(layers)
         last = [layer for layer in layers[end + 1 :] if layer.kind in ("Activation", "Softmax")]
-        rest = [layer for layer in layers[end + 1 :] if layer.kind not in ("Activation", "Softmax")]
-        for layer in (*layers[: end + 1], *rest):
-            _check_layer(layer)
-        if repeated := [kind for kind in _AT_MOST_ONE if kinds.count(kind) > 1]:
-            raise UnreadableError(f"it has {kinds.count(repeated[0])} {repeated[0]} layers")
+        for layer in layers:
+            if layer not in last:
+                _check_layer(layer)
         norms = {_norm(layer) for layer in layers if layer.kind == "BatchNormalization"}
-        if len(norms) != 1:
+        scales = [_rescaling(layer) for layer in layers if layer.kind == "Rescaling"]
+        if len(norms) != 1 or len(scales) > 1:
             raise UnreadableError("its batch normalisations differ in epsilon or momentum")
         ((eps, momentum),) = norms
         classes, activation = _head(layers[end], last) if "Dense" in kinds else (0, "linear")
-        scales = [_rescaling(layer) for layer in layers if layer.kind == "Rescaling"]
-        return XceptionConfig(
-            size=next(filter(None, map(_input_size, layers)), None),
-            classes=classes,
-            activation=activation,
-            normalisation=scales[0] if scales else None,
-            bn_eps=eps,
-            bn_momentum=momentum,
-        )
+        return {
+            "size": next(filter(None, map(_input_size, layers)), None),
+            "classes": classes,
+            "activation": activation,
+            "normalisation": scales[0] if scales else None,
+            "bn_eps": eps,
+            "bn_momentum": momentum,
+        }
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError) as error:
         raise UnreadableError(
             f"its configuration is not that of a Keras model: {type(error).__name__} {error}"
@@ -396,10 +369,11 @@ def _layers(model: Mapping[str, Any]) -> Iterator[ConfigLayer]:
     config = model["config"]
     for layer in config if isinstance(config, list) else config["layers"]:
         kind, settings = str(layer["class_name"]), layer["config"]
-        if kind in _MODELS:
+        if kind in ("Model", "Functional", "Sequential"):
             yield from _layers(layer)
             continue
-        if str(layer.get("module") or "keras").partition(".")[0] not in _PROGRAMS:
+        program = str(layer.get("module") or "keras").partition(".")[0]
+        if program not in ("keras", "tf_keras", "tensorflow"):
             kind = f"{layer['module']}.{kind}"
         # In an old Sequential only the settings have the name.
         name = layer.get("name") or settings.get("name") or kind
@@ -408,21 +382,17 @@ def _layers(model: Mapping[str, Any]) -> Iterator[ConfigLayer]:
 
 def _check_layer(layer: ConfigLayer) -> None:
     """Checks what the shapes of arrays do not show: class, strides and activation."""
-    if layer.kind not in (*_CONVOLVING, *_OTHERS, *_AT_MOST_ONE):
+    if layer.kind not in (*_LAYERS, *_OTHERS, "GlobalAveragePooling2D"):
         hint = "Xception has none like it"
         if "Lambda" in layer.kind:
             hint = "its program code is not run; save the model without it"
         raise UnreadableError(f"unexpected {layer}", hint)
-    wanted: dict[str, Any] = {}
-    if layer.kind in _CONVOLVING:
-        single = layer.kind == "SeparableConv2D" or layer.name.startswith("block1_conv2")
-        wanted = {"strides": [1 if single else 2] * 2, "dilation_rate": [1, 1]}
-        wanted["data_format"] = "channels_last"
-    if layer.kind == "Activation":
-        wanted = {"activation": "relu"}
-    for key, value in wanted.items():
-        if (found := layer.config.get(key, value)) != value:
-            raise UnreadableError(f"{layer}: {key} is {found}, not {value}")
+    allowed = _LAYERS.get(layer.kind, {})
+    if layer.name.startswith("block1_conv2"):
+        allowed = allowed | {"strides": [[1, 1]]}
+    for key, values in allowed.items():
+        if (found := layer.config.get(key, values[0])) not in values:
+            raise UnreadableError(f"{layer}: {key} is {found}, not {values[0]}")
 
 
 def _input_size(layer: ConfigLayer) -> int | None:
@@ -435,9 +405,6 @@ def _input_size(layer: ConfigLayer) -> int | None:
 
 def _norm(layer: ConfigLayer) -> tuple[float, float]:
     """Returns epsilon and torch's momentum of a batch normalisation."""
-    axis = layer.config.get("axis", -1)
-    if axis not in (-1, 3, [-1], [3]):
-        raise UnreadableError(f"{layer}: axis is {axis}", "colours come last")
     eps, momentum = float(layer.config["epsilon"]), float(layer.config["momentum"])
     if not (0 < eps < 1 and 0 <= momentum <= 1):
         raise UnreadableError(f"{layer}: epsilon is {eps}, momentum is {momentum}")
@@ -456,7 +423,7 @@ def _rescaling(layer: ConfigLayer) -> Normalisation:
     )
 
 
-def _head(dense: ConfigLayer, last: Sequence[ConfigLayer]) -> tuple[int, str]:
+def _head(dense: ConfigLayer, last: list[ConfigLayer]) -> tuple[int, str]:
     """Returns the head's classes and activation, which may be a layer of its own."""
     classes, activation = int(dense.config["units"]), dense.config["activation"]
     if activation == "linear" and len(last) == 1:
@@ -480,31 +447,35 @@ def _assign(layers: StoredLayers) -> dict[KerasArray, h5py.Dataset]:
     _refuse_other_networks(layers)
     slots = dict(SLOTS)
     stored: dict[str, str] = {}
-    left = []
     for name, arrays in layers.items():
-        slot = _slot_of(name, arrays)
-        if slot is None:
-            left.append(name)
-        elif slot.name in stored:
-            raise UnreadableError(f"two layers can be {slot.name!r}: {stored[slot.name]}, {name}")
-        else:
-            stored[slot.name] = name
-            slots[slot.name] = slot
-    for slot in slots.values():
-        if slot.name not in stored:
-            shapes = ", ".join(f"{kind} {list(shape)}" for kind, shape in slot.shapes.items())
-            raise UnreadableError(f"layer {slot.name!r} is missing in the file: {shapes}")
-    if left:
-        names = ", ".join(left[:5]) + (" and others" if len(left) > 5 else "")
-        raise UnreadableError(
-            f"{len(left)} of its layers with arrays are not Xception's: {names}",
-            "nothing may be left over",
-        )
-    return {
-        array: dataset
-        for slot in slots.values()
-        for array, dataset in _fitting(slot, stored[slot.name], layers[stored[slot.name]])
-    }
+        place = _place_of(name, arrays)
+        if place is None:
+            raise UnreadableError(f"its layer {name} is not Xception's", "nothing may be left over")
+        if place in stored:
+            raise UnreadableError(f"two layers can be {place!r}: {stored[place]}, {name}")
+        stored[place] = name
+        if place == "head":
+            classes = arrays["kernel"].shape[1:]
+            bias = {"bias": classes} if "bias" in arrays else {}
+            slots[place] = _slot("classifier", {"kernel": (2048, *classes), **bias})
+    found: dict[KerasArray, h5py.Dataset] = {}
+    for place, slot in slots.items():
+        name = stored.get(place, "")
+        arrays = layers.get(name, {})
+        if arrays.keys() != slot.keys():
+            wanted = ", ".join(f"{kind} {list(shape)}" for kind, (_, shape) in slot.items())
+            have = f"{name!r} has {', '.join(arrays)}" if name else f"{place!r} is missing"
+            raise UnreadableError(f"layer {have}; Xception has {wanted} there")
+        for kind, (ours, shape) in slot.items():
+            array, path = arrays[kind], str(arrays[kind].name).strip("/")
+            if array.shape != shape or array.dtype.kind != "f":
+                raise UnreadableError(
+                    f"array {path} of layer {name!r} is {array.dtype} {list(array.shape or ())}, "
+                    f"not floats {list(shape)}",
+                    "it is no Xception's",
+                )
+            found[KerasArray(path, ours, shape)] = array
+    return found
 
 
 def _refuse_other_networks(layers: StoredLayers) -> None:
@@ -514,45 +485,25 @@ def _refuse_other_networks(layers: StoredLayers) -> None:
     only = "of Keras's networks only Xception is read"
     if 1024 in widths and 16 in widths:
         raise UnreadableError("it is a MesoNet (Afchar et al. 2018)", only)
-    if len(widths) > 1:
-        raise UnreadableError(f"it has {len(widths)} fully connected layers", "one is wanted")
     if not any("block1_conv1" in name or "/" in name for name in layers):
         names = f"its layers are {', '.join([*layers][:4])} and so on"
         raise UnreadableError(f"it is no Xception: {names if layers else 'it has no layers'}", only)
 
 
-def _slot_of(name: str, arrays: Mapping[str, h5py.Dataset]) -> Slot | None:
-    """Returns which layer of Xception, or its head, a stored layer is."""
+def _place_of(name: str, arrays: Mapping[str, h5py.Dataset]) -> str | None:
+    """Returns which layer of Xception, or the head, a stored layer is."""
     shapes = {kind: array.shape for kind, array in arrays.items()}
-    kernel = shapes.get("kernel", ())
-    if len(kernel) == 2:
-        bias = {"bias": kernel[1:]} if "bias" in shapes else {}
-        return Slot("predictions", "dense", "classifier", {"kernel": (2048, kernel[1]), **bias})
+    if len(shapes.get("kernel", ())) == 2:
+        return "head"
     if "/" in name:  # a place, as the file has no name
         return _NUMBERED.get(name.rpartition("/")[2])
     plain = re.sub(r"(_\d+)+$", "", name)  # a session may have added a number: block1_conv1_3
-    return SLOTS.get(plain) or next((slot for slot in _UNNAMED if slot.shapes == shapes), None)
-
-
-def _fitting(
-    slot: Slot, name: str, arrays: Mapping[str, h5py.Dataset]
-) -> Iterator[tuple[KerasArray, h5py.Dataset]]:
-    """Yields a layer's arrays, which must be the slot's and no others."""
-    for kind, shape in slot.shapes.items():
-        if kind not in arrays:
-            raise UnreadableError(f"layer {name!r} lacks its array {kind}")
-        dataset = arrays[kind]
-        path = dataset.name.strip("/")
-        if dataset.shape != shape:
-            raise UnreadableError(
-                f"array {path} of layer {name!r} is {list(dataset.shape or ())}, not {list(shape)}",
-                "it is no Xception's",
-            )
-        if dataset.dtype.kind != "f":
-            raise UnreadableError(f"array {path} of layer {name!r} holds {dataset.dtype}")
-        yield KerasArray(path, f"{slot.ours}.{_OURS[kind]}", shape), dataset
-    if extra := sorted(arrays.keys() - slot.shapes.keys()):
-        raise UnreadableError(f"layer {name!r} has an array {extra[0]}, which Xception's has not")
+    if plain in SLOTS:
+        return plain
+    for place, slot in SLOTS.items():
+        if "residual" in place and {kind: shape for kind, (_, shape) in slot.items()} == shapes:
+            return place
+    return None
 
 
 def _state(

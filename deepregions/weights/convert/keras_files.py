@@ -1,9 +1,9 @@
 """Keras's files as plain data: a configuration, and which arrays each layer has.
 
 Reads HDF5 of Keras 2, tf.keras and Keras 3, and ``.keras`` archives, through h5py alone. Nothing
-in a file is run, and nothing outside it is read: links, external storage and virtual datasets are
-refused. Broken files can make the HDF5 library loop or crash, so a process of its own reads each
-file first (``python -m deepregions.weights.convert.keras_files FILE``).
+in a file is run, and nothing outside it is read: links are not followed, external storage and
+virtual datasets are refused. Broken files can make the HDF5 library loop or crash, so a process of
+its own reads each file first (``python -m deepregions.weights.convert.keras_files FILE``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +28,8 @@ from deepregions.errors import UnreadableError, UsageError
 
 # Far above any Xception (84 MB, or 252 MB with Adam's state; 150 kB of configuration).
 MAX_CONFIG = 16 << 20
-MAX_MEMBERS = 1000
-MAX_OBJECTS = 20_000
-TRIAL_SECONDS = 60.0
+MAX_ARRAYS = 20_000
+TRIAL_SECONDS = 60
 TRIAL_BYTES = 4 << 30
 MEMBERS = {"config.json": MAX_CONFIG, "metadata.json": 1 << 20, "model.weights.h5": 1 << 30}
 BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, EOFError)
@@ -44,7 +43,6 @@ KINDS = {  # the order of a layer's arrays in Keras 3's own format
     "dense": ("kernel", "bias"),
 }
 _KIND = re.compile(rf"({'|'.join(kind for kinds in KINDS.values() for kind in kinds)})[_:\d]*")
-
 
 StoredLayers = dict[str, dict[str, h5py.Dataset]]
 """By a layer's name, its arrays by kind: ``kernel``, ``gamma`` and so on."""
@@ -97,24 +95,19 @@ def _extract(archive: Path, folder: Path) -> None:
     """Unpacks the members that matter; of none comes more than the archive says."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = opened.infolist()
-            if len(members) > MAX_MEMBERS:
-                raise UnreadableError(f"the archive has {len(members)} members")
             for name, limit in MEMBERS.items():
-                found = [member for member in members if member.filename == name]
-                if len(found) > 1:
-                    raise UnreadableError(f"the archive has two members called {name}")
-                if not found and name != "metadata.json":
-                    raise UnreadableError(f"the archive has no {name}", "is it a Keras model?")
-                for member in found:
-                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                        raise UnreadableError(f"{name} is compressed in an unknown way")
-                    if member.file_size > limit:
-                        raise UnreadableError(
-                            f"{name} in the archive unpacks to more than {limit >> 20} MiB",
-                            "no Xception is that large",
-                        )
-                    opened.extract(member, folder)
+                found = [member for member in opened.infolist() if member.filename == name]
+                if not found and name == "metadata.json":
+                    continue
+                if len(found) != 1:
+                    raise UnreadableError(f"the archive has {len(found)} members called {name}")
+                known = found[0].compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                if not known or found[0].file_size > limit:
+                    raise UnreadableError(
+                        f"{name} in the archive unpacks to more than {limit >> 20} MiB, or in an "
+                        "unknown way"
+                    )
+                opened.extract(found[0], folder)
     except (zipfile.BadZipFile, zlib.error, *BROKEN) as error:
         raise UnreadableError(f"cannot be read as an archive: {first_line(error)}") from error
 
@@ -123,7 +116,7 @@ def _extract(archive: Path, folder: Path) -> None:
 def _hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
-    except (OSError, RuntimeError, ValueError) as error:
+    except BROKEN as error:
         raise UnreadableError(
             f"cannot be read as HDF5: {first_line(error)}", "is it a whole Keras file?"
         ) from error
@@ -137,19 +130,16 @@ def _try(path: Path) -> None:
     command = [sys.executable, "-P", "-m", __name__, str(path.absolute())]
     environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, **environment}
     try:
-        code = subprocess.run(
-            command,
-            timeout=TRIAL_SECONDS,
-            env={**os.environ, **environment},
-            capture_output=True,
-            check=False,
-        ).returncode
+        tried = subprocess.run(
+            command, timeout=TRIAL_SECONDS, env=environment, capture_output=True, check=False
+        )
     except OSError:  # no interpreter of its own, as where Python is built into a program
         return
     except subprocess.TimeoutExpired:
         raise UnreadableError("its HDF5 is broken: reading it does not come to an end") from None
-    if code < 0 or code == _OUT_OF_MEMORY:
+    if tried.returncode < 0 or tried.returncode == _OUT_OF_MEMORY:
         raise UnreadableError("its HDF5 is broken: reading it crashes")
 
 
@@ -160,7 +150,7 @@ def _trial(path: Path) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (TRIAL_BYTES, TRIAL_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # Also if nobody waits for it any more.
-        resource.setrlimit(resource.RLIMIT_CPU, (int(TRIAL_SECONDS), int(TRIAL_SECONDS)))
+        resource.setrlimit(resource.RLIMIT_CPU, (TRIAL_SECONDS, TRIAL_SECONDS))
     try:
         with suppress(UnreadableError), _hdf5(path) as file:
             _describe(file, None, "")
@@ -170,71 +160,41 @@ def _trial(path: Path) -> int:
 
 
 def _describe(file: h5py.File, config: dict[str, Any] | None, version: str) -> KerasFile:
+    unknown = "of unknown version"
     try:
-        arrays = _scan(file)
-        if config is not None or "layers" in file:
-            kind = "Keras 3's weights (.weights.h5)"
-            if config is not None:
-                kind = f"Keras 3's archive (.keras), Keras {version or 'of unknown version'}"
-            return KerasFile(kind, config, _layers(file, arrays, ("layers/", "vars/")))
+        if config is not None:
+            form = f"Keras 3's archive (.keras), Keras {version or unknown}"
+            return KerasFile(form, config, _layers(file, ("layers/", "vars/")))
+        if "layers" in file:
+            form = "Keras 3's weights (.weights.h5)"
+            return KerasFile(form, None, _layers(file, ("layers/", "vars/")))
         root = file.get("model_weights", file)
         if "model_config" in file.attrs:
             config = _json(_text(file, "model_config").encode())
         version = _text(root, "keras_version") or _text(file, "keras_version")
-        kind = f"HDF5, {'weights only' if config is None else 'a whole model'}"
-        kind += f", Keras {version or 'of unknown version'}"
-        return KerasFile(kind, config, _layers(file, arrays, (root.name.strip("/"),)))
+        form = f"HDF5, {'weights only' if config is None else 'a whole model'}"
+        form += f", Keras {version or unknown}"
+        return KerasFile(form, config, _layers(file, (root.name.strip("/"),)))
     except BROKEN as error:
         raise UnreadableError(f"its HDF5 is broken: {first_line(error)}") from error
 
 
-def _scan(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """Returns all arrays by path, after looking at every object for ways out of the file."""
-    found: dict[str, h5py.Dataset] = {}
-    groups: list[tuple[str, h5py.Group]] = [("", file)]
-    seen = {h5py.h5o.get_info(file.id).addr}
-    while groups:
-        prefix, group = groups.pop()
-        for name in group:
-            path = f"{prefix}/{name}".removeprefix("/")
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink) or name in ("", ".", "..") or "/" in name:
-                raise UnreadableError(
-                    f"{path} is a link to elsewhere ({type(link).__name__})",
-                    "Keras writes none, and it is not followed",
-                )
-            thing = group[name]
-            address = h5py.h5o.get_info(thing.id).addr
-            if address in seen or len(seen) > MAX_OBJECTS:
-                raise UnreadableError(f"{path} is one object too many, or an earlier one again")
-            seen.add(address)
-            if isinstance(thing, h5py.Group):
-                groups.append((path, thing))
-            elif isinstance(thing, h5py.Dataset):
-                _check_plain(path, thing)
-                found[path] = thing
-    return found
-
-
-def _check_plain(path: str, dataset: h5py.Dataset) -> None:
-    if dataset.external or dataset.is_virtual:
-        raise UnreadableError(
-            f"array {path} has its numbers in another file", "Keras writes none, none is read"
-        )
-    settings = dataset.id.get_create_plist()
-    for i in range(settings.get_nfilters()):
-        if settings.get_filter(i)[0] not in _BUILT_IN_FILTERS:
-            raise UnreadableError(f"array {path} is compressed in a way that Keras does not use")
-
-
-def _layers(
-    file: h5py.File, arrays: Mapping[str, h5py.Dataset], starts: tuple[str, ...]
-) -> StoredLayers:
+def _layers(file: h5py.File, starts: tuple[str, ...]) -> StoredLayers:
     """Returns the layers whose paths have one of these starts: others are an optimizer's state.
 
     A path ends in ``LAYER/KIND:0`` in the format of Keras 2, which also Keras 3 writes as ``.h5``;
     in ``CLASS_NUMBER/vars/NUMBER`` in that of Keras 3, where ``vars`` may have the layer's name.
     """
+    arrays: dict[str, h5py.Dataset] = {}
+
+    def look(path: str, thing: Any) -> None:  # of links only hard ones lead here, each once
+        if isinstance(thing, h5py.Dataset):
+            _check_plain(path, thing)
+            arrays[path] = thing
+        if len(arrays) > MAX_ARRAYS:
+            raise UnreadableError(f"it holds more than {MAX_ARRAYS} arrays")
+
+    file.visititems(look)
     layers: StoredLayers = {}
     for path, array in arrays.items():
         if not path.startswith(starts) or "seed_generator" in path:  # the state of a dropout
@@ -254,15 +214,25 @@ def _layers(
     return layers
 
 
+def _check_plain(path: str, dataset: h5py.Dataset) -> None:
+    if dataset.external or dataset.is_virtual:
+        raise UnreadableError(
+            f"array {path} has its numbers in another file", "Keras writes none, none is read"
+        )
+    settings = dataset.id.get_create_plist()
+    for i in range(settings.get_nfilters()):
+        if settings.get_filter(i)[0] not in _BUILT_IN_FILTERS:
+            raise UnreadableError(f"array {path} is compressed in a way that Keras does not use")
+
+
 def _text(thing: h5py.Group, attribute: str) -> str:
     """Returns a text that belongs to a group; empty if it has none."""
-    if attribute not in thing.attrs:
-        return ""
-    stored = thing.attrs.get_id(attribute)
-    value = thing.attrs[attribute] if stored.shape == () else None
-    if isinstance(value, bytes | str):
-        return value.decode() if isinstance(value, bytes) else str(value)
-    raise UnreadableError(f"the attribute {attribute} holds {stored.dtype}, where Keras has text")
+    value = thing.attrs.get(attribute, "")
+    if isinstance(value, bytes):
+        value = value.decode()
+    if not isinstance(value, str):
+        raise UnreadableError(f"the attribute {attribute} holds {type(value).__name__}, not a text")
+    return value
 
 
 def _json(text: bytes) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 from deepregions.detectors import DSPFWA, Capsule, RegionDetector, Xception
 from deepregions.errors import UsageError
-from deepregions.faces.cropping import Layout
-from deepregions.faces.resampling import Resample
-from deepregions.types import Region
+from deepregions.types import Layout, Region, Resample
 
 
 @dataclass(frozen=True)

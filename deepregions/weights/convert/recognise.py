@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from deepregions.errors import UnsupportedError, UsageError, naming
+from deepregions.safe_pickle import format_of, read_checkpoint, state_dict_of
 from deepregions.types import Region
 from deepregions.weights.convert.keras import IMAGENET_CLASSES, inspect_keras
 from deepregions.weights.convert.profiles import (
@@ -27,8 +28,12 @@ from deepregions.weights.convert.profiles import (
     plain_label,
     region_of,
 )
-from deepregions.weights.convert.safe_pickle import format_of, read_checkpoint, state_dict_of
-from deepregions.weights.convert.state_dicts import plain_names, xception_head, xception_prefix
+from deepregions.weights.convert.state_dicts import (
+    Arrays,
+    plain_names,
+    xception_arrays,
+    xception_prefix,
+)
 
 SUFFIXES = (
     *(".pt", ".pth", ".p", ".pkl", ".ckpt", ".pth.tar", ".pt.tar", ".safetensors"),
@@ -52,7 +57,6 @@ class Checkpoint:
         classes: How many classes it tells apart; 0 if that is not known yet (Keras).
         project: The program it is from, a key of
             :data:`~deepregions.weights.convert.profiles.PROJECTS`; empty if nothing says it.
-        prefix: What stands before the names of an Xception's arrays.
         region: What it was trained on; None if nothing says it.
         database: What it was trained on; None likewise.
     """
@@ -62,7 +66,6 @@ class Checkpoint:
     arrays: Mapping[str, Tensor]
     classes: int
     project: str = ""
-    prefix: str = ""
     region: Region | None = None
     database: str | None = None
 
@@ -162,12 +165,13 @@ def _examine(path: Path, arrays: Mapping[str, Tensor], form: str, *, wrapped: bo
         return Checkpoint(form, "dsp-fwa", arrays, 2, "dsp-fwa" if wrapped else "")
     prefix = xception_prefix(arrays)
     if prefix is not None:
-        weight, _ = xception_head(arrays, prefix)
+        arrays = xception_arrays(arrays, prefix)
+        weight = Arrays(arrays, "an Xception checkpoint")["classifier.weight"]
         classes = len(weight) if weight.dim() else 0
         project = {"model.": "faceforensics", "backbone.": "deepfakebench"}.get(prefix, "")
         if classes == IMAGENET_CLASSES:
             project = CADENE
-        return Checkpoint(form, "xception", arrays, classes, project, prefix)
+        return Checkpoint(form, "xception", arrays, classes, project)
     if "features.0.weight" in arrays:
         raise UnsupportedError(f"{path}: a VGG alone scores nothing", "pass it with --vgg")
     raise UnsupportedError(

@@ -142,44 +142,37 @@ def xception_prefix(arrays: Mapping[str, Tensor]) -> str | None:
     return next((prefix for prefix in _PREFIXES if f"{prefix}{_XCEPTION}" in arrays), None)
 
 
-def xception_head(upstream: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
-    """Returns weight and bias of an Xception's last layer; without one it is unreadable."""
-    arrays = Arrays(upstream, "an Xception checkpoint")
-    found = [head for head in _HEADS if f"{prefix}{head}weight" in arrays]
-    head = f"{prefix}{found[0] if found else 'last_linear.'}"
-    return arrays[f"{head}weight"], arrays[f"{head}bias"]
+def xception_arrays(upstream: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Returns an Xception's arrays without a prefix, its last layer as ``classifier``."""
+    arrays = _below(prefix, upstream)
+    head = next((each for each in _HEADS if f"{each}weight" in arrays), None)
+    last = _below(head, arrays) if head else {}
+    return arrays | {f"classifier.{key}": value for key, value in last.items()}
 
 
 def xception_state_dict(
-    upstream: Mapping[str, Tensor], *, prefix: str = "", fake_index: int = 1
+    upstream: Mapping[str, Tensor], *, fake_index: int = 1
 ) -> dict[str, Tensor]:
     """Returns the state dict of :class:`~deepregions.detectors.Xception`.
 
     Args:
-        upstream: That of FaceForensics++'s or DeepfakeBench's Xception.
-        prefix: What stands before the names, as :func:`xception_prefix` tells it.
+        upstream: :func:`xception_arrays` of FaceForensics++'s or DeepfakeBench's Xception.
         fake_index: Which of the original's two classes is fake.
 
     Raises:
         UnreadableError: An array is missing, or there are not two classes.
     """
-    backbone = xception_backbone(upstream, prefix=prefix)
-    weight, bias = xception_head(upstream, prefix)
-    return {
-        **{f"backbone.{key}": value for key, value in backbone.items()},
-        "classifier.weight": _fake_last(weight, fake_index),
-        "classifier.bias": _fake_last(bias, fake_index),
-    }
+    arrays = Arrays(upstream, "an Xception checkpoint")
+    backbone = {f"backbone.{key}": value for key, value in xception_backbone(upstream).items()}
+    heads = [f"classifier.{kind}" for kind in ("weight", "bias")]
+    return backbone | {key: _fake_last(arrays[key], fake_index) for key in heads}
 
 
-def xception_backbone(upstream: Mapping[str, Tensor], *, prefix: str = "") -> dict[str, Tensor]:
-    """Returns an Xception without its last layer, in timm's names.
-
-    A file of it is what ``--model.init_args.backbone_file`` of Xception takes.
+def xception_backbone(upstream: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns an Xception without its last layer, as ``backbone_file`` of Xception takes it.
 
     Args:
-        upstream: Such as Cadene's ImageNet weights, also with pointwise kernels of two dimensions.
-        prefix: What stands before the names.
+        upstream: :func:`xception_arrays`, also with pointwise kernels of two dimensions.
 
     Raises:
         UnreadableError: An array is missing.
@@ -190,9 +183,9 @@ def xception_backbone(upstream: Mapping[str, Tensor], *, prefix: str = "") -> di
     state = {}
     for key in wanted:
         if key.endswith("num_batches_tracked"):  # not in files from before torch 0.4.1; unused
-            state[key] = arrays.get(f"{prefix}{key}", torch.tensor(0))
+            state[key] = arrays.get(key, torch.tensor(0))
             continue
-        value = arrays[f"{prefix}{key}"]
+        value = arrays[key]
         flat = key.endswith("pointwise.weight") and value.dim() == 2
         state[key] = value[:, :, None, None] if flat else value
     return state

@@ -27,31 +27,26 @@ from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError, naming, printable
 
-MAX_ENTRIES = 100_000
 MAX_INSTRUCTIONS = 5_000_000
 MAX_WORD = 4000  # letters without a space
-MAX_ARRAYS = 20_000
-MAX_DEPTH = 64
+MAX_MODULES = 20_000
 MAX_DIMENSIONS = 8
 _ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 _PICKLES = 5  # of the format before torch 1.6: three of its head, the tree, the storages
 _WRAPPERS = ("net", "state_dict", "model_state_dict", "model", "params")
 
-# Classes of known networks, whose attributes are kept.
-_NETWORKS = re.compile(
+# Classes of known networks, and what checkpoints hold beside arrays (options, best scores).
+_KNOWN = re.compile(
     r"(torch\.nn\.(modules|parallel)\.\w+|torchvision\.models\.(resnet|vgg)"
     r"|pretrainedmodels\.models\.xception|network\.(models|xception)"
     r"|(src\.Capsule\.)?model_big|(src\.DSP\.)?classifier"
     r"|py_utils\.DL\.pytorch_utils\.models\.classifier"
     r"|(training\.)?networks\.(xception|base_backbone)"
-    r"|(training\.)?detectors\.(base|xception|fwa|capsule_net)_detector)\.[A-Za-z_]\w*",
-    re.ASCII,
-)
-# What checkpoints hold beside arrays (options, best scores), of which nothing is kept.
-_IGNORED = re.compile(
-    r"torch\.nn\.backends\.thnn\._get_thnn_function_backend"  # in all modules until torch 1.3
+    r"|(training\.)?detectors\.(base|xception|fwa|capsule_net)_detector)\.[A-Za-z_]\w*"
+    r"|torch\.nn\.backends\.thnn\._get_thnn_function_backend"  # in all modules until torch 1.3
     r"|argparse\.Namespace|pathlib\.\w*Path|numpy\.(dtype|ndarray)"
-    r"|numpy\._?core\.multiarray\.(scalar|_reconstruct)"
+    r"|numpy\._?core\.multiarray\.(scalar|_reconstruct)",
+    re.ASCII,
 )
 _OTHERS = (  # how a file begins, what it is, what to do about it
     (b"version https://git-lfs", "a pointer of git-LFS", "git lfs pull fetches what it points to"),
@@ -67,36 +62,19 @@ _BROKEN = (  # what torch and zipfile raise for files that are broken, or that t
 
 
 class StandIn:
-    """Stands for an object of a known class, and keeps what the file says of it: its ``state``."""
+    """Stands for an object of a known class, and keeps the attributes that the file gives it."""
 
     __slots__ = ("state",)
     state: dict[Any, Any]
 
-    def __new__(cls, *arguments: Any) -> StandIn:  # noqa: D102
-        if arguments and not issubclass(cls, Ignored):
-            raise TypeError(f"calling {cls.__module__}.{cls.__qualname__} is refused")
+    def __new__(cls, *_: Any) -> StandIn:  # noqa: D102
         made = super().__new__(cls)
         made.state = {}
         return made
 
     def __setstate__(self, state: Any) -> None:
-        if type(state) is not dict:
-            raise TypeError(f"setting the state of {name_of(self)} is refused")
-        self.state.update(state)
-
-
-class Ignored(StandIn):
-    """Stands for an object of which nothing is kept."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def name_of(thing: StandIn) -> str:
-    """Returns the full name of the class that an object has in its file."""
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+        if type(state) is dict:
+            self.state.update(state)
 
 
 def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
@@ -111,19 +89,15 @@ def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
     try:
         with path.open("rb") as stream:
             head = stream.read(256)
-        if head.startswith(_ZIP):
-            # What is wrong with an archive is for its reader to say.
-            with (
-                suppress(zipfile.BadZipFile, ValueError, RuntimeError),
-                zipfile.ZipFile(path) as zipped,
-            ):
-                if "config.json" in zipped.namelist():
-                    return "keras"
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
     for start, what, hint in _OTHERS:
         if head.lstrip().lower().startswith(start):
             raise UnreadableError(f"{path} is {what}, not the weights themselves", hint)
+    if head.startswith(_ZIP):
+        # What is wrong with an archive is for its reader to say.
+        with suppress(*_BROKEN), zipfile.ZipFile(path) as archive:
+            return "keras" if "config.json" in archive.namelist() else "torch"
     if head.startswith(_HDF5):
         return "keras"
     return "safetensors" if head[8:9] == b"{" else "torch"
@@ -153,28 +127,23 @@ def read_checkpoint(path: Path) -> Any:
         UnreadableError: It is broken, is no such file, or names classes or functions other than
             the known ones; the message has the name.
     """
-    if format_of(path) == "safetensors":
-        try:
-            return load_file(path)
-        except _BROKEN as error:
-            reason = str(error).partition("\n")[0]
-            raise UnreadableError(f"{path} cannot be read as safetensors: {reason}") from error
+    names: dict[str, None] = {}
+    form = format_of(path)
     try:
+        if form == "safetensors":
+            return load_file(path)
         with path.open("rb") as stream:
             zipped = stream.read(4) == _ZIP
-        if zipped:
-            names: dict[str, None] = {}
-            for _ in _instructions(io.BytesIO(_pickle_of_zip(path)), names):
-                pass
-            return _load(path, names)
-        return _load(*_without_sources(path.read_bytes()))
-    except UnreadableError as error:
+        if not zipped:
+            return _load(_without_sources(path.read_bytes(), names), names)
+        for _ in _instructions(io.BytesIO(_pickle_of_zip(path)), names):
+            pass
+        return _load(path, names)
+    except (UnreadableError, *_BROKEN) as error:
+        reason = str(error.args[-1]).partition("\n")[0]
         raise UnreadableError(
-            f"{path} cannot be read as a torch checkpoint: {error.args[0]}",
-            "nothing of it was run",
+            f"{path} cannot be read as weights: {reason}", "nothing of it was run"
         ) from error
-    except OSError as error:
-        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def state_dict_of(tree: Any) -> dict[str, Tensor]:
@@ -196,51 +165,37 @@ def state_dict_of(tree: Any) -> dict[str, Tensor]:
     if not arrays:
         raise UnreadableError("it holds no arrays by name", "a state dict or a network is wanted")
     for key, value in arrays.items():
-        _check_plain(key, value)
+        plain = value.layout == torch.strided and not value.is_quantized
+        if not plain or value.device.type != "cpu" or value.dim() > MAX_DIMENSIONS:
+            raise UnreadableError(f"the array {key} is not a plain one")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UnreadableError(f"the array {key} has more numbers than are stored")
     return {key: value.detach() for key, value in arrays.items()}
 
 
 def _flattened(network: StandIn) -> Iterator[tuple[str, Tensor]]:
     """Yields what the state dict of a pickled network would hold."""
-    waiting = [("", network, 0)]
-    seen = 0
-    while waiting:
-        prefix, module, depth = waiting.pop()
-        seen += 1
-        if depth > MAX_DEPTH or seen > MAX_ARRAYS:
-            raise UnreadableError("a network that contains itself, or is far too large")
+    waiting = [("", network)]
+    for _ in range(MAX_MODULES):
+        prefix, module = waiting.pop()
         hidden = module.state.get("_non_persistent_buffers_set", ())
         for kind in ("_parameters", "_buffers", "_modules"):
             members = module.state.get(kind, {})
-            if not isinstance(members, dict):
-                raise UnreadableError(f"{name_of(module)}: its {kind} are no dict")
-            for name, value in members.items():
+            for name, value in members.items() if isinstance(members, dict) else ():
                 if isinstance(value, StandIn):
-                    waiting.append((f"{prefix}{name}.", value, depth + 1))
+                    waiting.append((f"{prefix}{name}.", value))
                 elif isinstance(value, Tensor) and not (kind == "_buffers" and name in hidden):
                     yield f"{prefix}{name}", value
-
-
-def _check_plain(name: str, value: Tensor) -> None:
-    """Checks that an array is an ordinary one, of no more numbers than are stored."""
-    if (
-        value.layout != torch.strided
-        or value.is_quantized
-        or value.device.type != "cpu"
-        or value.dim() > MAX_DIMENSIONS
-    ):
-        raise UnreadableError(f"the array {name} is not a plain one")
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise UnreadableError(f"the array {name} has more numbers than are stored")
+        if not waiting:
+            return
+    raise UnreadableError("a network that contains itself, or is far too large")
 
 
 def _load(file: Path | IO[bytes], names: Iterable[str]) -> Any:
     allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_class_of, _CLASS_OF)]
-    for name in names:
-        kind = StandIn if _NETWORKS.fullmatch(name) else Ignored
-        if kind is StandIn or _IGNORED.fullmatch(name):
-            module, _, own = name.rpartition(".")
-            allowed.append((type(own, (kind,), {"__slots__": (), "__module__": module}), name))
+    for name in filter(_KNOWN.fullmatch, names):
+        module, _, own = name.rpartition(".")
+        allowed.append((type(own, (StandIn,), {"__slots__": (), "__module__": module}), name))
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")  # old formats, which are why one imports
@@ -254,14 +209,9 @@ def _reason(error: BaseException) -> str:
     text = str(error)
     if name := re.search(r"GLOBAL (\S+)", text):
         return f"the pickle asks for {name[1][:200]!r}, which is refused"
-    if code := re.search(r"Unsupported operand (\d+)", text):
-        names = [each.name for each in pickletools.opcodes if ord(each.code) == int(code[1])]
-        return f"the pickle instruction {names[0]} is refused" if names else "it is no pickle"
-    if isinstance(error, EOFError):
-        return "it ends too early"
     # torch's own first line says no more than that it refuses.
     reason = text.rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-    return f"a broken pickle: {printable(reason[:300]) or type(error).__name__}"
+    return f"a broken pickle is refused: {printable(reason[:300]) or type(error).__name__}"
 
 
 def _class_of(kind: str, cls: type, *_: object) -> type:
@@ -278,35 +228,31 @@ def _pickle_of_zip(path: Path) -> bytes:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            if len(entries) > MAX_ENTRIES:
-                raise UnreadableError(f"an archive of {len(entries)} parts")
-            for entry in entries:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            for entry in entries.values():
                 stored = entry.compress_type == zipfile.ZIP_STORED
                 if not stored or entry.file_size != entry.compress_size:
                     raise UnreadableError(
                         f"its part {entry.filename!r} is compressed, as torch never does"
                     )
-            if sum(entry.file_size for entry in entries) > path.stat().st_size:
-                raise UnreadableError("an archive that claims to hold more than the file's size")
-            if len(set(names)) != len(names):
+            if len(entries) < len(archive.infolist()):
                 raise UnreadableError("an archive with two parts of the same name")
-            found = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
+            if sum(entry.file_size for entry in entries.values()) > path.stat().st_size:
+                raise UnreadableError("an archive that claims to hold more than the file's size")
+            found = [name for name in entries if name.split("/")[1:] == ["data.pkl"]]
             if not found:
                 raise UnreadableError("an archive without a data.pkl is not torch's")
             return archive.read(found[0])
-    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
+    except _BROKEN as error:
         raise UnreadableError(f"a broken archive: {error}") from error
 
 
-def _without_sources(data: bytes) -> tuple[IO[bytes], Iterable[str]]:
-    """Respells a file of the format before torch 1.6 for ``weights_only``; names what it names."""
+def _without_sources(content: bytes, names: dict[str, None]) -> IO[bytes]:
+    """Respells a file of the format before torch 1.6 for ``weights_only``; adds what it names."""
     # There a network's class is a persistent id, ("module", class, file name, source text), which
     # becomes a call of _class_of. Long texts of Python 2 become texts of Python 3.
-    names: dict[str, None] = {}
     edits: list[tuple[int, int, bytes]] = []  # place, bytes taken away, bytes put in their stead
-    stream = io.BytesIO(data)
+    stream = io.BytesIO(content)
     module, _, function = _CLASS_OF.rpartition(".")
     call = pickle.GLOBAL + f"{module}\n{function}\n".encode()
     for _ in range(_PICKLES):
@@ -320,9 +266,9 @@ def _without_sources(data: bytes) -> tuple[IO[bytes], Iterable[str]]:
                 operands.append((opcode, place))
     pieces, done = [], 0
     for place, length, instead in sorted(edits):
-        pieces += [data[done:place], instead]
+        pieces += [content[done:place], instead]
         done = place + length
-    return io.BytesIO(b"".join([*pieces, data[done:]])), names
+    return io.BytesIO(b"".join([*pieces, content[done:]]))
 
 
 def _instructions(stream: IO[bytes], names: dict[str, None]) -> Iterator[tuple[str, int]]:
@@ -332,15 +278,11 @@ def _instructions(stream: IO[bytes], names: dict[str, None]) -> Iterator[tuple[s
     try:
         for count, (opcode, argument, place) in enumerate(pickletools.genops(stream)):
             if count > MAX_INSTRUCTIONS:
-                raise UnreadableError(
-                    f"a pickle of more than {MAX_INSTRUCTIONS} instructions is refused"
-                )
+                raise UnreadableError(f"a pickle of more than {count} instructions is refused")
             if isinstance(argument, str) and len(argument) > MAX_WORD:
                 word = max(argument.split(), key=len, default="")
                 if len(word) > MAX_WORD:
-                    raise UnreadableError(
-                        f"a word of {len(word)} letters is refused ({word[:40]!r}...)"
-                    )
+                    raise UnreadableError(f"a word of {len(word)} letters is refused")
             if opcode.name == "GLOBAL":
                 name = str(argument).replace(" ", ".")
                 names[name] = None
