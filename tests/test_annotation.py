@@ -110,10 +110,12 @@ def test_every_frame_is_there_at_its_time_with_its_box(tmp_path: Path) -> None:
         elif number in (0, 18, 19):
             assert edge is None, number  # not looked at, and no face known beyond
     with av.open(str(tmp_path / "out.mp4")) as container:
-        assert not container.streams.audio
+        heard = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
         (stream,) = container.streams.video
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert stream.codec_context.name == "h264"
+    with av.open(str(path)) as container:
+        assert heard == [bytes(packet) for packet in container.demux(audio=0) if packet.size]
     data = (tmp_path / "out.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # playable while it loads
     assert {each.name for each in tmp_path.iterdir()} == {"a.mp4", "out.mp4"}

@@ -81,6 +81,15 @@ def test_ffpp_uses_what_is_there_and_counts_what_it_leaves_out(ffpp: Path) -> No
     assert not any("000_020" in clip.key for clip in clips)
 
 
+def test_ffpp_raw_as_older_downloads_have_it(ffpp: Path) -> None:
+    expected = len(FaceForensics(ffpp, "c23").clips())
+    for folder in [*ffpp.glob("*_sequences/*/c23")]:
+        for video in [*folder.glob("videos/*.mp4")]:
+            video.rename(video.with_suffix(".MP4"))
+        folder.rename(folder.with_name("c0"))
+    assert len(FaceForensics(ffpp, "raw").clips()) == expected
+
+
 def test_ffpp_methods(ffpp: Path) -> None:
     clips = FaceForensics(ffpp, methods=["NeuralTextures"]).clips()
     assert {clip.method for clip in clips} == {"original", "NeuralTextures"}

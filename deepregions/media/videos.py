@@ -139,7 +139,7 @@ class VideoSource:
             with av.open(
                 self._file,
                 "r",
-                io_open=_refuse,
+                io_open=refuse,
                 buffer_size=1 << 18,
                 metadata_errors="replace",
                 container_options={"format_whitelist": CONTAINERS},
@@ -315,7 +315,8 @@ def _pixel_aspect(stream: VideoStream) -> float:
     return aspect if 0.25 <= aspect <= 4 and abs(aspect - 1) > 0.01 else 1.0
 
 
-def _refuse(*_: object) -> NoReturn:
+def refuse(*_: object) -> NoReturn:
+    """Opens nothing, whatever a video refers to."""
     raise PermissionError("a video may not open other files or addresses")
 
 

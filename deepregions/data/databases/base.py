@@ -130,8 +130,9 @@ def video_folder(folder: Path) -> Path:
 
 
 def videos(folder: Path) -> list[Path]:
-    """Lists the MP4 files of a folder (see :func:`video_folder`)."""
-    return sorted(video_folder(folder).glob("[!.]*.mp4"))
+    """Lists the MP4 (and ``.MP4``) files of a folder (see :func:`video_folder`)."""
+    found = video_folder(folder).glob("[!.]*")
+    return sorted(path for path in found if path.suffix.lower() == ".mp4")
 
 
 def mask_of(video: Path) -> Path | None:

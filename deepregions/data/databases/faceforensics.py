@@ -165,7 +165,8 @@ class DeepFakeDetection(Adapter):
 
 
 def _video_folders(top: Path, compression: str) -> dict[str, Path]:
-    found = sorted(top.glob(f"*/{compression}/videos"))
+    spelt = ("raw", "c0") if compression == "raw" else (compression,)  # c0: in older downloads
+    found = sorted(path for one in spelt for path in top.glob(f"*/{one}/videos"))
     return {path.parents[1].name: path for path in found}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import sys
 from bisect import bisect_right
@@ -23,10 +24,13 @@ from PIL import Image, ImageDraw
 from deepregions.errors import UsageError
 from deepregions.files import atomic_file
 from deepregions.media import Frame, MediaReader, Sampling
+from deepregions.media.sound import add_sound
 from deepregions.pipeline.report.drawing import font, to_picture, track_colours, wrapped
 from deepregions.pipeline.report.timeline import Timeline
 from deepregions.pipeline.report.words import Answer, clock, score
 from deepregions.pipeline.results import FaceResult, Result
+
+logger = logging.getLogger(__name__)
 
 MAX_SIDE = 1280  # pixels
 
@@ -53,7 +57,7 @@ def annotate_video(path: Path, result: Result, out: Path) -> None:
     Each frame is shown, at its own time. A full box is near a frame that was looked at, and has the
     score of that frame's face; a dashed one was not judged. In between, where a track goes on,
     corners move from one box to the next. Below the picture stands what the result says, and the
-    time. There is no sound. Memory does not grow with the video's length.
+    time. Sound is copied where MP4 can hold it. Memory does not grow with the video's length.
 
     Raises:
         UsageError: The input is no video.
@@ -67,11 +71,15 @@ def annotate_video(path: Path, result: Result, out: Path) -> None:
     rate = result.media.get("rate")
     if not isinstance(rate, int | float) or not 1 <= rate <= 240:
         rate = 25.0
-    with atomic_file(out) as partial, _encoder(partial, out, rate) as add:
-        for frame in _every_frame(path):
-            if layout is None:
-                layout = FrameLayout(frame.image.shape[2], frame.image.shape[1], result.answer)
-            add(layout.draw(to_picture(frame.image), marks_at(frame.time), frame.time), frame.time)
+    with atomic_file(out) as partial:
+        with _encoder(partial, out, rate) as add:
+            for frame in _every_frame(path):
+                if layout is None:
+                    layout = FrameLayout(frame.image.shape[2], frame.image.shape[1], result.answer)
+                picture = layout.draw(to_picture(frame.image), marks_at(frame.time), frame.time)
+                add(picture, frame.time)
+        if partial.is_file() and (why := add_sound(path, partial)):
+            logger.warning("%s has no sound: %s", out, why)
 
 
 def _every_frame(path: Path) -> Iterator[Frame]:
