@@ -14,6 +14,7 @@ import torch
 from drawn_faces import write_drawn_store
 from networks import dsp_fwa, member, xception
 
+from deepregions.commands import cli
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -28,7 +29,12 @@ ONCE = "--data.batch_size=8 --data.workers=0 --trainer.max_epochs=1"
 COMMANDS = (
     "doctor",
     "models list",
+    "models show bundle",
+    "models verify bundle",
     "databases list",
+    "databases check folder --root faces",
+    "databases describe store --out described",
+    "prepare --database folder --root faces --out prepared",
     "schema detect",
     "detect face.png --bundle bundle --out detected",
     "detect face.png --bundle bundle --runtime onnxruntime --json",
@@ -39,15 +45,22 @@ COMMANDS = (
     "forge --store store --methods fwa --out forged-store",
     "export --bundle bundle --out model.onnx --store store --crops-in",
     "evaluate --bundle bundle --store store --out tested --bootstrap-samples 10 --gates.min_size 0",
+    "fuse --bundle bundle --store store --out fused",
+    "models robustness bundle --store store",
+    "import face.png --out imported",
+    f"reproduce {ROOT}/configs/paper.yaml --dry-run",
     f"fit {SMALL} {ONCE} --data.store=store --bundle=trained",
 )
+REFUSED = {"import face.png --out imported": 1, "databases check folder --root faces": 1}
+# Whose purpose is the network, or, of the demo, whose faces are found by a model that is fetched.
+FETCHING = {"models fetch", "bundle push", "demo"}
 PROGRAM = """
 import json, sys
 from deepregions.commands import cli
 codes = {}
 for line in json.loads(sys.argv[1]):
     words = line.split()
-    if words[0] in ("detect", "explain", "forge") and "--store" not in words:
+    if words[0] in ("detect", "explain", "forge", "prepare") and "--store" not in words:
         words += ["--landmarks", "dlib-hog"]
     try:
         codes[line] = cli.run(words)
@@ -89,6 +102,9 @@ def watched(program: str, *arguments: str, folder: Path) -> tuple[str, str, set[
 @pytest.mark.slow
 def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait: Path, tmp_path: Path) -> None:
     shutil.copy(portrait, tmp_path / "face.png")
+    for label in ("real", "fake"):
+        (tmp_path / "faces" / label).mkdir(parents=True)
+        shutil.copy(portrait, tmp_path / "faces" / label / f"{label}.png")
     write_drawn_store(tmp_path / "store", count=24, size=96)
     torch.manual_seed(0)
     networks = [member(xception(), database="toy"), member(dsp_fwa(), Region.EYES, "toy")]
@@ -97,7 +113,9 @@ def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait: Path, tmp_p
     assert not sockets, sockets
     assert (tmp_path / "codes.json").is_file(), said  # a command ended the program
     codes = json.loads((tmp_path / "codes.json").read_text())
-    assert codes == dict.fromkeys(COMMANDS, 0), said
+    assert codes == dict.fromkeys(COMMANDS, 0) | REFUSED, said
+    watched_commands = {name for name in cli.COMMANDS for line in COMMANDS if line.startswith(name)}
+    assert watched_commands == {*cli.COMMANDS} - FETCHING
     assert {name for name in left if not name.startswith(OURS)} == set()
 
 
