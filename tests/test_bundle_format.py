@@ -21,7 +21,13 @@ from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.types import Layout, Region, Resample
 from deepregions.weights.bundle import load_bundle, save_bundle
-from deepregions.weights.manifest import VERSION, BundleFacts, OperatingPoint, read_manifest
+from deepregions.weights.manifest import (
+    VERSION,
+    BundleFacts,
+    Degradation,
+    OperatingPoint,
+    read_manifest,
+)
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text()
 
@@ -124,7 +130,9 @@ def test_the_document_names_every_key_and_no_other(tmp_path: Path) -> None:
     )
     fusion = LogisticFusion([("capsule", Region.EYES)])
     point = OperatingPoint("x", 0.0, "frame", "x")
-    facts = BundleFacts("real", (point,), {"a": 1}, ("ab" * 8,), "x", {"x": 0.5})
+    facts = BundleFacts(
+        "real", (point,), {"a": 1}, ("ab" * 8,), "x", (Degradation("x", 0.5),), {"x": 0.5}
+    )
     save_bundle(members, tmp_path / "one", fusion=fusion, calibration=calibration, facts=facts)
     manifest = json.loads((tmp_path / "one" / "bundle.json").read_text())
     assert documented(0) | documented(1) == set(manifest)

@@ -173,11 +173,11 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert run(["databases", "list", "--json"]) == 0
     facts = {one["name"]: one for one in json.loads(capsys.readouterr().out)["databases"]}
-    names = "uadfv ffpp dfd celebdf-v1 celebdf dfdc-preview dfdc folder csv deepfakebench"
-    assert [*facts] == names.split()
+    names = "uadfv ffpp dfd celebdf-v1 celebdf celebdf-pp dfdc-preview dfdc df40"
+    assert [*facts] == [*names.split(), "folder", "csv", "deepfakebench"]
     for name, one in facts.items():
         assert name in printed
-        assert bool(one["published"]) == bool(one["source"])
+        assert one["source"] or not one["published"]
         assert not one["published"] or one["url"].startswith("https://")
     assert facts["celebdf"]["published"]["Celeb-synthesis"] == 5639
 

@@ -30,7 +30,8 @@ def fit(argv: Sequence[str]) -> int:
     if names_fusion(argv):
         sys.stderr.write("deepregions: fusions are now trained by deepregions fuse\n")
         return dispatch(["fuse", *argv])
-    check_stores(*_stores(argv))
+    if not any(word.startswith("--print_config") for word in argv):
+        check_stores(*_stores(argv))
 
     from deepregions.commands.fit_cli import run_fit
 
