@@ -64,6 +64,7 @@ def test_the_default_bundle_says_what_it_learned_from_and_where_it_errs() -> Non
     trials = frame_trials(table, fuse_table(bundle.fusion, table))
     found = find_operating_points(trials, "video", "the same scores")
     for point, again in zip(bundle.facts.operating_points, found, strict=True):
-        assert point.threshold == pytest.approx(again.threshold)
+        # Found in cross-validation, by fusions that differ a little from the one that is shipped.
+        assert point.threshold == pytest.approx(again.threshold, rel=0.05)
         assert point.false_positive_interval == pytest.approx(again.false_positive_interval)
         assert point.people == again.people == 217
