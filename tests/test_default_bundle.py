@@ -10,9 +10,8 @@ from PIL import Image
 
 from deepregions.commands.cli import run
 from deepregions.evaluation.operating_points import find_operating_points
-from deepregions.fusion import fuse_table
 from deepregions.fusion.score_table import ScoreTable
-from deepregions.fusion.trials import frame_trials
+from deepregions.fusion.validation import train_calibrated
 from deepregions.weights.bundle import load_bundle
 from deepregions.weights.bundle_folder import default_bundle
 
@@ -60,11 +59,11 @@ def test_the_default_bundle_says_what_it_learned_from_and_where_it_errs() -> Non
     assert len(bundle.facts.people) == 1320
     assert bundle.facts.recipe["model"]["init_args"]["size"] == 192
     table = ScoreTable.read(ROOT / "docs" / "default" / "dfdc.parquet").part("val")
-    assert bundle.fusion is not None
-    trials = frame_trials(table, fuse_table(bundle.fusion, table))
-    found = find_operating_points(trials, "video", "the same scores")
+    assert bundle.fusion is not None and bundle.calibration is not None
+    _, calibration, validated = train_calibrated("logistic", table)
+    assert dict(bundle.calibration.parameters) == pytest.approx(calibration.parameters, abs=1e-6)
+    found = find_operating_points(validated.trials, "video", "the same scores")
     for point, again in zip(bundle.facts.operating_points, found, strict=True):
-        # Found in cross-validation, by fusions that differ a little from the one that is shipped.
-        assert point.threshold == pytest.approx(again.threshold, rel=0.05)
+        assert point.threshold == pytest.approx(again.threshold)
         assert point.false_positive_interval == pytest.approx(again.false_positive_interval)
         assert point.people == again.people == 217

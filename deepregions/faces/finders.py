@@ -34,7 +34,7 @@ YUNET = Asset(
 # Of YuNet, in pixels of what it is shown. A face that is at least CLEAR wide is well located; one
 # of NOTICED is seen. A face is looked at again on cut-outs that reach AROUND widths about its
 # middle, in which it has the widths CLOSER: measured on 150 photographs, docs/faces.md.
-_CLEAR, _NOTICED, _AROUND, _CLOSER = 40, 14, 1.2, (80, 112)
+_CLEAR, _NOTICED, _AROUND, _CLOSER = 36, 14, 1.2, (80, 112)
 _WORTH = 0.8  # of the least width: smaller faces are not looked at again
 # A face below UPRIGHT may lie on its side: turned upright, most are surer by SURER, of those that
 # are upright 1 of 128 is.
