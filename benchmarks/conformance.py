@@ -1,7 +1,7 @@
 """Other people's files, converted, against what their own code computes.
 
 ``python benchmarks/conformance.py [--shared ../shared]`` prints a table in Markdown: who wrote the
-file, its layout, and the largest difference between our P(fake) and theirs. Keras's layouts are
+file, its layout, and the largest difference between the two scores. Keras's layouts are
 written by ``tests/keras_writer.py``, and Keras itself answers, at 200 pixels and at 224. Other
 programs' checkpoints are written by ``tests/foreign.py``, which also computes what they compute.
 ``golden`` are files and scores of the original code. Rows that need files beside the checkout are
@@ -56,19 +56,22 @@ def keras_rows(shared: Path) -> Iterator[Row]:
     """Yields every layout of Keras at an odd and an even size, and the golden file."""
     golden = shared / "golden"
     if golden.is_dir():
-        yield Row("tf.keras 1.10 (golden)", "HDF5, flat", "P(fake), 200", partial(_golden, golden))
+        yield Row("tf.keras 1.10 (golden)", "HDF5, flat", "score, 200", partial(_golden, golden))
     sys.path.insert(0, str(ROOT / "tests"))
     writer = importlib.import_module("keras_writer")
     example = writer.Example(200)
     even = writer.Example(EVEN, example.flat.get_weights())
     both = [(each, each.flat.predict(each.x, verbose=0)[:, 0]) for each in (example, even)]
     for (source, layout), write in writer.LAYOUTS.items():
-        yield Row(source, layout, "P(fake), 200, 224", partial(_two_classes, write, both))
+        yield Row(source, layout, "score, 200, 224", partial(_two_classes, write, both))
     for ending in (".h5", ".keras"):
         layout = f"{ending}, flat, names shifted"
-        yield Row("Keras 3", layout, "P(fake), 224", partial(_shifted, writer.saved, ending, both))
+        yield Row("Keras 3", layout, "score, 224", partial(_shifted, writer.saved, ending, both))
     yield Row(
-        "Keras 3", ".h5, Dense(1, sigmoid)", "P(class 1), 200", partial(_sigmoid, writer, example)
+        "Keras 3",
+        ".h5, Dense(1, sigmoid)",
+        "score of class 1, 200",
+        partial(_sigmoid, writer, example),
     )
     yield Row(
         "Keras 3",
@@ -79,7 +82,7 @@ def keras_rows(shared: Path) -> Iterator[Row]:
 
 
 Imported = tuple[Path, torch.Tensor, torch.Tensor, dict[str, Any]]
-"""A checkpoint, images (N, 3, S, S) in [0, 1], the original's P(fake), and options of import."""
+"""A checkpoint, images (N, 3, S, S) in [0, 1], the original's score, and options of import."""
 
 
 def torch_rows(shared: Path) -> Iterator[Row]:
@@ -88,11 +91,11 @@ def torch_rows(shared: Path) -> Iterator[Row]:
     if golden.is_dir():
         for name, scores in (("Capsule", "capsule_score"), ("DSP-FWA", "dsp_score")):
             make = partial(_bida, golden, name, scores)
-            yield Row("BiDA (golden)", f"{name}_UADFV_eyes.pt", "P(fake), 200", _imported(make))
+            yield Row("BiDA (golden)", f"{name}_UADFV_eyes.pt", "score, 200", _imported(make))
         yield Row(
             "BiDA (golden)",
             "Xception_UADFV_eyes.hdf5",
-            "P(fake), 200",
+            "score, 200",
             _imported(partial(_bida_keras, golden)),
         )
     sys.path.insert(0, str(ROOT / "tests"))
@@ -105,7 +108,7 @@ def torch_rows(shared: Path) -> Iterator[Row]:
         ("FaceForensics++", "all_c23.p, pickled module", 299, partial(_face_forensics, foreign)),
         ("DeepfakeBench", "xception_best.pth", 256, partial(_bench_xception, foreign)),
     ):
-        yield Row(source, layout, f"P(fake), {size}", _imported(make))
+        yield Row(source, layout, f"score, {size}", _imported(make))
 
 
 SOURCES: tuple[Callable[[Path], Iterator[Row]], ...] = (torch_rows, keras_rows)
@@ -266,7 +269,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1e-4)
     options = parser.parse_args()
     worst = 0.0
-    print("| source | layout | compared | maximum difference |\n|---|---|---|---|", flush=True)
+    print("| source | layout | compared | largest difference |\n|---|---|---|---|", flush=True)
     for source in SOURCES:
         for row in source(options.shared):
             with tempfile.TemporaryDirectory() as folder:
