@@ -177,7 +177,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert [*facts] == [*names.split(), "folder", "csv", "deepfakebench"]
     for name, one in facts.items():
         assert name in printed
-        assert one["source"] or not one["published"]
+        assert bool(one["published"]) == bool(one["source"])
         assert not one["published"] or one["url"].startswith("https://")
     assert facts["celebdf"]["published"]["Celeb-synthesis"] == 5639
 

@@ -144,7 +144,6 @@ class DF40(DeepfakeBench):
         url="https://github.com/YZY-stack/DF40",
         licence="CC BY-NC 4.0",
         layout="dataset_json/<method>_<ff or cdf>.json as published, and the frames that they list",
-        source="README.md of YZY-stack/DF40",
         splits="train and test as published, made disjoint",
     )
 
