@@ -16,9 +16,6 @@ from deepregions.weights.bundle import load_bundle
 from deepregions.weights.bundle_folder import default_bundle
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(
-    default_bundle() is None, reason="no networks come with this checkout"
-)
 
 
 def test_the_default_networks_say_what_was_recorded(

@@ -6,7 +6,6 @@ from drawn_faces import write_drawn_store
 
 from deepregions.commands import demo
 from deepregions.commands.cli import run
-from deepregions.weights.bundle_folder import default_bundle
 
 pytest.importorskip("skimage", reason="the demo's portrait is in scikit-image's wheel")
 
@@ -27,7 +26,6 @@ def test_demo_trains_on_a_store_and_scores_with_toys(
     check(out)
 
 
-@pytest.mark.skipif(default_bundle() is None, reason="no networks come with this checkout")
 def test_demo_scores_with_the_networks_that_come_along(tmp_path: Path) -> None:
     assert run(["demo", "--out", str(tmp_path / "demo")]) == 0
     check(tmp_path / "demo")

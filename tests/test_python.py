@@ -22,7 +22,6 @@ from deepregions.commands.cli import run
 from deepregions.errors import BundleError, UsageError
 from deepregions.types import Region, Status
 from deepregions.weights.bundle import save_bundle
-from deepregions.weights.bundle_folder import default_bundle
 
 ROOT = Path(__file__).parents[1]
 HOG = "dlib-hog"
@@ -166,7 +165,6 @@ def test_importing_it_loads_nothing() -> None:
         _ = deepregions.nothing
 
 
-@pytest.mark.skipif(default_bundle() is None, reason="no networks come with this checkout")
 def test_the_first_page_s_lines_print_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
