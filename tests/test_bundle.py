@@ -199,19 +199,12 @@ FACTS = BundleFacts(
 )
 
 
-def edited_facts(bundle: Path, degradation: dict[str, float]) -> tuple[Degradation, ...]:
-    """As bundles once had it: the AUC by what was done."""
-    edit(bundle, degradation=degradation)
-    return load_bundle(bundle).facts.degradation
-
-
 def test_facts_come_back_and_stand_in_the_card(tmp_path: Path) -> None:
     save_bundle([member(xception())], tmp_path / "one", facts=FACTS)
     assert load_bundle(tmp_path / "one").facts == FACTS
     card = (tmp_path / "one" / "README.md").read_text()
     for said in ("computer-drawn", "1 % false alarms", "1.00%", "no profile", "jpeg 50", "0.7500"):
         assert said in card
-    assert [each.auc for each in edited_facts(tmp_path / "one", {"jpeg 50": 0.6})] == [0.6]
     other = replace(FACTS, limits="", people=())
     write_facts(tmp_path / "one", other)
     assert load_bundle(tmp_path / "one").facts == other

@@ -241,13 +241,9 @@ class BundleFacts:
         )
 
 
-def facts_of(manifest: Mapping[str, Any]) -> BundleFacts:
+def facts_of(manifest: dict[str, Any]) -> BundleFacts:
     """Returns a manifest's facts; a ``ValueError`` or ``TypeError`` says what is wrong."""
-    given = dict(manifest)
-    if isinstance(given.get("degradation"), dict):  # as once: the AUC by what was done
-        pairs = given["degradation"].items()
-        given["degradation"] = [{"alteration": name, "auc": auc} for name, auc in pairs]
-    facts: BundleFacts = checked(given, BundleFacts, MANIFEST)
+    facts: BundleFacts = checked(manifest, BundleFacts, MANIFEST)
     return facts
 
 
