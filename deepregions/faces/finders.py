@@ -207,9 +207,8 @@ def _resized(image: Image, scale: float) -> Image:
     height, width = image.shape[:2]
     size = max(round(width * scale), _LEAST_SIDE), max(round(height * scale), _LEAST_SIDE)
     filter_ = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return (
-        image if scale == 1 else np.asarray(cv2.resize(image, size, None, 0, 0, filter_), np.uint8)
-    )
+    resized = image if scale == 1 else cv2.resize(image, size, interpolation=filter_)
+    return np.asarray(resized, np.uint8)
 
 
 def _face(box: NDArray[np.float64], points: NDArray[np.float64], score: float) -> FaceDetection:
@@ -298,7 +297,7 @@ def _reduced(
 ) -> Iterator[tuple[Image, NDArray[np.float64]]]:
     """Yields the image at each longer side that makes a difference, with its (x, y) scale."""
     height, width = image.shape[:2]
-    if min(height, width) < 16:  # less than any face that is looked for
+    if min(height, width) < _LEAST_SIDE:  # less than any face that is looked for
         return
     last = 0.0
     for side in sides:
@@ -306,9 +305,6 @@ def _reduced(
         if scale <= last:
             return
         last = scale
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
-        if min(size) < 16:
-            continue
-        filter_ = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        resized = image if scale == 1 else cv2.resize(image, size, interpolation=filter_)
-        yield np.asarray(resized, dtype=np.uint8), np.array(size) / (width, height)
+        if round(min(height, width) * scale) >= _LEAST_SIDE:
+            resized = _resized(image, scale)
+            yield resized, np.array(resized.shape[1::-1]) / (width, height)
