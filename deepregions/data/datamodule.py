@@ -113,7 +113,7 @@ class RegionDataModule(LightningDataModule):
         alter_in_workers: Alter, forge and cut training faces in the worker processes, not on the
             device: for training on CPUs, where a network leaves a core idle.
         faces_per_epoch: How many faces an epoch draws if balanced; as many as there are by default.
-        seed: Of the order of training faces, and of forgeries.
+        seed: Random seed of the order of training faces and of forgeries.
 
     ``region``, ``size`` and ``layout`` are attributes too, and ``forging``, which is None where no
     fakes are made.

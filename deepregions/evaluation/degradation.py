@@ -25,7 +25,7 @@ from deepregions.weights.bundle import Bundle
 from deepregions.weights.manifest import Degradation, false_alarms
 
 MEASURES: Mapping[str, str] = {"size": "size", "jpeg": "", "blur": "sharpness"}
-"""The alterations, and what tells them in ``detect``: a measure of quality, or the level itself."""
+"""The alterations, each with the quality by which ``detect`` recognises it, or empty: its level."""
 
 _RATE = 0.01
 _COMMON = 0.05  # share of faces as they are, beyond which nothing is said of a face
@@ -44,17 +44,18 @@ def measure_degradation(
 ) -> tuple[Degradation, ...]:
     """Scores faces of evaluation parts as they are and altered.
 
-    AUC is of the stores that have genuine and fake faces, false alarms are of the genuine faces of
-    all. A level counts as worse if the interval of the paired difference says so.
+    The AUC is taken over the stores that have genuine and fake faces, the false-alarm rate over
+    the genuine faces of all stores. A level counts as worse if the interval of the paired
+    difference excludes zero.
 
     Args:
-        bundle: What is measured, at its operating point of 1 % false alarms, if it has one.
-        stores: Where faces are from.
-        faces: At most so many of each store, one a video.
-        device: As for ``choose_device``.
-        batch_size: Faces scored at once.
-        seed: Of the draw, and of the bootstrap.
-        progress: Is told how many faces were scored, of how many.
+        bundle: False alarms are counted at its operating point of 1 % false alarms, if it has one.
+        stores: Face stores with an evaluation part (split test).
+        faces: How many faces of each store are scored at most, one a video.
+        device: A name for ``choose_device``.
+        batch_size: Number of faces scored at once.
+        seed: Random seed of the draw and the bootstrap.
+        progress: Is told the number of faces scored so far and in all.
 
     Raises:
         UndefinedMetricError: No store has genuine and fake faces that get a score.

@@ -28,7 +28,7 @@ from deepregions.weights.bundle import Bundle
 
 LANDMARKS = "dlib-hog"  # its model comes with a package: nothing is fetched
 TOLERANCE = 1e-3
-"""Of log-odds, between machines and versions of libraries."""
+"""How far log-odds may differ between machines and versions of libraries."""
 
 _FORGED = {
     "fwa": ("fwa", None),

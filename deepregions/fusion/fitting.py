@@ -69,7 +69,7 @@ def logistic_regression(
         x: (n, N).
         fake: (n,).
         weight: (n,), together 1.
-        penalty: Of the squared slopes.
+        penalty: Weight of the squared slopes in the loss.
         least: What no slope may go below.
     """
     count = x.shape[1]

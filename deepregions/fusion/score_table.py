@@ -76,7 +76,7 @@ class ScoredSystem:
 
     Attributes:
         detector: The detector, or the name of the fusion.
-        region: Of a network; None for a fusion.
+        region: The network's region; None for a fusion.
         trained_on: The database that it was trained on; empty if that is not one known database.
     """
 

@@ -95,7 +95,7 @@ def train_fusion(
         l2: Of ``weighted`` and ``logistic``: the penalty on the weights of scaled log-odds is
             ``l2 / (2 * videos) * |w|^2`` beside the mean loss, which for one face a video is
             scikit-learn's ``C = 1 / l2``.
-        seed: Of the learned head.
+        seed: Random seed of the learned head.
 
     Raises:
         UsageError: There are no such cells, no faces, one class only, faces of the training part,

@@ -177,7 +177,7 @@ def _open(path: Path, file: BinaryIO | Image.Image) -> AbstractContextManager[Im
 
 @contextmanager
 def _opened(path: Path, file: BinaryIO | Image.Image, limits: Limits) -> Iterator[Image.Image]:
-    """Opens a picture whose size is allowed; what is raised in the block is said in our words."""
+    """Opens a picture whose size is allowed; errors in the block become this package's own."""
     smaller = "make it smaller"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning, odd EXIF, odd palettes

@@ -1,4 +1,4 @@
-"""Pages as PDF, printed by a browser that is there."""
+"""Pages as PDF, printed by an installed browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python door: from a file, or a picture in memory, to a result."""
+"""The Python interface: a file, or a picture in memory, becomes a result."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class FaceResult:
         time: Its time in seconds; 0 in a photograph.
         box: x0, y0, x1, y1 in pixels of the frame.
         log_odds: Fused; None unless the status is OK.
-        cells: Of every network.
+        cells: Log-odds of every network.
         reasons: Why the face, or a region of it, was not judged: a few words each.
         quality: What was measured of it, by name; None where it is not known.
         patch: Its pixels, of the highest face of each person only.

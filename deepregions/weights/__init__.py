@@ -1,1 +1,1 @@
-"""Weights that others trained, and bundles of our own."""
+"""Bundles of networks, and the import of weights that others trained."""

@@ -152,7 +152,7 @@ def save_bundle(
         members: Networks and where they come from.
         path: The folder; an earlier bundle there is replaced.
         fusion: How their answers become one, for exactly these networks.
-        calibration: Of the fused log-odds; without a fusion, of their mean.
+        calibration: Calibrates the fused log-odds; without a fusion, their mean.
         facts: What to say of the bundle as a whole.
         half: Store the networks' weights in float16: half the size; they are float32 again when
             they are loaded.

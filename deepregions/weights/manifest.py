@@ -175,12 +175,12 @@ class Degradation:
 
     Attributes:
         alteration: ``size``, ``jpeg``, ``blur``, or any words; empty for faces as they are.
-        auc: Of faces altered so.
-        level: How strongly, as ``deepregions evaluate --robustness`` has it.
-        measure: Faces at or below it are like these: in width in pixels, JPEG quality, or
-            sharpness; of faces as they are, their median width.
+        auc: The AUC on faces altered so.
+        level: Strength of the alteration, on the scale of ``deepregions evaluate --robustness``.
+        measure: Width in pixels, JPEG quality or sharpness at or below which a face counts as
+            altered so; for faces as they are, their median width.
         false_positive_rate: At the operating point of 1 % false alarms.
-        people: How many it rests on.
+        people: Number of people measured.
         worse: Whether, on the same faces, AUC fell or false alarms rose by more than chance.
         found_on: The data, in words.
     """

@@ -63,7 +63,7 @@ class Choice:
 
 
 def detector_of(name: str) -> str:
-    """Returns our name of a detector, such as ``dsp-fwa`` of ``DSPFWA``, or timm's of a network.
+    """Returns a detector's name, such as ``dsp-fwa`` for ``DSPFWA``, or timm's name of a network.
 
     Raises:
         UsageError: There is none; the hint names ours.

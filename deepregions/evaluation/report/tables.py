@@ -137,7 +137,7 @@ class CellText(NamedTuple):
     """A figure, a dash with the number of a reason, or a text."""
     interval: tuple[str, str] | tuple[()] = ()
     over: str = ""
-    """Of how many trials, and their share with a verdict."""
+    """The number of trials, and the share of them that has a verdict."""
     best: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Imports other people's checkpoints as networks of our bundles, with the scores that they had."""
+"""Imports other people's checkpoints as bundles; the networks keep their scores."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Importer:
     def _weights(
         self, path: Path, found: Checkpoint, fake_index: int
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Sequence[str]]:
-        """Returns weights under our names, settings beyond the profile's, and remarks."""
+        """Returns weights under the names used here, settings beyond the profile's, and remarks."""
         if found.format == "keras":
             converted = convert_keras(path, fake_index=self._fake_index)
             if converted.fake_index is None:

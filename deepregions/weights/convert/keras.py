@@ -53,7 +53,7 @@ _OURS = {  # Keras's kind of array: our module's suffix and array
 }
 
 Slot = dict[str, tuple[str, tuple[int, ...]]]
-"""A layer's arrays by kind: our name, and the shape as Keras has it (height, width, in, out)."""
+"""A layer's arrays by kind: the name here, and Keras's shape (height, width, in, out)."""
 
 
 def _slots() -> Iterator[tuple[str, Slot]]:
@@ -101,7 +101,7 @@ _NUMBERED = {  # by class and number, as Keras 3's own format calls layers
 
 
 class KerasArray(NamedTuple):
-    """An array that found its place: its path in the file, its name in our state dict."""
+    """An array that found its place: its path in the file, its name in the state dict."""
 
     theirs: str
     ours: str
@@ -115,10 +115,10 @@ class KerasXception:
     Attributes:
         source: The file's name.
         format: Which format, and the version of Keras.
-        arrays: Those of Xception and of the head.
+        arrays: The arrays of Xception and of the head.
         size: Height and width of the input; None where the file does not say.
         classes: Units of the head: 2, 1, 1000 (ImageNet), or 0 without a head.
-        activation: That of the head: ``softmax``, ``sigmoid`` or ``linear``.
+        activation: The head's activation: ``softmax``, ``sigmoid`` or ``linear``.
         normalisation: What a Rescaling layer in the model makes of pixels; None where it has none.
         bn_eps: Epsilon of batch normalisation; Keras's own where there is no configuration.
         bn_momentum: Weight of the newest batch in its statistics (1 - Keras's momentum).
@@ -127,7 +127,7 @@ class KerasXception:
             model without a fake class that of its backbone, as ``backbone_file`` takes it. Empty
             if the file was only looked at.
         fake_index: Which of the model's classes is fake; None for a backbone.
-        sha256: Of the file.
+        sha256: The digest of the file.
     """
 
     source: str

@@ -39,8 +39,8 @@ class Profile:
     """How a program calls a network.
 
     Attributes:
-        detector: Our class of the network.
-        settings: With what the class computes the same.
+        detector: The class here that computes the network.
+        settings: Arguments with which the class computes the same.
         layout: How the face is cut.
         resample: How the crop is resized.
         remarks: Where the program differs from this package.
@@ -196,7 +196,7 @@ def region_of(name: str) -> Region:
 
 
 def database_of(name: str) -> str:
-    """Returns our name of a database; of one that is not known here, the name itself.
+    """Returns a database's name here; an unknown one is returned as it is.
 
     Raises:
         UsageError: It cannot be part of a file name.

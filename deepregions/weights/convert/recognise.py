@@ -52,7 +52,7 @@ class Checkpoint:
 
     Attributes:
         format: ``torch``, ``safetensors`` or ``keras``.
-        detector: Our name of the network: ``capsule``, ``dsp-fwa`` or ``xception``.
+        detector: The name of the network here: ``capsule``, ``dsp-fwa`` or ``xception``.
         arrays: Its arrays; none for Keras, whose files are read elsewhere.
         classes: How many classes it tells apart; 0 if that is not known yet (Keras).
         project: The program it is from, a key of
