@@ -91,6 +91,18 @@ def test_figures_are_those_of_the_scores(evaluated: Path) -> None:
         assert "too few" in found["reason"]
 
 
+def test_robustness_is_by_database_alteration_level_and_system(evaluated: Path) -> None:
+    results = json.loads((evaluated / "results.json").read_text())
+    with (evaluated / "tables.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if "one, JPEG quality" in row["table"]]
+    curve = results["robustness"]["one"]["jpeg"]
+    assert len(rows) == sum(map(len, curve.values())) > 0
+    for row in rows:
+        found = curve[row["column"]][row["row"]]["value"]
+        assert found == (pytest.approx(float(row["value"])) if row["value"] else None)
+    assert {*results["robustness"]["two"]} == {"jpeg", "frames"}
+
+
 def test_there_is_a_row_for_every_network_and_fusion(evaluated: Path) -> None:
     results = json.loads((evaluated / "results.json").read_text())
     for database in ("one", "two"):

@@ -247,6 +247,19 @@ class Outcome:
                 }
         return found
 
+    def robustness_facts(self) -> dict[str, Any]:
+        """Returns AUCs as JSON values: by database, alteration, level and system."""
+        found: dict[str, Any] = {}
+        for curve in self.curves:
+            names, cells = curve.table.rows, zip(*curve.table.cells, strict=True)
+            found.setdefault(curve.database, {})[curve.kind] = {
+                level: {
+                    n: _plain(c) for n, c in zip(names, at, strict=True) if not isinstance(c, str)
+                }
+                for level, at in zip(curve.table.columns, cells, strict=True)
+            }
+        return found
+
 
 _OF_RATIOS = {
     "tippett": (

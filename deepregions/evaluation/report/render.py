@@ -63,6 +63,7 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
         "rounds": outcome.settings.rounds,
         "confidence": outcome.settings.confidence,
         "databases": outcome.facts(),
+        "robustness": outcome.robustness_facts(),
         "notes": list(outcome.notes),
         **facts,
     }
