@@ -98,9 +98,9 @@ def verify_models(
 ) -> int:
     """Checks that every network loads and matches its SHA-256; exits with 1 if one does not.
 
-    With --faces, each network also scores a few faces: all scores alike (near 0, near 1) or no
-    numbers are a failure, and so are other fused log-odds than a bundle has recorded of the
-    faces that come along.
+    With --faces, each network also scores a few faces. It fails if its scores are all alike (near
+    0, near 1) or not numbers; a bundle fails if its fused log-odds of the faces that come along
+    are not those recorded in it.
 
     Args:
         target: A bundle as for `deepregions models show`, or a folder of bundles; all bundles
@@ -187,9 +187,9 @@ def measure_robustness(
     batch_size: int = 32,
     seed: int = 0,
 ) -> int:
-    """Measures how a bundle errs on small, compressed and blurred faces; writes that into it.
+    """Measures a bundle's errors on small, compressed and blurred faces, and records them in it.
 
-    Where it errs more by more than chance, `deepregions detect` says so of such faces. At least
+    Where errors rise by more than chance, `deepregions detect` warns about such faces. At least
     one store needs genuine and fake faces in its evaluation part (split test); for false alarms,
     the genuine faces of all stores count. Exits with 4 if genuine or fake faces are missing.
 

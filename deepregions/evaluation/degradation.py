@@ -1,4 +1,4 @@
-"""How a bundle's errors grow with small, compressed and blurred faces, for ``detect`` to say so."""
+"""How a bundle's errors grow on small, compressed and blurred faces; ``detect`` warns by it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class _Drawn:
     fake: Bools
     group: Numbers
     both: Bools
-    about: str
+    found_on: str
     threshold: float
     seed: int
 
@@ -152,13 +152,13 @@ class _Drawn:
             level, name = alteration.level, MEASURES[alteration.kind]
         measure = level
         if name:
-            ours, others = (
+            after, before = (
                 np.array([_number(f.quality.get(name)) for f in faces])[judged]
                 for faces in (altered, plain)
             )
-            measure = float(np.median(ours))
+            measure = float(np.median(after))
             if alteration is not None:  # not what faces as they are commonly have
-                measure = min(measure, float(np.quantile(others, _COMMON)))
+                measure = min(measure, float(np.quantile(before, _COMMON)))
         return Degradation(
             alteration="" if alteration is None else alteration.kind,
             auc=auc.value,
@@ -167,7 +167,7 @@ class _Drawn:
             false_positive_rate=rate,
             people=people,
             worse=worse,
-            found_on=self.about if alteration is None else "",
+            found_on=self.found_on if alteration is None else "",
         )
 
     def _bootstrap(self, odds: Sequence[Floats], rows: Bools, measure: Measure) -> Bootstrap:
