@@ -23,7 +23,7 @@ from deepregions import __version__, assets
 from deepregions.deploy.runtimes import NAMES, import_runtime
 from deepregions.detectors.pretrained import WEIGHTS
 from deepregions.errors import DeepregionsError
-from deepregions.weights.bundle_folder import find_bundles, models_folders
+from deepregions.weights.bundle_folder import default_bundle, find_bundles, models_folders
 
 _PACKAGE = "deepregions"
 _IMAGENET = ("legacy_xception.tf_in1k", "resnet50.tv_in1k", "vgg19.tv_in1k")
@@ -205,7 +205,8 @@ def _weights_and_landmarks() -> Iterator[Check]:
 
 def _bundles() -> Iterator[Check]:
     try:
-        found = find_bundles(models_folders())
+        own = default_bundle()
+        found = find_bundles([*models_folders(), *([own] if own else [])])
     except DeepregionsError as error:
         yield Check("bundles", "folder", State.BROKEN, str(error.args[0]), error.hint)
         return

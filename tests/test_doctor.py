@@ -61,6 +61,7 @@ def test_what_is_there_is_found(
     assert found["weights", "yunet"]["state"] == "ok"
     assert found["landmarks", "dlib"]["state"] == "ok"
     assert found["bundles", "mine"]["detail"] == "xception_entire.made"
+    assert found["bundles", "default"]["state"] == "ok"
 
 
 def test_what_is_broken_is_named_with_advice(

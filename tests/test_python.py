@@ -126,7 +126,7 @@ def test_pictures_in_memory_are_judged_as_their_files_are(
         (".", "a folder .give the files in it"),
         (np.zeros((9, 9)), r"an array of float64 \(9, 9\) is no picture .uint8"),
         (np.zeros((0, 9, 3), np.uint8), "is no picture"),
-        (7, "an input is a int .give a path"),
+        (7, "an input is of type int .give a path"),
     ],
 )
 def test_what_is_no_input_is_the_caller_s_mistake(detector: Any, wrong: Any, message: str) -> None:

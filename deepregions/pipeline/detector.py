@@ -162,7 +162,7 @@ def _checked(one: Any) -> Path | OpenImage:
         return OpenImage(one, Path(getattr(one, "filename", "") or "picture"))
     if not isinstance(one, np.ndarray):
         raise UsageError(
-            f"an input is a {type(one).__name__}", "give a path, a PIL image or a NumPy array"
+            f"an input is of type {type(one).__name__}", "give a path, a PIL image or a NumPy array"
         )
     if one.dtype != np.uint8 or one.ndim != 3 or one.shape[2] != 3 or not one.size:
         raise UsageError(
