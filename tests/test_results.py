@@ -8,11 +8,12 @@ from detect_json import FACTS, validate_detect
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepregions.fusion.pooling import probability
+from deepregions.fusion.pooling import Pooling, probability
 from deepregions.pipeline.results import (
     FaceResult,
     summarise_input,
 )
+from deepregions.pipeline.warnings import warnings_of
 from deepregions.types import Region, Status
 
 
@@ -41,6 +42,19 @@ def test_a_track_is_the_mean_of_its_faces_and_the_input_is_its_highest_track() -
     assert result.log_odds == -2.0
     assert result.top_person is not None
     assert result.top_person.track == 1
+
+
+def test_warnings_are_about_the_person_whose_score_it_is() -> None:
+    faces = (face(0, 3.0), *(face(1, -1.0, frame=n) for n in range(1, 10)))
+    seldom, often = (
+        summarise_input("x.mp4", "video", 10, faces, Pooling(tracks=rule))
+        for rule in ("highest", "main")
+    )
+    assert seldom.source is seldom.people[0] and often.source is often.people[1]
+    assert ["rests on 1 of 10" in " ".join(warnings_of(r)) for r in (seldom, often)] == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -238,10 +238,17 @@ class Result:
         return render_page(self)
 
     @property
+    def source(self) -> Person | None:
+        """The person whose score is the input's; None where that is a mean, or there is none."""
+        if self.log_odds is None:
+            return None
+        return next((each for each in self.people if each.log_odds == self.log_odds), None)
+
+    @property
     def top_person(self) -> Person | None:
-        """The person with the highest score."""
+        """The person to show first: whose score is the input's, or else the highest."""
         scored = [person for person in self.people if person.log_odds is not None]
-        return max(scored, key=lambda person: person.log_odds or 0.0, default=None)
+        return self.source or max(scored, key=lambda each: each.log_odds or 0.0, default=None)
 
     @property
     def shown(self) -> dict[int, FaceResult]:

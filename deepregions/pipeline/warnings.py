@@ -42,7 +42,7 @@ def warnings_of(result: Result, degradation: Sequence[Degradation] = ()) -> Iter
             "a face"
         )
     scored = sum(track.log_odds is not None for track in result.people)
-    if result.evidence is not None and scored > 1:
+    if result.evidence is not None and scored > 1 and result.rule == "highest track":
         yield (
             f"the likelihood ratio is of one of {scored} people: the highest of many is higher by "
             "chance alone"

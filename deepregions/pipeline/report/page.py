@@ -123,7 +123,7 @@ def render_page(
         )
         for track in result.people
     ]
-    source = words.source(result) or result.top_person
+    source = result.top_person
     return (
         environment()
         .get_template("page.html.j2")
@@ -137,7 +137,7 @@ def render_page(
             timed=result.kind == "video" and len({face.time for face in result.faces}) > 1,
             tracks=tracks,
             details=[view for view in tracks if view.track.track in detailed],
-            source=words.source(result),
+            source=result.source,
             face=next((view.portrait for view in tracks if view.track is source), None),
             **_frames(result, None if source is None else result.shown.get(source.track)),
             faces=result.faces[:_LISTED],

@@ -186,18 +186,11 @@ def who(track: int) -> str:
     return f"person {track + 1}"
 
 
-def source(result: Result) -> Person | None:
-    """Returns the track whose score is the input's, if the rule takes one track's."""
-    if result.log_odds is None:
-        return None
-    return next((track for track in result.people if track.log_odds == result.log_odds), None)
-
-
 def people(result: Result) -> str:
     """Says how many people there are and whose score it is; nothing where there is none."""
     if result.log_odds is None:
         return ""
-    found, track = len(result.people), source(result)
+    found, track = len(result.people), result.source
     if track is None:
         return f"{found} people found. This is their mean score."
     if found == 1:
