@@ -166,7 +166,7 @@ def _operating_point(bundle: Bundle, rate: float, rules: Pooling, doubt: str) ->
     if found is None:
         raise UsageError(
             f"there is no threshold for {false_alarms(rate)} (--max-false-alarms {rate:g})",
-            f"the bundle has those for {', '.join(each.name for each in points)}",
+            f"the bundle has those for {', '.join(each.name for each in points)}; 0.01 means 1 %",
         )
     if doubt or (bundle.calibration is None and rules != Pooling()):
         why = doubt or "they were found with the default rules of --pool"
