@@ -88,9 +88,6 @@ def verify(path: Path, asset: Asset) -> Path:
 def find(asset: Asset, *, folder: Path | None = None) -> Path | None:
     """Looks for an asset in the cache (or another folder), without using the network.
 
-    Returns:
-        Its verified path, or None if it is not there.
-
     Raises:
         AssetError: The file is there but is not the asset, or cannot be read.
     """
@@ -108,12 +105,6 @@ def fetch(
     """Returns an asset's verified path; downloads it first if it is not in the cache.
 
     The file appears in the cache complete and verified, or not at all.
-
-    Args:
-        asset: What to fetch.
-        folder: Where to look for it and put it; the cache folder by default.
-        timeout: How many seconds the server may stay silent.
-        progress: Called as the file arrives.
 
     Raises:
         AssetError: Offline, no answer, wrong or too many bytes, or a cache that cannot be

@@ -17,12 +17,6 @@ class DeepregionsError(Exception):
     """An error that its user can act on: commands print it as one line, and exit non-zero.
 
     As a string it is that line, whatever the names in it (see :func:`printable`).
-
-    Args:
-        message: What is wrong, naming the file or the value.
-        hint: What to do about it.
-        exit_code: What a command exits with: 2 for wrong usage, 4 where there is nothing to
-            measure, 1 otherwise.
     """
 
     exit_code = 1
@@ -111,10 +105,6 @@ def printable(text: str) -> str:
 
 def require(module: str, extra: str) -> ModuleType:
     """Imports an optional module.
-
-    Args:
-        module: Its import name, such as ``"skimage.data"``.
-        extra: The extra of this package that brings it.
 
     Raises:
         MissingExtraError: It is not installed; the hint is the command that installs it.

@@ -35,9 +35,6 @@ def too_few(count: int, unit: str = "people") -> str:
 def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:
     """Finds the connected components of people who share clips.
 
-    Args:
-        groups: The identities in each clip: one, or two in a fake made from two people.
-
     Returns:
         The component of each identity, named by its alphabetically first member; it does not
         depend on the order of the groups.

@@ -115,13 +115,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def read_checkpoint(path: Path) -> Any:
     """Returns what a checkpoint holds: tensors on the CPU in plain containers.
 
-    Args:
-        path: A file of safetensors or of ``torch.save``, of today's format or of the one before
-            torch 1.6.
-
-    Returns:
-        Its content; an object of a known network's class is a :class:`StandIn`.
-
     Raises:
         UsageError: There is no such file.
         UnreadableError: It is broken, is no such file, or names classes or functions other than

@@ -133,9 +133,6 @@ def main(argv: Sequence[str]) -> int:
 def run(argv: Sequence[str]) -> int:
     """Runs one command line.
 
-    Args:
-        argv: The arguments after the program's name.
-
     Returns:
         The exit code: 0 when the work was done, 2 for wrong usage, 1 for any other error that
         its user can act on (a few have their own, such as 4 for a measure that is undefined),
@@ -186,11 +183,7 @@ def dispatch(argv: Sequence[str]) -> int:
 
 
 def find_config(name: str) -> Path:
-    """Returns a configuration file: the path itself, or one that comes with this package.
-
-    Args:
-        name: A path, or the name of a shipped file such as ``xception.yaml``.
-    """
+    """Returns a configuration file: the path itself, or one that comes with this package."""
     path = Path(name)
     if path.is_file():
         return path

@@ -21,9 +21,6 @@ def fit(argv: Sequence[str]) -> int:
         argv: LightningCLI's options for fit. Those of a fusion are handed to ``deepregions
             fuse``, since fit once trained fusions too.
 
-    Returns:
-        The exit code, 0.
-
     Raises:
         DeepregionsError: A store, a file or an option is not as it should be.
     """

@@ -245,9 +245,6 @@ def _plain(message: str) -> str:
 def run_fit(argv: Sequence[str]) -> None:
     """Runs a training.
 
-    Args:
-        argv: LightningCLI's options for fit.
-
     Raises:
         DeepregionsError: A store, a file or an option is not as it should be.
     """

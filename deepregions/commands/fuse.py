@@ -112,11 +112,6 @@ def train_bundle(
 ) -> tuple[Bundle, list[CrossValidated]]:
     """Trains and calibrates a fusion of networks.
 
-    Args:
-        table: Scores by these networks, maybe among others, of faces with a development part.
-        members: The networks, of which ``options`` chooses.
-        options: What is trained.
-
     Returns:
         The networks that were chosen with fusion and calibration, and how the fusion and some
         others do in cross-validation.

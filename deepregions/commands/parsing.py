@@ -53,14 +53,6 @@ def run_function(command: Callable[..., int], argv: Sequence[str], prog: str | N
     dataclass are options of their own (``--gates.min-size``), without the prefix if it is an
     ``OptionGroup``; help comes from the docstrings.
 
-    Args:
-        command: The function.
-        argv: The command line, without the program's name.
-        prog: The program's name for the help; by default the process's.
-
-    Returns:
-        What the function returns.
-
     Raises:
         UsageError: An option or its value makes no sense.
         DeepregionsError: What the function raises.

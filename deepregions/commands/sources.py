@@ -73,10 +73,6 @@ class DatabaseOptions(OptionGroup):
     def open(self, source: Source, name: str | None = None) -> Adapter:
         """Opens a database.
 
-        Args:
-            source: Which.
-            name: What to call it, if it is not a published one.
-
         Raises:
             UsageError: No root, or it is not that database; an option it does not have.
         """

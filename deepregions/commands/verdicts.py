@@ -39,12 +39,8 @@ class VerdictPrinter:
         sampling: Which frames are looked at.
         form: What is printed on standard output: tables, a JSON object per input and line, or
             comma-separated values.
-        folder: Where pages, pictures and results go. The caller holds its lock.
         mode: How the folder is opened.
-        annotate: Whether to write annotated videos to the folder.
-        show: Whether to open pictures in the system's viewer.
         explain: Finds what a page shows of why a result is as it is.
-        browser: Prints pages as PDF, if given.
 
     Attributes:
         scored: How many inputs have a score, including those of an earlier run that is resumed.

@@ -96,11 +96,6 @@ class Drift:
 def measure(reference: Graph, runtime: Runtime, source: Source) -> Drift:
     """Scores the evaluation part of a source twice.
 
-    Args:
-        reference: In float32, by PyTorch.
-        runtime: The same in another precision.
-        source: The faces.
-
     Raises:
         UndefinedMetricError: There are not both classes, so there is no AUC.
     """

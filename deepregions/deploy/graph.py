@@ -52,12 +52,7 @@ class CalibrationModule(nn.Module):
 
 
 class Graph(nn.Module, ABC):
-    """A system, and what makes likelihood ratios of its fused log-odds.
-
-    Args:
-        system: Networks and their fusion, whatever that is.
-        calibration: From fused log-odds (B,) to log-likelihood ratios (B,), if there is one.
-    """
+    """A system, and what makes likelihood ratios of its fused log-odds."""
 
     kind: ClassVar[Kind]
 

@@ -113,9 +113,6 @@ def write_facts(path: Path, content: dict[str, Any]) -> None:
 def read_facts(path: Path) -> Facts:
     """Reads what a file says about itself, after checking that it is one of ours.
 
-    Args:
-        path: An exported file.
-
     Raises:
         UnreadableError: It is not there, not ONNX, or not written by ``deepregions export``.
         UnsupportedError: Its weights lie in other files, or it is of a newer version.

@@ -53,10 +53,6 @@ class Parity:
 def compare(graph: Graph, path: Path) -> Parity:
     """Compares a file, run by onnxruntime, with the graph that it was made of.
 
-    Args:
-        graph: In float32, on the CPU.
-        path: The exported file.
-
     Raises:
         MissingExtraError: onnxruntime is not installed, or what has the faces.
         UnsupportedError: onnxruntime cannot load the file.

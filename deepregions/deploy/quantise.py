@@ -29,10 +29,6 @@ _EXACT = 3  # convolutions in a row that stay float32: measured, see docs/export
 def quantise(path: Path, batches: Iterable[Arrays]) -> None:
     """Replaces a float32 file by one whose networks compute in 8-bit integers.
 
-    Args:
-        path: The file, as ``deepregions export`` writes it.
-        batches: Inputs by name, of faces that show what range each map has.
-
     Raises:
         ExportError: There is nothing to quantise, or onnxruntime cannot.
         MissingExtraError: onnxruntime is not installed.
@@ -81,11 +77,7 @@ def _reader(library: Any, batches: Iterable[Arrays]) -> Any:
 
 
 def _nodes(model: onnx.ModelProto) -> list[str]:
-    """Returns the names of the nodes that make maps of maps, in the order of the graph.
-
-    Raises:
-        ExportError: There are none.
-    """
+    """Returns the names of the nodes that make maps of maps, in the order of the graph."""
     weights = {each.name: len(each.dims) for each in model.graph.initializer}
     depths: dict[str, int] = {}  # of maps: how many convolutions lie before
     maps: set[str] = set()  # that are integer

@@ -34,12 +34,7 @@ _BATCH = 4  # faces of a trial
 
 
 class RuntimeSystem(System):
-    """A system that makes crops with PyTorch and leaves the rest to a runtime.
-
-    Args:
-        system: What it answers as.
-        runtime: Has the system's graph of crops.
-    """
+    """A system that makes crops with PyTorch and leaves the rest to a runtime."""
 
     def __init__(self, system: System, runtime: Runtime) -> None:
         super().__init__(system.members)

@@ -39,9 +39,6 @@ def import_runtime(module: str) -> ModuleType:
     telemetry host; importing openvino looks up an analytics host and writes a client id. Nothing
     else in this project imports them.
 
-    Args:
-        module: ``onnxruntime``, ``openvino``, or a module inside one of them.
-
     Raises:
         MissingExtraError: It is not installed.
     """
@@ -63,9 +60,6 @@ class Runtime(Protocol):
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Answers: ``logits`` and ``valid`` (B, D, R), ``fused`` (B,), and ``llr`` (B,) if there.
-
-        Args:
-            inputs: By name, as the graph takes them.
 
         Raises:
             UsageError: They are not what the graph takes.

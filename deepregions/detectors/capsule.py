@@ -84,9 +84,6 @@ class Routing(nn.Module):
     Agreement is weighed for each of the 4 components of an output by itself, as in the original.
     Everything here is small and stays float32: products are written as sums, which mixed
     precision leaves alone.
-
-    Args:
-        classes: How many there are.
     """
 
     def __init__(self, classes: int) -> None:

@@ -19,11 +19,6 @@ def cells_of(network: nn.Module, grid: nn.Module, size: int) -> tuple[float, flo
     smaller by other means, as Swin merges patches, cells are halved or quartered from their
     corner.
 
-    Args:
-        network: One of timm, which has ``forward_features``.
-        grid: Makes (N, C, h, w) of what that gives.
-        size: Height and width of the crops.
-
     Raises:
         UsageError: The network's last map is one cell.
     """

@@ -47,9 +47,6 @@ class SpatialPyramid(nn.Module):
     """Max-pooling over grids of 1x1, 2x2 and 6x6 windows.
 
     The windows are slices, which export where adaptive pooling does not.
-
-    Args:
-        mode: How windows are laid, see :func:`pyramid_windows`.
     """
 
     def __init__(self, mode: Mode) -> None:

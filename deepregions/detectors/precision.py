@@ -48,12 +48,7 @@ def keep_depthwise_float32(network: nn.Module) -> None:
 
 
 def suited_precision(precision: str, accelerator: str) -> str:
-    """Returns the precision to train in: float32 for bfloat16 where a CPU would have to emulate it.
-
-    Args:
-        precision: As Lightning's trainer takes it, such as ``bf16-mixed``.
-        accelerator: As the trainer takes it.
-    """
+    """Returns the precision to train in: float32 for bfloat16 where a CPU would emulate it."""
     on_cpu = accelerator == "cpu" or (
         accelerator == "auto" and not torch.accelerator.is_available()
     )

@@ -74,10 +74,6 @@ def fill_backbone(
 def imagenet_weights(name: str, source: str | None) -> dict[str, Tensor]:
     """Returns the weights of a network by timm's names of arrays.
 
-    Args:
-        name: timm's name of the network.
-        source: A file, or the name of an installed package that holds one; None fetches them.
-
     Raises:
         UsageError: It is neither a file nor an installed package.
         UnreadableError: What it holds are not the weights of this network.

@@ -232,13 +232,7 @@ def manipulations_of(member: TrainedNetwork) -> frozenset[str] | None:
 
 
 def notes_on_people(bundles: Mapping[str, Bundle], stores: Sequence[FaceStore]) -> Iterator[str]:
-    """Yields which evaluation parts show people that networks were trained on.
-
-    Args:
-        bundles: The networks' bundles, by name; those that do not say whom they learned from
-            are passed over.
-        stores: The databases.
-    """
+    """Yields which evaluation parts show people that networks were trained on."""
     for store in stores:
         database, rows = store.info.database, store.splits == EVALUATION
         identities = list(compress(store.column("identities"), rows))

@@ -139,11 +139,7 @@ class Development:
     """What a calibration was found on.
 
     Attributes:
-        database: The store's database.
         store: Its fingerprint.
-        split: Which part of it.
-        genuine: How many genuine videos.
-        fake: How many fake ones.
         methods: How the fakes were made, with how many videos of each.
         landmarks: The landmark backend, name and version; None if the scores do not say.
         cross_validation: What was never parted in the cross-validation behind scores and bounds
@@ -316,9 +312,6 @@ def cross_calibrated(kind: Kind, log_odds: Floats, fake: Bools, fold: Numbers) -
     """Returns (V,) LLRs without bounds, each by a calibration that did not see its fold.
 
     They may be infinite where an isotonic calibration saw one class only.
-
-    Raises:
-        UsageError: As :func:`calibrate`.
     """
     llrs = np.full(len(log_odds), np.nan)
     for number in np.unique(fold):

@@ -14,12 +14,7 @@ from deepregions.roc import Bools, Floats
 
 
 def balanced(fake: Bools, weight: Floats | None = None) -> Floats:
-    """Returns weights (N,) of which each class has one half.
-
-    Args:
-        fake: (N,).
-        weight: (N,) what each counts within its class; the same if left out.
-    """
+    """Returns weights (N,) of which each class has one half."""
     shares = np.ones(len(fake)) if weight is None else weight.copy()
     for which in (fake, ~fake):
         shares[which] *= 0.5 / shares[which].sum()
@@ -35,13 +30,7 @@ def cross_entropy(odds: Tensor, fake: Bools, weight: Floats) -> Tensor:
 def minimum(
     objective: Callable[[Tensor], Tensor], start: Floats, least: Floats | float = -np.inf
 ) -> Floats:
-    """Returns where a smooth function of few numbers is lowest, by L-BFGS-B in double precision.
-
-    Args:
-        objective: From (N,) to a scalar.
-        start: (N,).
-        least: What each number must not go below.
-    """
+    """Returns where a smooth function of few numbers is lowest, by L-BFGS-B in double precision."""
 
     def with_gradient(values: Floats) -> tuple[float, Floats]:
         at = torch.from_numpy(values.copy()).requires_grad_()

@@ -25,9 +25,6 @@ class Fusion(nn.Module, ABC):
     A trained fusion belongs to certain cells, by name, and takes matrices that hold them in their
     order; :meth:`bind` makes one for other matrices.
 
-    Args:
-        cells: Which cells; none for whatever there is.
-
     Attributes:
         rule: The rule in words.
         cells: Which cells.
@@ -134,9 +131,6 @@ class MaxFusion(Fusion):
 class TrainedFusion(Fusion):
     """A fusion that first puts the log-odds of all cells on one scale.
 
-    Args:
-        cells: Which cells, N.
-
     Attributes:
         mean: (N,) what is subtracted from each cell's log-odds: their mean on the development
             part, halfway between the classes.
@@ -191,10 +185,6 @@ class LogisticFusion(TrainedFusion):
     """Logistic regression on scaled log-odds.
 
     A cell that is not valid adds nothing: that a region cannot be seen is not taken for evidence.
-
-    Attributes:
-        weight: (N,) one for each cell.
-        offset: What is added.
     """
 
     rule = "logistic regression on scaled log-odds"
@@ -217,10 +207,6 @@ class FusionHead(TrainedFusion):
     The network sees the scaled log-odds and which cells are valid, so that it may rely more on
     what is left where regions are missing, and on what cells say together. Its last layer begins
     as zero, so that the head begins as the logistic regression.
-
-    Args:
-        cells: Which cells, N.
-        hidden: Width of the network, 1024 at most.
 
     Raises:
         UsageError: There is no cell, or another width.

@@ -146,11 +146,7 @@ class Detector:
 
 
 def _checked(one: Any) -> Path | OpenImage:
-    """Returns a file's path, or a picture.
-
-    Raises:
-        UsageError: It is neither, or the file is not there.
-    """
+    """Returns a file's path, or a picture."""
     if isinstance(one, str | os.PathLike):
         path = Path(one)
         if not os.path.lexists(path):

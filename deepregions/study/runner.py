@@ -33,11 +33,6 @@ class StepError(DeepregionsError):
 class StudyRunner:
     """Runs the steps of a study.
 
-    Args:
-        steps: In an order in which they can be done.
-        out: The folder for everything.
-        tell: Is told what becomes of each step.
-
     Raises:
         UsageError: A finished step was done with other options than these.
     """

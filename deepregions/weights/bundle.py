@@ -244,9 +244,6 @@ def load_bundle(path: Path | str) -> Bundle:
     Args:
         path: Its folder, or ``hf://owner/name[@revision]`` on the Hugging Face Hub.
 
-    Returns:
-        Its members, fusion and calibration, on the CPU, in eval mode.
-
     Raises:
         BundleError: It is not there, not a bundle, incomplete, altered, or of a newer version.
         AssetError: It cannot be had from the Hub.
@@ -265,9 +262,6 @@ def load_bundle(path: Path | str) -> Bundle:
 
 def check_bundle(path: Path) -> dict[str, str]:
     """Loads what a bundle holds one by one, going on after what fails.
-
-    Args:
-        path: Its folder.
 
     Returns:
         For each file, what is wrong with it; empty if it has its digest and loads.
@@ -313,10 +307,6 @@ def known_detectors() -> dict[str, type[RegionDetector]]:
 
 def check_settings(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings with which a stranger's network or fusion may be built.
-
-    Args:
-        kind: The class.
-        settings: Its arguments: numbers, booleans, names, and lists of pairs of names.
 
     Raises:
         ValueError: One is no argument that shapes a network, is of another type, or is out of

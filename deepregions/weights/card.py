@@ -63,19 +63,7 @@ def model_card(
     calibration: Calibration | None = None,
     facts: BundleFacts | None = None,
 ) -> str:
-    """Writes the card of a bundle.
-
-    Args:
-        members: Its networks.
-        entries: Their entries in the manifest, in the same order, for digests and precision; what
-            the members know if left out.
-        fusion: How they are used together; their mean, if left out.
-        calibration: Of that.
-        facts: What the bundle says of itself.
-
-    Returns:
-        Markdown with Hugging Face's front matter.
-    """
+    """Writes the card of a bundle."""
     entries = entries or [{"sha256": each.sha256} for each in members]
     facts = facts or BundleFacts()
     stores = _dict(facts.recipe.get("data")).get("store")

@@ -29,21 +29,15 @@ class Entry:
     """A file, or a folder of files, that somebody offers.
 
     Attributes:
-        name: What commands call it.
         kind: ``detector``, ``backbone``, ``landmarks``, or ``archive`` of several.
-        title: What it is, in a line.
-        file: Its file name.
         url: Where it is fetched from; None where it takes a browser.
         page: Where its makers speak of it.
         sha256: Its hexadecimal digest; None where it is not known.
         sha256_prefix: The first digits, if its name has them (PyTorch's custom).
         size: Its bytes; None where they are not known.
-        project: Whose it is.
         license: Its licence, and that of its data.
-        citation: The publication.
         use: What to do with it.
         read: Where these facts were read.
-        remarks: What else to know.
     """
 
     name: str
@@ -89,10 +83,6 @@ def entry(name: str) -> Entry:
 
 def asset(entry: Entry, sha256: str | None = None) -> Asset:
     """Makes an entry something to fetch.
-
-    Args:
-        entry: Which.
-        sha256: The digest that its user knows it to have; by default what the list knows of it.
 
     Raises:
         UsageError: The digest is none, or is not that of the list.

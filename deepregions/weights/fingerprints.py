@@ -14,12 +14,7 @@ def fingerprint(database: str, person: str) -> str:
 
 
 def fingerprints(database: str, identities: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """Returns the fingerprints, sorted, of everybody in some photographs or videos.
-
-    Args:
-        database: The database's name.
-        identities: Who is in each.
-    """
+    """Returns the fingerprints, sorted, of everybody in some photographs or videos."""
     people = {person for names in identities for person in names if person}
     return tuple(sorted(fingerprint(database, person) for person in people))
 
@@ -28,11 +23,6 @@ def known_people(
     known: Collection[str], database: str, identities: Iterable[Iterable[str]]
 ) -> tuple[int, int]:
     """Counts whom a network learned from among the people of a database's part.
-
-    Args:
-        known: Fingerprints of those that it learned from.
-        database: The database's name.
-        identities: Who is in each photograph or video.
 
     Returns:
         How many of them are known, and how many people there are.

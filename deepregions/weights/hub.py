@@ -59,12 +59,6 @@ class HubName(NamedTuple):
 def hub_name(path: Path | str) -> HubName | None:
     """Reads ``hf://owner/name[@revision]``.
 
-    Args:
-        path: A string, or a path, which has one slash where the name has two.
-
-    Returns:
-        The name, or None if it is an ordinary path.
-
     Raises:
         UsageError: It begins with ``hf:/`` and is no name on the Hub.
     """
@@ -102,14 +96,6 @@ def download(name: HubName) -> Path:
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
     """Uploads a bundle as one commit; networks that an earlier one had and it lacks are deleted.
-
-    Args:
-        folder: The bundle. Whether it loads is for the caller to check.
-        repository: ``owner/name``; made if it is not there.
-        private: Make it private, if it is made.
-
-    Returns:
-        The commit's address.
 
     Raises:
         UsageError: There is no bundle, or that is no repository's name.

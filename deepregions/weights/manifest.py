@@ -250,9 +250,6 @@ def facts_of(manifest: dict[str, Any]) -> BundleFacts:
 def read_manifest(path: Path) -> dict[str, Any]:
     """Reads a bundle's manifest, without looking at its networks.
 
-    Args:
-        path: The bundle's folder.
-
     Returns:
         JSON values; names, files and digests of the members are as they should be. Keys of later
         versions than its own are left out.

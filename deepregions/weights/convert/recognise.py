@@ -73,10 +73,6 @@ class Checkpoint:
 def recognise(path: Path, project: str | None = None) -> Checkpoint:
     """Tells what a checkpoint is, first from its content, then from its name.
 
-    Args:
-        path: The file.
-        project: The program it is from, where content and name do not say.
-
     Raises:
         UsageError: There is no such file, or no such project.
         UnreadableError: The file is broken, or would run code.
@@ -94,11 +90,6 @@ def recognise(path: Path, project: str | None = None) -> Checkpoint:
 
 def identify(path: Path, content: Checkpoint, project: str | None = None) -> Checkpoint:
     """Tells which program a checkpoint is from, and what it was trained on.
-
-    Args:
-        path: The file; its name and its folder's name are used.
-        content: What it holds.
-        project: The program it is from, where that is known.
 
     Raises:
         UsageError: There is no such project.

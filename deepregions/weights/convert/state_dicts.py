@@ -155,10 +155,6 @@ def xception_state_dict(
 ) -> dict[str, Tensor]:
     """Returns the state dict of :class:`~deepregions.detectors.Xception`.
 
-    Args:
-        upstream: :func:`xception_arrays` of FaceForensics++'s or DeepfakeBench's Xception.
-        fake_index: Which of the original's two classes is fake.
-
     Raises:
         UnreadableError: An array is missing, or there are not two classes.
     """
@@ -170,9 +166,6 @@ def xception_state_dict(
 
 def xception_backbone(upstream: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns an Xception without its last layer, as ``backbone_file`` of Xception takes it.
-
-    Args:
-        upstream: :func:`xception_arrays`, also with pointwise kernels of two dimensions.
 
     Raises:
         UnreadableError: An array is missing.
