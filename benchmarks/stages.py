@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
+from unittest import mock
 
 from rich import box
 from rich.table import Table
@@ -26,6 +27,7 @@ from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.media import MediaReader, Sampling
 from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.build import build_analyser
+from deepregions.pipeline.results import FacePatch
 from deepregions.types import Status
 from deepregions.weights.bundle import Bundle
 from deepregions.weights.selection import Choice, choose_members
@@ -145,7 +147,8 @@ def time_file(analyser: Analyser, path: Path) -> FileTimes:
     clock = Stopwatch()
     decoding = _decoding(path, analyser.sampling)
     _instrument(analyser, clock)
-    with MediaReader(waiting=lambda: clock.stage(_WAITING)) as reader:
+    cut = mock.patch.object(FacePatch, "cut", clock.timed("crop", FacePatch.cut))
+    with cut, MediaReader(waiting=lambda: clock.stage(_WAITING)) as reader:
         start = time.perf_counter()
         with clock.stage("other"):
             (result,) = analyser.analyse([path], reader)
@@ -192,7 +195,6 @@ def _instrument(analyser: Analyser, clock: Stopwatch) -> None:
         if isinstance(analyser.find, DlibLandmarks):
             analyser.find.finder = _TimedFinder(analyser.find.finder, clock)
         analyser.find = _TimedLandmarks(analyser.find, clock)
-    analyser.cut = clock.timed("crop", analyser.cut)
     system = analyser.scorer.system
     for cropper in system.croppers:
         clock.watch("crop", cropper)

@@ -1,4 +1,4 @@
-"""Checkpoints from strangers: tensors and plain containers, and never any code.
+"""Pickled checkpoints from strangers, safely: tensors and plain containers, and never any code.
 
 ``torch.load(weights_only=True)`` reads them. Whole pickled networks name classes, which it
 refuses: known names get inert stand-ins (:class:`StandIn`), whatever else a file names stays

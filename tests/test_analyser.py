@@ -163,7 +163,7 @@ def test_adaptive_sampling_looks_where_the_score_changes(
     find = Finder(by_number=lambda number: [start + number / 10])
     sampling = Sampling("adaptive", count=16)
     scorer = analyser(member(xception(2.0)), sampling=sampling, find=find)
-    cut, true = scorer.cut, scorer.scorer.score
+    cut, true = FacePatch.cut, scorer.scorer.score
     late: list[bool] = []  # from the middle on: by then the face has moved by 5 pixels
 
     def noted(image: Tensor, face: Face) -> FacePatch | None:
@@ -173,7 +173,7 @@ def test_adaptive_sampling_looks_where_the_score_changes(
     def score(faces):  # type: ignore[no-untyped-def]
         return [replace(each, log_odds=4.0 if late.pop(0) else -4.0) for each in true(faces)]
 
-    scorer.cut = noted
+    monkeypatch.setattr(FacePatch, "cut", noted)
     monkeypatch.setattr(scorer.scorer, "score", score)
     result = one(scorer, path, reader)
     numbers = result.sampling["numbers"]

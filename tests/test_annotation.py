@@ -20,8 +20,8 @@ from deepregions.pipeline.report import annotate_video
 from deepregions.pipeline.report import video as annotation
 from deepregions.pipeline.report.drawing import TRACKS
 from deepregions.pipeline.report.video import FrameLayout, Marks
-from deepregions.pipeline.report.words import Answer
 from deepregions.pipeline.results import FaceResult, Result, summarise_input
+from deepregions.pipeline.words import Answer
 from deepregions.types import Status
 
 RATE = 10

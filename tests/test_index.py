@@ -13,8 +13,8 @@ from test_report import HOSTILE, Page, check_page, video
 from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report import index_row, write_index
 from deepregions.pipeline.report.index import link
-from deepregions.pipeline.report.words import Answer
 from deepregions.pipeline.results import Result
+from deepregions.pipeline.words import Answer
 from deepregions.types import Status
 
 

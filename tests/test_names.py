@@ -1,6 +1,7 @@
 """Names mean one thing, and no two modules import each other."""
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -28,13 +29,55 @@ def test_a_class_name_is_unique() -> None:
     assert not twice
 
 
-def test_no_module_uses_another_s_private_names() -> None:
+UNLIKE = {
+    "base": "of a package: what its classes share",
+    "cli": "the usual name of a program's command line",
+    "types": "the words that every layer shares have no one noun",
+    "worker": "the sandbox's other side, which has functions only",
+}
+
+
+def test_a_module_is_named_after_its_main_class_or_noun() -> None:
+    """Its name has a word of something public in it, or of the sentence that it begins with."""
+    wrong = []
+    for name, path in MODULES.items():
+        module, tree = name.rpartition(".")[2], ast.parse(path.read_text())
+        summary = (ast.get_docstring(tree) or "").split("\n\n")[0]
+        defined = [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        public = [node.name for node in defined if not node.name.startswith("_")]
+        words = re.findall("[A-Z]*[a-z0-9]+|[A-Z]+", " ".join([summary, *public]))
+        alike = any(
+            word.startswith(own[:4]) or own.startswith(word)
+            for own in module.split("_")
+            for word in map(str.lower, words)
+            if len(word) > 2
+        )
+        if path.stem not in {"__init__", "__main__", *UNLIKE} and not alike:
+            wrong.append(name)
+    assert not wrong, "\n".join(wrong)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_no_module_or_name_is_private_to_another_package() -> None:
+    """Neither imported, nor reached through a module that is."""
     found = []
     for name, path in MODULES.items():
+        modules: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("deepregions"):
-                private = [each.name for each in node.names if each.name.startswith("_")]
-                found += [f"{name}: {node.module}.{each}" for each in private if each[:2] != "__"]
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                package = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                names = {f"{package}{each.name}": each.asname or each.name for each in node.names}
+                ours = {full: name for full, name in names.items() if full[:11] == "deepregions"}
+                modules |= {*ours.values()}
+                used = [part for full in ours for part in full.split(".")]
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in modules:
+                used = [node.attr]
+            else:
+                continue
+            found += [f"{name}: {each}" for each in used if is_private(each)]
     assert not found
 
 

@@ -116,7 +116,7 @@ def explain(
 
 
 def _print_table(face: FaceExplanation, *, timed: bool) -> None:
-    from deepregions.pipeline.report.words import clock, score, who
+    from deepregions.pipeline.words import clock, score, who
 
     rows = []
     for cell in face.cells:

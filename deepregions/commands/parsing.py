@@ -1,4 +1,4 @@
-"""Makes a command line of a function: its parameters are the options, its docstring the help."""
+"""Parsing: a function's parameters become the options, and its docstring the help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of commands that choose a database, and how they open it."""
+"""Where data comes from: options of commands that choose a database, and that source, opened."""
 
 from __future__ import annotations
 

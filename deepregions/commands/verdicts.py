@@ -18,9 +18,9 @@ from deepregions.media import Sampling
 from deepregions.pages.pdf import print_page
 from deepregions.pipeline.report import CsvTable, annotate_video, write_page
 from deepregions.pipeline.report.verdict import draw_verdict
-from deepregions.pipeline.report.words import score
 from deepregions.pipeline.results import Person, Result
 from deepregions.pipeline.results_folder import Archive, Mode
+from deepregions.pipeline.words import score
 from deepregions.types import Status
 
 _HINTS = {

@@ -1,4 +1,4 @@
-"""Training the head first, then the whole: the paper's way to train Xception."""
+"""Fine-tuning: the head first, then the whole, which is the paper's way to train Xception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to start a backbone from: timm's, a file's, or an installed package's."""
+"""Pretrained weights to start a backbone from: timm's, a file's, or an installed package's."""
 
 from __future__ import annotations
 

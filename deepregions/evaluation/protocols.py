@@ -1,4 +1,4 @@
-"""Which system is measured on which database, at thresholds that never saw the answers.
+"""Protocol: which system is measured on which database, at thresholds that never saw the answers.
 
 A threshold is that of equal errors on the development part of the database that a system was
 trained on; it is applied to the evaluation parts of all databases as it is.

@@ -1,4 +1,4 @@
-"""What is left of a system when pictures suffer, or when there are fewer of them."""
+"""Robustness: what is left of a system when pictures suffer, or when there are fewer of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which regions of a face may be judged, by what was measured of it, and why others may not.
+"""Gates: which regions of a face may be judged, by what was measured of it, and why not others.
 
 A region that fails a gate is invalid: it gets no score, rather than a guess.
 """

@@ -1,4 +1,4 @@
-"""Faces out of frames: the part of a picture around a face, small enough to keep and to batch."""
+"""Patches: the part of a picture around a face, small enough to keep and to batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outlines to masks, for whole batches: which region each pixel belongs to.
+"""Rasterises outlines to masks, for whole batches: which region each pixel belongs to.
 
 A pixel is inside an outline if the outline winds around the pixel's centre, in either direction. A
 centre that lies on an edge is inside if the outline's interior is to its right or below. Masks are

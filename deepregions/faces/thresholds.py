@@ -1,4 +1,4 @@
-"""What a face must be to be judged: numbers only, so that command lines can have them at once."""
+"""Thresholds that a face must keep to be judged: numbers only, to import at no cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data a forging method takes and returns."""
+"""Faces as a forging method takes and returns them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score-level fusions: from the (detector x region) matrix of log-odds to one number per face."""
+"""Fusion rules: from the (detector x region) matrix of log-odds to one number per face."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that decodes, as the process that asks sees it."""
+"""The sandbox: a process that decodes, as the process that asks sees it."""
 
 from __future__ import annotations
 

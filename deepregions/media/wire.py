@@ -1,4 +1,4 @@
-"""How the sandbox's processes talk: a length, a JSON object, and for a frame its bytes.
+"""What goes over the wire to the sandbox: a length, a JSON object, and for a frame its bytes.
 
 No pickle: what a decoder was made to send by a hostile file must not run anything.
 """

@@ -69,7 +69,6 @@ class Analyser:
         self.rules = rules
         self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
         self.provenance = dict(provenance or {})
-        self.cut = FacePatch.cut
 
     def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Result]:
         """Yields what came of each photograph or video, in their order.
@@ -181,7 +180,7 @@ class _Run:
                     side = PHOTOGRAPH if still else THUMBNAIL
                     self.strip.add(frame.number, frame.time, frame.image, side)
                 for face in seen.faces:
-                    self.waiting.append((frame.number, self.analyser.cut(frame.image, face)))
+                    self.waiting.append((frame.number, FacePatch.cut(frame.image, face)))
                     if len(self.waiting) >= self.analyser.batch_size:
                         self._score()
             trim()

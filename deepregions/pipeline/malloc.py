@@ -1,4 +1,4 @@
-"""Gives memory that is no longer used back to the system, as glibc holds on to the gaps in it."""
+"""Gives memory that is no longer used back to the system: glibc's malloc keeps the gaps in it."""
 
 from __future__ import annotations
 

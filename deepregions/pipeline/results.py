@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -15,10 +15,8 @@ from deepregions.faces.patches import crop_face
 from deepregions.fusion import Cell
 from deepregions.fusion.calibration import Calibration, LikelihoodRatio
 from deepregions.fusion.pooling import Pooling, probability
+from deepregions.pipeline.words import Answer, answer, conclude
 from deepregions.types import Region, Status
-
-if TYPE_CHECKING:
-    from deepregions.pipeline.report.words import Answer
 
 SCHEMA = "deepregions.detect"
 VERSION = 3  # 2: people's rules, quality, sampling, warnings; 3: likelihood ratios
@@ -188,8 +186,6 @@ class Result:
     @property
     def answer(self) -> Answer:
         """What it says in words, the same wherever it is shown."""
-        from deepregions.pipeline.report.words import answer  # noqa: PLC0415 - it knows this
-
         return answer(self)
 
     @property
@@ -219,8 +215,6 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the object that ``detect --json`` prints (``deepregions schema detect``)."""
-        from deepregions.pipeline.report.words import conclude  # noqa: PLC0415 - it knows this
-
         chosen = self.facts.get("operating_point") is not None
         told: dict[str, Any] = {"schema": SCHEMA, "version": VERSION, "input": self.input}
         told |= {"answer": asdict(self.answer), **_json(self), **self.facts}

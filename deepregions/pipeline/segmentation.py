@@ -1,4 +1,4 @@
-"""The five region images of a face as files: what the original needed OpenFace 2 for."""
+"""Segmentation: a face's five region images as files, which the original made with OpenFace 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others have trained and offer: where it is, its digest, licence and citation.
+"""The catalogue of what others have trained and offer: where, its digest, licence and citation.
 
 The list is ``checkpoints/registry.json`` of the repository, which an installed package carries
 with it. It holds facts, no weights. Nobody here could fetch the files, so for most of them the

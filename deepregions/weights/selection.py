@@ -1,4 +1,4 @@
-"""Which of the networks at hand to use: by detector, region and database."""
+"""Selects which of the networks at hand to use: by detector, region and database."""
 
 from __future__ import annotations
 

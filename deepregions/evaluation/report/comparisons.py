@@ -1,4 +1,4 @@
-"""The tables of the paper's kind: within a database, across, method by method, by region, fused."""
+"""Comparisons, as in the paper: within a database, across, by method, by region, fused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a face has its score: where each network looked, and what each of them adds."""
+"""Computes why a face has its score: where each network looked, and what each of them adds."""
 
 from __future__ import annotations
 

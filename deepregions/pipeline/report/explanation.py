@@ -29,8 +29,8 @@ from deepregions.pipeline.report.drawing import (
 )
 from deepregions.pipeline.report.heat import legend, overlay, tile
 from deepregions.pipeline.report.page import HeatMaps, write_page
-from deepregions.pipeline.report.words import who
 from deepregions.pipeline.results import FacePatch, Result
+from deepregions.pipeline.words import who
 
 PAGE, FACTS = "explain.html", "explain.json"
 

@@ -16,8 +16,8 @@ from PIL import Image
 from deepregions.files import atomic_file
 from deepregions.pipeline.report.drawing import small_uri, to_picture
 from deepregions.pipeline.report.page import environment
-from deepregions.pipeline.report.words import MEANING
 from deepregions.pipeline.results import Result
+from deepregions.pipeline.words import MEANING
 from deepregions.types import Status
 
 _SIDE = 96  # pixels: about 2 KB

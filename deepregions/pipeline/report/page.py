@@ -19,7 +19,7 @@ from deepregions import pages
 from deepregions.files import atomic_file
 from deepregions.fusion import Cell
 from deepregions.fusion.pooling import probability
-from deepregions.pipeline.report import words
+from deepregions.pipeline import words
 from deepregions.pipeline.report.drawing import data_uri, small_uri, to_picture, track_colours
 from deepregions.pipeline.report.timeline import ScoreCurve, Timeline
 from deepregions.types import REGIONS, Region

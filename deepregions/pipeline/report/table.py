@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from deepregions.pipeline.report.words import threshold
+from deepregions.pipeline.words import threshold
 
 COLUMNS = (
     "input",

@@ -27,8 +27,8 @@ from deepregions.media import Frame, MediaReader, Sampling
 from deepregions.media.sound import add_sound
 from deepregions.pipeline.report.drawing import font, to_picture, track_colours, wrapped
 from deepregions.pipeline.report.timeline import Timeline
-from deepregions.pipeline.report.words import Answer, clock, score
 from deepregions.pipeline.results import FaceResult, Result
+from deepregions.pipeline.words import Answer, clock, score
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Tables as figures: across databases, region by region, group by group, and when degraded."""
+"""Comparisons as figures: across databases, by region, by group, and when degraded."""
 
 from __future__ import annotations
 
