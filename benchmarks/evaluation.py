@@ -115,11 +115,7 @@ def _table(faces: int, per_video: int, networks: int = len(DETECTORS)) -> ScoreT
         "status": words(["ok"] * faces),
     }
     return ScoreTable(
-        Origin("made", models=models),
-        DETECTORS[:networks],
-        REGIONS,
-        **columns,
-        log_odds=logits,
+        Origin("made", models=models), DETECTORS[:networks], REGIONS, **columns, log_odds=logits
     )
 
 

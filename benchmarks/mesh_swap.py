@@ -113,10 +113,7 @@ def swaps(
             face = store[row]
             own = _shape(face.landmarks)
             some = random.choice(others, min(len(others), _CANDIDATES), replace=False)
-            other = min(
-                (store[int(each)] for each in some),
-                key=partial(_unlike, own),
-            )
+            other = min((store[int(each)] for each in some), key=partial(_unlike, own))
             target, donor = (
                 decode_image(each.image).permute(1, 2, 0).numpy() for each in (face, other)
             )

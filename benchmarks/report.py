@@ -20,13 +20,7 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from deepregions.pipeline.report import (
-    CsvTable,
-    annotate_video,
-    index_row,
-    write_index,
-    write_page,
-)
+from deepregions.pipeline.report import CsvTable, annotate_video, index_row, write_index, write_page
 from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import Strip
 from deepregions.types import REGIONS, Status

@@ -244,11 +244,7 @@ def sampling(frames: int, rate: float | None) -> Sampling:
 
 
 def timed(
-    path: Path,
-    bundle: Bundle,
-    runtime: Name | Literal["all"],
-    sampling: Sampling,
-    batch_size: int,
+    path: Path, bundle: Bundle, runtime: Name | Literal["all"], sampling: Sampling, batch_size: int
 ) -> list[FileTimes]:
     """Times a file by one runtime, or by each that is installed.
 

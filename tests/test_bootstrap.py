@@ -13,15 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from deepregions.errors import UsageError
 from deepregions.evaluation.bootstrap import Estimate, bootstrap, draw, draws_of
-from deepregions.evaluation.measures import (
-    ACCURACY,
-    AUC,
-    BPCER,
-    EER,
-    MEASURES,
-    Measure,
-    against,
-)
+from deepregions.evaluation.measures import ACCURACY, AUC, BPCER, EER, MEASURES, Measure, against
 from deepregions.fusion.trials import Trials
 from deepregions.roc import area_under_curve, tally
 

@@ -284,12 +284,7 @@ def test_a_fusion_is_calibrated_on_scores_it_did_not_learn(kind: Kind) -> None:
     fusion, calibration, found = train_calibrated("logistic", table, calibration=kind, l2=1e-3)
     seen = video_trials(table, fuse_table(fusion, table), Pooling())
     learned = calibrate(
-        kind,
-        seen.log_odds,
-        seen.fake,
-        found.fold,
-        quantity=QUANTITY,
-        development=DEVELOPMENT,
+        kind, seen.log_odds, seen.fake, found.fold, quantity=QUANTITY, development=DEVELOPMENT
     )
     new = score_table(300, faces=2, power=np.zeros((2, 3)), seed=1)
     videos = video_trials(new, fuse_table(fusion, new), Pooling())

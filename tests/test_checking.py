@@ -189,10 +189,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["check", "celeb"], "database is 'celeb' .one of .*celebdf"),
         (["check", "ffpp"], "needs --root"),
         (["check", "ffpp", "--root", "nowhere"], "is not a folder"),
-        (
-            ["check", "folder", "--root", ".", "--folds", "1"],
-            "folds must be at least 2",
-        ),
+        (["check", "folder", "--root", ".", "--folds", "1"], "folds must be at least 2"),
         (["describe"], "required: store"),
         (["describe", "nowhere"], "no store at nowhere"),
         (["mend"], "no command 'mend'"),

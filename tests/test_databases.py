@@ -12,12 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from trees import facts, touch, write_json
 
-from deepregions.data.databases import (
-    Clip,
-    FaceForensics,
-    Folder,
-    assert_identity_disjoint,
-)
+from deepregions.data.databases import Clip, FaceForensics, Folder, assert_identity_disjoint
 from deepregions.errors import UsageError
 from deepregions.people import connected, identity_splits
 

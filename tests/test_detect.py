@@ -291,8 +291,7 @@ def test_wrong_usage_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["-rf 😀.png", "a\nb.png", "<script>alert(1)<script>.png", "\x1b[2Jx.png"],
+    "name", ["-rf 😀.png", "a\nb.png", "<script>alert(1)<script>.png", "\x1b[2Jx.png"]
 )
 def test_odd_names_are_shown_and_written_harmlessly(
     name: str, portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

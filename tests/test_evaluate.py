@@ -211,10 +211,7 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
 
 
 def test_one_class_only_is_exit_4_before_anything_is_scored(
-    made: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("scored")

@@ -200,10 +200,7 @@ def test_a_folder_of_results_is_of_one_calibration(
     [
         ({"regions": ["entire"]}, {"capsule_entire.made", "capsule_entire.other"}),
         ({"detectors": ["capsule.made"]}, {"capsule_entire.made", "capsule_mouth.made"}),
-        (
-            {"detectors": ["capsule"], "regions": ["mouth"], "kind": "max"},
-            {"capsule_mouth.made"},
-        ),
+        ({"detectors": ["capsule"], "regions": ["mouth"], "kind": "max"}, {"capsule_mouth.made"}),
     ],
 )
 def test_the_papers_fusions_are_choices_of_cells(

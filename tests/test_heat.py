@@ -132,12 +132,7 @@ def mean_pool(x: Tensor, kernel_size: int, stride: int, padding=0, *args, ceil_m
 
 @pytest.mark.parametrize(
     ("kind", "settings"),
-    [
-        (Xception, {}),
-        (Xception, {"size": 224}),
-        (Capsule, {"size": 96}),
-        (DSPFWA, {}),
-    ],
+    [(Xception, {}), (Xception, {"size": 224}), (Capsule, {"size": 96}), (DSPFWA, {})],
 )
 def test_cells_are_where_the_network_has_them(
     kind: type[RegionDetector], settings: dict[str, object], monkeypatch: pytest.MonkeyPatch

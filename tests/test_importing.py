@@ -284,12 +284,7 @@ def test_bidas_own_keras_file_gives_the_scores_of_keras(shared, tmp_path):
 
 
 DETECTORS = {"Capsule": "pt", "DSP-FWA": "pt", "Xception": "hdf5"}
-BIDA_DATABASES = {
-    "UADFV": "uadfv",
-    "FaceForensics": "ffpp",
-    "CelebDF": "celebdf",
-    "DFDC": "dfdc",
-}
+BIDA_DATABASES = {"UADFV": "uadfv", "FaceForensics": "ffpp", "CelebDF": "celebdf", "DFDC": "dfdc"}
 
 
 def test_all_sixty_names_of_bida_are_understood():

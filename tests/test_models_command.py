@@ -263,10 +263,7 @@ def test_fetch_refuses_what_has_another_digest(
 
 
 def test_fetch_offline_finds_what_is_cached(
-    folder: Path,
-    shared: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DEEPREGIONS_OFFLINE", "1")
     assert run(["models", "fetch", "yunet"]) == 1
@@ -276,10 +273,7 @@ def test_fetch_offline_finds_what_is_cached(
 
 
 def test_a_bar_is_shown_on_a_terminal(
-    folder: Path,
-    offered: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, offered: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard error for a terminal
     assert run(["models", "fetch", "thing", "--sha256", DIGEST]) == 0

@@ -27,12 +27,7 @@ from torch import nn
 
 from deepregions.commands.cli import run
 from deepregions.errors import DeepregionsError, UnreadableError
-from deepregions.safe_pickle import (
-    StandIn,
-    read_checkpoint,
-    read_state_dict,
-    state_dict_of,
-)
+from deepregions.safe_pickle import StandIn, read_checkpoint, read_state_dict, state_dict_of
 
 CANARY = "canary"  # what a pickle that runs makes, in the working directory
 MADE = f"open({CANARY!r}, 'w')"
@@ -359,10 +354,7 @@ def text(value: str) -> bytes:
 def test_networks_of_old_versions_of_torch_are_read(python):
     """As of torch 1.0: classes with their source, a backend in every module, devices and sets."""
     weight = Call(
-        torch._utils._rebuild_parameter,
-        tensor(Storage(4), 0, (2, 2), (2, 1)),
-        True,
-        OrderedDict(),
+        torch._utils._rebuild_parameter, tensor(Storage(4), 0, (2, 2), (2, 1)), True, OrderedDict()
     )
     data = forged(weight, legacy=True)[2:-1]  # without PROTO and STOP
     source = "class TransferModel(nn.Module):\n" + "    pass\n" * 99

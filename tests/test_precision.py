@@ -184,10 +184,7 @@ def test_the_command_measures_what_a_precision_costs(
 
 
 def test_what_cannot_be_measured_is_named(
-    bundle: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)
     small_store(tmp_path / "one", ["val", "test"] * 3)

@@ -218,12 +218,7 @@ def test_across_is_trained_by_tested() -> None:
             system = ScoredSystem("xception", Region.ENTIRE, trained)
             assert table.cells[r][c] == each.estimate(system, EER)
     titles = [t.title for each in evaluated for t in within_tables(each)]
-    assert [t.split(",")[0] for t in titles] == [
-        "Within one",
-        "On one",
-        "Within two",
-        "On two",
-    ]
+    assert [t.split(",")[0] for t in titles] == ["Within one", "On one", "Within two", "On two"]
     assert across_tables(evaluate([scored()], QUICK), AUC) == {}
 
 

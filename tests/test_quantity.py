@@ -31,12 +31,7 @@ from deepregions.weights.bundle import Bundle
 
 ABOUT = Development("made", "f00d", "val", 40, 40, {"swap": 40}, None, {"folds": 5, "by": "people"})
 OF_VIDEOS = Calibration(
-    "logistic",
-    {"slope": 1.0, "offset": 0.0},
-    -4.0,
-    4.0,
-    Quantity.pooled("video", Pooling()),
-    ABOUT,
+    "logistic", {"slope": 1.0, "offset": 0.0}, -4.0, 4.0, Quantity.pooled("video", Pooling()), ABOUT
 )
 QUANTITIES: list[Any] = [
     ("video", Pooling()),

@@ -13,13 +13,7 @@ from torch import Tensor
 
 from deepregions.faces.cropping import segment
 from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
-from deepregions.faces.regions import (
-    Outlines,
-    canvas,
-    mirror,
-    outlines,
-    region_boxes,
-)
+from deepregions.faces.regions import Outlines, canvas, mirror, outlines, region_boxes
 from deepregions.types import REGIONS
 
 FACE = torch.from_numpy(face_points())[None] * torch.tensor([100.0, 130.0])

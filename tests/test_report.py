@@ -22,12 +22,7 @@ from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report import write_page
 from deepregions.pipeline.report.page import render_page, why_not
 from deepregions.pipeline.report.timeline import Timeline
-from deepregions.pipeline.results import (
-    FacePatch,
-    FaceResult,
-    Result,
-    summarise_input,
-)
+from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import Strip
 from deepregions.types import REGIONS, Region, Status
 

@@ -9,10 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepregions.fusion.pooling import Pooling, probability
-from deepregions.pipeline.results import (
-    FaceResult,
-    summarise_input,
-)
+from deepregions.pipeline.results import FaceResult, summarise_input
 from deepregions.pipeline.warnings import warnings_of
 from deepregions.types import Region, Status
 

@@ -10,11 +10,7 @@ from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, validate_
 from hypothesis import given, settings
 
 from deepregions.commands.cli import run
-from deepregions.pipeline.results import (
-    FaceResult,
-    Result,
-    summarise_input,
-)
+from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.types import Region, Status
 
 

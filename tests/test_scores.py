@@ -13,14 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.fusion.score_table import (
-    SCHEMA,
-    Origin,
-    ScoreTable,
-    joined,
-    judged,
-    make_table,
-)
+from deepregions.fusion.score_table import SCHEMA, Origin, ScoreTable, joined, judged, make_table
 from deepregions.types import Region
 
 REGIONS = (Region.ENTIRE, Region.EYES)

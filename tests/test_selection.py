@@ -113,11 +113,7 @@ def test_networks_of_timm_are_detectors() -> None:
     ],
 )
 def test_what_is_not_there_is_named(
-    options: str,
-    message: str,
-    models: Path,
-    canvas: Path,
-    capsys: pytest.CaptureFixture[str],
+    options: str, message: str, models: Path, canvas: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["detect", str(canvas), *options.split(), "--bundle", str(models)]) == 2
     printed = capsys.readouterr()

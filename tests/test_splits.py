@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from trees import TREES, touch
 
 from deepregions.data.clips import Clip, assert_identity_disjoint
-from deepregions.data.splits import (
-    ELSEWHERE,
-    TWO_SIDES,
-    UNOFFICIAL,
-    Splitting,
-    divide,
-)
+from deepregions.data.splits import ELSEWHERE, TWO_SIDES, UNOFFICIAL, Splitting, divide
 from deepregions.errors import UsageError
 from deepregions.people import people_splits
 

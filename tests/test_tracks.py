@@ -218,9 +218,7 @@ def clips(shared: Path, detector: Any) -> dict[str, tuple[list[Frame], list[list
     return found
 
 
-def test_one_person_is_one_track(
-    clips: dict[str, tuple[list[Frame], list[list[Face]]]],
-) -> None:
+def test_one_person_is_one_track(clips: dict[str, tuple[list[Frame], list[list[Face]]]]) -> None:
     for sampled, found in clips.values():
         times = [frame.time for frame in sampled]
         shown = [

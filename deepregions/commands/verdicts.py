@@ -113,11 +113,7 @@ class VerdictPrinter:
                 checks.warn("no program shows pictures here (use --out DIR)")
 
     def _keep(
-        self,
-        archive: Archive,
-        result: Result,
-        line: Mapping[str, Any],
-        picture: Image.Image | None,
+        self, archive: Archive, result: Result, line: Mapping[str, Any], picture: Image.Image | None
     ) -> None:
         """Writes an input's files, its line last: what has a line is whole."""
         name = archive.name(result.input)

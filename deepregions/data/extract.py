@@ -111,10 +111,7 @@ def extract(
 
 
 def _covered(
-    files: Iterable[OpenMedia],
-    frames: list[FrameFaces],
-    tracks: list[list[int]],
-    size: torch.Size,
+    files: Iterable[OpenMedia], frames: list[FrameFaces], tracks: list[list[int]], size: torch.Size
 ) -> dict[int, float]:
     """Returns which share of each track's faces lies in the mask that comes next in ``files``.
 

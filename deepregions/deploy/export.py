@@ -24,12 +24,7 @@ from deepregions.deploy.graph import CropsGraph, Graph, HalfNetwork, ImageGraph,
 from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
 from deepregions.deploy.parity import Parity, compare
 from deepregions.deploy.quantise import quantise
-from deepregions.deploy.runtimes import (
-    OnnxRuntime,
-    OpenVino,
-    check_precision,
-    import_runtime,
-)
+from deepregions.deploy.runtimes import OnnxRuntime, OpenVino, check_precision, import_runtime
 from deepregions.errors import ExportError, UsageError, require
 from deepregions.files import atomic_file
 from deepregions.system import System

@@ -106,10 +106,7 @@ class ImageGraph(Graph):
     @property
     def inputs(self) -> dict[str, Shape]:
         """``image`` and ``landmarks``."""
-        return {
-            "image": ("batch", 3, "height", "width"),
-            "landmarks": ("batch", NUM_LANDMARKS, 2),
-        }
+        return {"image": ("batch", 3, "height", "width"), "landmarks": ("batch", NUM_LANDMARKS, 2)}
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
         """See :meth:`Graph.run`."""

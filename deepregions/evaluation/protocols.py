@@ -19,13 +19,7 @@ from deepregions.evaluation.measures import EER, LLR_MEASURES, Measure, measures
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
-from deepregions.fusion.trials import (
-    Groups,
-    Trials,
-    development_threshold,
-    groups_of,
-    trials_of,
-)
+from deepregions.fusion.trials import Groups, Trials, development_threshold, groups_of, trials_of
 from deepregions.roc import NAN, Bools, Floats
 from deepregions.types import Level
 

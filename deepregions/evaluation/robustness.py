@@ -45,10 +45,7 @@ class Curve:
 
 
 def altered_curve(
-    unaltered: Evaluated,
-    kind: str,
-    levels: Sequence[float],
-    score: Callable[[Alteration], Scored],
+    unaltered: Evaluated, kind: str, levels: Sequence[float], score: Callable[[Alteration], Scored]
 ) -> Curve:
     """Measures a database at levels of an alteration; ``score`` is given each of them."""
     altered = [

@@ -77,10 +77,7 @@ def run(
         if len(fake):
             require_classes(store.info.database, fake, settings.level)
     plain = [Scored(scorer.score(store, (DEVELOPMENT, EVALUATION))) for store in stores]
-    fused = [
-        *fit_fusions(plain, fusions, settings),
-        *bundle_systems(bundles or {}, settings),
-    ]
+    fused = [*fit_fusions(plain, fusions, settings), *bundle_systems(bundles or {}, settings)]
     scored = [with_fusions(each, fused) for each in plain]
     calibrations = calibrations_of(plain, fused, settings)
     evaluated = [each.calibrated(calibrations) for each in evaluate(scored, settings)]

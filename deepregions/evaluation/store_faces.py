@@ -78,11 +78,7 @@ class FacesOfStore:
 
 
 def load_examples(
-    picks: Sequence[Pick],
-    store: FaceStore,
-    system: System,
-    *,
-    device: torch.device | str = "cpu",
+    picks: Sequence[Pick], store: FaceStore, system: System, *, device: torch.device | str = "cpu"
 ) -> list[Example]:
     """Reads the faces of decisions by their keys, and computes where the networks looked.
 

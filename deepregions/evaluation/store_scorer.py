@@ -107,11 +107,7 @@ class StoreScorer:
         return joined(chunks)
 
     def _chunk(
-        self,
-        origin: Origin,
-        rows: Numbers,
-        faces: Iterator[Pair],
-        tell: Callable[[int], None],
+        self, origin: Origin, rows: Numbers, faces: Iterator[Pair], tell: Callable[[int], None]
     ) -> ScoreTable:
         """Scores of some faces: those that are kept, and those that are missing."""
         members = self.system.members

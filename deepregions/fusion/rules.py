@@ -50,10 +50,7 @@ class Fusion(nn.Module, ABC):
         return {"cells": [[row, str(region)] for row, region in self.cells]}
 
     def bind(
-        self,
-        rows: Sequence[str],
-        regions: Sequence[Region],
-        there: Iterable[Cell] | None = None,
+        self, rows: Sequence[str], regions: Sequence[Region], there: Iterable[Cell] | None = None
     ) -> Self:
         """Returns a copy that takes matrices with these rows and columns.
 

@@ -131,10 +131,7 @@ class FaceScorer:
         return self._results(output, quality, judged)
 
     def _results(
-        self,
-        output: SystemOutput,
-        quality: Quality | None = None,
-        judged: Judgement | None = None,
+        self, output: SystemOutput, quality: Quality | None = None, judged: Judgement | None = None
     ) -> list[FaceResult]:
         """Reads the answers back from the device, once for the batch."""
         batch = len(output.fused)

@@ -31,11 +31,7 @@ class Choice:
 
     @classmethod
     def named(
-        cls,
-        *,
-        detector: str | None = None,
-        region: str | None = None,
-        database: str | None = None,
+        cls, *, detector: str | None = None, region: str | None = None, database: str | None = None
     ) -> Self:
         """Makes a choice of names in any usual spelling.
 

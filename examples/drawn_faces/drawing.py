@@ -231,13 +231,7 @@ def _draw_relief(rng: np.random.Generator, view: View, person: Person) -> Array:
 
 
 def _draw_brow(
-    rng: np.random.Generator,
-    view: View,
-    person: Person,
-    image: Array,
-    *,
-    points: Array,
-    side: int,
+    rng: np.random.Generator, view: View, person: Person, image: Array, *, points: Array, side: int
 ) -> None:
     """``points`` go from the temple to the nose."""
     spine, along = curve(points, closed=False, steps=8), rng.uniform(0, 1, 80)

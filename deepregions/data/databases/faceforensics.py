@@ -8,14 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deepregions.data.clips import Clip
-from deepregions.data.databases.base import (
-    DEFAULT,
-    Adapter,
-    DatabaseInfo,
-    Listing,
-    mask_of,
-    videos,
-)
+from deepregions.data.databases.base import DEFAULT, Adapter, DatabaseInfo, Listing, mask_of, videos
 from deepregions.data.splits import Splitting
 from deepregions.data.store import SPLITS
 from deepregions.errors import UsageError
@@ -26,10 +19,7 @@ _FOUR = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 
 # Names as in FaceForensics' download instructions: <actor>__<scene> of genuine videos,
 # <target>_<source>__<scene>__<8 characters> of manipulated ones.
-_NAMES = {
-    ORIGINAL: (r"(\d+)__.+", BONA_FIDE),
-    _DFD: (r"(\d+)_(\d+)__.+__\w{8}", FAKE),
-}
+_NAMES = {ORIGINAL: (r"(\d+)__.+", BONA_FIDE), _DFD: (r"(\d+)_(\d+)__.+__\w{8}", FAKE)}
 
 
 class FaceForensics(Adapter):

@@ -5,10 +5,4 @@ from deepregions.pipeline.report.page import write_page
 from deepregions.pipeline.report.table import CsvTable
 from deepregions.pipeline.report.video import annotate_video
 
-__all__ = [
-    "CsvTable",
-    "annotate_video",
-    "index_row",
-    "write_index",
-    "write_page",
-]
+__all__ = ["CsvTable", "annotate_video", "index_row", "write_index", "write_page"]

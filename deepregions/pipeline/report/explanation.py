@@ -96,10 +96,7 @@ def draw_heat(result: Result, explanation: FaceExplanation) -> Image.Image:
 
 
 def _draw_words(
-    draw: ImageDraw.ImageDraw,
-    result: Result,
-    explanation: FaceExplanation,
-    size: tuple[int, int],
+    draw: ImageDraw.ImageDraw, result: Result, explanation: FaceExplanation, size: tuple[int, int]
 ) -> None:
     """What is said above and below the heat."""
     face, foot = explanation.face, size[1] - _FOOT + 8
@@ -116,11 +113,7 @@ def _draw_words(
 
 
 def _draw_cell(
-    picture: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    cell: CellExplanation | None,
-    x: int,
-    y: int,
+    picture: Image.Image, draw: ImageDraw.ImageDraw, cell: CellExplanation | None, x: int, y: int
 ) -> None:
     if cell is None or cell.log_odds is None:
         draw.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), MISSING)

@@ -112,11 +112,7 @@ def identify(path: Path, content: Checkpoint, project: str | None = None) -> Che
     elif project is None:
         hint = f"--project {whose} if the name is wrong"
         for wrong, why, what_to_do in (
-            (
-                named,
-                f"it is named like BiDA's files, but its arrays are those of {title}",
-                hint,
-            ),
+            (named, f"it is named like BiDA's files, but its arrays are those of {title}", hint),
             (
                 whose == "capsule-v2" and path.parent.name in ("cgvsphoto", "replay_attack"),
                 "its folder says that it is not about manipulated faces",
