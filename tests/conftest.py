@@ -60,6 +60,7 @@ SLOW = {
     "schema",
     "scoring_stores",
     "selection",
+    "service",
     "stages",
     "streams",
     "traps",

@@ -22,7 +22,7 @@ LAYERS = (
     ("deploy",),
     ("pipeline",),
     ("evaluation",),
-    ("doctor", "study"),
+    ("doctor", "study", "service"),
     ("fit", "commands"),
     ("__main__",),
 )

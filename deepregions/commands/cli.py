@@ -100,6 +100,10 @@ COMMANDS = {
         "Export networks and their fusion as one ONNX file.",
         {"--only": "--detector/--region"},
     ),
+    "serve": Command("serve:serve", "Score over HTTP: a REST service and a web page."),
+    "serve keys add": Command("serve:add_key", "Make a key for the service."),
+    "serve keys list": Command("serve:list_keys", "List the service's keys."),
+    "serve keys revoke": Command("serve:revoke_key", "Make a key worthless."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
     "schema": Command("schema:schema", "Print the JSON Schema of a command's output."),
     "demo": Command("demo:demo", "Score a portrait, a forged copy and a clip of both."),
@@ -108,6 +112,7 @@ _GROUPS = {
     "databases": "List and check databases; describe a face store.",
     "models": "List, show, verify and fetch networks.",
     "bundle": "Publish bundles.",
+    "serve keys": "Make, list and revoke the service's keys.",
 }
 
 
@@ -160,6 +165,8 @@ def dispatch(argv: Sequence[str]) -> int:
         sys.stdout.write(f"deepregions {__version__}\n")
         return 0
     name, words, group = "", list(argv), ""
+    if tuple(words[:2]) == ("serve", "keys"):  # a group in a command
+        group, words = "serve keys", words[2:]
     while name not in COMMANDS:
         if not words or words[0] in {"-h", "--help"}:
             (sys.stdout if words else sys.stderr).write(_overview(group))

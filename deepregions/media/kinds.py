@@ -49,6 +49,12 @@ def kind_of(head: bytes, path: Path) -> Kind:
     return "video" if named else "image"
 
 
+def known_ending(name: str) -> str:
+    """Returns a name's ending, in lower case with its dot, if photographs or videos have it."""
+    ending = Path(name).suffix.lower()
+    return ending if ending in _SUFFIXES else ""
+
+
 def is_wanted(path: Path) -> bool:
     """Returns whether a file of a folder is a photograph or video by its ending or content."""
     ending = path.suffix.lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -41,7 +41,8 @@ class Analyser:
     ``find`` finds faces; region canvases need none. With ``pictures``, strips and the pixels of
     each track's highest face are collected. ``warnings`` are what every result's reader should
     know, ``degradation`` what was measured of the networks on altered faces, ``provenance`` what
-    its facts are beside the date.
+    its facts are beside the date. ``progress`` is told, as an input is worked on, how many frames
+    were looked at and, where it is known, how many there will be.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Analyser:
         self.rules = rules
         self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
         self.provenance = dict(provenance or {})
+        self.progress: Callable[[int, int | None], None] = lambda *_: None
 
     def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Result]:
         """Yields what came of each photograph or video, in their order.
@@ -184,7 +186,12 @@ class _Run:
                     if len(self.waiting) >= self.analyser.batch_size:
                         self._score()
             trim()
+            self.analyser.progress(len(self.walk.frames), 1 if still else self._total())
         self._score()
+
+    def _total(self) -> int | None:
+        numbers = (self.media.choice or {}).get("numbers")
+        return None if numbers is None or self.analyser.sampling.how == "adaptive" else len(numbers)
 
     def _score(self) -> None:
         scores = self.analyser.scorer.score([patch for _, patch in self.waiting])

@@ -1,0 +1,1 @@
+"""The service: uploads by HTTP become jobs, which processes of their own do."""

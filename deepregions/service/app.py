@@ -1,0 +1,352 @@
+"""The service over HTTP: uploads become jobs, and their results answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from deepregions import __version__
+from deepregions.errors import DeepregionsError
+from deepregions.service import openapi
+from deepregions.service.gate import Gate
+from deepregions.service.jobs import Job, JobStore, QueueFullError
+from deepregions.service.metrics import Metrics
+from deepregions.service.problems import MEDIA_TYPE, ProblemError, problem
+from deepregions.service.settings import ServiceSettings
+from deepregions.service.uploads import receive, remove
+from deepregions.service.workers import Notice, Supervisor
+
+FILES = 100
+"""Files of a request at most."""
+
+_BEAT = 15.0  # seconds between comments that keep a stream of events open
+_PAGE = Path(__file__).parent / "page"
+_REPORT_POLICY = (
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+)
+_Again = Annotated[bool, Query(description="Score the file even if its result is there.")]
+
+
+class Service:
+    """What the routes share.
+
+    Args:
+        settings: Of the service.
+        fail: Is called if no worker can be started.
+    """
+
+    def __init__(self, settings: ServiceSettings, fail: Callable[[DeepregionsError], None]) -> None:
+        self.settings = settings
+        self.store = JobStore(settings.database)
+        self.supervisor = Supervisor(settings, self.store, self._noticed, fail)
+        self.metrics = Metrics(self.store, self.supervisor)
+        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+        """Runs the workers."""
+        self._loop = asyncio.get_running_loop()
+        self.supervisor.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(self.supervisor.stop)
+            self.store.close()
+
+    async def submit(self, request: Request, *, most: int, again: bool, urgent: bool) -> list[Job]:
+        """Makes jobs of the files of a request.
+
+        Raises:
+            ProblemError: They cannot be had, or not now.
+        """
+        settings, owner = self.settings, request.state.owner
+        if not self.supervisor.networks:
+            raise ProblemError(503, "the networks are being loaded", "", {"Retry-After": "2"})
+        if await run_in_threadpool(self.store.left) >= settings.queue:
+            raise _queue_full()
+        if shutil.disk_usage(settings.data).free < 2 * settings.max_size:
+            raise ProblemError(507, "the service's disk is full", "", {"Retry-After": "60"})
+        uploads = await receive(
+            request.stream(),
+            request.headers,
+            settings.uploads,
+            max_size=settings.max_size,
+            most=most,
+        )
+
+        def store() -> list[Job]:
+            try:
+                ids = self.store.submit(
+                    uploads,
+                    self.supervisor.networks,
+                    owner,
+                    again=again,
+                    urgent=urgent,
+                    limit=settings.queue,
+                )
+            except QueueFullError as error:
+                for upload in uploads:
+                    remove(settings.uploads, upload.file)
+                raise _queue_full() from error
+            jobs = self.store.jobs(ids, owner)
+            for file in {each.file for each in uploads} - {job.file for job in jobs}:
+                remove(settings.uploads, file)  # there is a result, or a work, already
+            return jobs
+
+        jobs = await run_in_threadpool(store)
+        self.supervisor.wake(len(jobs))
+        return jobs
+
+    async def job(self, id: str, owner: str) -> Job:
+        """Returns a job.
+
+        Raises:
+            ProblemError: It is not there, or somebody else's.
+        """
+        found = await run_in_threadpool(self.store.job, id, owner)
+        if found is None:
+            raise ProblemError(404, "there is no such job", "it may have been deleted, or too old")
+        return found
+
+    def delete(self, job: Job, owner: str) -> None:
+        """Deletes a job, and its file and report if no other job has them."""
+        if self.store.delete(job.id, owner):
+            remove(self.settings.uploads, job.file)
+            remove(self.settings.reports, f"{job.work}.html")
+        self._noticed(Notice(job.work))
+
+    async def changes(self, id: str, owner: str) -> AsyncIterator[Job | None]:
+        """Yields a job at once and after each change, until it has ended; None for each beat."""
+        job = await self.job(id, owner)
+        with self._watched(job.work) as changed:
+            while True:
+                changed.clear()
+                job = await self.job(id, owner)
+                yield job
+                if job.ended:
+                    return
+                while True:
+                    try:
+                        await asyncio.wait_for(changed.wait(), _BEAT)
+                        break
+                    except TimeoutError:
+                        yield None
+
+    async def ended(self, id: str, owner: str) -> Job:
+        """Waits for the end of a job, but not for too long; returns it as it is then."""
+        try:
+            async with asyncio.timeout(self.settings.wait):
+                async for job in self.changes(id, owner):
+                    if job is not None and job.ended:
+                        return job
+        except TimeoutError:
+            pass
+        return await self.job(id, owner)
+
+    @contextmanager
+    def _watched(self, work: str) -> Iterator[asyncio.Event]:
+        changed = asyncio.Event()
+        self._watchers[work].add(changed)
+        try:
+            yield changed
+        finally:
+            self._watchers[work].discard(changed)
+            if not self._watchers[work]:
+                del self._watchers[work]
+
+    def _noticed(self, notice: Notice) -> None:
+        """Hears a worker, in the supervisor's thread."""
+        for stage, seconds in (notice.stages or {}).items():
+            self.metrics.stage(stage, seconds)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake, notice.work)
+
+    def _wake(self, work: str) -> None:
+        for changed in self._watchers.get(work, ()):
+            changed.set()
+
+
+def create_app(
+    settings: ServiceSettings, fail: Callable[[DeepregionsError], None] = lambda _: None
+) -> FastAPI:
+    """Makes the application.
+
+    Args:
+        settings: Of the service.
+        fail: Is called, from another thread, if no worker can be started.
+    """
+    service = Service(settings, fail)
+    app = FastAPI(
+        title="deepregions",
+        version=__version__,
+        lifespan=service.running,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.service = service
+    _add_uploads(app, service)
+    _add_jobs(app, service)
+    _add_facts(app, service)
+    _add_errors(app)
+    app.mount("/static", StaticFiles(directory=_PAGE), name="static")
+    app.add_middleware(Gate, settings=settings, count=service.metrics.request)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_uploads(app: FastAPI, service: Service) -> None:
+    form = openapi.form(several=False)
+
+    @app.post("/v1/detect", openapi_extra=form, responses=openapi.detect())
+    async def detect(request: Request, again: _Again = False) -> Response:
+        """Scores one photograph, and answers with what came of it."""
+        (job,) = await service.submit(request, most=1, again=again, urgent=True)
+        job = await service.ended(job.id, request.state.owner)
+        told, headers = job.to_dict(), {"Link": f'</v1/jobs/{job.id}>; rel="related"'}
+        if job.state == "done":
+            return JSONResponse(told["result"], headers=headers)
+        if job.state == "error":
+            return _problem(request, told["error"], headers)
+        return JSONResponse(told, 202, headers)
+
+    form = openapi.form(several=True)
+
+    @app.post("/v1/jobs", status_code=202, openapi_extra=form, responses=openapi.jobs(202))
+    async def add_jobs(request: Request, again: _Again = False) -> Response:
+        """Makes a job of each file, and answers at once."""
+        jobs = await service.submit(request, most=FILES, again=again, urgent=False)
+        return JSONResponse({"jobs": [job.to_dict() for job in jobs]}, 202)
+
+
+def _add_jobs(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/jobs", responses=openapi.jobs(200))
+    def get_jobs(
+        request: Request,
+        ids: Annotated[str, Query(description="Ids with commas between, 100 at most.")],
+    ) -> Response:
+        """Returns those of some jobs that are there."""
+        wanted = [each for each in ids.split(",") if each]
+        if len(wanted) > FILES:
+            raise ProblemError(422, f"there are more than {FILES} ids", "ask for fewer at once")
+        found = service.store.jobs(wanted, request.state.owner)
+        return JSONResponse({"jobs": [job.to_dict() for job in found]})
+
+    @app.get("/v1/jobs/{id}", responses=openapi.job())
+    async def get_job(request: Request, id: str) -> Response:
+        """Returns a job: its state, progress and result."""
+        return JSONResponse((await service.job(id, request.state.owner)).to_dict())
+
+    @app.delete("/v1/jobs/{id}", status_code=204, responses=openapi.missing())
+    async def delete_job(request: Request, id: str) -> Response:
+        """Deletes a job, with its file and result."""
+        job = await service.job(id, request.state.owner)
+        await run_in_threadpool(service.delete, job, request.state.owner)
+        return Response(status_code=204)
+
+    @app.get("/v1/jobs/{id}/events", responses=openapi.events())
+    async def get_events(request: Request, id: str) -> Response:
+        """Sends a job after each change, until it has ended (server-sent events)."""
+        await service.job(id, request.state.owner)
+
+        async def lines() -> AsyncIterator[str]:
+            try:
+                async for job in service.changes(id, request.state.owner):
+                    if job is None:
+                        yield ": still here\n\n"
+                    else:
+                        yield f"event: job\ndata: {json.dumps(job.to_dict())}\n\n"
+            except ProblemError:  # it was deleted
+                return
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    @app.get("/v1/jobs/{id}/report", response_class=HTMLResponse, responses=openapi.missing())
+    async def get_report(request: Request, id: str) -> Response:
+        """Returns the page of a job that is done: one file that opens offline."""
+        job = await service.job(id, request.state.owner)
+        path = service.settings.reports / f"{job.work}.html"
+        try:
+            text = await run_in_threadpool(path.read_text, "utf-8")
+        except FileNotFoundError as error:
+            raise ProblemError(404, "there is no report", "a job that is done has one") from error
+        headers = {"Content-Security-Policy": _REPORT_POLICY}
+        return HTMLResponse(job.page(text), headers=headers)
+
+
+def _add_facts(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models")
+    def get_models() -> dict[str, Any]:
+        """Returns what results are made with: networks, fusion, versions."""
+        if service.supervisor.facts is None:
+            raise ProblemError(503, "the networks are being loaded", "", {"Retry-After": "2"})
+        return service.supervisor.facts
+
+    @app.get("/healthz")
+    def get_health() -> dict[str, str]:
+        """Says that the service runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: openapi.PROBLEM})
+    def get_readiness() -> dict[str, str]:
+        """Says whether the service can score."""
+        if not service.supervisor.ready:
+            raise ProblemError(503, "no worker is ready", "", {"Retry-After": "2"})
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response)
+    def get_metrics() -> Response:
+        """Returns counts and times in Prometheus's format."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/", include_in_schema=False)
+    def get_page() -> Response:
+        return HTMLResponse((_PAGE / "index.html").read_text("utf-8"))
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ProblemError)
+    async def told(request: Request, error: ProblemError) -> Response:
+        return _problem(request, error.to_dict(), error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return _problem(request, problem(error.status_code, error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        said = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        return _problem(request, problem(422, said))
+
+
+def _problem(
+    request: Request, told: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Response:
+    content = {**told, "request_id": request.state.request_id}
+    return JSONResponse(content, told["status"], dict(headers or {}), MEDIA_TYPE)
+
+
+def _queue_full() -> ProblemError:
+    return ProblemError(429, "the queue is full", "send it again later", {"Retry-After": "10"})
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        app.openapi_schema = openapi.completed(made)
+    return app.openapi_schema

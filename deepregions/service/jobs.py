@@ -1,0 +1,417 @@
+"""Jobs in SQLite: what is to be done, by whom, and what came of it. Nothing is lost or done twice.
+
+A *job* is one upload; its id is all that a stranger needs to read it, so it cannot be guessed. A
+*work* is what is computed: jobs of one owner for the same bytes and the same networks share one.
+Several processes use the file at once; every change is one statement or one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+
+KILLS = 2
+"""Workers that a work may end before it is given up."""
+RESTARTS = 5
+"""Servers that may end during a work before it is given up."""
+
+_TABLES = MetaData()
+_WORKS = Table(
+    "works",
+    _TABLES,
+    Column("number", Integer, primary_key=True),  # in the order of arrival
+    Column("id", Text, nullable=False, unique=True),
+    Column("sha256", Text, nullable=False),
+    Column("networks", Text, nullable=False),  # what they are: a digest of all that decides scores
+    Column("owner", Text, nullable=False),  # a key's id, or empty
+    Column("variant", Text, nullable=False, default=""),  # not empty: no later upload shares it
+    Column("file", Text, nullable=False),  # its name in the folder of uploads
+    Column("kept", Integer, nullable=False, default=1),  # whether the file is still there
+    Column("size", Integer, nullable=False),
+    Column("urgent", Integer, nullable=False, default=0),  # somebody waits for the answer
+    Column("state", Text, nullable=False, default="queued"),
+    Column("worker", Text, nullable=False, default=""),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("kills", Integer, nullable=False, default=0),
+    Column("done", Integer, nullable=False, default=0),  # frames
+    Column("total", Integer),
+    Column("result", Text),  # JSON
+    Column("error", Text),  # JSON, a problem
+    Column("created", Float, nullable=False),
+    Column("started", Float),
+    Column("finished", Float),
+    UniqueConstraint("sha256", "networks", "owner", "variant"),
+    Index("works_by_state", "state", "urgent", "number"),
+    Index("works_by_finished", "finished"),
+)
+_JOBS = Table(
+    "jobs",
+    _TABLES,
+    Column("id", Text, primary_key=True),
+    Column("work", Text, ForeignKey("works.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created", Float, nullable=False),
+)
+_LEFT = _WORKS.c.state.in_(("queued", "running"))
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that has come: its name on disk, what it is, and what its sender calls it."""
+
+    file: str
+    sha256: str
+    size: int
+    name: str
+
+
+class Work(NamedTuple):
+    """What a worker gets to do."""
+
+    id: str
+    file: str
+    created: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its owner sees it."""
+
+    id: str
+    name: str
+    work: str
+    sha256: str
+    file: str
+    state: str
+    attempts: int
+    done: int
+    total: int | None
+    result: str | None
+    error: str | None
+    created: float
+    started: float | None
+    finished: float | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in ("done", "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the object that the service answers with."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": self.state,
+            "sha256": self.sha256,
+            "progress": {"done": self.done, "total": self.total},
+            "result": self._named(self.result),
+            "error": self._named(self.error),
+            "created": _iso(self.created),
+            "started": _iso(self.started),
+            "finished": _iso(self.finished),
+            "links": {
+                "self": f"/v1/jobs/{self.id}",
+                "events": f"/v1/jobs/{self.id}/events",
+                "report": f"/v1/jobs/{self.id}/report",
+            },
+        }
+
+    def page(self, text: str) -> str:
+        """Returns a report with the sender's name in it."""
+        return text.replace(self.file, escape(self.name))
+
+    def _named(self, text: str | None) -> Any:
+        """Reads JSON in which the file's name on disk stands for its sender's."""
+        if text is None:
+            return None
+        return json.loads(text.replace(self.file, json.dumps(self.name)[1:-1]))
+
+
+class QueueFullError(Exception):
+    """There are as many jobs as there may be."""
+
+
+class JobStore:
+    """The jobs of a service.
+
+    Args:
+        path: The file, which need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+        event.listen(self._engine, "connect", _prepare)
+        with self._writing() as connection:
+            _TABLES.create_all(connection)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._engine.dispose()
+
+    def submit(
+        self,
+        uploads: Sequence[Upload],
+        networks: str,
+        owner: str = "",
+        *,
+        again: bool = False,
+        urgent: bool = False,
+        limit: int = 1000,
+    ) -> list[str]:
+        """Makes a job of each file, all or none; returns their ids.
+
+        A file whose work is there already (by the same networks, of the same owner) adds none,
+        unless it is to be done ``again``. The files that no work needs are not deleted here.
+
+        Raises:
+            QueueFullError: More than ``limit`` works would wait or run.
+        """
+        with self._writing() as connection:
+            ids = []
+            for upload in uploads:
+                key = (upload.sha256, networks, owner)
+                work = self._shared(connection, key, again=again, urgent=urgent)
+                if work is None:
+                    work = _new_id()
+                    values = {"file": upload.file, "size": upload.size, "urgent": int(urgent)}
+                    values |= dict(zip(("sha256", "networks", "owner"), key, strict=True))
+                    connection.execute(insert(_WORKS).values(id=work, created=_now(), **values))
+                ids.append(_new_id())
+                job = {"id": ids[-1], "work": work, "owner": owner, "name": upload.name}
+                connection.execute(insert(_JOBS).values(created=_now(), **job))
+            left = connection.scalar(select(func.count()).where(_LEFT)) or 0
+            if left > limit:
+                raise QueueFullError
+        return ids
+
+    def _shared(
+        self, connection: Connection, key: tuple[str, str, str], *, again: bool, urgent: bool
+    ) -> str | None:
+        """Returns the work that is there for a file; with ``again`` it no longer counts."""
+        columns = (_WORKS.c.sha256, _WORKS.c.networks, _WORKS.c.owner, _WORKS.c.variant)
+        same = [column == value for column, value in zip(columns, (*key, ""), strict=True)]
+        found = connection.scalar(select(_WORKS.c.id).where(*same))
+        if found is None:
+            return None
+        if again:
+            connection.execute(update(_WORKS).where(_WORKS.c.id == found).values(variant=found))
+            return None
+        if urgent:
+            connection.execute(update(_WORKS).where(_WORKS.c.id == found).values(urgent=1))
+        return str(found)
+
+    def claim(self, worker: str) -> Work | None:
+        """Gives a worker the next work, or None where there is none."""
+        first = (
+            select(_WORKS.c.number)
+            .where(_WORKS.c.state == "queued")
+            .order_by(_WORKS.c.urgent.desc(), _WORKS.c.number)
+            .limit(1)
+        )
+        values = {"state": "running", "worker": worker, "done": 0, "total": None}
+        taken = (
+            update(_WORKS)
+            .where(_WORKS.c.number == first.scalar_subquery())
+            .values(attempts=_WORKS.c.attempts + 1, started=_now(), **values)
+            .returning(_WORKS.c.id, _WORKS.c.file, _WORKS.c.created)
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(taken).first()
+        return None if row is None else Work(*row)
+
+    def advance(self, work: str, worker: str, done: int, total: int | None) -> None:
+        """Notes how far a work is."""
+        self._change(work, worker, done=done, total=total)
+
+    def finish(
+        self,
+        work: str,
+        worker: str,
+        result: Mapping[str, Any] | None,
+        error: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Ends a work; returns False if it is no longer this worker's, and then changes nothing."""
+        return self._change(
+            work,
+            worker,
+            state="error" if error else "done",
+            result=None if result is None else json.dumps(result, allow_nan=False),
+            error=None if error is None else json.dumps(error),
+            finished=_now(),
+        )
+
+    def release(self, worker: str, reason: Mapping[str, Any] | None = None) -> list[str]:
+        """Takes back what a worker that is gone was at, for another one to do.
+
+        Args:
+            worker: It must not work on.
+            reason: The problem of a work that has ended its last worker too; None if this
+                worker's end was not the work's fault.
+        """
+        mine = _WORKS.c.worker == worker, _WORKS.c.state == "running"
+        with self._writing() as connection:
+            found = connection.execute(select(_WORKS.c.id, _WORKS.c.kills).where(*mine)).all()
+            for work, kills in found:
+                self._give_back(connection, work, kills + (reason is not None), KILLS, reason)
+        return [work for work, _ in found]
+
+    def recover(self, reason: Mapping[str, Any]) -> None:
+        """Takes back everything, when a server starts; no worker may be at work.
+
+        What servers end during again and again is given up, with ``reason`` as its problem.
+        """
+        with self._writing() as connection:
+            running = select(_WORKS.c.id, _WORKS.c.kills, _WORKS.c.attempts)
+            found = connection.execute(running.where(_WORKS.c.state == "running")).all()
+            for work, kills, attempts in found:
+                given_up = reason if attempts >= RESTARTS else None
+                self._give_back(connection, work, kills, kills if given_up else KILLS, given_up)
+
+    def _give_back(
+        self,
+        connection: Connection,
+        work: str,
+        kills: int,
+        most: int,
+        reason: Mapping[str, Any] | None,
+    ) -> None:
+        values: dict[str, Any] = {"state": "queued", "worker": "", "started": None, "done": 0}
+        if reason is not None and kills >= most:
+            values = {"state": "error", "error": json.dumps(reason), "finished": _now()}
+        changed = update(_WORKS).where(_WORKS.c.id == work).values(kills=kills, **values)
+        connection.execute(changed)
+
+    def retarget(self, networks: str) -> None:
+        """Gives what waits to these networks: a service may start again with others."""
+        waiting = _WORKS.c.state == "queued", _WORKS.c.networks != networks
+        changed = update(_WORKS).where(*waiting)
+        with self._engine.connect() as connection:
+            connection.execute(changed.values(networks=networks, variant=_WORKS.c.id))
+
+    def jobs(self, ids: Collection[str], owner: str = "") -> list[Job]:
+        """Returns those of some jobs that are there and this owner's, in the order of the ids."""
+        names = [each for each in Job.__dataclass_fields__ if each not in ("id", "name", "work")]
+        columns = [_WORKS.c[name] for name in names]
+        wanted = (
+            select(_JOBS.c.id, _JOBS.c.name, _JOBS.c.work, *columns)
+            .join_from(_JOBS, _WORKS)
+            .where(_JOBS.c.id.in_(ids), _JOBS.c.owner == owner)
+        )
+        with self._engine.connect() as connection:
+            found = {row[0]: Job(*row) for row in connection.execute(wanted)}
+        return [found[each] for each in dict.fromkeys(ids) if each in found]
+
+    def job(self, id: str, owner: str = "") -> Job | None:
+        """Returns a job if it is there, and this owner's."""
+        return next(iter(self.jobs([id], owner)), None)
+
+    def delete(self, id: str, owner: str = "") -> bool:
+        """Deletes a job, and its work if no other job has it; returns whether the work is gone."""
+        with self._writing() as connection:
+            mine = _JOBS.c.id == id, _JOBS.c.owner == owner
+            work = connection.scalar(delete(_JOBS).where(*mine).returning(_JOBS.c.work))
+            others = select(_JOBS.c.id).where(_JOBS.c.work == work)
+            gone = delete(_WORKS).where(_WORKS.c.id == work, ~others.exists())
+            return bool(connection.execute(gone).rowcount)
+
+    def expire(self, files: float, results: float) -> None:
+        """Forgets results, and the files of ended works, that are older than so many seconds."""
+        now = _now()
+        with self._writing() as connection:
+            recent = select(_JOBS.c.work).where(_JOBS.c.created > now - results)
+            old = _WORKS.c.finished <= now - results, _WORKS.c.id.not_in(recent)
+            connection.execute(delete(_WORKS).where(*old))
+            over = _WORKS.c.finished <= now - files, _WORKS.c.kept == 1
+            connection.execute(update(_WORKS).where(*over).values(kept=0))
+
+    def files(self) -> tuple[set[str], set[str]]:
+        """Returns the files that are still needed, and the works whose reports are."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_WORKS.c.id, _WORKS.c.file, _WORKS.c.kept)).all()
+        return {file for _, file, kept in rows if kept}, {work for work, *_ in rows}
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many works there are in each state."""
+        counted = select(_WORKS.c.state, func.count()).group_by(_WORKS.c.state)
+        with self._engine.connect() as connection:
+            found = {row[0]: row[1] for row in connection.execute(counted)}
+        return dict.fromkeys(("queued", "running", "done", "error"), 0) | found
+
+    def left(self) -> int:
+        """Returns how many works wait or run."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(func.count()).where(_LEFT)) or 0
+
+    def overdue(self, longest: float) -> list[str]:
+        """Returns the workers that are at a work for longer than so many seconds."""
+        late = _WORKS.c.state == "running", _WORKS.c.started < _now() - longest
+        with self._engine.connect() as connection:
+            return list(connection.scalars(select(_WORKS.c.worker).where(*late)))
+
+    def _change(self, work: str, worker: str, **values: Any) -> bool:
+        mine = _WORKS.c.id == work, _WORKS.c.worker == worker, _WORKS.c.state == "running"
+        with self._engine.connect() as connection:
+            return bool(connection.execute(update(_WORKS).where(*mine).values(**values)).rowcount)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """One transaction that writes: it waits for others at its start, not in its midst."""
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+
+def _prepare(connection: Any, _: object) -> None:
+    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {setting}")
+    connection.execute("PRAGMA busy_timeout=30000")
+
+
+def _new_id() -> str:
+    return secrets.token_urlsafe(18)
+
+
+def _now() -> float:
+    return time.time()
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,84 @@
+"""What the service counts, for Prometheus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from deepregions.service.jobs import JobStore
+from deepregions.service.workers import Supervisor, memory
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """Counts requests and times stages; asks the jobs and the workers when it is asked.
+
+    Args:
+        store: The service's jobs.
+        supervisor: Its workers.
+    """
+
+    def __init__(self, store: JobStore, supervisor: Supervisor) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "deepregions_requests",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "deepregions_stage_seconds",
+            "Seconds of each stage: request, queue, score, store.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._registry.register(_State(lambda: _state(store, supervisor)))
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts a request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self.stage("request", seconds)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Notes how long a stage took."""
+        self._seconds.labels(stage).observe(max(0.0, seconds))
+
+    def text(self) -> bytes:
+        """Returns everything in Prometheus's format."""
+        return generate_latest(self._registry)
+
+
+class _State(Collector):
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        return self._collect()
+
+    def describe(self) -> list[Metric]:
+        return []
+
+
+def _state(store: JobStore, supervisor: Supervisor) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("deepregions_jobs", "Jobs by state.", labels=["state"])
+    for state, count in store.counts().items():
+        jobs.add_metric([state], count)
+    yield jobs
+    counts = store.left()
+    yield GaugeMetricFamily("deepregions_queue_length", "Jobs that wait or run.", value=counts)
+    used = GaugeMetricFamily(
+        "deepregions_memory_bytes",
+        "Resident memory of the web process and of all workers.",
+        labels=["process"],
+    )
+    used.add_metric(["web"], memory(os.getpid()))
+    used.add_metric(["workers"], sum(map(memory, supervisor.pids())))
+    yield used
+    ended = "Workers that ended without being told to."
+    yield CounterMetricFamily("deepregions_worker_deaths", ended, value=supervisor.kills)

@@ -1,0 +1,52 @@
+"""What a worker scores with: the same function as ``detect`` and the Python door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from deepregions.service.settings import ServiceSettings
+
+
+class FileScorer:
+    """Networks that score files; made once in each worker.
+
+    Raises:
+        DeepregionsError: They cannot be loaded.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        import torch  # noqa: PLC0415 - the web process has no use for it
+
+        from deepregions.media import MediaReader  # noqa: PLC0415
+        from deepregions.pipeline.build import build_analyser  # noqa: PLC0415
+        from deepregions.weights.selection import Choice, choose_members  # noqa: PLC0415
+
+        if "OMP_NUM_THREADS" not in os.environ:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+            torch.set_num_threads(max(1, (cores or os.cpu_count() or 1) // settings.workers))
+        self._analyser = build_analyser(
+            choose_members(Choice(), settings.bundle),
+            landmarks="auto",
+            runtime=cast("Any", settings.runtime),
+        )
+        self._reader = MediaReader()
+        self.facts: Mapping[str, Any] = self._analyser.provenance
+
+    def __call__(
+        self, path: Path, progress: Callable[[int, int | None], None]
+    ) -> tuple[dict[str, Any], str]:
+        """Returns a file's result and page; in both, its path is its bare name."""
+        self._analyser.progress = progress
+        (result,) = self._analyser.analyse([path], self._reader)
+        result = replace(
+            result,
+            input=path.name,
+            reason=result.reason.replace(str(path), path.name),
+            warnings=tuple(each.replace(str(path), path.name) for each in result.warnings),
+        )
+        return result.to_dict(), result.to_html()

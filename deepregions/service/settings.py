@@ -1,0 +1,93 @@
+"""What a service is told when it starts, and what its processes need to know."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from deepregions.service.scoring import FileScorer
+
+Progress = Callable[[int, int | None], None]
+"""Is told how many frames were looked at and, where it is known, how many there will be."""
+
+
+class Scorer(Protocol):
+    """What a worker does: scores files. ``facts`` are what its results are made with."""
+
+    facts: Mapping[str, Any]
+
+    def __call__(self, path: Path, progress: Progress) -> tuple[dict[str, Any], str]:
+        """Returns a file's result, as ``detect --json`` has it, and its page."""
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """What a service is told.
+
+    Attributes:
+        data: The folder of its jobs, files, reports and keys.
+        host: The address to listen at.
+        port: The port; 0 is any that is free.
+        bundle: Bundles to score with; None is what ``detect`` uses.
+        workers: How many processes score.
+        runtime: What runs the networks.
+        keep: Seconds that an uploaded file is kept once its job is done.
+        max_size: Bytes of a file at most.
+        queue: Jobs that wait or run at most.
+        rate: Uploads in a minute that a key may send; 0 is any number.
+        wait: Seconds that ``/v1/detect`` waits for its answer.
+        longest: Seconds that a job may take; then its worker is ended.
+        make_scorer: Makes what scores, in the worker; a function of a module.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    bundle: tuple[Path, ...] | None = None
+    workers: int = 1
+    runtime: str = "auto"
+    keep: float = 86400.0
+    max_size: int = 200_000_000
+    queue: int = 1000
+    rate: float = 600.0
+    wait: float = 60.0
+    longest: float = 1800.0
+    make_scorer: Callable[[ServiceSettings], Scorer] = FileScorer
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it; otherwise keys are needed."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of uploaded files."""
+        return self.data / "uploads"
+
+    @property
+    def reports(self) -> Path:
+        """The folder of reports."""
+        return self.data / "reports"
+
+    @property
+    def database(self) -> Path:
+        """The file of jobs."""
+        return self.data / "jobs.sqlite"
+
+    @property
+    def keys(self) -> Path:
+        """The file of keys."""
+        return self.data / "keys.json"
+
+    @property
+    def results_kept(self) -> float:
+        """Seconds that a result is kept: as long as files, but long enough to be fetched."""
+        return max(self.keep, 3600.0)

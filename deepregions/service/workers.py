@@ -1,0 +1,320 @@
+"""The processes that score, and who watches them: what one leaves undone another does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from deepregions.errors import DeepregionsError
+from deepregions.files import atomic_file
+from deepregions.media.sandbox import end_with_parent
+from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
+from deepregions.service.problems import problem
+from deepregions.service.settings import Scorer, ServiceSettings
+from deepregions.service.uploads import remove
+
+logger = logging.getLogger("deepregions.service")
+
+_TRIFLES = ("command", "date")  # facts that decide no score
+_IDLE = 1.0  # seconds after which a worker looks for work although nobody told it of any
+_GRACE = 5.0  # seconds that a worker has to finish when the service stops
+_SLOWEST = 30.0  # seconds between two starts of a worker that does not come up
+_STARTS = 3  # of workers that did not come up, after which the service gives up
+_TICK = 1.0  # seconds between looks at the clock
+_SWEEP = 30.0  # seconds between looks for what is too old
+
+_UNJUDGED = ("unreadable", "unsupported")
+
+
+@dataclass
+class Notice:
+    """What a worker tells: a work has changed, or how long a stage took."""
+
+    work: str = ""
+    stages: Mapping[str, float] | None = None
+
+
+class _Slot:
+    """A place for a worker."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.process: SpawnProcess | None = None
+        self.connection: Connection | None = None
+        self.ready = False
+        self.failures = 0
+        self.not_before = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.process is None else self.process.pid
+
+
+class Supervisor:
+    """Keeps workers going in a thread of its own.
+
+    Args:
+        settings: Of the service.
+        store: Its jobs.
+        notify: Is told what changes, in the thread.
+        fail: Is called once if no worker can be started, with the reason, in the thread.
+
+    Attributes:
+        facts: What results are made with; None until a worker is ready.
+        networks: A digest of what decides scores.
+        kills: How many workers have ended that were not told to.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        store: JobStore,
+        notify: Callable[[Notice], None],
+        fail: Callable[[DeepregionsError], None],
+    ) -> None:
+        self.facts: dict[str, Any] | None = None
+        self.networks = ""
+        self.kills = 0
+        self._settings = settings
+        self._store = store
+        self._notify = notify
+        self._fail = fail
+        self._context = multiprocessing.get_context("spawn")
+        self._tokens = self._context.Semaphore(0)  # one for each work that was added
+        self._slots = [_Slot() for _ in range(settings.workers)]
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Takes up what an earlier service left, and starts the workers."""
+        for folder in (self._settings.uploads, self._settings.reports):
+            folder.mkdir(parents=True, exist_ok=True)
+        said = f"{RESTARTS} services ended while this file was worked on"
+        self._store.recover(problem(500, said, "?again=true tries once more"))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Lets workers finish for a moment, ends them, and puts back what they were at."""
+        self._stopping.set()
+        self._thread.join()
+
+    def wake(self, count: int = 1) -> None:
+        """Tells the workers that there is more to do."""
+        for _ in range(count):
+            self._tokens.release()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker is ready to work."""
+        return any(slot.ready for slot in self._slots)
+
+    def pids(self) -> list[int]:
+        """Returns the processes of the workers."""
+        return [slot.pid for slot in self._slots if slot.pid is not None]
+
+    def sweep(self) -> None:
+        """Deletes what is too old, and files that nothing needs."""
+        self._store.expire(self._settings.keep, self._settings.results_kept)
+        files, works = self._store.files()
+        now = time.time()
+        for path in self._settings.uploads.iterdir():
+            if path.name not in files and _age(path, now) > _SWEEP * 20:  # it is not just coming
+                remove(path.parent, path.name)
+        for path in self._settings.reports.iterdir():
+            if path.stem not in works and _age(path, now) > _SWEEP:
+                remove(path.parent, path.name)
+
+    def _run(self) -> None:
+        swept = 0.0
+        while not self._stopping.is_set():
+            for number, slot in enumerate(self._slots):
+                late = time.monotonic() >= slot.not_before
+                # The others wait for what the first one finds out, such as the fastest runtime.
+                if slot.process is None and late and (number == 0 or self.facts is not None):
+                    self._start(slot)
+            self._listen(_TICK)
+            for worker in self._store.overdue(self._settings.longest):
+                for slot in self._slots:
+                    if slot.name == worker and slot.process is not None:
+                        slot.process.kill()
+            if time.monotonic() - swept > _SWEEP:
+                swept = time.monotonic()
+                self.sweep()
+        self._stop_workers()
+
+    def _listen(self, seconds: float) -> None:
+        """Hears what workers say for so long, or until one of them has said something."""
+        by_connection = {s.connection: s for s in self._slots if s.connection is not None}
+        if not by_connection:
+            self._stopping.wait(min(seconds, 0.1))
+        for connection in wait(list(by_connection), seconds) if by_connection else ():
+            slot = by_connection[connection]  # type: ignore[index]
+            try:
+                self._hear(slot, slot.connection.recv())  # type: ignore[union-attr]
+            except (EOFError, OSError):
+                self._lost(slot)
+
+    def _start(self, slot: _Slot) -> None:
+        settings = self._settings
+        if self.facts is not None and settings.runtime == "auto":
+            settings = replace(settings, runtime=self.facts.get("runtime", "auto"))
+        slot.name = secrets.token_hex(8)
+        slot.connection, theirs = self._context.Pipe()
+        slot.process = self._context.Process(
+            target=run_worker, args=(slot.name, settings, self._tokens, theirs), daemon=True
+        )
+        slot.process.start()
+        theirs.close()
+
+    def _hear(self, slot: _Slot, message: Any) -> None:
+        if isinstance(message, Notice):
+            self._notify(message)
+        elif isinstance(message, DeepregionsError):
+            self._give_up(message)
+        else:
+            slot.ready, slot.failures = True, 0
+            networks = fingerprint(message)
+            if self.networks != networks:
+                self._store.retarget(networks)
+            self.networks, self.facts = networks, message
+
+    def _lost(self, slot: _Slot) -> None:
+        """A worker has ended: its work goes to another, or is given up."""
+        if slot.process is None or slot.connection is None:
+            return
+        slot.connection.close()
+        slot.process.join(_GRACE)
+        if slot.process.exitcode is None:
+            slot.process.kill()
+            slot.process.join()
+        code = slot.process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        self.kills += 1
+        logger.warning("a worker ended (%s)", how)
+        said = f"{KILLS} workers ended while this file was worked on, the last one by {how}"
+        hint = "the file may need more memory than there is; ?again=true tries once more"
+        changed = self._store.release(slot.name, problem(500, said, hint))
+        if not slot.ready:
+            slot.failures += 1
+            slot.not_before = time.monotonic() + min(2.0**slot.failures, _SLOWEST)
+            if slot.failures >= _STARTS:
+                self._give_up(DeepregionsError(f"workers do not start ({how})"))
+        slot.process, slot.connection, slot.ready = None, None, False
+        self.wake(len(changed))
+        for work in changed:
+            self._notify(Notice(work))
+
+    def _give_up(self, error: DeepregionsError) -> None:
+        if self.facts is None:
+            self._fail(error)
+        else:
+            logger.error("a worker does not start: %s", error)
+
+    def _stop_workers(self) -> None:
+        slots = [slot for slot in self._slots if slot.process is not None]
+        for slot in slots:
+            with suppress(OSError):
+                slot.connection.send("stop")  # type: ignore[union-attr]
+        self.wake(len(slots))
+        deadline = time.monotonic() + _GRACE
+        for slot in slots:
+            assert slot.process is not None  # noqa: S101
+            slot.process.join(max(0.0, deadline - time.monotonic()))
+            if slot.process.exitcode is None:
+                slot.process.kill()
+                slot.process.join()
+            self._store.release(slot.name)
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Returns a digest of what decides scores: equal digests mean equal answers."""
+    deciding = {name: value for name, value in facts.items() if name not in _TRIFLES}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Connection) -> None:
+    """Runs a worker: it takes works one by one until it is told to stop."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which tells us
+    try:
+        scorer = settings.make_scorer(settings)
+    except DeepregionsError as error:
+        connection.send(error)
+        return
+    store = JobStore(settings.database)
+    connection.send(dict(scorer.facts))
+    while not connection.poll():  # nothing but the word to stop ever comes
+        work = store.claim(name)
+        if work is None:
+            tokens.acquire(timeout=_IDLE)
+        else:
+            _Shift(name, settings, store, connection).do(work, scorer)
+
+
+class _Shift:
+    """One work, done by a worker."""
+
+    def __init__(
+        self, name: str, settings: ServiceSettings, store: JobStore, connection: Connection
+    ) -> None:
+        self._name, self._settings, self._store = name, settings, store
+        self._connection = connection
+        self._stages: dict[str, float] = {}
+
+    def do(self, work: Work, scorer: Scorer) -> None:
+        def progress(done: int, total: int | None) -> None:
+            self._store.advance(work.id, self._name, done, total)
+            self._connection.send(Notice(work.id))
+
+        self._stages["queue"] = time.time() - work.created
+        self._connection.send(Notice(work.id))
+        with self._timed("score"):
+            result, page = scorer(self._settings.uploads / work.file, progress)
+        error = None
+        with self._timed("store"):
+            if result["status"] in _UNJUDGED:
+                error = problem(422, result["message"], "send another copy, or another kind")
+            else:
+                with atomic_file(self._settings.reports / f"{work.id}.html") as partial:
+                    partial.write_text(page, encoding="utf-8")
+            kept = None if error else result
+            self._store.finish(work.id, self._name, kept, error)
+        if self._settings.keep <= 0:
+            remove(self._settings.uploads, work.file)
+        self._connection.send(Notice(work.id, self._stages))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._stages[stage] = time.perf_counter() - start
+
+
+def memory(pid: int) -> int:
+    """Returns the bytes of memory that a process has; 0 where the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _age(path: Path, now: float) -> float:
+    try:
+        return now - path.stat().st_mtime
+    except OSError:
+        return 0.0
