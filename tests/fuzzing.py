@@ -25,6 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,6 +173,44 @@ def _load_media() -> Callable[[Path], None]:
             assert picture.pixels.dtype == np.uint8
             assert 0 < height * width <= limits.pixels
             assert 0 <= picture.time <= info.duration
+
+    return read
+
+
+def _provenance_seeds(_: Path) -> list[bytes]:
+    from provenances import tagged, tagged_video
+
+    whole = [tagged(kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF")] + [tagged_video()]
+    if find_spec("c2pa"):
+        from provenances import signed, signer
+
+        kinds = ("jpeg", "png", "webp", "tiff")
+        by = signer()
+        whole += [
+            signed(each, f"image/{kind}", by) for each, kind in zip(whole, kinds, strict=False)
+        ]
+        whole += [signed(tagged("GIF"), "image/gif", by), signed(whole[4], "video/mp4", by)]
+    return whole
+
+
+def _load_provenance() -> Callable[[Path], None]:
+    from dataclasses import asdict
+
+    from deepregions.media.credentials import read_credentials
+    from deepregions.media.frames import Limits
+    from deepregions.media.origin import read_origin
+    from deepregions.media.provenance import Credentials, Provenance, received
+
+    def read(path: Path) -> None:
+        with path.open("rb") as file:
+            told = json.loads(json.dumps(asdict(read_origin(path, file, Limits(pixels=4_000_000)))))
+            if credentials := told["credentials"]:
+                credentials = json.loads(json.dumps(asdict(read_credentials(file, lambda: None))))
+                credentials = received(Credentials, credentials)
+        found = received(Provenance, told, credentials=credentials)
+        for value in (*vars(found).values(), *(vars(credentials).values() if credentials else ())):
+            for text in value if isinstance(value, tuple) else [value]:
+                assert not isinstance(text, str) or (text.isprintable() and len(text) <= 300)
 
     return read
 
@@ -478,6 +517,7 @@ TARGETS: dict[str, Target] = {
     "scores": Target(_score_seeds, _load_scores),
     "image": Target(_media_seeds("IMAGES"), _load_media),
     "video": Target(_media_seeds("VIDEOS"), _load_media),
+    "provenance": Target(_provenance_seeds, _load_provenance),
     "landmarks": Target(_landmark_seeds, _load_landmarks),
     "openface": Target(_openface_seeds, _load_openface),
     "manifest": Target(_manifest_seeds, _load_bundle, _lay_out_manifest),

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from deepregions.media import worker
+from deepregions.media.credentials import read_credentials
 from deepregions.media.frames import Limits, Progress
+from deepregions.media.provenance import Credentials
 from deepregions.media.source import Source, open_source
 from deepregions.media.wire import encode
 
@@ -98,4 +101,10 @@ def sabotaged(path: Path, limits: Limits, progress: Progress) -> Iterator[Source
         yield source
 
 
+def sabotaged_credentials(file: BinaryIO, progress: Progress) -> Credentials:
+    FAULTS.get(Path(file.name).stem.removeprefix("credentials-"), lambda: None)()
+    return read_credentials(file, progress)
+
+
 worker.open_source = sabotaged
+worker.read_credentials = sabotaged_credentials

@@ -76,7 +76,7 @@ class ImageSource:
     """
 
     def __init__(self, path: Path, file: BinaryIO | Image.Image, limits: Limits) -> None:
-        with _opened(path, file, limits) as image:
+        with opened_image(path, file, limits) as image:
             notes = tuple(_notes(image))
             quality = _jpeg_quality(getattr(image, "quantization", None))
             self.pixels, codec = _pixels(path, image), (image.format or "").lower()
@@ -121,7 +121,7 @@ class AnimationSource:
         self._path, self._file, self._limits, self._progress = path, file, limits, progress
         self._begins: list[float] = []  # seconds
         self._end = 0.0
-        with _opened(path, file, limits) as image:
+        with opened_image(path, file, limits) as image:
             notes = tuple(note for note in _notes(image) if note != _FIRST)
             for seconds in self._played(image):
                 self._begins.append(self._end)
@@ -138,7 +138,7 @@ class AnimationSource:
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
         """Yields the frames of these numbers, in order of time, each once."""
         wanted = frozenset(numbers)
-        with _opened(self._path, self._file, self._limits) as image:
+        with opened_image(self._path, self._file, self._limits) as image:
             for number, _ in enumerate(self._played(image)):
                 if number in wanted:
                     yield Picture(number, self._begins[number], _pixels(self._path, image))
@@ -160,7 +160,7 @@ class AnimationSource:
 
 def is_moving(path: Path, file: BinaryIO, limits: Limits) -> bool:
     """Returns whether a picture has frames that are shown one after the other."""
-    with suppress(UnreadableError, UnsupportedError), _opened(path, file, limits) as image:
+    with suppress(UnreadableError, UnsupportedError), opened_image(path, file, limits) as image:
         return image.format in _MOVING and bool(getattr(image, "is_animated", False))
     return False
 
@@ -176,7 +176,7 @@ def _open(path: Path, file: BinaryIO | Image.Image) -> AbstractContextManager[Im
 
 
 @contextmanager
-def _opened(path: Path, file: BinaryIO | Image.Image, limits: Limits) -> Iterator[Image.Image]:
+def opened_image(path: Path, file: BinaryIO | Image.Image, limits: Limits) -> Iterator[Image.Image]:
     """Opens a picture whose size is allowed; errors in the block become this package's own."""
     smaller = "make it smaller"
     with warnings.catch_warnings():

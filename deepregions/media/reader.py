@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,9 +13,12 @@ from typing import Any, Literal, Self
 
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError
 from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Picture
+from deepregions.media.provenance import Credentials, Provenance, received
 from deepregions.media.sampling import Sampling
 from deepregions.media.sandbox import Child, Died
 from deepregions.media.wire import Message
+
+logger = logging.getLogger(__name__)
 
 Waiting = Callable[[], AbstractContextManager[object]]
 
@@ -74,6 +78,36 @@ class OpenMedia:
             raise self._died(error) from error
         self._state = "running"
         return self.batches(at_once)
+
+    def provenance(self) -> Provenance | None:
+        """Returns what the file says of where it comes from, when its frames have come.
+
+        None where the process that reads dies of it; of reading content credentials it may die
+        with what else was found said.
+        """
+        said = self._asked("origin")
+        if said is None:
+            return None
+        credentials = None
+        if said.get("credentials") is not None:
+            died = {"problems": ["they cannot be read: what reads them died"]}
+            credentials = received(Credentials, self._asked("credentials") or died)
+        return received(Provenance, said, credentials=credentials)
+
+    def _asked(self, kind: str) -> Message | None:
+        if self._state not in ("waiting", "failed"):
+            return None
+        try:
+            self._child.send({"kind": kind})
+            with self._reader.waiting():
+                message, _ = self._child.receive()
+            if message["kind"] == kind:
+                return dict(message["said"])
+        except (Died, KeyError, TypeError, ValueError) as error:
+            logger.info("%s: %s: %s", self.path, kind, error)
+        self._child.close()
+        self._state = "dead"
+        return None
 
     def close(self) -> None:
         """Gives the file up."""

@@ -23,7 +23,10 @@ from threading import Condition, Thread
 import numpy as np
 
 from deepregions.errors import DeepregionsError, UnreadableError
+from deepregions.media.credentials import read_credentials
 from deepregions.media.frames import Limits
+from deepregions.media.kinds import opened
+from deepregions.media.origin import read_origin
 from deepregions.media.sampling import Sampling
 from deepregions.media.source import Source, open_source
 from deepregions.media.wire import Message, encode, receive
@@ -134,7 +137,7 @@ class _Worker:
         says = {"error": type(error).__name__, "message": str(error.args[0]), "hint": error.hint}
         self._put({"kind": "error", **says})
         self._rest()
-        return self._requests.get()
+        return self._after_origin()
 
     def _rounds(self, source: Source, sampling: Sampling) -> Message:
         choice = source.choose(sampling)
@@ -150,11 +153,28 @@ class _Worker:
                 self._put({**header, "shape": pixels.shape}, pixels.data.cast("B"))
             self._put({"kind": "end", "info": asdict(source.info)})
             self._rest()
-            request = self._requests.get()
+            request = self._after_origin()
             if request["kind"] != "read":
                 return request
             self._work()
             numbers = request["numbers"]
+
+    def _after_origin(self) -> Message:
+        """Says what is asked of where the file comes from; returns the next other request.
+
+        These are two requests: whoever asks has the first answer when the native library, which
+        may die, reads credentials.
+        """
+        while (request := self._requests.get())["kind"] in ("origin", "credentials"):
+            self._work()
+            with opened(self._path) as file:
+                if request["kind"] == "origin":
+                    said = asdict(read_origin(self._path, file, self._limits))
+                else:
+                    said = asdict(read_credentials(file, self._progress))
+            self._put({"kind": request["kind"], "said": said})
+            self._rest()
+        return request
 
     def _put(self, message: Message, *pixels: memoryview) -> None:
         self._rest()  # to wait for whoever takes it is no work

@@ -1,0 +1,116 @@
+"""What a file says of where it comes from: shown beside a score, and never part of it.
+
+Everything in it is a stranger's text, by way of a process that a file may have taken over. So it is
+made by :func:`received` only where it is to be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+_LONGEST, _MOST = 300, 20  # characters of a text, texts of a kind
+
+CREDENTIALS_STATES = ("trusted", "valid", "broken", "unread")
+
+_Record = TypeVar("_Record", "Credentials", "Provenance")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Content credentials: a C2PA manifest that is part of the file.
+
+    Attributes:
+        state: ``"trusted"``: they verify, and the signer is on a trust list. ``"valid"``: they
+            verify, nothing is said of the signer. ``"broken"``: they do not verify. ``"unread"``.
+        problems: C2PA's codes of what does not verify, or why they were not read.
+        issuer: The organisation in the signer's certificate; ``common_name`` is the signer's name.
+        time: When they were signed, if a time stamp says so.
+        generator: The program that made the claim.
+        actions: What is declared to have been done, with the programs that did it.
+        source_types: Digital source types of the IPTC that are declared of the file.
+        ingredient_source_types: The same of what it was made from.
+    """
+
+    state: str = "unread"
+    problems: tuple[str, ...] = ()
+    issuer: str = ""
+    common_name: str = ""
+    time: str = ""
+    generator: str = ""
+    actions: tuple[str, ...] = ()
+    source_types: tuple[str, ...] = ()
+    ingredient_source_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a photograph or video says of where it comes from; what it does not say is empty.
+
+    Attributes:
+        camera: Its make and model.
+        taken: When it was taken or made, as the file writes it.
+        software: Programs that it names as its own, of EXIF, XMP, PNG text or the container.
+        located: Whether it holds a GPS position.
+        orientation: How EXIF says that it is turned, 1 to 8; 0 if it does not.
+        container: A video's.
+        encoder: What a video says that it was encoded with.
+        generator: Parameters that an image generator left in PNG text.
+        source_types: Digital source types of the IPTC that XMP declares.
+        signs: Signs of editing or encoding anew that are certain, a sentence each.
+        remote: Where it says that its content credentials are; nothing is fetched from there.
+        credentials: Those that are part of it; None if there are none.
+    """
+
+    camera: str = ""
+    taken: str = ""
+    software: tuple[str, ...] = ()
+    located: bool = False
+    orientation: int = 0
+    container: str = ""
+    encoder: str = ""
+    generator: str = ""
+    source_types: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()
+    remote: str = ""
+    credentials: Credentials | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as JSON has it."""
+        return asdict(
+            self,
+            dict_factory=lambda items: {
+                name: list(value) if isinstance(value, tuple) else value for name, value in items
+            },
+        )
+
+
+def received(kind: type[_Record], said: Mapping[str, Any], **known: Any) -> _Record:
+    """Makes a record of what the process that decodes sent, whatever that is.
+
+    Texts become short lines without control characters; ``known`` are further attributes.
+    """
+    values: dict[str, Any] = {}
+    for each in fields(kind):
+        value, default = said.get(each.name, each.default), each.default
+        if isinstance(default, bool):
+            values[each.name] = value is True
+        elif isinstance(default, int):
+            values[each.name] = value if isinstance(value, int) and 0 <= value <= 8 else default
+        elif isinstance(default, tuple):
+            several = value[:_MOST] if isinstance(value, list | tuple) else ()
+            values[each.name] = tuple(dict.fromkeys(filter(None, map(clean, several))))
+        elif isinstance(default, str):
+            values[each.name] = clean(value)
+    if kind is Credentials and values["state"] not in CREDENTIALS_STATES:
+        values["state"] = "unread"
+    return kind(**values | known)
+
+
+def clean(value: object, longest: int = _LONGEST) -> str:
+    """Returns a text as one short line; what does not print becomes a space."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    shown = (one if one.isprintable() else " " for one in text[: 4 * longest])
+    line = " ".join("".join(shown).split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
