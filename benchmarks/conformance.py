@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import save_file
 
 from deepregions.detectors import Xception
 from deepregions.system import TrainedNetwork
@@ -241,7 +242,7 @@ def _sigmoid(writer: Any, example: Any, folder: Path) -> float:
 
 def _imagenet_features(writer: Any, example: Any, folder: Path) -> float:
     path = writer.saved(example.top(1000, "softmax"), folder / "model.h5")
-    convert_keras(path).save(folder / "backbone.safetensors")
+    save_file(dict(convert_keras(path).state), folder / "backbone.safetensors")
     detector = Xception(200, backbone_file=str(folder / "backbone.safetensors")).eval()
     theirs = example.features.predict(example.x, verbose=0)
     with torch.inference_mode():

@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from convert_keras import convert_keras
 from foreign import CadeneXception, ForeignCapsule, ForeignSPPNet, TransferModel, pictures, settle
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepregions.commands.cli import run, run_program
-from deepregions.commands.convert_keras import convert_keras
 from deepregions.detectors import Capsule, Xception
 from deepregions.errors import (
     AssetError,

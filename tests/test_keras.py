@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from convert_keras import convert_keras as command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras_writer import LAYOUTS, TF110, Example, Old, hollow, hollow_archive, saved
@@ -23,7 +24,6 @@ from safetensors import safe_open
 
 import deepregions.weights.convert.keras_files as keras_files
 from deepregions.commands.cli import run_program
-from deepregions.commands.convert_keras import convert_keras as command
 from deepregions.detectors import Xception
 from deepregions.errors import DeepregionsError, UnreadableError, UsageError
 from deepregions.files import sha256
@@ -397,7 +397,7 @@ def test_what_is_no_xception_is_refused_by_name(
     with h5py.File(hollow_file, "r+") as file:
         spoil(file)
     with pytest.raises(UnreadableError, match=message) as caught:
-        convert_keras(hollow_file).save(tmp_path / "out.safetensors")
+        convert_keras(hollow_file)
     assert str(caught.value).startswith(f"{hollow_file}: ")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [hollow_file]

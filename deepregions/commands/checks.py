@@ -105,8 +105,8 @@ def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iter
 
 
 @contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int, int], None]]:
-    """Yields what shows progress on standard error: files done, all files, and faces so far."""
+def counted(what: str) -> Iterator[Callable[..., None]]:
+    """Yields what shows progress on standard error: what is done, all, and faces if others."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -114,7 +114,8 @@ def counted(what: str) -> Iterator[Callable[[int, int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
 
-        def show(done: int, total: int, faces: int) -> None:
-            bar.update(task, completed=done, total=total, description=f"{what}: {faces} faces")
+        def show(done: int, total: int, faces: int | None = None) -> None:
+            told = f"{what}: {done if faces is None else faces} faces"
+            bar.update(task, completed=done, total=total, description=told)
 
         yield show

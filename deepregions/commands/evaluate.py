@@ -120,7 +120,7 @@ def evaluate(
             gates=gates,
             device=device,
             batch_size=batch_size,
-            progress=lambda done, total: show(done, total, done),
+            progress=show,
         )
         outcome = run(
             scorer,

@@ -62,11 +62,7 @@ def export(
     with checks.counted("checking") as show:
         source = None
         if store is not None:
-            source = FacesOfStore(
-                FaceStore(store),
-                most=store_faces,
-                progress=lambda done, total: show(done, total, done),
-            )
+            source = FacesOfStore(FaceStore(store), most=store_faces, progress=show)
         chosen = networks.load()
         system, calibration = chosen.system(), chosen.calibration
         found = write(

@@ -218,7 +218,7 @@ def measure_robustness(
             device=device,
             batch_size=batch_size,
             seed=seed,
-            progress=lambda done, total: show(done, total, done),
+            progress=show,
         )
     write_facts(folder, replace(loaded.facts, degradation=found))
     rows = []

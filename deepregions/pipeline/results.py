@@ -60,8 +60,19 @@ class FacePatch:
         return None if found is None else cls(*found, confidence=face.confidence)
 
 
+class _Scored:
+    """What has log-odds, or None."""
+
+    log_odds: float | None
+
+    @property
+    def score(self) -> float | None:
+        """From 0 (looks genuine) to 1 (looks fake); None if there is none."""
+        return probability(self.log_odds)
+
+
 @dataclass(frozen=True)
-class FaceResult:
+class FaceResult(_Scored):
     """One face in one frame.
 
     Attributes:
@@ -86,14 +97,9 @@ class FaceResult:
     quality: Mapping[str, float | None] = field(default_factory=dict)
     patch: FacePatch | None = field(default=None, compare=False, repr=False)
 
-    @property
-    def score(self) -> float | None:
-        """From 0 (looks genuine) to 1 (looks fake); None if there is none."""
-        return probability(self.log_odds)
-
 
 @dataclass(frozen=True)
-class Person:
+class Person(_Scored):
     """One person through an input: a track, a face that is followed from frame to frame.
 
     Attributes:
@@ -119,11 +125,6 @@ class Person:
     reasons: tuple[str, ...] = ()
 
     @property
-    def score(self) -> float | None:
-        """From 0 (looks genuine) to 1 (looks fake); None if there is none."""
-        return probability(self.log_odds)
-
-    @property
     def regions(self) -> dict[Region, dict[str, float | None]]:
         """By region, each detector's score in [0, 1]; None where it has no answer."""
         found: dict[Region, dict[str, float | None]] = {}
@@ -144,7 +145,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(_Scored):
     """What came of one photograph or video.
 
     Attributes:
@@ -177,11 +178,6 @@ class Result:
     faces: tuple[FaceResult, ...] = field(default=(), repr=False)
     strip: tuple[Thumbnail, ...] = field(default=(), repr=False)
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def score(self) -> float | None:
-        """From 0 (looks genuine) to 1 (looks fake); None if there is none."""
-        return probability(self.log_odds)
 
     @property
     def answer(self) -> Answer:

@@ -8,7 +8,6 @@ array must have its place and none may be left over.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import h5py
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError, naming
-from deepregions.files import atomic_file, sha256
+from deepregions.files import sha256
 from deepregions.weights.convert.keras_files import (
     BROKEN,
     KINDS,
@@ -165,21 +163,6 @@ class KerasXception:
             "normalisation": self.normalisation or "unit",
         }
 
-    def lines(self) -> list[str]:
-        """Returns what was found in words, without the single arrays."""
-        count = len(self.arrays)
-        pixels = {"unit": "x/255, in the model", "centred": "x/127.5 - 1, in the model"}
-        return [
-            f"format: {self.format}",
-            f"input: {f'{self.size} x {self.size}' if self.size else 'any size'}, "
-            f"{pixels.get(self.normalisation or '', 'no rescaling in the model')}",
-            f"head: {self.head}",
-            f"batch normalisation: epsilon {self.bn_eps:g}, momentum {1 - self.bn_momentum:g}",
-            f"arrays: {f'all {count}' if self.classes else f'{count}, no head,'} mapped, "
-            "none left over, every shape as Xception's",
-            *(f"note: {note}" for note in self.notes),
-        ]
-
     def detector(self) -> Xception:
         """Returns the network, in eval mode; a backbone only is unreadable."""
         if self.fake_index is None:
@@ -190,27 +173,6 @@ class KerasXception:
         detector = Xception(**self.settings)  # type: ignore[arg-type]
         detector.load_state_dict(self.state)
         return detector.eval()
-
-    def save(self, path: Path) -> None:
-        """Writes the state as safetensors, with what it is and where it is from as metadata.
-
-        Raises:
-            UsageError: The name does not end in ``.safetensors``.
-            OSError: It cannot be written.
-        """
-        if path.suffix != ".safetensors":
-            raise UsageError(f"{path} is no safetensors file", "name it OUT.safetensors")
-        metadata = {
-            "class": "Xception" if self.detects else "Xception, backbone only",
-            "settings": json.dumps(self.settings),
-            "fake_index": json.dumps(self.fake_index),
-            "head": self.head,
-            "format": self.format,
-            "source": self.source,
-            "source_sha256": self.sha256,
-        }
-        with atomic_file(path) as partial:
-            partial.write_bytes(save(dict(self.state), metadata))
 
 
 def inspect_keras(path: Path) -> KerasXception:
