@@ -18,8 +18,6 @@ import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-RESIDUAL = 4  # convolutions that Keras numbers itself, and as many batch normalisations
-
 
 class Example:
     """One network of random numbers, and its guises in Keras 3.

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, RegionDetector, Xception
 from deepregions.detectors.base import Attention, Normalisation
+from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.pooling import Pooling
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 
@@ -69,6 +71,15 @@ def member(
     detector: RegionDetector, region: Region = Region.ENTIRE, database: str = "made"
 ) -> TrainedNetwork:
     return TrainedNetwork(detector, region, database, "masked", {"note": "made by a test"})
+
+
+def calibration(slope: float, offset: float, lower: float, upper: float) -> Calibration:
+    """A calibration of videos' scores, whatever made them."""
+    about = Development(
+        "made", "f00d", "val", 40, 40, {"swap": 40}, None, {"folds": 5, "by": "people"}
+    )
+    line, quantity = {"slope": slope, "offset": offset}, Quantity.pooled("video", Pooling())
+    return Calibration("logistic", line, lower, upper, quantity, about)
 
 
 class Bright(RegionDetector):

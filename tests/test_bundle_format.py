@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 import torch
-from networks import SIZE, member
+from networks import SIZE, calibration, member
 from safetensors.torch import save_file
 
 import deepregions.fusion
@@ -17,8 +17,6 @@ from deepregions import detectors
 from deepregions.detectors import Capsule, RegionDetector, Xception
 from deepregions.files import sha256
 from deepregions.fusion import Fusion, LogisticFusion
-from deepregions.fusion.calibration import Calibration, Development, Quantity
-from deepregions.fusion.pooling import Pooling
 from deepregions.types import Layout, Region, Resample
 from deepregions.weights.bundle import load_bundle, save_bundle
 from deepregions.weights.manifest import (
@@ -58,48 +56,21 @@ def test_a_bundle_of_version_1_still_loads(tmp_path: Path) -> None:
     network = Xception(SIZE).eval()
     file = tmp_path / "xception_mouth.ffpp.safetensors"
     save_file(network.state_dict(), file)
-    manifest = """\
-{
-  "schema": "deepregions.bundle",
-  "version": 1,
-  "deepregions": "0.1.0",
-  "members": [
-    {
-      "name": "xception_mouth.ffpp",
-      "class": "Xception",
-      "settings": {
-        "size": 64,
-        "bn_momentum": 0.01
-      },
-      "region": "mouth",
-      "database": "ffpp",
-      "layout": "tight",
-      "file": "xception_mouth.ffpp.safetensors",
-      "sha256": "DIGEST",
-      "training": {
+    training = {
         "store": "0123456789abcdef",
-        "landmarks": {
-          "name": "dlib68+yunet",
-          "version": "dlib 19.24"
-        },
+        "landmarks": {"name": "dlib68+yunet", "version": "dlib 19.24"},
         "epoch": 2,
-        "validation": {
-          "frame_auc": 0.98,
-          "frame_eer": null
-        },
-        "seed": 0
-      }
+        "validation": {"frame_auc": 0.98, "frame_eer": None},
+        "seed": 0,
     }
-  ]
-}
-"""
-    (tmp_path / "bundle.json").write_text(manifest.replace("DIGEST", sha256(file)))
+    entry = {"name": "xception_mouth.ffpp", "class": "Xception", "region": "mouth"}
+    entry |= {"settings": {"size": 64, "bn_momentum": 0.01}, "database": "ffpp", "layout": "tight"}
+    entry |= {"file": file.name, "sha256": sha256(file), "training": training}
+    manifest = {"schema": "deepregions.bundle", "version": 1, "deepregions": "0.1.0"}
+    (tmp_path / "bundle.json").write_text(json.dumps(manifest | {"members": [entry]}))
     (loaded,) = load_bundle(tmp_path)
-    assert (loaded.name, loaded.layout, loaded.resample) == (
-        "xception_mouth.ffpp",
-        "tight",
-        "bilinear",
-    )
+    assert (loaded.name, loaded.layout) == ("xception_mouth.ffpp", "tight")
+    assert loaded.resample == "bilinear"
     assert loaded.training["validation"] == {"frame_auc": 0.98, "frame_eer": None}
     crops = torch.rand(1, 3, SIZE, SIZE)
     with torch.no_grad():
@@ -119,21 +90,14 @@ def documented(table: int) -> set[str]:
 
 def test_the_document_names_every_key_and_no_other(tmp_path: Path) -> None:
     members = [member(Capsule(size=64).eval(), Region.EYES)]
-    about = Development("made", "f00d", "val", 7, 7, cross_validation={"folds": 2, "by": "video"})
-    calibration = Calibration(
-        "logistic",
-        {"slope": 1.0, "offset": 0.0},
-        -1.0,
-        1.0,
-        Quantity.pooled("video", Pooling()),
-        about,
-    )
     fusion = LogisticFusion([("capsule", Region.EYES)])
     point = OperatingPoint("x", 0.0, "frame", "x")
     facts = BundleFacts(
         "real", (point,), {"a": 1}, ("ab" * 8,), "x", (Degradation("x", 0.5),), {"x": 0.5}
     )
-    save_bundle(members, tmp_path / "one", fusion=fusion, calibration=calibration, facts=facts)
+    save_bundle(
+        members, tmp_path / "one", fusion=fusion, calibration=calibration(1, 0, -1, 1), facts=facts
+    )
     manifest = json.loads((tmp_path / "one" / "bundle.json").read_text())
     assert documented(0) | documented(1) == set(manifest)
     assert documented(2) == set(manifest["members"][0])

@@ -8,6 +8,7 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import Tint
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
@@ -76,27 +77,6 @@ class Batches(LightningDataModule):
         return DataLoader(self.batches, batch_size=None)
 
     val_dataloader = test_dataloader = predict_dataloader = train_dataloader
-
-
-class Tiny(RegionDetector):
-    """The least that is a detector."""
-
-    def __init__(self, size: int = SIZE) -> None:
-        super().__init__(
-            size=size,
-            normalisation="imagenet",
-            optimizer=lambda p: torch.optim.Adam(p, lr=0.01),
-            lr_scheduler=None,
-        )
-        self.backbone = nn.Conv2d(3, 8, 5)
-        self.classifier = nn.Linear(8, 2)
-
-    @property
-    def head(self) -> nn.Module:
-        return self.classifier
-
-    def network(self, x: Tensor) -> Tensor:
-        return self.classifier(self.backbone(x).relu().mean((2, 3)))
 
 
 def trainer(folder: Path, **options) -> Trainer:
@@ -470,7 +450,7 @@ def test_xception_s_weights_come_from_torch_s_cache_or_an_address(tmp_path, monk
 
 
 def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
-    data, detector = Batches(), Tiny()
+    data, detector = Batches(), Tint(SIZE)
     counted = []
     compute = detector._metrics.compute
 
@@ -502,13 +482,13 @@ def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
 def test_one_class_in_validation_still_leaves_a_checkpoint(tmp_path):
     best = ModelCheckpoint(tmp_path, monitor="val/frame_accuracy", mode="max")
     fit = trainer(tmp_path, max_epochs=2, callbacks=[best])
-    fit.fit(Tiny(), Batches(genuine_only=True))
+    fit.fit(Tint(SIZE), Batches(genuine_only=True))
     assert Path(best.best_model_path).is_file()
     assert fit.callback_metrics["val/frame_auc"].isnan()
 
 
 def test_a_face_in_several_regions_is_several_samples():
-    detector = Tiny()
+    detector = Tint(SIZE)
     crops = torch.rand(3, 2, 3, SIZE, SIZE)
     valid = torch.tensor([[True, True], [True, False], [True, True]])
     detector.log = lambda *_, **__: None

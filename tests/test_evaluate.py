@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -138,16 +139,20 @@ def test_everything_is_written(evaluated: Path) -> None:
         assert (evaluated / "figures" / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.fixture
+def no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where a face is scored."""
+    refuse = Mock(side_effect=AssertionError("scored"))
+    monkeypatch.setattr("deepregions.pipeline.face_scorer.FaceScorer.score", refuse)
+
+
+@pytest.mark.usefixtures("no_scoring")
 def test_a_second_run_scores_nothing_and_says_the_same(
-    made: Path, evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, evaluated: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(evaluated, tmp_path / "out")
     before = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]
 
-    def refuse(*_: object) -> None:
-        raise AssertionError("scored again")
-
-    monkeypatch.setattr("deepregions.pipeline.face_scorer.FaceScorer.score", refuse)
     assert evaluate(made, tmp_path / "out", "--fusions", "mean") == 0
     after = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]
     for database, systems in after.items():
@@ -210,13 +215,10 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
     assert "does not say on which store" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.usefixtures("no_scoring")
 def test_one_class_only_is_exit_4_before_anything_is_scored(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("scored")
-
-    monkeypatch.setattr("deepregions.pipeline.face_scorer.FaceScorer.score", refuse)
     store = FaceStore(made / "one")
     genuine = [face for face in store if not face.label]
     create_store(tmp_path / "genuine", store.info, genuine)

@@ -272,16 +272,6 @@ def test_fetch_offline_finds_what_is_cached(
     assert str(shared / "weights" / YUNET.name) in output(capsys, "fetch", "yunet")
 
 
-def test_a_bar_is_shown_on_a_terminal(
-    folder: Path, offered: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard error for a terminal
-    assert run(["models", "fetch", "thing", "--sha256", DIGEST]) == 0
-    printed = capsys.readouterr()
-    assert "thing.bin" in printed.err
-    assert printed.out.count("thing.bin") == 1  # its path
-
-
 @pytest.mark.parametrize(
     ("bias", "problem"), [(9.0, "all near 1"), (-9.0, "all near 0"), (float("nan"), "not numbers")]
 )

@@ -59,7 +59,6 @@ def of_import(name: bytes) -> bytes:
     return b"cimportlib\nimport_module\n(S'" + name + b"'\ntR"
 
 
-TEXT = f"{MADE}.close()"
 ATTACKS: dict[str, bytes | Call] = {
     "os.system": Call(os.system, f"touch {CANARY}"),
     "eval": Call(builtins.eval, MADE),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import member, xception
+from networks import calibration, member, xception
 from score_tables import face
 
 from deepregions.evaluation import running
@@ -17,7 +17,7 @@ from deepregions.evaluation.report.chapters import Outcome
 from deepregions.evaluation.running import run
 from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.fusion import MeanFusion, fuse_table
-from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.calibration import Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
 from deepregions.fusion.trials import frame_trials, video_trials
@@ -29,10 +29,7 @@ from deepregions.system import TrainedNetwork
 from deepregions.types import Region, Status
 from deepregions.weights.bundle import Bundle
 
-ABOUT = Development("made", "f00d", "val", 40, 40, {"swap": 40}, None, {"folds": 5, "by": "people"})
-OF_VIDEOS = Calibration(
-    "logistic", {"slope": 1.0, "offset": 0.0}, -4.0, 4.0, Quantity.pooled("video", Pooling()), ABOUT
-)
+OF_VIDEOS = calibration(1.0, 0.0, -4.0, 4.0)
 QUANTITIES: list[Any] = [
     ("video", Pooling()),
     ("video", Pooling("top")),

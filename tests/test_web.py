@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import Tint, landmarks, member, picture
+from networks import Tint, calibration, landmarks, member, picture
 from PIL import Image
 
 from deepregions.deploy.export import export
 from deepregions.deploy.graph import CalibrationModule
 from deepregions.deploy.runtimes import import_runtime
-from deepregions.fusion.calibration import Calibration, Development, Quantity
-from deepregions.fusion.pooling import Pooling
 from deepregions.system import System
 from deepregions.types import Region
 
@@ -153,15 +151,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     networks = [member(Tint(40).eval(), region) for region in (Region.ENTIRE, Region.NOSE)]
     system = System([replace(one, layout="tight", resample="nearest") for one in networks])
-    about = Development("made", "f00d", "val", 9, 9)
-    line = Calibration(
-        "logistic",
-        {"slope": 1.7, "offset": 0.4},
-        -15,
-        20,
-        Quantity.pooled("video", Pooling()),
-        about,
-    )
+    line = calibration(1.7, 0.4, -15, 20)
     export(system, path / "model.onnx", calibration=CalibrationModule(line))
     export(system, path / "crops.onnx", takes="crops")
     content = (path / "model.onnx").read_bytes()
