@@ -20,11 +20,7 @@ Item = TypeVar("Item")
 
 
 def positive(**options: int) -> None:
-    """Checks that options are at least 1.
-
-    Raises:
-        UsageError: One is not.
-    """
+    """Checks that options are at least 1."""
     for name, value in options.items():
         if value < 1:
             raise UsageError(f"--{name} is {value}", "it must be 1 or more")

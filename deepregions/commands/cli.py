@@ -334,11 +334,7 @@ def _say_renamed(old: str, new: str) -> None:
 
 
 def _config(name: str, renamed: Mapping[str, str]) -> str:
-    """Returns the path of a configuration, or its content if that had earlier keys.
-
-    Raises:
-        UsageError: It is not there.
-    """
+    """Returns the path of a configuration, or its content if that had earlier keys."""
     path = find_config(name)
     if not path.is_file():
         raise UsageError(f"{name}: no such file", "--config takes a YAML file")

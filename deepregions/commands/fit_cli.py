@@ -71,11 +71,7 @@ class FitCLI(LightningCLI):
         parser.link_arguments("model.init_args.size", "data.size")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses the arguments that :func:`fit` was given (those of the process may be others).
-
-        Raises:
-            UsageError: They make no sense.
-        """
+        """Parses the arguments that :func:`fit` was given (those of the process may be others)."""
         self._parser("fit").prog = "deepregions fit"  # not python's module
         try:
             self.config = parser.parse_args(args)  # type: ignore[arg-type]  # a list, see fit()

@@ -33,9 +33,6 @@ class NetworkOptions(OptionGroup):
         detector: Use only networks of this detector, such as xception, capsule or dsp-fwa.
         region: Use only networks for this region: entire, eyes, nose, mouth or rest.
         trained_on: Use only networks trained on this database, such as uadfv, ffpp or celebdf.
-
-    Raises:
-        BundleError: A bundle is not there.
     """
 
     bundle: list[Path] | None = None
@@ -113,22 +110,14 @@ class PoolOptions:
 
 
 def check_there(*paths: Path | None) -> None:
-    """Checks that files or folders are there, before anything that takes seconds to import.
-
-    Raises:
-        UsageError: One is not.
-    """
+    """Checks that files or folders are there, before anything that takes seconds to import."""
     for path in paths:
         if path is not None and not _exists(path):
             raise UsageError(f"{path}: no such file or folder", "check the path")
 
 
 def check_stores(*paths: Path | None) -> None:
-    """Checks that face stores are there, before anything that takes seconds to import.
-
-    Raises:
-        StoreError: One is not.
-    """
+    """Checks that face stores are there, before anything that takes seconds to import."""
     for path in paths:
         if path is not None and not _exists(path):
             raise StoreError(f"there is no store at {path}", "make one with: deepregions prepare")

@@ -61,11 +61,7 @@ class DatabaseOptions(OptionGroup):
     seed: int = 0
 
     def splitting(self) -> Splitting:
-        """Returns how it is split.
-
-        Raises:
-            UsageError: The folds make no sense.
-        """
+        """Returns how it is split."""
         from deepregions.data.splits import Splitting
 
         return Splitting(self.split, self.folds, self.fold, self.seed)

@@ -225,11 +225,7 @@ def _evaluated(
 
 
 def require_classes(database: str, fake: Bools, level: Level) -> None:
-    """Refuses an evaluation part of one class; ``fake`` is of each face or trial.
-
-    Raises:
-        UndefinedMetricError: It has nothing genuine, or nothing fake.
-    """
+    """Refuses an evaluation part of one class; ``fake`` is of each face or trial."""
     if fake.all() or not fake.any():
         absent = "genuine" if fake.all() else "fake"
         unit = "face" if level == "frame" else "photo or video"

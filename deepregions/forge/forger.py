@@ -27,11 +27,7 @@ _FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflo
 
 
 def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method[Any]:
-    """Makes a method by its name; see :class:`FWA` and :class:`SelfBlend` for the numbers.
-
-    Raises:
-        UsageError: There is no such method.
-    """
+    """Makes a method by its name; see :class:`FWA` and :class:`SelfBlend` for the numbers."""
     if name == FWA.name:
         return FWA(detail)
     if name == SelfBlend.name:

@@ -296,11 +296,7 @@ def make_table(
 
 
 def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """Returns the faces of several tables of the same networks as one.
-
-    Raises:
-        UsageError: None, or networks differ.
-    """
+    """Returns the faces of several tables of the same networks as one."""
     if not tables:
         raise UsageError("there are no scores", _AGAIN)
     first = tables[0]

@@ -21,11 +21,7 @@ def encode(message: Message) -> bytes:
 
 
 def receive(read: Callable[[int], bytes]) -> Message:
-    """Reads a message; ``read`` returns exactly so many bytes, or raises.
-
-    Raises:
-        ValueError: That is no message.
-    """
+    """Reads a message; ``read`` returns exactly so many bytes, or raises."""
     length = int.from_bytes(read(4), "little")
     if length > _LONGEST:
         raise ValueError(f"a message of {length} bytes")

@@ -27,11 +27,7 @@ _QUIET = """--headless --disable-gpu --disable-quic --no-first-run --disable-bac
 
 
 def find_browser() -> str:
-    """Returns a browser that prints pages.
-
-    Raises:
-        MissingExtraError: There is none.
-    """
+    """Returns a browser that prints pages."""
     for name in _BROWSERS:
         if found := shutil.which(name):
             return found

@@ -68,9 +68,6 @@ class Importer:
         project: Where the files are from, a key of
             :data:`~deepregions.weights.convert.profiles.PROJECTS`, for
             files whose content and name do not say it.
-
-    Raises:
-        UsageError: An option makes no sense.
     """
 
     def __init__(
