@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deepregions.errors import UsageError
+from deepregions.errors import UnreadableError, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -129,6 +129,20 @@ def lock_folder(path: Path | None, command: str) -> Iterator[None]:
 def is_empty(path: Path) -> bool:
     """Returns whether a folder holds nothing but hidden files, such as those of this module."""
     return not _visible(path)
+
+
+_STAND_INS = (  # how a file begins, what it is, what to do about it
+    (b"version https://git-lfs", "a pointer of git-LFS", "git lfs pull fetches what it points to"),
+    (b"<!doctype html", "a web page", "download the file that the page offers"),
+    (b"<html", "a web page", "download the file that the page offers"),
+)
+
+
+def refuse_stand_in(path: Path, head: bytes, wanted: str) -> None:
+    """Raises an UnreadableError for what is often saved in a file's stead, by its first bytes."""
+    for start, what, hint in _STAND_INS:
+        if head.lstrip().lower().startswith(start):
+            raise UnreadableError(f"{path} is {what}, not {wanted}", hint)
 
 
 def sha256(path: Path) -> str:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError, naming, printable
+from deepregions.files import refuse_stand_in
 
 MAX_INSTRUCTIONS = 5_000_000
 MAX_WORD = 4000  # letters without a space
@@ -47,11 +48,6 @@ _KNOWN = re.compile(
     r"|argparse\.Namespace|pathlib\.\w*Path|numpy\.(dtype|ndarray)"
     r"|numpy\._?core\.multiarray\.(scalar|_reconstruct)",
     re.ASCII,
-)
-_OTHERS = (  # how a file begins, what it is, what to do about it
-    (b"version https://git-lfs", "a pointer of git-LFS", "git lfs pull fetches what it points to"),
-    (b"<!doctype", "a web page", "download the file that the page offers"),
-    (b"<html", "a web page", "download the file that the page offers"),
 )
 _CLASS_OF = "deepregions.class_of"
 _BROKEN = (  # what torch and zipfile raise for files that are broken, or that they do not read
@@ -91,9 +87,9 @@ def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
             head = stream.read(256)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from error
-    for start, what, hint in _OTHERS:
-        if head.lstrip().lower().startswith(start):
-            raise UnreadableError(f"{path} is {what}, not the weights themselves", hint)
+    if not head:
+        raise UnreadableError(f"{path}: the file is empty", "get another copy")
+    refuse_stand_in(path, head, "the weights themselves")
     if head.startswith(_ZIP):
         # What is wrong with an archive is for its reader to say.
         with suppress(*_BROKEN), zipfile.ZipFile(path) as archive:

@@ -478,6 +478,7 @@ def test_wrappers_prefixes_do_not_matter(every_state, vgg, tmp_path, prefix):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "git lfs pull"),
         (b"\n<!DOCTYPE html>\n<html><title>Sign in</title>", "web page"),
         (b"<html><head>", "web page"),
+        (b"", "the file is empty"),
     ],
 )
 @pytest.mark.parametrize("name", ["all_c23.p", "Xception_DFDC_rest.hdf5"])

@@ -319,3 +319,19 @@ def test_a_jump_gives_the_frame_that_going_there_gives(shared: Path) -> None:
             assert frame.number == number
             difference = np.abs(frame.image.permute(1, 2, 0).numpy().astype(int) - pixels)
             assert difference.mean() < 1  # another conversion to RGB
+
+
+@pytest.mark.parametrize("ending", ["jpg", "mp4"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of git-LFS"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
+    ],
+)
+def test_what_is_saved_in_place_of_a_file_is_named(
+    tmp_path: Path, ending: str, content: bytes, what: str
+) -> None:
+    (path := tmp_path / f"a.{ending}").write_bytes(content)
+    with pytest.raises(UnreadableError, match=f"is {what}, not a photograph or video"):
+        list(read_frames(path, [0]))

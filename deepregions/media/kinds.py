@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.files import refuse_stand_in
 from deepregions.media.frames import Kind
 
 _IMAGES = "avif bmp gif heic heif jfif jp2 jpe jpeg jpg mpo pgm png pnm ppm tif tiff webp"
@@ -92,7 +93,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """Opens a regular file that is not empty, and no pipe, device or folder.
 
     Raises:
-        UnreadableError: Not there, not allowed, or empty; or reading it fails in the block.
+        UnreadableError: Not there, not allowed, empty, or saved in a file's stead (a web page, a
+            pointer of git-LFS); or reading it fails in the block.
         UnsupportedError: No regular file.
     """
     try:
@@ -108,6 +110,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise UnreadableError(f"{path}: the file is empty", "get another copy")
     try:
         with path.open("rb") as file:
+            refuse_stand_in(path, file.read(HEAD), "a photograph or video")
+            file.seek(0)
             yield file
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror or error}", "check the file") from error
