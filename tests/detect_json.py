@@ -8,6 +8,12 @@ from hypothesis import strategies as st
 
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
+from deepregions.media.provenance import (
+    CREDENTIALS_STATES,
+    Credentials,
+    Provenance,
+    received,
+)
 from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.pipeline.schemas import schema_text
 from deepregions.types import REGIONS, Status
@@ -98,6 +104,16 @@ def _faces(draw: st.DrawFn, layout: list[tuple[str, Any]], frame: int, track: in
 
 
 @st.composite
+def provenances(draw: st.DrawFn) -> Provenance:
+    """What a process may have said that a hostile file has taken over."""
+    said = {name: draw(_words | st.lists(_words, max_size=2)) for name in vars(Provenance())}
+    signed = {name: draw(_words | st.lists(_words, max_size=2)) for name in vars(Credentials())}
+    signed["state"] = draw(st.sampled_from(CREDENTIALS_STATES))
+    credentials = draw(st.sampled_from([None, received(Credentials, signed)]))
+    return received(Provenance, said, credentials=credentials)
+
+
+@st.composite
 def input_results(draw: st.DrawFn) -> Result:
     """Results of inputs of every kind, as an analyser makes them."""
     path = draw(names)
@@ -121,5 +137,6 @@ def input_results(draw: st.DrawFn) -> Result:
         calibration=draw(st.sampled_from([None, CALIBRATION])),
         warnings=tuple(draw(st.lists(_words, max_size=2))),
         media={"width": 640, "height": 480, "duration": count / 7},
+        provenance=draw(st.none() | provenances()),
         sampling={"how": "count", "count": count, "numbers": list(range(count))},
     )

@@ -11,11 +11,15 @@ from data_helpers import INFO, record
 from drawn_faces import write_drawn_store
 from PIL import Image
 
+import deepregions
 from deepregions.commands.cli import run
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
 from deepregions.forge import METHODS
 from deepregions.forge.photos import NOTE
+from deepregions.media.frames import DEFAULT_LIMITS
+from deepregions.media.origin import read_origin
+from deepregions.pipeline.origin_words import origin_line
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,11 @@ def test_photographs(
             picture = Image.open(folder / f"{name}.png")
             assert picture.text["Description"].startswith(NOTE)  # type: ignore[attr-defined]
             assert NOTE in picture.getexif()[0x010E]
+            with (folder / f"{name}.png").open("rb") as file:
+                told = read_origin(folder / f"{name}.png", file, DEFAULT_LIMITS)
+            assert told.source_types == ("compositeSynthetic",)
+            assert told.software == (f"deepregions {deepregions.__version__}",)
+            assert "a composite with synthetic elements" in origin_line(told)
         said = json.loads((folder / "forge.json").read_text())
         assert said["note"] == NOTE and said["method"] == method and said["seed"] == 0
         assert said["touched"]["entire"] and said["source"]["file"] == photo.name

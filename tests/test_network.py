@@ -13,6 +13,7 @@ import pytest
 import torch
 from drawn_faces import write_drawn_store
 from networks import dsp_fwa, member, xception
+from provenances import signed, signer, tagged
 
 from deepregions.commands import cli
 from deepregions.types import Region
@@ -129,6 +130,39 @@ def test_a_runtime_by_itself_would_be_seen(module: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino_telemetry", reason="it comes with the extra openvino")
     _, sockets, left = watched(f"import {module}", folder=tmp_path)
     assert sockets or any("onnxruntime" in name for name in left)
+
+
+CREDENTIALS = """
+import sys
+from pathlib import Path
+from deepregions.media import MediaReader, Sampling
+from deepregions.media.credentials import read_credentials
+paths = [Path(name) for name in sys.argv[1:]]
+for path in paths:
+    print("here", read_credentials(path.open("rb"), lambda: None))
+with MediaReader() as reader:
+    for media in reader.open_all(paths, Sampling()):
+        print(sum(len(batch) for batch in media.batches()), media.provenance())
+"""
+
+
+@linux
+def test_reading_credentials_opens_no_socket(tmp_path: Path) -> None:
+    """Neither for a manifest that is elsewhere nor to ask whether a certificate was withdrawn."""
+    pytest.importorskip("c2pa", reason="the extra c2pa")
+    by, elsewhere = signer(), "http://127.0.0.1:9/manifest"
+    (here := tmp_path / "here.jpg").write_bytes(signed(tagged("JPEG"), "image/jpeg", by))
+    content = signed(tagged("PNG"), "image/png", by, remote=elsewhere)
+    (remote := tmp_path / "remote.png").write_bytes(content)
+    (tmp_path / "ours").mkdir()
+    said, sockets, _ = watched(CREDENTIALS, str(here), str(remote), folder=tmp_path / "ours")
+    assert not sockets, sockets
+    assert said.count("state='valid'") == 2, said
+    assert f"remote='{elsewhere}', credentials=None" in said
+    (tmp_path / "its").mkdir()
+    by_itself = "import c2pa, sys; c2pa.Reader(None, open(sys.argv[1], 'rb'))"
+    _, sockets, _ = watched(by_itself, str(remote), folder=tmp_path / "its")
+    assert sockets  # what the settings are for
 
 
 def test_runtimes_are_imported_by_one_function() -> None:

@@ -6,19 +6,28 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from detect_json import provenances, read_detect
 from hypothesis import given
 from hypothesis import strategies as st
-from provenances import picture, signed, signer, tagged, tagged_video
+from networks import member, xception
+from PIL import Image, PngImagePlugin
+from provenances import XMP, picture, signed, signer, tagged, tagged_video
 from test_media_reader import sabotage  # noqa: F401 - a fixture
+from test_report import Page
 
+import deepregions
+from deepregions.commands.cli import run
 from deepregions.media import MediaReader, Sampling
 from deepregions.media.frames import DEFAULT_LIMITS
 from deepregions.media.origin import read_origin
 from deepregions.media.provenance import Credentials, Provenance, clean, received
+from deepregions.pipeline.origin_words import origin_facts, origin_line
+from deepregions.weights.bundle import save_bundle
 
 
 def asked(reader: MediaReader, *paths: Path) -> list[Provenance | None]:
@@ -250,3 +259,110 @@ def test_a_text_is_one_short_line() -> None:
     assert clean("a\n\x1b[2J  b\u202e c\udcff") == "a [2J b c"
     assert clean("é" * 400) == "é" * 299 + "…"
     assert clean(b"caf\xe9") == "caf\ufffd"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    save_bundle([member(xception(2.0))], path := tmp_path_factory.mktemp("bundles") / "one")
+    return path
+
+
+def test_no_score_depends_on_it(portrait: Path, bundle: Path, tmp_path: Path, by: Any) -> None:
+    """The same pixels, with and without tags and credentials, get the same answer."""
+    with Image.open(portrait) as image:
+        pixels = image.convert("RGB")
+    pixels.save(plain := tmp_path / "plain.png")
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Software", "Stable Diffusion")
+    pixels.save(stream := io.BytesIO(), "PNG", pnginfo=text, xmp=XMP)
+    (said := tmp_path / "said.png").write_bytes(signed(stream.getvalue(), "image/png", by))
+    with deepregions.load(bundle, landmarks="dlib-hog") as detector:
+        without, told, memory = detector([plain, said, pixels])
+    assert without.status == "ok"
+    assert without.answer == told.answer == memory.answer
+    for one_, other in zip(without.people, told.people, strict=True):
+        assert one_ == other
+    assert without.faces == told.faces
+    assert (without.log_odds, without.warnings) == (told.log_odds, told.warnings)
+    assert without.provenance == Provenance()
+    assert memory.provenance is None
+    assert told.provenance is not None
+    assert told.provenance.software == ("Stable Diffusion",)
+    assert told.provenance.credentials is not None
+    assert told.provenance.credentials.state == "valid"
+    page = "".join(Page(told.to_html()).text)
+    assert "Where the file comes from" in page
+    assert "signed by Ann <b>Editor</b> (The Newsroom); file" in page  # as it stands, no markup
+    assert "The file says nothing about it" in without.to_html()
+    assert "Where the file comes from" not in memory.to_html()
+
+
+def test_the_command_tells_it(
+    portrait: Path, bundle: Path, tmp_path: Path, by: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(portrait, plain := tmp_path / "plain.png")
+    content = bytearray(signed(tagged("JPEG"), "image/jpeg", by))
+    content[-300] ^= 1
+    (broken := tmp_path / "broken.jpg").write_bytes(content)
+    (tmp_path / "edited.jpg").write_bytes(tagged("JPEG"))
+    command = ["detect", str(plain), str(broken), str(tmp_path / "edited.jpg")]
+    command += ["--bundle", str(bundle), "--landmarks", "dlib-hog"]
+    assert run(command) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "comes from" in line]
+    assert len(lines) == 2
+    start = "  Where the file comes from: "
+    assert lines[0].startswith(f"{start}content credentials: broken: the file was changed after")
+    assert lines[1] == (
+        f"{start}the file declares itself made by generative AI (trainedAlgorithmicMedia); "
+        "it names Adobe Photoshop 25.0 as its software"
+    )
+    assert run([*command, "--json"]) == 0
+    printed = [read_detect(line)["provenance"] for line in capsys.readouterr().out.splitlines()]
+    assert printed[0] == Provenance().to_dict()
+    assert printed[1]["credentials"]["state"] == "broken"
+    assert printed[2]["camera"] == "ACME Phone 3"
+
+
+@given(provenances())
+def test_words_are_lines(provenance: Provenance) -> None:
+    told = [origin_line(provenance), *(text for _, text in origin_facts(provenance))]
+    assert all(text.isprintable() for text in told)
+
+
+SIGNED = Credentials("valid", issuer="Org", common_name="Ann", source_types=("digitalCapture",))
+
+
+@pytest.mark.parametrize(
+    ("credentials", "words"),
+    [
+        (SIGNED, "signed by Ann (Org); file and signature match, but nobody checked who that is"),
+        (
+            replace(SIGNED, state="trusted"),
+            "signed by Ann (Org), who is on a list of trusted signers; file and signature match",
+        ),
+        (
+            replace(SIGNED, state="broken", problems=("assertion.dataHash.mismatch",)),
+            "broken: the file was changed after it was signed (assertion.dataHash.mismatch); "
+            "they name Ann (Org) as their signer",
+        ),
+        (
+            replace(SIGNED, state="broken", problems=("claimSignature.mismatch",)),
+            "broken: the signature does not match (claimSignature.mismatch); "
+            "they name Ann (Org) as their signer",
+        ),
+        (
+            Credentials(problems=("install deepregions[c2pa] to read them",)),
+            "there are some; install deepregions[c2pa] to read them",
+        ),
+    ],
+)
+def test_what_is_said_of_credentials(credentials: Credentials, words: str) -> None:
+    provenance = Provenance(credentials=credentials)
+    assert dict(origin_facts(provenance))["content credentials"] == words
+    assert origin_line(provenance) == f"content credentials: {words}"
+
+
+def test_a_camera_s_firmware_is_no_news() -> None:
+    assert not origin_line(Provenance(camera="ACME", software=("Ver.1.0",), located=True))
+    assert not origin_line(Provenance(source_types=("digitalCapture",)))
+    assert not origin_line(None)

@@ -34,8 +34,9 @@ def forge(
 
     From photographs: forges the largest face of each and writes
     OUT/PHOTO/{forged,mask,side_by_side}.png in the photograph's own size, and forge.json, which
-    says what was done. The pictures' metadata says that they are synthetic. Each photograph is
-    taken to show another person. Prints one folder per line; exits with 5 if no face was found.
+    says what was done. The pictures' metadata says that they are synthetic, which `detect` tells.
+    Each photograph is taken to show another person. Prints one folder per line; exits with 5 if no
+    face was found.
 
     From a store (--store): writes another store with each genuine face and a forgery of it by
     each method.

@@ -16,6 +16,7 @@ from deepregions.errors import UnreadableError, UnsupportedError, printable
 from deepregions.files import atomic_file
 from deepregions.media import Sampling
 from deepregions.pages.pdf import print_page
+from deepregions.pipeline.origin_words import origin_line
 from deepregions.pipeline.report import CsvTable, annotate_video, write_page
 from deepregions.pipeline.report.verdict import draw_verdict
 from deepregions.pipeline.results import Person, Result
@@ -135,6 +136,8 @@ class VerdictPrinter:
 
     def _print_tables(self, result: Result) -> None:
         print_answer(result)
+        if told := origin_line(result.provenance):
+            checks.print_lines(f"  Where the file comes from: {told}")
         if result.top_person is None:
             return
         self._printed = True

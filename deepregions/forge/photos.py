@@ -31,6 +31,13 @@ _AROUND = 0.6  # of a face's width and height, on each side: what a forgery is m
 _LARGEST = 1024  # side of what is worked on; larger faces are worked on reduced, as fakes are made
 _WIDEST = 3000  # of the side-by-side picture
 
+# The IPTC's digital source type of a mix of elements of which at least one is synthetic.
+_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeSynthetic"
+_XMP = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
+<Iptc4xmpExt:DigitalSourceType>{_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
 _IMAGE_DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF
 
 
@@ -146,8 +153,8 @@ def forge_photo(
 def write_photo(photo: ForgedPhoto, folder: Path) -> None:
     """Writes ``forged.png``, ``mask.png``, ``side_by_side.png`` and ``forge.json`` to a folder.
 
-    It is replaced if it exists. The pictures' metadata (PNG text and EXIF) say that they are
-    synthetic.
+    It is replaced if it exists. The pictures' metadata (PNG text, EXIF and the IPTC's digital
+    source type in XMP) say that they are synthetic.
     """
     mask = (photo.mask * 255).round().to(torch.uint8)
     left, top, right, bottom = photo.record["window"]
@@ -202,6 +209,7 @@ def _save(picture: Image.Image, path: Path, record: dict[str, Any]) -> None:
     text = PngImagePlugin.PngInfo()
     for key, value in (("Description", said), ("Software", record["program"])):
         text.add_text(key, value)
+    text.add_itxt("XML:com.adobe.xmp", _XMP)
     exif = Image.Exif()
     exif[_IMAGE_DESCRIPTION], exif[_SOFTWARE] = said, record["program"]
     picture.save(path, pnginfo=text, exif=exif)

@@ -113,6 +113,9 @@ class OpenImage:
         """Yields the frame again."""
         return self.batches(at_once)
 
+    def provenance(self) -> None:
+        """Says nothing: what is in memory is no file."""
+
 
 class AnimationSource:
     """An animated picture, as a film; damage ends it."""

@@ -144,6 +144,7 @@ class _Run:
             len(self.walk.frames),
             faces,
             media=_media(self.media),
+            provenance=self.media.provenance(),
             sampling=sampling,
             strip=self.strip.thumbnails(),
         )

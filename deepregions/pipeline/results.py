@@ -15,6 +15,7 @@ from deepregions.faces.patches import crop_face
 from deepregions.fusion import Cell
 from deepregions.fusion.calibration import Calibration, LikelihoodRatio
 from deepregions.fusion.pooling import Pooling, probability
+from deepregions.media.provenance import Provenance
 from deepregions.pipeline.words import Answer, answer, conclude
 from deepregions.types import Region, Status
 
@@ -156,6 +157,8 @@ class Result(_Scored):
         evidence: What the log-odds are worth; None without a score or a calibration.
         frames: How many frames were looked at.
         media: What the file is: width, height, duration and so on; empty if it was not opened.
+        provenance: What the file says of where it comes from, which no score depends on; None if
+            it was not opened as a photograph or video.
         sampling: Which frames were chosen, and how.
         warnings: What to know of how the score came about, the gravest first.
         faces: By time, then by size.
@@ -172,6 +175,7 @@ class Result(_Scored):
     rule: str = ""
     frames: int = 0
     media: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     people: tuple[Person, ...] = ()
@@ -370,6 +374,7 @@ _KEYS = {"reason": "message", "evidence": "llr", "people": "tracks"}  # older th
 _WRITTEN: dict[str, Callable[[Any], Any]] = {
     "status": str,
     "llr": _llr_json,
+    "provenance": lambda found: None if found is None else found.to_dict(),
     "cells": _cells_json,
     "time": partial(round, ndigits=3),
     "start": partial(round, ndigits=3),

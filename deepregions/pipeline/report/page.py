@@ -20,6 +20,7 @@ from deepregions.files import atomic_file
 from deepregions.fusion import Cell
 from deepregions.fusion.pooling import probability
 from deepregions.pipeline import words
+from deepregions.pipeline.origin_words import origin_facts
 from deepregions.pipeline.report.drawing import data_uri, small_uri, to_picture, track_colours
 from deepregions.pipeline.report.timeline import ScoreCurve, Timeline
 from deepregions.types import REGIONS, Region
@@ -296,6 +297,7 @@ def environment() -> Environment:
         "gate": gate,
         "meaning": words.MEANING,
         "odds": words.odds,
+        "origin_facts": origin_facts,
         "inside": words.inside,
         "probability": probability,
         "ratio": words.ratio,
