@@ -362,6 +362,15 @@ def test_what_is_said_of_credentials(credentials: Credentials, words: str) -> No
     assert origin_line(provenance) == f"content credentials: {words}"
 
 
+def test_the_terminal_tells_what_is_declared_where() -> None:
+    made = ("trainedAlgorithmicMedia",)
+    told = origin_line(
+        Provenance(source_types=made, credentials=replace(SIGNED, source_types=made))
+    )
+    words = "made by generative AI (trainedAlgorithmicMedia)"
+    assert told.endswith(f"; they declare the file {words}; the file declares itself {words}")
+
+
 def test_a_camera_s_firmware_is_no_news() -> None:
     assert not origin_line(Provenance(camera="ACME", software=("Ver.1.0",), located=True))
     assert not origin_line(Provenance(source_types=("digitalCapture",)))

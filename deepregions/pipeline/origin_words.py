@@ -66,13 +66,16 @@ def origin_line(provenance: Provenance | None) -> str:
     if provenance is None:
         return ""
     signed = provenance.credentials
-    declared = [each for each in provenance.source_types if each in _MADE]
+    declared, signed_as = (
+        _types(each for each in (() if found is None else found.source_types) if each in _MADE)
+        for found in (provenance, signed)
+    )
     editors = [name for name in provenance.software if _EDITORS.search(name)]
     told = (
         "" if signed is None else f"content credentials: {_credentials(signed)}",
-        "" if signed is None else _types(each for each in signed.source_types if each in _MADE),
+        signed_as and f"they declare the file {signed_as}",
         provenance.remote and "its content credentials are elsewhere and were not fetched",
-        declared and f"the file declares itself {_types(declared)}",
+        declared and f"the file declares itself {declared}",
         editors and f"it names {', '.join(editors)} as its software",
         provenance.generator and "it holds the parameters of an image generator",
         *provenance.signs,
