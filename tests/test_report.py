@@ -12,9 +12,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from browsers import chromium, sideways, violations
 from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, names
 from hypothesis import given, settings
-from networks import landmarks, picture
+from made_results import video
 from PIL import Image
 
 from deepregions.errors import printable
@@ -22,9 +23,8 @@ from deepregions.fusion.pooling import probability
 from deepregions.pipeline.report import write_page
 from deepregions.pipeline.report.page import render_page, why_not
 from deepregions.pipeline.report.timeline import Timeline
-from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
-from deepregions.pipeline.strip import Strip
-from deepregions.types import REGIONS, Region, Status
+from deepregions.pipeline.results import Result
+from deepregions.types import Region, Status
 
 # Attributes by which a page makes a browser fetch something.
 FETCHING = {"src", "srcset", "href", "xlink:href", "poster", "data", "action", "background", "cite"}
@@ -107,51 +107,6 @@ def check_page(text: str) -> Page:
     assert [tag for tag, _ in page.tags].count("h1") == 1
     assert page.all("html")[0]["lang"] == "en"
     return page
-
-
-def video(people: int = 2, frames: int = 6, **facts: Any) -> Result:
-    """A video of people with gaps, without any network."""
-    facts.setdefault("facts", CALIBRATED if "calibration" in facts else FACTS)
-    faces, strip = [], Strip()
-    crops = {(region, ("xception", "dsp-fwa")): picture(64, 64) for region in REGIONS}
-    patch = FacePatch(picture(), landmarks()[0], crops=crops)
-    for frame in range(frames):
-        strip.add(10 * frame, frame / 3, picture(120, 160, seed=frame))
-        for track in range(people):
-            if track == 1 and frame == 2:
-                continue  # not found
-            judged = not (track == 0 and frame == 3)
-            cells = {
-                (detector, region): 0.1 * frame + track - index / 5
-                if judged and region is not Region.REST
-                else None
-                for index, detector in enumerate(("xception", "dsp-fwa"))
-                for region in REGIONS
-            }
-            faces.append(
-                FaceResult(
-                    10 * frame,
-                    frame / 3,
-                    track,
-                    (10.0 + 60 * track, 20.0, 50.0 + 60 * track, 70.0),
-                    Status.OK if judged else Status.LOW_QUALITY,
-                    0.3 * frame - track + 0.123456 if judged else None,
-                    cells,
-                    ("rest: half of it is outside",) if judged else ("blurred",),
-                    {"sharpness": 0.5 + frame / 10, "yaw": None},
-                    patch if frame == frames - 1 else None,  # the highest
-                )
-            )
-    return summarise_input(
-        "case/a b.mp4",
-        "video",
-        frames,
-        faces,
-        media={"width": 160, "height": 120, "duration": frames / 3},
-        sampling={"how": "count", "numbers": [10 * frame for frame in range(frames)]},
-        strip=strip.thumbnails(),
-        **facts,
-    )
 
 
 def heat_map(detector: str) -> tuple[Any, Image.Image]:
@@ -376,3 +331,20 @@ def test_a_measure_is_told_its_gates() -> None:
     page = check_page(render_page(video(facts=facts)))
     assert "Judged if" in page.words
     assert "at least 0.35" in page.words
+
+
+@pytest.mark.slow
+def test_nobody_is_kept_out_of_a_page(tmp_path: Path) -> None:
+    """As axe-core sees it in Chromium, with everything unfolded."""
+    result = video(calibration=CALIBRATION, warnings=("Landmarks are others than in training.",))
+    text = render_page(result, heatmaps={0: [heat_map("xception")]}, towards="fake")
+    path = tmp_path / "page.html"
+    path.write_text(text, encoding="utf-8")
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme=scheme)
+            page.goto(path.as_uri())
+            page.evaluate("for (const each of document.querySelectorAll('details')) each.open = 1")
+            assert violations(page) == []
+            assert sideways(page) == 0
+            page.close()
