@@ -23,6 +23,7 @@ from deepregions.service.settings import ServiceSettings  # noqa: E402
 
 pytestmark = pytest.mark.slow
 PHOTOGRAPH = photograph(calibration=CALIBRATION)
+LARGEST = 3_000_000  # bytes of a file
 VIDEO = video(calibration=CALIBRATION, warnings=("The landmarks are others than in training.",))
 
 
@@ -48,7 +49,7 @@ def served(data: Path, **settings: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("service")) as address:
+    with served(tmp_path_factory.mktemp("service"), max_size=LARGEST) as address:
         yield address
 
 
@@ -100,7 +101,7 @@ def test_a_photograph_is_answered(opened: Callable[..., Any]) -> None:
     upload(page, me_jpg=b"photograph")
     answer = PHOTOGRAPH.answer
     for said in (answer.conclusion, answer.ratio, answer.holds_for, answer.judged, answer.score):
-        entry(page, "me.jpg").get_by_text(said).wait_for()
+        entry(page, "me.jpg").get_by_text(said).first.wait_for()
     assert answer.conclusion in page.locator("#news").inner_text()
     page.get_by_role("button", name="Copy JSON of me.jpg").click()
     wait_until(page, "window.copied")
@@ -121,7 +122,7 @@ def test_a_photograph_is_answered(opened: Callable[..., Any]) -> None:
     page.get_by_role("button", name="Print me.jpg").click()
     wait_until(page, "window.printed")
     page.reload()
-    entry(page, "me.jpg").get_by_text(answer.conclusion).wait_for()
+    entry(page, "me.jpg").get_by_text(answer.conclusion).first.wait_for()
     page.get_by_role("button", name="Remove me.jpg").click()
     page.get_by_text("There are none yet.").wait_for()
     page.reload()
@@ -149,8 +150,19 @@ def test_a_video_shows_its_frames_and_people(opened: Callable[..., Any]) -> None
 def test_a_broken_file_says_why(opened: Callable[..., Any]) -> None:
     page = opened()
     upload(page, me_jpg=b"broken")
-    entry(page, "me.jpg").get_by_text("me.jpg: no picture. Send another copy").wait_for()
+    broken = entry(page, "me.jpg")
+    for said in ("Not scored: no picture.", "Send another copy", "422 Unprocessable"):
+        broken.get_by_text(said).wait_for()
     assert not page.get_by_role("button", name="Copy JSON").is_visible()
+
+
+def test_a_file_that_is_too_large_says_so(opened: Callable[..., Any]) -> None:
+    page = opened()
+    upload(page, me_jpg=bytes(LARGEST + 1), other_jpg=b"photograph")
+    large = entry(page, "me.jpg")
+    for said in ("Not sent: a file may have 3,000,000 bytes.", "Send a smaller", "413 "):
+        large.get_by_text(said).wait_for()
+    entry(page, "other.jpg").get_by_text(PHOTOGRAPH.answer.conclusion).first.wait_for()
 
 
 def test_forty_files_at_once(opened: Callable[..., Any]) -> None:
@@ -198,12 +210,12 @@ def test_a_key_is_asked_for(opened: Callable[..., Any], tmp_path: Path) -> None:
         page.get_by_label("Key", exact=True).fill(key)
         page.keyboard.press("Enter")
         upload(page, me_jpg=b"photograph")
-        entry(page, "me.jpg").get_by_text(PHOTOGRAPH.answer.conclusion).wait_for()
+        entry(page, "me.jpg").get_by_text(PHOTOGRAPH.answer.conclusion).first.wait_for()
         page.get_by_role("button", name="Show the report").click()
         report = page.frame_locator(".report iframe")
         report.get_by_role("heading", name=PHOTOGRAPH.answer.conclusion).wait_for()
         page.reload()
-        entry(page, "me.jpg").get_by_text(PHOTOGRAPH.answer.conclusion).wait_for()
+        entry(page, "me.jpg").get_by_text(PHOTOGRAPH.answer.conclusion).first.wait_for()
         page.close()
 
 

@@ -86,6 +86,8 @@ async function ask(path, options = {}) {
   }
 }
 
+const isThere = () => fetch("/healthz").then((answer) => answer.ok, () => false);
+
 /** Waits for so many seconds, or until the browser is online again. */
 function pause(seconds) {
   return new Promise((resolve) => {
@@ -124,7 +126,7 @@ async function send(entry) {
       await otherKey(used);
     } else if (status === 429 || status === 503) {
       await later(entry, sentences(told?.detail, "The file will be sent again by itself"), wait || 5);
-    } else if (status === 0 && !(await fetch("/healthz").then((answer) => answer.ok, () => false))) {
+    } else if (status === 0 && !(await isThere())) {
       reach(false);
       await later(entry, "The service cannot be reached. The file will be sent when it can.", 3);
     } else if (status !== 0 || ++failures === 3) {
@@ -431,7 +433,7 @@ addEventListener("drop", (event) => {
   take(event.dataTransfer.files);
 });
 addEventListener("paste", ({ clipboardData }) => take(clipboardData.files));
-addEventListener("offline", () => reach(false));
+addEventListener("offline", async () => reach(await isThere())); // it may be on this machine
 addEventListener("online", () => {
   reach(true);
   follow();
