@@ -1,7 +1,6 @@
 """What workers score with in tests: quick, and as odd as the file's content says."""
 
 import hashlib
-import json
 import os
 import signal
 import time
@@ -12,7 +11,37 @@ from typing import Any
 from deepregions.errors import BundleError
 from deepregions.service.settings import ServiceSettings
 
-FACTS = {"models": [], "fusion": "mean", "runtime": "torch", "deepregions": "0"}
+FACTS = {
+    "models": [
+        {
+            "name": "fake",
+            "detector": "fake",
+            "region": "entire",
+            "database": "made",
+            "sha256": "ab" * 32,
+            "landmarks": None,
+        }
+    ],
+    "fusion": "mean",
+    "calibration": "uncalibrated",
+    "landmarks": {"name": "none", "version": "0"},
+    "deepregions": "0",
+}
+ANSWER = ("conclusion", "ratio", "threshold", "error_rates", "judged", "holds_for", "score")
+EMPTY = {
+    "schema": "deepregions.detect",
+    "version": 3,
+    "answer": dict.fromkeys(ANSWER, "") | {"conclusion": "No conclusion"},
+    "kind": "image",
+    "message": "",
+    **dict.fromkeys(("score", "log_odds", "llr")),
+    "rule": "",
+    "frames": 1,
+    "media": {},
+    "sampling": {},
+    "tracks": [],
+    "faces": [],
+}
 
 
 class FakeScorer:
@@ -38,14 +67,13 @@ class FakeScorer:
             for done in range(4):
                 time.sleep(float(rest.partition(b" ")[0]) / 4)
                 progress(done + 1, 4)
-        status = "unreadable" if order == b"broken" else "ok"
+        digest = hashlib.sha256(content).hexdigest()
+        status = "unreadable" if order == b"broken" else "no_face"
         with (path.parent.parent / "scored.log").open("a") as log:
-            log.write(f"{hashlib.sha256(content).hexdigest()}\n")
-        result = {"input": path.name, "status": status, "message": "", "score": None}
-        if status != "ok":
-            result["message"] = f"{path.name}: no picture"
-        result["digest"] = hashlib.sha256(content).hexdigest()
-        return result, f"<!doctype html><title>{path.name}</title>"
+            log.write(f"{digest}\n")
+        message = f"{path.name}: no picture" if status == "unreadable" else "no face"
+        told = {"input": path.name, "status": status, "message": message, "warnings": [digest]}
+        return {**EMPTY, **told, **FACTS}, f"<!doctype html><title>{path.name}</title>"
 
 
 def quick(settings: ServiceSettings) -> FakeScorer:
@@ -61,7 +89,3 @@ def scored(data: Path) -> list[str]:
     """The digests of what was scored, in order."""
     log = data / "scored.log"
     return log.read_text().split() if log.exists() else []
-
-
-def result_of(line: str) -> Any:
-    return json.loads(line)

@@ -1,13 +1,36 @@
 """The service over HTTP, with workers that are quick, and once with the real networks."""
 
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
+import hypothesis
+import numpy as np
 import pytest
-from service_fakes import quick, scored
+from data_helpers import write_video
+from detect_json import read_detect
+from hostile import CASES
+from networks import dsp_fwa, member
+from PIL import Image
+from service_fakes import broken, quick, scored
+
+from deepregions.commands.cli import run
+from deepregions.errors import DeepregionsError, printable
+from deepregions.service.scoring import FileScorer
+from deepregions.weights.bundle import save_bundle
 
 fastapi = pytest.importorskip("fastapi", reason="the extra serve is not installed")
 from fastapi.testclient import TestClient  # noqa: E402
@@ -16,6 +39,7 @@ from deepregions.service.app import create_app  # noqa: E402
 from deepregions.service.keys import add_key, revoke_key  # noqa: E402
 from deepregions.service.settings import ServiceSettings  # noqa: E402
 
+TESTS = Path(__file__).parent
 LOCAL = "http://127.0.0.1:8000"
 
 
@@ -67,7 +91,7 @@ def test_a_photograph_is_answered_at_once(client: TestClient, data: Path) -> Non
     for _ in range(2):
         answer = client.post("/v1/detect", files={"file": ("me.jpg", b"photograph")})
         assert answer.status_code == 200
-        assert answer.json()["input"] == "me.jpg"
+        assert read_detect(answer.text)["input"] == "me.jpg"
     assert len(scored(data)) == before + 1
     client.post("/v1/detect", files={"file": b"photograph"}, params={"again": True})
     assert len(scored(data)) == before + 2
@@ -133,3 +157,312 @@ def test_keys_are_needed_elsewhere(tmp_path: Path) -> None:
         assert client.get(job["links"]["self"], headers=mine).status_code == 401
         assert client.get("/").status_code == client.get("/healthz").status_code == 200
         assert client.get("/metrics").status_code == 401
+
+
+def test_what_cannot_be_taken_is_a_problem(client: TestClient, data: Path) -> None:
+    def refused(answer: Any) -> tuple[int, str]:
+        problem = answer.json()
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert {"type", "title", "status", "detail", "request_id"} <= problem.keys()
+        assert problem["status"] == answer.status_code
+        return answer.status_code, problem["detail"]
+
+    def posted(path: str = "/v1/detect", **request: Any) -> tuple[int, str]:
+        return refused(client.post(path, **request))
+
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    whole = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc\r\n--b--\r\n'
+    large = b"x" * 1001
+
+    def pieces() -> Iterator[bytes]:  # without a Content-Length
+        yield b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+        for _ in range(100):
+            yield large
+
+    before = set((data / "uploads").iterdir())
+    too_large = 413, "a file may have 1,000 bytes"
+    assert posted(files={"file": large}) == too_large
+    assert posted("/v1/jobs", files=[("file", b"good"), ("file", large)]) == too_large
+    assert posted(content=pieces(), headers=form) == too_large
+    assert posted(content=b"--b", headers={**form, "content-length": "9" * 12})[0] == 413
+    assert posted(files=[("file", b"one"), ("file", b"two")])[0] == 413
+    assert posted("/v1/jobs", files=[("file", b"f")] * 101)[0] == 413
+    assert posted(content=whole[:-20], headers=form) == (400, "the form ends in the middle")
+    assert posted(content=b"--c\r\n", headers=form) == (400, "the form cannot be read")
+    assert posted(content=b"--b\r\n" + b"x" * 9000 + b": y\r\n\r\n", headers=form)[0] == 400
+    assert posted(files={"other": b"a"}) == (422, "the form has no file")
+    assert posted(content=b"", headers=form)[0] == 400
+    assert posted(json={"url": "http://127.0.0.1/"})[0] == 415
+    assert posted("/v1/detect?again=perhaps", files={"file": b"a"})[0] == 422
+    assert refused(client.get("/v1/jobs"))[0] == 422
+    assert refused(client.get("/v1/jobs", params={"ids": "a," * 101}))[0] == 422
+    for path in ("/v1/jobs/x", "/v1/jobs/..%2fkeys.json", "/static/..%2fapp.py", "/v1", "/data"):
+        assert refused(client.get(path))[0] == 404
+    assert refused(client.put("/v1/detect"))[0] == 405
+    assert set((data / "uploads").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["../../keys.json", "..\\up.jpg", "/etc/passwd", "a\x00b", "\u202e", "", "x" * 999]
+)
+def test_a_stranger_s_name_is_no_path(client: TestClient, data: Path, name: str) -> None:
+    (job,) = client.post("/v1/jobs", files=[("file", (name, name.encode()))]).json()["jobs"]
+    shown = ended(client, job["id"])["result"]["input"]
+    assert shown.isprintable()
+    assert 0 < len(shown) <= 200
+    assert not set(shown) & {"/", "\\"} or "\\x00" in shown or "\\u202e" in shown
+    assert all(len(path.stem) == 24 for path in (data / "uploads").iterdir())
+
+
+def test_pages_of_strangers_are_refused(client: TestClient) -> None:
+    def status(method: str, **headers: str) -> int:
+        return client.request(method, "/v1/jobs?ids=a", headers=headers).status_code
+
+    assert status("GET", host="evil.example:8000") == status("GET", host="[") == 403
+    assert status("GET", host="localhost:8000") == status("GET", host="[::1]:8000") == 200
+    for headers in (
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9000"},
+        {"origin": "http://["},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ):
+        assert status("POST", **headers) == 403
+    for headers in ({"origin": LOCAL}, {"sec-fetch-site": "same-origin"}, {}):
+        assert status("POST", **headers) == 415
+    assert "access-control-allow-origin" not in client.get("/", headers={"origin": LOCAL}).headers
+
+
+def test_every_answer_is_guarded(client: TestClient) -> None:
+    for path in ("/", "/v1/models", "/nothing", "/static/index.html"):
+        headers = client.get(path, headers={"x-request-id": "mine-1"}).headers
+        assert headers["x-request-id"] == "mine-1"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+    answer = client.get("/v1/models", headers={"x-request-id": "a b"})
+    assert answer.headers["x-request-id"] != "a b"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_full_queue_and_too_many_requests_say_when_to_come_back(tmp_path: Path) -> None:
+    key = add_key(tmp_path / "keys.json", "one")
+    mine = {"authorization": f"Bearer {key}"}
+    with served(tmp_path, host="0.0.0.0", queue=2, rate=4) as client:
+        for contents, status in (([b"slow:2 a", b"slow:2 b"], 202), ([b"c"], 429), ([b"d"], 429)):
+            files = [("file", each) for each in contents]
+            answer = client.post("/v1/jobs", files=files, headers=mine)
+            assert answer.status_code == status
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json()["detail"] == "the queue is full"
+        client.post("/v1/jobs", headers=mine)
+        answer = client.post("/v1/jobs", headers=mine)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "15")
+        assert answer.json()["detail"] == "a key may send 4 requests a minute"
+        assert len(scored(tmp_path)) < 2
+
+
+def test_without_keep_a_file_goes_when_its_job_is_done(tmp_path: Path) -> None:
+    with served(tmp_path, keep=0, wait=0.2) as client:
+        (job,) = send(client, b"photograph")
+        assert ended(client, job["id"])["result"]["status"] == "no_face"
+        wait_for(lambda: not list((tmp_path / "uploads").iterdir()))
+        answer = client.post("/v1/detect", files={"file": b"slow:2"})
+        assert answer.status_code == 202
+        assert answer.headers["link"].startswith(f"<{answer.json()['links']['self']}>")
+        assert client.delete(answer.json()["links"]["self"]).status_code == 204
+        (job,) = send(client, b"next")
+        assert ended(client, job["id"])["state"] == "done"
+        assert len(list((tmp_path / "reports").iterdir())) == 2
+
+
+def test_metrics_count_what_happens(client: TestClient) -> None:
+    client.post("/v1/detect", files={"file": b"counted"})
+    text = client.get("/metrics").text
+    for line in (
+        r'deepregions_requests_total\{method="POST",route="/v1/detect",status="200"\} [1-9]',
+        r'deepregions_stage_seconds_count\{stage="(request|queue|score|store)"\} [1-9]',
+        r'deepregions_jobs\{state="done"\} [1-9]',
+        r"deepregions_queue_length 0",
+        r'deepregions_memory_bytes\{process="workers"\} [1-9]',
+    ):
+        assert re.search(line, text)
+
+
+def test_workers_that_cannot_start_end_the_service(tmp_path: Path) -> None:
+    failures: list[DeepregionsError] = []
+    settings = ServiceSettings(tmp_path, make_scorer=broken)
+    with TestClient(create_app(settings, failures.append), base_url=LOCAL) as client:
+        wait_for(lambda: failures)
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        assert client.post("/v1/detect", files={"file": b"a"}).status_code == 503
+    assert str(failures[0]) == "the bundle is broken (get another)"
+
+
+def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
+    contents = [f"slow:0.1 {number}".encode() for number in range(20)]
+    with served(tmp_path, workers=2) as client:
+        jobs = send(client, *contents)
+        supervisor = client.app.state.service.supervisor
+        for _ in range(3):
+            time.sleep(0.5)
+            os.kill(random.Random(0).choice(supervisor.pids()), signal.SIGKILL)
+        found = [ended(client, job["id"]) for job in jobs]
+        assert [job["result"]["warnings"][0] for job in found] == [
+            hashlib.sha256(each).hexdigest() for each in contents
+        ]
+        assert supervisor.kills == 3
+        counted = client.app.state.service.store.counts()
+    assert counted == {"queued": 0, "running": 0, "done": 20, "error": 0}
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
+    """Starts a service as a process, again and again; the one before is killed."""
+    running: list[subprocess.Popen[bytes]] = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def start() -> httpx.Client:
+        kill()
+        command = [sys.executable, TESTS / "serve_fakes.py", tmp_path, str(port)]
+        paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        running.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}))
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+        def ready() -> bool:
+            with suppress(httpx.TransportError):
+                return client.get("/readyz").status_code == 200
+            return False
+
+        wait_for(ready)
+        return client
+
+    def kill() -> None:
+        while running:
+            running[-1].kill()
+            running.pop().wait()
+
+    yield start
+    kill()
+
+
+def test_a_service_that_is_killed_goes_on(tmp_path: Path, process: Any) -> None:
+    contents = [f"slow:0.2 {number}".encode() for number in range(10)]
+    client = process()
+    jobs = send(client, *contents)
+    wait_for(lambda: scored(tmp_path))
+    (tmp_path / "uploads" / "half").write_bytes(b"of an upload")
+    client = process()
+    found = [ended(client, job["id"]) for job in jobs]
+    digests = [hashlib.sha256(each).hexdigest() for each in contents]
+    assert [job["result"]["warnings"][0] for job in found] == digests
+    assert not (tmp_path / "uploads" / "half").exists()
+    assert len(scored(tmp_path)) <= 12  # those that were running are done again
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_service_is_what_its_document_says(process: Any) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    client = process()
+    document = schemathesis.openapi.from_url(f"{client.base_url}/v1/openapi.json")
+    asked = Counter[str]()
+    every = list(hypothesis.HealthCheck)
+    quickly = hypothesis.settings(max_examples=15, database=None, suppress_health_check=every)
+    for found in document.get_all_operations():
+        operation = found.ok()
+
+        @hypothesis.given(case=operation.as_strategy())
+        @hypothesis.settings(quickly)
+        def ask(case: Any) -> None:
+            answer = case.call()
+            asked[case.operation.label] += 1
+            assert answer.status_code < 500
+            case.validate_response(
+                answer,
+                checks=[
+                    schemathesis.checks.not_a_server_error,
+                    schemathesis.specs.openapi.checks.status_code_conformance,
+                    schemathesis.specs.openapi.checks.content_type_conformance,
+                    schemathesis.specs.openapi.checks.response_schema_conformance,
+                ],
+            )
+
+        ask()
+    assert len(asked) == 11
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "one"
+    save_bundle([member(dsp_fwa(5.0))], path)
+    return path
+
+
+def test_hostile_files_have_their_status_and_no_score(tmp_path: Path, bundle: Path) -> None:
+    made, data = tmp_path / "made", tmp_path / "data"
+    made.mkdir()
+    sent = {}
+    for number, case in enumerate(CASES):
+        if number % 3 and not case.name.startswith(("bomb", "text")):
+            continue  # the others differ for the decoder alone
+        path = made / f"{number}{Path(case.name).suffix}"
+        with suppress(OSError, ValueError):  # what no upload can be
+            case.make(path)
+            if path.is_file() and case.name.isprintable():
+                sent[path] = case
+    assert len(sent) > 30
+    with served(data, make_scorer=FileScorer, bundle=(bundle,), wait=300) as client:
+        for path, case in sent.items():
+            with path.open("rb") as stream:
+                answer = client.post("/v1/detect", files={"file": (case.name, stream)})
+            told = answer.json()
+            if case.status == "ok":
+                assert answer.status_code == 200, case.name
+                assert (told["status"], told["score"]) == ("no_face", None)
+            else:
+                assert answer.status_code == 422, case.name
+                assert printable(case.name) in told["detail"]
+                assert re.search(case.says, told["detail"])
+            assert str(data) not in answer.text
+        assert client.app.state.service.supervisor.kills == 0
+
+
+def test_it_answers_what_detect_prints(
+    portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """With the networks that come along: a photograph, a video, nothing, and what is broken."""
+    monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
+    monkeypatch.setenv("DEEPREGIONS_OFFLINE", "1")
+    pixels = np.asarray(Image.open(portrait))
+    clip = write_video(tmp_path / "clip.mp4", [pixels] * 12)
+    blank, wrong = tmp_path / "blank.png", tmp_path / "broken.jpg"
+    Image.new("RGB", (90, 90)).save(blank)
+    wrong.write_text("no picture")
+    paths = [portrait, clip, blank, wrong]
+    run(["detect", *map(str, paths), "--json"])
+    expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    with served(tmp_path / "data", make_scorer=FileScorer) as client:
+        answer = client.post("/v1/detect", files={"file": portrait.open("rb")})
+        told = [read_detect(answer.text)]
+        files = [("file", path.open("rb")) for path in paths]
+        jobs = client.post("/v1/jobs", files=files).json()["jobs"]
+        found = [ended(client, job["id"]) for job in jobs]
+        report = client.get(found[1]["links"]["report"]).text
+        models = client.get("/v1/models").json()
+    told += [job["result"] for job in found[1:3]]
+    for ours, theirs, path in zip(told, expected, paths, strict=False):
+        assert ours.pop("input") == path.name
+        assert theirs.pop("input") == str(path)
+        for each in (ours, theirs):
+            each.pop("date")
+            each.pop("command", None)
+        assert ours == theirs
+    assert told[0]["score"] is not None
+    assert found[0]["result"]["score"] == told[0]["score"]
+    assert found[1]["progress"] == {"done": 12, "total": 12}
+    assert found[3]["error"]["detail"] == expected[3]["message"].replace(str(wrong), wrong.name)
+    assert expected[1]["answer"]["conclusion"] in report
+    assert "clip.mp4" in report
+    assert models["models"] == expected[0]["models"]

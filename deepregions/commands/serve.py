@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import closing
@@ -25,7 +26,7 @@ def serve(
     port: int = 8000,
     bundle: list[Path] | None = None,
     workers: int = 1,
-    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto",
+    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
     data: Path | None = None,
     keep: str = "1d",
     max_size: str = "200MB",
@@ -90,6 +91,7 @@ def serve(
         failures.append(error)
         server.should_exit = True
 
+    os.umask(0o077)  # what is sent here is nobody else's business
     with lock_folder(settings.data, "serve"), closing(_listen(host, port)) as listener:
         _log()
         config = uvicorn.Config(

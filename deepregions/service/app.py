@@ -41,6 +41,14 @@ _REPORT_POLICY = (
 _Again = Annotated[bool, Query(description="Score the file even if its result is there.")]
 
 
+class AsciiResponse(JSONResponse):
+    """JSON that can be sent whatever is in it, such as half of a character."""
+
+    def render(self, content: Any) -> bytes:
+        """Returns the bytes."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
+
+
 class Service:
     """What the routes share.
 
@@ -220,10 +228,10 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         job = await service.ended(job.id, request.state.owner)
         told, headers = job.to_dict(), {"Link": f'</v1/jobs/{job.id}>; rel="related"'}
         if job.state == "done":
-            return JSONResponse(told["result"], headers=headers)
+            return AsciiResponse(told["result"], headers=headers)
         if job.state == "error":
             return _problem(request, told["error"], headers)
-        return JSONResponse(told, 202, headers)
+        return AsciiResponse(told, 202, headers)
 
     form = openapi.form(several=True)
 
@@ -231,7 +239,7 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
     async def add_jobs(request: Request, again: _Again = False) -> Response:
         """Makes a job of each file, and answers at once."""
         jobs = await service.submit(request, most=FILES, again=again, urgent=False)
-        return JSONResponse({"jobs": [job.to_dict() for job in jobs]}, 202)
+        return AsciiResponse({"jobs": [job.to_dict() for job in jobs]}, 202)
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
@@ -245,12 +253,12 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         if len(wanted) > FILES:
             raise ProblemError(422, f"there are more than {FILES} ids", "ask for fewer at once")
         found = service.store.jobs(wanted, request.state.owner)
-        return JSONResponse({"jobs": [job.to_dict() for job in found]})
+        return AsciiResponse({"jobs": [job.to_dict() for job in found]})
 
     @app.get("/v1/jobs/{id}", responses=openapi.job())
     async def get_job(request: Request, id: str) -> Response:
         """Returns a job: its state, progress and result."""
-        return JSONResponse((await service.job(id, request.state.owner)).to_dict())
+        return AsciiResponse((await service.job(id, request.state.owner)).to_dict())
 
     @app.delete("/v1/jobs/{id}", status_code=204, responses=openapi.missing())
     async def delete_job(request: Request, id: str) -> Response:
@@ -290,26 +298,26 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models")
+    @app.get("/v1/models", responses=openapi.refused())
     def get_models() -> dict[str, Any]:
         """Returns what results are made with: networks, fusion, versions."""
         if service.supervisor.facts is None:
             raise ProblemError(503, "the networks are being loaded", "", {"Retry-After": "2"})
         return service.supervisor.facts
 
-    @app.get("/healthz")
+    @app.get("/healthz", responses=openapi.refused())
     def get_health() -> dict[str, str]:
         """Says that the service runs."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: openapi.PROBLEM})
+    @app.get("/readyz", responses=openapi.refused())
     def get_readiness() -> dict[str, str]:
         """Says whether the service can score."""
         if not service.supervisor.ready:
             raise ProblemError(503, "no worker is ready", "", {"Retry-After": "2"})
         return {"status": "ok"}
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/metrics", response_class=Response, responses=openapi.refused())
     def get_metrics() -> Response:
         """Returns counts and times in Prometheus's format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -338,7 +346,7 @@ def _problem(
     request: Request, told: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
     content = {**told, "request_id": request.state.request_id}
-    return JSONResponse(content, told["status"], dict(headers or {}), MEDIA_TYPE)
+    return AsciiResponse(content, told["status"], dict(headers or {}), MEDIA_TYPE)
 
 
 def _queue_full() -> ProblemError:

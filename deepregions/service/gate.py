@@ -22,6 +22,7 @@ logger = logging.getLogger("deepregions.service")
 Count = Callable[[str, str, int, float], None]
 
 _OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
+_PROBES = ("/healthz", "/readyz", "/metrics")  # asked every few seconds: not worth a line
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
@@ -91,7 +92,8 @@ class Gate:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "")
             self._count(scope["method"], route, status, seconds)
-            logger.info(
+            logger.log(
+                logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
                 "%s %s %d %.3f s request=%s key=%s",
                 *(scope["method"], route or "-", status, seconds, id),
                 scope["state"].get("owner") or "-",

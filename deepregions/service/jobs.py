@@ -44,6 +44,7 @@ RESTARTS = 5
 """Servers that may end during a work before it is given up."""
 
 _TABLES = MetaData()
+_KEY = ("sha256", "networks", "owner", "variant")
 _WORKS = Table(
     "works",
     _TABLES,
@@ -52,7 +53,9 @@ _WORKS = Table(
     Column("sha256", Text, nullable=False),
     Column("networks", Text, nullable=False),  # what they are: a digest of all that decides scores
     Column("owner", Text, nullable=False),  # a key's id, or empty
-    Column("variant", Text, nullable=False, default=""),  # not empty: no later upload shares it
+    # Its ending, which decides what a file is where its content does not, or, where no later
+    # upload may share it, its id.
+    Column("variant", Text, nullable=False),
     Column("file", Text, nullable=False),  # its name in the folder of uploads
     Column("kept", Integer, nullable=False, default=1),  # whether the file is still there
     Column("size", Integer, nullable=False),
@@ -68,7 +71,7 @@ _WORKS = Table(
     Column("created", Float, nullable=False),
     Column("started", Float),
     Column("finished", Float),
-    UniqueConstraint("sha256", "networks", "owner", "variant"),
+    UniqueConstraint(*_KEY),
     Index("works_by_state", "state", "urgent", "number"),
     Index("works_by_finished", "finished"),
 )
@@ -200,12 +203,12 @@ class JobStore:
         with self._writing() as connection:
             ids = []
             for upload in uploads:
-                key = (upload.sha256, networks, owner)
+                key = (upload.sha256, networks, owner, Path(upload.file).suffix)
                 work = self._shared(connection, key, again=again, urgent=urgent)
                 if work is None:
                     work = _new_id()
                     values = {"file": upload.file, "size": upload.size, "urgent": int(urgent)}
-                    values |= dict(zip(("sha256", "networks", "owner"), key, strict=True))
+                    values |= dict(zip(_KEY, key, strict=True))
                     connection.execute(insert(_WORKS).values(id=work, created=_now(), **values))
                 ids.append(_new_id())
                 job = {"id": ids[-1], "work": work, "owner": owner, "name": upload.name}
@@ -216,11 +219,10 @@ class JobStore:
         return ids
 
     def _shared(
-        self, connection: Connection, key: tuple[str, str, str], *, again: bool, urgent: bool
+        self, connection: Connection, key: Sequence[str], *, again: bool, urgent: bool
     ) -> str | None:
         """Returns the work that is there for a file; with ``again`` it no longer counts."""
-        columns = (_WORKS.c.sha256, _WORKS.c.networks, _WORKS.c.owner, _WORKS.c.variant)
-        same = [column == value for column, value in zip(columns, (*key, ""), strict=True)]
+        same = [_WORKS.c[name] == value for name, value in zip(_KEY, key, strict=True)]
         found = connection.scalar(select(_WORKS.c.id).where(*same))
         if found is None:
             return None
@@ -345,15 +347,22 @@ class JobStore:
             gone = delete(_WORKS).where(_WORKS.c.id == work, ~others.exists())
             return bool(connection.execute(gone).rowcount)
 
-    def expire(self, files: float, results: float) -> None:
-        """Forgets results, and the files of ended works, that are older than so many seconds."""
+    def expire(self, files: float, results: float) -> tuple[list[str], list[str]]:
+        """Forgets results, and the files of ended works, that are older than so many seconds.
+
+        Returns:
+            The files to delete, and the works whose reports to delete.
+        """
         now = _now()
         with self._writing() as connection:
             recent = select(_JOBS.c.work).where(_JOBS.c.created > now - results)
             old = _WORKS.c.finished <= now - results, _WORKS.c.id.not_in(recent)
-            connection.execute(delete(_WORKS).where(*old))
+            gone = delete(_WORKS).where(*old).returning(_WORKS.c.id, _WORKS.c.file)
+            works = connection.execute(gone).all()
             over = _WORKS.c.finished <= now - files, _WORKS.c.kept == 1
-            connection.execute(update(_WORKS).where(*over).values(kept=0))
+            changed = update(_WORKS).where(*over).values(kept=0).returning(_WORKS.c.file)
+            unkept = connection.scalars(changed).all()
+        return [*unkept, *(file for _, file in works)], [work for work, _ in works]
 
     def files(self) -> tuple[set[str], set[str]]:
         """Returns the files that are still needed, and the works whose reports are."""

@@ -96,6 +96,11 @@ def missing() -> Answers:
     return {404: PROBLEM, **_SECURED}
 
 
+def refused() -> Answers:
+    """Describes why there may be no answer."""
+    return {503: PROBLEM, **_SECURED}
+
+
 def completed(document: dict[str, Any]) -> dict[str, Any]:
     """Adds the schemas, among them that of ``detect --json``."""
     text = schema_text("detect").replace("#/$defs/", "#/components/schemas/Detection_")

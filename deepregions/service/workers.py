@@ -56,6 +56,7 @@ class _Slot:
         self.process: SpawnProcess | None = None
         self.connection: Connection | None = None
         self.ready = False
+        self.late = False  # its work took too long
         self.failures = 0
         self.not_before = 0.0
 
@@ -105,6 +106,13 @@ class Supervisor:
             folder.mkdir(parents=True, exist_ok=True)
         said = f"{RESTARTS} services ended while this file was worked on"
         self._store.recover(problem(500, said, "?again=true tries once more"))
+        files, works = self._store.files()
+        for path in self._settings.uploads.iterdir():
+            if path.name not in files:
+                remove(path.parent, path.name)
+        for path in self._settings.reports.iterdir():
+            if path.stem not in works:
+                remove(path.parent, path.name)
         self._thread.start()
 
     def stop(self) -> None:
@@ -127,16 +135,12 @@ class Supervisor:
         return [slot.pid for slot in self._slots if slot.pid is not None]
 
     def sweep(self) -> None:
-        """Deletes what is too old, and files that nothing needs."""
-        self._store.expire(self._settings.keep, self._settings.results_kept)
-        files, works = self._store.files()
-        now = time.time()
-        for path in self._settings.uploads.iterdir():
-            if path.name not in files and _age(path, now) > _SWEEP * 20:  # it is not just coming
-                remove(path.parent, path.name)
-        for path in self._settings.reports.iterdir():
-            if path.stem not in works and _age(path, now) > _SWEEP:
-                remove(path.parent, path.name)
+        """Deletes what is too old."""
+        files, works = self._store.expire(self._settings.keep, self._settings.results_kept)
+        for file in files:
+            remove(self._settings.uploads, file)
+        for work in works:
+            remove(self._settings.reports, f"{work}.html")
 
     def _run(self) -> None:
         swept = 0.0
@@ -150,6 +154,7 @@ class Supervisor:
             for worker in self._store.overdue(self._settings.longest):
                 for slot in self._slots:
                     if slot.name == worker and slot.process is not None:
+                        slot.late = True
                         slot.process.kill()
             if time.monotonic() - swept > _SWEEP:
                 swept = time.monotonic()
@@ -203,6 +208,7 @@ class Supervisor:
             slot.process.join()
         code = slot.process.exitcode or 0
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        how = f"taking more than {self._settings.longest:g} s" if slot.late else how
         self.kills += 1
         logger.warning("a worker ended (%s)", how)
         said = f"{KILLS} workers ended while this file was worked on, the last one by {how}"
@@ -213,7 +219,7 @@ class Supervisor:
             slot.not_before = time.monotonic() + min(2.0**slot.failures, _SLOWEST)
             if slot.failures >= _STARTS:
                 self._give_up(DeepregionsError(f"workers do not start ({how})"))
-        slot.process, slot.connection, slot.ready = None, None, False
+        slot.process, slot.connection, slot.ready, slot.late = None, None, False, False
         self.wake(len(changed))
         for work in changed:
             self._notify(Notice(work))
@@ -292,7 +298,8 @@ class _Shift:
                 with atomic_file(self._settings.reports / f"{work.id}.html") as partial:
                     partial.write_text(page, encoding="utf-8")
             kept = None if error else result
-            self._store.finish(work.id, self._name, kept, error)
+            if not self._store.finish(work.id, self._name, kept, error):  # it was deleted
+                remove(self._settings.reports, f"{work.id}.html")
         if self._settings.keep <= 0:
             remove(self._settings.uploads, work.file)
         self._connection.send(Notice(work.id, self._stages))
@@ -311,10 +318,3 @@ def memory(pid: int) -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _age(path: Path, now: float) -> float:
-    try:
-        return now - path.stat().st_mtime
-    except OSError:
-        return 0.0
