@@ -61,6 +61,7 @@ SLOW = {
     "scoring_stores",
     "selection",
     "service",
+    "service_docs",
     "stages",
     "streams",
     "traps",

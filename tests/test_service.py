@@ -6,17 +6,13 @@ import os
 import random
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import hypothesis
 import numpy as np
 import pytest
@@ -26,6 +22,7 @@ from hostile import CASES
 from networks import dsp_fwa, member
 from PIL import Image
 from service_fakes import broken, quick, scored
+from service_process import running, wait_for
 
 from deepregions.commands.cli import run
 from deepregions.errors import DeepregionsError, printable
@@ -41,14 +38,6 @@ from deepregions.service.settings import ServiceSettings  # noqa: E402
 
 TESTS = Path(__file__).parent
 LOCAL = "http://127.0.0.1:8000"
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "nothing has come"
-        time.sleep(0.02)
-    return found
 
 
 @contextmanager
@@ -317,45 +306,14 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     assert counted == {"queued": 0, "running": 0, "done": 20, "error": 0}
 
 
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
-    """Starts a service as a process, again and again; the one before is killed."""
-    running: list[subprocess.Popen[bytes]] = []
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-
-    def start() -> httpx.Client:
-        kill()
-        command = [sys.executable, TESTS / "serve_fakes.py", tmp_path, str(port)]
-        paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        running.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}))
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
-
-        def ready() -> bool:
-            with suppress(httpx.TransportError):
-                return client.get("/readyz").status_code == 200
-            return False
-
-        wait_for(ready)
-        return client
-
-    def kill() -> None:
-        while running:
-            running[-1].kill()
-            running.pop().wait()
-
-    yield start
-    kill()
-
-
-def test_a_service_that_is_killed_goes_on(tmp_path: Path, process: Any) -> None:
+def test_a_service_that_is_killed_goes_on(tmp_path: Path) -> None:
     contents = [f"slow:0.2 {number}".encode() for number in range(10)]
-    client = process()
-    jobs = send(client, *contents)
-    wait_for(lambda: scored(tmp_path))
+    with running(tmp_path) as client:
+        jobs = send(client, *contents)
+        wait_for(lambda: scored(tmp_path))
     (tmp_path / "uploads" / "half").write_bytes(b"of an upload")
-    client = process()
-    found = [ended(client, job["id"]) for job in jobs]
+    with running(tmp_path) as client:
+        found = [ended(client, job["id"]) for job in jobs]
     digests = [hashlib.sha256(each).hexdigest() for each in contents]
     assert [job["result"]["warnings"][0] for job in found] == digests
     assert not (tmp_path / "uploads" / "half").exists()
@@ -363,34 +321,34 @@ def test_a_service_that_is_killed_goes_on(tmp_path: Path, process: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_service_is_what_its_document_says(process: Any) -> None:
+def test_the_service_is_what_its_document_says(tmp_path: Path) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
-    client = process()
-    document = schemathesis.openapi.from_url(f"{client.base_url}/v1/openapi.json")
-    asked = Counter[str]()
-    every = list(hypothesis.HealthCheck)
-    quickly = hypothesis.settings(max_examples=15, database=None, suppress_health_check=every)
-    for found in document.get_all_operations():
-        operation = found.ok()
+    with running(tmp_path) as client:
+        document = schemathesis.openapi.from_url(f"{client.base_url}/v1/openapi.json")
+        asked = Counter[str]()
+        every = list(hypothesis.HealthCheck)
+        quickly = hypothesis.settings(max_examples=15, database=None, suppress_health_check=every)
+        for found in document.get_all_operations():
+            operation = found.ok()
 
-        @hypothesis.given(case=operation.as_strategy())
-        @hypothesis.settings(quickly)
-        def ask(case: Any) -> None:
-            answer = case.call()
-            asked[case.operation.label] += 1
-            assert answer.status_code < 500
-            case.validate_response(
-                answer,
-                checks=[
-                    schemathesis.checks.not_a_server_error,
-                    schemathesis.specs.openapi.checks.status_code_conformance,
-                    schemathesis.specs.openapi.checks.content_type_conformance,
-                    schemathesis.specs.openapi.checks.response_schema_conformance,
-                ],
-            )
+            @hypothesis.given(case=operation.as_strategy())
+            @hypothesis.settings(quickly)
+            def ask(case: Any) -> None:
+                answer = case.call()
+                asked[case.operation.label] += 1
+                assert answer.status_code < 500
+                case.validate_response(
+                    answer,
+                    checks=[
+                        schemathesis.checks.not_a_server_error,
+                        schemathesis.specs.openapi.checks.status_code_conformance,
+                        schemathesis.specs.openapi.checks.content_type_conformance,
+                        schemathesis.specs.openapi.checks.response_schema_conformance,
+                    ],
+                )
 
-        ask()
-    assert len(asked) == 11
+            ask()
+        assert len(asked) == 11
 
 
 @pytest.fixture(scope="module")
@@ -405,14 +363,14 @@ def test_hostile_files_have_their_status_and_no_score(tmp_path: Path, bundle: Pa
     made.mkdir()
     sent = {}
     for number, case in enumerate(CASES):
-        if number % 3 and not case.name.startswith(("bomb", "text")):
+        if number % 4 and not case.name.startswith(("bomb", "text")):
             continue  # the others differ for the decoder alone
         path = made / f"{number}{Path(case.name).suffix}"
         with suppress(OSError, ValueError):  # what no upload can be
             case.make(path)
             if path.is_file() and case.name.isprintable():
                 sent[path] = case
-    assert len(sent) > 30
+    assert len(sent) > 25
     with served(data, make_scorer=FileScorer, bundle=(bundle,), wait=300) as client:
         for path, case in sent.items():
             with path.open("rb") as stream:

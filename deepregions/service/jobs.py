@@ -18,71 +18,55 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
+import sqlalchemy as sql
 
 KILLS = 2
 """Workers that a work may end before it is given up."""
 RESTARTS = 5
 """Servers that may end during a work before it is given up."""
 
-_TABLES = MetaData()
+_TABLES = sql.MetaData()
 _KEY = ("sha256", "networks", "owner", "variant")
-_WORKS = Table(
+_WORKS = sql.Table(
     "works",
     _TABLES,
-    Column("number", Integer, primary_key=True),  # in the order of arrival
-    Column("id", Text, nullable=False, unique=True),
-    Column("sha256", Text, nullable=False),
-    Column("networks", Text, nullable=False),  # what they are: a digest of all that decides scores
-    Column("owner", Text, nullable=False),  # a key's id, or empty
+    sql.Column("number", sql.Integer, primary_key=True),  # in the order of arrival
+    sql.Column("id", sql.Text, nullable=False, unique=True),
+    sql.Column("sha256", sql.Text, nullable=False),
+    sql.Column("networks", sql.Text, nullable=False),  # a digest of all that decides scores
+    sql.Column("owner", sql.Text, nullable=False),  # a key's id, or empty
     # Its ending, which decides what a file is where its content does not, or, where no later
     # upload may share it, its id.
-    Column("variant", Text, nullable=False),
-    Column("file", Text, nullable=False),  # its name in the folder of uploads
-    Column("kept", Integer, nullable=False, default=1),  # whether the file is still there
-    Column("size", Integer, nullable=False),
-    Column("urgent", Integer, nullable=False, default=0),  # somebody waits for the answer
-    Column("state", Text, nullable=False, default="queued"),
-    Column("worker", Text, nullable=False, default=""),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("kills", Integer, nullable=False, default=0),
-    Column("done", Integer, nullable=False, default=0),  # frames
-    Column("total", Integer),
-    Column("result", Text),  # JSON
-    Column("error", Text),  # JSON, a problem
-    Column("created", Float, nullable=False),
-    Column("started", Float),
-    Column("finished", Float),
-    UniqueConstraint(*_KEY),
-    Index("works_by_state", "state", "urgent", "number"),
-    Index("works_by_finished", "finished"),
+    sql.Column("variant", sql.Text, nullable=False),
+    sql.Column("file", sql.Text, nullable=False),  # its name in the folder of uploads
+    sql.Column("kept", sql.Integer, nullable=False, default=1),  # whether the file is still there
+    sql.Column("size", sql.Integer, nullable=False),
+    sql.Column("urgent", sql.Integer, nullable=False, default=0),  # somebody waits for the answer
+    sql.Column("state", sql.Text, nullable=False, default="queued"),
+    sql.Column("worker", sql.Text, nullable=False, default=""),
+    sql.Column("attempts", sql.Integer, nullable=False, default=0),
+    sql.Column("kills", sql.Integer, nullable=False, default=0),
+    sql.Column("done", sql.Integer, nullable=False, default=0),  # frames
+    sql.Column("total", sql.Integer),
+    sql.Column("result", sql.Text),  # JSON
+    sql.Column("error", sql.Text),  # JSON, a problem
+    sql.Column("created", sql.Float, nullable=False),
+    sql.Column("started", sql.Float),
+    sql.Column("finished", sql.Float),
+    sql.UniqueConstraint(*_KEY),
+    sql.Index("works_by_state", "state", "urgent", "number"),
+    sql.Index("works_by_finished", "finished"),
 )
-_JOBS = Table(
+_JOBS = sql.Table(
     "jobs",
     _TABLES,
-    Column("id", Text, primary_key=True),
-    Column("work", Text, ForeignKey("works.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("owner", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("created", Float, nullable=False),
+    sql.Column("id", sql.Text, primary_key=True),
+    sql.Column(
+        "work", sql.Text, sql.ForeignKey("works.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sql.Column("owner", sql.Text, nullable=False),
+    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("created", sql.Float, nullable=False),
 )
 _LEFT = _WORKS.c.state.in_(("queued", "running"))
 
@@ -173,8 +157,8 @@ class JobStore:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
-        event.listen(self._engine, "connect", _prepare)
+        self._engine = sql.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+        sql.event.listen(self._engine, "connect", _prepare)
         with self._writing() as connection:
             _TABLES.create_all(connection)
 
@@ -209,41 +193,41 @@ class JobStore:
                     work = _new_id()
                     values = {"file": upload.file, "size": upload.size, "urgent": int(urgent)}
                     values |= dict(zip(_KEY, key, strict=True))
-                    connection.execute(insert(_WORKS).values(id=work, created=_now(), **values))
+                    connection.execute(sql.insert(_WORKS).values(id=work, created=_now(), **values))
                 ids.append(_new_id())
                 job = {"id": ids[-1], "work": work, "owner": owner, "name": upload.name}
-                connection.execute(insert(_JOBS).values(created=_now(), **job))
-            left = connection.scalar(select(func.count()).where(_LEFT)) or 0
+                connection.execute(sql.insert(_JOBS).values(created=_now(), **job))
+            left = connection.scalar(sql.select(sql.func.count()).where(_LEFT)) or 0
             if left > limit:
                 raise QueueFullError
         return ids
 
     def _shared(
-        self, connection: Connection, key: Sequence[str], *, again: bool, urgent: bool
+        self, connection: sql.Connection, key: Sequence[str], *, again: bool, urgent: bool
     ) -> str | None:
         """Returns the work that is there for a file; with ``again`` it no longer counts."""
         same = [_WORKS.c[name] == value for name, value in zip(_KEY, key, strict=True)]
-        found = connection.scalar(select(_WORKS.c.id).where(*same))
+        found = connection.scalar(sql.select(_WORKS.c.id).where(*same))
         if found is None:
             return None
         if again:
-            connection.execute(update(_WORKS).where(_WORKS.c.id == found).values(variant=found))
+            connection.execute(sql.update(_WORKS).where(_WORKS.c.id == found).values(variant=found))
             return None
         if urgent:
-            connection.execute(update(_WORKS).where(_WORKS.c.id == found).values(urgent=1))
+            connection.execute(sql.update(_WORKS).where(_WORKS.c.id == found).values(urgent=1))
         return str(found)
 
     def claim(self, worker: str) -> Work | None:
         """Gives a worker the next work, or None where there is none."""
         first = (
-            select(_WORKS.c.number)
+            sql.select(_WORKS.c.number)
             .where(_WORKS.c.state == "queued")
             .order_by(_WORKS.c.urgent.desc(), _WORKS.c.number)
             .limit(1)
         )
         values = {"state": "running", "worker": worker, "done": 0, "total": None}
         taken = (
-            update(_WORKS)
+            sql.update(_WORKS)
             .where(_WORKS.c.number == first.scalar_subquery())
             .values(attempts=_WORKS.c.attempts + 1, started=_now(), **values)
             .returning(_WORKS.c.id, _WORKS.c.file, _WORKS.c.created)
@@ -274,50 +258,47 @@ class JobStore:
         )
 
     def release(self, worker: str, reason: Mapping[str, Any] | None = None) -> list[str]:
-        """Takes back what a worker that is gone was at, for another one to do.
+        """Takes back what a worker that is gone was at, for another one to do; returns the works.
 
         Args:
             worker: It must not work on.
             reason: The problem of a work that has ended its last worker too; None if this
                 worker's end was not the work's fault.
         """
-        mine = _WORKS.c.worker == worker, _WORKS.c.state == "running"
-        with self._writing() as connection:
-            found = connection.execute(select(_WORKS.c.id, _WORKS.c.kills).where(*mine)).all()
-            for work, kills in found:
-                self._give_back(connection, work, kills + (reason is not None), KILLS, reason)
-        return [work for work, _ in found]
+        mine, fault = _WORKS.c.worker == worker, int(reason is not None)
+        return self._take_back(mine, _WORKS.c.kills + fault >= KILLS, reason, fault)
 
     def recover(self, reason: Mapping[str, Any]) -> None:
         """Takes back everything, when a server starts; no worker may be at work.
 
         What servers end during again and again is given up, with ``reason`` as its problem.
         """
-        with self._writing() as connection:
-            running = select(_WORKS.c.id, _WORKS.c.kills, _WORKS.c.attempts)
-            found = connection.execute(running.where(_WORKS.c.state == "running")).all()
-            for work, kills, attempts in found:
-                given_up = reason if attempts >= RESTARTS else None
-                self._give_back(connection, work, kills, kills if given_up else KILLS, given_up)
+        self._take_back(sql.true(), _WORKS.c.attempts >= RESTARTS, reason)
 
-    def _give_back(
+    def _take_back(
         self,
-        connection: Connection,
-        work: str,
-        kills: int,
-        most: int,
+        mine: sql.ColumnElement[bool],
+        given_up: sql.ColumnElement[bool],
         reason: Mapping[str, Any] | None,
-    ) -> None:
-        values: dict[str, Any] = {"state": "queued", "worker": "", "started": None, "done": 0}
-        if reason is not None and kills >= most:
-            values = {"state": "error", "error": json.dumps(reason), "finished": _now()}
-        changed = update(_WORKS).where(_WORKS.c.id == work).values(kills=kills, **values)
-        connection.execute(changed)
+        fault: int = 0,
+    ) -> list[str]:
+        running = _WORKS.c.state == "running", mine
+        with self._writing() as connection:
+            works = list(connection.scalars(sql.select(_WORKS.c.id).where(*running)))
+            if reason is not None:
+                values = {"state": "error", "error": json.dumps(reason), "finished": _now()}
+                connection.execute(sql.update(_WORKS).where(*running, given_up).values(values))
+            again = {"state": "queued", "worker": "", "started": None, "done": 0}
+            changed = (
+                sql.update(_WORKS).where(*running).values(kills=_WORKS.c.kills + fault, **again)
+            )
+            connection.execute(changed)
+        return works
 
     def retarget(self, networks: str) -> None:
         """Gives what waits to these networks: a service may start again with others."""
         waiting = _WORKS.c.state == "queued", _WORKS.c.networks != networks
-        changed = update(_WORKS).where(*waiting)
+        changed = sql.update(_WORKS).where(*waiting)
         with self._engine.connect() as connection:
             connection.execute(changed.values(networks=networks, variant=_WORKS.c.id))
 
@@ -326,7 +307,7 @@ class JobStore:
         names = [each for each in Job.__dataclass_fields__ if each not in ("id", "name", "work")]
         columns = [_WORKS.c[name] for name in names]
         wanted = (
-            select(_JOBS.c.id, _JOBS.c.name, _JOBS.c.work, *columns)
+            sql.select(_JOBS.c.id, _JOBS.c.name, _JOBS.c.work, *columns)
             .join_from(_JOBS, _WORKS)
             .where(_JOBS.c.id.in_(ids), _JOBS.c.owner == owner)
         )
@@ -342,9 +323,9 @@ class JobStore:
         """Deletes a job, and its work if no other job has it; returns whether the work is gone."""
         with self._writing() as connection:
             mine = _JOBS.c.id == id, _JOBS.c.owner == owner
-            work = connection.scalar(delete(_JOBS).where(*mine).returning(_JOBS.c.work))
-            others = select(_JOBS.c.id).where(_JOBS.c.work == work)
-            gone = delete(_WORKS).where(_WORKS.c.id == work, ~others.exists())
+            work = connection.scalar(sql.delete(_JOBS).where(*mine).returning(_JOBS.c.work))
+            others = sql.select(_JOBS.c.id).where(_JOBS.c.work == work)
+            gone = sql.delete(_WORKS).where(_WORKS.c.id == work, ~others.exists())
             return bool(connection.execute(gone).rowcount)
 
     def expire(self, files: float, results: float) -> tuple[list[str], list[str]]:
@@ -355,24 +336,24 @@ class JobStore:
         """
         now = _now()
         with self._writing() as connection:
-            recent = select(_JOBS.c.work).where(_JOBS.c.created > now - results)
+            recent = sql.select(_JOBS.c.work).where(_JOBS.c.created > now - results)
             old = _WORKS.c.finished <= now - results, _WORKS.c.id.not_in(recent)
-            gone = delete(_WORKS).where(*old).returning(_WORKS.c.id, _WORKS.c.file)
+            gone = sql.delete(_WORKS).where(*old).returning(_WORKS.c.id, _WORKS.c.file)
             works = connection.execute(gone).all()
             over = _WORKS.c.finished <= now - files, _WORKS.c.kept == 1
-            changed = update(_WORKS).where(*over).values(kept=0).returning(_WORKS.c.file)
+            changed = sql.update(_WORKS).where(*over).values(kept=0).returning(_WORKS.c.file)
             unkept = connection.scalars(changed).all()
         return [*unkept, *(file for _, file in works)], [work for work, _ in works]
 
     def files(self) -> tuple[set[str], set[str]]:
         """Returns the files that are still needed, and the works whose reports are."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_WORKS.c.id, _WORKS.c.file, _WORKS.c.kept)).all()
+            rows = connection.execute(sql.select(_WORKS.c.id, _WORKS.c.file, _WORKS.c.kept)).all()
         return {file for _, file, kept in rows if kept}, {work for work, *_ in rows}
 
     def counts(self) -> dict[str, int]:
         """Returns how many works there are in each state."""
-        counted = select(_WORKS.c.state, func.count()).group_by(_WORKS.c.state)
+        counted = sql.select(_WORKS.c.state, sql.func.count()).group_by(_WORKS.c.state)
         with self._engine.connect() as connection:
             found = {row[0]: row[1] for row in connection.execute(counted)}
         return dict.fromkeys(("queued", "running", "done", "error"), 0) | found
@@ -380,21 +361,23 @@ class JobStore:
     def left(self) -> int:
         """Returns how many works wait or run."""
         with self._engine.connect() as connection:
-            return connection.scalar(select(func.count()).where(_LEFT)) or 0
+            return connection.scalar(sql.select(sql.func.count()).where(_LEFT)) or 0
 
     def overdue(self, longest: float) -> list[str]:
         """Returns the workers that are at a work for longer than so many seconds."""
         late = _WORKS.c.state == "running", _WORKS.c.started < _now() - longest
         with self._engine.connect() as connection:
-            return list(connection.scalars(select(_WORKS.c.worker).where(*late)))
+            return list(connection.scalars(sql.select(_WORKS.c.worker).where(*late)))
 
     def _change(self, work: str, worker: str, **values: Any) -> bool:
         mine = _WORKS.c.id == work, _WORKS.c.worker == worker, _WORKS.c.state == "running"
         with self._engine.connect() as connection:
-            return bool(connection.execute(update(_WORKS).where(*mine).values(**values)).rowcount)
+            return bool(
+                connection.execute(sql.update(_WORKS).where(*mine).values(**values)).rowcount
+            )
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _writing(self) -> Iterator[sql.Connection]:
         """One transaction that writes: it waits for others at its start, not in its midst."""
         with self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
