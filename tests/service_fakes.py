@@ -34,7 +34,7 @@ EMPTY = {
     "answer": dict.fromkeys(ANSWER, "") | {"conclusion": "No conclusion"},
     "kind": "image",
     "message": "",
-    **dict.fromkeys(("score", "log_odds", "llr")),
+    **dict.fromkeys(("score", "log_odds", "llr", "provenance")),
     "rule": "",
     "frames": 1,
     "media": {},
