@@ -191,6 +191,28 @@ def test_going_offline_loses_nothing(opened: Callable[..., Any]) -> None:
     assert VIDEO.answer.conclusion in entry(page, "clip.mp4").inner_text()
 
 
+def test_files_are_dropped_pasted_or_taken_by_a_camera(opened: Callable[..., Any]) -> None:
+    page = opened(has_touch=True)
+    given = """name => {
+        const data = new DataTransfer();
+        data.items.add(new File([name], name));
+        return data;
+    }"""
+    dropped = page.evaluate_handle(given, "dropped.jpg")
+    page.dispatch_event("body", "dragover", {"dataTransfer": dropped})
+    page.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    pasted = page.evaluate_handle(given, "pasted.jpg")
+    page.evaluate(
+        "clipboardData => dispatchEvent(new ClipboardEvent('paste', {clipboardData}))", pasted
+    )
+    camera = page.get_by_label("Take a photograph")
+    assert camera.get_attribute("capture") == "environment"
+    camera.set_input_files({"name": "taken.jpg", "mimeType": "", "buffer": b"taken"})
+    page.get_by_text("3 files: 3 done, 0 to go.").wait_for()
+    names = page.locator(".entry .name").all_inner_texts()
+    assert names == ["taken.jpg", "pasted.jpg", "dropped.jpg"]
+
+
 def test_jobs_that_are_unknown_are_dropped(opened: Callable[..., Any]) -> None:
     page = opened()
     page.evaluate("localStorage.setItem('deepregions.jobs', 'no-such-job neither/this')")
