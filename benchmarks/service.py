@@ -27,13 +27,8 @@ from statistics import median, quantiles
 from typing import Any
 
 import httpx
-import psutil
-import skimage.data
-from fastapi.testclient import TestClient
-from PIL import Image
 
 from deepregions.files import sha256
-from deepregions.service.app import create_app
 from deepregions.service.settings import Progress, ServiceSettings
 
 PORT = 8765
@@ -42,6 +37,9 @@ CLIENTS = 16
 
 def photographs(count: int, seed: str) -> list[bytes]:
     """One portrait in files that all differ: what follows a JPEG's end is not looked at."""
+    import skimage.data
+    from PIL import Image
+
     stream = io.BytesIO()
     portrait = skimage.data.astronaut()  # type: ignore[no-untyped-call]
     Image.fromarray(portrait).save(stream, "JPEG", quality=92)
@@ -49,7 +47,7 @@ def photographs(count: int, seed: str) -> list[bytes]:
 
 
 @contextmanager
-def served(data: Path, workers: int) -> Iterator[tuple[httpx.Client, psutil.Process]]:
+def served(data: Path, workers: int) -> Iterator[tuple[httpx.Client, int]]:
     """Runs the service."""
     command = [sys.executable, "-m", "deepregions", "serve", "--port", str(PORT)]
     command += ["--data", str(data), "--workers", str(workers)]
@@ -63,7 +61,7 @@ def served(data: Path, workers: int) -> Iterator[tuple[httpx.Client, psutil.Proc
                         break
                 time.sleep(0.05)
             print(f"| ready after, s | {time.monotonic() - start:.1f} |")
-            yield client, psutil.Process(process.pid)
+            yield client, process.pid
         finally:
             process.terminate()
             process.wait()
@@ -89,12 +87,14 @@ class DigestScorer:
 
 def load(count: int, workers: int) -> None:
     """Compares the service with ``detect`` on a folder."""
+    import psutil
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "photos").mkdir()
         for number, content in enumerate(photographs(count, "d")):
             (folder / "photos" / f"{number}.jpg").write_bytes(content)
-        with served(folder / "data", workers) as (client, service):
+        with served(folder / "data", workers) as (client, pid):
 
             def score(content: bytes) -> float:
                 start = time.perf_counter()
@@ -107,6 +107,7 @@ def load(count: int, workers: int) -> None:
             with ThreadPoolExecutor(CLIENTS) as pool:
                 list(pool.map(score, photographs(count, "s")))
             rate = count / (time.perf_counter() - start)
+            service = psutil.Process(pid)
             processes = [service, *service.children(recursive=True)]
             resident = sum(each.memory_info().rss for each in processes)
             text = client.get("/metrics").text
@@ -131,6 +132,10 @@ def kill(count: int, workers: int, seconds: float = 2.0) -> None:
 
     The workers are quick to start: networks take longer to load than they would live.
     """
+    from fastapi.testclient import TestClient
+
+    from deepregions.service.app import create_app
+
     chance, kills = random.Random(0), 0
     contents = photographs(count, "k")
     with tempfile.TemporaryDirectory() as name:

@@ -145,21 +145,28 @@ class Supervisor:
     def _run(self) -> None:
         swept = 0.0
         while not self._stopping.is_set():
-            for number, slot in enumerate(self._slots):
-                late = time.monotonic() >= slot.not_before
-                # The others wait for what the first one finds out, such as the fastest runtime.
-                if slot.process is None and late and (number == 0 or self.facts is not None):
-                    self._start(slot)
-            self._listen(_TICK)
-            for worker in self._store.overdue(self._settings.longest):
-                for slot in self._slots:
-                    if slot.name == worker and slot.process is not None:
-                        slot.late = True
-                        slot.process.kill()
-            if time.monotonic() - swept > _SWEEP:
-                swept = time.monotonic()
-                self.sweep()
+            try:
+                self._look_after()
+                if time.monotonic() - swept > _SWEEP:
+                    swept = time.monotonic()
+                    self.sweep()
+            except Exception:  # whatever it is, such as a full disk: workers need looking after
+                logger.exception("the supervisor has a fault")
+                self._stopping.wait(_TICK)
         self._stop_workers()
+
+    def _look_after(self) -> None:
+        for number, slot in enumerate(self._slots):
+            late = time.monotonic() >= slot.not_before
+            # The others wait for what the first one finds out, such as the fastest runtime.
+            if slot.process is None and late and (number == 0 or self.facts is not None):
+                self._start(slot)
+        self._listen(_TICK)
+        for worker in self._store.overdue(self._settings.longest):
+            for slot in self._slots:
+                if slot.name == worker and slot.process is not None:
+                    slot.late = True
+                    slot.process.kill()
 
     def _listen(self, seconds: float) -> None:
         """Hears what workers say for so long, or until one of them has said something."""
@@ -178,12 +185,12 @@ class Supervisor:
         if self.facts is not None and settings.runtime == "auto":
             settings = replace(settings, runtime=self.facts.get("runtime", "auto"))
         slot.name = secrets.token_hex(8)
-        slot.connection, theirs = self._context.Pipe()
-        slot.process = self._context.Process(
-            target=run_worker, args=(slot.name, settings, self._tokens, theirs), daemon=True
-        )
-        slot.process.start()
+        ours, theirs = self._context.Pipe()
+        given = (slot.name, settings, self._tokens, theirs)
+        process = self._context.Process(target=run_worker, args=given, daemon=True)
+        process.start()
         theirs.close()
+        slot.process, slot.connection = process, ours
 
     def _hear(self, slot: _Slot, message: Any) -> None:
         if isinstance(message, Notice):
