@@ -33,7 +33,7 @@ def main(bundle: Path, store: Path, draws: int = 500, seed: int = 0) -> None:
         bundle: Networks; several are fused by their mean.
         store: Faces with a development and an evaluation part.
         draws: How often labels are drawn.
-        seed: Of these draws.
+        seed: Random seed of these draws.
     """
     members = [*load_bundle(bundle)]
     table = StoreScorer(members).score(FaceStore(store), ("val", "test"))

@@ -40,7 +40,7 @@ def main(
 
     Args:
         faces: How many are evaluated with intervals; as many again are for development.
-        rounds: Of the bootstrap.
+        rounds: Bootstrap samples.
         per_video: Faces a video.
         many: How many are measured once, and put together to videos.
     """

@@ -28,8 +28,8 @@ def main(shared: Path, backend: str = "dlib", rounds: int = 200) -> None:
 
     Args:
         shared: The folder of shared data: photographs in faces/, YuNet in weights/.
-        backend: Whose landmarks.
-        rounds: Of making poses rotations and solving for the face again.
+        backend: Which landmarks.
+        rounds: How often poses are made rotations and the face is solved for again.
     """
     os.environ.setdefault("DEEPREGIONS_CACHE", str(shared / "weights"))
     detector = landmark_detector(backend, "cpu")

@@ -35,8 +35,8 @@ def main(
     """Measures memory for short and long, few and many; then frames a second.
 
     Args:
-        width: Of the videos, in pixels.
-        height: The same.
+        width: The videos' width in pixels.
+        height: Their height.
         minutes: Length of the long video; the short one has 10 s.
         photographs: How many the many are; the few are 10.
     """

@@ -51,7 +51,7 @@ class Job:
 
     Attributes:
         what: The networks' name in the table.
-        names: Of the networks.
+        names: The networks' names.
         bundles: Where they are.
         runtime: What runs them.
         precision: What it computes in.
@@ -60,7 +60,7 @@ class Job:
         stored: What that file's networks compute in, where it is not float32.
         original: Whether they run one after another, as the original's.
         seconds: How long to measure.
-        threads: Of the CPU.
+        threads: CPU threads.
         device: Where PyTorch computes; the other runtimes do on the CPU.
     """
 
@@ -92,7 +92,7 @@ class Measurement:
         memory: The process's peak resident size in MB, on a GPU what it took there; None where
             the system does not tell.
         ratio: ``rate`` by that of the original way.
-        share: Of the matrix-multiply rate that was measured here, in the same precision; None for
+        share: Share of the matrix-multiply rate measured here in the same precision; None for
             files in others.
     """
 
@@ -115,7 +115,7 @@ class Benchmark:
         measurements: In the order of the table.
         matrix: GFLOP/s of a matrix product here, by precision.
         work: GFLOP of a face, by networks.
-        threads: Of the CPU.
+        threads: CPU threads.
         device: Where it was measured.
     """
 

@@ -35,7 +35,7 @@ def main(
         size: Side of a face's picture in pixels.
         batch_size: Faces a batch.
         workers: Worker processes in the second measurement of the datamodule.
-        threads: Of torch, for cropping; more are slower on a busy machine.
+        threads: Torch's threads for cropping; more are slower on a busy machine.
     """
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:

@@ -35,7 +35,7 @@ class TrainedNetwork:
         database: The database it was trained on.
         layout: How the region was cut, as :class:`RegionCropper` takes it.
         training: Facts about the training, JSON values only (store, splits, figures).
-        sha256: Of its weights file; empty before it is saved.
+        sha256: Digest of its weights file; empty before it is saved.
         resample: How crops are resized, as :class:`RegionCropper` takes it.
     """
 

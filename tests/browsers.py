@@ -33,7 +33,8 @@ def chromium() -> Iterator[Any]:
 
 def violations(page: Any) -> list[str]:
     """What axe-core finds wrong with a page."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    module = "axe_playwright_python.sync_playwright"
+    axe = pytest.importorskip(module, reason="axe-core is not installed").Axe()
     options = {"resultTypes": ["violations"], "runOnly": RULES}
     found = axe.run(page, options=options).response
     assert len(found["passes"]) > 5, "nothing was looked at"

@@ -224,13 +224,13 @@ def calibrated_bundle(fused: Path) -> Bundle:
 def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Path) -> None:
     bundle = calibrated_bundle(fused)
     analyser = build_analyser(bundle, landmarks=None, device="cpu")
-    facts = analyser.provenance
+    facts = analyser.facts
     assert (analyser.calibration, facts["calibration"]) == (None, "uncalibrated")
     assert facts["uncalibrated"] == "the calibration is for entire, eyes together"
     assert facts["fusion"] == "logistic regression on scaled log-odds"
     assert facts["fusion_sha256"] == sha256(fused / "fusion.safetensors")
     plain = build_analyser(bundle.members, landmarks=None, device="cpu")
-    assert (plain.warnings, plain.provenance["fusion_sha256"]) == ((), "")
+    assert (plain.warnings, plain.facts["fusion_sha256"]) == ((), "")
 
 
 @pytest.mark.parametrize(

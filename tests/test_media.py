@@ -140,7 +140,7 @@ def test_size_is_checked_before_decoding(
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_heic_is_read_upright(tmp_path: Path, orientation: int) -> None:
-    heif = pytest.importorskip("pillow_heif")
+    heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
     image = heif.from_pillow(picture())
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -149,7 +149,7 @@ with MediaReader() as reader:
 @linux
 def test_reading_credentials_opens_no_socket(tmp_path: Path) -> None:
     """Neither for a manifest that is elsewhere nor to ask whether a certificate was withdrawn."""
-    pytest.importorskip("c2pa", reason="the extra c2pa")
+    pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
     by, elsewhere = signer(), "http://127.0.0.1:9/manifest"
     (here := tmp_path / "here.jpg").write_bytes(signed(tagged("JPEG"), "image/jpeg", by))
     content = signed(tagged("PNG"), "image/png", by, remote=elsewhere)

@@ -54,7 +54,7 @@ def reader() -> Iterator[MediaReader]:
 
 @pytest.fixture(scope="module")
 def by() -> Any:
-    pytest.importorskip("c2pa", reason="the extra c2pa")
+    pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
     return signer()
 
 

@@ -147,7 +147,7 @@ def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
     else:
         assert result.evidence is None
         assert analyser.calibration is None
-        assert "the calibration is for" in analyser.provenance["uncalibrated"]
+        assert "the calibration is for" in analyser.facts["uncalibrated"]
 
 
 def test_faces_are_judged_by_the_threshold_of_faces(evaluated: Any) -> None:

@@ -149,7 +149,7 @@ def detect(
 
     with lock_folder(out, "detect"), MediaReader() as reader:
         verdicts = VerdictPrinter(
-            analyser.provenance,
+            analyser.facts,
             sampling,
             "json" if json else "csv" if csv else "tables",
             folder=out,

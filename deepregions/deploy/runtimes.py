@@ -173,7 +173,7 @@ def open_file(
         path: The file.
         bundle: The :func:`~deepregions.deploy.onnx_metadata.digest` of the system that it must
             be of.
-        precision: Of OpenVINO; others compute as the file says.
+        precision: What OpenVINO computes in; other runtimes compute as the file says.
 
     Raises:
         UsageError: The runtime does not run files.

@@ -33,7 +33,7 @@ class Grid(nn.Module):
 
     Args:
         channels_last: Whether maps come as (N, h, w, C), as Swin's do.
-        prefix: Of tokens (N, T, C), how many at the start stand for no place.
+        prefix: How many tokens (N, T, C) at the start stand for no place.
     """
 
     def __init__(self, *, channels_last: bool, prefix: int) -> None:

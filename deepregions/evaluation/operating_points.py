@@ -24,7 +24,7 @@ def find_operating_points(
 
     Args:
         trials: Scores of a development part; those without a score do not count.
-        level: Of these trials.
+        level: Whether a trial is a frame or a video.
         found_on: The data, in words.
         rates: The largest shares of genuine trials that may lie at or above a threshold.
 

@@ -101,9 +101,9 @@ class Evaluated:
     """A database's evaluation part with its figures.
 
     Attributes:
-        thresholds: Of each system its operating threshold, or why there is none.
-        ratios: What was measured of natural log-likelihood ratios, of systems that are calibrated.
-        uncalibrated: Why others are not.
+        thresholds: Each system's operating threshold, or why it has none.
+        ratios: Figures of calibrated systems' natural log-likelihood ratios.
+        uncalibrated: Why the other systems are not calibrated.
     """
 
     database: str

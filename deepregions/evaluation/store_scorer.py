@@ -263,7 +263,7 @@ def patch_of(record: FaceRecord) -> FacePatch:
 
 
 def _answers(system: System, score: FaceResult) -> list[tuple[Status, float]]:
-    """Of each network what it said, or why nothing."""
+    """What each network said, or why it said nothing."""
     refused = score.status
     if refused is Status.OK:  # another region could be judged
         refused = Status.LOW_QUALITY if score.reasons else Status.TOO_SMALL

@@ -28,7 +28,7 @@ class Fusion(nn.Module, ABC):
     Attributes:
         rule: The rule in words.
         cells: Which cells.
-        sha256: Of its file; empty before it is saved.
+        sha256: Digest of its file; empty before it is saved.
 
     Raises:
         UsageError: A cell is named twice.

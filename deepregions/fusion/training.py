@@ -92,7 +92,7 @@ def train_fusion(
         table: Scores of faces that the networks were not trained on.
         detectors: Only these: rows of the table, or detectors, which may have several rows.
         regions: Only these.
-        l2: Of ``weighted`` and ``logistic``: the penalty on the weights of scaled log-odds is
+        l2: For ``weighted`` and ``logistic``: the penalty on the weights of scaled log-odds is
             ``l2 / (2 * videos) * |w|^2`` beside the mean loss, which for one face a video is
             scikit-learn's ``C = 1 / l2``.
         seed: Random seed of the learned head.

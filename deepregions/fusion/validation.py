@@ -26,7 +26,7 @@ class CrossValidated:
     """How a kind of fusion does on faces or videos whose people it did not see.
 
     Attributes:
-        kind: Of fusion.
+        kind: The kind of fusion.
         trials: Those with a score, by fusions that did not see their fold.
         fold: (N,) their folds.
         by: What is never in two folds, as :attr:`deepregions.people.Folds.by`.

@@ -40,7 +40,7 @@ class Analyser:
 
     ``find`` finds faces; region canvases need none. With ``pictures``, strips and the pixels of
     each track's highest face are collected. ``warnings`` are what every result's reader should
-    know, ``degradation`` what was measured of the networks on altered faces, ``provenance`` what
+    know, ``degradation`` what was measured of the networks on altered faces, ``facts`` what
     its facts are beside the date. ``progress`` is told, as an input is worked on, how many frames
     were looked at and, where it is known, how many there will be.
     """
@@ -57,7 +57,7 @@ class Analyser:
         warnings: Sequence[str] = (),
         degradation: Sequence[Degradation] = (),
         calibration: Calibration | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.scorer = scorer
         self.find = find
@@ -69,7 +69,7 @@ class Analyser:
         self.calibration = calibration
         self.rules = rules
         self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
-        self.provenance = dict(provenance or {})
+        self.facts = dict(facts or {})
         self.progress: Callable[[int, int | None], None] = lambda *_: None
 
     def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Result]:
@@ -110,7 +110,7 @@ class Analyser:
     def _dated(self, result: Result) -> Result:
         """Adds what the result was made with, and when."""
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        return replace(result, facts={**self.provenance, "date": date})
+        return replace(result, facts={**self.facts, "date": date})
 
 
 class _Run:

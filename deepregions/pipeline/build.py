@@ -46,7 +46,7 @@ def build_analyser(
     command: Sequence[str] = (),
     max_false_alarms: float | None = None,
 ) -> Analyser:
-    """Loads what it takes to score; the analyser's provenance is what results say of it.
+    """Loads what it takes to score; the analyser's facts are what results say of it.
 
     A bundle among the networks also brings a fusion and a calibration. Landmarks are None where
     inputs are region canvases, on which no face is searched. The runtime ``"auto"`` is the fastest
@@ -74,7 +74,7 @@ def build_analyser(
     if runtime != "torch" or precision != "fp32":
         system, used = _run_by(system, runtime, precision)
         ran_by, versions[used.name] = used.name, used.version
-    provenance = {
+    facts = {
         "models": [
             {
                 "name": member.name,
@@ -112,7 +112,7 @@ def build_analyser(
         warnings=(*bundle.facts.cautions(), *bundle.notes, *_mismatches(bundle, calibration, find)),
         degradation=bundle.facts.degradation,
         calibration=calibration,
-        provenance=provenance,
+        facts=facts,
     )
 
 

@@ -53,8 +53,8 @@ class Service:
     """What the routes share.
 
     Args:
-        settings: Of the service.
-        fail: Is called if no worker can be started.
+        settings: The service's settings.
+        fail: Called if no worker can be started.
     """
 
     def __init__(self, settings: ServiceSettings, fail: Callable[[DeepregionsError], None]) -> None:
@@ -195,8 +195,8 @@ def create_app(
     """Makes the application.
 
     Args:
-        settings: Of the service.
-        fail: Is called, from another thread, if no worker can be started.
+        settings: The service's settings.
+        fail: Called, from another thread, if no worker can be started.
     """
     service = Service(settings, fail)
     app = FastAPI(

@@ -43,9 +43,9 @@ class Gate:
     """Lets requests through, or says why not.
 
     Args:
-        app: What answers.
-        settings: Of the service.
-        count: Is told each request's method, route, status and seconds.
+        app: The application behind it.
+        settings: The service's settings.
+        count: Called with each request's method, route, status and seconds.
     """
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings, count: Count) -> None:

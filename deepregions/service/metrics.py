@@ -70,8 +70,8 @@ def _state(store: JobStore, supervisor: Supervisor) -> Iterator[Metric]:
     for state, count in store.counts().items():
         jobs.add_metric([state], count)
     yield jobs
-    counts = store.left()
-    yield GaugeMetricFamily("deepregions_queue_length", "Jobs that wait or run.", value=counts)
+    left = store.left()
+    yield GaugeMetricFamily("deepregions_queue_length", "Jobs that wait or run.", value=left)
     used = GaugeMetricFamily(
         "deepregions_memory_bytes",
         "Resident memory of the web process and of all workers.",

@@ -35,7 +35,7 @@ class FileScorer:
             runtime=cast("Any", settings.runtime),
         )
         self._reader = MediaReader()
-        self.facts: Mapping[str, Any] = self._analyser.provenance
+        self.facts: Mapping[str, Any] = self._analyser.facts
 
     def __call__(
         self, path: Path, progress: Callable[[int, int | None], None]

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from deepregions.service.scoring import FileScorer
 
 Progress = Callable[[int, int | None], None]
-"""Is told how many frames were looked at and, where it is known, how many there will be."""
+"""Called with how many frames were looked at and how many there will be, if that is known."""
 
 
 class Scorer(Protocol):
-    """What a worker does: scores files. ``facts`` are what its results are made with."""
+    """Scores files in a worker. ``facts`` says what its results are made with."""
 
     facts: Mapping[str, Any]
 
@@ -35,9 +35,9 @@ class ServiceSettings:
         workers: How many processes score.
         runtime: What runs the networks.
         keep: Seconds that an uploaded file is kept once its job is done.
-        max_size: Bytes of a file at most.
-        queue: Jobs that wait or run at most.
-        rate: Uploads in a minute that a key may send; 0 is any number.
+        max_size: The largest file that is taken, in bytes.
+        queue: The largest number of jobs that wait or run.
+        rate: How many uploads a key may send in a minute; 0 sets no limit.
         wait: Seconds that ``/v1/detect`` waits for its answer.
         longest: Seconds that a job may take; then its worker is ended.
         make_scorer: Makes what scores, in the worker; a function of a module.

@@ -37,10 +37,10 @@ async def receive(
 
     Args:
         stream: The form, piece by piece.
-        headers: Of the request.
+        headers: The request's headers.
         folder: Where the files go.
-        max_size: Bytes of a file at most.
-        most: How many files there may be.
+        max_size: The largest size of a file, in bytes.
+        most: The largest number of files.
 
     Raises:
         ProblemError: There is no file, or there are too many; one is too large; the request is no

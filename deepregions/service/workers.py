@@ -69,8 +69,8 @@ class Supervisor:
     """Keeps workers going in a thread of its own.
 
     Args:
-        settings: Of the service.
-        store: Its jobs.
+        settings: The service's settings.
+        store: The service's jobs.
         notify: Is told what changes, in the thread.
         fail: Is called once if no worker can be started, with the reason, in the thread.
 

@@ -144,7 +144,7 @@ class OperatingPoint:
     Attributes:
         name: What it is called, such as ``1 % false alarms``.
         threshold: Fused log-odds, uncalibrated; at or above it a score says fake.
-        level: Of ``frame`` (single faces) or ``video`` scores.
+        level: What it applies to: ``frame`` (single faces) or ``video`` scores.
         found_on: The data, in words.
         false_positive_rate: The share of genuine ones at or above it there, if known.
         false_positive_interval: Its ends; None where people are too few or not known.

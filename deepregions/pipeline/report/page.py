@@ -60,7 +60,7 @@ class TrackView:
         curve: Its fused score over time; ``curves`` are its networks'.
         top: Its highest face, at ``top_place`` on the curve; ``portrait`` is its picture.
         looks: What networks saw of its highest face.
-        measures: Of its faces' quality: the name, the highest face's, least, median and most.
+        measures: Quality of its faces: name, the highest face's, least, median and most.
         shares: What its score is made of.
     """
 

@@ -21,7 +21,7 @@ class Project:
 
     Attributes:
         title: What people call it.
-        licence: Of its code and weights, as far as it states one.
+        licence: The licence of its code and weights, if it states one.
         citation: What to cite.
         fake_index: Which class is fake in its networks of two classes.
         database: What its networks were trained on; empty where file names say it.
