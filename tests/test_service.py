@@ -306,6 +306,39 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     assert counted == {"queued": 0, "running": 0, "done": 20, "error": 0}
 
 
+def test_workers_leave_signals_to_the_service(tmp_path: Path) -> None:
+    """Service managers send SIGTERM to all processes; that ends no work and counts against none."""
+    with served(tmp_path) as client:
+        (job,) = send(client, b"slow:0.5")
+        supervisor = client.app.state.service.supervisor
+        for pid in supervisor.pids():
+            os.kill(pid, signal.SIGTERM)
+        assert ended(client, job["id"])["state"] == "done"
+        assert supervisor.kills == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rate", "-1"], "--rate is -1 (it must be 0 or more)"),
+        (["--max-size", "0"], "--max-size is 0 (it must be 1 or more)"),
+        (["--port", "99999"], "--port is 99999 (it must be 0 to 65535)"),
+        (["--keep", "soon"], "--keep is 'soon' (such as 30m, 12h, 7d or 0)"),
+        (["--host", "0.0.0.0"], "there is no key yet (deepregions serve keys add NAME"),
+        (["keys", "add", "a\nb"], "no name for a key: 'a\\nb' (give it 1 to 100 characters"),
+        (["keys", "add", " "], "no name for a key"),
+        (["keys", "revoke", "nobody"], "there is no key 'nobody'"),
+    ],
+)
+def test_options_that_are_wrong_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run(["serve", *options, "--data", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
 def test_a_service_that_is_killed_goes_on(tmp_path: Path) -> None:
     contents = [f"slow:0.2 {number}".encode() for number in range(10)]
     with running(tmp_path) as client:

@@ -23,7 +23,7 @@ def positive(**options: int) -> None:
     """Checks that options are at least 1."""
     for name, value in options.items():
         if value < 1:
-            raise UsageError(f"--{name} is {value}", "it must be 1 or more")
+            raise UsageError(f"--{name.replace('_', '-')} is {value}", "it must be 1 or more")
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_LAST_PORT = 65535
 _GRACE = 3  # seconds that open requests have when the service stops
 
 
@@ -66,7 +67,12 @@ def serve(
     from deepregions.service.keys import read_keys
     from deepregions.service.settings import ServiceSettings
 
-    checks.positive(workers=workers, queue=queue)
+    largest = int(_number(max_size, _SIZES, "--max-size", "such as 500KB, 200MB or 2GB"))
+    checks.positive(workers=workers, queue=queue, max_size=largest)
+    if rate < 0:
+        raise UsageError(f"--rate is {rate:g}", "it must be 0 or more")
+    if not 0 <= port <= _LAST_PORT:
+        raise UsageError(f"--port is {port}", f"it must be 0 to {_LAST_PORT}")
     named = NetworkOptions(bundle).bundle
     settings = ServiceSettings(
         data=_data(data),
@@ -76,7 +82,7 @@ def serve(
         workers=workers,
         runtime=runtime,
         keep=_number(keep, _UNITS, "--keep", "such as 30m, 12h, 7d or 0"),
-        max_size=int(_number(max_size, _SIZES, "--max-size", "such as 500KB, 200MB or 2GB")),
+        max_size=largest,
         queue=queue,
         rate=rate,
     )

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deepregions.errors import DeepregionsError, UsageError
+from deepregions.errors import DeepregionsError, UsageError, printable
 from deepregions.files import atomic_file
 
 _KEY = re.compile(r"dr_([0-9a-f]{12})_([\w-]{43})", re.ASCII)
+_LONGEST_NAME = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,11 @@ def add_key(path: Path, name: str) -> str:
     """Makes a key and returns it: it is not kept, and cannot be shown again.
 
     Raises:
-        UsageError: There is one of this name.
+        UsageError: There is one of this name, or it is no name.
     """
+    if not name.strip() or name != printable(name) or len(name) > _LONGEST_NAME:
+        hint = f"give it 1 to {_LONGEST_NAME} characters that can be shown"
+        raise UsageError(f"no name for a key: {name!r:.120}", hint)
     keys = read_keys(path)
     if any(key.name == name for key in keys):
         raise UsageError(f"there is a key named {name!r}", "revoke it, or give another name")

@@ -262,7 +262,9 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Connection) -> None:
     """Runs a worker: it takes works one by one until it is told to stop."""
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which tells us
+    # Ctrl-C and a service manager's SIGTERM reach all processes; the service tells us to stop.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     try:
         scorer = settings.make_scorer(settings)
     except DeepregionsError as error:
