@@ -225,7 +225,7 @@ def test_heat_maps_have_their_place_only_where_there_are_some() -> None:
     assert "where they looked" not in without.words
     page = check_page(render_page(made, heatmaps={1: [heat_map("xception")]}))
     assert page.words.count("where they looked") == 1
-    told = "63 % of the heat falls on the region, which covers 25 % of the picture"
+    told = "63 % of the heat falls on the region, which covers 25 % of what it saw"
     assert told in page.words
     alts = [image["alt"] for image in page.all("img")]
     assert "Heat-map of xception on region eyes of person 2" in alts

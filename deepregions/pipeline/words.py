@@ -172,12 +172,12 @@ def _score(result: Result) -> str:
 
 
 def inside(cell: CellExplanation) -> str:
-    """Says how much of a network's heat is on its region, and how much of the picture that is."""
+    """Says how much of a network's heat is on its region, and how much of what it saw that is."""
     if cell.inside is None:
         return "no heat"
     return (
         f"{100 * cell.inside:.0f} % of the heat falls on the region, which covers "
-        f"{100 * cell.area:.0f} % of the picture"
+        f"{100 * cell.area:.0f} % of what it saw"
     )
 
 

@@ -108,7 +108,7 @@ def _draw_words(
     draw.text((_GAP, 36), fitting(draw, name, size[0] - 2 * _GAP), INK, font(16))
     speaks = f"what {_SPEAKS[explanation.towards]}, from none to the most of each picture"
     draw.text((_LABELS + 130, foot), speaks, INK, font(14))
-    said = "a % on b %: a % of the heat falls on the region, which covers b % of the picture"
+    said = "a % on b %: a % of the heat falls on the region, which covers b % of what it saw"
     draw.text((_LABELS + 130, foot + 18), said, FAINT, font(14))
 
 
