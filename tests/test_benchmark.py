@@ -99,7 +99,7 @@ def test_a_process_that_ends_is_named(bundle: str, monkeypatch: pytest.MonkeyPat
 
 def test_wrong_use_is_named(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
     for options, said in (
-        (["--batch-size", "0"], "--batch_size is 0"),
+        (["--batch-size", "0"], "--batch-size is 0"),
         (["--seconds", "0"], "--seconds is 0"),
         (["--threads", "-1"], "--threads is -1"),
         (["--runtime", "tensorrt"], "onnxruntime"),

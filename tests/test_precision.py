@@ -196,7 +196,7 @@ def test_what_cannot_be_measured_is_named(
         (["--store", str(tmp_path / "one")], 4, "has no genuine face"),
         (["--store", str(tmp_path / "none")], 4, "has no face ("),
         (["--store", str(tmp_path / "absent")], 1, "there is no store at"),
-        (["--store", str(tmp_path / "one"), "--store-faces", "0"], 2, "--store_faces is 0"),
+        (["--store", str(tmp_path / "one"), "--store-faces", "0"], 2, "--store-faces is 0"),
     ):
         assert exported([*base, *options]) == (code, "")
         said_at_all = capsys.readouterr().err
