@@ -6,10 +6,11 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -290,20 +291,33 @@ def test_workers_that_cannot_start_end_the_service(tmp_path: Path) -> None:
 
 
 def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
-    contents = [f"slow:0.1 {number}".encode() for number in range(20)]
+    contents = [f"slow:0.2 {number}".encode() for number in range(20)]
+    chance = random.Random(0)
     with served(tmp_path, workers=2) as client:
         jobs = send(client, *contents)
-        supervisor = client.app.state.service.supervisor
-        for _ in range(3):
-            time.sleep(0.5)
-            os.kill(random.Random(0).choice(supervisor.pids()), signal.SIGKILL)
+        supervisor, store = client.app.state.service.supervisor, client.app.state.service.store
+        for kills in range(3):
+            # A file during which two workers end is rightly given up, so each loses one at most.
+            wait_for(lambda: not unfinished_and_killed(tmp_path))
+            assert supervisor.kills == kills
+            time.sleep(0.3)
+            assert store.left()
+            os.kill(chance.choice(supervisor.pids()), signal.SIGKILL)
+            wait_for(lambda: supervisor.kills > kills)  # noqa: B023 - it is over in this turn
         found = [ended(client, job["id"]) for job in jobs]
         assert [job["result"]["warnings"][0] for job in found] == [
             hashlib.sha256(each).hexdigest() for each in contents
         ]
         assert supervisor.kills == 3
-        counted = client.app.state.service.store.counts()
+        counted = store.counts()
     assert counted == {"queued": 0, "running": 0, "done": 20, "error": 0}
+
+
+def unfinished_and_killed(data: Path) -> int:
+    """Counts the works that have ended a worker and are not done yet."""
+    found = "SELECT count(*) FROM works WHERE kills > 0 AND finished IS NULL"
+    with closing(sqlite3.connect(data / "jobs.sqlite")) as connection:
+        return int(connection.execute(found).fetchone()[0])
 
 
 def test_workers_leave_signals_to_the_service(tmp_path: Path) -> None:
