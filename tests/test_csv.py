@@ -13,6 +13,8 @@ from detect_json import CALIBRATION, FACTS, input_results
 from hypothesis import given, settings
 from test_report import video as made_video
 
+from deepregions.media.provenance import Credentials, Provenance
+from deepregions.pipeline.origin_words import origin_line
 from deepregions.pipeline.report import CsvTable
 from deepregions.pipeline.report.table import COLUMNS
 from deepregions.pipeline.results import Result
@@ -84,6 +86,17 @@ def test_a_row_for_each_track_with_the_numbers_of_the_json(tmp_path: Path) -> No
         "message": "b.jpg: damaged image",
         "input_status": "unreadable",
     }
+
+
+def test_every_row_tells_where_its_file_comes_from() -> None:
+    told = Provenance(
+        software=("GIMP 2.10",), signs=("it has two headers",), credentials=Credentials("broken")
+    )
+    rows = table(replace(made_video(), provenance=told))
+    assert len(rows) > 1
+    assert {row["origin"] for row in rows} == {origin_line(told)}
+    assert "broken" in rows[0]["origin"]
+    assert "GIMP 2.10" in rows[0]["origin"]
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-rf", "@SUM(A1)", "\t=1", "\r=1", "＝1", "'=1"])

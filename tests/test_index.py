@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 from test_report import HOSTILE, Page, check_page, video
 
 from deepregions.fusion.pooling import probability
+from deepregions.media.provenance import Provenance
 from deepregions.pipeline.report import index_row, write_index
 from deepregions.pipeline.report.index import link
 from deepregions.pipeline.results import Result
 from deepregions.pipeline.words import Answer
 from deepregions.types import Status
+
+
+def test_a_file_that_says_where_it_comes_from_is_listed_with_it(tmp_path: Path) -> None:
+    told = Provenance(software=("<b>GIMP</b>",))
+    page = written([index_row(replace(video(), provenance=told)), unread("b.jpg")], tmp_path)
+    assert page.words.count("Where it comes from: it names <b>GIMP</b> as its software.") == 1
 
 
 def unread(name: str, status: Status = Status.UNREADABLE) -> dict[str, Any]:

@@ -86,6 +86,15 @@ class Provenance:
         )
 
 
+def from_json(said: Mapping[str, Any] | None) -> Provenance | None:
+    """Returns what :meth:`Provenance.to_dict` wrote; None of None."""
+    if said is None:
+        return None
+    signed = said.get("credentials")
+    credentials = None if signed is None else received(Credentials, signed)
+    return received(Provenance, said, credentials=credentials)
+
+
 def received(kind: type[_Record], said: Mapping[str, Any], **known: Any) -> _Record:
     """Makes a record of what the process that decodes sent, whatever that is.
 

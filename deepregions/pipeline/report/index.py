@@ -14,6 +14,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from deepregions.files import atomic_file
+from deepregions.pipeline.origin_words import origin_line
 from deepregions.pipeline.report.drawing import small_uri, to_picture
 from deepregions.pipeline.report.page import environment
 from deepregions.pipeline.results import Result
@@ -51,6 +52,7 @@ def index_row(result: Result, page: str = "") -> dict[str, Any]:
         "log_odds": result.log_odds,
         "above": result.above_threshold,
         "coverage": judged / len(result.faces) if result.faces else None,
+        "origin": origin_line(result.provenance),
         "page": page,
         "thumbnail": thumbnail,
     }

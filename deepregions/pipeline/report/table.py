@@ -6,6 +6,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from deepregions.media.provenance import from_json
+from deepregions.pipeline.origin_words import origin_line
 from deepregions.pipeline.words import threshold
 
 COLUMNS = (
@@ -32,6 +34,7 @@ COLUMNS = (
     "scored",
     "input_status",
     "input_score",
+    "origin",
 )
 
 # What makes a spreadsheet take a text for a formula (OWASP, CSV injection; full-width forms too),
@@ -44,10 +47,10 @@ class CsvTable:
     """A table that grows by results: whatever was written stays when a run is interrupted.
 
     Columns are those of :data:`COLUMNS` and one for each network, ``detector/region``, with its
-    score. ``judged``, ``holds_for``, ``error_rates`` and ``input_...`` are the input's, the others
-    the track's; an input without a track has one row with its own. Numbers are those of the JSON. A
-    text that a spreadsheet would take for a formula begins with an apostrophe, as does one that
-    began with an apostrophe. All texts are quoted.
+    score. ``judged``, ``holds_for``, ``error_rates``, ``input_...`` and ``origin`` are the input's,
+    the others the track's; an input without a track has one row with its own. Numbers are those of
+    the JSON. A text that a spreadsheet would take for a formula begins with an apostrophe, as does
+    one that began with an apostrophe. All texts are quoted.
 
     The stream is UTF-8, opened with ``newline=""``; models are as the JSON names them.
     """
@@ -64,6 +67,7 @@ class CsvTable:
         own = {"input": line["input"], "kind": line["kind"], "judged": answer["judged"]}
         own |= {key: answer[key] for key in ("holds_for", "error_rates")}
         own["input_status"] = line["status"]
+        own["origin"] = origin_line(from_json(line["provenance"])) or None
         if not line["tracks"]:
             row = own | {key: line[key] for key in ("status", "message")}
             row["conclusion"] = answer["conclusion"]
