@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
@@ -31,6 +32,13 @@ def choose_device(name: str) -> torch.device:
         hint = "auto, cpu, cuda or cuda:N; see what PyTorch says of your GPU"
         raise UsageError(f"device {name!r} cannot be used here", hint) from error
     return device
+
+
+def share_cores(workers: int) -> None:
+    """Gives this process its share of the cores; ``OMP_NUM_THREADS`` decides where it is set."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        torch.set_num_threads(max(1, (cores or os.cpu_count() or 1) // workers))
 
 
 def out_of_memory(error: BaseException) -> bool:

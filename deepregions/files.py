@@ -189,7 +189,7 @@ def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int | None]:
             descriptor = os.open(partial, flags | os.O_NOFOLLOW)
         except OSError:  # another user's, or just gone
             continue
-        locked = _try_lock(descriptor)
+        locked = try_lock(descriptor)
         if (locked or (created and locked is None)) and _same(partial, descriptor):
             if folder:
                 for each in partial.iterdir():
@@ -205,7 +205,7 @@ def _hold(lock: Path, path: Path) -> int:
     """Opens and locks the lock of a folder."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        if _try_lock(descriptor) is False:
+        if try_lock(descriptor) is False:
             os.close(descriptor)
             raise UsageError(
                 f"{path} is being written by {_holder(lock)}",
@@ -216,8 +216,11 @@ def _hold(lock: Path, path: Path) -> int:
         os.close(descriptor)  # its holder has just removed it
 
 
-def _try_lock(descriptor: int) -> bool | None:
-    """Locks an open file; returns False if another process has, None where there are no locks."""
+def try_lock(descriptor: int) -> bool | None:
+    """Locks an open file; returns False if another process has, None where there are no locks.
+
+    The lock ends with the process, or when the file is closed.
+    """
     if sys.platform == "win32":
         return None
     try:

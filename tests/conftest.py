@@ -18,6 +18,7 @@ SLOW = {
     "adapters",
     "analyser",
     "annotation",
+    "archive_scoring",
     "benchmark",
     "bundle",
     "cli",

@@ -22,7 +22,7 @@ LAYERS = (
     ("deploy",),
     ("pipeline",),
     ("evaluation",),
-    ("doctor", "study", "service"),
+    ("doctor", "study", "service", "archive"),
     ("fit", "commands"),
     ("__main__",),
 )

@@ -43,6 +43,8 @@ COMMANDS = (
     "detect face.png --bundle bundle --out detected",
     "detect face.png --bundle bundle --runtime onnxruntime --json",
     "detect face.png --bundle bundle --runtime openvino --json",
+    "archive manifest face.png --out manifest.parquet",
+    "archive score manifest.parquet --bundle bundle --out archived --landmarks dlib-hog",
     "explain face.png --bundle bundle --out explained",
     "segment face.png --out segmented --backend dlib-hog",
     "forge face.png --out forged",

@@ -26,6 +26,13 @@ def positive(**options: int) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is {value}", "it must be 1 or more")
 
 
+def exclude(hint: str, **options: bool) -> None:
+    """Checks that not all of some options are given."""
+    if all(options.values()):
+        names = " and ".join(f"--{name}" for name in options)
+        raise UsageError(f"{names} do not go together", hint)
+
+
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Prints JSON on standard output at once; without an indent, on one line."""
     sys.stdout.write(f"{json.dumps(value, indent=indent, allow_nan=False)}\n")
@@ -101,7 +108,7 @@ def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iter
 
 
 @contextmanager
-def counted(what: str) -> Iterator[Callable[..., None]]:
+def counted(what: str, unit: str = "faces") -> Iterator[Callable[..., None]]:
     """Yields what shows progress on standard error: what is done, all, and faces if others."""
     from rich.console import Console
     from rich.progress import Progress
@@ -111,7 +118,15 @@ def counted(what: str) -> Iterator[Callable[..., None]]:
         task = bar.add_task(what, total=None)
 
         def show(done: int, total: int, faces: int | None = None) -> None:
-            told = f"{what}: {done if faces is None else faces} faces"
+            told = f"{what}: {done if faces is None else faces} {unit}"
             bar.update(task, completed=done, total=total, description=told)
 
         yield show
+
+
+def every(items: Iterable[Item], show: Callable[..., None], step: int = 1000) -> Iterator[Item]:
+    """Yields items, and says after every ``step`` of them how many there were."""
+    for number, item in enumerate(items):
+        if number % step == 0:
+            show(number, None)
+        yield item

@@ -100,6 +100,8 @@ COMMANDS = {
         "Export networks and their fusion as one ONNX file.",
         {"--only": "--detector/--region"},
     ),
+    "archive manifest": Command("archive:make_manifest", "List the files of an archive."),
+    "archive score": Command("archive:score_manifest", "Score the files of a manifest."),
     "serve": Command("serve:serve", "Score over HTTP: a REST service and a web page."),
     "serve keys add": Command("serve:add_key", "Make a key for the service."),
     "serve keys list": Command("serve:list_keys", "List the service's keys."),
@@ -112,6 +114,7 @@ _GROUPS = {
     "databases": "List and check databases; describe a face store.",
     "models": "List, show, verify and fetch networks.",
     "bundle": "Publish bundles.",
+    "archive": "Score archives of any size, on one machine or many.",
     "serve keys": "Make, list and revoke the service's keys.",
 }
 

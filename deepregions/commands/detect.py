@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from deepregions.commands import checks
-from deepregions.commands.options import NetworkOptions, PoolOptions
+from deepregions.commands.options import NetworkOptions, PoolOptions, SamplingOptions
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
 
@@ -19,6 +19,7 @@ COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
 
 _NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
+_SAMPLING = SamplingOptions()
 
 
 def detect(
@@ -35,9 +36,7 @@ def detect(
     json: bool = False,
     csv: bool = False,
     segmented: bool = False,
-    frames: int = 32,
-    rate: float | None = None,
-    adaptive: bool = False,
+    sampling: SamplingOptions = _SAMPLING,
     pool: PoolOptions = _POOL,
     gates: Gates = _GATES,
     min_coverage: float = 0.0,
@@ -77,9 +76,7 @@ def detect(
             detect` describes it.
         csv: Print comma-separated values, one line per person, instead of tables.
         segmented: The inputs are already cropped to one region (black elsewhere); needs --region.
-        frames: Number of frames to look at in each video, evenly spaced.
-        rate: Look at this many frames per second instead.
-        adaptive: Look at half of --frames evenly spaced, and at the others where scores disagree.
+        sampling: Which frames of videos are looked at.
         pool: How many scores become one.
         gates: When a face is good enough to be judged.
         min_coverage: The smallest share of inputs, from 0 to 1, that must get a score.
@@ -96,7 +93,7 @@ def detect(
             changes scores a little (`deepregions export --precision bf16 --store DIR` measures
             how much).
     """
-    from deepregions.media import MediaReader, Sampling, find_media
+    from deepregions.media import MediaReader, find_media
 
     files = find_media(inputs)
 
@@ -108,10 +105,10 @@ def detect(
     from deepregions.pipeline.explain.shapley import check_count
     from deepregions.pipeline.report.explanation import page_parts
 
-    checks.positive(frames=frames, batch_size=batch_size)
-    _exclude("--out DIR writes both", json=json, csv=csv)
-    _exclude("give one of them", resume=resume, overwrite=overwrite)
-    _exclude("give one of them", rate=rate is not None, adaptive=adaptive)
+    checks.positive(batch_size=batch_size)
+    frames = sampling.sampling()
+    checks.exclude("--out DIR writes both", json=json, csv=csv)
+    checks.exclude("give one of them", resume=resume, overwrite=overwrite)
     needing = {"resume": resume, "overwrite": overwrite, "annotate": annotate}
     for name, given in (needing | {"explain": explain, "pdf": pdf}).items():
         if given and out is None:
@@ -121,9 +118,6 @@ def detect(
     if not 0 <= min_coverage <= 1:
         raise UsageError(f"--min-coverage is {min_coverage}", "a share, from 0 to 1")
     canvas = networks.canvas(segmented)
-    sampling = Sampling("adaptive" if adaptive else "count", count=frames)
-    if rate is not None:
-        sampling = Sampling("rate", rate=rate)
     browser = find_browser() if pdf else ""
     members = networks.load()
     if explain:
@@ -132,7 +126,7 @@ def detect(
         members,
         landmarks=None if segmented else landmarks,
         device=device,
-        sampling=sampling,
+        sampling=frames,
         rules=pool.rules(),
         gates=gates,
         batch_size=batch_size,
@@ -150,7 +144,7 @@ def detect(
     with lock_folder(out, "detect"), MediaReader() as reader:
         verdicts = VerdictPrinter(
             analyser.facts,
-            sampling,
+            frames,
             "json" if json else "csv" if csv else "tables",
             folder=out,
             mode="resume" if resume else "overwrite" if overwrite else "new",
@@ -171,9 +165,3 @@ def detect(
     if not verdicts.scored:
         return NOTHING_SCORED
     return COVERED_TOO_FEW if verdicts.scored < min_coverage * len(files) else 0
-
-
-def _exclude(hint: str, **options: bool) -> None:
-    if all(options.values()):
-        names = " and ".join(f"--{name}" for name in options)
-        raise UsageError(f"{names} do not go together", hint)

@@ -10,6 +10,7 @@ from deepregions.errors import BundleError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from deepregions.fusion.pooling import Pooling
+    from deepregions.media import Sampling
     from deepregions.types import Region
     from deepregions.weights.bundle import Bundle
     from deepregions.weights.selection import Choice
@@ -107,6 +108,36 @@ class PoolOptions:
         from deepregions.fusion.pooling import Pooling
 
         return Pooling(self.frames, self.share, self.tracks)
+
+
+@dataclass(frozen=True)
+class SamplingOptions(OptionGroup):
+    """Frames of videos.
+
+    Attributes:
+        frames: Number of frames to look at in each video, evenly spaced.
+        rate: Look at this many frames per second instead.
+        adaptive: Look at half of --frames evenly spaced, and at the others where scores disagree.
+    """
+
+    frames: int = 32
+    rate: float | None = None
+    adaptive: bool = False
+
+    def sampling(self) -> Sampling:
+        """Returns which frames are looked at.
+
+        Raises:
+            UsageError: A number makes no sense, or two ways are named.
+        """
+        from deepregions.commands.checks import exclude, positive
+        from deepregions.media import Sampling
+
+        positive(frames=self.frames)
+        exclude("give one of them", rate=self.rate is not None, adaptive=self.adaptive)
+        if self.rate is not None:
+            return Sampling("rate", rate=self.rate)
+        return Sampling("adaptive" if self.adaptive else "count", count=self.frames)
 
 
 def check_there(*paths: Path | None) -> None:

@@ -172,6 +172,11 @@ def _command(limits: Limits) -> list[str]:
     return [sys.executable, "-I", "-B", "-c", _START, absolute, json.dumps(asdict(limits))]
 
 
+def ending(code: int) -> str:
+    """Says how a process ended, by its exit code."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
 def end_with_parent() -> None:
     """Ends this process, started by ``multiprocessing``, when the one that started it ends.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +19,13 @@ class FileScorer:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        import torch  # noqa: PLC0415 - the web process has no use for it
-
+        # The web process has no use for torch.
+        from deepregions.devices import share_cores  # noqa: PLC0415
         from deepregions.media import MediaReader  # noqa: PLC0415
         from deepregions.pipeline.build import build_analyser  # noqa: PLC0415
         from deepregions.weights.selection import Choice, choose_members  # noqa: PLC0415
 
-        if "OMP_NUM_THREADS" not in os.environ:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-            torch.set_num_threads(max(1, (cores or os.cpu_count() or 1) // settings.workers))
+        share_cores(settings.workers)
         self._analyser = build_analyser(
             choose_members(Choice(), settings.bundle),
             landmarks="auto",

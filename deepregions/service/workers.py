@@ -21,7 +21,7 @@ from typing import Any
 
 from deepregions.errors import DeepregionsError
 from deepregions.files import atomic_file
-from deepregions.media.sandbox import end_with_parent
+from deepregions.media.sandbox import end_with_parent, ending
 from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
 from deepregions.service.problems import problem
 from deepregions.service.settings import Scorer, ServiceSettings
@@ -213,8 +213,7 @@ class Supervisor:
         if slot.process.exitcode is None:
             slot.process.kill()
             slot.process.join()
-        code = slot.process.exitcode or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        how = ending(slot.process.exitcode or 0)
         how = f"taking more than {self._settings.longest:g} s" if slot.late else how
         self.kills += 1
         logger.warning("a worker ended (%s)", how)

@@ -1,0 +1,188 @@
+"""The driver: gives the files of a manifest to workers, and keeps what comes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pyarrow as pa
+
+from deepregions.archive.manifest import FileManifest, Listed
+from deepregions.archive.parts import OpenPart, ResultsFolder, unfinished
+from deepregions.archive.scoring import given_up
+from deepregions.archive.workers import FileOutcome, ScoredFile, ScorerPool
+from deepregions.files import atomic_file, lock_folder
+
+_OPEN = 8  # parts that are worked on at once: one slow file holds up no others
+_PARTS = 2048  # that an archive has at most, as long as no part is larger than the largest
+_SMALLEST, _LARGEST = 256, 4096  # files of a part
+_BEAT = 5.0  # seconds between two reports of how far it is
+
+
+class Driver:
+    """Scores one shard of a manifest into a folder of results.
+
+    Args:
+        manifest: What is scored.
+        folder: Where results go.
+        pool: What scores.
+        shard: Which shard, from 1.
+        shards: How many there are.
+        part_size: How many files a part has; by default 256, in large archives up to 4096. The
+            folder's first run decides.
+        show: Is told how many files of the shard are finished, and how many it has.
+
+    Attributes:
+        done: How many files have a result that this run made.
+        skipped: How many had one before.
+        busy: How many another run, of other shards, is working on.
+    """
+
+    def __init__(
+        self,
+        manifest: FileManifest,
+        folder: ResultsFolder,
+        pool: ScorerPool,
+        *,
+        shard: int = 1,
+        shards: int = 1,
+        part_size: int | None = None,
+        show: Callable[[int, int], None] = lambda *_: None,
+    ) -> None:
+        self.done = self.skipped = self.busy = 0
+        self._manifest, self._folder, self._pool = manifest, folder, pool
+        self._shard, self._shards, self._show = shard, shards, show
+        usual = min(max(manifest.rows // _PARTS, _SMALLEST), _LARGEST)
+        self._size = part_size or folder.part_size() or usual
+        self._run: Mapping[str, Any] = {}
+        self._parts: dict[int, OpenPart] = {}  # that are worked on, by the ids of their files
+        self._open: list[OpenPart] = []
+        self._again: deque[Listed] = deque()  # what comes back goes first
+        self._started, self._told = time.time(), 0.0
+
+    def score(self) -> None:
+        """Scores what has no result yet.
+
+        Raises:
+            UsageError: The results are those of other files, networks or settings, or another
+                process works on the shard.
+            DeepregionsError: No worker can be started.
+            OSError: Results cannot be written, such as on a full disk.
+        """
+        shard = self._folder.shard(self._shard, self._shards)
+        with lock_folder(shard, "archive score"), ExitStack() as at_end:
+            at_end.callback(self._close_parts)
+            at_end.callback(self._pool.close)
+            run = dict(self._pool.start())
+            run["settings"] = {**run["settings"], "part_size": self._size}
+            self._run = self._folder.begin(run)
+            self._started = time.time()
+            files = self._files()
+            while True:
+                self._feed(files)
+                if not self._parts:
+                    break
+                for outcome in self._pool.wait():
+                    self._take(outcome)
+                self._tell()
+            self._tell(ended=True)
+
+    def _files(self) -> Iterator[Listed | None]:
+        """Yields what is to be scored; None as long as enough parts are open."""
+        finished = self._folder.finished()
+        for chunk in self._manifest.chunks(self._size, self._shard, self._shards):
+            left = unfinished(chunk, finished)
+            self.skipped += len(chunk) - len(left)
+            if not len(left):
+                continue
+            while len(self._open) >= _OPEN:
+                yield None
+            part = self._opened(left)
+            if part is not None:
+                yield from self._begun(part, left)
+
+    def _opened(self, files: pa.Table) -> OpenPart | None:
+        """Opens a part, unless another run works on it, or has just finished it."""
+        try:
+            part = OpenPart(self._folder, files)
+        except BlockingIOError:
+            self.busy += len(files)
+            return None
+        if self._folder.part(part.span).exists():
+            part.drop()
+            self.skipped += len(files)
+            return None
+        return part
+
+    def _begun(self, part: OpenPart, files: pa.Table) -> Iterator[Listed]:
+        waiting = part.waiting
+        self.skipped += len(files) - len(waiting)
+        self._parts |= dict.fromkeys((each.id for each in waiting), part)
+        self._open.append(part)
+        self._finish(part)  # it may be full: an earlier run ended before it was made Parquet
+        for file in waiting:
+            if why := part.lost(file.id):
+                self._keep(given_up(file, why))
+            else:
+                yield file
+
+    def _feed(self, files: Iterator[Listed | None]) -> None:
+        """Gives the pool as many files as it takes."""
+        while self._pool.room() > 0:
+            file = self._again.popleft() if self._again else next(files, None)
+            if file is None:
+                self._pool.flush()
+                return
+            self._parts[file.id].begin(file.id)
+            self._pool.put(file)
+
+    def _take(self, outcome: FileOutcome) -> None:
+        file = outcome.file
+        if outcome.scored is not None:
+            self._keep(outcome.scored)
+            return
+        part = self._parts[file.id]
+        if outcome.killed:
+            part.blame(file.id, outcome.killed)
+        if why := part.lost(file.id):
+            self._keep(given_up(file, why))
+        else:
+            self._again.append(file)
+
+    def _keep(self, scored: ScoredFile) -> None:
+        if scored.page:
+            with atomic_file(self._folder.page(scored.id)) as partial:
+                partial.write_text(scored.page, encoding="utf-8", errors="backslashreplace")
+        part = self._parts[scored.id]
+        part.add(scored.id, scored.line)
+        del self._parts[scored.id]
+        self.done += 1
+        self._finish(part)
+
+    def _finish(self, part: OpenPart) -> None:
+        if part.full:
+            part.finish(self._run)
+            self._open.remove(part)
+
+    def _tell(self, *, ended: bool = False) -> None:
+        """Says how far it is, to whoever watches and in a file for ``status``."""
+        if time.time() - self._told < _BEAT and not ended:
+            return
+        self._told = time.time()
+        total = self._manifest.count(self._size, self._shard, self._shards)
+        self._show(self.skipped + self.done, total)
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "ended": ended}
+        about |= {"files": self._manifest.rows, "done": self.done}
+        about |= {"seconds": self._told - self._started, "time": self._told}
+        with atomic_file(self._folder.shard(self._shard, self._shards)) as partial:
+            partial.write_text(json.dumps(about), encoding="ascii")
+
+    def _close_parts(self) -> None:
+        for part in self._open:
+            part.close()

@@ -1,0 +1,116 @@
+"""The function that scores files of an archive, the same wherever it runs."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from deepregions.archive.columns import as_line
+from deepregions.archive.manifest import Listed
+from deepregions.archive.workers import ScoredFile
+from deepregions.errors import printable
+
+if TYPE_CHECKING:
+    from deepregions.pipeline.analyser import Analyser
+
+
+@dataclass(frozen=True)
+class MakeScorer:
+    """Makes what scores, in the process that scores: a copy of this is sent there.
+
+    Attributes:
+        make_analyser: Loads the networks, given the name of what runs them.
+        runtime: That name.
+        workers: How many processes share the machine's cores.
+        pages: Whether files at or above the chosen threshold get a page.
+    """
+
+    make_analyser: Callable[[Any], Analyser]
+    runtime: str = "torch"
+    workers: int = 1
+    pages: bool = False
+
+    def __call__(self) -> AnalyserScorer:
+        """Loads the networks."""
+        from deepregions.devices import share_cores  # noqa: PLC0415 - torch, which drivers lack
+
+        share_cores(self.workers)
+        return AnalyserScorer(self.make_analyser(self.runtime), pages=self.pages)
+
+    def settled(self, run: Mapping[str, Any]) -> Self:
+        """Returns this with what the first scorer has found out: the fastest runtime."""
+        return replace(self, runtime=run["facts"]["runtime"])
+
+
+class AnalyserScorer:
+    """Scores files as ``detect`` does; ``run`` says what decides results, and all facts."""
+
+    def __init__(self, analyser: Analyser, *, pages: bool = False) -> None:
+        from deepregions.media import MediaReader  # noqa: PLC0415 - slow, and drivers need none
+        from deepregions.pipeline.results_folder import SETTINGS  # noqa: PLC0415
+
+        settings = {name: analyser.facts.get(name) for name in SETTINGS}
+        settings["sampling"] = asdict(analyser.sampling)
+        self.run: Mapping[str, Any] = {"settings": settings, "facts": analyser.facts}
+        self._analyser, self._pages, self._reader = analyser, pages, MediaReader()
+
+    def __call__(self, files: Iterable[Listed]) -> Iterator[ScoredFile]:
+        """Yields what came of each file."""
+        begun: deque[tuple[Listed, str]] = deque()
+
+        def paths() -> Iterator[Path]:
+            for file in files:
+                begun.append((file, _changed(file)))
+                yield Path(file.path)
+
+        start = time.perf_counter()
+        with closing(self._analyser.analyse(paths(), self._reader)) as results:  # type: ignore[type-var]
+            for result in results:
+                file, changed = begun.popleft()
+                told = replace(result, input=file.text)
+                if changed:
+                    told = replace(told, warnings=(changed, *told.warnings))
+                page = self._page(file, changed) if self._pages and told.above_threshold else ""
+                now = time.perf_counter()
+                yield ScoredFile(file.id, as_line(file.id, told.to_dict(), now - start), page)
+                start = now
+
+    def _page(self, file: Listed, changed: str) -> str:
+        """Returns the page of a file, which is judged again: pictures of all would take longer."""
+        self._analyser.pictures = True
+        try:
+            (result,) = self._analyser.analyse([Path(file.path)], self._reader)
+        finally:
+            self._analyser.pictures = False
+        warnings = (changed, *result.warnings) if changed else result.warnings
+        return replace(result, warnings=warnings).to_html()
+
+
+def _changed(file: Listed) -> str:
+    """Says what has become of a file since it was listed; nothing where it is as it was."""
+    if file.size is None:
+        return ""
+    now = Listed.look(file.id, file.path)
+    if now.size is None:
+        return "it was there when it was listed, and is not now"
+    if now.size != file.size:
+        return f"it has changed since it was listed: {file.size:,} bytes then, {now.size:,} now"
+    if file.mtime is not None and now.mtime != file.mtime:
+        return "it has changed since it was listed: it was written to"
+    return ""
+
+
+def given_up(file: Listed, why: str) -> ScoredFile:
+    """Returns what came of a file on which workers or runs have ended."""
+    from deepregions.media import is_video  # noqa: PLC0415
+    from deepregions.pipeline.results import Result  # noqa: PLC0415 - torch, which drivers lack
+    from deepregions.types import Status  # noqa: PLC0415
+
+    kind = "video" if is_video(Path(file.path)) else "image"
+    result = Result(file.text, kind, Status.ERROR, f"{printable(file.path)}: {why}")
+    return ScoredFile(file.id, as_line(file.id, result.to_dict(), 0.0))

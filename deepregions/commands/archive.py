@@ -1,0 +1,154 @@
+"""``deepregions archive``: manifests of any length, scored by many processes and machines."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from deepregions.commands import checks
+from deepregions.commands.options import NetworkOptions, PoolOptions, SamplingOptions
+from deepregions.errors import UsageError
+from deepregions.faces.thresholds import Gates
+
+if TYPE_CHECKING:
+    from deepregions.pipeline.analyser import Analyser
+
+_NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
+_SAMPLING = SamplingOptions()
+
+
+def make_manifest(roots: list[Path], *, out: Path, media_only: bool = False) -> int:
+    """Lists the files of folders as a manifest: a Parquet file with their ids, paths and sizes.
+
+    Ids rise in the order of the files. Hidden files are left out, and links to folders are not
+    followed. A .csv or .parquet file among the arguments is a list with a column path, and perhaps
+    id; a .txt file is a list of paths, one a line.
+
+    Args:
+        roots: Folders, lists, and single files.
+        out: The manifest to write.
+        media_only: Leave out files of folders that are neither photographs nor videos, by their
+            name or else their content. Otherwise scoring says what a file is not.
+    """
+    from deepregions.archive.manifest import list_files, write_manifest
+
+    files = list_files(roots, media_only=media_only, warn=checks.warn)
+    with checks.counted("listing", "files") as show:
+        count, size = write_manifest(checks.every(files, show), out)
+    checks.print_lines(f"{count:,} files, {size / 1e9:,.1f} GB: {out}")
+    return 0
+
+
+def score_manifest(
+    manifest: Path,
+    *,
+    out: Path,
+    shard: str = "1/1",
+    workers: int = 1,
+    part_size: int | None = None,
+    pages: Literal["none", "evidence"] = "none",
+    networks: NetworkOptions = _NETWORKS,
+    sampling: SamplingOptions = _SAMPLING,
+    pool: PoolOptions = _POOL,
+    gates: Gates = _GATES,
+    max_false_alarms: float | None = None,
+    landmarks: str = "auto",
+    device: str = "auto",
+    batch_size: int = 16,
+    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> int:
+    """Scores the files of a manifest into a folder of Parquet files, as `deepregions detect` does.
+
+    The same command goes on with what an earlier run has left; results are never made twice or
+    lost. A file on which two workers end gets a row with status error. docs/archive.md describes
+    the columns.
+
+    Args:
+        manifest: What `deepregions archive manifest` has written.
+        out: The folder of results; that of an earlier run is gone on with.
+        shard: Which part of the manifest to score, such as 3/8 for the third of eight: each task of
+            a cluster's job takes its own, all into one folder.
+        workers: Number of processes that score. One for each core is best where there is no GPU.
+        part_size: Number of files of a part; by default 256, in large archives up to 4096.
+        pages: evidence writes a page for each file at or above the threshold that
+            --max-false-alarms names.
+        networks: Which networks score.
+        sampling: Which frames of videos are looked at.
+        pool: How many scores become one.
+        gates: When a face is good enough to be judged.
+        max_false_alarms: Say which results are at or above the bundle's threshold for at most this
+            share of false alarms, such as 0.01 for 1 % of genuine faces. Only thresholds that are
+            stored in the bundle can be chosen.
+        landmarks: Landmark backend: auto, dlib, dlib-hog or face_alignment.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: Number of faces scored at once.
+        runtime: What runs the networks: torch; onnxruntime or openvino, on the CPU (the first run
+            exports the networks, which takes minutes); auto picks the fastest.
+        precision: Number format of the networks. bf16 is for openvino on CPUs that support it; it
+            changes scores a little.
+    """
+    from deepregions.archive.driver import Driver
+    from deepregions.archive.manifest import FileManifest
+    from deepregions.archive.parts import ResultsFolder
+    from deepregions.archive.scoring import MakeScorer
+    from deepregions.archive.workers import WorkerPool
+
+    checks.positive(workers=workers, batch_size=batch_size, part_size=part_size or 1)
+    if pages == "evidence" and max_false_alarms is None:
+        raise UsageError(
+            "--pages evidence needs a threshold", "--max-false-alarms names one, such as 0.01"
+        )
+    number, shards = _shard(shard)
+    make_analyser = partial(
+        _make_analyser,
+        networks=networks,
+        pool=pool,
+        landmarks=landmarks,
+        device=device,
+        sampling=sampling.sampling(),
+        gates=gates,
+        batch_size=batch_size,
+        precision=precision,
+        command=("deepregions", *sys.argv[1:]),
+        max_false_alarms=max_false_alarms,
+    )
+    make = MakeScorer(make_analyser, runtime, workers, pages == "evidence")
+    with checks.counted("scoring", "files") as show:
+        driver = Driver(
+            FileManifest(manifest),
+            ResultsFolder(out),
+            WorkerPool(make, workers, settle=make.settled),
+            shard=number,
+            shards=shards,
+            part_size=part_size,
+            show=show,
+        )
+        driver.score()
+    said = f"{driver.done:,} files scored, {driver.skipped:,} before: {out}"
+    checks.print_lines(said)
+    if driver.busy:
+        checks.warn(f"{driver.busy:,} files are being scored by a run of other shards")
+    return 0
+
+
+def _make_analyser(
+    runtime: Any, *, networks: NetworkOptions, pool: PoolOptions, **how: Any
+) -> Analyser:
+    """Loads the networks, in the process that scores."""
+    from deepregions.pipeline.build import build_analyser
+
+    return build_analyser(
+        networks.load(), rules=pool.rules(), runtime=runtime, pictures=False, **how
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, shards = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= shards:
+        raise UsageError(f"--shard is {text!r}", "such as 1/8, the first of eight")
+    return number, shards
