@@ -19,6 +19,7 @@ SLOW = {
     "analyser",
     "annotation",
     "archive_scoring",
+    "archive_summary",
     "benchmark",
     "bundle",
     "cli",

@@ -21,8 +21,8 @@ from archive_fakes import FakeScorer, broken, manifest_of, score
 from data_helpers import write_video
 from detect_json import CALIBRATED, input_results
 from hypothesis import given, settings
-from networks import dsp_fwa, member, xception
 from PIL import Image
+from test_answer import fused
 
 from deepregions.archive import parts as parts_module
 from deepregions.archive.columns import OF_THE_RUN, as_line, as_results, schema
@@ -33,7 +33,6 @@ from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.files import lock_folder
 from deepregions.pipeline.results import Result
 from deepregions.pipeline.schemas import schema_text
-from deepregions.weights.bundle import save_bundle
 
 TIMES = ["date", "seconds"]
 
@@ -232,7 +231,7 @@ def test_results_are_those_of_detect(
     portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the command line, with networks: the same answers, and what has happened since."""
-    save_bundle([member(xception(2.0)), member(dsp_fwa(5.0))], tmp_path / "bundle")
+    fused(tmp_path / "bundle")
     folder = tmp_path / "in"
     folder.mkdir()
     names = ["a.png", "clip.mp4", "broken.jpg", os.fsdecode(b"caf\xe9.png"), "gone.png", "new.png"]
@@ -246,8 +245,10 @@ def test_results_are_those_of_detect(
     paths[4].unlink()
     paths[5].write_bytes(portrait.read_bytes() + b"more")
     options = ["--bundle", str(tmp_path / "bundle"), "--landmarks=dlib-hog", "--frames=2"]
+    options += ["--max-false-alarms=0.01"]
     out = tmp_path / "out"
-    assert run(["archive", "score", manifest, "--out", str(out), *options]) == 0
+    scoring = ["archive", "score", manifest, "--out", str(out), *options]
+    assert run([*scoring, "--pages=evidence"]) == 0
     assert "6 files scored, 0 before" in capsys.readouterr().out
     assert run(["detect", *map(str, [*paths[:4], paths[5]]), "--json", *options]) == 0
     told = {
@@ -269,11 +270,14 @@ def test_results_are_those_of_detect(
         pq.read_schema(next((out / "parts").glob("*.parquet"))).metadata[b"deepregions"]
     )
     assert facts["facts"]["models"] == line["models"]
+    above = {f"{row['id']}.html" for row in rows(out) if row["above_threshold"]}
+    assert {path.name for path in (out / "pages").iterdir()} == above
+    assert len(above) == 4
+    assert "Weak" not in (out / "pages" / min(above)).read_text()
+    assert "1 % false alarms" in (out / "pages" / min(above)).read_text()
     capsys.readouterr()
-    assert (
-        run(["archive", "score", manifest, "--out", str(out), *options, "--pool.frames=top"]) == 2
-    )
-    assert "was begun with other settings: rules differs" in capsys.readouterr().err
+    assert run([*scoring, "--gates.min-size=20"]) == 2
+    assert "was begun with other settings: gates differs" in capsys.readouterr().err
 
 
 def plain(value: Any) -> Any:
@@ -298,7 +302,7 @@ def test_every_field_of_the_json_has_its_place() -> None:
 @settings(max_examples=30)
 def test_any_result_is_a_row(result: Result) -> None:
     told = replace(result, facts=CALIBRATED | {"date": CALIBRATED["date"]}).to_dict()
-    files = as_table([Listed(3, result.input)])
+    files = as_table([Listed(3, "/a")])
     (row,) = as_results(files, [as_line(3, told, 0.5)]).to_pylist()
     assert (row["id"], row["score"], row["seconds"]) == (3, told["score"], 0.5)
     assert len(row["faces"]) == len(result.faces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -152,3 +153,81 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= number <= shards:
         raise UsageError(f"--shard is {text!r}", "such as 1/8, the first of eight")
     return number, shards
+
+
+def show_status(results: Path, *, json: bool = False) -> int:
+    """Shows how far an archive is, what could not be judged, and why.
+
+    Args:
+        results: The folder of results.
+        json: Print a JSON object instead of tables.
+    """
+    from deepregions.archive.parts import ResultsFolder
+    from deepregions.archive.summary import look_up, results_of, summarise
+
+    summary = summarise(results_of(results), whole=False)
+    now = look_up(ResultsFolder(results), summary.files)
+    reasons = summary.reasons.most_common(20)
+    if json:
+        told = asdict(now) | {"left": now.left, "statuses": dict(summary.statuses)}
+        told["reasons"] = [{"status": s, "reason": r, "files": n} for (s, r), n in reasons]
+        checks.print_json(told)
+        return 0
+    there = now.finished + now.begun
+    of = "" if now.files is None else f" of {now.files:,} ({100 * there / (now.files or 1):.1f} %)"
+    checks.print_lines(f"{there:,}{of} files have a result, {now.begun:,} of them in begun parts")
+    if now.runs:
+        left = "" if now.left is None else f"; about {_duration(now.left)} left"
+        checks.print_lines(f"{now.rate:.1f} files a second by {now.runs} runs{left}")
+    elif there != now.files:
+        checks.print_lines("no run is at work: deepregions archive score goes on")
+    if summary.seconds:
+        checks.print_lines(f"{summary.files / summary.seconds:.1f} files a second and worker")
+    counts = [(status, f"{count:,}") for status, count in summary.statuses.most_common()]
+    checks.print_table(("status", "files"), counts, right=("files",))
+    if reasons:
+        rows = [(status, reason, f"{count:,}") for (status, reason), count in reasons]
+        checks.print_table(("status", "reason", "files"), rows, right=("files",))
+    return 0
+
+
+def merge_results(results: Path, *, out: Path) -> int:
+    """Writes an archive's results as one Parquet file, in the order of ids.
+
+    Args:
+        results: The folder of results.
+        out: The file to write.
+    """
+    from deepregions.archive.parts import ResultsFolder
+    from deepregions.archive.summary import look_up, merge, results_of
+
+    count = merge(results_of(results), out)
+    checks.print_lines(f"{count:,} files: {out}")
+    now = look_up(ResultsFolder(results), count)
+    if now.files is not None and now.files != count:
+        checks.warn(f"{now.files - count:,} files are in no finished part yet")
+    return 0
+
+
+def write_report(results: Path, *, out: Path | None = None) -> int:
+    """Writes a page of what an archive's results say: counts, histograms, the strongest evidence.
+
+    Args:
+        results: The folder of results, or the file that `deepregions archive merge` has written.
+        out: The page to write; by default report.html in the folder of results.
+    """
+    from deepregions.archive.summary import results_of, summarise, write_report
+
+    if out is None and results.is_file():
+        raise UsageError("a merged file needs a page to write", "--out report.html")
+    page = out or results / "report.html"
+    write_report(summarise(results_of(results)), results, page)
+    checks.print_lines(str(page))
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
