@@ -20,7 +20,10 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli
 
-from deepregions.pipeline.report import CsvTable, annotate_video, index_row, write_index, write_page
+from deepregions.pipeline.report.index import index_row, write_index
+from deepregions.pipeline.report.page import write_page
+from deepregions.pipeline.report.table import CsvTable
+from deepregions.pipeline.report.video import annotate_video
 from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import Strip
 from deepregions.types import REGIONS, Status

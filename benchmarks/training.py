@@ -19,6 +19,7 @@ from pytorch_lightning.profilers import SimpleProfiler
 
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.detectors import DSPFWA, Capsule, Xception
+from deepregions.detectors.training import DetectorTraining
 
 _NEXT = "[_TrainingEpochLoop].train_dataloader_next"
 _FIRST = 3  # steps that do not count: kernels are chosen, workers start
@@ -72,7 +73,7 @@ def main(
         data = RegionDataModule(
             str(store), size=size, batch_size=batch, workers=workers, forge=forge
         )
-        clock = _train(kind(size), data, steps + _FIRST, precision, place)
+        clock = _train(DetectorTraining(kind(size)), data, steps + _FIRST, precision, place)
         waits = clock.recorded_durations[_NEXT][_FIRST : steps + _FIRST]
         spans = [b - a for a, b in zip(clock.ends[_FIRST - 1 :], clock.ends[_FIRST:], strict=False)]
         rate = batch / statistics.median(spans)

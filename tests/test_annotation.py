@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.pipeline.report import annotate_video
 from deepregions.pipeline.report import video as annotation
 from deepregions.pipeline.report.drawing import TRACKS
-from deepregions.pipeline.report.video import FrameLayout, Marks
+from deepregions.pipeline.report.video import FrameLayout, Marks, annotate_video
 from deepregions.pipeline.results import FaceResult, Result, summarise_input
 from deepregions.pipeline.words import Answer
 from deepregions.types import Status

@@ -19,8 +19,8 @@ from deepregions.errors import MissingExtraError
 from deepregions.media import Sampling
 from deepregions.pages.pdf import find_browser, print_page
 from deepregions.pipeline.explain.compute import to_json
-from deepregions.pipeline.report import write_page
 from deepregions.pipeline.report.explanation import write_explanation
+from deepregions.pipeline.report.page import write_page
 from deepregions.pipeline.report.video import FrameLayout
 from deepregions.pipeline.results import Result
 from deepregions.types import Region, Status

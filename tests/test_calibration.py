@@ -17,7 +17,6 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from deepregions.errors import UsageError
-from deepregions.fusion import fuse_table
 from deepregions.fusion.calibration import (
     KINDS,
     Calibration,
@@ -31,6 +30,7 @@ from deepregions.fusion.calibration import (
 )
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.training import fuse_table
 from deepregions.fusion.trials import video_trials
 from deepregions.fusion.validation import train_calibrated
 from deepregions.roc import cllr as cost_of

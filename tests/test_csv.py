@@ -15,8 +15,7 @@ from test_report import video as made_video
 
 from deepregions.media.provenance import Credentials, Provenance
 from deepregions.pipeline.origin_words import origin_line
-from deepregions.pipeline.report import CsvTable
-from deepregions.pipeline.report.table import COLUMNS
+from deepregions.pipeline.report.table import COLUMNS, CsvTable
 from deepregions.pipeline.results import Result
 from deepregions.types import REGIONS, Status
 

@@ -19,6 +19,7 @@ from deepregions.detectors import DSPFWA, Capsule, RegionDetector, Xception
 from deepregions.detectors.capsule import squash
 from deepregions.detectors.dsp_fwa import SpatialPyramid
 from deepregions.detectors.pretrained import load_backbone
+from deepregions.detectors.training import DetectorTraining
 from deepregions.detectors.xception import SamePool
 from deepregions.errors import AssetError, UnreadableError, UsageError
 from deepregions.types import RegionBatch
@@ -121,7 +122,7 @@ def test_scores_are_the_same_whichever_way_and_in_whatever_batch(make):
         torch.testing.assert_close(singles, logits, rtol=1e-4, atol=1e-4)
         valid = torch.tensor([[True, True], [False, True], [True, True]])
         batch = region_batch(crops.unflatten(0, (3, 2)), label[:3], valid)
-        predicted = detector.predict_step(batch)
+        predicted = DetectorTraining(detector).predict_step(batch)
     assert logits.shape == (6,)
     assert predicted.isnan().tolist() == (~valid).tolist()
     torch.testing.assert_close(predicted[valid], logits[valid.flatten()])
@@ -198,7 +199,7 @@ def test_training_raises_the_scores_of_fakes(make):
     for _ in range(8):
         crops, label = separable(8, 32)
         optimizer.zero_grad()
-        detector.training_loss(region_batch(crops, label)).backward()
+        DetectorTraining(detector).training_loss(region_batch(crops, label)).backward()
         optimizer.step()
     crops, label = separable(16, 32)
     with torch.no_grad():
@@ -210,12 +211,12 @@ def test_invalid_regions_teach_nothing(make):
     detector = make().eval()
     crops, label = separable(4)
     nothing = torch.zeros(4, 1, dtype=torch.bool)
-    loss = detector.training_loss(region_batch(crops, label, nothing))
+    loss = DetectorTraining(detector).training_loss(region_batch(crops, label, nothing))
     loss.backward()
     assert loss == 0
     assert all(p.grad is None or not p.grad.any() for p in detector.parameters())
     some = torch.tensor([[True], [False], [True], [False]])
-    loss = detector.training_loss(region_batch(crops, label, some))
+    loss = DetectorTraining(detector).training_loss(region_batch(crops, label, some))
     torch.testing.assert_close(loss, detector.losses(crops[::2], label[::2]).mean())
 
 
@@ -228,7 +229,7 @@ def test_invalid_regions_do_not_count_in_batch_normalisation():
         crops, label = separable(4)
         batch = region_batch(crops[: len(valid)], label[: len(valid)], torch.tensor(valid))
         torch.manual_seed(1)  # of dropout
-        loss = detector.training_loss(batch)
+        loss = DetectorTraining(detector).training_loss(batch)
         loss.backward()
         found.append([loss, *(p.grad for p in detector.parameters()), *detector.buffers()])
     assert found[0]
@@ -291,7 +292,7 @@ def test_vgg_is_trained_unless_it_is_frozen(frozen):
     before = {key: value.clone() for key, value in detector.trunk.state_dict().items()}
     assert detector.capsules.training
     assert all(module.training != frozen for module in detector.trunk.modules())
-    optimizer = detector.configure_optimizers()
+    optimizer = DetectorTraining(detector).configure_optimizers()
     given = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert given == {id(p) for p in (detector.capsules if frozen else detector).parameters()}
     detector.losses(*separable(4)).mean().backward()
@@ -447,15 +448,15 @@ def test_xception_s_weights_come_from_torch_s_cache_or_an_address(tmp_path, monk
 
 
 def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
-    data, detector = Batches(), Tint(SIZE)
+    data, detector = Batches(), DetectorTraining(Tint(SIZE))
     counted = []
-    compute = detector._metrics.compute
+    compute = detector.metrics.compute
 
     def counting() -> dict[str, Tensor]:
-        counted.append(sum(map(len, detector._metrics.logits)))
+        counted.append(sum(map(len, detector.metrics.logits)))
         return compute()
 
-    detector._metrics.compute = counting
+    detector.metrics.compute = counting
     fit = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=1, enable_checkpointing=False)
     fit.fit(detector, data)
     assert counted == [4, 8, 8]  # the trial before training saw one batch of four
@@ -470,7 +471,7 @@ def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
     predicted = torch.cat(fit.predict(detector, data)).flatten()
     with torch.inference_mode():
         crops = torch.cat([batch.crops[:, 0] for batch in data.batches])
-        torch.testing.assert_close(predicted, detector.eval()(crops))
+        torch.testing.assert_close(predicted, detector.detector.eval()(crops))
     label = torch.cat([batch.label for batch in data.batches])
     correct = ((predicted >= 0) == (label == 1)).float().mean()
     assert tested["test/frame_accuracy"] == pytest.approx(correct.item())
@@ -479,18 +480,18 @@ def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
 def test_one_class_in_validation_still_leaves_a_checkpoint(tmp_path):
     best = ModelCheckpoint(tmp_path, monitor="val/frame_accuracy", mode="max")
     fit = trainer(tmp_path, max_epochs=2, callbacks=[best])
-    fit.fit(Tint(SIZE), Batches(genuine_only=True))
+    fit.fit(DetectorTraining(Tint(SIZE)), Batches(genuine_only=True))
     assert Path(best.best_model_path).is_file()
     assert fit.callback_metrics["val/frame_auc"].isnan()
 
 
 def test_a_face_in_several_regions_is_several_samples():
-    detector = Tint(SIZE)
+    detector = DetectorTraining(Tint(SIZE))
     crops = torch.rand(3, 2, 3, SIZE, SIZE)
     valid = torch.tensor([[True, True], [True, False], [True, True]])
     detector.log = lambda *_, **__: None
     detector.validation_step(region_batch(crops, torch.tensor([0, 1, 0]), valid))
-    index = torch.cat(detector._metrics.index)
+    index = torch.cat(detector.metrics.index)
     assert sorted(index[index >= 0].tolist()) == [0, 1, 2, 4, 5]
 
 

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils.data import DataLoader, Dataset
 
 from deepregions.detectors import Capsule, HeadFirst, RegionDetector
+from deepregions.detectors.training import DetectorTraining
 from deepregions.errors import UsageError
 from deepregions.types import RegionBatch
 
@@ -70,12 +71,13 @@ class Diary(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if batch_idx + 1 == trainer.num_training_batches:
-            self.modes.append((pl_module.backbone[1].training, pl_module.classifier.training))
+            detector = pl_module.detector
+            self.modes.append((detector.backbone[1].training, detector.classifier.training))
             self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-            self.learning.append(pl_module.backbone[0].weight.requires_grad)
+            self.learning.append(detector.backbone[0].weight.requires_grad)
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
-        self.states.append({k: v.clone() for k, v in pl_module.state_dict().items()})
+        self.states.append({k: v.clone() for k, v in pl_module.detector.state_dict().items()})
 
 
 def trainer(folder: Path, *callbacks: Callback, epochs: int = 4, **options) -> Trainer:
@@ -104,7 +106,7 @@ def test_the_head_is_trained_first_and_everything_later(tmp_path, validation):
     torch.manual_seed(0)
     detector, diary = Small(), Diary()
     fit = trainer(tmp_path, HeadFirst(2, lr=0.001), diary, val_check_interval=validation)
-    fit.fit(detector, loader(), loader())
+    fit.fit(DetectorTraining(detector), loader(), loader())
     states = [*diary.states, detector.state_dict()]
     assert changed(states[0], states[1]) == HEAD
     assert changed(states[1], states[2]) == HEAD
@@ -116,23 +118,23 @@ def test_the_head_is_trained_first_and_everything_later(tmp_path, validation):
 
 def test_nothing_stays_frozen_when_training_ends_early(tmp_path):
     detector = Small()
-    trainer(tmp_path, HeadFirst(5), epochs=1).fit(detector, loader())
+    trainer(tmp_path, HeadFirst(5), epochs=1).fit(DetectorTraining(detector), loader())
     assert all(parameter.requires_grad for parameter in detector.parameters())
 
 
 def test_schedulers_go_on_through_both_stages(tmp_path):
     diary = Diary()
-    trainer(tmp_path, HeadFirst(1), diary).fit(Small(scheduled=True), loader())
+    trainer(tmp_path, HeadFirst(1), diary).fit(DetectorTraining(Small(scheduled=True)), loader())
     assert diary.rates == pytest.approx([0.01, 0.005, 0.0025, 0.00125])
 
 
 def test_what_is_frozen_by_design_stays_so(tmp_path):
     detector = Capsule(16)
     callback = HeadFirst(1)
-    callback.setup(trainer(tmp_path), detector, "fit")
+    callback.setup(trainer(tmp_path), DetectorTraining(detector), "fit")
     assert all(parameter.requires_grad for parameter in detector.capsules.parameters())
     assert not any(parameter.requires_grad for parameter in detector.trunk.parameters())
-    callback.on_fit_end(trainer(tmp_path), detector)
+    callback.on_fit_end(trainer(tmp_path), DetectorTraining(detector))
     assert not any(parameter.requires_grad for parameter in detector.trunk.parameters())
 
 
@@ -146,12 +148,14 @@ def test_a_resumed_training_is_an_undisturbed_one(tmp_path, stopped):
 
     torch.manual_seed(0)
     whole = Small()
-    trainer(tmp_path, *callbacks(), enable_checkpointing=True).fit(whole, loader(), loader())
+    trainer(tmp_path, *callbacks(), enable_checkpointing=True).fit(
+        DetectorTraining(whole), loader(), loader()
+    )
     torch.manual_seed(1)
     resumed, diary = Small(), Diary()
     fit = trainer(tmp_path, *callbacks(), diary, enable_checkpointing=True)
     checkpoint = tmp_path / f"epoch={stopped - 1}.ckpt"
-    fit.fit(resumed, loader(), loader(), ckpt_path=checkpoint)
+    fit.fit(DetectorTraining(resumed), loader(), loader(), ckpt_path=checkpoint)
     assert len(diary.states) == 4 - stopped
     groups = fit.optimizers[0].param_groups
     held = {id(p) for group in groups for p in group["params"]}

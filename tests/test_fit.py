@@ -106,7 +106,7 @@ def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
     assert list((here / "runs" / "tensorboard" / "version_0").glob("events*"))
     best = torch.load(log / "checkpoints" / "epoch=000.ckpt", weights_only=True)
     for name, value in member.detector.state_dict().items():
-        torch.testing.assert_close(value, best["state_dict"][name], rtol=0, atol=0)
+        torch.testing.assert_close(value, best["state_dict"][f"detector.{name}"], rtol=0, atol=0)
 
 
 def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(
@@ -131,9 +131,12 @@ def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(
     assert first["val/loss"] != last["val/loss"]
     best = torch.load(log / "checkpoints" / "first.ckpt", weights_only=True)
     weights = member.detector.state_dict()
-    assert all(torch.equal(value, best["state_dict"][name]) for name, value in weights.items())
+    assert all(
+        torch.equal(value, best["state_dict"][f"detector.{name}"])
+        for name, value in weights.items()
+    )
     raw = best["current_model_state"]  # what was averaged
-    assert not all(torch.equal(value, raw[name]) for name, value in weights.items())
+    assert not all(torch.equal(value, raw[f"detector.{name}"]) for name, value in weights.items())
 
 
 def test_a_stopped_training_goes_on_where_it_was(store: Path, here: Path) -> None:

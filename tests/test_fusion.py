@@ -12,20 +12,16 @@ from sklearn.linear_model import LogisticRegression
 
 from deepregions.errors import UsageError
 from deepregions.fusion import (
-    KINDS,
     Fusion,
-    Kind,
     LogisticFusion,
     MaxFusion,
     MeanFusion,
     WeightedFusion,
-    chosen_cells,
-    fuse_table,
-    train_fusion,
     validation,
 )
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoreTable
+from deepregions.fusion.training import KINDS, Kind, chosen_cells, fuse_table, train_fusion
 from deepregions.fusion.trials import video_trials
 from deepregions.fusion.validation import compare, cross_validate
 from deepregions.people import deal_folds as deal

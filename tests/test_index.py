@@ -12,8 +12,7 @@ from test_report import HOSTILE, Page, check_page, video
 
 from deepregions.fusion.pooling import probability
 from deepregions.media.provenance import Provenance
-from deepregions.pipeline.report import index_row, write_index
-from deepregions.pipeline.report.index import link
+from deepregions.pipeline.report.index import index_row, link, write_index
 from deepregions.pipeline.results import Result
 from deepregions.pipeline.words import Answer
 from deepregions.types import Status

@@ -16,10 +16,11 @@ from deepregions.evaluation.protocols import Settings
 from deepregions.evaluation.report.chapters import Outcome
 from deepregions.evaluation.running import run
 from deepregions.evaluation.store_scorer import StoreScorer
-from deepregions.fusion import MeanFusion, fuse_table
+from deepregions.fusion import MeanFusion
 from deepregions.fusion.calibration import Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
+from deepregions.fusion.training import fuse_table
 from deepregions.fusion.trials import frame_trials, video_trials
 from deepregions.fusion.validation import train_calibrated
 from deepregions.pipeline.build import build_analyser

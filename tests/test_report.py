@@ -20,8 +20,7 @@ from PIL import Image
 
 from deepregions.errors import printable
 from deepregions.fusion.pooling import probability
-from deepregions.pipeline.report import write_page
-from deepregions.pipeline.report.page import render_page, why_not
+from deepregions.pipeline.report.page import render_page, why_not, write_page
 from deepregions.pipeline.report.timeline import Timeline
 from deepregions.pipeline.results import Result
 from deepregions.types import Region, Status

@@ -12,7 +12,8 @@ from score_tables import score_table
 from torch import Tensor, nn
 
 from deepregions.errors import BundleError, UsageError
-from deepregions.fusion import KINDS, Kind, MeanFusion, train_fusion
+from deepregions.fusion import MeanFusion
+from deepregions.fusion.training import KINDS, Kind, train_fusion
 from deepregions.pipeline.explain.shapley import MOST, shapley
 
 SHAPE = (3, 5)

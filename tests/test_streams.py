@@ -12,6 +12,7 @@ from deepregions.commands.cli import COMMANDS
 
 PROGRAM = f"{sys.executable} -m deepregions"
 HEAVY = {"torch", "timm", "pytorch_lightning", "matplotlib", "pandas", "scipy", "pyarrow"}
+NOT_SCORING = {*HEAVY, "torchvision", "torchmetrics", "torch._dynamo", "huggingface_hub", "jinja2"}
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,16 +55,17 @@ def test_an_encoding_without_a_character_shows_it_escaped(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-def imported(*lines: str) -> dict[str, set[str]]:
-    """What was imported when command lines, run one after another, were done."""
+def imported(*lines: str, fine: str = "--help") -> dict[str, set[str]]:
+    """What was imported when command lines, run one after another, were done; one ends well."""
     code = (
         "import contextlib, io, json, sys\n"
+        f"fine = {fine!r}\n"
         "from deepregions.commands.cli import run\n"
         "done = {}\n"
         "for line in sys.argv[1:]:\n"
         "    out = io.StringIO()\n"
         "    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):\n"
-        "        assert bool(run(line.split())) == (line != '--help'), line\n"
+        "        assert bool(run(line.split())) == (line != fine), line\n"
         "    assert 'usage:' in out.getvalue() or '--help' not in line, line\n"
         "    done[line] = sorted(sys.modules)\n"
         "print(json.dumps(done))"
@@ -110,3 +112,11 @@ def test_help_and_wrong_paths_import_nothing_heavy(
     assert not seen["--help"] & {*HEAVY, "jsonargparse", "numpy", "rich"}
     for line, modules in seen.items():
         assert not modules & HEAVY, line
+
+
+def test_detect_imports_only_what_computes(portrait: Path) -> None:
+    """With the rest, half of the time to the first answer went into imports."""
+    line = f"detect {portrait} --json"
+    (modules,) = imported(line, fine=line).values()
+    assert "torch" in modules
+    assert not modules & (NOT_SCORING - {"torch"})

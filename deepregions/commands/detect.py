@@ -97,14 +97,6 @@ def detect(
 
     files = find_media(inputs)
 
-    from deepregions.commands.verdicts import VerdictPrinter
-    from deepregions.files import lock_folder
-    from deepregions.pages.pdf import find_browser
-    from deepregions.pipeline.build import build_analyser
-    from deepregions.pipeline.explain.compute import explain_faces
-    from deepregions.pipeline.explain.shapley import check_count
-    from deepregions.pipeline.report.explanation import page_parts
-
     checks.positive(batch_size=batch_size)
     frames = sampling.sampling()
     checks.exclude("--out DIR writes both", json=json, csv=csv)
@@ -118,50 +110,66 @@ def detect(
     if not 0 <= min_coverage <= 1:
         raise UsageError(f"--min-coverage is {min_coverage}", "a share, from 0 to 1")
     canvas = networks.canvas(segmented)
-    browser = find_browser() if pdf else ""
-    members = networks.load()
-    if explain:
-        check_count(len(members))
-    analyser = build_analyser(
-        members,
-        landmarks=None if segmented else landmarks,
-        device=device,
-        sampling=frames,
-        rules=pool.rules(),
-        gates=gates,
-        batch_size=batch_size,
-        pictures=out is not None or show,
-        runtime=runtime,
-        precision=precision,
-        command=("deepregions", *sys.argv[1:]),
-        max_false_alarms=max_false_alarms,
-    )
+    with MediaReader() as reader:
+        reader.start()  # while what scores is imported
 
-    def explained(result: Result) -> dict[str, Any]:
-        faces = explain_faces(result, analyser.scorer.system, batch_size=batch_size)
-        return page_parts(list(faces))
+        from deepregions.commands.verdicts import VerdictPrinter
+        from deepregions.files import lock_folder
+        from deepregions.pipeline.build import build_analyser
 
-    with lock_folder(out, "detect"), MediaReader() as reader:
-        verdicts = VerdictPrinter(
-            analyser.facts,
-            frames,
-            "json" if json else "csv" if csv else "tables",
-            folder=out,
-            mode="resume" if resume else "overwrite" if overwrite else "new",
-            annotate=annotate,
-            show=show,
-            explain=explained if explain else None,
-            browser=browser,
+        browser = ""
+        if pdf:
+            from deepregions.pages.pdf import find_browser
+
+            browser = find_browser()
+        members = networks.load()
+        if explain:
+            from deepregions.pipeline.explain.shapley import check_count
+
+            check_count(len(members))
+        analyser = build_analyser(
+            members,
+            landmarks=None if segmented else landmarks,
+            device=device,
+            sampling=frames,
+            rules=pool.rules(),
+            gates=gates,
+            batch_size=batch_size,
+            pictures=out is not None or show,
+            runtime=runtime,
+            precision=precision,
+            command=("deepregions", *sys.argv[1:]),
+            max_false_alarms=max_false_alarms,
         )
-        with closing(verdicts):
-            left = verdicts.unfinished(files)
-            found = (
-                analyser.analyse(left, reader)
-                if canvas is None
-                else analyser.analyse_canvases(left, canvas, reader)
+
+        def explained(result: Result) -> dict[str, Any]:
+            from deepregions.pipeline.explain.compute import explain_faces
+            from deepregions.pipeline.report.explanation import page_parts
+
+            faces = explain_faces(result, analyser.scorer.system, batch_size=batch_size)
+            return page_parts(list(faces))
+
+        with lock_folder(out, "detect"):
+            verdicts = VerdictPrinter(
+                analyser.facts,
+                frames,
+                "json" if json else "csv" if csv else "tables",
+                folder=out,
+                mode="resume" if resume else "overwrite" if overwrite else "new",
+                annotate=annotate,
+                show=show,
+                explain=explained if explain else None,
+                browser=browser,
             )
-            for result in checks.progress(found, "scoring", len(left)):
-                verdicts.show(result)
+            with closing(verdicts):
+                left = verdicts.unfinished(files)
+                found = (
+                    analyser.analyse(left, reader)
+                    if canvas is None
+                    else analyser.analyse_canvases(left, canvas, reader)
+                )
+                for result in checks.progress(found, "scoring", len(left)):
+                    verdicts.show(result)
     if not verdicts.scored:
         return NOTHING_SCORED
     return COVERED_TOO_FEW if verdicts.scored < min_coverage * len(files) else 0

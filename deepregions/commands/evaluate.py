@@ -94,7 +94,7 @@ def evaluate(
     from deepregions.evaluation.store_scorer import StoreScorer
     from deepregions.evaluation.systems import notes_on_people
     from deepregions.files import Names
-    from deepregions.fusion import KINDS
+    from deepregions.fusion.training import KINDS
     from deepregions.weights.selection import distinct
 
     checks.positive(batch_size=batch_size)

@@ -66,8 +66,8 @@ def explain(
     from deepregions.pipeline.build import build_analyser
     from deepregions.pipeline.explain.compute import explain_faces, to_json
     from deepregions.pipeline.explain.shapley import check_count
-    from deepregions.pipeline.report import index_row, write_index
     from deepregions.pipeline.report.explanation import FACTS, PAGE, write_explanation
+    from deepregions.pipeline.report.index import index_row, write_index
     from deepregions.pipeline.results_folder import INDEX
 
     checks.positive(frames=frames, batch_size=batch_size)

@@ -29,8 +29,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from deepregions.commands.cli import Terminated
 from deepregions.data.datamodule import RegionDataModule
 from deepregions.data.store import FaceStore
-from deepregions.detectors import HeadFirst, RegionDetector
+from deepregions.detectors import RegionDetector
+from deepregions.detectors.finetuning import HeadFirst
 from deepregions.detectors.precision import suited_precision
+from deepregions.detectors.training import DetectorTraining
 from deepregions.errors import DeepregionsError, UsageError
 from deepregions.files import atomic_file
 from deepregions.forge.forger import METHODS
@@ -59,6 +61,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 class FitCLI(LightningCLI):
     """LightningCLI with this package's defaults, which writes a bundle after fitting."""
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what trainer, detector and datamodule take; a detector is no LightningModule."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        defaults = {f"trainer.{key}": value for key, value in self.trainer_defaults.items()}
+        defaults.pop("trainer.callbacks")  # Lightning adds these to those of the user
+        parser.set_defaults(defaults)
+        parser.add_subclass_arguments(RegionDetector, "model", fail_untyped=False, required=True)
+        parser.add_lightning_class_args(RegionDataModule, "data")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds ``--bundle``, and gives the datamodule the detector's input size."""
@@ -99,6 +110,7 @@ class FitCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
+            self.model = DetectorTraining(self.model)
         except ValueError as error:  # jsonargparse's, around what went wrong
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, DeepregionsError):
@@ -122,7 +134,7 @@ class FitCLI(LightningCLI):
         what = next((name for name, asked in freezes.items() if asked), "")
         if what and not begun and not self.config.fit.ckpt_path:
             raise UsageError(
-                f"{what} would train {type(self.model).__name__} on random features",
+                f"{what} would train {type(self.model.detector).__name__} on random features",
                 f"--model.init_args.pretrained true or a backbone_file, or leave {what} out",
             )
         if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
@@ -172,7 +184,7 @@ class FitCLI(LightningCLI):
             "seed": self.config.fit.seed_everything,
         }
         member = TrainedNetwork(
-            detector=self.model.cpu(),
+            detector=self.model.detector.cpu(),
             region=Region(self.datamodule.region),
             database=info.database,
             layout=self.datamodule.layout,
@@ -245,7 +257,7 @@ def run_fit(argv: Sequence[str]) -> None:
     )
     try:
         FitCLI(
-            RegionDetector,
+            RegionDetector,  # type: ignore[arg-type]  # see instantiate_classes
             RegionDataModule,
             subclass_mode_model=True,
             auto_configure_optimizers=False,

@@ -69,10 +69,10 @@ class NetworkOptions(OptionGroup):
         Raises:
             UsageError: The inputs are canvases of a region that was not named.
         """
-        from deepregions.weights.convert.profiles import region_of
-
         if not segmented:
             return None
+        from deepregions.weights.convert.profiles import region_of
+
         if self.region is None:
             raise UsageError("--segmented needs to know the region", "such as --region eyes")
         return region_of(self.region)

@@ -6,23 +6,22 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image, ImageShow
-from rich.text import Text
+from PIL import Image
 
 from deepregions.commands import checks
 from deepregions.errors import UnreadableError, UnsupportedError, printable
 from deepregions.files import atomic_file
 from deepregions.media import Sampling
-from deepregions.pages.pdf import print_page
 from deepregions.pipeline.origin_words import origin_line
-from deepregions.pipeline.report import CsvTable, annotate_video, write_page
-from deepregions.pipeline.report.verdict import draw_verdict
+from deepregions.pipeline.report.table import CsvTable
 from deepregions.pipeline.results import Person, Result
-from deepregions.pipeline.results_folder import Archive, Mode
 from deepregions.pipeline.words import score
 from deepregions.types import Status
+
+if TYPE_CHECKING:
+    from deepregions.pipeline.results_folder import Archive, Mode
 
 _HINTS = {
     Status.NO_FACE: "nothing was judged; --landmarks names other face finders",
@@ -73,6 +72,8 @@ class VerdictPrinter:
         self._printed = False
         self.scored = 0
         if folder is not None:
+            from deepregions.pipeline.results_folder import Archive
+
             self._archive = Archive(folder, facts, mode, sampling=asdict(sampling))
             self.scored = self._archive.scored
         self._csv = CsvTable(sys.stdout, facts["models"]) if form == "csv" else None
@@ -104,11 +105,15 @@ class VerdictPrinter:
         say(result)
         picture = None
         if result.top_face is not None and (self._archive is not None or self._show):
+            from deepregions.pipeline.report.verdict import draw_verdict
+
             picture = draw_verdict(result, result.top_face, self._facts["models"])
         if self._archive is not None:
             self._keep(self._archive, result, line, picture)
         self.scored += result.log_odds is not None
         if picture is not None and self._show:
+            from PIL import ImageShow
+
             shown = ImageShow.show(picture, title=printable(result.input))
             if not shown:
                 checks.warn("no program shows pictures here (use --out DIR)")
@@ -117,6 +122,10 @@ class VerdictPrinter:
         self, archive: Archive, result: Result, line: Mapping[str, Any], picture: Image.Image | None
     ) -> None:
         """Writes an input's files, its line last: what has a line is whole."""
+        from deepregions.pages.pdf import print_page
+        from deepregions.pipeline.report.page import write_page
+        from deepregions.pipeline.report.video import annotate_video
+
         name = archive.name(result.input)
         page = f"{name}.html"
         write_page(
@@ -148,6 +157,8 @@ class VerdictPrinter:
 def print_answer(result: Result) -> None:
     """Prints what a result says."""
     said = printable(f"{result.input}  {result.answer.conclusion}")
+    from rich.text import Text
+
     checks.output().print(Text(said, "bold"))
     checks.print_lines(*(f"  {each}" for each in result.answer.details))
 

@@ -1,21 +1,27 @@
-"""Any image network of timm as a detector: its maps, their mean, and two classes."""
+"""Any image network of timm as a detector: its maps, their mean, and two classes.
+
+timm takes a second and a half to import, so it is imported where one of its networks is asked for.
+"""
 
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any, Literal, get_args
 
-import timm
 import torch
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from timm.layers.weight_init import trunc_normal_
-from timm.models import group_parameters, is_model
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.detectors.base import Attention, Normalisation, RegionDetector
+from deepregions.detectors.base import (
+    Attention,
+    LRSchedulerCallable,
+    Normalisation,
+    OptimizerCallable,
+    RegionDetector,
+)
 from deepregions.detectors.cells import cells_of
-from deepregions.detectors.pretrained import fill_backbone, imagenet_weights
+from deepregions.detectors.efficientnet_lite import MULTIPLIERS, EfficientNetLite
 from deepregions.errors import UnreadableError, UsageError
 
 Trained = Literal["all", "norms", "head"]
@@ -109,7 +115,7 @@ class Backbone(RegionDetector):
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        if not is_model(backbone):
+        if not is_known(backbone):
             raise UsageError(f"timm has no network {backbone!r}", "timm.list_models() has them all")
         if trained not in get_args(Trained):
             raise UsageError(f"trained {trained!r}", f"one of {', '.join(get_args(Trained))}")
@@ -136,7 +142,7 @@ class Backbone(RegionDetector):
         self.dropout = nn.Dropout(dropout)
         width: Any = self.backbone.head_hidden_size  # as all of timm's have it
         self.classifier = nn.Linear(int(width), 2)
-        trunc_normal_(self.classifier.weight, std=0.02)
+        nn.init.trunc_normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
         self._still: list[nn.Module] = []  # hidden from torch by the list
         self._freeze(trained, frozen_stages)
@@ -173,9 +179,24 @@ class Backbone(RegionDetector):
             module.eval()
         return self
 
+    def folded(self) -> Backbone:
+        """Returns a detector that scores the same, up to rounding, and cannot be trained."""
+        if not isinstance(self.backbone, EfficientNetLite):
+            return self
+        twin = deepcopy(self)
+        assert isinstance(twin.backbone, EfficientNetLite)  # noqa: S101
+        twin.backbone.fold()
+        return twin
+
     def _load(self, backbone: str, size: int, file: str | None) -> None:
+        from deepregions.detectors.pretrained import (  # noqa: PLC0415 - seconds
+            fill_backbone,
+            imagenet_weights,
+        )
+
         weights = imagenet_weights(backbone, file)
-        if any(key.startswith("backbone.") for key in weights):  # a bundle's, to be gone on with
+        bundled = any(key.startswith("backbone.") for key in weights)  # to be gone on with
+        if bundled or isinstance(self.backbone, EfficientNetLite):
             fill_backbone(self.backbone, weights, backbone, file or backbone)
             return
         try:
@@ -189,6 +210,11 @@ class Backbone(RegionDetector):
 
     def _freeze(self, trained: Trained, stages: int) -> None:
         """Settles what training leaves as it is."""
+        if trained == "all" and not stages:
+            self._frozen: set[str] = set()
+            return
+        from timm.models import group_parameters  # noqa: PLC0415 - seconds
+
         matcher = self.backbone.group_matcher(coarse=True)  # type: ignore[operator]
         groups: dict[int, list[str]] = group_parameters(self.backbone, matcher)
         order = sorted(groups)
@@ -211,8 +237,19 @@ class Backbone(RegionDetector):
         self.train(self.training)
 
 
+def is_known(backbone: str) -> bool:
+    """Returns whether there is a network of this name, which is timm's."""
+    if backbone in MULTIPLIERS:
+        return True
+    import timm  # noqa: PLC0415 - seconds
+
+    return bool(timm.is_model(backbone))
+
+
 def normalisation_of(backbone: str) -> Normalisation:
     """Returns what the weights of a network of timm expect of colours."""
+    import timm  # noqa: PLC0415 - seconds
+
     config = timm.get_pretrained_cfg(backbone)
     mean = (0.485, 0.456, 0.406) if config is None else tuple(config.mean)
     if mean not in _NORMALISATIONS:
@@ -225,6 +262,11 @@ def normalisation_of(backbone: str) -> Normalisation:
 
 def _create(backbone: str, size: int, weights: dict[str, Tensor] | None = None) -> nn.Module:
     """Makes the network without its classifier, for crops of a size."""
+    name = backbone.partition(".")[0]
+    if name in MULTIPLIERS:
+        return EfficientNetLite(name)
+    import timm  # noqa: PLC0415 - seconds
+
     config = timm.get_pretrained_cfg(backbone)
     options: dict[str, Any] = {"num_classes": 0}
     if config is not None and config.fixed_input_size:

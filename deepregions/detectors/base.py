@@ -1,21 +1,21 @@
-"""What all detectors share: from crops to log-odds, training, and the figures of an epoch."""
+"""What all detectors share: from crops to log-odds and losses; ``training.py`` trains them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
-from pytorch_lightning import LightningModule
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from deepregions.detectors.precision import keep_depthwise_float32
 from deepregions.errors import UsageError
-from deepregions.metrics import VerificationMetrics
-from deepregions.types import RegionBatch
+
+OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 Normalisation = Literal["unit", "centred", "imagenet", "clip", "caffe"]
 """What a network expects of colours in [0, 1]: as they are; in [-1, 1]; ImageNet's mean and
@@ -45,13 +45,14 @@ class Attention(NamedTuple):
     """Pixels from one cell to the next."""
 
 
-class RegionDetector(LightningModule, ABC):
+class RegionDetector(nn.Module, ABC):
     """A network that judges one region of a face.
 
     A subclass builds its network, names its last part as :attr:`head`, and defines
     :meth:`network`. If its scores are not one pair per crop, it also overrides :meth:`log_odds`
     and :meth:`score_losses`. Scoring goes through :meth:`forward`, which is what is exported,
-    training through the :meth:`scores` that it is made of.
+    training through the :meth:`scores` that it is made of. It is no LightningModule, as importing
+    Lightning takes longer than scoring a photograph; :class:`DetectorTraining` makes it one.
 
     Args:
         size: Height and width of the crops.
@@ -64,6 +65,7 @@ class RegionDetector(LightningModule, ABC):
         name: What tables, bundles and file names call the detector.
         mean: (1, 3, 1, 1) buffer, subtracted from colours R, G, B in [0, 1].
         std: (1, 3, 1, 1) buffer, by which they are then divided.
+        optimizer: As given; lr_scheduler, too.
 
     Raises:
         UsageError: The size is below :attr:`minimum_size`, or no such normalisation.
@@ -93,18 +95,14 @@ class RegionDetector(LightningModule, ABC):
         if normalisation not in get_args(Normalisation):
             known = ", ".join(get_args(Normalisation))
             raise UsageError(f"unknown normalisation {normalisation!r}", f"one of {known}")
-        # Only what rebuilds the network: a checkpoint then holds primitives only, and neither
-        # loading nor resuming fetches ImageNet weights. The class is what LightningCLI asks for.
-        kind = f"{type(self).__module__}.{type(self).__qualname__}"
-        shared = {"_class_path": kind, "size": size, "normalisation": normalisation}
-        self.save_hyperparameters(shared | settings)
+        shared: dict[str, bool | float | str] = {"size": size, "normalisation": normalisation}
+        self._settings = shared | settings
         self.size = size
         mean, std = _MEAN_AND_STD[normalisation]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self._optimizer = optimizer
-        self._lr_scheduler = lr_scheduler
-        self._metrics = VerificationMetrics()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
 
     @property
     @abstractmethod
@@ -133,6 +131,10 @@ class RegionDetector(LightningModule, ABC):
         Returns:
             (N, ..., 2) before any softmax; the second is fake.
         """
+
+    def folded(self) -> RegionDetector:
+        """Returns a detector that scores the same, faster, and cannot be trained; maybe itself."""
+        return self
 
     def log_odds(self, scores: Tensor) -> Tensor:
         """Returns the fake log-odds (N,) of class scores."""
@@ -177,102 +179,4 @@ class RegionDetector(LightningModule, ABC):
 
     def settings(self) -> dict[str, bool | float | str]:
         """Returns the arguments with which the class makes this network again, untrained."""
-        return {key: value for key, value in self.hparams.items() if key != "_class_path"}
-
-    def on_fit_start(self) -> None:
-        """Lays weights out as mixed precision likes them: a step takes 0.6 to 0.8 of the time."""
-        keep_depthwise_float32(self)
-        self.to(memory_format=torch.channels_last)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Makes the optimizer, and the scheduler if there is one."""
-        optimizer = self._optimizer(self.trainable_parameters())
-        if self._lr_scheduler is None:
-            return optimizer
-        scheduler = self._lr_scheduler(optimizer)
-        return {  # the monitor is for ReduceLROnPlateau; others do not look at it
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"},
-        }
-
-    def training_step(self, batch: RegionBatch) -> Tensor:
-        """Returns :meth:`training_loss`."""
-        loss = self.training_loss(batch)
-        self._log_loss("train", loss, batch)
-        return loss
-
-    def training_loss(self, batch: RegionBatch) -> Tensor:
-        """Returns the mean loss of a batch's valid regions, 0 where there are none.
-
-        The network sees valid regions only: others must not count in batch normalisation.
-        """
-        rows = batch.valid.flatten().nonzero()[:, 0]
-        if len(rows):
-            crops = batch.crops.flatten(0, 1).index_select(0, rows)
-            return self.losses(crops, _labels(batch).flatten().index_select(0, rows)).mean()
-        # 0, with gradients: processes that train together expect some from each.
-        return 0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
-
-    def on_validation_epoch_start(self) -> None:
-        """Forgets what an interrupted epoch, or the trial one before training, has left."""
-        self._metrics.reset()
-
-    on_test_epoch_start = on_validation_epoch_start
-
-    def validation_step(self, batch: RegionBatch) -> None:
-        """Scores a batch for the figures of the epoch."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: RegionBatch) -> None:
-        """Scores a batch for the figures of the epoch."""
-        self._evaluate("test", batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/frame_auc`` and its like."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs ``test/frame_auc`` and its like."""
-        self._log_metrics("test")
-
-    def predict_step(self, batch: RegionBatch) -> Tensor:
-        """Returns the fake log-odds (B, R), NaN where a region is not valid."""
-        logits = self(batch.crops.flatten(0, 1)).view_as(batch.valid)
-        return torch.where(batch.valid, logits, torch.nan)
-
-    def _evaluate(self, stage: str, batch: RegionBatch) -> None:
-        scores, label = self.scores(batch.crops.flatten(0, 1)), _labels(batch)
-        losses = self.score_losses(scores, label.flatten()).view_as(batch.valid)
-        total = torch.where(batch.valid, losses, 0.0).sum()
-        self._log_loss(stage, total / batch.valid.sum().clamp(min=1), batch)
-        logits = self.log_odds(scores).view_as(batch.valid)
-        regions = torch.arange(logits.shape[1], device=logits.device)
-        # A face that is seen in several regions is several samples; one not valid is none.
-        index = torch.where(batch.valid, batch.index[:, None] * len(regions) + regions, -1)
-        method = torch.zeros_like(batch.label) if batch.method is None else batch.method
-        video, method = (x[:, None].expand_as(index) for x in (batch.video, method))
-        self._metrics.methods = batch.methods
-        self._metrics.update(*(x.flatten() for x in (logits, label, video, index, method)))
-
-    def _log_loss(self, stage: str, loss: Tensor, batch: RegionBatch) -> None:
-        self.log(
-            f"{stage}/loss",
-            loss,
-            prog_bar=True,
-            batch_size=len(batch.label),
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-        )
-
-    def _log_metrics(self, stage: str) -> None:
-        values = {f"{stage}/{name}": value for name, value in self._metrics.compute().items()}
-        self._metrics.reset()
-        self.log_dict(values, sync_dist=True)
-
-
-def _labels(batch: RegionBatch) -> Tensor:
-    """(B, R), of each region its own where that is known, else the face's."""
-    if batch.region_label is not None:
-        return batch.region_label
-    return batch.label[:, None].expand_as(batch.valid)
+        return dict(self._settings)

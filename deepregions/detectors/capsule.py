@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import timm
 import torch
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.detectors.base import Attention, Normalisation, RegionDetector
-from deepregions.detectors.pretrained import load_backbone
+from deepregions.detectors.base import (
+    Attention,
+    LRSchedulerCallable,
+    Normalisation,
+    OptimizerCallable,
+    RegionDetector,
+)
 from deepregions.errors import UsageError
 
 CAPSULES = 10
@@ -34,6 +37,8 @@ def vgg_trunk() -> nn.Sequential:
 
     Its layers are numbered as in torchvision and timm. Random until weights are loaded.
     """
+    import timm  # noqa: PLC0415 - seconds
+
     with torch.device("meta"):  # the 120 million weights of its classifier are not wanted
         features = timm.create_model("vgg19").get_submodule("features")
     trunk = nn.Sequential(*list(features.children())[:19]).to_empty(
@@ -164,6 +169,8 @@ class Capsule(RegionDetector):
         self.trunk = vgg_trunk().requires_grad_(not frozen)
         self.capsules = nn.Sequential(PrimaryCapsules(), Routing(classes))
         if pretrained or backbone_file:
+            from deepregions.detectors.pretrained import load_backbone  # noqa: PLC0415 - seconds
+
             load_backbone(self.trunk, "vgg19.tv_in1k", backbone_file, "features.", "trunk.")
         self.train(self.training)
 

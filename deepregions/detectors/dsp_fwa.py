@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-import timm
 import torch
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from deepregions.detectors.base import Attention, Normalisation, RegionDetector
-from deepregions.detectors.pretrained import load_backbone
+from deepregions.detectors.base import (
+    Attention,
+    LRSchedulerCallable,
+    Normalisation,
+    OptimizerCallable,
+    RegionDetector,
+)
 from deepregions.errors import UsageError
 
 LEVELS = (1, 2, 6)
@@ -110,10 +113,14 @@ class DSPFWA(RegionDetector):
                 f"the legacy pyramid of DSPFWA does not fit crops of {size} pixels",
                 f"it fits {_LEGACY_SIZES}; --model.init_args.pyramid adaptive fits any",
             )
+        import timm  # noqa: PLC0415 - seconds
+
         self.backbone: nn.Module = timm.create_model("resnet50", num_classes=0, global_pool="")
         self.pyramid = SpatialPyramid(pyramid)
         self.classifier = nn.Linear(2048 * sum(bins**2 for bins in LEVELS), 2)
         if pretrained or backbone_file:
+            from deepregions.detectors.pretrained import load_backbone  # noqa: PLC0415 - seconds
+
             load_backbone(self.backbone, "resnet50.tv_in1k", backbone_file)
 
     @property

@@ -7,6 +7,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from deepregions.detectors.base import RegionDetector
+from deepregions.detectors.training import DetectorTraining
 from deepregions.errors import UsageError
 
 
@@ -58,7 +59,7 @@ class HeadFirst(Callback):
             return
         detector.train()
         if isinstance(trainer.strategy, DDPStrategy):  # it exchanges only what it saw at its start
-            trainer.strategy.model = detector
+            trainer.strategy.model = pl_module
             trainer.strategy.configure_ddp()
         if self.lr is not None and trainer.current_epoch == self.epochs:
             for optimizer in trainer.optimizers:
@@ -75,9 +76,9 @@ class HeadFirst(Callback):
 
 
 def _detector(module: LightningModule) -> RegionDetector:
-    if not isinstance(module, RegionDetector):
+    if not isinstance(module, DetectorTraining):
         raise UsageError(f"HeadFirst trains detectors, not {type(module).__name__}")
-    return module
+    return module.detector
 
 
 def _require_grad(detector: RegionDetector, *, whole: bool) -> bool:

@@ -6,6 +6,8 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
+from deepregions.detectors.efficientnet_lite import SameConv2d
+
 
 class _Float32:
     """Mixed into a convolution: autocast on a CPU does not reach it."""
@@ -26,12 +28,17 @@ class DepthwiseConv2d(_Float32, nn.Conv2d):
     """torch's convolution, in float32 on CPUs."""
 
 
+class DepthwiseLiteConv2d(_Float32, SameConv2d):
+    """EfficientNet-Lite's convolution, in float32 on CPUs."""
+
+
 class DepthwiseConv2dSame(_Float32, Conv2dSame):
     """timm's convolution with TensorFlow's padding, in float32 on CPUs."""
 
 
 _KEPT: dict[type[nn.Module], type[nn.Conv2d]] = {
     nn.Conv2d: DepthwiseConv2d,
+    SameConv2d: DepthwiseLiteConv2d,
     Conv2dSame: DepthwiseConv2dSame,
 }
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import timm
 import torch
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepregions.detectors.base import Attention, Normalisation, RegionDetector
-from deepregions.detectors.pretrained import load_backbone
+from deepregions.detectors.base import (
+    Attention,
+    LRSchedulerCallable,
+    Normalisation,
+    OptimizerCallable,
+    RegionDetector,
+)
 from deepregions.errors import UsageError
 
 Padding = Literal["same", "symmetric"]
@@ -85,6 +88,8 @@ class Xception(RegionDetector):
         )
         if padding not in get_args(Padding):
             raise UsageError(f"unknown padding {padding!r}", "same or symmetric")
+        import timm  # noqa: PLC0415 - seconds
+
         self.backbone: nn.Module = timm.create_model("legacy_xception", num_classes=0)
         for name, module in list(self.backbone.named_modules()):
             if isinstance(module, nn.MaxPool2d) and padding == "same":
@@ -100,6 +105,8 @@ class Xception(RegionDetector):
                 )
         self.classifier = nn.Linear(2048, 2)
         if pretrained or backbone_file:
+            from deepregions.detectors.pretrained import load_backbone  # noqa: PLC0415 - seconds
+
             load_backbone(self.backbone, "legacy_xception.tf_in1k", backbone_file)
 
     @property
@@ -113,7 +120,7 @@ class Xception(RegionDetector):
         first, step, side = 1.0, 2, (self.size - 3) // 2 + 1  # two convolutions without padding
         first, side = first + step, side - 2
         for _ in range(4):
-            if self.hparams["padding"] == "same" and side % 2 == 0:
+            if self._settings["padding"] == "same" and side % 2 == 0:
                 # Padded at the far end only (SamePool): the pool's windows are centred on the
                 # second of two pixels, while the shortcut beside it takes the first.
                 first += step / 2

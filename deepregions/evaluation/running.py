@@ -36,7 +36,7 @@ from deepregions.evaluation.systems import (
     notes_on_manipulations,
     with_fusions,
 )
-from deepregions.fusion import Kind
+from deepregions.fusion.training import Kind
 from deepregions.types import FAKE, Region
 from deepregions.weights.bundle import Bundle
 

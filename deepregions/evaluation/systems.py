@@ -15,9 +15,10 @@ from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
 from deepregions.evaluation.protocols import DEVELOPMENT, EVALUATION, Scored, Settings
 from deepregions.evaluation.store_scorer import scores_of
-from deepregions.fusion import Fusion, Kind, MaxFusion, MeanFusion, chosen_cells, fuse_table
+from deepregions.fusion import Fusion, MaxFusion, MeanFusion
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
+from deepregions.fusion.training import Kind, chosen_cells, fuse_table
 from deepregions.fusion.validation import train_calibrated
 from deepregions.roc import Floats
 from deepregions.system import TrainedNetwork

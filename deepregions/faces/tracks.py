@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from deepregions.faces.landmarks import Face
@@ -136,6 +135,8 @@ def _assigned(tracks: list[_Track], faces: list[_Seen], time: float) -> dict[int
     """Returns which track goes to which face: {face: track}, by their places in the lists."""
     if not tracks or not faces:
         return {}
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - no photograph needs it
+
     scores = np.array([[_score(track, face, time) for track in tracks] for face in faces])
     scores = np.where(scores > 0, scores, 0.0)  # also where a box is no box (NaN)
     pairs = zip(*linear_sum_assignment(scores, maximize=True), strict=True)

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from deepregions.errors import UsageError
 from deepregions.fusion.fitting import balanced, logistic_regression
@@ -413,6 +412,8 @@ def _logistic(log_odds: Floats, fake: Bools) -> tuple[float, float]:
 
 def _pooled(log_odds: Floats, fake: Bools) -> tuple[Floats, Floats]:
     """Returns the ends of each pool of adjacent violators, and its LLR, infinite in a pure one."""
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415 - scoring has no use for it
+
     _require_classes(log_odds, fake)
     weight = balanced(fake)
     x, place = np.unique(log_odds, return_inverse=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import Bounds, minimize
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -31,6 +30,7 @@ def minimum(
     objective: Callable[[Tensor], Tensor], start: Floats, least: Floats | float = -np.inf
 ) -> Floats:
     """Returns where a smooth function of few numbers is lowest, by L-BFGS-B in double precision."""
+    from scipy.optimize import Bounds, minimize  # noqa: PLC0415 - scoring has no use for it
 
     def with_gradient(values: Floats) -> tuple[float, Floats]:
         at = torch.from_numpy(values.copy()).requires_grad_()

@@ -189,6 +189,12 @@ class MediaReader:
         while self._children:
             self._children.pop().close()
 
+    def start(self) -> None:
+        """Starts a process before the first file is known, while its caller gets ready."""
+        child = Child(self._limits)
+        self._children.add(child)
+        self._idle.append(child)
+
     def open_all(
         self, paths: Iterable[Path], sampling: Sampling
     ) -> Generator[OpenMedia, None, None]:

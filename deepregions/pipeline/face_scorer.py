@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepregions.devices import out_of_memory
 from deepregions.errors import OutOfMemoryError
@@ -34,6 +34,8 @@ class FaceScorer:
     """Scores faces that pass the gates, and says why others have no score."""
 
     def __init__(self, system: System, gates: Gates, device: torch.device) -> None:
+        if device.type == "cpu":  # on a GPU this gains little; members stay as they are, on the CPU
+            system.detectors = nn.ModuleList(each.detector.folded() for each in system.members)
         # Weights by pixel: 1.1 to 1.7 times as fast in float32 on a CPU, more in half precision.
         self.system = system.to(device).to(memory_format=torch.channels_last)
         self.gates = gates

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from deepregions.errors import UsageError
 from deepregions.files import Names, atomic_file, named_errors
-from deepregions.pipeline.report import CsvTable, index_row, write_index
+from deepregions.pipeline.report.index import index_row, write_index
+from deepregions.pipeline.report.table import CsvTable
 from deepregions.pipeline.results import Result
 
 RESULTS = "results.jsonl"

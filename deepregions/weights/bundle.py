@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, TypeVar, overload
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -28,6 +27,7 @@ import deepregions.detectors
 import deepregions.fusion
 from deepregions import __version__
 from deepregions.detectors import RegionDetector
+from deepregions.detectors.backbone import is_known
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.files import atomic_file, atomic_folder, is_empty, sha256
 from deepregions.fusion import Fusion, MeanFusion
@@ -35,7 +35,6 @@ from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.system import System, TrainedNetwork, matrix_of
 from deepregions.types import Level, Region
-from deepregions.weights.card import CARD, model_card
 from deepregions.weights.hub import download, hub_name, push
 from deepregions.weights.manifest import (
     MANIFEST,
@@ -225,6 +224,8 @@ def write_facts(path: Path, facts: BundleFacts) -> None:
 
 def _write_texts(folder: Path, manifest: Mapping[str, Any], bundle: Bundle) -> None:
     """Writes the manifest, with the bundle's facts, and the card."""
+    from deepregions.weights.card import CARD, model_card  # noqa: PLC0415 - for writers alone
+
     text = json.dumps({**manifest, **bundle.facts.settings()}, indent=2, allow_nan=False) + "\n"
     card = model_card(
         bundle.members,
@@ -320,7 +321,7 @@ def check_settings(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
         if annotation in (int, float):
             annotation = Annotated[annotation, _RANGES.get(name, Span(-1e4, 1e4))]
         checked(value, annotation, name)
-        if name == "backbone" and not timm.is_model(value):
+        if name == "backbone" and not is_known(value):
             # Never a file or the Hub, as create_model takes them.
             raise ValueError(f"timm has no network {value!r}")
     return dict(settings)
@@ -429,6 +430,8 @@ class _Hollow(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":  # nothing to fill, in seconds
+            return args[0] if args else kwargs["tensor"]
         if func in (torch.empty, torch.randn, torch.rand) and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)

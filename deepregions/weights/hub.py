@@ -1,6 +1,7 @@
 """Bundles on the Hugging Face Hub: ``hf://owner/name``, or ``hf://owner/name@revision``.
 
-Everything goes through :mod:`huggingface_hub`, by its own rules for tokens, caches and proxies.
+Everything goes through :mod:`huggingface_hub`, by its own rules for tokens, caches and proxies. It
+is slow to import, and most bundles are here.
 Only a bundle's own files are asked for, and nothing in them is executed. As with any bundle, the
 digests in its manifest tell whether the files belong together, not who made them: name a commit
 as the revision where that matters.
@@ -20,15 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from deepregions import __version__
 from deepregions.assets import offline
 from deepregions.errors import AssetError, UsageError
@@ -39,10 +31,6 @@ _FOLDERS = ["*/*"]  # a bundle has none
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 _NAME = re.compile(
     rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[A-Za-z0-9_][\w./-]{{0,200}}))?"
-)
-# The library's HTTP errors are those of the client that it is built on, which has changed.
-_ERRORS = cast(
-    tuple[type[Exception], ...], (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
 )
 
 
@@ -77,6 +65,8 @@ def download(name: HubName) -> Path:
     Raises:
         AssetError: It cannot be had, or is no bundle.
     """
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
     with _explained(name):
         folder = snapshot_download(
             name.repository,
@@ -108,6 +98,8 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
         raise UsageError(f"{repository} is no repository", "owner/name")
     if offline():
         raise AssetError(f"{name} cannot be written: DEEPREGIONS_OFFLINE is set", "unset it")
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
     api = HfApi(endpoint=_endpoint(), library_name="deepregions", library_version=__version__)
     with _explained(name):
         api.create_repo(name.repository, private=private or None, exist_ok=True)
@@ -130,6 +122,19 @@ def _endpoint() -> str | None:
 @contextmanager
 def _explained(name: HubName) -> Iterator[None]:
     """Turns the library's errors into one line with a hint."""
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # The library's HTTP errors are those of the client that it is built on, which has changed.
+    errors = cast(
+        "tuple[type[Exception], ...]",
+        (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__),
+    )
     login = "log in with `hf auth login`, or set HF_TOKEN"
     try:
         yield
@@ -148,7 +153,7 @@ def _explained(name: HubName) -> Iterator[None]:
             f"{name} is not in the cache, and {why}",
             "try again with a network, or copy the bundle's folder and give its path",
         ) from error
-    except _ERRORS as error:
+    except errors as error:
         answer = getattr(error, "response", None)
         refused = getattr(answer, "status_code", None) in (401, 403)
         reason = next((line for line in str(error).splitlines() if line.strip()), "")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import timm
-
+from deepregions.detectors.backbone import is_known
 from deepregions.errors import UsageError
 from deepregions.system import CropSpec, TrainedNetwork
 from deepregions.types import Region
@@ -69,7 +68,7 @@ def detector_of(name: str) -> str:
     for each in known:
         if _plain(each) == _plain(name):
             return each
-    if timm.is_model(name):
+    if is_known(name):
         return name
     raise UsageError(f"there is no detector {name!r}", f"one of {', '.join(sorted(known))}")
 
