@@ -13,7 +13,8 @@ from deepregions.archive.columns import as_line
 from deepregions.archive.driver import Driver
 from deepregions.archive.manifest import FileManifest, Listed, list_files, write_manifest
 from deepregions.archive.parts import ResultsFolder
-from deepregions.archive.workers import ScoredFile, WorkerPool
+from deepregions.archive.ray_pool import RayPool
+from deepregions.archive.workers import ScoredFile, ScorerPool, WorkerPool
 from deepregions.errors import BundleError
 
 ROW = {"answer": {"conclusion": "No conclusion"}, "kind": "image", "warnings": []}
@@ -55,12 +56,15 @@ def manifest_of(folder: Path, out: Path) -> FileManifest:
 def score(
     manifest: Path, out: Path, workers: int = 1, make: Any = FakeScorer, **how: Any
 ) -> Driver:
-    pool = WorkerPool(make, workers, longest=how.pop("longest", 60.0))
+    longest = how.pop("longest", 60.0)
+    pool: ScorerPool = WorkerPool(make, workers, longest=longest)
+    if how.pop("ray", False):
+        pool = RayPool(make, workers=workers, longest=longest)
     how.setdefault("part_size", 16)
     driver = Driver(FileManifest(manifest), ResultsFolder(out), pool, **how)
     driver.score()
     return driver
 
 
-if __name__ == "__main__":  # a driver of its own, to be killed
-    score(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
+if __name__ == "__main__":  # a driver of its own, to be killed, or for Ray
+    score(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, ray=sys.argv[3:] == ["ray"], longest=5)

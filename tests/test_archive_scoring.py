@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,27 @@ def test_a_file_during_which_runs_end_is_given_up(tmp_path: Path) -> None:
     score(tmp_path / "m.parquet", tmp_path / "out")
     assert [row["status"] for row in rows(tmp_path / "out")] == ["error", "ok"]
     assert "5 runs ended while this file was worked on" in rows(tmp_path / "out")[0]["message"]
+
+
+def test_ray_scores_as_processes_do(tmp_path: Path) -> None:
+    """In a process of its own, where Ray may catch signals and start what it likes."""
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    contents = ["kill:", "raise:", *("slow:0.01" for _ in range(40))]
+    files(tmp_path / "in", *contents)
+    manifest_of(tmp_path / "in", tmp_path / "m.parquet")
+    fakes = Path(__file__).with_name("archive_fakes.py")
+    command = [sys.executable, fakes, tmp_path / "m.parquet", tmp_path / "out", "ray"]
+    paths = os.pathsep.join(map(str, (fakes.parents[1], fakes.parent)))
+    environment = {**os.environ, "PYTHONPATH": paths, "HOME": str(tmp_path)}
+    with TemporaryDirectory(prefix="ray") as short:  # paths of sockets are short
+        environment["RAY_TMPDIR"] = short
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = rows(tmp_path / "out")
+    assert [row["id"] for row in found] == [*range(42)]
+    assert [row["status"] for row in found] == ["error", "error", *["ok"] * 40]
+    assert "the last one by the end of its process" in found[0]["message"]
+    assert "the last one by RuntimeError: no such tensor" in found[1]["message"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])

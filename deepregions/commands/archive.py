@@ -48,7 +48,8 @@ def score_manifest(
     *,
     out: Path,
     shard: str = "1/1",
-    workers: int = 1,
+    workers: int | None = None,
+    ray: list[str] | bool = False,
     part_size: int | None = None,
     pages: Literal["none", "evidence"] = "none",
     networks: NetworkOptions = _NETWORKS,
@@ -73,7 +74,10 @@ def score_manifest(
         out: The folder of results; that of an earlier run is gone on with.
         shard: Which part of the manifest to score, such as 3/8 for the third of eight: each task of
             a cluster's job takes its own, all into one folder.
-        workers: Number of processes that score. One for each core is best where there is no GPU.
+        workers: Number of processes that score; by default 1, with --ray one for each GPU or else
+            core of the cluster. One for each core is best where there is no GPU.
+        ray: Score by actors of a Ray cluster, at this address; without one, by those of the cluster
+            that is running here, or else of one that is started for this run. After the manifest.
         part_size: Number of files of a part; by default 256, in large archives up to 4096.
         pages: evidence writes a page for each file at or above the threshold that
             --max-false-alarms names.
@@ -96,9 +100,9 @@ def score_manifest(
     from deepregions.archive.manifest import FileManifest
     from deepregions.archive.parts import ResultsFolder
     from deepregions.archive.scoring import MakeScorer
-    from deepregions.archive.workers import WorkerPool
+    from deepregions.archive.workers import ScorerPool, WorkerPool
 
-    checks.positive(workers=workers, batch_size=batch_size, part_size=part_size or 1)
+    checks.positive(workers=workers or 1, batch_size=batch_size, part_size=part_size or 1)
     if pages == "evidence" and max_false_alarms is None:
         raise UsageError(
             "--pages evidence needs a threshold", "--max-false-alarms names one, such as 0.01"
@@ -117,12 +121,18 @@ def score_manifest(
         command=("deepregions", *sys.argv[1:]),
         max_false_alarms=max_false_alarms,
     )
-    make = MakeScorer(make_analyser, runtime, workers, pages == "evidence")
+    make = MakeScorer(make_analyser, runtime, workers or 1, pages == "evidence")
+    scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
+    if ray is not False:
+        from deepregions.archive.ray_pool import RayPool
+
+        address = ray[0] if isinstance(ray, list) and ray else ""
+        scorers = RayPool(make, address, workers, gpus=device != "cpu", settle=make.settled)
     with checks.counted("scoring", "files") as show:
         driver = Driver(
             FileManifest(manifest),
             ResultsFolder(out),
-            WorkerPool(make, workers, settle=make.settled),
+            scorers,
             shard=number,
             shards=shards,
             part_size=part_size,
