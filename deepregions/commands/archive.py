@@ -49,7 +49,7 @@ def score_manifest(
     out: Path,
     shard: str = "1/1",
     workers: int | None = None,
-    ray: list[str] | bool = False,
+    ray: list[str] | bool | None = None,
     part_size: int | None = None,
     pages: Literal["none", "evidence"] = "none",
     networks: NetworkOptions = _NETWORKS,
@@ -123,7 +123,7 @@ def score_manifest(
     )
     make = MakeScorer(make_analyser, runtime, workers or 1, pages == "evidence")
     scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
-    if ray is not False:
+    if ray is not None:
         from deepregions.archive.ray_pool import RayPool
 
         address = ray[0] if isinstance(ray, list) and ray else ""
