@@ -229,24 +229,43 @@ def test_workers_that_do_not_start_are_not_started_for_ever(tmp_path: Path) -> N
         score(tmp_path / "m.parquet", tmp_path / "out", make=os.abort)
 
 
+def started(folder: Path, first: str = "") -> "subprocess.Popen[str]":
+    """A driver in a process of its own, which ends as a command does."""
+    code = "import sys, archive_fakes as a; from pathlib import Path; " + first
+    code += "from deepregions.commands.cli import _guarded; "
+    code += "sys.exit(_guarded(lambda: a.score(*map(Path, sys.argv[1:])).done))"
+    command = [sys.executable, "-c", code, str(folder / "m.parquet"), str(folder / "out")]
+    return subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True)
+
+
 def test_sigterm_ends_cleanly_and_is_nobodys_fault(tmp_path: Path) -> None:
     files(tmp_path / "in", "a", "slow:30")
     manifest_of(tmp_path / "in", tmp_path / "m.parquet")
-    code = "import sys, archive_fakes as a; from pathlib import Path; "
-    code += "from deepregions.commands.cli import _guarded; "
-    code += "sys.exit(_guarded(lambda: a.score(*map(Path, sys.argv[1:])).done))"
-    command = [sys.executable, "-c", code, str(tmp_path / "m.parquet"), str(tmp_path / "out")]
-    driver = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE)
+    driver = started(tmp_path)
     while not finished(tmp_path / "out"):
         time.sleep(0.02)
     workers = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGTERM)
-    assert driver.communicate()[1] == b"deepregions: terminated\n"
+    assert driver.communicate()[1] == "deepregions: terminated\n"
     assert driver.returncode == 143
     (journal,) = (tmp_path / "out/parts").glob("*.jsonl")
     entries = [json.loads(line) for line in journal.read_text().splitlines()]
     assert {"left": 1} in entries
     assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_a_full_disk_is_named_and_gone_on_with(tmp_path: Path) -> None:
+    files(tmp_path / "in", *map(str, range(16)))
+    manifest_of(tmp_path / "in", tmp_path / "m.parquet")
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
+    driver = started(tmp_path, full)
+    said = driver.communicate()[1]
+    assert driver.returncode == 1
+    assert ".jsonl: " in said and "free space" in said and said.count("\n") == 1
+    before = finished(tmp_path / "out")
+    assert 0 < before < 16
+    assert score(tmp_path / "m.parquet", tmp_path / "out").skipped == before
+    assert [row["id"] for row in rows(tmp_path / "out")] == [*range(16)]
 
 
 def test_results_are_those_of_detect(
