@@ -156,13 +156,13 @@ def _stripped(line: bytes) -> bytes:
 
 def _table_list(path: Path) -> Iterator[tuple[int | None, str]]:
     for batch in _batches(path):
-        ids = batch["id"].to_pylist() if "id" in batch.schema.names else [None] * len(batch)
-        exact = batch["path_bytes"] if "path_bytes" in batch.schema.names else [None] * len(batch)
-        for number, named, raw in zip(ids, batch["path"].to_pylist(), exact, strict=True):
-            content = getattr(raw, "as_py", lambda: None)() or named
-            if not content:
+        found = {name: batch[name].to_pylist() for name in batch.schema.names}
+        none = [None] * len(batch)
+        columns = (found.get(name, none) for name in ("id", "path", "path_bytes"))
+        for number, text, raw in zip(*columns, strict=True):
+            if not (raw or text):
                 raise UsageError(f"{path}: a row without a path", "each row needs one")
-            yield number, os.fsdecode(content)
+            yield number, os.fsdecode(raw or text)
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

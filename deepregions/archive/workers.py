@@ -186,10 +186,6 @@ class WorkerPool:
             self._keep_up(self._count)
         return outcomes
 
-    def pids(self) -> list[int]:
-        """Returns the processes that score."""
-        return [each.process.pid for each in self._workers if each.process.pid is not None]
-
     def close(self) -> None:
         """Ends the processes, whatever they are at."""
         for each in self._workers:

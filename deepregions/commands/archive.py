@@ -102,7 +102,8 @@ def score_manifest(
     from deepregions.archive.scoring import MakeScorer
     from deepregions.archive.workers import ScorerPool, WorkerPool
 
-    checks.positive(workers=workers or 1, batch_size=batch_size, part_size=part_size or 1)
+    given = {"workers": workers, "part_size": part_size, "batch_size": batch_size}
+    checks.positive(**{name: value for name, value in given.items() if value is not None})
     if pages == "evidence" and max_false_alarms is None:
         raise UsageError(
             "--pages evidence needs a threshold", "--max-false-alarms names one, such as 0.01"
