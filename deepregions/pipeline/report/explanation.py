@@ -135,15 +135,21 @@ def draw_shares(explanation: FaceExplanation) -> Image.Image:
 
     Bars are violet towards fake; the points are the single networks.
     """
-    detectors, regions = explanation.by_detector, explanation.by_region
-    bars = max(len(detectors), len(regions))
-    figure = Figure(figsize=(9.0, 1.5 + 0.42 * bars), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True, sharey=False, gridspec_kw={"wspace": 0.12})
     cells = [cell for cell in explanation.cells if cell.share is not None]
-    by_region = [(str(cell.region), cell.share or 0.0) for cell in cells]
-    by_detector = [(cell.detector, cell.share or 0.0) for cell in cells]
-    _bars(left, regions, by_region, "By region", bars)
-    _bars(right, detectors, by_detector, "By detector", bars)
+    sums = {"By region": explanation.by_region, "By detector": explanation.by_detector}
+    names = {
+        "By region": [str(cell.region) for cell in cells],
+        "By detector": [cell.detector for cell in cells],
+    }
+    told = [title for title in sums if len(sums[title]) > 1] or ["By region"]  # one is all there is
+    bars = max(len(sums[title]) for title in told)
+    figure = Figure(
+        figsize=(5.0 + 2.0 * len(told), 1.5 + 0.42 * bars), dpi=110, layout="constrained"
+    )
+    plots = figure.subplots(1, len(told), sharex=True, squeeze=False, gridspec_kw={"wspace": 0.12})
+    for axes, title in zip(plots[0], told, strict=True):
+        shares = [(name, cell.share or 0.0) for name, cell in zip(names[title], cells, strict=True)]
+        _bars(axes, sums[title], shares, title, bars)
     said = f"What the fused log-odds {explanation.total:+.2f} is made of"
     figure.suptitle(f"{said}: violet towards fake, grey away from it", fontsize=11)
     buffer = io.BytesIO()
