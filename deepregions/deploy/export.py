@@ -178,7 +178,10 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
                 output_names=[*graph.outputs],
                 opset_version=OPSET,
                 verbose=False,
+                optimize=False,
             )
+            if program is not None:
+                _simplify(program)
     except (OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
         first = str(error).strip().partition("\n")[0]
         raise ExportError(f"PyTorch cannot export this system: {first}") from error
@@ -186,6 +189,25 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
         raise ExportError("PyTorch's exporter gave nothing", "report this")
     _clean(program, graph)
     return program
+
+
+def _simplify(program: torch.onnx.ONNXProgram) -> None:
+    """Makes the graph small.
+
+    The exporter's own rules are slow on the many nodes that it writes: what computes the same
+    twice, or what is known already, goes before.
+    """
+    passes = require("onnx_ir.passes.common", "onnxruntime")
+    require("onnxscript.optimizer", "onnxruntime").fold_constants(program.model)
+    for each in (
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+    ):
+        each(program.model)
+    program.optimize()
 
 
 def _clean(program: torch.onnx.ONNXProgram, graph: Graph) -> None:
