@@ -236,12 +236,12 @@ def driver(count: int) -> None:
         print(f"{(folder / 'manifest.parquet').stat().st_size / 1e6:.0f} MB, {_memory()}")
         line = b'{"id": #' + _line(0)[len(b'{"id": 0') :]
         start = time.monotonic()
-        pool = _StubPool(line, 150)
+        pool = _StubPool(line, 60)
         last = 0.0
 
         def show(done: int, total: int) -> None:
             nonlocal last
-            if time.monotonic() - last > 40:
+            if time.monotonic() - last > 15:
                 last = time.monotonic()
                 print(f"{done:,} of {total:,}: {_memory()} so far", flush=True)
 
