@@ -1,10 +1,10 @@
 """What the service adds to scoring, and what it loses when its workers are killed: nothing.
 
 ``python benchmarks/service.py`` starts ``deepregions serve`` with the default networks, scores
-copies of a portrait (each with other bytes, so that none is known) under 16 clients, and beside it
-a folder of such copies by ``deepregions detect``; then kills a random worker every 2 s over 200
-jobs. It prints a table. ``--kill`` and ``--load`` do one of them; ``--photographs N`` sets how
-many.
+copies of a portrait (each with other bytes, so that none is known), one alone and then under 16
+connections of ``wrk`` (Debian's package) for ``--seconds``, and beside it a folder of such copies
+by ``deepregions detect``; then kills a random worker every 2 s over 200 jobs. It prints a table.
+``--kill`` and ``--load`` do one of them; ``--photographs N`` sets how many.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import httpx
+import psutil
 
 from deepregions.files import sha256
 from deepregions.service.settings import Progress, ServiceSettings
@@ -85,46 +85,83 @@ class DigestScorer:
         return {"status": "ok", "message": "", "digest": sha256(path)}, ""
 
 
-def load(count: int, workers: int) -> None:
-    """Compares the service with ``detect`` on a folder."""
-    import psutil
-
+def load(count: int, workers: int, seconds: int) -> None:
+    """Compares the service with ``detect`` on a folder, and with its own workers' time."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "photos").mkdir()
         for number, content in enumerate(photographs(count, "d")):
             (folder / "photos" / f"{number}.jpg").write_bytes(content)
         with served(folder / "data", workers) as (client, pid):
+            alone = [answered(client, content) for content in photographs(60, "a")][10:]
+            before = memory(pid)
+            hammer(folder, photographs(1, "w")[0], seconds)
+            print(f"| memory before and after, MB (PSS) | {before:.0f}, {memory(pid):.0f} |")
+            resident = sum(each.memory_info().rss for each in family(pid))
+            print(
+                f"| the same, shared pages counted in each process (RSS) | {resident / 1e6:.0f} |"
+            )
+        rate = detect_rate(folder / "photos", count)
+    added = [1000 * (whole - scoring) for whole, scoring in alone]
+    print(f"| photographs/s, detect on a folder, without its start | {rate:.2f} |")
+    print(f"| one photograph alone, ms, p50 | {1000 * median(whole for whole, _ in alone):.0f} |")
+    late = quantiles(added, n=20)[-1]
+    print(f"| of which added, ms, p50 / p95 | {median(added):.1f} / {late:.1f} |")
 
-            def score(content: bytes) -> float:
-                start = time.perf_counter()
-                answer = client.post("/v1/detect", files={"file": content})
-                answer.raise_for_status()
-                return time.perf_counter() - start
 
-            alone = [score(each) for each in photographs(40, "a")][5:]
-            start = time.perf_counter()
-            with ThreadPoolExecutor(CLIENTS) as pool:
-                list(pool.map(score, photographs(count, "s")))
-            rate = count / (time.perf_counter() - start)
-            service = psutil.Process(pid)
-            processes = [service, *service.children(recursive=True)]
-            resident = sum(each.memory_info().rss for each in processes)
-            text = client.get("/metrics").text
-        stages = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
-        total = float(stages['deepregions_stage_seconds_sum{stage="score"}'])
-        scoring = total / float(stages['deepregions_stage_seconds_count{stage="score"}'])
-        start = time.perf_counter()
-        command = [sys.executable, "-m", "deepregions", "detect", str(folder / "photos"), "--json"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        beside = count / (time.perf_counter() - start)
-    print(
-        f"| one photograph, s, p50 / p95 | {median(alone):.3f} / {quantiles(alone, n=20)[-1]:.3f} |"
+def answered(client: httpx.Client, content: bytes) -> tuple[float, float]:
+    """Returns the seconds of a request, and those that its worker spent on it."""
+
+    def scoring() -> float:
+        text = client.get("/metrics").text
+        return float(text.partition('stage_seconds_sum{stage="score"} ')[2].partition("\n")[0] or 0)
+
+    before, start = scoring(), time.perf_counter()
+    client.post("/v1/detect", files={"file": content}).raise_for_status()
+    return time.perf_counter() - start, scoring() - before
+
+
+def hammer(folder: Path, content: bytes, seconds: int) -> None:
+    """Sends photographs, each with other bytes, by ``wrk``, and prints what it counted."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+    (folder / "body").write_bytes(head + content)
+    (folder / "post.lua").write_text(
+        f"local body, sent = io.open('{folder}/body', 'rb'):read('*a'), 0\n"
+        "function request()\n"
+        "  sent = sent + 1\n"
+        "  local type = {['Content-Type'] = 'multipart/form-data; boundary=b'}\n"
+        "  local form = body .. sent .. '\\r\\n--b--\\r\\n'\n"
+        "  return wrk.format('POST', '/v1/detect', type, form)\n"
+        "end\n"
     )
-    print(f"| of which scoring under load, s, mean | {scoring:.3f} |")
-    print(f"| photographs/s, {CLIENTS} clients | {rate:.2f} |")
-    print(f"| photographs/s, detect on a folder, its start included | {beside:.2f} |")
-    print(f"| memory of all processes, MB | {resident / 1e6:.0f} |")
+    command = ["wrk", "--threads=1", f"--connections={CLIENTS}", f"--duration={seconds}"]
+    command += ["--timeout=60", "--latency", f"--script={folder}/post.lua"]
+    shown = subprocess.run(
+        [*command, f"http://127.0.0.1:{PORT}"], capture_output=True, text=True, check=True
+    ).stdout
+    for line in shown.splitlines():
+        if any(each in line for each in ("50%", "99%", "requests in", "Requests/sec", "Non-2xx")):
+            print(f"| wrk, {CLIENTS} connections | {line.strip()} |")
+
+
+def detect_rate(photos: Path, count: int) -> float:
+    """Returns photographs per second of ``detect``, once a quarter of a folder is done."""
+    command = [sys.executable, "-m", "deepregions", "detect", str(photos), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        times = [time.perf_counter() for _ in process.stdout]
+    assert len(times) == count
+    return (count - count // 4) / (times[-1] - times[count // 4 - 1])
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Returns a process and all below it."""
+    return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+
+
+def memory(pid: int) -> float:
+    """Returns the megabytes of a process and all below it; shared ones count once."""
+    return sum(each.memory_full_info().pss for each in family(pid)) / 1e6
 
 
 def kill(count: int, workers: int, seconds: float = 2.0) -> None:
@@ -171,13 +208,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs", type=int, default=200)
+    parser.add_argument("--seconds", type=int, default=180)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--load", action="store_true")
     options = parser.parse_args(arguments)
     print("| | |\n|---|---|")
     if options.load or not options.kill:
-        load(options.photographs, options.workers)
+        load(options.photographs, options.workers, options.seconds)
     if options.kill or not options.load:
         kill(options.photographs, options.workers)
 

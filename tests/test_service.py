@@ -16,6 +16,7 @@ from typing import Any
 
 import hypothesis
 import numpy as np
+import psutil
 import pytest
 from data_helpers import write_video
 from detect_json import read_detect
@@ -320,13 +321,23 @@ def unfinished_and_killed(data: Path) -> int:
         return int(connection.execute(found).fetchone()[0])
 
 
+def test_a_worker_that_is_killed_as_it_starts_comes_back_at_once(tmp_path: Path) -> None:
+    with served(tmp_path) as client:
+        supervisor = client.app.state.service.supervisor
+        for kills in range(5):
+            (pid,) = wait_for(supervisor.pids)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: supervisor.kills > kills)  # noqa: B023 - it is over in this turn
+        wait_for(lambda: client.get("/readyz").status_code == 200, seconds=20)
+
+
 def test_workers_leave_signals_to_the_service(tmp_path: Path) -> None:
     """Service managers send SIGTERM to all processes; that ends no work and counts against none."""
     with served(tmp_path) as client:
         (job,) = send(client, b"slow:0.5")
         supervisor = client.app.state.service.supervisor
-        for pid in supervisor.pids():
-            os.kill(pid, signal.SIGTERM)
+        for process in psutil.Process().children(recursive=True):
+            process.terminate()
         assert ended(client, job["id"])["state"] == "done"
         assert supervisor.kills == 0
 

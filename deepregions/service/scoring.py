@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from deepregions.service.settings import ServiceSettings
 
+IMPORTED = ("torch", "deepregions.pipeline.build", "deepregions.weights.selection")
+"""What takes a scorer seconds to import, and all of them can share."""
+
 
 class FileScorer:
     """Networks that score files; made once in each worker.

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
 import multiprocessing
-import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from deepregions.errors import DeepregionsError
@@ -24,6 +24,7 @@ from deepregions.files import atomic_file
 from deepregions.media.sandbox import end_with_parent, ending
 from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
 from deepregions.service.problems import problem
+from deepregions.service.scoring import IMPORTED, FileScorer
 from deepregions.service.settings import Scorer, ServiceSettings
 from deepregions.service.uploads import remove
 
@@ -32,7 +33,7 @@ logger = logging.getLogger("deepregions.service")
 _TRIFLES = ("command", "date")  # facts that decide no score
 _IDLE = 1.0  # seconds after which a worker looks for work although nobody told it of any
 _GRACE = 5.0  # seconds that a worker has to finish when the service stops
-_SLOWEST = 30.0  # seconds between two starts of a worker that does not come up
+_SLOWEST = 5.0  # seconds between two starts of a worker that does not come up
 _STARTS = 3  # of workers that did not come up, after which the service gives up
 _TICK = 1.0  # seconds between looks at the clock
 _SWEEP = 30.0  # seconds between looks for what is too old
@@ -53,7 +54,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.name = ""
-        self.process: SpawnProcess | None = None
+        self.process: BaseProcess | None = None
         self.connection: Connection | None = None
         self.ready = False
         self.late = False  # its work took too long
@@ -94,7 +95,7 @@ class Supervisor:
         self._store = store
         self._notify = notify
         self._fail = fail
-        self._context = multiprocessing.get_context("spawn")
+        self._context = _context(settings)
         self._tokens = self._context.Semaphore(0)  # one for each work that was added
         self._slots = [_Slot() for _ in range(settings.workers)]
         self._stopping = threading.Event()
@@ -143,6 +144,10 @@ class Supervisor:
             remove(self._settings.reports, f"{work}.html")
 
     def _run(self) -> None:
+        # Ctrl-C and a service manager's SIGTERM reach all processes; the service tells those that
+        # this thread starts when to stop.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         swept = 0.0
         while not self._stopping.is_set():
             try:
@@ -213,14 +218,16 @@ class Supervisor:
         if slot.process.exitcode is None:
             slot.process.kill()
             slot.process.join()
-        how = ending(slot.process.exitcode or 0)
+        code = slot.process.exitcode or 0
+        how = ending(code)
         how = f"taking more than {self._settings.longest:g} s" if slot.late else how
-        self.kills += 1
         logger.warning("a worker ended (%s)", how)
         said = f"{KILLS} workers ended while this file was worked on, the last one by {how}"
         hint = "the file may need more memory than there is; ?again=true tries once more"
         changed = self._store.release(slot.name, problem(500, said, hint))
-        if not slot.ready:
+        self.kills += 1
+        # A kill says nothing about a start, unless none has come up yet: for lack of memory, say.
+        if not slot.ready and (code != -signal.SIGKILL or self.facts is None):
             slot.failures += 1
             slot.not_before = time.monotonic() + min(2.0**slot.failures, _SLOWEST)
             if slot.failures >= _STARTS:
@@ -252,6 +259,19 @@ class Supervisor:
             self._store.release(slot.name)
 
 
+def _context(settings: ServiceSettings) -> Any:
+    """Returns what starts processes: where it can, forks of one that has imported everything.
+
+    They start in a fifth of the time, and share most of their memory.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    imported = IMPORTED if settings.make_scorer is FileScorer else ()
+    context.set_forkserver_preload([__name__, *imported])
+    return context
+
+
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """Returns a digest of what decides scores: equal digests mean equal answers."""
     deciding = {name: value for name, value in facts.items() if name not in _TRIFLES}
@@ -261,7 +281,7 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Connection) -> None:
     """Runs a worker: it takes works one by one until it is told to stop."""
     end_with_parent()
-    # Ctrl-C and a service manager's SIGTERM reach all processes; the service tells us to stop.
+    gc.freeze()  # what was imported before the fork is left where it is, shared
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     try:
@@ -317,12 +337,3 @@ class _Shift:
         start = time.perf_counter()
         yield
         self._stages[stage] = time.perf_counter() - start
-
-
-def memory(pid: int) -> int:
-    """Returns the bytes of memory that a process has; 0 where the system does not say."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
