@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from drawn_faces import write_drawn_store
-from networks import dsp_fwa, member, xception
+from networks import member
 from provenances import signed, signer, tagged
 
 from deepregions.commands import cli
+from deepregions.detectors import Backbone
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -25,7 +26,8 @@ RUNTIMES = ("onnxruntime", "openvino")
 # What may appear in a home: our own cache, and matplotlib's list of the fonts of this machine.
 OURS = (".cache/deepregions/", ".cache/matplotlib/fontlist-")
 
-SMALL = "--model=Backbone --model.backbone=mobilenetv3_small_050 --model.size=32"
+SMALLEST = "mobilenetv3_small_050"
+SMALL = f"--model=Backbone --model.backbone={SMALLEST} --model.size=32"
 ONCE = "--data.batch_size=8 --data.workers=0 --trainer.max_epochs=1"
 COMMANDS = (
     "doctor",
@@ -116,7 +118,10 @@ def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait: Path, tmp_p
         shutil.copy(portrait, tmp_path / "faces" / label / f"{label}.png")
     write_drawn_store(tmp_path / "store", count=24, size=96)
     torch.manual_seed(0)
-    networks = [member(xception(), database="toy"), member(dsp_fwa(), Region.EYES, "toy")]
+    networks = [
+        member(Backbone(size=64, backbone=SMALLEST, pretrained=False).eval(), region, "toy")
+        for region in (Region.ENTIRE, Region.EYES)
+    ]
     save_bundle(networks, tmp_path / "bundle")
     said, sockets, left = watched(PROGRAM, json.dumps(COMMANDS), folder=tmp_path)
     assert not sockets, sockets
