@@ -3,8 +3,9 @@
 ARG PYTHON=python:3.13-slim-trixie
 
 FROM ${PYTHON} AS built
-# Torch without CUDA, which is a tenth in size; --build-arg TORCH_INDEX= takes PyPI's.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Where to get torch, PyPI by default. PyTorch's own index has it without CUDA, at a tenth of the size:
+# docker build --build-arg TORCH_INDEX=URL ., with the URL for CPUs that pytorch.org shows.
+ARG TORCH_INDEX=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/deepregions
 RUN /opt/deepregions/bin/pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
