@@ -3,8 +3,9 @@
 ``python benchmarks/service.py`` starts ``deepregions serve`` with the default networks, scores
 copies of a portrait (each with other bytes, so that none is known), one alone and then under 16
 connections of ``wrk`` (Debian's package) for ``--seconds``, and beside it a folder of such copies
-by ``deepregions detect``; then kills a random worker every 2 s over 200 jobs. It prints a table.
-``--kill`` and ``--load`` do one of them; ``--photographs N`` sets how many.
+by ``deepregions detect``; then kills a random worker every 2 s over 200 jobs, and lists 10,000. It
+prints a table. ``--load``, ``--kill`` and ``--listing`` do one of them; ``--photographs N`` sets
+how many.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import httpx
 import psutil
 
 from deepregions.files import sha256
+from deepregions.service.jobs import JobStore, Upload
 from deepregions.service.settings import Progress, ServiceSettings
 
 PORT = 8765
@@ -204,6 +206,31 @@ def kill(count: int, workers: int, seconds: float = 2.0) -> None:
     print(f"| answers that workers made, with those that were lost | {answered} |")
 
 
+def listing(count: int) -> None:
+    """Times the questions that are asked most, with so many jobs in the database."""
+    result = {"status": "ok", "message": "", "faces": "0" * 7000}  # as long as a photograph's
+    with tempfile.TemporaryDirectory() as name:
+        store = JobStore(Path(name) / "jobs.sqlite")
+        ids: list[str] = []
+        for number in range(0, count, 100):
+            files = [f"{number + each}" for each in range(100)]
+            ids += store.submit([Upload(each, each, 1, "a.jpg") for each in files], "", limit=count)
+        for _ in range(count * 9 // 10):
+            work = store.claim("worker")
+            assert work is not None
+            store.finish(work.id, "worker", result)
+        asked = {"the state of one": 1, "a list of 100": 100}
+        for what, several in asked.items():
+            took = []
+            for place in range(0, count - several, count // 200):
+                start = time.perf_counter()
+                found = [job.to_dict() for job in store.jobs(ids[place : place + several])]
+                took.append(1000 * (time.perf_counter() - start))
+                assert len(found) == several
+            late = quantiles(took, n=20)[-1]
+            print(f"| {count} jobs: {what}, ms, p50 / p95 | {median(took):.1f} / {late:.1f} |")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -212,12 +239,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--load", action="store_true")
+    parser.add_argument("--listing", action="store_true")
     options = parser.parse_args(arguments)
     print("| | |\n|---|---|")
-    if options.load or not options.kill:
+    every = not (options.load or options.kill or options.listing)
+    if options.load or every:
         load(options.photographs, options.workers, options.seconds)
-    if options.kill or not options.load:
+    if options.kill or every:
         kill(options.photographs, options.workers)
+    if options.listing or every:
+        listing(10_000)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import socket
 import sqlite3
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from service_fakes import broken, quick, scored
 from service_process import running, wait_for
 
 from deepregions.commands.cli import run
+from deepregions.commands.serve import _listen
 from deepregions.errors import DeepregionsError, printable
 from deepregions.service.scoring import FileScorer
 from deepregions.weights.bundle import save_bundle
@@ -362,6 +364,13 @@ def test_options_that_are_wrong_are_refused(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Not when the client says that it has their first half: that takes 40 ms."""
+    listener = _listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as end:
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_service_that_is_killed_goes_on(tmp_path: Path) -> None:
