@@ -14,6 +14,7 @@ from networks import dsp_fwa, landmarks, member, picture, xception
 from PIL import Image
 from torch import Tensor
 
+from deepregions.detectors import Xception
 from deepregions.faces.landmarks import Face, Place
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling
@@ -94,6 +95,60 @@ def video(tmp_path: Path) -> Path:
 def one(scorer: Analyser, path: Path, reader: MediaReader) -> Result:
     (result,) = scorer.analyse([path], reader)
     return result
+
+
+def test_inputs_scored_together_are_what_they_are_alone(
+    tmp_path: Path, video: Path, reader: MediaReader
+) -> None:
+    torch.manual_seed(0)
+    scorer = analyser(TrainedNetwork(Xception(64).eval(), Region.ENTIRE, "a", "masked", {}))
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        Image.fromarray(picture(seed=number).permute(1, 2, 0).numpy()).save(path)
+    paths[2].write_bytes(b"no picture")
+    paths.insert(4, video)
+    together = list(scorer.analyse(paths, reader))
+    assert [each.input for each in together] == [str(path) for path in paths]
+    assert [each.status for each in together].count(Status.OK) == len(paths) - 1
+    for path, result in zip(paths, together, strict=True):
+        alone = one(scorer, path, reader)
+        assert result.log_odds == pytest.approx(alone.log_odds, abs=1e-5)
+        assert result.to_dict().keys() == alone.to_dict().keys()
+        assert len(result.strip) == len(alone.strip)
+
+
+def test_results_come_while_later_inputs_are_still_to_be_looked_at(
+    photo: Path, video: Path, reader: MediaReader
+) -> None:
+    given: list[Path] = []
+
+    def paths(*inputs: Path) -> Iterator[Path]:
+        for path in inputs:
+            given.append(path)
+            yield path
+
+    scorer = analyser(member(xception(1.0)))
+    found = scorer.analyse(paths(*[photo] * 40), reader)
+    next(found)
+    assert len(given) <= 4  # one scored, one looked at meanwhile, and what the reader opens ahead
+    found.close()  # type: ignore[attr-defined]
+    looked: list[int] = []
+    scorer.progress = lambda done, _: looked.append(done)
+    films = scorer.analyse([photo, video, video], reader)
+    assert next(films).kind == "image"
+    assert sum(looked) <= 1 + 5  # the second film was not begun
+    assert [each.kind for each in films] == ["video", "video"]
+
+
+def test_what_scoring_raises_reaches_the_caller(photo: Path, reader: MediaReader) -> None:
+    scorer = analyser(member(xception(1.0)))
+
+    def fails(_: object) -> None:
+        raise RuntimeError("the networks are gone")
+
+    scorer.scorer.score = fails  # type: ignore[method-assign,assignment]
+    with pytest.raises(RuntimeError, match="the networks are gone"):
+        list(scorer.analyse([photo, photo], reader))
 
 
 def models(*members: TrainedNetwork) -> list[dict[str, str]]:

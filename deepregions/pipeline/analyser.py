@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from deepregions.files import sha256
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import Frame, MediaReader, OpenImage, OpenMedia, Sampling, is_video
+from deepregions.media.provenance import Provenance
 from deepregions.media.sampling import refine
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.malloc import trim
@@ -30,6 +33,8 @@ from deepregions.weights.manifest import Degradation
 
 logger = logging.getLogger(__name__)
 
+_AHEAD = 2  # batches that wait for the networks, at most
+_HELD = 64 << 20  # bytes of photographs that wait for others to be scored with
 _ROUNDS = 4  # of adaptive sampling: the second half of the frames, a quarter of it at a time
 _REFUSED = (UnreadableError, UnsupportedError)
 _Media = OpenMedia | OpenImage
@@ -73,19 +78,61 @@ class Analyser:
         self.progress: Callable[[int, int | None], None] = lambda *_: None
 
     def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Result]:
-        """Yields what came of each photograph or video, in their order.
+        """Yields what came of each photograph or video, in their order, soon after it is known.
 
-        What cannot be read or judged is a status, not an exception.
+        Faces of several photographs are scored together, and while they are, faces are looked for
+        in the next. What cannot be read or judged is a status, not an exception.
         """
-        with closing(reader.open_all(paths, self.sampling)) as files:
-            for media in files:
-                yield self.judge(media)
+        group: list[_Run] = []  # photographs whose faces are found
+        begun: deque[_Run] = deque()  # whose faces are being scored
+        most = 1  # photographs scored together: the first result is not kept waiting
+        with closing(_Scoring(self.scorer)) as scoring:
+            with closing(reader.open_all(paths, self.sampling)) as files:
+                for media in files:
+                    run = _Run(self, media, scoring)
+                    for _ in run.look():
+                        if not run.is_still:  # that may take long
+                            begun += self._begin(group, scoring)
+                            group = []
+                        yield from self._ended(begun, wait=False)
+                    group.append(run)
+                    held = sum(each.held for each in group)
+                    if run.is_still and len(group) < most and held < _HELD:
+                        continue
+                    yield from self._ended(begun)
+                    begun += self._begin(group, scoring)
+                    trim()
+                    group, most = [], min(2 * most, self.batch_size)
+                    if not run.is_still:  # it is looked at again before it is closed
+                        yield from self._ended(begun)
+            begun += self._begin(group, scoring)
+            yield from self._ended(begun)
 
     def judge(self, media: OpenMedia | OpenImage) -> Result:
         """Returns what came of one photograph or video that was opened."""
-        if self.find is None:
-            raise ValueError("this analyser was made without a landmark detector")
-        return self._dated(_Run(self, self.find, media).result())
+        with closing(_Scoring(self.scorer)) as scoring:
+            run = _Run(self, media, scoring)
+            for _ in run.look():
+                pass
+            (result,) = self._ended(deque(self._begin([run], scoring)))
+        return result
+
+    def _begin(self, runs: list[_Run], scoring: _Scoring) -> list[_Run]:
+        """Gives the networks the faces that wait in some runs, those of all together."""
+        waiting = [(run, number, patch) for run in runs for number, patch in run.waiting]
+        for start in range(0, len(waiting), self.batch_size):
+            part = waiting[start : start + self.batch_size]
+            answer = scoring.begin([patch for *_, patch in part])
+            for place, (run, number, _) in enumerate(part):
+                run.answers.append((number, place, answer))
+        for run in runs:
+            run.waiting = []
+        return runs
+
+    def _ended(self, runs: deque[_Run], *, wait: bool = True) -> Iterator[Result]:
+        """Yields the results of runs, in their order; without waiting, of those that are done."""
+        while runs and (wait or runs[0].is_scored):
+            yield self._dated(runs.popleft().result())
 
     def analyse_canvases(
         self, paths: Iterable[Path], region: Region, reader: MediaReader
@@ -113,46 +160,98 @@ class Analyser:
         return replace(result, facts={**self.facts, "date": date})
 
 
+class _Scoring:
+    """Scores faces in a thread, so that more of them are found meanwhile."""
+
+    def __init__(self, scorer: FaceScorer) -> None:
+        self._scorer = scorer
+        self._thread = ThreadPoolExecutor(1)
+        self._running: deque[Future[list[FaceResult]]] = deque()
+
+    def begin(self, faces: Sequence[FacePatch | None]) -> Future[list[FaceResult]]:
+        """Scores faces when those given before are done; waits where these are many."""
+        while len(self._running) >= _AHEAD:
+            self._running.popleft().exception()  # whoever asks for the result will have it
+        self._running.append(self._thread.submit(self._scorer.score, faces))
+        return self._running[-1]
+
+    def close(self) -> None:
+        """Gives up what was not begun, and waits for what was."""
+        self._thread.shutdown(cancel_futures=True)
+
+
 class _Run:
     """One photograph or video on its way."""
 
-    def __init__(self, analyser: Analyser, find: LandmarkDetector, media: _Media) -> None:
+    def __init__(self, analyser: Analyser, media: _Media, scoring: _Scoring) -> None:
+        if analyser.find is None:
+            raise ValueError("this analyser was made without a landmark detector")
         self.analyser = analyser
         self.media = media
-        self.walk = VideoWalk(find)
+        self.scoring = scoring
+        self.walk = VideoWalk(analyser.find)
         self.scores: dict[int, list[FaceResult]] = {}  # by frame
         self.strip = Strip()
         self.only: Frame | None = None  # a photograph's: not worth reading twice
         self.waiting: list[tuple[int, FacePatch | None]] = []
+        self.answers: deque[tuple[int, int, Future[list[FaceResult]]]] = deque()
+        self.trouble = ""
+        self.refused: Result | None = None
+        self.provenance: Provenance | None = None
 
-    def result(self) -> Result:
-        trouble = ""
+    @property
+    def is_still(self) -> bool:
+        """Whether all there is to look at was looked at, and the file may be closed."""
+        return self.only is not None or self.refused is not None
+
+    @property
+    def held(self) -> int:
+        """Bytes of the photograph."""
+        return 0 if self.only is None else self.only.image.nbytes
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the result need not be waited for."""
+        return all(answer.done() for *_, answer in self.answers)
+
+    def look(self) -> Iterator[None]:
+        """Finds the faces; yields after each batch of frames."""
         try:
-            self._look(self.media.batches())
-            self._look_closer()
+            yield from self._look(self.media.batches())
+            yield from self._look_closer()
         except _REFUSED as error:
             if not self.walk.frames:
-                return _refused(self.media, error)
-            trouble = f"reading stopped early: {error.args[0]}"
-            self._score()
+                self.refused = _refused(self.media, error)
+                return
+            self.trouble = f"reading stopped early: {error.args[0]}"
+        if self.only is not None:
+            self.provenance = self.media.provenance()
+
+    def result(self) -> Result:
+        """Waits for the scores."""
+        if self.refused is not None:
+            return self.refused
+        self._collect()
         info, sampling, faces = self.media.info, self._sampling(), self._faces()
         if self.analyser.pictures:
             faces = self._with_patches(faces)
+        if self.only is None:
+            self.provenance = self.media.provenance()
         result = self.analyser.summarise(
             str(self.media.path),
             info.kind if info else "video",
             len(self.walk.frames),
             faces,
             media=_media(self.media),
-            provenance=self.media.provenance(),
+            provenance=self.provenance,
             sampling=sampling,
             strip=self.strip.thumbnails(),
         )
         own = warnings_of(result, self.analyser.degradation)
-        told = (*self.analyser.warnings, *([trouble] if trouble else []), *own)
+        told = (*self.analyser.warnings, *([self.trouble] if self.trouble else []), *own)
         return replace(result, warnings=told)
 
-    def _look_closer(self) -> None:
+    def _look_closer(self) -> Iterator[None]:
         """Adaptive sampling: more frames where the scores of neighbours disagree, in rounds."""
         sampling, info = self.analyser.sampling, self.media.info
         if sampling.how != "adaptive" or info is None or info.kind == "image":
@@ -160,11 +259,13 @@ class _Run:
         left = sampling.count - len(self.walk.frames)
         step = max(1, -(-left // _ROUNDS))
         while left > 0:
+            self._score()
+            self._collect()
             seen = [frame.number for frame in self.walk.frames]
             numbers = refine(seen, [self._highest(number) for number in seen], min(step, left))
             if not numbers:
                 return
-            self._look(self.media.read(numbers))
+            yield from self._look(self.media.read(numbers))
             left -= len(numbers)
 
     def _highest(self, number: int) -> float | None:
@@ -172,7 +273,7 @@ class _Run:
         scores = self.scores.get(number, [])
         return max((s.log_odds for s in scores if s.log_odds is not None), default=None)
 
-    def _look(self, batches: Iterable[list[Frame]]) -> None:
+    def _look(self, batches: Iterable[list[Frame]]) -> Iterator[None]:
         for batch in batches:
             info = self.media.info
             still = info is not None and info.kind == "image"
@@ -186,19 +287,23 @@ class _Run:
                     self.waiting.append((frame.number, FacePatch.cut(frame.image, face)))
                     if len(self.waiting) >= self.analyser.batch_size:
                         self._score()
-            trim()
+            if not still:
+                trim()
             self.analyser.progress(len(self.walk.frames), 1 if still else self._total())
-        self._score()
+            yield
 
     def _total(self) -> int | None:
         numbers = (self.media.choice or {}).get("numbers")
         return None if numbers is None or self.analyser.sampling.how == "adaptive" else len(numbers)
 
     def _score(self) -> None:
-        scores = self.analyser.scorer.score([patch for _, patch in self.waiting])
-        for (number, _), score in zip(self.waiting, scores, strict=True):
-            self.scores.setdefault(number, []).append(score)
-        self.waiting = []
+        self.analyser._begin([self], self.scoring)
+
+    def _collect(self) -> None:
+        """Waits for the scores of all faces that were given to the networks."""
+        while self.answers:
+            number, place, answer = self.answers.popleft()
+            self.scores.setdefault(number, []).append(answer.result()[place])
 
     def _faces(self) -> list[FaceResult]:
         """Puts the scores in their places."""
