@@ -132,6 +132,9 @@ def test_results_come_while_later_inputs_are_still_to_be_looked_at(
     next(found)
     assert len(given) <= 4  # one scored, one looked at meanwhile, and what the reader opens ahead
     found.close()  # type: ignore[attr-defined]
+    given.clear()
+    for number, _ in enumerate(scorer.analyse(paths(*[photo] * 9), reader, together=False), 1):
+        assert len(given) <= number + 1  # what the reader opens ahead
     looked: list[int] = []
     scorer.progress = lambda done, _: looked.append(done)
     films = scorer.analyse([photo, video, video], reader)

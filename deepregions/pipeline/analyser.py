@@ -77,11 +77,14 @@ class Analyser:
         self.facts = dict(facts or {})
         self.progress: Callable[[int, int | None], None] = lambda *_: None
 
-    def analyse(self, paths: Iterable[Path], reader: MediaReader) -> Iterator[Result]:
+    def analyse(
+        self, paths: Iterable[Path], reader: MediaReader, *, together: bool = True
+    ) -> Iterator[Result]:
         """Yields what came of each photograph or video, in their order, soon after it is known.
 
         Faces of several photographs are scored together, and while they are, faces are looked for
-        in the next. What cannot be read or judged is a status, not an exception.
+        in the next; not ``together``, each result comes before the next input is looked at, as
+        where inputs come slowly. What cannot be read or judged is a status, not an exception.
         """
         group: list[_Run] = []  # photographs whose faces are found
         begun: deque[_Run] = deque()  # whose faces are being scored
@@ -103,7 +106,9 @@ class Analyser:
                     begun += self._begin(group, scoring)
                     trim()
                     group, most = [], min(2 * most, self.batch_size)
-                    if not run.is_still:  # it is looked at again before it is closed
+                    if not together:
+                        most = 1
+                    if not run.is_still or not together:  # a film is read again before it is closed
                         yield from self._ended(begun)
             begun += self._begin(group, scoring)
             yield from self._ended(begun)

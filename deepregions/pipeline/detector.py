@@ -110,7 +110,7 @@ class Detector:
             return self([inputs])[0]
         checked = [_checked(one) for one in inputs]
         with self._lock:
-            return list(self._judged(checked))
+            return list(self._judged(checked, together=True))
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Result]:
         """Scores inputs as they come, one at a time: however many there are, memory stays flat.
@@ -118,7 +118,7 @@ class Detector:
         Raises:
             UsageError: A file is not there, or an input is none; inputs are looked at one ahead.
         """
-        with closing(self._judged(map(_checked, inputs))) as results:
+        with closing(self._judged(map(_checked, inputs), together=False)) as results:
             while True:
                 with self._lock:
                     result = next(results, None)
@@ -137,12 +137,15 @@ class Detector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _judged(self, inputs: Iterable[Path | OpenImage]) -> Generator[Result, None, None]:
+    def _judged(
+        self, inputs: Iterable[Path | OpenImage], *, together: bool
+    ) -> Generator[Result, None, None]:
         for kind, group in groupby(inputs, type):
             if kind is OpenImage:
                 yield from map(self._analyser.judge, cast("Iterator[OpenImage]", group))
             else:
-                yield from self._analyser.analyse(cast("Iterator[Path]", group), self._reader)
+                paths = cast("Iterator[Path]", group)
+                yield from self._analyser.analyse(paths, self._reader, together=together)
 
 
 def _checked(one: Any) -> Path | OpenImage:
