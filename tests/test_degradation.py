@@ -92,12 +92,18 @@ CURVES = (
 )
 
 
-def told(size: float, sharpness: float = 1.0, inside: float = 1.0, **media: object) -> list[str]:
+def told(
+    size: float,
+    sharpness: float = 1.0,
+    inside: float = 1.0,
+    curves: tuple[Degradation, ...] = CURVES,
+    **media: object,
+) -> list[str]:
     quality = {"size": size, "sharpness": sharpness, "inside": inside}
     cell = ("xception", Region.ENTIRE)
     face = FaceResult(0, 0.0, 0, (0, 0, 9, 9), Status.OK, 1.0, {cell: 1.0}, quality=quality)
     result: Result = summarise_input("a.jpg", "image", 1, [face], media=media)
-    return list(warnings_of(result, CURVES))
+    return list(warnings_of(result, curves))
 
 
 def test_a_face_is_told_where_its_networks_do_measurably_worse() -> None:
@@ -110,9 +116,17 @@ def test_a_face_is_told_where_its_networks_do_measurably_worse() -> None:
     assert "blurred as this one" in told(200, 0.4)[0]
     assert told(200, jpeg_quality=25) == [
         "faces compressed as in this file (JPEG quality about 25): these networks' false alarms "
-        "go from 1 % to 0.5 % (AUC .88 to .70)"
+        "fall from 1 % to 0.5 % (AUC .88 to .70)"
     ]
     assert told(400, jpeg_quality=25) == []  # twice as large as those that were measured
+
+
+def test_where_false_alarms_do_not_change_only_the_auc_is_told() -> None:
+    curves = (CURVES[0], replace(CURVES[2], false_positive_rate=0.01))
+    assert told(60.2, curves=curves) == [
+        "faces of this size (about 60 pixels wide): these networks tell fakes from genuine ones "
+        "less well (AUC .88 to .80)"
+    ]
 
 
 def test_a_face_that_the_edge_cuts_off_is_told() -> None:

@@ -110,10 +110,10 @@ def _alarms(point: Degradation) -> float:
 def _change(plain: Degradation, worse: Degradation) -> str:
     before, after = (f"{each.auc:.2f}".lstrip("0") for each in (plain, worse))
     areas = f"AUC {before} to {after}"
-    if plain.false_positive_rate is None or worse.false_positive_rate is None:
-        return f"these networks tell fakes from genuine ones less well ({areas})"
     before, after = (f"{100 * _alarms(each):.2g} %" for each in (plain, worse))
-    way = "rise" if _alarms(worse) > _alarms(plain) else "go"
+    if None in (plain.false_positive_rate, worse.false_positive_rate) or before == after:
+        return f"these networks tell fakes from genuine ones less well ({areas})"
+    way = "rise" if _alarms(worse) > _alarms(plain) else "fall"
     return f"these networks' false alarms {way} from {before} to {after} ({areas})"
 
 
