@@ -68,8 +68,9 @@ class AnalyserScorer:
                 begun.append((file, _changed(file)))
                 yield Path(file.path)
 
-        start = time.perf_counter()
-        with closing(self._analyser.analyse(paths(), self._reader)) as results:  # type: ignore[type-var]
+        start, analyse = time.perf_counter(), self._analyser.analyse
+        # The next file comes when there is a result.
+        with closing(analyse(paths(), self._reader, together=False)) as results:  # type: ignore[type-var]
             for result in results:
                 file, changed = begun.popleft()
                 told = replace(result, input=file.text)

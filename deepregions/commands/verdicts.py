@@ -109,7 +109,12 @@ class VerdictPrinter:
 
             picture = draw_verdict(result, result.top_face, self._facts["models"])
         if self._archive is not None:
-            self._keep(self._archive, result, line, picture)
+            name = self._archive.name(result.input)
+            try:
+                self._keep(self._archive, name, result, line, picture)
+            except BaseException:  # Ctrl-C too
+                self._archive.drop(name, result)
+                raise
         self.scored += result.log_odds is not None
         if picture is not None and self._show:
             from PIL import ImageShow
@@ -119,14 +124,18 @@ class VerdictPrinter:
                 checks.warn("no program shows pictures here (use --out DIR)")
 
     def _keep(
-        self, archive: Archive, result: Result, line: Mapping[str, Any], picture: Image.Image | None
+        self,
+        archive: Archive,
+        name: str,
+        result: Result,
+        line: Mapping[str, Any],
+        picture: Image.Image | None,
     ) -> None:
         """Writes an input's files, its line last: what has a line is whole."""
         from deepregions.pages.pdf import print_page
         from deepregions.pipeline.report.page import write_page
         from deepregions.pipeline.report.video import annotate_video
 
-        name = archive.name(result.input)
         page = f"{name}.html"
         write_page(
             result, archive.folder / page, **(self._explain(result) if self._explain else {})

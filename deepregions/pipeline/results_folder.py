@@ -97,15 +97,21 @@ class Archive:
         with named_errors(self.folder / TABLE):
             self._table.add(line)
         _append(self.folder / _ROWS, index_row(result, page))
-        _append(self.folder / RESULTS, line)
         self.finished.add(str(line["input"]))
+        _append(self.folder / RESULTS, line)
         self.scored += line["score"] is not None
+
+    def drop(self, name: str, result: Result) -> None:
+        """Removes the files of an input that was not finished."""
+        if result.input not in self.finished:
+            for ending in (".html", ".pdf", ".png", ".mp4"):
+                (self.folder / f"{name}{ending}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Writes the list of all pages."""
         self._stream.close()
         if self.finished:
-            rows = list(_lines(self.folder / _ROWS))
+            rows = [row for row in _lines(self.folder / _ROWS) if row["input"] in self.finished]
             write_index(rows, self.folder / INDEX, table=TABLE)
 
     def _check(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
