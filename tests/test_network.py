@@ -102,7 +102,8 @@ def watched(program: str, *arguments: str, folder: Path) -> tuple[str, str, set[
     home, log = folder / "home", folder / "sockets"
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
-    for name in ("DEEPREGIONS_CACHE", "CI"):  # onnxruntime and openvino are silent in CI
+    # Libraries are silent in CI, and where import_runtime has told this process that they shall be.
+    for name in ("DEEPREGIONS_CACHE", "CI", "ORT_DISABLE_TELEMETRY"):
         kept.pop(name, None)
     path = os.pathsep.join((str(WATCH), str(ROOT)))
     environment = kept | {"HOME": str(home), "SOCKET_WATCH": str(log), "PYTHONPATH": path}
