@@ -43,8 +43,8 @@ from deepregions.archive.manifest import (
     list_files,
     write_manifest,
 )
-from deepregions.archive.parts import IdRange, ResultsFolder
-from deepregions.archive.scoring import AnalyserScorer, MakeScorer
+from deepregions.archive.parts import ArchiveResults, IdRange
+from deepregions.archive.scoring import AnalyserScorer, ScorerFactory
 from deepregions.archive.summary import results_of
 from deepregions.archive.workers import FileOutcome, ScoredFile, WorkerPool
 
@@ -78,9 +78,9 @@ def photographs(folder: Path, count: int) -> FileManifest:
 
 def score(manifest: FileManifest, out: Path, pool: Any, **how: Any) -> float:
     """Scores a manifest; returns the seconds from when the networks were loaded."""
-    driver = Driver(manifest, ResultsFolder(out), pool, **how)
+    driver = Driver(manifest, ArchiveResults(out), pool, **how)
     driver.score()
-    return float(json.loads(ResultsFolder(out).shard(1, 1).read_text())["seconds"])
+    return float(json.loads(ArchiveResults(out).shard(1, 1).read_text())["seconds"])
 
 
 def table(out: Path) -> pa.Table:
@@ -91,7 +91,7 @@ def overhead(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = photographs(folder, count)
-        make = MakeScorer(make_analyser)
+        make = ScorerFactory(make_analyser)
         scorer = AnalyserScorer(make_analyser("torch"))
         files = [Listed.look(n, str(folder / "in" / f"{n:06d}.jpg")) for n in range(count)]
         for _ in scorer(files[:20]):
@@ -136,7 +136,7 @@ def kill(count: int) -> None:
                 drivers += 1
                 process = subprocess.Popen(command)
         assert process.wait() == 0
-        score(manifest, folder / "whole", WorkerPool(MakeScorer(make_analyser), 1))
+        score(manifest, folder / "whole", WorkerPool(ScorerFactory(make_analyser), 1))
         ours, whole = table(folder / "out"), table(folder / "whole")
         ids = ours["id"].to_pylist()
         print(f"{count} files; killed: {workers} workers, {drivers} drivers")
@@ -159,7 +159,7 @@ def _await(out: Path, wanted: float, process: subprocess.Popen[bytes]) -> None:
 
 
 def drive(folder: Path) -> None:
-    make = MakeScorer(make_analyser, workers=2)
+    make = ScorerFactory(make_analyser, workers=2)
     score(FileManifest(folder / "manifest.parquet"), folder / "out", WorkerPool(make, 2))
 
 
@@ -172,7 +172,7 @@ def nodes(count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = photographs(folder, count)
-        make = MakeScorer(make_analyser)
+        make = ScorerFactory(make_analyser)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         took = []
         for number in (1, 2):
@@ -247,12 +247,12 @@ def driver(count: int) -> None:
 
         manifest = FileManifest(folder / "manifest.parquet")
         with contextlib.suppress(KeyboardInterrupt):
-            Driver(manifest, ResultsFolder(folder / "out"), pool, show=show).score()
+            Driver(manifest, ArchiveResults(folder / "out"), pool, show=show).score()
         print(f"first file after {pool.first - start:.1f} s; {_memory()}")
         pool = _StubPool(line, 0)
         start = time.monotonic()
         with contextlib.suppress(KeyboardInterrupt):
-            Driver(manifest, ResultsFolder(folder / "out"), pool, show=show).score()
+            Driver(manifest, ArchiveResults(folder / "out"), pool, show=show).score()
         print(f"started again: first file after {pool.first - start:.1f} s; {_memory()}")
 
 
@@ -304,7 +304,7 @@ def _line(number: int) -> bytes:
 def make_rows(out: Path, count: int, size: int = 4096) -> None:
     """Writes results of random scores: every hundredth is a copy, every fiftieth unreadable."""
     rng = np.random.default_rng(0)
-    folder = ResultsFolder(out)
+    folder = ArchiveResults(out)
     folder.begin({"settings": {"part_size": size}, "facts": {}})
     whole = as_results(_files(0, size), [_line(n) for n in range(size)])
     for first in range(0, count, size):

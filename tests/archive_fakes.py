@@ -12,7 +12,7 @@ from typing import Any
 from deepregions.archive.columns import as_line
 from deepregions.archive.driver import Driver
 from deepregions.archive.manifest import FileManifest, Listed, list_files, write_manifest
-from deepregions.archive.parts import ResultsFolder
+from deepregions.archive.parts import ArchiveResults
 from deepregions.archive.ray_pool import RayPool
 from deepregions.archive.workers import ScoredFile, ScorerPool, WorkerPool
 from deepregions.errors import BundleError
@@ -61,7 +61,7 @@ def score(
     if how.pop("ray", False):
         pool = RayPool(make, workers=workers, longest=longest)
     how.setdefault("part_size", 16)
-    driver = Driver(FileManifest(manifest), ResultsFolder(out), pool, **how)
+    driver = Driver(FileManifest(manifest), ArchiveResults(out), pool, **how)
     driver.score()
     return driver
 

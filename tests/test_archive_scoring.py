@@ -28,7 +28,7 @@ from test_answer import fused
 from deepregions.archive import parts as parts_module
 from deepregions.archive.columns import OF_THE_RUN, as_line, as_results, schema
 from deepregions.archive.manifest import Listed, as_table
-from deepregions.archive.parts import ResultsFolder
+from deepregions.archive.parts import ArchiveResults
 from deepregions.commands.cli import run
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.files import lock_folder
@@ -127,7 +127,7 @@ def test_a_file_during_which_runs_end_is_given_up(tmp_path: Path) -> None:
     files(tmp_path / "in", "a", "b")
     manifest = manifest_of(tmp_path / "in", tmp_path / "m.parquet")
     (chunk,) = manifest.chunks(16)
-    folder = ResultsFolder(tmp_path / "out")
+    folder = ArchiveResults(tmp_path / "out")
     folder.parts.mkdir(parents=True)
     for _ in range(parts_module.RUNS):
         part = parts_module.OpenPart(folder, chunk)
@@ -168,7 +168,7 @@ def test_a_journal_cut_anywhere_is_gone_on_with(tmp_path: Path, share: float) ->
     manifest = manifest_of(tmp_path / "in", tmp_path / "m.parquet")
     score(tmp_path / "m.parquet", tmp_path / "whole")
     (chunk,) = manifest.chunks(16)
-    folder = ResultsFolder(tmp_path / "out")
+    folder = ArchiveResults(tmp_path / "out")
     folder.parts.mkdir(parents=True)
     part = parts_module.OpenPart(folder, chunk)
     for scored in FakeScorer()(part.waiting[:6]):
@@ -215,11 +215,11 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         score(*made, make=partial(FakeScorer, "another"))
     with pytest.raises(UsageError, match=r"part_size differs \(16, now 8\)"):
         score(*made, part_size=8)
-    shard = ResultsFolder(tmp_path / "out").shard(1, 1)
+    shard = ArchiveResults(tmp_path / "out").shard(1, 1)
     with lock_folder(shard, "archive score"), pytest.raises(UsageError, match="being written by"):
         score(*made)
     with pytest.raises(UsageError, match="no folder of an archive's results"):
-        ResultsFolder(tmp_path).run()
+        ArchiveResults(tmp_path).run()
 
 
 def test_workers_that_do_not_start_are_not_started_for_ever(tmp_path: Path) -> None:

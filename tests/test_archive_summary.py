@@ -12,7 +12,7 @@ import pytest
 from archive_fakes import manifest_of, score
 from test_report import check_page
 
-from deepregions.archive.parts import OpenPart, ResultsFolder
+from deepregions.archive.parts import ArchiveResults, OpenPart
 from deepregions.archive.summary import RATIOS, SCORES, results_of, summarise, write_report
 from deepregions.commands.cli import run
 
@@ -31,8 +31,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "in" / "0" / "0" / "000.jpg").write_text("page:<script>")
     (folder / "in" / "0" / "0" / "021.jpg").write_text("raise:")
     score(folder / "m.parquet", folder / "out")
-    last = ResultsFolder(folder / "out").finished()[-1]
-    ResultsFolder(folder / "out").part(last).unlink()
+    last = ArchiveResults(folder / "out").finished()[-1]
+    ArchiveResults(folder / "out").part(last).unlink()
     return folder
 
 
@@ -86,7 +86,7 @@ def test_status_says_how_far_it_is(made: Path, capsys: pytest.CaptureFixture[str
     assert (told["files"], told["finished"], told["begun"]) == (100, 96, 0)
     assert (told["runs"], told["left"]) == (0, None)
     assert told["reasons"][0]["files"] == 1
-    folder = ResultsFolder(made / "out")
+    folder = ArchiveResults(made / "out")
     *_, chunk = manifest_of(made / "in", made / "again.parquet").chunks(16)
     part = OpenPart(folder, chunk)
     part.begin(96)

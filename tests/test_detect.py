@@ -22,7 +22,7 @@ from PIL import Image
 from test_report import check_page
 
 from deepregions.commands.cli import run
-from deepregions.pipeline.results_folder import Archive
+from deepregions.pipeline.results_folder import ResultsFolder
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
 
@@ -321,19 +321,22 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    true = Archive.add
+    true = ResultsFolder.add
     out = tmp_path / "out"
 
-    def add(self: Archive, *arguments: object) -> None:
+    def add(self: ResultsFolder, *arguments: object) -> None:
         if len(self.finished) == 2:
             raise OSError(28, "No space left on device", str(out / "results.jsonl"))
         true(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Archive, "add", add)
+    monkeypatch.setattr(ResultsFolder, "add", add)
     assert run(["detect", str(many), "--bundle", bundle, "--out", str(out), *LANDMARKS]) == 1
     error = capsys.readouterr().err
     assert "No space left on device" in error and error.count("\n") == 1
-    assert len(lines(out)) == 2
+    finished = {Path(line["input"]).stem for line in lines(out)}
+    assert len(finished) == 2
+    assert {path.stem for path in out.glob("*.png")} == finished  # none of what was begun
+    assert {path.stem for path in out.glob("*.html")} == {*finished, "index"}
 
 
 @pytest.mark.parametrize("command", ["detect", "segment"])

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from deepregions.archive.manifest import FileManifest, Listed
-from deepregions.archive.parts import OpenPart, ResultsFolder, unfinished
+from deepregions.archive.parts import ArchiveResults, OpenPart, unfinished
 from deepregions.archive.scoring import given_up
 from deepregions.archive.workers import FileOutcome, ScoredFile, ScorerPool
 from deepregions.files import atomic_file, lock_folder
@@ -47,7 +47,7 @@ class Driver:
     def __init__(
         self,
         manifest: FileManifest,
-        folder: ResultsFolder,
+        folder: ArchiveResults,
         pool: ScorerPool,
         *,
         shard: int = 1,

@@ -302,7 +302,7 @@ def _complete(batch: pa.RecordBatch, path: Path) -> pa.Table:
             table = table.add_column(place, field, pa.nulls(len(table), field.type))
     try:
         return table.select(SCHEMA.names).cast(SCHEMA)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise UsageError(f"{path}: {printable(str(error))[:200]}", _MAKES) from error
 
 

@@ -59,7 +59,7 @@ class IdRange(NamedTuple):
         return f"{self.first:012d}-{self.last:012d}-{self.digest}"
 
 
-class ResultsFolder:
+class ArchiveResults:
     """The results of an archive: ``run.json``, and the folders ``parts``, ``pages``, ``shards``."""
 
     def __init__(self, path: Path) -> None:
@@ -181,7 +181,7 @@ class OpenPart:
         BlockingIOError: Another process has it.
     """
 
-    def __init__(self, folder: ResultsFolder, files: pa.Table) -> None:
+    def __init__(self, folder: ArchiveResults, files: pa.Table) -> None:
         self.span = IdRange.of(files)
         self._files = files
         self._part, self._journal = folder.part(self.span), folder.journal(self.span)

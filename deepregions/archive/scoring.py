@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MakeScorer:
+class ScorerFactory:
     """Makes what scores, in the process that scores: a copy of this is sent there.
 
     Attributes:

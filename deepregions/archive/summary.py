@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deepregions.archive.parts import ResultsFolder
+from deepregions.archive.parts import ArchiveResults
 from deepregions.errors import UsageError
 from deepregions.files import atomic_file
 
@@ -78,7 +78,7 @@ def results_of(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    folder = ResultsFolder(path)
+    folder = ArchiveResults(path)
     folder.run()
     return [folder.part(each) for each in folder.finished()]
 
@@ -222,7 +222,7 @@ class ArchiveProgress:
         return (self.files - self.finished - self.begun) / self.rate
 
 
-def look_up(folder: ResultsFolder, finished: int) -> ArchiveProgress:
+def look_up(folder: ArchiveResults, finished: int) -> ArchiveProgress:
     """Returns how far an archive is, of which so many files are finished in parts."""
     begun = 0
     for span in folder.begun():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from deepregions.commands import checks
-from deepregions.commands.options import NetworkOptions, PoolOptions, SamplingOptions
+from deepregions.commands.options import (
+    NetworkOptions,
+    PoolOptions,
+    SamplingOptions,
+    ScoringOptions,
+)
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from deepregions.pipeline.analyser import Analyser
 
 _NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
-_SAMPLING = SamplingOptions()
+_SAMPLING, _SCORING = SamplingOptions(), ScoringOptions()
 
 
 def make_manifest(roots: list[Path], *, out: Path, media_only: bool = False) -> int:
@@ -56,12 +60,7 @@ def score_manifest(
     sampling: SamplingOptions = _SAMPLING,
     pool: PoolOptions = _POOL,
     gates: Gates = _GATES,
-    max_false_alarms: float | None = None,
-    landmarks: str = "auto",
-    device: str = "auto",
-    batch_size: int = 16,
-    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    scoring: ScoringOptions = _SCORING,
 ) -> int:
     """Scores the files of a manifest into a folder of Parquet files, as `deepregions detect` does.
 
@@ -85,26 +84,17 @@ def score_manifest(
         sampling: Which frames of videos are looked at.
         pool: How many scores become one.
         gates: When a face is good enough to be judged.
-        max_false_alarms: Say which results are at or above the bundle's threshold for at most this
-            share of false alarms, such as 0.01 for 1 % of genuine faces. Only thresholds that are
-            stored in the bundle can be chosen.
-        landmarks: Landmark backend: auto, dlib, dlib-hog or face_alignment.
-        device: auto, cpu, cuda or cuda:N.
-        batch_size: Number of faces scored at once.
-        runtime: What runs the networks: torch; onnxruntime or openvino, on the CPU (the first run
-            exports the networks, which takes minutes); auto picks the fastest.
-        precision: Number format of the networks. bf16 is for openvino on CPUs that support it; it
-            changes scores a little.
+        scoring: How faces are found and scored.
     """
     from deepregions.archive.driver import Driver
     from deepregions.archive.manifest import FileManifest
-    from deepregions.archive.parts import ResultsFolder
-    from deepregions.archive.scoring import MakeScorer
+    from deepregions.archive.parts import ArchiveResults
+    from deepregions.archive.scoring import ScorerFactory
     from deepregions.archive.workers import ScorerPool, WorkerPool
 
-    given = {"workers": workers, "part_size": part_size, "batch_size": batch_size}
+    given = {"workers": workers, "part_size": part_size, "batch_size": scoring.batch_size}
     checks.positive(**{name: value for name, value in given.items() if value is not None})
-    if pages == "evidence" and max_false_alarms is None:
+    if pages == "evidence" and scoring.max_false_alarms is None:
         raise UsageError(
             "--pages evidence needs a threshold", "--max-false-alarms names one, such as 0.01"
         )
@@ -112,27 +102,22 @@ def score_manifest(
     make_analyser = partial(
         _make_analyser,
         networks=networks,
-        pool=pool,
-        landmarks=landmarks,
-        device=device,
+        scoring=scoring,
         sampling=sampling.sampling(),
+        rules=pool.rules(),
         gates=gates,
-        batch_size=batch_size,
-        precision=precision,
-        command=("deepregions", *sys.argv[1:]),
-        max_false_alarms=max_false_alarms,
     )
-    make = MakeScorer(make_analyser, runtime, workers or 1, pages == "evidence")
+    make = ScorerFactory(make_analyser, scoring.runtime, workers or 1, pages == "evidence")
     scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
     if ray is not None:
         from deepregions.archive.ray_pool import RayPool
 
         address = ray[0] if isinstance(ray, list) and ray else ""
-        scorers = RayPool(make, address, workers, gpus=device != "cpu", settle=make.settled)
+        scorers = RayPool(make, address, workers, gpus=scoring.device != "cpu", settle=make.settled)
     with checks.counted("scoring", "files") as show:
         driver = Driver(
             FileManifest(manifest),
-            ResultsFolder(out),
+            ArchiveResults(out),
             scorers,
             shard=number,
             shards=shards,
@@ -148,14 +133,10 @@ def score_manifest(
 
 
 def _make_analyser(
-    runtime: Any, *, networks: NetworkOptions, pool: PoolOptions, **how: Any
+    runtime: Any, *, networks: NetworkOptions, scoring: ScoringOptions, **how: Any
 ) -> Analyser:
     """Loads the networks, in the process that scores."""
-    from deepregions.pipeline.build import build_analyser
-
-    return build_analyser(
-        networks.load(), rules=pool.rules(), runtime=runtime, pictures=False, **how
-    )
+    return replace(scoring, runtime=runtime).analyser(networks.load(), pictures=False, **how)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -173,11 +154,11 @@ def show_status(results: Path, *, json: bool = False) -> int:
         results: The folder of results.
         json: Print a JSON object instead of tables.
     """
-    from deepregions.archive.parts import ResultsFolder
+    from deepregions.archive.parts import ArchiveResults
     from deepregions.archive.summary import look_up, results_of, summarise
 
     summary = summarise(results_of(results), whole=False)
-    now = look_up(ResultsFolder(results), summary.files)
+    now = look_up(ArchiveResults(results), summary.files)
     reasons = summary.reasons.most_common(20)
     if json:
         told = asdict(now) | {"left": now.left, "statuses": dict(summary.statuses)}
@@ -209,12 +190,12 @@ def merge_results(results: Path, *, out: Path) -> int:
         results: The folder of results.
         out: The file to write.
     """
-    from deepregions.archive.parts import ResultsFolder
+    from deepregions.archive.parts import ArchiveResults
     from deepregions.archive.summary import look_up, merge, results_of
 
     count = merge(results_of(results), out)
     checks.print_lines(f"{count:,} files: {out}")
-    now = look_up(ResultsFolder(results), count)
+    now = look_up(ArchiveResults(results), count)
     if now.files is not None and now.files != count:
         checks.warn(f"{now.files - count:,} files are in no finished part yet")
     return 0

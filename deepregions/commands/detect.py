@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
-from deepregions.commands.options import NetworkOptions, PoolOptions, SamplingOptions
+from deepregions.commands.options import (
+    NetworkOptions,
+    PoolOptions,
+    SamplingOptions,
+    ScoringOptions,
+)
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
 
@@ -19,7 +23,7 @@ COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
 
 _NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
-_SAMPLING = SamplingOptions()
+_SAMPLING, _SCORING = SamplingOptions(), ScoringOptions()
 
 
 def detect(
@@ -40,12 +44,7 @@ def detect(
     pool: PoolOptions = _POOL,
     gates: Gates = _GATES,
     min_coverage: float = 0.0,
-    max_false_alarms: float | None = None,
-    landmarks: str = "auto",
-    device: str = "auto",
-    batch_size: int = 16,
-    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    scoring: ScoringOptions = _SCORING,
 ) -> int:
     """Says how strongly photographs and videos speak for or against a manipulated face.
 
@@ -80,24 +79,13 @@ def detect(
         pool: How many scores become one.
         gates: When a face is good enough to be judged.
         min_coverage: The smallest share of inputs, from 0 to 1, that must get a score.
-        max_false_alarms: Say which results are at or above the bundle's threshold for at most this
-            share of false alarms, such as 0.01 for 1 % of genuine faces. Only thresholds that are
-            stored in the bundle can be chosen.
-        landmarks: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH for
-            CSV files of OpenFace 2.
-        device: auto, cpu, cuda or cuda:N.
-        batch_size: Number of faces scored at once.
-        runtime: What runs the networks: torch; onnxruntime or openvino, on the CPU (the first run
-            exports the networks, which takes minutes); auto picks the fastest.
-        precision: Number format of the networks. bf16 is for openvino on CPUs that support it; it
-            changes scores a little (`deepregions export --precision bf16 --store DIR` measures
-            how much).
+        scoring: How faces are found and scored.
     """
     from deepregions.media import MediaReader, find_media
 
     files = find_media(inputs)
 
-    checks.positive(batch_size=batch_size)
+    checks.positive(batch_size=scoring.batch_size)
     frames = sampling.sampling()
     checks.exclude("--out DIR writes both", json=json, csv=csv)
     checks.exclude("give one of them", resume=resume, overwrite=overwrite)
@@ -105,8 +93,9 @@ def detect(
     for name, given in (needing | {"explain": explain, "pdf": pdf}).items():
         if given and out is None:
             raise UsageError(f"--{name} needs a folder", "--out DIR")
-    if explain and runtime != "torch":
-        raise UsageError(f"--explain does not work with --runtime {runtime}", "--runtime torch")
+    if explain and scoring.runtime != "torch":
+        said = f"--explain does not work with --runtime {scoring.runtime}"
+        raise UsageError(said, "--runtime torch")
     if not 0 <= min_coverage <= 1:
         raise UsageError(f"--min-coverage is {min_coverage}", "a share, from 0 to 1")
     canvas = networks.canvas(segmented)
@@ -115,7 +104,6 @@ def detect(
 
         from deepregions.commands.verdicts import VerdictPrinter
         from deepregions.files import lock_folder
-        from deepregions.pipeline.build import build_analyser
 
         browser = ""
         if pdf:
@@ -127,26 +115,20 @@ def detect(
             from deepregions.pipeline.explain.shapley import check_count
 
             check_count(len(members))
-        analyser = build_analyser(
+        analyser = scoring.analyser(
             members,
-            landmarks=None if segmented else landmarks,
-            device=device,
+            canvases=segmented,
             sampling=frames,
             rules=pool.rules(),
             gates=gates,
-            batch_size=batch_size,
             pictures=out is not None or show,
-            runtime=runtime,
-            precision=precision,
-            command=("deepregions", *sys.argv[1:]),
-            max_false_alarms=max_false_alarms,
         )
 
         def explained(result: Result) -> dict[str, Any]:
             from deepregions.pipeline.explain.compute import explain_faces
             from deepregions.pipeline.report.explanation import page_parts
 
-            faces = explain_faces(result, analyser.scorer.system, batch_size=batch_size)
+            faces = explain_faces(result, analyser.scorer.system, batch_size=scoring.batch_size)
             return page_parts(list(faces))
 
         with lock_folder(out, "detect"):

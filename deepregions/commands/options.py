@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepregions.errors import BundleError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from deepregions.fusion.pooling import Pooling
     from deepregions.media import Sampling
+    from deepregions.pipeline.analyser import Analyser
     from deepregions.types import Region
     from deepregions.weights.bundle import Bundle
     from deepregions.weights.selection import Choice
@@ -138,6 +140,47 @@ class SamplingOptions(OptionGroup):
         if self.rate is not None:
             return Sampling("rate", rate=self.rate)
         return Sampling("adaptive" if self.adaptive else "count", count=self.frames)
+
+
+@dataclass(frozen=True)
+class ScoringOptions(OptionGroup):
+    """Scoring.
+
+    Attributes:
+        max_false_alarms: Say which results are at or above the bundle's threshold for at most this
+            share of false alarms, such as 0.01 for 1 % of genuine faces. Only thresholds that are
+            stored in the bundle can be chosen.
+        landmarks: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:PATH for
+            CSV files of OpenFace 2.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: Number of faces scored at once.
+        runtime: What runs the networks: torch; onnxruntime or openvino, on the CPU (the first run
+            exports the networks, which takes minutes); auto picks the fastest.
+        precision: Number format of the networks. bf16 is for openvino on CPUs that support it; it
+            changes scores a little (`deepregions export --precision bf16 --store DIR` measures
+            how much).
+    """
+
+    max_false_alarms: float | None = None
+    landmarks: str = "auto"
+    device: str = "auto"
+    batch_size: int = 16
+    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def analyser(self, members: Bundle, *, canvases: bool = False, **how: Any) -> Analyser:
+        """Loads what it takes to score.
+
+        Args:
+            members: The networks.
+            canvases: Inputs are region canvases, on which no face is searched.
+            how: Further arguments of :func:`~deepregions.pipeline.build.build_analyser`, which
+                says what is raised.
+        """
+        from deepregions.pipeline.build import build_analyser
+
+        chosen = asdict(self) | ({"landmarks": None} if canvases else {})
+        return build_analyser(members, command=("deepregions", *sys.argv[1:]), **chosen, **how)
 
 
 def check_there(*paths: Path | None) -> None:

@@ -21,7 +21,7 @@ from deepregions.pipeline.words import score
 from deepregions.types import Status
 
 if TYPE_CHECKING:
-    from deepregions.pipeline.results_folder import Archive, Mode
+    from deepregions.pipeline.results_folder import Mode, ResultsFolder
 
 _HINTS = {
     Status.NO_FACE: "nothing was judged; --landmarks names other face finders",
@@ -68,14 +68,14 @@ class VerdictPrinter:
         self._show = show
         self._explain = explain
         self._browser = browser
-        self._archive: Archive | None = None
+        self._folder: ResultsFolder | None = None
         self._printed = False
         self.scored = 0
         if folder is not None:
-            from deepregions.pipeline.results_folder import Archive
+            from deepregions.pipeline.results_folder import ResultsFolder
 
-            self._archive = Archive(folder, facts, mode, sampling=asdict(sampling))
-            self.scored = self._archive.scored
+            self._folder = ResultsFolder(folder, facts, mode, sampling=asdict(sampling))
+            self.scored = self._folder.scored
         self._csv = CsvTable(sys.stdout, facts["models"]) if form == "csv" else None
 
     def close(self) -> None:
@@ -85,12 +85,12 @@ class VerdictPrinter:
         """
         if self._printed and "limits" in self._facts:
             checks.print_lines(f"Limits of these networks: {printable(self._facts['limits'])}")
-        if self._archive is not None:
-            self._archive.close()
+        if self._folder is not None:
+            self._folder.close()
 
     def unfinished(self, files: Sequence[Path]) -> list[Path]:
         """Returns the inputs that have no result yet."""
-        done = self._archive.finished if self._archive is not None else set()
+        done = self._folder.finished if self._folder is not None else set()
         return [path for path in files if str(path) not in done]
 
     def show(self, result: Result) -> None:
@@ -104,16 +104,16 @@ class VerdictPrinter:
             self._print_tables(result)
         say(result)
         picture = None
-        if result.top_face is not None and (self._archive is not None or self._show):
+        if result.top_face is not None and (self._folder is not None or self._show):
             from deepregions.pipeline.report.verdict import draw_verdict
 
             picture = draw_verdict(result, result.top_face, self._facts["models"])
-        if self._archive is not None:
-            name = self._archive.name(result.input)
+        if self._folder is not None:
+            name = self._folder.name(result.input)
             try:
-                self._keep(self._archive, name, result, line, picture)
+                self._keep(self._folder, name, result, line, picture)
             except BaseException:  # Ctrl-C too
-                self._archive.drop(name, result)
+                self._folder.drop(name, result)
                 raise
         self.scored += result.log_odds is not None
         if picture is not None and self._show:
@@ -125,7 +125,7 @@ class VerdictPrinter:
 
     def _keep(
         self,
-        archive: Archive,
+        folder: ResultsFolder,
         name: str,
         result: Result,
         line: Mapping[str, Any],
@@ -137,20 +137,18 @@ class VerdictPrinter:
         from deepregions.pipeline.report.video import annotate_video
 
         page = f"{name}.html"
-        write_page(
-            result, archive.folder / page, **(self._explain(result) if self._explain else {})
-        )
+        write_page(result, folder.path / page, **(self._explain(result) if self._explain else {}))
         if self._browser:
-            print_page(self._browser, archive.folder / page, archive.folder / f"{name}.pdf")
+            print_page(self._browser, folder.path / page, folder.path / f"{name}.pdf")
         if picture is not None:
-            with atomic_file(archive.folder / f"{name}.png") as partial:
+            with atomic_file(folder.path / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")
         if self._annotate and result.kind == "video" and result.faces:
             try:
-                annotate_video(Path(result.input), result, archive.folder / f"{name}.mp4")
+                annotate_video(Path(result.input), result, folder.path / f"{name}.mp4")
             except (UnreadableError, UnsupportedError) as error:
                 checks.warn(f"no annotated video: {error}")
-        archive.add(result, line, page)
+        folder.add(result, line, page)
 
     def _print_tables(self, result: Result) -> None:
         print_answer(result)
@@ -165,9 +163,9 @@ class VerdictPrinter:
 
 def print_answer(result: Result) -> None:
     """Prints what a result says."""
-    said = printable(f"{result.input}  {result.answer.conclusion}")
     from rich.text import Text
 
+    said = printable(f"{result.input}  {result.answer.conclusion}")
     checks.output().print(Text(said, "bold"))
     checks.print_lines(*(f"  {each}" for each in result.answer.details))
 

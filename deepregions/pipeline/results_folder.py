@@ -41,7 +41,7 @@ SETTINGS = (
 Mode = Literal["new", "resume", "overwrite"]
 
 
-class Archive:
+class ResultsFolder:
     """The results of one run, or of one that was stopped and went on.
 
     The mode ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
@@ -60,7 +60,7 @@ class Archive:
         *,
         sampling: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = folder
+        self.path = folder
         self.finished: set[str] = set()
         self.scored = 0
         self._names = Names()
@@ -94,30 +94,35 @@ class Archive:
         Raises:
             OSError: It cannot be written, such as on a full disk.
         """
-        with named_errors(self.folder / TABLE):
+        with named_errors(self.path / TABLE):
             self._table.add(line)
-        _append(self.folder / _ROWS, index_row(result, page))
-        self.finished.add(str(line["input"]))
-        _append(self.folder / RESULTS, line)
+        _append(self.path / _ROWS, index_row(result, page))
+        name = str(line["input"])
+        self.finished.add(name)  # before its line: what has one is never dropped
+        try:
+            _append(self.path / RESULTS, line)
+        except OSError:
+            self.finished.discard(name)
+            raise
         self.scored += line["score"] is not None
 
     def drop(self, name: str, result: Result) -> None:
         """Removes the files of an input that was not finished."""
         if result.input not in self.finished:
             for ending in (".html", ".pdf", ".png", ".mp4"):
-                (self.folder / f"{name}{ending}").unlink(missing_ok=True)
+                (self.path / f"{name}{ending}").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Writes the list of all pages."""
         self._stream.close()
         if self.finished:
-            rows = [row for row in _lines(self.folder / _ROWS) if row["input"] in self.finished]
-            write_index(rows, self.folder / INDEX, table=TABLE)
+            rows = [row for row in _lines(self.path / _ROWS) if row["input"] in self.finished]
+            write_index(rows, self.path / INDEX, table=TABLE)
 
     def _check(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
         """Refuses results that were made otherwise."""
         wanted = json.loads(json.dumps({key: facts.get(key) for key in SETTINGS}))
-        for line in _lines(self.folder / RESULTS):
+        for line in _lines(self.path / RESULTS):
             differing = [key for key in SETTINGS if line.get(key) != wanted[key]]
             chosen = line.get("sampling") or {}
             if any(key in chosen and chosen[key] != value for key, value in sampling.items()):
@@ -126,13 +131,13 @@ class Archive:
                 differing.append("the version of deepregions")
             if differing:
                 raise UsageError(
-                    f"{self.folder} was begun with other settings: {differing[0]} differs",
+                    f"{self.path} was begun with other settings: {differing[0]} differs",
                     "use the same again, pass --overwrite, or name another folder",
                 )
 
     def _drop_unfinished(self) -> None:
         """Takes inputs that have no line out of the list; they are the last."""
-        rows = self.folder / _ROWS
+        rows = self.path / _ROWS
         _drop_partial(rows)
         kept = [each for each in _lines(rows) if each["input"] in self.finished]
         with atomic_file(rows) as partial:

@@ -13,7 +13,7 @@ from deepregions.errors import UsageError
 from deepregions.files import Names
 from deepregions.pipeline import results_folder
 from deepregions.pipeline.results import FaceResult, summarise_input
-from deepregions.pipeline.results_folder import INDEX, RESULTS, SETTINGS, TABLE, Archive, Mode
+from deepregions.pipeline.results_folder import INDEX, RESULTS, SETTINGS, TABLE, Mode, ResultsFolder
 from deepregions.types import Region, Status
 
 FACTS = {key: f"the {key}" for key in SETTINGS} | {
@@ -23,13 +23,13 @@ FACTS = {key: f"the {key}" for key in SETTINGS} | {
 }
 
 
-def add(archive: Archive, name: str, **more: object) -> str:
+def add(results: ResultsFolder, name: str, **more: object) -> str:
     """Writes what came of an input; returns its page."""
     cells = {("xception", Region.EYES): 1.0}
     face = FaceResult(0, 0.0, 0, (0.0, 0.0, 9.0, 9.0), Status.OK, 1.0, cells)
     result = summarise_input(name, "image", 1, (face, replace(face, track=1)))
-    page = f"{archive.name(name)}.html"
-    archive.add(result, replace(result, facts=FACTS).to_dict() | more, page)
+    page = f"{results.name(name)}.html"
+    results.add(result, replace(result, facts=FACTS).to_dict() | more, page)
     return page
 
 
@@ -42,7 +42,7 @@ def inputs(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_rest(tmp_path: Path) -> None:
-    first = Archive(tmp_path, FACTS)
+    first = ResultsFolder(tmp_path, FACTS)
     assert [add(first, name) for name in ("a.jpg", "sub/a.jpg")] == ["a.html", "a-2.html"]
     size = (tmp_path / TABLE).stat().st_size
     with pytest.raises(TypeError):  # killed in the middle of an input
@@ -50,7 +50,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_rest(tmp_path: Path) -> None:
     assert (tmp_path / TABLE).stat().st_size > size
     with (tmp_path / RESULTS).open("a") as stream:
         stream.write('{"input": "b.jpg", "sco')
-    again = Archive(tmp_path, FACTS | {"device": "cuda"}, "resume")
+    again = ResultsFolder(tmp_path, FACTS | {"device": "cuda"}, "resume")
     assert (again.finished, again.scored) == ({"a.jpg", "sub/a.jpg"}, 2)
     assert add(again, "b.jpg") == "b.html"  # the name that it would have had
     assert add(again, "other/A.png") == "A-3.html"
@@ -65,8 +65,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_rest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", [RESULTS, TABLE, ".index.jsonl"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.66, 0.999, 1.0])
 def test_files_cut_anywhere_are_made_whole_again(tmp_path: Path, file: str, share: float) -> None:
-    whole = Archive(tmp_path / "whole", FACTS)
-    cut = Archive(tmp_path / "cut", FACTS)
+    whole = ResultsFolder(tmp_path / "whole", FACTS)
+    cut = ResultsFolder(tmp_path / "cut", FACTS)
     for name in "abcde":
         add(whole, name)
     for name in "abc":
@@ -77,7 +77,7 @@ def test_files_cut_anywhere_are_made_whole_again(tmp_path: Path, file: str, shar
     else:  # something half written of the next input
         with (tmp_path / "cut" / file).open("a") as stream:
             stream.write('{"input": "d", "page"'[: int(21 * share)])
-    again = Archive(tmp_path / "cut", FACTS, "resume")
+    again = ResultsFolder(tmp_path / "cut", FACTS, "resume")
     for name in "abcde":
         if name not in again.finished:
             add(again, name)
@@ -92,7 +92,7 @@ def test_files_cut_anywhere_are_made_whole_again(tmp_path: Path, file: str, shar
 def test_a_run_killed_before_its_first_line_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, mode: Mode
 ) -> None:
-    killed = Archive(tmp_path, FACTS)
+    killed = ResultsFolder(tmp_path, FACTS)
     if when != "the row":  # what was written before
         append = results_folder._append
 
@@ -104,7 +104,7 @@ def test_a_run_killed_before_its_first_line_begins_anew(
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(results_folder, "_append", dies)
             add(killed, "a")
-    again = Archive(tmp_path, FACTS, mode)
+    again = ResultsFolder(tmp_path, FACTS, mode)
     for name in "abc":
         add(again, name)
     again.close()
@@ -116,37 +116,43 @@ def test_a_run_killed_before_its_first_line_begins_anew(
 
 
 def test_earlier_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
-    add(Archive(tmp_path, FACTS), "a")
+    add(ResultsFolder(tmp_path, FACTS), "a")
     (tmp_path / "notes.txt").write_text("precious")
     with pytest.raises(UsageError, match="--resume"):
-        Archive(tmp_path, FACTS)
+        ResultsFolder(tmp_path, FACTS)
     assert inputs(tmp_path)[0] == ["a"]
-    assert Archive(tmp_path, FACTS, "overwrite").finished == set()
+    assert ResultsFolder(tmp_path, FACTS, "overwrite").finished == set()
     assert not (tmp_path / RESULTS).exists()
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
 @pytest.mark.parametrize("key", ["models", "runtime"])
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path, key: str) -> None:
-    add(Archive(tmp_path, FACTS), "a")
+    add(ResultsFolder(tmp_path, FACTS), "a")
     with pytest.raises(UsageError, match=f"other settings: {key} differs"):
-        Archive(tmp_path, FACTS | {key: [{"detector": "x", "region": "y"}]}, "resume")
+        ResultsFolder(tmp_path, FACTS | {key: [{"detector": "x", "region": "y"}]}, "resume")
     assert inputs(tmp_path)[0] == ["a"]
 
 
 def test_frames_chosen_otherwise_are_not_mixed(tmp_path: Path) -> None:
-    add(Archive(tmp_path, FACTS), "a", sampling={"how": "count", "count": 32, "numbers": [1, 2]})
-    same = Archive(tmp_path, FACTS, "resume", sampling={"how": "count", "count": 32, "rate": 2.0})
+    add(
+        ResultsFolder(tmp_path, FACTS),
+        "a",
+        sampling={"how": "count", "count": 32, "numbers": [1, 2]},
+    )
+    same = ResultsFolder(
+        tmp_path, FACTS, "resume", sampling={"how": "count", "count": 32, "rate": 2.0}
+    )
     assert same.finished == {"a"}
     with pytest.raises(UsageError, match="sampling differs"):
-        Archive(tmp_path, FACTS, "resume", sampling={"how": "count", "count": 8, "rate": 2.0})
+        ResultsFolder(tmp_path, FACTS, "resume", sampling={"how": "count", "count": 8, "rate": 2.0})
 
 
 @pytest.mark.parametrize("text", ["no json\n", "[1]\n", '{"score": 1}\n', "[" * 100_000 + "\n"])
 def test_a_file_that_is_no_result_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / RESULTS).write_text(text)
     with pytest.raises(UsageError, match=r"results.jsonl, line 1"):
-        Archive(tmp_path, FACTS, "resume")
+        ResultsFolder(tmp_path, FACTS, "resume")
     assert (tmp_path / RESULTS).read_text() == text
 
 
