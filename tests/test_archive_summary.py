@@ -1,6 +1,7 @@
 """What is said of an archive as a whole is what its rows say, counted in another way."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_status_says_how_far_it_is(made: Path, capsys: pytest.CaptureFixture[str
         folder.shard(1, 1).write_text(json.dumps(beat))
     out = capsys.readouterr().out
     assert "97 of 100 (97.0 %) files have a result, 1 of them in begun parts" in out
-    assert "5.0 files a second by 1 runs; about 1 seconds left" in out
+    assert "5.0 files a second by one run; about 1 seconds left" in out
     assert "2 workers ended while this file was worked on" in out
 
 
@@ -125,6 +126,49 @@ def test_a_report_is_a_page_of_ours(made: Path) -> None:
     assert "Strongest evidence" in page and "Why files could not be judged" in page
     write_report(summarise([]), made, made / "none.html")
     check_page((made / "none.html").read_text())
+
+
+def test_results_that_are_none_are_one_line(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made / "out", tmp_path / "cut")
+    part = next((tmp_path / "cut" / "parts").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:3000])
+    page, merged = str(tmp_path / "page.html"), str(tmp_path / "merged.parquet")
+    cut = str(tmp_path / "cut")
+    for words, said in (
+        (["report", str(made / "m.parquet"), "--out", page], "m.parquet has no column"),
+        (["report", cut, "--out", page], f"{part.name}: "),
+        (["status", cut], f"{part.name}: "),
+        (["merge", cut, "--out", merged], f"{part.name}: "),
+    ):
+        assert run(["archive", *words]) in (1, 2)
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"settings": 3}', '{"settings": {}}', "{", "3"])
+def test_what_a_run_says_of_itself_may_be_anything(
+    content: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(made / "out", tmp_path / "out")
+    (tmp_path / "out" / "shards" / "1-of-1.json").write_text(content)
+    assert run(["archive", "status", str(tmp_path / "out")]) == 0
+    assert "96 files have a result" in capsys.readouterr().out
+    (tmp_path / "out" / "run.json").write_text(content)
+    for words in (["status"], ["score", str(made / "m.parquet"), "--out"]):
+        assert run(["archive", *words, str(tmp_path / "out")]) == 2
+        assert "no folder of an archive's results" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    words = ["score", str(made / "m.parquet"), "--out", str(tmp_path / "out")]
+    assert run(["archive", *words, "--ray", "127.0.0.1:1"]) == 2
+    assert "nobody answers at 127.0.0.1:1" in capsys.readouterr().err
 
 
 def test_there_have_to_be_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ OF_THE_RUN = (
 """What is the same of all files: it stands once, in ``run.json`` and in the metadata of a part."""
 
 _KINDS = {
-    "date-time": pa.timestamp("s", tz="UTC"),
+    "date-time": pa.timestamp("ms", tz="UTC"),  # Parquet has no coarser one
     "string": pa.string(),
     "integer": pa.int64(),
     "number": pa.float64(),

@@ -101,8 +101,10 @@ class ArchiveResults:
             UsageError: There are no results.
         """
         try:
-            return dict(json.loads((self.path / RUN).read_text("ascii")))
-        except (OSError, ValueError) as error:
+            told = json.loads((self.path / RUN).read_text("ascii"))
+            int(told["settings"]["part_size"])
+            return dict(told)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "deepregions archive score MANIFEST --out FOLDER makes one"
             raise UsageError(f"{self.path} is no folder of an archive's results", hint) from error
 
@@ -135,6 +137,16 @@ class ArchiveResults:
     def shard(self, shard: int, shards: int) -> Path:
         """Returns the path of what a shard's run says of itself."""
         return self.path / "shards" / f"{shard}-of-{shards}.json"
+
+    def beats(self) -> list[dict[str, Any]]:
+        """Returns what runs have said of how far they are, but for what cannot be read."""
+        said = []
+        for path in self.path.glob("shards/*-of-*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                told = json.loads(path.read_bytes())
+                numbers = {name: float(told[name]) for name in ("done", "seconds", "time")}
+                said.append(numbers | {"files": int(told["files"]), "ended": bool(told["ended"])})
+        return said
 
     def _spans(self, ending: str) -> Iterator[IdRange]:
         with os.scandir(self.parts) as entries:

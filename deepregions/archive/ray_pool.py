@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ _BATCH = 8  # files of one task: an actor opens the next of them while it scores
 _TASKS = 2  # that an actor has: it begins the next at once
 _STARTS = 3  # of actors that did not come up in a row, after which there is no use in another
 _UNSURE = 15.0  # seconds after which Ray knows whether a node is gone
+_CONNECT = 5.0  # seconds in which a cluster answers
 _TICK = 1.0  # seconds between looks at the clock
 
 
@@ -58,6 +60,19 @@ class _Handle:
     @property
     def has(self) -> int:
         return sum(len(files) for _, files in self.tasks)
+
+
+def _check_reachable(address: str) -> None:
+    """Says in seconds that nobody answers at ``HOST:PORT``; Ray takes minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--ray: nobody answers at {address}", "ray status shows what is running"
+        ) from error
 
 
 class RayPool:
@@ -101,6 +116,7 @@ class RayPool:
             UsageError: There is no such cluster.
             DeepregionsError: Actors cannot be started.
         """
+        _check_reachable(self._address)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(

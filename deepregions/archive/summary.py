@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from deepregions.archive.columns import schema
 from deepregions.archive.parts import ArchiveResults
-from deepregions.errors import UsageError
+from deepregions.errors import UnreadableError, UsageError, printable
 from deepregions.files import atomic_file
 
 SCORES = np.linspace(0, 1, 21)
@@ -103,8 +104,29 @@ def summarise(files: Sequence[Path], *, whole: bool = True) -> ArchiveSummary:
 
 def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     for path in files:
-        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+        with _opened(path, columns) as file:
             yield from file.iter_batches(_BATCH, columns=list(dict.fromkeys(columns)))
+
+
+@contextmanager
+def _opened(path: Path, columns: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """Opens results.
+
+    Raises:
+        UsageError: It lacks columns of results, or they are of another kind.
+        UnreadableError: It is no whole Parquet file.
+    """
+    try:
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            there, wanted = file.schema_arrow, schema()
+            for name in {column.partition(".")[0] for column in columns}:
+                if name not in there.names or there.field(name).type != wanted.field(name).type:
+                    hint = "deepregions archive score makes them; another version may have others"
+                    raise UsageError(f"{path} has no column {name!r} of an archive's results", hint)
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        hint = "if it is a part, remove it, and deepregions archive score makes it again"
+        raise UnreadableError(f"{path}: {printable(str(error))[:200]}", hint) from error
 
 
 def _count(summary: ArchiveSummary, batch: pa.RecordBatch) -> None:
@@ -231,7 +253,7 @@ def look_up(folder: ArchiveResults, finished: int) -> ArchiveProgress:
                 begun += sum(line.startswith(b'{"id"') for line in journal)
         except FileNotFoundError:  # it has become a part since
             continue
-    said = [json.loads(path.read_bytes()) for path in folder.path.glob("shards/*-of-*.json")]
+    said = folder.beats()
     live = [each for each in said if not each["ended"] and time.time() - each["time"] < _LIVE]
     return ArchiveProgress(
         max((each["files"] for each in said), default=None),
@@ -250,7 +272,8 @@ def merge(files: Sequence[Path], out: Path) -> int:
     """
     if not files:
         raise UsageError("no part is finished yet", "deepregions archive score goes on with them")
-    columns = pq.read_schema(files[0])
+    with _opened(files[0], schema().names) as first:
+        columns = first.schema_arrow
     count, waiting, size = 0, [], 0
     with atomic_file(out) as partial, pq.ParquetWriter(partial, columns, compression="zstd") as to:
         for batch in _batches(files, columns.names):

@@ -170,7 +170,8 @@ def show_status(results: Path, *, json: bool = False) -> int:
     checks.print_lines(f"{there:,}{of} files have a result, {now.begun:,} of them in begun parts")
     if now.runs:
         left = "" if now.left is None else f"; about {_duration(now.left)} left"
-        checks.print_lines(f"{now.rate:.1f} files a second by {now.runs} runs{left}")
+        runs = "one run" if now.runs == 1 else f"{now.runs} runs"
+        checks.print_lines(f"{now.rate:.1f} files a second by {runs}{left}")
     elif there != now.files:
         checks.print_lines("no run is at work: deepregions archive score goes on")
     if summary.seconds:
