@@ -24,7 +24,10 @@ class FakeScorer:
     """Answers with a number from the file's content; does what the content says first."""
 
     def __init__(self, name: str = "fake") -> None:
-        self.run = {"settings": {"models": [name]}, "facts": {"deepregions": "0"}}
+        self.run = {
+            "settings": {"models": [name]},
+            "facts": {"deepregions": "0", "limits": "it is made up"},
+        }
 
     def __call__(self, files: Iterable[Listed]) -> Iterator[ScoredFile]:
         for file in files:

@@ -122,8 +122,12 @@ def test_a_report_is_a_page_of_ours(made: Path) -> None:
     assert run(["archive", "report", str(made / "out")]) == 0
     page = (made / "out" / "report.html").read_text()
     check_page(page)
+    assert "Limits of these networks: it is made up" in page
     assert "96 files" in page and '<a href="./pages/0.html">' in page
-    assert "Strongest evidence" in page and "Why files could not be judged" in page
+    assert (
+        "Strongest evidence of manipulation first" in page
+        and "Why files could not be judged" in page
+    )
     write_report(summarise([]), made, made / "none.html")
     check_page((made / "none.html").read_text())
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class ArchiveSummary:
         strongest: The rows of the strongest evidence, the strongest first.
         copies: Contents of several files: how many they are, and some of their paths.
         repeated: How many files have the content of another one.
+        limits: What the networks' makers say of their limits.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -64,6 +66,7 @@ class ArchiveSummary:
     strongest: list[dict[str, Any]] = field(default_factory=list)
     copies: list[tuple[int, list[str]]] = field(default_factory=list)
     repeated: int = 0
+    limits: str = ""
 
     @property
     def files(self) -> int:
@@ -87,6 +90,7 @@ def results_of(path: Path) -> list[Path]:
 def summarise(files: Sequence[Path], *, whole: bool = True) -> ArchiveSummary:
     """Reads results; without ``whole``, only what became of files and how long it took."""
     summary, prefixes = ArchiveSummary(), []
+    summary.limits = _limits(files[0]) if files and whole else ""
     columns = ["status", "message", "input", "seconds"]
     if whole:
         columns += ["size", "above_threshold", "media.sha256", *_SHOWN]
@@ -100,6 +104,14 @@ def summarise(files: Sequence[Path], *, whole: bool = True) -> ArchiveSummary:
     summary.strongest.sort(key=_strength, reverse=True)
     _find_copies(summary, files, np.concatenate(prefixes) if prefixes else np.empty(0, np.uint64))
     return summary
+
+
+def _limits(path: Path) -> str:
+    with _opened(path) as file:
+        run = (file.schema_arrow.metadata or {}).get(b"deepregions", b"{}")
+    with suppress(ValueError, KeyError, TypeError):  # somebody else's file
+        return str(json.loads(run)["facts"]["limits"])
+    return ""
 
 
 def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
