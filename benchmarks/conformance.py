@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 
 from deepregions.detectors import Xception
 from deepregions.system import TrainedNetwork
-from deepregions.weights.convert.importing import import_file
+from deepregions.weights.convert.importing import Importer
 from deepregions.weights.convert.keras import KerasXception, convert_keras
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,7 +118,7 @@ SOURCES: tuple[Callable[[Path], Iterator[Row]], ...] = (torch_rows, keras_rows)
 def _imported(make: Callable[[Path], Imported]) -> Callable[[Path], float]:
     def measure(folder: Path) -> float:
         path, images, expected, options = make(folder)
-        member = import_file(path, **options)
+        member = Importer(**options)(path)
         if not isinstance(member, TrainedNetwork):
             raise TypeError(f"{path} is no network that judges")
         with torch.inference_mode():

@@ -34,7 +34,6 @@ from deepregions.weights.convert import importing
 from deepregions.weights.convert.importing import (
     Importer,
     StartingWeights,
-    import_file,
     save_imported,
 )
 from deepregions.weights.convert.recognise import Checkpoint, identify, recognise
@@ -64,7 +63,7 @@ def imagenet(x: Tensor) -> Tensor:
 def assert_scores(path: Path, images: Tensor, expected: Tensor, **options) -> TrainedNetwork:
     """Imports, saves and loads, and compares scores."""
     assert ((expected > 0.01) & (expected < 0.99)).all(), "saturated scores would hide differences"
-    member = import_file(path, **options)
+    member = Importer(**options)(path)
     (loaded,) = load_bundle(save_imported(member, path.parent / "out"))
     with torch.inference_mode():
         turned = loaded.detector(images.flip(1)).sigmoid()
@@ -123,7 +122,7 @@ def test_capsules_of_other_programs(tmp_path, name, classes, own):
     assert source["licence"] == ("CC-BY-NC-4.0" if own else "BSD-3-Clause")
     if classes > 2:
         with pytest.raises(UnreadableError, match="class 0 of 4 cannot be the fake one"):
-            import_file(path, **options, fake_index=0)
+            Importer(**options, fake_index=0)(path)
 
 
 def test_dsp_fwa_of_its_authors_takes_blue_first(tmp_path):
@@ -217,7 +216,7 @@ def test_cadenes_imagenet_xception_starts_a_training(tmp_path, flat):
     if flat:  # the file of 2017
         state = {k: x[:, :, 0, 0] if "pointwise" in k else x for k, x in state.items()}
     path = save(state, tmp_path / "xception-b5690688.pth")
-    imported = import_file(path)
+    imported = Importer()(path)
     assert isinstance(imported, StartingWeights)
     written = save_imported(imported, tmp_path / "out")
     assert written.name == "xception-b5690688.safetensors"
@@ -262,7 +261,7 @@ def test_bidas_xception_keeps_what_the_keras_file_says(monkeypatch, tmp_path):
     with torch.inference_mode():
         genuine = detector(images).sigmoid()
     member = assert_scores(path, images, 1 - genuine)  # BiDA's fake is class 0
-    turned = import_file(path, fake_index=1).detector
+    turned = Importer(fake_index=1)(path).detector
     with torch.inference_mode():
         torch.testing.assert_close(turned(images).sigmoid(), genuine)
     assert (member.name, member.resample) == ("xception_rest.celebdf", "nearest")
@@ -270,7 +269,7 @@ def test_bidas_xception_keeps_what_the_keras_file_says(monkeypatch, tmp_path):
     assert "noted" in member.training["source"]["remarks"]
     bare = path.rename(tmp_path / "backbone.hdf5")
     with pytest.raises(UnsupportedError, match=r"Dense\(2, softmax\).*convert_keras"):
-        import_file(bare, project="bida", region="eyes", database="dfdc")
+        Importer(project="bida", region="eyes", database="dfdc")(bare)
 
 
 def test_bidas_own_keras_file_gives_the_scores_of_keras(shared, tmp_path):
@@ -364,7 +363,7 @@ def test_a_capsule_file_without_vgg_offline_says_what_to_do(capsule, tmp_path, m
     monkeypatch.setattr("deepregions.detectors.pretrained.snapshot_download", _no_network)
     torch.save(capsule.saved(), tmp_path / "Capsule_DFDC_nose.pt")
     with pytest.raises(AssetError, match=r"vgg19\.tv_in1k.*--vgg FILE"):
-        import_file(tmp_path / "Capsule_DFDC_nose.pt")
+        Importer()(tmp_path / "Capsule_DFDC_nose.pt")
 
 
 def _no_network(*_: object, **__: object) -> str:
@@ -374,15 +373,15 @@ def _no_network(*_: object, **__: object) -> str:
 def test_what_is_not_said_is_asked_for_not_guessed(capsule, vgg, tmp_path):
     path = save(capsule.saved(), tmp_path / "best.pt")
     with pytest.raises(UnsupportedError, match="--project bida or capsule-v2 or deepfakebench"):
-        import_file(path, vgg=vgg)
+        Importer(vgg=vgg)(path)
     with pytest.raises(UnsupportedError, match="--region REGION --database DATABASE"):
-        import_file(path, vgg=vgg, project="bida")
+        Importer(vgg=vgg, project="bida")(path)
     options = {"project": "bida", "region": "nose", "database": "FaceForensics++"}
-    member = import_file(path, vgg=vgg, **options)
+    member = Importer(vgg=vgg, **options)(path)
     assert (member.name, member.detector.size) == ("capsule_nose.ffpp", 200)
     assert recognise(path, "capsule-v2").region == "entire"
     with pytest.raises(UsageError, match="whole faces"):
-        import_file(path, vgg=vgg, project="capsule-v2", region="nose")
+        Importer(vgg=vgg, project="capsule-v2", region="nose")(path)
 
 
 @pytest.mark.parametrize(
@@ -398,13 +397,13 @@ def test_what_is_not_said_is_asked_for_not_guessed(capsule, vgg, tmp_path):
 def test_names_that_contradict_are_refused(capsule, vgg, every_state, tmp_path, name, message):
     state = every_state["all_c23.p"] if name == "full_c23.p" else capsule.saved()
     with pytest.raises(UnsupportedError, match=message):
-        import_file(save(state, tmp_path / name), vgg=vgg)
+        Importer(vgg=vgg)(save(state, tmp_path / name))
 
 
 def test_files_that_are_nearly_right_are_refused(capsule, vgg, tmp_path):
     def refused(state: dict[str, Tensor], message: str, name: str = "Capsule_DFDC_nose.pt") -> None:
         with pytest.raises(DeepregionsError, match=message) as caught:
-            import_file(save(state, tmp_path / name), vgg=vgg)
+            Importer(vgg=vgg)(save(state, tmp_path / name))
         assert name in str(caught.value)
 
     good = capsule.saved()
@@ -449,7 +448,7 @@ def test_arrays_of_odd_shapes_and_types_are_refused(every_state, vgg, tmp_path, 
     for name, state in every_state.items():
         save(dict.fromkeys(state, ODD[odd]), tmp_path / name)
         with pytest.raises(DeepregionsError, match=name) as caught:
-            import_file(tmp_path / name, vgg=vgg)
+            Importer(vgg=vgg)(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
@@ -466,7 +465,7 @@ def test_wrappers_prefixes_do_not_matter(every_state, vgg, tmp_path, prefix):
         odd = save({"epoch": 3, "state_dict": wrapped}, tmp_path / "odd" / f"{name}.tar")
         if name.endswith(".p"):
             odd = odd.rename(tmp_path / "odd" / name)
-        plain, found = (import_file(each, vgg=vgg) for each in (path, odd))
+        plain, found = (Importer(vgg=vgg)(each) for each in (path, odd))
         assert found.name == plain.name
         for key, value in plain.detector.state_dict().items():
             assert torch.equal(found.detector.state_dict()[key], value)
@@ -485,7 +484,7 @@ def test_wrappers_prefixes_do_not_matter(every_state, vgg, tmp_path, prefix):
 def test_what_is_often_saved_in_place_of_weights_is_named(tmp_path, content, message, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableError, match=message):
-        import_file(tmp_path / name)
+        Importer()(tmp_path / name)
 
 
 @pytest.mark.parametrize("options", [{}, {"project": "bida", "region": "eyes", "database": "x"}])
@@ -498,7 +497,7 @@ def test_a_mesonet_of_keras_is_named(tmp_path, options):
             file.create_dataset(f"{name}/{name}/kernel:0", shape, "f4")
             file[name].attrs["weight_names"] = [f"{name}/kernel:0"]
     with pytest.raises(UnreadableError, match="MesoNet"):
-        import_file(tmp_path / "Meso4_DF.h5", **options)
+        Importer(**options)(tmp_path / "Meso4_DF.h5")
 
 
 def test_names_from_strangers_are_printed_plainly(every_state, vgg, tmp_path, capfdbinary):

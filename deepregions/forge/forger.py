@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.errors import UsageError
+from deepregions.faces.cropping import tame
 from deepregions.forge.faces import Method, Scene, runs
 from deepregions.forge.fwa import FWA
 from deepregions.forge.masks import CONFINED
@@ -22,8 +23,6 @@ from deepregions.pixels.face_rng import FaceRng
 from deepregions.types import REGIONS
 
 METHODS = ("fwa", "self_blend", "swap")
-
-_FAR = 1e5  # landmarks are clamped to this many pixels, so that nothing overflows
 
 
 def make_method(name: str, detail: int | None = None, target_p: float = 0.5) -> Method[Any]:
@@ -93,16 +92,15 @@ class Forger:
         forgery is confined to, are on the host; a row of no part is the whole face. ``person`` (B,)
         is a number of each.
         """
-        tame = landmarks.detach().float().nan_to_num(0.0).clamp(-_FAR, _FAR)
-        usable = (tame == landmarks).flatten(1).all(1)
-        batch = _Batch(image, tame, masks=self._masks)
+        points, usable = tame(landmarks)
+        batch = _Batch(image, points, masks=self._masks)
         for number, method in enumerate(self.methods):
             rows = (which == number).nonzero()[:, 0]
             if not len(rows):
                 continue
             possible = usable
             if method.needs_donors:
-                batch.donors, found = choose_donors(tame, person, draws.stream("donors"))
+                batch.donors, found = choose_donors(points, person, draws.stream("donors"))
                 possible = usable & found
             own = draws[rows].stream(method.name)
             order = method.kinds(own).argsort(stable=True)

@@ -33,30 +33,25 @@ def seeds_of(keys: Iterable[str], *salt: int | str) -> Tensor:
 class FaceRng:
     """A stream of random numbers for each of B faces, from seeds (B,); all results are on the host.
 
-    Each call takes the next numbers of every face's stream.
+    Each call takes the next numbers of every face's stream. ``seeds`` are also for :func:`noise`.
     """
 
     def __init__(self, seeds: Tensor) -> None:
-        self._seeds = seeds
+        self.seeds = seeds
         self._drawn = 0
         self._table = torch.empty(len(seeds), 0)  # numbers yet to be drawn
 
     def __len__(self) -> int:
-        return len(self._seeds)
+        return len(self.seeds)
 
     def __getitem__(self, rows: Tensor | slice) -> FaceRng:
         """Returns streams for some of the faces, from their beginning."""
-        return FaceRng(self._seeds[rows])
+        return FaceRng(self.seeds[rows])
 
     def stream(self, name: str) -> FaceRng:
         """Returns streams of the same faces for another purpose, by name."""
         salt = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
-        return FaceRng(_mixed(self._seeds ^ salt))
-
-    @property
-    def seeds(self) -> Tensor:
-        """(B,) int64, for :func:`noise`."""
-        return self._seeds
+        return FaceRng(_mixed(self.seeds ^ salt))
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Returns (B, *shape) float32, evenly in [low, high)."""
@@ -82,7 +77,7 @@ class FaceRng:
             fresh = max(missing, _AHEAD)  # one hash of many numbers takes no longer than of one
             place = torch.arange(self._drawn + 1, self._drawn + 1 + fresh) * _STEP
             self._drawn += fresh
-            bits = _mixed(self._seeds[:, None] + place)
+            bits = _mixed(self.seeds[:, None] + place)
             self._table = torch.cat((self._table, _shifted(bits, 40).float() * 2**-24), dim=1)
         drawn, self._table = self._table[:, :count], self._table[:, count:]
         return drawn.reshape(-1, *shape)

@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, TypeVar, overload
+from typing import Annotated, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -91,11 +91,7 @@ class Bundle(Sequence[TrainedNetwork]):
     def __len__(self) -> int:
         return len(self.members)
 
-    @overload
-    def __getitem__(self, index: int) -> TrainedNetwork: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[TrainedNetwork, ...]: ...
-    def __getitem__(self, index: int | slice) -> TrainedNetwork | tuple[TrainedNetwork, ...]:
+    def __getitem__(self, index: Any) -> Any:
         return self.members[index]
 
     @property

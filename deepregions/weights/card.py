@@ -25,18 +25,6 @@ from deepregions.weights.manifest import BundleFacts
 CARD = "README.md"
 
 _LICENSES = ("apache-2.0", "bsd-3-clause", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-4.0", "mit")
-_LAYOUTS = {
-    "masked": "the whole face's canvas (the tight box of the face), black outside the region",
-    "tight": "the region's own box, black outside the region",
-    "context": "the square around the landmarks, enlarged by 1.3, nothing blacked out",
-}
-_KINDS = {
-    "drawn": "**These networks were trained on computer-drawn faces. Do not rely on their "
-    "scores.**",
-    "self-made": "These networks were trained on genuine faces and on forgeries that deepregions "
-    "made of them, not on manipulations found in the wild.",
-    "real": "These networks were trained on real manipulations, those of the databases below.",
-}
 _DATA = {
     "ffpp": "FaceForensics++: the FaceForensics Terms of Use",
     "faceforensics": "FaceForensics++: the FaceForensics Terms of Use",
@@ -85,8 +73,6 @@ def model_card(
         front_matter=_front_matter(abouts),
         facts=facts,
         recipe=json.dumps(facts.recipe)[:_LONGEST_RECIPE],
-        kinds=_KINDS,
-        layouts=_LAYOUTS,
         data=_DATA,
         databases=list(dict.fromkeys([*(member.database for member in members), *stores])),
         fusion=fusion or MeanFusion(),

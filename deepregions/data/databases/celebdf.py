@@ -29,13 +29,8 @@ def celebdf_people(stem: str) -> tuple[str, ...]:
 class CelebDF(Adapter):
     """Celeb-DF version 2 (Li et al. 2020).
 
-    Expects the folders ``Celeb-real``, ``YouTube-real`` and ``Celeb-synthesis`` and
-    ``List_of_testing_videos.txt``, whose lines are ``<1 if real> <folder>/<name>.mp4``. In
-    ``YouTube-real`` each video shows another person (README of its first version), not named.
-
-    By default it is divided by people, as in the paper: its official test list has videos of 56 of
-    its 59 people, so the official split leaves next to nothing to train on that shares nobody with
-    it. That split is for evaluating networks trained on something else.
+    In ``YouTube-real`` each video shows another person (README of its first version), not named.
+    Its official test list has videos of 56 of its 59 people, so by default people are divided.
     """
 
     name = "celebdf"
@@ -124,8 +119,6 @@ class CelebDFv1(CelebDF):
 class CelebDFPlusPlus(CelebDF):
     """Celeb-DF++ (Li et al. 2025): the genuine videos of version 2, and 22 manipulations.
 
-    Fakes are in ``Celeb-synthesis/<FaceSwap, FaceReenact or TalkingFace>/<method>``; the test list
-    is as in version 2, with these paths (README.md and ``rearrange.py`` of OUC-VAS/Celeb-DF-PP).
     How files of the new methods are named is not published: whoever is ``id<number>`` in a name is
     taken to be in it, and a fake whose name says nobody is left out and counted.
     """

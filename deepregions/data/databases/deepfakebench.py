@@ -130,12 +130,9 @@ class DeepfakeBench(Adapter):
 class DF40(DeepfakeBench):
     """DF40 (Yan et al. 2024): fakes of 40 methods as frames, listed by files of DeepfakeBench's.
 
-    The root is the folder ``dataset_json``, or what holds it: a file for each method and the
-    database that it was made from, such as ``simswap_ff.json`` and ``simswap_cdf.json`` (README.md
-    and ``rearrange.py`` of YZY-stack/DF40). Some files call genuine and fake by another method's
-    name (``roop_Real`` in ``simswap_ff``), so a fake's method here is its file's name; genuine
-    videos of FaceForensics++ and Celeb-DF, which many files list, are taken once. The fakes of
-    methods made from neither have no known people.
+    Some files call genuine and fake by another method's name (``roop_Real`` in ``simswap_ff``), so
+    a fake's method here is its file's name; genuine videos of FaceForensics++ and Celeb-DF, which
+    many files list, are taken once. The fakes of methods made from neither have no known people.
     """
 
     name = "df40"

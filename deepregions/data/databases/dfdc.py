@@ -33,10 +33,8 @@ _NO_LABEL = "its metadata has no label"
 class Dfdc(Adapter):
     """The Deepfake Detection Challenge's database (Dolhansky et al. 2020).
 
-    Expects, at any place up to three folders deep, the training parts: folders of videos with
-    ``metadata.json``, which maps file names to ``{"label": "FAKE" or "REAL", "original": name}``;
-    and, if they are there, ``test/labels.csv`` and ``validation/labels.csv``: ``filename,label``, 1
-    is fake.
+    A part's ``metadata.json`` maps file names to ``{"label": "FAKE" or "REAL", "original": name}``;
+    the lines of ``labels.csv`` are ``filename,label``, 1 is fake.
 
     Who is in a video is not published. A fake and its original have one identity, the original's
     name; videos of the test and validation parts are one each. Training parts are kept whole if
@@ -135,9 +133,9 @@ class Dfdc(Adapter):
 class DfdcPreview(Adapter):
     """The preview of the Deepfake Detection Challenge's database (Dolhansky et al. 2019).
 
-    Expects ``dataset.json``, which maps paths such as ``method_A/<id>/<id>_A/<name>.mp4`` to
-    ``{"label": "fake" or "real", "set": "train" or "test", "target_id": number, "swapped_id":
-    number or null, ...}``, and these files.
+    Its ``dataset.json`` maps paths such as ``method_A/<id>/<id>_A/<name>.mp4`` to ``{"label":
+    "fake" or "real", "set": "train" or "test", "target_id": number, "swapped_id": number or null}``
+    and more.
     """
 
     name = "dfdc-preview"

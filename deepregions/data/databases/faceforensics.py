@@ -25,13 +25,9 @@ _NAMES = {ORIGINAL: (r"(\d+)__.+", BONA_FIDE), _DFD: (r"(\d+)_(\d+)__.+__\w{8}",
 class FaceForensics(Adapter):
     """FaceForensics++ (Roessler et al. 2019) as published, with its official splits.
 
-    Expects ``original_sequences/youtube/<compression>/videos/NNN.mp4``,
-    ``manipulated_sequences/<method>/<compression>/videos/TTT_SSS.mp4`` (target, source) and
-    ``splits/{train,val,test}.json`` (or these in the root), which are lists of pairs: [a, b] stands
-    for the originals a and b and the fakes a_b and b_a. Only the files that are there are used;
-    those of DeepFakeDetection (other people, no official split) are a database of their own.
-    Masks, ``manipulated_sequences/<method>/masks/videos/TTT_SSS.mp4`` (``-t masks`` of its download
-    script; FaceShifter has none), say who was manipulated where several people are in view.
+    These are lists of pairs: [a, b] stands for the originals a and b and the fakes a_b (target,
+    source) and b_a. DeepFakeDetection's files (other people, no official split) are a database of
+    their own. Masks say who was manipulated where several people are in view.
     """
 
     name = "ffpp"
@@ -107,12 +103,7 @@ class FaceForensics(Adapter):
 
 
 class DeepFakeDetection(Adapter):
-    """DeepFakeDetection (Google and Jigsaw 2019), which is published within FaceForensics++.
-
-    Expects ``original_sequences/actors/<compression>/videos/<actor>__<scene>.mp4`` and
-    ``manipulated_sequences/DeepFakeDetection/<compression>/videos/ <target>_<source>__<scene>__<8
-    characters>.mp4``; its masks are used as those of :class:`FaceForensics`.
-    """
+    """DeepFakeDetection (Google and Jigsaw 2019), which is published within FaceForensics++."""
 
     name = "dfd"
     scheme = "paper"

@@ -30,19 +30,9 @@ _FOLDERS = {"real": BONA_FIDE, "fake": FAKE}
 
 
 class Manifest(Adapter):
-    """A CSV file with a header and a line for each photo or video.
+    """A CSV file with a header and a line for each photo or video (docs/databases.md).
 
-    ==============  ==================================================================
-    ``path``        the file, relative to the CSV file's folder, or absolute
-    ``label``       ``1`` or ``fake``; ``0``, ``real``, ``genuine``, ``original`` or ``bonafide``
-    ``method``      how it was made; by default ``original`` or ``fake``
-    ``compression`` a word for it; by default none
-    ``identities``  who is in it, separated by ``;``: of a fake, the target and then the source;
-                    by default each file is somebody else
-    ``split``       ``train``, ``val`` or ``test``: an official split; by default none
-    ==============  ==================================================================
-
-    Only the first two are needed; other columns are ignored, and so is the case of their names.
+    Only ``path`` and ``label`` are needed; other columns are ignored, and so is the case of names.
     Spreadsheets' ways are read too: semicolons or tabs between columns, UTF-16, byte order marks.
     """
 

@@ -10,7 +10,7 @@ from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 
 class Uadfv(Adapter):
-    """UADFV (Yang et al. 2019): ``real/0000.mp4`` and ``fake/0000_fake.mp4`` made from it.
+    """UADFV (Yang et al. 2019).
 
     A number is taken for a person, as who is in which video is not published. The source, the same
     actor in all fakes (Tolosana et al. 2020), is not counted: no split would be possible.

@@ -186,11 +186,6 @@ class Importer:
         return {f"features.{key}": value for key, value in trunk.state_dict().items()}
 
 
-def import_file(path: Path, **options: Any) -> Imported:
-    """Imports one checkpoint; options and errors are those of :class:`Importer`."""
-    return Importer(**options)(path)
-
-
 def find_checkpoints(sources: Sequence[Path]) -> Iterator[Path]:
     """Yields the files of sources: files as they are, of folders all that look like checkpoints.
 
