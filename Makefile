@@ -8,6 +8,7 @@ WEB := docs/web
 .PHONY: demo demo-train check test lint format clean
 
 $(VENV)/ready: pyproject.toml
+	@echo "Installing PyTorch and the rest into $(VENV): 8 GB, some minutes in which pip says nothing."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

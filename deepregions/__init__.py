@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepregions.errors import DeepregionsError
+    from deepregions.errors import BundleError, DeepregionsError, UsageError
     from deepregions.fusion.calibration import LikelihoodRatio
     from deepregions.pipeline.detector import Detector, load
     from deepregions.pipeline.results import FaceResult, Person, Result
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bundle",
+    "BundleError",
     "DeepregionsError",
     "Detector",
     "FaceResult",
@@ -24,6 +25,7 @@ __all__ = [
     "Region",
     "Result",
     "Status",
+    "UsageError",
     "load",
 ]
 
@@ -31,6 +33,7 @@ __version__ = version("deepregions")
 
 _HOMES = {
     "Bundle": "weights.bundle",
+    "BundleError": "errors",
     "DeepregionsError": "errors",
     "Detector": "pipeline.detector",
     "FaceResult": "pipeline.results",
@@ -39,6 +42,7 @@ _HOMES = {
     "Region": "types",
     "Result": "pipeline.results",
     "Status": "types",
+    "UsageError": "errors",
     "load": "pipeline.detector",
 }
 

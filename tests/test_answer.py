@@ -48,7 +48,8 @@ CASES: dict[str, tuple[Callable[[], Result], tuple[str, ...]]] = {
         lambda: video(calibration=CALIBRATION, facts={**CALIBRATED, "operating_point": POINT}),
         (
             "No conclusion: such a score is about as likely for a fake as for a genuine face",
-            "Likelihood ratio 1.2 (log10 +0.08); this calibration supports 1/20 to 55",
+            "Likelihood ratio 1.2 (log10 +0.08), which is evidence, not the probability of a fake; "
+            "this calibration supports 1/20 to 55",
             *THRESHOLD,
             "2 people found. This is the highest score, person 1's. 10 of 11 faces judged, in 6",
             "Holds only for material like the calibration set: dfdc (60 genuine and 90 fake files",

@@ -34,7 +34,7 @@ def test_the_default_networks_say_what_was_recorded(
     result = json.loads(capsys.readouterr().out)
     assert result["log_odds"] == pytest.approx(answers["portrait"], abs=1e-3)
     assert result["llr"] is not None
-    assert "find about two fakes in five" in result["limits"]
+    assert "two fakes in five are found" in result["limits"]
 
 
 def test_the_default_bundle_is_small_and_calibrated() -> None:

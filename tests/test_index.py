@@ -52,7 +52,7 @@ def test_inputs_are_listed_in_their_order_with_status_score_and_link(tmp_path: P
     order = [page.words.index(name) for name in ("a b.mp4", "b.jpg", "z.mp4", "c.jpg")]
     assert order == sorted(order)
     for said in (
-        "4 inputs",
+        "4 files",
         "all: 4",
         "no conclusion: 2",
         "no face found: 1",
@@ -89,7 +89,7 @@ def test_a_thousand_inputs_stay_small(tmp_path: Path) -> None:
     assert len(row["thumbnail"]) < 8000  # of noise; a photograph takes 3000
     page = written([row | {"thumbnail": "data:image/jpeg;base64,AAAA"}] * 1000, tmp_path)
     assert len(page.all("tr")) == 1001
-    assert "1,000 inputs" in page.words
+    assert "1,000 files" in page.words
     assert (tmp_path / "index.html").stat().st_size < 2_000_000
 
 

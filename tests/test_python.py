@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,16 @@ def test_what_is_no_input_is_the_caller_s_mistake(detector: Any, wrong: Any, mes
             detector(given)
 
 
+def test_one_by_one_a_missing_file_is_a_result_and_the_others_are_judged(
+    detector: Any, portrait: Path
+) -> None:
+    results = list(detector.each([portrait, "nowhere.jpg", ".", portrait]))
+    assert [result.status for result in results] == ["ok", "unreadable", "unsupported", "ok"]
+    assert "nowhere.jpg: No such file" in results[1].reason
+    with pytest.raises(UsageError, match="of type int"):
+        list(detector.each([7]))
+
+
 def test_wrong_bundles_are_one_line(tmp_path: Path, bundle: Path) -> None:
     for wrong in (tmp_path / "nowhere", [bundle, "nowhere"]):
         with pytest.raises(BundleError, match=r"nowhere: no such bundle .give a folder"):
@@ -176,7 +187,10 @@ def test_the_first_page_s_lines_print_what_it_says(
     Image.fromarray(data.astronaut()).save("portrait.png")
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## From Python")[2]
     code, said = re.findall(r"```\w+\n(.*?)```", section, re.DOTALL)[:2]
+    Path("demo-output").mkdir()
+    shutil.copy("portrait.png", "demo-output")
     exec(compile(code, "README.md", "exec"), {})
+    shutil.rmtree("demo-output")
     assert capsys.readouterr().out == said
     Path("broken.jpg").write_text("no picture")
     monkeypatch.setattr(sys, "argv", ["score_folder.py", "."])

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 from browsers import chromium, sideways, violations
 from detect_json import CALIBRATED, CALIBRATION, FACTS, input_results, names
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from made_results import video
 from PIL import Image
 
@@ -165,6 +165,7 @@ def test_any_result_makes_a_page_with_its_numbers(result: Result) -> None:
 @given(names.filter(bool))
 @settings(max_examples=40)
 def test_names_cannot_become_anything_but_text(name: str) -> None:
+    assume(name not in {detector for detector, _ in video().people[0].cells})  # it would have heat
     _same_tags(name)
 
 
@@ -236,7 +237,8 @@ def test_a_calibrated_score_has_its_ratio_with_bounds_and_words() -> None:
     assert llr is not None
     page = check_page(render_page(result))
     for said in (
-        f"ikelihood ratio {10**llr.log10:.1f} (log10 {llr.log10:+.2f}); this calibration supports",
+        f"ikelihood ratio {10**llr.log10:.1f} (log10 {llr.log10:+.2f}), which is evidence",
+        "not the probability of a fake; this calibration supports",
         "supports 1/20 to 55",  # e to the power of -3 and 4
         "like the calibration set: dfdc (60 genuine and 90 fake files, made by swap)",
     ):

@@ -69,7 +69,7 @@ class VerdictPrinter:
         self._explain = explain
         self._browser = browser
         self._folder: ResultsFolder | None = None
-        self._printed = False
+        self._answered = self._printed = False
         self.scored = 0
         if folder is not None:
             from deepregions.pipeline.results_folder import ResultsFolder
@@ -87,6 +87,8 @@ class VerdictPrinter:
             checks.print_lines(f"Limits of these networks: {printable(self._facts['limits'])}")
         if self._folder is not None:
             self._folder.close()
+            if self._answered:
+                checks.print_lines(f"Open {printable(str(self._folder.index))} in a browser.")
 
     def unfinished(self, files: Sequence[Path]) -> list[Path]:
         """Returns the inputs that have no result yet."""
@@ -151,6 +153,7 @@ class VerdictPrinter:
         folder.add(result, line, page)
 
     def _print_tables(self, result: Result) -> None:
+        self._answered = True
         print_answer(result)
         if told := origin_line(result.provenance):
             checks.print_lines(f"  Where the file comes from: {told}")

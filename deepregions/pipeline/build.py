@@ -183,18 +183,20 @@ def _mismatches(
     if find is None:
         return
     backend = ((calibration and calibration.development.landmarks) or {}).get("name")
-    if backend and backend != find.name:
-        yield (
-            f"the likelihood ratio was calibrated on landmarks by {backend}; here they are by "
-            f"{find.name}"
-        )
-    others: dict[str, list[str]] = {}
+    calibrated = str(backend or find.name)
+    others: dict[str, list[str]] = {calibrated: []}
     for member in members:
         backend = member.training.get("landmarks")
         trained_on = backend.get("name") if isinstance(backend, dict) else None
-        if trained_on and trained_on != find.name:
-            others.setdefault(str(trained_on), []).append(member.name)
-    for backend_name, names in others.items():
-        shown = names[0] if len(names) == 1 else f"{len(names)} networks"
-        one = "was" if len(names) == 1 else "were"
-        yield f"{shown} {one} trained on landmarks by {backend_name}; here they are by {find.name}"
+        others.setdefault(str(trained_on or find.name), []).append(member.name)
+    for name, trained in others.items():
+        if name == find.name:
+            continue
+        told = ["the likelihood ratio was calibrated"] if name == calibrated else []
+        if trained:
+            shown = trained[0] if len(trained) == 1 else f"{len(trained)} networks"
+            told.append(f"{shown} {'was' if len(trained) == 1 else 'were'} trained")
+        yield (
+            f"faces and landmarks are found by {find.name} here; {' and '.join(told)} on "
+            f"landmarks by {name}, so this answer may be off"
+        )

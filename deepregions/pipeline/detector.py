@@ -115,10 +115,13 @@ class Detector:
     def each(self, inputs: Iterable[Input]) -> Iterator[Result]:
         """Scores inputs as they come, one at a time: however many there are, memory stays flat.
 
+        A file that is not there is a result with the status ``unreadable``.
+
         Raises:
-            UsageError: A file is not there, or an input is none; inputs are looked at one ahead.
+            UsageError: An input is neither path nor picture; inputs are looked at one ahead.
         """
-        with closing(self._judged(map(_checked, inputs), together=False)) as results:
+        checked = (_checked(one, missing=True) for one in inputs)
+        with closing(self._judged(checked, together=False)) as results:
             while True:
                 with self._lock:
                     result = next(results, None)
@@ -148,10 +151,12 @@ class Detector:
                 yield from self._analyser.analyse(paths, self._reader, together=together)
 
 
-def _checked(one: Any) -> Path | OpenImage:
-    """Returns a file's path, or a picture."""
+def _checked(one: Any, *, missing: bool = False) -> Path | OpenImage:
+    """Returns a file's path, or a picture; files may be ``missing`` where others must go on."""
     if isinstance(one, str | os.PathLike):
         path = Path(one)
+        if missing:
+            return path
         if not os.path.lexists(path):
             raise UsageError(f"{path}: no such file", "check the path")
         if path.is_dir():

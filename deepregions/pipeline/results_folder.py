@@ -84,6 +84,11 @@ class ResultsFolder:
             self.scored += line["score"] is not None
         self._drop_unfinished()
 
+    @property
+    def index(self) -> Path:
+        """The list of the pages, there once the folder is closed."""
+        return self.path / INDEX
+
     def name(self, path: str) -> str:
         """Returns a name for the files of an input, unlike all others in the folder."""
         return self._names.unused(Path(path).stem)
@@ -117,7 +122,7 @@ class ResultsFolder:
         self._stream.close()
         if self.finished:
             rows = [row for row in _lines(self.path / _ROWS) if row["input"] in self.finished]
-            write_index(rows, self.path / INDEX, table=TABLE)
+            write_index(rows, self.index, table=TABLE)
 
     def _check(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
         """Refuses results that were made otherwise."""

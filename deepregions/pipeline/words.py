@@ -101,11 +101,11 @@ def _strength(ratio: LikelihoodRatio) -> str:
 
 
 def ratio(llr: LikelihoodRatio) -> str:
-    """A likelihood ratio and its bounds: ``Likelihood ratio 1/10 (log10 -0.99); ...``."""
+    """A likelihood ratio and its bounds: ``Likelihood ratio 1/10 (log10 -0.99), ...``."""
     low, high = (_fraction(bound) for bound in llr.bounds_log10)
     return (
-        f"Likelihood ratio {_fraction(llr.log10)} (log10 {odds(llr.log10)}); "
-        f"this calibration supports {low} to {high}"
+        f"Likelihood ratio {_fraction(llr.log10)} (log10 {odds(llr.log10)}), which is evidence, "
+        f"not the probability of a fake; this calibration supports {low} to {high}"
     )
 
 

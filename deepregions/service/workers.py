@@ -203,6 +203,8 @@ class Supervisor:
         elif isinstance(message, DeepregionsError):
             self._give_up(message)
         else:
+            if self.facts is None:
+                logger.info("ready")
             slot.ready, slot.failures = True, 0
             networks = fingerprint(message)
             if self.networks != networks:

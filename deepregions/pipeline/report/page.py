@@ -145,6 +145,7 @@ def render_page(
             limits=facts.get("limits", ""),
             command=pages.command_line(facts.get("command")),
             gates=facts.get("gates") or {},
+            networks=_networks(facts.get("models", ())),
             trained_on=_trained_on(facts.get("models", ())),
             towards=towards,
             conclude=partial(words.conclude, facts=facts),
@@ -271,6 +272,18 @@ def _frame_text(frame: Thumbnail, faces: Sequence[FaceResult]) -> str:
     ]
     more = f"; and {len(faces) - _TOLD} more" if len(faces) > _TOLD else ""
     return f"Frame at {words.clock(frame.time)}: {'; '.join(said) or 'no face'}{more}"
+
+
+def _networks(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names the detectors, each with its regions and what it was trained on."""
+    regions: dict[tuple[str, str], list[str]] = {}
+    for model in models:
+        detector, database = str(model.get("detector", "")), str(model.get("database", ""))
+        regions.setdefault((detector, database), []).append(str(model.get("region", "")))
+    return [
+        f"{detector} ({', '.join(own)}), trained on {database}"
+        for (detector, database), own in regions.items()
+    ]
 
 
 def _trained_on(models: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str]]]:
