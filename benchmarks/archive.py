@@ -2,11 +2,13 @@
 
 ``python benchmarks/archive.py overhead`` scores copies of a portrait (each with other bytes) with
 the default networks in a bare loop, by ``archive score`` and, where Ray is installed, by ``--ray``.
-``kill`` does so while a random worker or the driver is killed at 30 random moments, and compares
+``kill`` does so while at 30 random moments a random worker, the driver or a Ray node gets SIGKILL
+(each driver scores by processes or by a Ray cluster of two nodes, as chance has it), and compares
 the results with an undisturbed run's. ``nodes`` scores on one and on two Ray nodes of one core, and
 then ends a node in the midst. ``driver`` takes a made manifest of 10 million rows and a stub in
 place of networks. ``rows`` makes results of 10 million rows, if they are not there, and times
-``status`` and ``report``. ``--count`` sets how many files or rows.
+``status`` and ``report``. ``--count`` sets how many files or rows, ``--side`` how large the
+photographs are, ``--region`` that only the default bundle's network of a region scores.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -52,23 +55,25 @@ KILLS = 30
 TIMES = ["date", "seconds"]
 
 
-def make_analyser(runtime: Any) -> Any:
-    """The default networks, as ``archive score`` loads them."""
+def make_analyser(runtime: Any, region: str | None = None) -> Any:
+    """The default networks, or the one of a region, as ``archive score`` loads them."""
     from deepregions.pipeline.build import build_analyser
+    from deepregions.weights.bundle_folder import default_bundle
     from deepregions.weights.selection import Choice, choose_members
 
-    members = choose_members(Choice(), None)
+    bundle = default_bundle()
+    members = choose_members(Choice.named(region=region), [bundle] if bundle else None)
     return build_analyser(members, landmarks="auto", runtime=runtime, pictures=False)
 
 
-def photographs(folder: Path, count: int) -> FileManifest:
+def photographs(folder: Path, count: int, side: int = 300) -> FileManifest:
     """Lists copies of a portrait; what follows a JPEG's end is not looked at."""
     import skimage.data
     from PIL import Image
 
     stream = io.BytesIO()
     portrait = skimage.data.astronaut()[:300, 80:380]  # type: ignore[no-untyped-call]
-    Image.fromarray(portrait).save(stream, "JPEG", quality=92)
+    Image.fromarray(portrait).resize((side, side)).save(stream, "JPEG", quality=92)
     (folder / "in").mkdir()
     for number in range(count):
         (folder / "in" / f"{number:06d}.jpg").write_bytes(stream.getvalue() + f"{number}".encode())
@@ -113,35 +118,78 @@ def _timed(work: Any) -> float:
     return time.perf_counter() - start
 
 
-def kill(count: int) -> None:
-    rng = random.Random(1)
+def kill(count: int, side: int, region: str | None) -> None:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    rng, killed = random.Random(1), Counter[str]()
+    cluster = _patiently(partial(Cluster, True, head_node_args={"num_cpus": 0}))
+    add_node = partial(_patiently, partial(cluster.add_node, num_cpus=1))
+    nodes = [add_node(), add_node()]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest = photographs(folder, count)
-        command = [sys.executable, __file__, "drive", "--folder", name]
-        workers = drivers = 0
-        process = subprocess.Popen(command)
+        manifest = photographs(folder, count, side)
+        by_ray, process = _driver(folder, region, rng.choice(["", cluster.address]))
         for number in range(KILLS):
             _await(folder / "out", (number + rng.random()) * count / (KILLS + 1), process)
             if process.poll() is not None:
                 break
-            children = psutil.Process(process.pid).children()
-            scoring = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
-            if scoring and rng.random() < 0.6:
-                rng.choice(scoring).kill()
-                workers += 1
+            parents = [_raylet(each) for each in nodes] if by_ray else [process.pid]
+            workers = [each for parent in parents for each in _workers(parent)]
+            what = rng.choice(["worker", "driver", "node"] if by_ray else ["worker", "driver"])
+            what = what if workers else "driver"
+            if what == "worker":
+                with contextlib.suppress(psutil.Error):
+                    rng.choice(workers).kill()
+            elif what == "node":
+                node = nodes.pop(rng.randrange(2))
+                for each in (*_workers(_raylet(node)), psutil.Process(_raylet(node))):
+                    each.kill()
+                cluster.remove_node(node, allow_graceful=False)
+                nodes.append(add_node())
             else:
                 process.kill()
                 process.wait()
-                drivers += 1
-                process = subprocess.Popen(command)
+                by_ray, process = _driver(folder, region, rng.choice(["", cluster.address]))
+            killed[f"{what} {'by Ray' if by_ray and what != 'driver' else ''}".strip()] += 1
+            print(f"{time.strftime('%X')} {number + 1}: {what}", flush=True)
         assert process.wait() == 0
-        score(manifest, folder / "whole", WorkerPool(ScorerFactory(make_analyser), 1))
+        print(f"{time.strftime('%X')} the rest", flush=True)
+        make = ScorerFactory(partial(make_analyser, region=region))
+        score(manifest, folder / "whole", WorkerPool(make, 1))
         ours, whole = table(folder / "out"), table(folder / "whole")
         ids = ours["id"].to_pylist()
-        print(f"{count} files; killed: {workers} workers, {drivers} drivers")
+        print(f"{count} files of {side} px; SIGKILL: {dict(killed)}")
         print(f"each id once: {ids == [*range(count)]}; equal to an undisturbed run: ", end="")
         print(ours.equals(whole), f"({ours['status'].value_counts().to_pylist()})")
+    cluster.shutdown()
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Starts part of a Ray cluster, which takes more than Ray's half a minute on a busy machine."""
+    for _ in range(5):
+        with contextlib.suppress(Exception):
+            return start()
+    return start()
+
+
+def _driver(folder: Path, region: str | None, address: str) -> tuple[bool, subprocess.Popen[bytes]]:
+    command = [sys.executable, __file__, "drive", "--folder", str(folder), "--address", address]
+    return bool(address), subprocess.Popen([*command, *(["--region", region] if region else [])])
+
+
+def _raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def _workers(parent: int) -> list[psutil.Process]:
+    """The processes that score: a driver's, or those of a Ray node."""
+    found = []
+    for each in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if any(name in " ".join(each.cmdline()) for name in ("spawn_main", "_FileActor")):
+                found.append(each)
+    return found
 
 
 def _await(out: Path, wanted: float, process: subprocess.Popen[bytes]) -> None:
@@ -158,9 +206,12 @@ def _await(out: Path, wanted: float, process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def drive(folder: Path) -> None:
-    make = ScorerFactory(make_analyser, workers=2)
-    score(FileManifest(folder / "manifest.parquet"), folder / "out", WorkerPool(make, 2))
+def drive(folder: Path, region: str | None, address: str) -> None:
+    from deepregions.archive.ray_pool import RayPool
+
+    make = ScorerFactory(partial(make_analyser, region=region), workers=2)
+    pool = RayPool(make, address) if address else WorkerPool(make, 2)
+    score(FileManifest(folder / "manifest.parquet"), folder / "out", pool)
 
 
 def nodes(count: int) -> None:
@@ -360,15 +411,18 @@ def main() -> None:
     parser.add_argument("what", choices=["overhead", "kill", "nodes", "driver", "rows", "drive"])
     parser.add_argument("--count", type=int)
     parser.add_argument("--folder", type=Path, default=Path("archive-rows"))
+    parser.add_argument("--side", type=int, default=300, help="pixels of a photograph, with kill")
+    parser.add_argument("--region", help="score by the network of this region only, with kill")
+    parser.add_argument("--address", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     many = options.count or 10_000_000
     works: Mapping[str, Any] = {
         "overhead": partial(overhead, options.count or 1000),
-        "kill": partial(kill, options.count or 10_000),
+        "kill": partial(kill, options.count or 10_000, options.side, options.region),
         "nodes": partial(nodes, options.count or 1000),
         "driver": partial(driver, many),
         "rows": partial(rows, options.folder, many),
-        "drive": partial(drive, options.folder),
+        "drive": partial(drive, options.folder, options.region, options.address),
     }
     works[options.what]()
 

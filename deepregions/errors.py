@@ -47,6 +47,10 @@ class UnsupportedError(DeepregionsError):
     """A file of a kind that this package does not open."""
 
 
+class UnreachableError(DeepregionsError):
+    """Files elsewhere that cannot be fetched, one after the other: not what one of them is."""
+
+
 class AssetError(DeepregionsError):
     """A model file that is missing and cannot be fetched, or is not the file it should be."""
 

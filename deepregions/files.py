@@ -17,6 +17,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -77,6 +78,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with _partial(path, home, folder=True) as partial:
         yield partial
         (_move_in if in_place else _swap)(partial, path, aside)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yields an empty folder for temporary files of this process alone, and removes it.
+
+    What a killed process has left in one is cleared away by the next that has it.
+
+    Raises:
+        UsageError: The folder for such folders is another user's.
+    """
+    home = Path(tempfile.gettempdir()) / f"deepregions-{getattr(os, 'getuid', int)()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    about = home.lstat()
+    if sys.platform != "win32" and (about.st_uid != os.getuid() or about.st_mode & 0o77):
+        raise UsageError(f"{home} is open to other users", "let TMPDIR name another folder")
+    with _partial(home / "scratch", home, folder=True) as folder:
+        yield folder
 
 
 @contextmanager

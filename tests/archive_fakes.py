@@ -15,7 +15,7 @@ from deepregions.archive.manifest import FileManifest, Listed, list_files, write
 from deepregions.archive.parts import ArchiveResults
 from deepregions.archive.ray_pool import RayPool
 from deepregions.archive.workers import ScoredFile, ScorerPool, WorkerPool
-from deepregions.errors import BundleError
+from deepregions.errors import BundleError, UnreachableError
 
 ROW = {"answer": {"conclusion": "No conclusion"}, "kind": "image", "warnings": []}
 
@@ -37,6 +37,8 @@ class FakeScorer:
                 os.kill(os.getpid(), signal.SIGKILL)
             if order == b"raise":
                 raise RuntimeError("no such tensor")
+            if order == b"network":
+                raise UnreachableError("10 files in a row could not be fetched", "wait")
             if order == b"slow":
                 time.sleep(float(rest))
             digest = hashlib.sha256(content).hexdigest()

@@ -141,19 +141,23 @@ def test_a_file_during_which_runs_end_is_given_up(tmp_path: Path) -> None:
     assert "5 runs ended while this file was worked on" in rows(tmp_path / "out")[0]["message"]
 
 
-def test_ray_scores_as_processes_do(tmp_path: Path) -> None:
-    """In a process of its own, where Ray may catch signals and start what it likes."""
+def score_by_ray(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Scores a manifest in a process of its own, where Ray may catch signals and start things."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
+    fakes = Path(__file__).with_name("archive_fakes.py")
+    command = [sys.executable, fakes, folder / "m.parquet", folder / "out", "ray"]
+    paths = os.pathsep.join(map(str, (fakes.parents[1], fakes.parent)))
+    environment = {**os.environ, "PYTHONPATH": paths, "HOME": str(folder)}
+    with TemporaryDirectory(prefix="ray") as short:  # paths of sockets are short
+        environment["RAY_TMPDIR"] = short
+        return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+
+
+def test_ray_scores_as_processes_do(tmp_path: Path) -> None:
     contents = ["kill:", "raise:", *("slow:0.01" for _ in range(40))]
     files(tmp_path / "in", *contents)
     manifest_of(tmp_path / "in", tmp_path / "m.parquet")
-    fakes = Path(__file__).with_name("archive_fakes.py")
-    command = [sys.executable, fakes, tmp_path / "m.parquet", tmp_path / "out", "ray"]
-    paths = os.pathsep.join(map(str, (fakes.parents[1], fakes.parent)))
-    environment = {**os.environ, "PYTHONPATH": paths, "HOME": str(tmp_path)}
-    with TemporaryDirectory(prefix="ray") as short:  # paths of sockets are short
-        environment["RAY_TMPDIR"] = short
-        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    done = score_by_ray(tmp_path)
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path / "out")
     assert [row["id"] for row in found] == [*range(42)]

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from deepregions.archive.remote import (
+    TELLTALE,
+    RemoteFile,
+    is_remote,
+    list_remote,
+    refuse_secrets,
+)
 from deepregions.errors import UnreadableError, UsageError, printable
 from deepregions.files import atomic_file
-from deepregions.media.kinds import is_wanted
+from deepregions.media.kinds import is_wanted, known_ending
 
 SCHEMA = pa.schema(
     [
@@ -26,7 +35,7 @@ SCHEMA = pa.schema(
         pa.field("mtime", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""What a manifest has of a file; size and time are null where it was not there."""
+"""What a manifest has of a file; size and time are null where it was not there, or not asked."""
 
 _ROWS = 1 << 16  # of a row group: 10 MB
 _LIST_ENDINGS = (".csv", ".parquet", ".txt")
@@ -43,7 +52,7 @@ class Listed(NamedTuple):
 
     @classmethod
     def look(cls, number: int, path: str) -> Listed:
-        """Returns a file as it is now."""
+        """Returns a file as it is now; nobody is asked of one elsewhere."""
         try:
             now = os.stat(path)  # noqa: PTH116 - millions of them
         except (OSError, ValueError):
@@ -57,7 +66,7 @@ class Listed(NamedTuple):
 
 
 def list_files(
-    roots: Iterable[Path], *, media_only: bool = False, warn: Callable[[str], None]
+    roots: Iterable[Path | str], *, media_only: bool = False, warn: Callable[[str], None]
 ) -> Iterator[Listed]:
     """Yields the files of folders and lists; at most one folder's names are held at a time.
 
@@ -67,12 +76,14 @@ def list_files(
     current folder. Any other file is itself. Ids rise: those of a list are kept, others follow.
 
     Args:
-        roots: Folders, lists and files.
-        media_only: Leave out files of folders that are no photographs or videos by name or content.
+        roots: Folders, lists and files; texts are the addresses of folders and files elsewhere.
+        media_only: Leave out files of folders that are no photographs or videos by name or content
+            (elsewhere by name).
         warn: Is told of folders that cannot be read.
 
     Raises:
         UsageError: A root is not there, a list lacks a column, or ids do not rise.
+        UnreachableError: A server does not answer.
     """
     last = -1
     for root in roots:
@@ -81,13 +92,24 @@ def list_files(
             if number <= last:
                 raise UsageError(f"{root}: {_disorder(last, number)}", "sort it by id, each once")
             last = number
-            yield Listed.look(number, os.path.abspath(path))  # noqa: PTH100 - millions of them
+            if isinstance(path, RemoteFile):
+                yield Listed(number, *path)
+            elif is_remote(path):
+                if re.match(TELLTALE, path):
+                    raise refuse_secrets(f"{root} has an address")
+                yield Listed(number, path)
+            else:
+                yield Listed.look(number, os.path.abspath(path))  # noqa: PTH100 - millions of them
 
 
 def _found(
-    root: Path, media_only: bool, warn: Callable[[str], None]
-) -> Iterator[tuple[int | None, str]]:
-    if root.is_dir():
+    root: Path | str, media_only: bool, warn: Callable[[str], None]
+) -> Iterator[tuple[int | None, str | RemoteFile]]:
+    if isinstance(root, str):
+        for file in list_remote(root, warn):
+            if not media_only or known_ending(file.path):
+                yield None, file
+    elif root.is_dir():
         for path in _walk(os.fspath(root), warn):
             if not media_only or is_wanted(Path(path)):
                 yield None, path
@@ -301,9 +323,13 @@ def _complete(batch: pa.RecordBatch, path: Path) -> pa.Table:
         if field.name not in table.schema.names:
             table = table.add_column(place, field, pa.nulls(len(table), field.type))
     try:
-        return table.select(SCHEMA.names).cast(SCHEMA)
+        table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         raise UsageError(f"{path}: {printable(str(error))[:200]}", _MAKES) from error
+    for name in ("path", "path_bytes"):
+        if pc.any(pc.match_substring_regex(table[name], TELLTALE)).as_py():
+            raise refuse_secrets(f"{path} has an address")
+    return table
 
 
 def _open(path: Path) -> pq.ParquetFile:

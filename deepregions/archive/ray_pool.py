@@ -17,7 +17,13 @@ from typing import Any
 
 from deepregions.archive.manifest import Listed
 from deepregions.archive.workers import FileOutcome, MakeScorer, ScoredFile
-from deepregions.errors import DeepregionsError, UsageError, require
+from deepregions.errors import (
+    DeepregionsError,
+    MissingExtraError,
+    UnreachableError,
+    UsageError,
+    require,
+)
 
 _BATCH = 8  # files of one task: an actor opens the next of them while it scores one
 _TASKS = 2  # that an actor has: it begins the next at once
@@ -221,7 +227,12 @@ class RayPool:
                 handle.since = time.monotonic()
                 yield FileOutcome(files.popleft(), scored)
         except errors.RayTaskError as error:
-            if handle.loading is not None and isinstance(error.cause, DeepregionsError):
+            own = (
+                (MissingExtraError, UnreachableError)
+                if handle.loading is None
+                else DeepregionsError
+            )
+            if isinstance(error.cause, own):  # no file's fault
                 raise error.cause from error
             yield from self._lost(handle, f"{type(error.cause).__name__}: {error.cause}")
         except errors.RayError as error:

@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from deepregions.archive.columns import as_line
 from deepregions.archive.manifest import Listed
+from deepregions.archive.remote import NOT_THERE, Fetcher, is_remote
 from deepregions.archive.workers import ScoredFile
 from deepregions.errors import printable
 
 if TYPE_CHECKING:
     from deepregions.pipeline.analyser import Analyser
+    from deepregions.pipeline.results import Result
 
 
 @dataclass(frozen=True)
@@ -58,45 +60,77 @@ class AnalyserScorer:
         settings["sampling"] = asdict(analyser.sampling)
         self.run: Mapping[str, Any] = {"settings": settings, "facts": analyser.facts}
         self._analyser, self._pages, self._reader = analyser, pages, MediaReader()
+        self._fetcher: Fetcher | None = None
 
     def __call__(self, files: Iterable[Listed]) -> Iterator[ScoredFile]:
         """Yields what came of each file."""
-        begun: deque[tuple[Listed, str]] = deque()
+        begun: deque[_Opened] = deque()
 
         def paths() -> Iterator[Path]:
             for file in files:
-                begun.append((file, _changed(file)))
-                yield Path(file.path)
+                begun.append(self._open(file))
+                yield begun[-1].path
 
         start, analyse = time.perf_counter(), self._analyser.analyse
         # The next file comes when there is a result.
         with closing(analyse(paths(), self._reader, together=False)) as results:  # type: ignore[type-var]
             for result in results:
-                file, changed = begun.popleft()
-                told = replace(result, input=file.text)
-                if changed:
-                    told = replace(told, warnings=(changed, *told.warnings))
-                page = self._page(file, changed) if self._pages and told.above_threshold else ""
-                now = time.perf_counter()
-                yield ScoredFile(file.id, as_line(file.id, told.to_dict(), now - start), page)
+                opened = begun.popleft()
+                told = opened.named(result)
+                page = self._page(opened) if self._pages and told.above_threshold else ""
+                self._drop(opened)
+                number, now = opened.file.id, time.perf_counter()
+                yield ScoredFile(number, as_line(number, told.to_dict(), now - start), page)
                 start = now
 
-    def _page(self, file: Listed, changed: str) -> str:
+    def _open(self, file: Listed) -> _Opened:
+        if not is_remote(file.path):
+            now = Listed.look(file.id, file.path)
+            return _Opened(file, Path(file.path), _changed(file, now))
+        self._fetcher = self._fetcher or Fetcher()
+        copy = self._fetcher.fetch(file.path)
+        if copy.why and copy.why != NOT_THERE:
+            return _Opened(file, copy.path, "", copy.why)
+        now = Listed(file.id, file.path, copy.size, copy.mtime)
+        return _Opened(file, copy.path, _changed(file, now), copy.why)
+
+    def _drop(self, opened: _Opened) -> None:
+        if self._fetcher is not None and is_remote(opened.file.path):
+            self._fetcher.drop(opened.path)
+
+    def _page(self, opened: _Opened) -> str:
         """Returns the page of a file, which is judged again: pictures of all would take longer."""
         self._analyser.pictures = True
         try:
-            (result,) = self._analyser.analyse([Path(file.path)], self._reader)
+            (result,) = self._analyser.analyse([opened.path], self._reader)
         finally:
             self._analyser.pictures = False
-        warnings = (changed, *result.warnings) if changed else result.warnings
-        return replace(result, warnings=warnings).to_html()
+        return opened.named(result).to_html()
 
 
-def _changed(file: Listed) -> str:
+class _Opened(NamedTuple):
+    """A file, and where it can be read; ``why`` says why there is no copy of one elsewhere."""
+
+    file: Listed
+    path: Path
+    changed: str
+    why: str = ""
+
+    def named(self, result: Result) -> Result:
+        """Returns its result under its own name, not the copy's, with what has become of it."""
+        ours, text = str(self.path), self.file.text
+        reason = result.reason
+        warnings = ((self.changed,) if self.changed else ()) + result.warnings
+        if is_remote(self.file.path):
+            reason = f"{text}: {self.why}" if self.why else reason.replace(ours, text)
+            warnings = tuple(each.replace(ours, text) for each in warnings)
+        return replace(result, input=text, reason=reason, warnings=warnings)
+
+
+def _changed(file: Listed, now: Listed) -> str:
     """Says what has become of a file since it was listed; nothing where it is as it was."""
     if file.size is None:
         return ""
-    now = Listed.look(file.id, file.path)
     if now.size is None:
         return "it was there when it was listed, and is not now"
     if now.size != file.size:

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, Protocol
 
 from deepregions.archive.manifest import Listed
-from deepregions.errors import DeepregionsError
+from deepregions.errors import DeepregionsError, MissingExtraError, UnreachableError
 from deepregions.media.sandbox import end_with_parent, ending
 
 _AHEAD = 2  # files that a worker has: it opens one while it scores another
@@ -238,6 +238,8 @@ def run_worker(connection: Connection, make: MakeScorer) -> None:
                 connection.send(scored)
     except (EOFError, ConnectionError):
         return
+    except (MissingExtraError, UnreachableError) as error:  # no file's fault
+        connection.send(error)
     except BaseException as error:
         connection.send(f"{type(error).__name__}: {error}")
         raise

@@ -14,6 +14,7 @@ from deepregions.commands.options import (
     PoolOptions,
     SamplingOptions,
     ScoringOptions,
+    checked_path,
 )
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
@@ -25,22 +26,25 @@ _NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
 _SAMPLING, _SCORING = SamplingOptions(), ScoringOptions()
 
 
-def make_manifest(roots: list[Path], *, out: Path, media_only: bool = False) -> int:
+def make_manifest(roots: list[str], *, out: Path, media_only: bool = False) -> int:
     """Lists the files of folders as a manifest: a Parquet file with their ids, paths and sizes.
 
     Ids rise in the order of the files. Hidden files are left out, and links to folders are not
     followed. A .csv or .parquet file among the arguments is a list with a column path, and perhaps
-    id; a .txt file is a list of paths, one a line.
+    id; a .txt file is a list of paths, one a line. Lists may hold addresses too.
 
     Args:
-        roots: Folders, lists, and single files.
+        roots: Folders, lists, and single files; elsewhere by their addresses, such as
+            s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or hf://datasets/OWNER/NAME (the extra remote).
         out: The manifest to write.
         media_only: Leave out files of folders that are neither photographs nor videos, by their
             name or else their content. Otherwise scoring says what a file is not.
     """
     from deepregions.archive.manifest import list_files, write_manifest
+    from deepregions.archive.remote import is_remote
 
-    files = list_files(roots, media_only=media_only, warn=checks.warn)
+    places = [root if is_remote(root) else checked_path(root) for root in roots]
+    files = list_files(places, media_only=media_only, warn=checks.warn)
     with checks.counted("listing", "files") as show:
         count, size = write_manifest(checks.every(files, show), out)
     checks.print_lines(f"{count:,} files, {size / 1e9:,.1f} GB: {out}")

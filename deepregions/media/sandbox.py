@@ -26,6 +26,7 @@ _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from deepregions.media.worker import main; main()"
 )
+_DECODER = "deepregions.media.worker"
 # For glibc's malloc. Two arenas: threads take address space by the 64 MB each, which would count as
 # the file's memory. Frames are used again: to map each anew costs more than to decode it.
 _ENVIRONMENT = {
@@ -43,14 +44,19 @@ class Died(Exception):  # noqa: N818 - what happened, not what is wrong
 
 
 class Child:
-    """Starts a process that decodes.
+    """Starts a process that decodes, or does other work for this one.
 
     It imposes the limits on itself. It is in a process group of its own, so Ctrl-C does not reach
     it; it ends when it is closed, or when this process does.
+
+    Args:
+        limits: What its work on one file may take.
+        module: Its ``main`` is what the process runs.
+        what: What errors call it.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, module: str = _DECODER, what: str = "decoder") -> None:
+        self._limits, self._what = limits, what
         self._ready = False
         self.served = 0
         self._complaints, complaints = os.pipe()
@@ -58,7 +64,7 @@ class Child:
             os.set_blocking(end, False)  # nobody reads them as long as it runs
         try:
             self._process = subprocess.Popen(
-                _command(limits),
+                _command(limits, module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -109,7 +115,7 @@ class Child:
                 self._read_into(pixels.data.cast("B"))
         except (ValueError, KeyError, TypeError) as error:
             self.close()
-            raise Died(f"its decoder went wrong ({printable(str(error))})") from error
+            raise Died(f"its {self._what} went wrong ({printable(str(error))})") from error
         return message, pixels
 
     def close(self) -> None:
@@ -155,10 +161,10 @@ class Child:
         if code == -signal.SIGALRM:
             return self._hangs()
         of = f" of {signal.Signals(-code).name}" if code is not None and code < 0 else ""
-        return f"its decoder died{of}{said and f': {said}'}"
+        return f"its {self._what} died{of}{said and f': {said}'}"
 
     def _hangs(self) -> str:
-        return f"its decoder hangs (no progress in {self._limits.silence:g} s)"
+        return f"its {self._what} hangs (no progress in {self._limits.silence:g} s)"
 
 
 def _not_started(reason: str) -> DeepregionsError:
@@ -166,10 +172,11 @@ def _not_started(reason: str) -> DeepregionsError:
     return DeepregionsError(what, "check the installation with pip check")
 
 
-def _command(limits: Limits) -> list[str]:
+def _command(limits: Limits, module: str) -> list[str]:
     paths = [*(path for path in sys.path if path), str(Path(__file__).parents[2])]
     absolute = json.dumps([str(Path(path).absolute()) for path in paths])
-    return [sys.executable, "-I", "-B", "-c", _START, absolute, json.dumps(asdict(limits))]
+    start = _START.replace(_DECODER, module)
+    return [sys.executable, "-I", "-B", "-c", start, absolute, json.dumps(asdict(limits))]
 
 
 def ending(code: int) -> str:

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -46,18 +47,8 @@ Requests = SimpleQueue[Message]
 
 def main() -> None:
     """Runs the process; ``sandbox.py`` gives the limits as the last argument, as JSON."""
-    limits = Limits(**json.loads(sys.argv[-1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    if hasattr(signal, "setitimer"):  # whatever was inherited
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    answers = os.dup(sys.stdout.fileno())
-    with Path(os.devnull).open("w") as nowhere:  # for what libraries print
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    requests: Requests = SimpleQueue()
-    Thread(target=_listen, args=(requests,), daemon=True).start()
+    limits, requests, answers = begin()
     if resource is not None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # pipes do not count
         with suppress(ValueError, OSError):  # a lower limit is there already
             resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
@@ -70,6 +61,30 @@ def main() -> None:
     except Exception:  # noqa: BLE001 - a mistake of ours, whose last line the error will show
         traceback.print_exc()
         os._exit(1)  # at once: the other threads are never done
+
+
+def begin(at_end: Callable[[], None] = lambda: None) -> tuple[Limits, Requests, int]:
+    """Sets up a process that ``sandbox.py`` has started.
+
+    Args:
+        at_end: Is called before the process ends with the one that asks.
+
+    Returns:
+        The limits, the requests as they come, and the descriptor for answers.
+    """
+    limits = Limits(**json.loads(sys.argv[-1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    if hasattr(signal, "setitimer"):  # whatever was inherited
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    answers = os.dup(sys.stdout.fileno())
+    with Path(os.devnull).open("w") as nowhere:  # for what libraries print
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    requests: Requests = SimpleQueue()
+    Thread(target=_listen, args=(requests, at_end), daemon=True).start()
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return limits, requests, answers
 
 
 class _Outbox:
@@ -123,7 +138,7 @@ class _Worker:
         """Serves a file until another request than for its frames comes; returns that one."""
         path = self._path = Path(request["path"])
         self._worked = 0.0
-        _limit_memory(self._limits.memory)
+        limit_memory(self._limits.memory)
         self._work()
         error: DeepregionsError
         try:
@@ -191,14 +206,14 @@ class _Worker:
 
     def _work(self) -> None:
         self._beat = self._since = time.monotonic()
-        _alarm(self._limits.silence)
+        alarm(self._limits.silence)
 
     def _rest(self) -> None:
-        _alarm(0)
+        alarm(0)
         self._worked += time.monotonic() - self._since
 
 
-def _listen(requests: Requests) -> None:
+def _listen(requests: Requests, at_end: Callable[[], None]) -> None:
     """Takes requests in; at their end it ends the process, whatever that is doing."""
 
     def read(count: int) -> bytes:
@@ -207,6 +222,7 @@ def _listen(requests: Requests) -> None:
             # Not through Python's buffer, whose lock would be in the way when this process ends.
             part = os.read(sys.stdin.fileno(), count - len(content))
             if not part:
+                at_end()
                 os._exit(0)
             content += part
         return content
@@ -215,7 +231,7 @@ def _listen(requests: Requests) -> None:
         requests.put(receive(read))
 
 
-def _limit_memory(most: int) -> None:
+def limit_memory(most: int) -> None:
     """Allows so many bytes more than there are now (so what leaked before does not count)."""
     if resource is None or not _STATM.exists():  # other systems do not enforce this limit
         return
@@ -225,7 +241,7 @@ def _limit_memory(most: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (now + most, hard))
 
 
-def _alarm(seconds: float) -> None:
+def alarm(seconds: float) -> None:
     """Lets the kernel end this process after so long, also in the midst of a decoder."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
