@@ -24,7 +24,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -279,11 +279,9 @@ def _load_openface() -> Callable[[Path], None]:
 def _bundle(folder: Path, kind: Literal["isotonic", "logistic"] | None = None) -> Path:
     """Saves a network that is the same every time; with a fusion and a calibration if asked to."""
     import torch
-    from networks import Tint, member
+    from networks import Tint, calibration, member
 
     from deepregions.fusion import LogisticFusion
-    from deepregions.fusion.calibration import Calibration, Development, Quantity
-    from deepregions.fusion.pooling import Pooling
     from deepregions.types import Region
     from deepregions.weights.bundle import save_bundle
 
@@ -292,15 +290,11 @@ def _bundle(folder: Path, kind: Literal["isotonic", "logistic"] | None = None) -
     if kind is None:
         save_bundle([network], folder)
         return folder
-    about = {"name": "x", "version": "1"}, {"folds": 5, "by": "people"}
-    development = Development("made", "f00d", "val", 30, 30, {"swap": 30}, *about)
-    parameters = {"log_odds": [-1.0, 2.5], "llr": [-0.5, 1.5]}
-    if kind == "logistic":
-        parameters = {"slope": 1.0, "offset": 0.5}
-    quantity = Quantity.pooled("video", Pooling())
-    calibration = Calibration(kind, parameters, -2.5, 2.5, quantity, development)
+    found = calibration(1.0, 0.5, -2.5, 2.5)
+    if kind == "isotonic":
+        found = replace(found, kind=kind, parameters={"log_odds": [-1.0, 2.5], "llr": [-0.5, 1.5]})
     fusion = LogisticFusion([("tint", Region.EYES)])
-    save_bundle([network], folder, fusion=fusion, calibration=calibration)
+    save_bundle([network], folder, fusion=fusion, calibration=found)
     return folder
 
 

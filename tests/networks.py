@@ -1,6 +1,7 @@
 """Small networks and faces that several tests score with."""
 
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from data_helpers import face_points
@@ -80,6 +81,15 @@ def calibration(slope: float, offset: float, lower: float, upper: float) -> Cali
     )
     line, quantity = {"slope": slope, "offset": offset}, Quantity.pooled("video", Pooling())
     return Calibration("logistic", line, lower, upper, quantity, about)
+
+
+def trainer(folder: Path | None = None, *callbacks: Any, **options: Any) -> Any:
+    """One that trains on one CPU process, says nothing, and keeps nothing unless asked to."""
+    from pytorch_lightning import Trainer
+
+    said = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    quiet = {"accelerator": "cpu", "devices": 1, "enable_checkpointing": False, **said}
+    return Trainer(callbacks=list(callbacks), default_root_dir=folder, **quiet | options)
 
 
 class Bright(RegionDetector):

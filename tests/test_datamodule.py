@@ -10,7 +10,8 @@ import torch
 from data_helpers import INFO, record, small_store
 from hypothesis import given
 from hypothesis import strategies as st
-from pytorch_lightning import LightningModule, Trainer
+from networks import trainer
+from pytorch_lightning import LightningModule
 from torch.utils.data import DistributedSampler
 
 from deepregions.data.augment import Strengths
@@ -133,11 +134,6 @@ class Watcher(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.0)
-
-
-def trainer(**values: Any) -> Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return Trainer(accelerator="cpu", enable_model_summary=False, **quiet, **values)
 
 
 def plain(data: RegionDataModule, batch: RegionBatch) -> torch.Tensor:

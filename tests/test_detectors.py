@@ -7,8 +7,8 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Tint
-from pytorch_lightning import LightningDataModule, Trainer
+from networks import Tint, trainer
+from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -77,11 +77,6 @@ class Batches(LightningDataModule):
         return DataLoader(self.batches, batch_size=None)
 
     val_dataloader = test_dataloader = predict_dataloader = train_dataloader
-
-
-def trainer(folder: Path, **options) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return Trainer(accelerator="cpu", devices=1, default_root_dir=folder, **{**quiet, **options})
 
 
 # What goes in, and what comes out
@@ -457,7 +452,7 @@ def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
         return compute()
 
     detector.metrics.compute = counting
-    fit = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=1, enable_checkpointing=False)
+    fit = trainer(tmp_path, max_epochs=2, num_sanity_val_steps=1)
     fit.fit(detector, data)
     assert counted == [4, 8, 8]  # the trial before training saw one batch of four
     figures = {
@@ -479,7 +474,7 @@ def test_an_epoch_logs_its_figures_and_they_are_of_that_epoch_only(tmp_path):
 
 def test_one_class_in_validation_still_leaves_a_checkpoint(tmp_path):
     best = ModelCheckpoint(tmp_path, monitor="val/frame_accuracy", mode="max")
-    fit = trainer(tmp_path, max_epochs=2, callbacks=[best])
+    fit = trainer(tmp_path, best, max_epochs=2, enable_checkpointing=True)
     fit.fit(DetectorTraining(Tint(SIZE)), Batches(genuine_only=True))
     assert Path(best.best_model_path).is_file()
     assert fit.callback_metrics["val/frame_auc"].isnan()

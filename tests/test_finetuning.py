@@ -1,9 +1,9 @@
 from functools import partial
-from pathlib import Path
 
+import networks
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR
@@ -80,18 +80,7 @@ class Diary(Callback):
         self.states.append({k: v.clone() for k, v in pl_module.detector.state_dict().items()})
 
 
-def trainer(folder: Path, *callbacks: Callback, epochs: int = 4, **options) -> Trainer:
-    return Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        devices=1,
-        callbacks=list(callbacks),
-        default_root_dir=folder,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{"enable_checkpointing": False, **options},
-    )
+trainer = partial(networks.trainer, max_epochs=4)
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -118,7 +107,7 @@ def test_the_head_is_trained_first_and_everything_later(tmp_path, validation):
 
 def test_nothing_stays_frozen_when_training_ends_early(tmp_path):
     detector = Small()
-    trainer(tmp_path, HeadFirst(5), epochs=1).fit(DetectorTraining(detector), loader())
+    trainer(tmp_path, HeadFirst(5), max_epochs=1).fit(DetectorTraining(detector), loader())
     assert all(parameter.requires_grad for parameter in detector.parameters())
 
 

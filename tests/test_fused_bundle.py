@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import dsp_fwa, landmarks, member, picture, xception
+from networks import calibration, dsp_fwa, landmarks, member, picture, xception
 from safetensors.torch import save_file
 
 from deepregions.commands.cli import run
@@ -24,7 +24,7 @@ from deepregions.fusion import (
     MeanFusion,
     WeightedFusion,
 )
-from deepregions.fusion.calibration import Calibration, Development, Quantity
+from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.pipeline.build import build_analyser
 from deepregions.pipeline.results import FaceResult, summarise_input
@@ -36,22 +36,7 @@ from deepregions.weights.manifest import read_manifest
 from deepregions.weights.selection import Choice, choose_members
 
 CELLS = [("xception", Region.EYES), ("dsp-fwa", Region.ENTIRE)]
-DEVELOPMENT = Development(
-    "made",
-    "f00d",
-    "val",
-    70,
-    60,
-    {"swap": 60},
-    {"name": "x", "version": "1"},
-    {"folds": 5, "by": "people"},
-)
-QUANTITY = Quantity.pooled("video", Pooling())
-
-
-def calibration() -> Calibration:
-    parameters = {"slope": 0.5, "offset": -0.25}
-    return Calibration("logistic", parameters, -3.0, 2.0, QUANTITY, DEVELOPMENT)
+CALIBRATION = calibration(0.5, -0.25, -3.0, 2.0)
 
 
 def logistic() -> LogisticFusion:
@@ -68,7 +53,7 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Xception on eyes says 2, DSP-FWA on the face -1.5."""
     path = tmp_path_factory.mktemp("bundles") / "fused"
     members = [member(xception(2.0), Region.EYES), member(dsp_fwa(-1.5))]
-    save_bundle(members, path, fusion=logistic(), calibration=calibration())
+    save_bundle(members, path, fusion=logistic(), calibration=CALIBRATION)
     return path
 
 
@@ -96,7 +81,7 @@ def test_fusion_and_calibration_come_back_and_are_used(fused: Path) -> None:
     assert isinstance(bundle.fusion, LogisticFusion)
     assert bundle.fusion.sha256 == sha256(fused / "fusion.safetensors")
     digests = [member.sha256 for member in bundle]
-    assert bundle.calibration == calibration().for_networks(digests)
+    assert bundle.calibration == CALIBRATION.for_networks(digests)
     output = bundle.system()(picture()[None], landmarks())
     # (2 - 1) / 2 * 0.5 + (-1.5 + 1) / 0.5 * 2 + 0.125
     torch.testing.assert_close(output.fused, torch.tensor([0.25 - 2.0 + 0.125]))
@@ -218,7 +203,7 @@ def test_only_exactly_its_networks_are_fused_and_calibrated(fused: Path, tmp_pat
 
 
 def calibrated_bundle(fused: Path) -> Bundle:
-    return replace(load_bundle(fused), calibration=calibration())
+    return replace(load_bundle(fused), calibration=CALIBRATION)
 
 
 def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Path) -> None:
@@ -247,7 +232,7 @@ def test_a_calibration_is_refused_for_any_other_quantity(other: dict[str, Any]) 
     own = Quantity.pooled("video", Pooling(), "mean", ("cd",))
     assert own.mismatch(own) == ""
     assert own.mismatch(replace(own, **other)).startswith("the calibration is for")
-    stored = replace(calibration(), quantity=own).settings()
+    stored = replace(CALIBRATION, quantity=own).settings()
     assert Calibration.of(json.loads(json.dumps(stored))).quantity == own
     del stored["quantity"]  # as older bundles
     assert Calibration.of(stored).quantity == Quantity.pooled("video", Pooling())
@@ -259,7 +244,7 @@ def test_the_highest_of_many_people_is_told_to_be_that() -> None:
         FaceResult(0, 0.0, n, box, Status.OK, x, {("xception", Region.EYES): None})
         for n, x in enumerate((1.0, 3.0, 2.0))
     ]
-    result = summarise_input("a.jpg", "image", 1, faces, calibration=calibration())
+    result = summarise_input("a.jpg", "image", 1, faces, calibration=CALIBRATION)
     assert result.evidence == result.people[1].evidence
     told = list(warnings_of(result))
     assert any("one of 3 people" in line for line in told)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from data_helpers import INFO, record
 from drawn_faces import write_drawn_store
-from test_datamodule import Watcher, plain, trainer
+from networks import trainer
+from test_datamodule import Watcher, plain
 
 from deepregions.commands.cli import run
 from deepregions.data.augment import Strengths
