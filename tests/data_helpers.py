@@ -1,5 +1,9 @@
 """Faces, videos and stores for the tests of ``deepregions.data``."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,6 +52,20 @@ def small_store(path: Path, splits: Iterable[str], **values: object) -> FaceStor
     """A store of one face a split word, genuine and fake in turns."""
     faces = (record(i, split=split, **values) for i, split in enumerate(splits))
     return create_store(path, INFO, faces)
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """Starts Python, importing what tests import, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # Whoever runs the tests in the background may ignore SIGINT, and so would the program.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
 
 
 def write_video(path: Path, pictures: Iterable[np.ndarray], rate: int = 8) -> Path:

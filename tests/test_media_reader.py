@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from data_helpers import write_video
+from data_helpers import start, write_video
 from decoding import frames, read_frames
 from hostile import make_video, picture
 from PIL import Image
@@ -280,20 +280,6 @@ PROGRAM = """
 """
 
 
-def start(*paths: Path) -> subprocess.Popen[str]:
-    program = textwrap.dedent(PROGRAM).replace("{here!r}", repr(str(HERE)))
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, paths)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        # Whoever runs the tests in the background may ignore SIGINT, and so would the program.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
-
-
 def wait_for(process: subprocess.Popen[str], line: str) -> list[psutil.Process]:
     """Waits until the program has printed a line; returns its processes that decode."""
     assert process.stdout is not None
@@ -321,7 +307,8 @@ def test_processes_end_with_the_one_that_asks(tmp_path: Path, number: int, fault
     """However it ends, and whether they are in a decoder or wait for frames to be taken."""
     Image.fromarray(np.zeros((4000, 4000, 3), np.uint8)).save(big := tmp_path / "big.bmp")
     picture().save(hanging := tmp_path / "hang.png")
-    with start(hanging, hanging if fault == "hang" else big) as process:
+    program = textwrap.dedent(PROGRAM).replace("{here!r}", repr(str(HERE)))
+    with start("-c", program, hanging, hanging if fault == "hang" else big) as process:
         decoders = wait_for(process, "open")
         time.sleep(0.5)
         os.killpg(process.pid, number)  # as Ctrl-C does: the whole group

@@ -5,12 +5,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from data_helpers import start
 from test_prepare import PaintedDetector, ffpp, files, photos  # noqa: F401
 
 from deepregions.data import prepare as module
@@ -23,21 +23,6 @@ TESTS = Path(__file__).parent
 OPTIONS = {"detector": PaintedDetector(), "frames_per_video": 4}
 
 
-def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    folders = (TESTS, TESTS.parent, TESTS.parent / "benchmarks")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
-    return subprocess.Popen(
-        [sys.executable, *([] if code.endswith(".py") else ["-c"]), code, *map(str, arguments)],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        # Whoever runs the tests in the background may ignore SIGINT, and so would the program.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments_gives_the_undisturbed_store(
     ffpp: Path,  # noqa: F811
@@ -47,8 +32,7 @@ def test_killed_at_random_moments_gives_the_undisturbed_store(
     monkeypatch.setattr(module, "_FACES_PER_SHARD", 4)  # a clip a shard: nine
     prepare(FaceForensics(ffpp), tmp_path / "whole", **OPTIONS)
     seed = random.randrange(10**6)
-    script = str(TESTS / "interrupted.py")
-    process = start(script, ffpp, tmp_path / "killed", seed, 12)
+    process = start(TESTS / "interrupted.py", ffpp, tmp_path / "killed", seed, 12)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert int(out) >= 3, "too few were killed to show anything"
@@ -82,7 +66,7 @@ def test_ended_with_its_processes_gives_the_undisturbed_store(
 ) -> None:
     """Ctrl-C goes to the whole group: no process says a word, and none is left."""
     (tmp_path / "run.py").write_text(RUN)
-    victim = start(str(tmp_path / "run.py"), photos, tmp_path / "killed")
+    victim = start(tmp_path / "run.py", photos, tmp_path / "killed")
     while victim.poll() is None and not (tmp_path / "killed" / shard_name(0)).exists():
         time.sleep(0.005)
     children = [int(pid) for pid in children_of(victim.pid)]
