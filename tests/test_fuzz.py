@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fuzzing import TARGETS, Campaign, Target, attempt, counted, mutated
+from campaign import Campaign
+from fuzz import counted
+from fuzzing import TARGETS, Target, attempt, mutated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import Tint
@@ -111,17 +113,17 @@ def test_the_command_counts_what_it_tried(tmp_path: Path) -> None:
 
 PROGRAM = """
 import os, sys, time
-sys.path.append({tests!r})
-import fuzzing
-fuzzing.SECONDS = 0.5
+sys.path += {paths!r}
+import campaign
+campaign.SECONDS = 0.5
 tried = 0
 def read(path):
     global tried
     tried += 1
     if tried == 5:
         {fault}
-fuzzing.run_own(fuzzing.Target(lambda _: [b"seed"], lambda: read), float(sys.argv[3]), 0,
-                fuzzing.Path(sys.argv[5]))
+campaign.run_own(campaign.Target(lambda _: [b"seed"], lambda: read), float(sys.argv[3]), 0,
+                 campaign.Path(sys.argv[5]))
 """
 
 
@@ -129,7 +131,7 @@ fuzzing.run_own(fuzzing.Target(lambda _: [b"seed"], lambda: read), float(sys.arg
 def test_the_command_keeps_what_it_found(tmp_path: Path, fault: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        PROGRAM.replace("{tests!r}", repr(str(REPOSITORY / "tests"))).replace("{fault}", fault)
+        PROGRAM.replace("{paths!r}", repr([str(REPOSITORY / "tools")])).replace("{fault}", fault)
     )
     out = tmp_path / "out"
     done = fuzz(

@@ -13,7 +13,7 @@ from pathlib import Path
 from deepregions.commands.cli import run_program
 from deepregions.errors import UsageError
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+CAMPAIGN = Path(__file__).resolve().with_name("campaign.py")
 FOUND = 1
 _MOST = 20  # findings, after which going on tells little
 
@@ -25,7 +25,7 @@ def fuzz(
     seed: int = 0,
     engine: str = "auto",
     out: Path = Path("fuzz-findings"),
-    program: Path = TESTS / "fuzzing.py",
+    program: Path = CAMPAIGN,
 ) -> int:
     """Feeds a reader broken files until the time is over.
 
@@ -41,7 +41,7 @@ def fuzz(
         engine: atheris (guided by coverage; the extra fuzz), own (blind, and faster), or auto:
             atheris where it is installed.
         out: The folder for findings.
-        program: The program that holds the readers.
+        program: The program that tries inputs.
     """
     if engine == "auto":
         engine = "atheris" if find_spec("atheris") else "own"
@@ -56,7 +56,7 @@ def fuzz(
             done = subprocess.run(
                 [sys.executable, *map(str, command)], capture_output=True, check=False
             )
-            counts = _counts(folder)
+            counts = counted(folder)
             if counts == (0, 0):
                 lines = done.stderr.decode(errors="replace").strip().splitlines()
                 raise UsageError(
@@ -73,7 +73,8 @@ def fuzz(
     return FOUND if found else 0
 
 
-def _counts(folder: Path) -> tuple[int, int]:
+def counted(folder: Path) -> tuple[int, int]:
+    """Returns how many inputs a campaign has tried, and how many of them were read."""
     content = (folder / "count").read_bytes() if (folder / "count").exists() else bytes(16)
     return int.from_bytes(content[:8], "little"), int.from_bytes(content[8:], "little")
 
