@@ -77,7 +77,7 @@ def member(
 def calibration(slope: float, offset: float, lower: float, upper: float) -> Calibration:
     """A calibration of videos' scores, whatever made them."""
     about = Development(
-        "made", "f00d", "val", 40, 40, {"swap": 40}, None, {"folds": 5, "by": "people"}
+        "made", "f00d", "val", 70, 60, {"swap": 60}, None, {"folds": 5, "by": "people"}
     )
     line, quantity = {"slope": slope, "offset": offset}, Quantity.pooled("video", Pooling())
     return Calibration("logistic", line, lower, upper, quantity, about)

@@ -37,6 +37,8 @@ from deepregions.weights.selection import Choice, choose_members
 
 CELLS = [("xception", Region.EYES), ("dsp-fwa", Region.ENTIRE)]
 CALIBRATION = calibration(0.5, -0.25, -3.0, 2.0)
+DEVELOPMENT = replace(CALIBRATION.development, landmarks={"name": "x", "version": "1"})
+CALIBRATION = replace(CALIBRATION, development=DEVELOPMENT)
 
 
 def logistic() -> LogisticFusion:
