@@ -99,6 +99,8 @@ def printable(text: str) -> str:
     turn the reading direction, and bytes that are no text: these become ``\n``, ``\x1b``,
     ``\u202e``, ``\udcff``.
     """
+    if text.isprintable():
+        return text
     return "".join(
         character
         if character.isprintable() or character in _HARMLESS

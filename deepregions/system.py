@@ -115,7 +115,17 @@ class System(nn.Module):
         extent: Tensor | None = None,
         allowed: Tensor | None = None,
     ) -> SystemOutput:
-        """Scores faces: :meth:`crops`, then :meth:`score`.
+        """Scores faces: :meth:`crops`, then :meth:`score`, of what these take."""
+        return self.score(*self.crops(image, landmarks, extent, allowed))
+
+    def crops(
+        self,
+        image: Tensor,
+        landmarks: Tensor,
+        extent: Tensor | None = None,
+        allowed: Tensor | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Makes what the networks look at.
 
         Args:
             image: (B, 3, H, W) uint8 RGB.
@@ -124,24 +134,17 @@ class System(nn.Module):
                 by default.
             allowed: (B, 5) bool, in the order of :data:`~deepregions.types.REGIONS`: which regions
                 may be judged (quality gates say so); all by default.
-        """
-        crops, present = self.crops(image, landmarks, extent)
-        if allowed is not None:
-            present &= torch.stack([allowed[:, REGIONS.index(r)] for r in self.regions], 1)
-        return self.score(crops, present)
-
-    def crops(
-        self, image: Tensor, landmarks: Tensor, extent: Tensor | None = None
-    ) -> tuple[list[Tensor], Tensor]:
-        """Makes what the networks look at, of what :meth:`forward` takes.
 
         Returns:
             For each of :attr:`cuts`, crops (B, R of the cut, 3, S, S) float32 in [0, 1]; and
             which of :attr:`regions` are there to be judged, (B, R) bool.
         """
         made = [cropper(image, landmarks, extent) for cropper in self.croppers]
-        present = {r: there for (_, r), there in self.by_cut([valid for _, valid in made]).items()}
-        return [crops for crops, _ in made], torch.stack([present[r] for r in self.regions], 1)
+        there = {r: each for (_, r), each in self.by_cut([valid for _, valid in made]).items()}
+        present = torch.stack([there[r] for r in self.regions], 1)
+        if allowed is not None:
+            present &= torch.stack([allowed[:, REGIONS.index(r)] for r in self.regions], 1)
+        return [crops for crops, _ in made], present
 
     def by_cut(self, crops: Sequence[Tensor]) -> dict[tuple[CropSpec, Region], Tensor]:
         """Names the crops that :meth:`crops` makes: (B, 3, S, S) by how and where they were cut."""

@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepregions.service.settings import ServiceSettings
+from deepregions.service.settings import Progress, ServiceSettings
 
 if TYPE_CHECKING:  # a worker has no use for it
     from deepregions.pipeline.results import Result
@@ -31,13 +31,17 @@ class CannedScorer:
         self._data = settings.data
 
     def __call__(
-        self, path: Path, progress: Callable[[int, int | None], None]
-    ) -> tuple[dict[str, Any], str]:
+        self, paths: Iterable[Path], progress: Progress
+    ) -> Iterator[tuple[dict[str, Any], str]]:
+        for path in paths:
+            yield self.answer(path, progress)
+
+    def answer(self, path: Path, progress: Progress) -> tuple[dict[str, Any], str]:
         if path.read_bytes().startswith(b"broken"):
             return {"status": "unreadable", "message": f"{path.name}: no picture"}, ""
         if path.suffix == ".mp4":
             for done in range(10):
-                progress(done, 10)
+                progress(path, done, 10)
                 time.sleep(0.2)
         told, page = (
             (self._data / f"canned{path.suffix}.{kind}").read_text().replace("NAME", path.name)

@@ -4,12 +4,12 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from deepregions.errors import BundleError
-from deepregions.service.settings import ServiceSettings
+from deepregions.service.settings import Progress, ServiceSettings
 
 FACTS = {
     "models": [
@@ -50,8 +50,12 @@ class FakeScorer:
     facts = FACTS
 
     def __call__(
-        self, path: Path, progress: Callable[[int, int | None], None]
-    ) -> tuple[dict[str, Any], str]:
+        self, paths: Iterable[Path], progress: Progress
+    ) -> Iterator[tuple[dict[str, Any], str]]:
+        for path in paths:
+            yield self.answer(path, progress)
+
+    def answer(self, path: Path, progress: Progress) -> tuple[dict[str, Any], str]:
         content = path.read_bytes()
         order, _, rest = content.partition(b":")
         if order == b"kill":
@@ -66,7 +70,7 @@ class FakeScorer:
         if order == b"slow":
             for done in range(4):
                 time.sleep(float(rest.partition(b" ")[0]) / 4)
-                progress(done + 1, 4)
+                progress(path, done + 1, 4)
         digest = hashlib.sha256(content).hexdigest()
         status = "unreadable" if order == b"broken" else "no_face"
         with (path.parent.parent / "scored.log").open("a") as log:
@@ -74,6 +78,20 @@ class FakeScorer:
         message = f"{path.name}: no picture" if status == "unreadable" else "no face"
         told = {"input": path.name, "status": status, "message": message, "warnings": [digest]}
         return {**EMPTY, **told, **FACTS}, f"<!doctype html><title>{path.name}</title>"
+
+
+class GreedyScorer(FakeScorer):
+    """Takes all files that there are before it answers."""
+
+    def __call__(
+        self, paths: Iterable[Path], progress: Progress
+    ) -> Iterator[tuple[dict[str, Any], str]]:
+        time.sleep(0.3)  # until they have come
+        yield from super().__call__(list(paths), progress)
+
+
+def greedy(settings: ServiceSettings) -> GreedyScorer:
+    return GreedyScorer()
 
 
 def quick(settings: ServiceSettings) -> FakeScorer:

@@ -136,7 +136,7 @@ def test_results_come_while_later_inputs_are_still_to_be_looked_at(
     for number, _ in enumerate(scorer.analyse(paths(*[photo] * 9), reader, together=False), 1):
         assert len(given) <= number + 1  # what the reader opens ahead
     looked: list[int] = []
-    scorer.progress = lambda done, _: looked.append(done)
+    scorer.progress = lambda _, done, __: looked.append(done)
     films = scorer.analyse([photo, video, video], reader)
     assert next(films).kind == "image"
     assert sum(looked) <= 1 + 5  # the second film was not begun
@@ -146,7 +146,7 @@ def test_results_come_while_later_inputs_are_still_to_be_looked_at(
 def test_what_scoring_raises_reaches_the_caller(photo: Path, reader: MediaReader) -> None:
     scorer = analyser(member(xception(1.0)))
 
-    def fails(_: object) -> None:
+    def fails(_: object, **__: object) -> None:
         raise RuntimeError("the networks are gone")
 
     scorer.scorer.score = fails  # type: ignore[method-assign,assignment]
@@ -203,8 +203,8 @@ def test_the_picture_is_of_the_frame_with_the_highest_score(
     true = scorer.scorer.score
     odds = iter([0.0, 1.0, 7.0, 2.0, 3.0])
 
-    def score(faces):  # type: ignore[no-untyped-def]
-        return [replace(each, log_odds=next(odds)) for each in true(faces)]
+    def score(faces, **how):  # type: ignore[no-untyped-def]
+        return [replace(each, log_odds=next(odds)) for each in true(faces, **how)]
 
     monkeypatch.setattr(scorer.scorer, "score", score)
     (face,) = one(scorer, video, reader).shown.values()
@@ -228,8 +228,8 @@ def test_adaptive_sampling_looks_where_the_score_changes(
         late.append(bool((face.landmarks - start).mean() > 5))
         return cut(image, face)
 
-    def score(faces):  # type: ignore[no-untyped-def]
-        return [replace(each, log_odds=4.0 if late.pop(0) else -4.0) for each in true(faces)]
+    def score(faces, **how):  # type: ignore[no-untyped-def]
+        return [replace(each, log_odds=4.0 if late.pop(0) else -4.0) for each in true(faces, **how)]
 
     monkeypatch.setattr(FacePatch, "cut", noted)
     monkeypatch.setattr(scorer.scorer, "score", score)
@@ -371,7 +371,7 @@ def test_pictures_and_pages_show_the_crops_that_were_scored(
         assert tile.tobytes() in cut
     hostile = replace(result, input="x" * 150 + "\n\x1b" + "x" * 150 + ".jpg")
     assert draw_verdict(hostile, alone, models(only)).size == single.size
-    assert data_uri(tile) in render_page(result)
+    assert data_uri(to_picture(expected)) in render_page(result)  # pixel by pixel
 
 
 @pytest.mark.parametrize("count", [0, 1, STRIP, STRIP + 1, 2 * STRIP, 1000])

@@ -24,7 +24,7 @@ from detect_json import read_detect
 from hostile import CASES
 from networks import dsp_fwa, member
 from PIL import Image
-from service_fakes import broken, quick, scored
+from service_fakes import broken, greedy, quick, scored
 from service_process import running, wait_for
 
 from deepregions.commands.cli import run
@@ -37,6 +37,7 @@ fastapi = pytest.importorskip("fastapi", reason="the extra serve is not installe
 from fastapi.testclient import TestClient  # noqa: E402
 
 from deepregions.service.app import create_app  # noqa: E402
+from deepregions.service.jobs import KILLS  # noqa: E402
 from deepregions.service.keys import add_key, revoke_key  # noqa: E402
 from deepregions.service.settings import ServiceSettings  # noqa: E402
 
@@ -114,6 +115,19 @@ def test_a_file_that_kills_two_workers_is_given_up(client: TestClient, data: Pat
     assert kill["error"]["detail"].endswith("by SIGKILL")
     assert once["state"] == "done"
     assert memory["error"]["detail"].endswith("exit code 1")
+
+
+def test_files_beside_one_that_kills_workers_are_not_given_up(tmp_path: Path) -> None:
+    contents = [b"first", b"kill:", *(b"other %d" % number for number in range(8))]
+    with served(tmp_path, make_scorer=greedy) as client:
+        found = [ended(client, job["id"]) for job in send(client, *contents)]
+        deaths = client.app.state.service.supervisor.kills
+    assert [job["state"] for job in found] == ["done", "error"] + ["done"] * 8
+    digests = [hashlib.sha256(each).hexdigest() for each in contents]
+    assert [job["result"]["warnings"][0] for job in found if job["result"]] == [
+        digest for digest in digests if digest != digests[1]
+    ]
+    assert deaths == 1 + KILLS
 
 
 def test_an_unreadable_file_has_a_reason(client: TestClient) -> None:

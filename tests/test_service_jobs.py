@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from deepregions.service.jobs import KILLS, RESTARTS, JobStore, QueueFullError, Upload
+from deepregions.service.jobs import KILLS, RESTARTS, JobStore, QueueFullError, Upload, Work
 from deepregions.service.problems import problem
 
 WORKERS = ("a", "b", "c")
@@ -42,7 +42,7 @@ class Jobs(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "jobs.sqlite"
         self.store = JobStore(self.path)
         self.number = 0
-        self.busy: dict[str, tuple[str, str]] = {}  # by worker, the work and its file
+        self.busy: dict[str, list[tuple[str, str]]] = {}  # by worker, works and their files
         self.kills: Counter[str] = Counter()
         self.claims: Counter[str] = Counter()
         self.finished: dict[str, str] = {}
@@ -75,15 +75,34 @@ class Jobs(RuleBasedStateMachine):
         work = self.store.claim(worker)
         assert (work is None) == (waiting == 0)
         if work is not None:
-            assert work.id not in {id for id, _ in self.busy.values()}
-            assert work.id not in self.finished
-            self.busy[worker] = work.id, work.file
-            self.claims[work.id] += 1
+            self.begin_work(worker, work)
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def claim_another(self, worker: str) -> None:
+        works = self.busy.get(worker)
+        if not works or self.claims[works[0][0]] > 1:
+            return
+        work = self.store.claim(worker, fresh=True)
+        if work is not None:
+            assert not self.claims[work.id]
+            self.begin_work(worker, work)
+
+    def begin_work(self, worker: str, work: Work) -> None:
+        assert work.id not in self.running()
+        assert work.id not in self.finished
+        self.busy.setdefault(worker, []).append((work.id, work.file))
+        self.claims[work.id] += 1
+        assert work.attempts == self.claims[work.id]
+
+    def running(self) -> list[str]:
+        return [id for works in self.busy.values() for id, _ in works]
 
     @rule(worker=st.sampled_from(WORKERS))
     def finish(self, worker: str) -> None:
         if worker in self.busy:
-            work, file = self.busy.pop(worker)
+            work, file = self.busy[worker].pop(0)
+            if not self.busy[worker]:
+                del self.busy[worker]
             self.store.advance(work, worker, 1, 2)
             if self.store.finish(work, worker, {"content": file[0], "input": file}):
                 assert work not in self.finished
@@ -93,9 +112,9 @@ class Jobs(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS), fault=st.booleans())
     def die(self, worker: str, fault: bool) -> None:
         released = self.store.release(worker, DIED if fault else None)
-        work, _ = self.busy.pop(worker, ("", ""))
-        assert set(released) <= {work}
-        self.kills[work] += fault
+        assert set(released) <= {id for id, _ in self.busy.pop(worker, [])}
+        if len(released) == 1:  # of several, none is to blame
+            self.kills[released[0]] += fault
 
     @rule()
     def restart(self) -> None:
@@ -103,8 +122,9 @@ class Jobs(RuleBasedStateMachine):
         self.store = JobStore(self.path)
         self.store.recover(problem(500, "restarts"))
         old, self.busy = self.busy, {}
-        for worker, (work, _) in old.items():  # it lives on for a moment
-            assert not self.store.finish(work, worker, {"content": "late"})
+        for worker, works in old.items():  # it lives on for a moment
+            for work, _ in works:
+                assert not self.store.finish(work, worker, {"content": "late"})
 
     @rule(id=consumes(ids))
     def delete(self, id: tuple[str, str]) -> None:
@@ -135,15 +155,16 @@ class Jobs(RuleBasedStateMachine):
                 tried = self.claims[job.work] >= RESTARTS
                 assert self.kills[job.work] >= KILLS or tried
             if job.state == "running":
-                assert job.work in {work for work, _ in self.busy.values()}
+                assert job.work in self.running()
 
     def teardown(self) -> None:
         if not hasattr(self, "store"):
             return
         for worker in WORKERS:
-            self.finish(worker)
+            while worker in self.busy:
+                self.finish(worker)
         while (work := self.store.claim("last")) is not None:
-            self.busy["last"] = work.id, work.file
+            self.busy["last"] = [(work.id, work.file)]
             self.finish("last")
         for id, (owner, _) in self.jobs.items():
             job = self.store.job(id, owner)
@@ -204,6 +225,27 @@ def test_a_full_queue_takes_all_of_a_request_or_none(store: JobStore) -> None:
     assert store.left() == 2
     store.submit([upload("a", 1), upload("c")], "net", limit=3)
     assert store.left() == 3
+
+
+def test_of_works_begun_together_the_one_that_ends_workers_is_blamed(store: JobStore) -> None:
+    files = "abkcd"
+    ids = store.submit([upload(each) for each in files], "net")
+    deaths = 0
+    while store.left():
+        first = store.claim("w")
+        assert first is not None
+        works = [first]
+        while first.attempts == 1 and (work := store.claim("w", fresh=True)):
+            works.append(work)
+        if any(work.file == "k0" for work in works):
+            store.release("w", DIED)
+            deaths += 1
+            assert deaths <= 1 + KILLS
+        else:
+            assert all(store.finish(work.id, "w", {}) for work in works)
+    found = dict(zip(files, (job.state for job in store.jobs(ids)), strict=True))
+    assert found == {"a": "done", "b": "done", "c": "done", "d": "done", "k": "error"}
+    assert deaths == 1 + KILLS
 
 
 def test_other_networks_do_not_answer_for_the_first(store: JobStore) -> None:

@@ -46,8 +46,8 @@ class Analyser:
     ``find`` finds faces; region canvases need none. With ``pictures``, strips and the pixels of
     each track's highest face are collected. ``warnings`` are what every result's reader should
     know, ``degradation`` what was measured of the networks on altered faces, ``facts`` what
-    its facts are beside the date. ``progress`` is told, as an input is worked on, how many frames
-    were looked at and, where it is known, how many there will be.
+    its facts are beside the date. ``progress`` is told, as an input is worked on, its path, how
+    many frames were looked at and, where it is known, how many there will be.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Analyser:
         self.rules = rules
         self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
         self.facts = dict(facts or {})
-        self.progress: Callable[[int, int | None], None] = lambda *_: None
+        self.progress: Callable[[Path, int, int | None], None] = lambda *_: None
 
     def analyse(
         self, paths: Iterable[Path], reader: MediaReader, *, together: bool = True
@@ -125,9 +125,10 @@ class Analyser:
     def _begin(self, runs: list[_Run], scoring: _Scoring) -> list[_Run]:
         """Gives the networks the faces that wait in some runs, those of all together."""
         waiting = [(run, number, patch) for run in runs for number, patch in run.waiting]
+        pictures = self.pictures and all(run.is_still for run in runs)
         for start in range(0, len(waiting), self.batch_size):
             part = waiting[start : start + self.batch_size]
-            answer = scoring.begin([patch for *_, patch in part])
+            answer = scoring.begin([patch for *_, patch in part], pictures)
             for place, (run, number, _) in enumerate(part):
                 run.answers.append((number, place, answer))
         for run in runs:
@@ -173,11 +174,11 @@ class _Scoring:
         self._thread = ThreadPoolExecutor(1)
         self._running: deque[Future[list[FaceResult]]] = deque()
 
-    def begin(self, faces: Sequence[FacePatch | None]) -> Future[list[FaceResult]]:
+    def begin(self, faces: Sequence[FacePatch | None], pictures: bool) -> Future[list[FaceResult]]:
         """Scores faces when those given before are done; waits where these are many."""
         while len(self._running) >= _AHEAD:
             self._running.popleft().exception()  # whoever asks for the result will have it
-        self._running.append(self._thread.submit(self._scorer.score, faces))
+        self._running.append(self._thread.submit(self._scorer.score, faces, pictures=pictures))
         return self._running[-1]
 
     def close(self) -> None:
@@ -238,7 +239,7 @@ class _Run:
             return self.refused
         self._collect()
         info, sampling, faces = self.media.info, self._sampling(), self._faces()
-        if self.analyser.pictures:
+        if self.analyser.pictures and self.only is None:
             faces = self._with_patches(faces)
         if self.only is None:
             self.provenance = self.media.provenance()
@@ -294,7 +295,8 @@ class _Run:
                         self._score()
             if not still:
                 trim()
-            self.analyser.progress(len(self.walk.frames), 1 if still else self._total())
+            total = 1 if still else self._total()
+            self.analyser.progress(self.media.path, len(self.walk.frames), total)
             yield
 
     def _total(self) -> int | None:
@@ -328,7 +330,7 @@ class _Run:
         return chosen | {"numbers": [frame.number for frame in self.walk.frames]}
 
     def _with_patches(self, faces: list[FaceResult]) -> list[FaceResult]:
-        """Gives the highest face of each track its pixels, cut out anew: none were kept."""
+        """Gives the highest face of each track its pixels, cut out anew: a video's are not kept."""
         found = [face for frame in self.walk.frames for face in frame.faces]
         top: dict[int, int] = {}  # by track, the place of its highest face
         highest: dict[int, float] = {}
@@ -350,9 +352,7 @@ class _Run:
 
     def _again(self, numbers: list[int]) -> Iterator[Frame]:
         """Yields frames that were seen before, one by one; none where they cannot be read again."""
-        if self.only is not None:
-            yield self.only
-        elif numbers:
+        if numbers:
             try:
                 for batch in self.media.read(numbers, 1):
                     yield from batch

@@ -43,15 +43,18 @@ class FaceScorer:
         self._most: int | None = None  # faces at once; known once memory was full
 
     @torch.inference_mode()
-    def score(self, faces: Sequence[FacePatch | None]) -> list[FaceResult]:
+    def score(
+        self, faces: Sequence[FacePatch | None], *, pictures: bool = False
+    ) -> list[FaceResult]:
         """Scores faces of any sizes, at once; in halves from where memory does not suffice.
 
-        A face is None where its landmarks are of no use. Results lack their place in the input.
+        A face is None where its landmarks are of no use. Results lack their place in the input;
+        with ``pictures``, those with a score have their pixels, and what the networks saw of them.
 
         Raises:
             OutOfMemoryError: It does not suffice for one face.
         """
-        scores = iter(self._fitting([face for face in faces if face is not None]))
+        scores = iter(self._fitting([face for face in faces if face is not None], pictures))
         unknown = dict.fromkeys(self._cells())
         lost = _result(Status.LOW_QUALITY, None, unknown, (_NO_LANDMARKS,), {})
         return [lost if face is None else next(scores) for face in faces]
@@ -80,6 +83,12 @@ class FaceScorer:
         else:
             regions = self.system.regions
             crops, _ = self.system.crops(image, face.landmarks[None].to(self.device))
+        return self._seen([face], crops, regions)[0]
+
+    def _seen(
+        self, faces: Sequence[FacePatch], crops: Sequence[Tensor], regions: Sequence[Region]
+    ) -> list[FacePatch]:
+        """Returns faces with their crops, of what the system makes of all together."""
         by_cut = self.system.by_cut(crops)
         seen = {}
         for each in regions:
@@ -90,16 +99,19 @@ class FaceScorer:
                     if (member.cut, member.region) == (cut, each)
                 )
                 if users:
-                    pixels = by_cut[cut, each][0].clamp(0, 1) * 255
+                    pixels = by_cut[cut, each].clamp(0, 1) * 255
                     seen[each, users] = pixels.round().to(torch.uint8).cpu()
-        return replace(face, crops=seen)
+        return [
+            replace(face, crops={of: pixels[n].clone() for of, pixels in seen.items()})
+            for n, face in enumerate(faces)
+        ]
 
-    def _fitting(self, faces: Sequence[FacePatch]) -> list[FaceResult]:
+    def _fitting(self, faces: Sequence[FacePatch], pictures: bool) -> list[FaceResult]:
         scores: list[FaceResult] = []
         while len(scores) < len(faces):
             rest = faces[len(scores) :][: self._most]
             try:
-                scores += self._scored(rest)
+                scores += self._scored(rest, pictures)
                 continue
             except (RuntimeError, MemoryError, OutOfMemoryError) as error:
                 if not out_of_memory(error):
@@ -115,7 +127,7 @@ class FaceScorer:
                 torch.cuda.empty_cache()
         return scores
 
-    def _scored(self, faces: Sequence[FacePatch]) -> list[FaceResult]:
+    def _scored(self, faces: Sequence[FacePatch], pictures: bool) -> list[FaceResult]:
         known = [math.nan if face.confidence is None else face.confidence for face in faces]
         landmarks = torch.stack([f.landmarks for f in faces if f.landmarks is not None])
         image, extent, landmarks, scale, confidence = (
@@ -129,8 +141,15 @@ class FaceScorer:
         )
         quality = measure(image, landmarks, scale=scale, extent=extent, confidence=confidence)
         judged = judge(quality, self.gates)
-        output = self.system(image, landmarks, extent, judged.regions)
-        return self._results(output, quality, judged)
+        crops, present = self.system.crops(image, landmarks, extent, judged.regions)
+        scores = self._results(self.system.score(crops, present), quality, judged)
+        if not pictures:
+            return scores
+        patches = self._seen(faces, crops, self.system.regions)
+        return [
+            score if score.log_odds is None else replace(score, patch=patch)
+            for score, patch in zip(scores, patches, strict=True)
+        ]
 
     def _results(
         self, output: SystemOutput, quality: Quality | None = None, judged: Judgement | None = None

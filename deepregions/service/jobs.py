@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sql
 
 KILLS = 2
-"""Workers that a work may end before it is given up."""
+"""Workers that a work may end, each at nothing else, before it is given up."""
 RESTARTS = 5
 """Servers that may end during a work before it is given up."""
 
@@ -87,6 +87,7 @@ class Work(NamedTuple):
     id: str
     file: str
     created: float
+    attempts: int
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,12 @@ class JobStore:
             connection.execute(sql.update(_WORKS).where(_WORKS.c.id == found).values(urgent=1))
         return str(found)
 
-    def claim(self, worker: str) -> Work | None:
-        """Gives a worker the next work, or None where there is none."""
+    def claim(self, worker: str, *, fresh: bool = False) -> Work | None:
+        """Gives a worker the next work, or None where there is none.
+
+        With ``fresh``, none either where the next was begun before: it may be what ended its
+        worker, and is done alone so that no other is blamed.
+        """
         first = (
             sql.select(_WORKS.c.number)
             .where(_WORKS.c.state == "queued")
@@ -229,8 +234,9 @@ class JobStore:
         taken = (
             sql.update(_WORKS)
             .where(_WORKS.c.number == first.scalar_subquery())
+            .where(_WORKS.c.attempts == 0 if fresh else sql.true())
             .values(attempts=_WORKS.c.attempts + 1, started=_now(), **values)
-            .returning(_WORKS.c.id, _WORKS.c.file, _WORKS.c.created)
+            .returning(*(_WORKS.c[name] for name in Work._fields))
         )
         with self._engine.connect() as connection:
             row = connection.execute(taken).first()
@@ -263,37 +269,23 @@ class JobStore:
         Args:
             worker: It must not work on.
             reason: The problem of a work that has ended its last worker too; None if this
-                worker's end was not the work's fault.
+                worker's end was not the work's fault. Of several works none is to blame.
         """
-        mine, fault = _WORKS.c.worker == worker, int(reason is not None)
-        return self._take_back(mine, _WORKS.c.kills + fault >= KILLS, reason, fault)
+        with self._writing() as connection:
+            mine = _WORKS.c.state == "running", _WORKS.c.worker == worker
+            works = list(connection.scalars(sql.select(_WORKS.c.id).where(*mine)))
+            fault = int(reason is not None and len(works) == 1)
+            _take_back(connection, mine, _WORKS.c.kills + fault >= KILLS, reason, fault)
+        return works
 
     def recover(self, reason: Mapping[str, Any]) -> None:
         """Takes back everything, when a server starts; no worker may be at work.
 
         What servers end during again and again is given up, with ``reason`` as its problem.
         """
-        self._take_back(sql.true(), _WORKS.c.attempts >= RESTARTS, reason)
-
-    def _take_back(
-        self,
-        mine: sql.ColumnElement[bool],
-        given_up: sql.ColumnElement[bool],
-        reason: Mapping[str, Any] | None,
-        fault: int = 0,
-    ) -> list[str]:
-        running = _WORKS.c.state == "running", mine
         with self._writing() as connection:
-            works = list(connection.scalars(sql.select(_WORKS.c.id).where(*running)))
-            if reason is not None:
-                values = {"state": "error", "error": json.dumps(reason), "finished": _now()}
-                connection.execute(sql.update(_WORKS).where(*running, given_up).values(values))
-            again = {"state": "queued", "worker": "", "started": None, "done": 0}
-            changed = (
-                sql.update(_WORKS).where(*running).values(kills=_WORKS.c.kills + fault, **again)
-            )
-            connection.execute(changed)
-        return works
+            running = (_WORKS.c.state == "running",)
+            _take_back(connection, running, _WORKS.c.attempts >= RESTARTS, reason)
 
     def retarget(self, networks: str) -> None:
         """Gives what waits to these networks: a service may start again with others."""
@@ -387,6 +379,21 @@ class JobStore:
                 connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
+
+
+def _take_back(
+    connection: sql.Connection,
+    running: Sequence[sql.ColumnElement[bool]],
+    given_up: sql.ColumnElement[bool],
+    reason: Mapping[str, Any] | None,
+    fault: int = 0,
+) -> None:
+    if reason is not None:
+        values = {"state": "error", "error": json.dumps(reason), "finished": _now()}
+        connection.execute(sql.update(_WORKS).where(*running, given_up).values(values))
+    again = {"state": "queued", "worker": "", "started": None, "done": 0}
+    changed = sql.update(_WORKS).where(*running).values(kills=_WORKS.c.kills + fault, **again)
+    connection.execute(changed)
 
 
 def _prepare(connection: Any, _: object) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from deepregions.service.settings import ServiceSettings
+    from deepregions.service.settings import Progress, ServiceSettings
 
 IMPORTED = ("torch", "deepregions.pipeline.build", "deepregions.weights.selection")
 """What takes a scorer seconds to import, and all of them can share."""
@@ -38,15 +39,17 @@ class FileScorer:
         self.facts: Mapping[str, Any] = self._analyser.facts
 
     def __call__(
-        self, path: Path, progress: Callable[[int, int | None], None]
-    ) -> tuple[dict[str, Any], str]:
-        """Returns a file's result and page; in both, its path is its bare name."""
+        self, paths: Iterable[Path], progress: Progress
+    ) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yields each file's result and page; in both, its path is its bare name."""
         self._analyser.progress = progress
-        (result,) = self._analyser.analyse([path], self._reader)
-        result = replace(
-            result,
-            input=path.name,
-            reason=result.reason.replace(str(path), path.name),
-            warnings=tuple(each.replace(str(path), path.name) for each in result.warnings),
-        )
-        return result.to_dict(), result.to_html()
+        with closing(self._analyser.analyse(paths, self._reader)) as results:  # type: ignore[type-var]
+            for result in results:
+                path, name = result.input, Path(result.input).name
+                told = replace(
+                    result,
+                    input=name,
+                    reason=result.reason.replace(path, name),
+                    warnings=tuple(each.replace(path, name) for each in result.warnings),
+                )
+                yield told.to_dict(), told.to_html()

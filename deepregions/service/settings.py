@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from deepregions.service.scoring import FileScorer
 
-Progress = Callable[[int, int | None], None]
-"""Called with how many frames were looked at and how many there will be, if that is known."""
+Progress = Callable[[Path, int, int | None], None]
+"""Told a file, how many of its frames were looked at, and how many there are, if that is known."""
 
 
 class Scorer(Protocol):
@@ -19,8 +19,13 @@ class Scorer(Protocol):
 
     facts: Mapping[str, Any]
 
-    def __call__(self, path: Path, progress: Progress) -> tuple[dict[str, Any], str]:
-        """Returns a file's result, as ``detect --json`` has it, and its page."""
+    def __call__(
+        self, paths: Iterable[Path], progress: Progress
+    ) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yields each file's result, as ``detect --json`` has it, and its page, in their order.
+
+        It may take further paths before it yields, but not wait for all.
+        """
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from deepregions.errors import DeepregionsError
 from deepregions.files import atomic_file
+from deepregions.media.kinds import kind_of, read_head
 from deepregions.media.sandbox import end_with_parent, ending
 from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
 from deepregions.service.problems import problem
@@ -281,7 +283,7 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Connection) -> None:
-    """Runs a worker: it takes works one by one until it is told to stop."""
+    """Runs a worker: it takes works until it is told to stop."""
     end_with_parent()
     gc.freeze()  # what was imported before the fork is left where it is, shared
     for ignored in (signal.SIGINT, signal.SIGTERM):
@@ -302,40 +304,51 @@ def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Co
 
 
 class _Shift:
-    """One work, done by a worker."""
+    """Works that a worker does together: as many as there are, or one that was begun before."""
 
     def __init__(
         self, name: str, settings: ServiceSettings, store: JobStore, connection: Connection
     ) -> None:
         self._name, self._settings, self._store = name, settings, store
         self._connection = connection
-        self._stages: dict[str, float] = {}
+        self._begun: dict[Path, tuple[Work, float]] = {}  # and when
 
-    def do(self, work: Work, scorer: Scorer) -> None:
-        def progress(done: int, total: int | None) -> None:
-            self._store.advance(work.id, self._name, done, total)
-            self._connection.send(Notice(work.id))
+    def do(self, first: Work, scorer: Scorer) -> None:
+        for result, page in scorer(self._paths(first), self._progress):
+            path = next(iter(self._begun))
+            work, start = self._begun[path]
+            scored = time.perf_counter()
+            self._keep(work, result, page)
+            if self._settings.keep <= 0:
+                remove(path.parent, path.name)
+            del self._begun[path]
+            stages = {"score": scored - start, "store": time.perf_counter() - scored}
+            self._connection.send(Notice(work.id, stages))
 
-        self._stages["queue"] = time.time() - work.created
+    def _paths(self, work: Work | None) -> Iterator[Path]:
+        while work is not None:
+            path = self._settings.uploads / work.file
+            self._begun[path] = work, time.perf_counter()
+            self._connection.send(Notice(work.id, {"queue": time.time() - work.created}))
+            # A video comes last: whoever was behind it would wait although another worker is free.
+            last = work.attempts > 1 or kind_of(read_head(path), path) == "video"
+            yield path
+            if last or self._connection.poll():
+                return
+            work = self._store.claim(self._name, fresh=True)
+
+    def _progress(self, path: Path, done: int, total: int | None) -> None:
+        work, _ = self._begun[path]
+        self._store.advance(work.id, self._name, done, total)
         self._connection.send(Notice(work.id))
-        with self._timed("score"):
-            result, page = scorer(self._settings.uploads / work.file, progress)
-        error = None
-        with self._timed("store"):
-            if result["status"] in _UNJUDGED:
-                error = problem(422, result["message"], "send another copy, or another kind")
-            else:
-                with atomic_file(self._settings.reports / f"{work.id}.html") as partial:
-                    partial.write_text(page, encoding="utf-8")
-            kept = None if error else result
-            if not self._store.finish(work.id, self._name, kept, error):  # it was deleted
-                remove(self._settings.reports, f"{work.id}.html")
-        if self._settings.keep <= 0:
-            remove(self._settings.uploads, work.file)
-        self._connection.send(Notice(work.id, self._stages))
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._stages[stage] = time.perf_counter() - start
+    def _keep(self, work: Work, result: dict[str, Any], page: str) -> None:
+        error = None
+        if result["status"] in _UNJUDGED:
+            error = problem(422, result["message"], "send another copy, or another kind")
+        else:
+            with atomic_file(self._settings.reports / f"{work.id}.html") as partial:
+                partial.write_text(page, encoding="utf-8")
+        kept = None if error else result
+        if not self._store.finish(work.id, self._name, kept, error):  # it was deleted
+            remove(self._settings.reports, f"{work.id}.html")
