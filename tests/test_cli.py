@@ -1,6 +1,7 @@
 """Commands through their real entry points: what they print, write and exit with."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepregions.commands.cli import run
+from deepregions.commands.cli import main, run
 from deepregions.faces.cropping import segment
 from deepregions.types import REGIONS, Region
 
@@ -25,6 +26,18 @@ def test_both_modules_are_programs(module: str, usage: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: {usage} [")
+
+
+@pytest.mark.parametrize(("given", "set_to"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(
+    given: str | None, set_to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    assert main(["schema", "detect"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == set_to
+    monkeypatch.delenv("OMP_WAIT_POLICY")  # or what the command set would stay
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,7 @@ def test_nothing_to_compare_gives_a_figure_that_says_so() -> None:
 def everything(names: list[str]) -> Iterator[Figure]:
     """Each kind of figure with these names in it."""
     systems = [scored(60, seed=i, name=name) for i, name in enumerate(names)]
+    systems[-1].log_odds[::4] = np.nan  # no verdict
     yield figures.roc(systems, title=names[0])
     yield figures.det(systems, title=names[-1])
     data = scored(60)
@@ -357,7 +358,10 @@ def everything(names: list[str]) -> Iterator[Figure]:
 REALISTIC = [f"{d} {r}" for d in ("xception", "dsp-fwa") for r in ("entire", "eyes", "rest")]
 
 
-@pytest.mark.parametrize("names", [REALISTIC, ["FaceForensics++ c23", "self-made"]])
+LONG = ["tf_efficientnet_lite0 entire (dfdc)", "bundle default: logistic regression on log-odds"]
+
+
+@pytest.mark.parametrize("names", [REALISTIC, ["FaceForensics++ c23", "self-made"], LONG])
 def test_no_text_is_cut_off_or_on_another(names: list[str]) -> None:
     for figure in everything(names):
         canvas = FigureCanvasAgg(figure)
@@ -372,7 +376,7 @@ def test_no_text_is_cut_off_or_on_another(names: list[str]) -> None:
         ]  # fmt: skip
         legends = [text for each in figure.legends for text in each.get_texts()]
         others = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
-        others += ticks[0] + ticks[1] + legends
+        others += [*ticks[0], *ticks[1], *legends, *figure.legends]
         for text in others:
             box = text.get_window_extent(renderer)
             assert box.x0 >= -1, text

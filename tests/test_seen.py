@@ -75,3 +75,10 @@ def test_people_of_an_evaluation_part_that_a_bundle_learned_from_are_counted(
     assert note.startswith("mine was trained on 2 of the 3 people in the evaluation part of test")
     elsewhere = BundleFacts("real", people=fingerprints("another", [("p1", "p3")]))
     assert not list(notes_on_people({"mine": Bundle((), facts=elsewhere)}, [store]))
+    # Trained on "made"; the store may be of the same people under another name.
+    named = Bundle(
+        (network(Region.ENTIRE),), facts=BundleFacts("real", people=fingerprints("made", [("p3",)]))
+    )
+    (note,) = notes_on_people({"mine": named}, [store])
+    assert "people of made with the names of 1 of the 3 people in the evaluation part" in note
+    assert "if they are the same people" in note

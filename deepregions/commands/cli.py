@@ -138,6 +138,9 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    # PyTorch's threads wait for each other after every operation; on a busy machine, one that
+    # spins meanwhile keeps the other from running.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run(argv)
 
 

@@ -58,7 +58,7 @@ def evaluate(
     people. A bundle's own fusion and calibration are measured too, as stored. Writes tables
     (Markdown, CSV, LaTeX), figures (PNG, SVG, PDF), results.json, and a page with all of it, and
     prints the page's path. OUT/summary.tex is a table for a paper: it fits a column and needs the
-    packages booktabs and siunitx. Exits with 4 if genuine or fake faces are missing.
+    packages booktabs, siunitx and tabularx. Exits with 4 if genuine or fake faces are missing.
 
     Args:
         store: Face stores of different databases, as `deepregions prepare` and `deepregions

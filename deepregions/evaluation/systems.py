@@ -233,14 +233,27 @@ def manipulations_of(member: TrainedNetwork) -> frozenset[str] | None:
 
 
 def notes_on_people(bundles: Mapping[str, Bundle], stores: Sequence[FaceStore]) -> Iterator[str]:
-    """Yields which evaluation parts show people that networks were trained on."""
+    """Yields which evaluation parts show people that networks were trained on.
+
+    A store may call a database otherwise than the networks do: the same names of people are told.
+    """
     for store in stores:
         database, rows = store.info.database, store.splits == EVALUATION
         identities = list(compress(store.column("identities"), rows))
         for name, bundle in bundles.items():
+            where = f"of the {{}} people in the evaluation part of {database}"
             known, there = known_people(bundle.facts.people, database, identities)
             if known:
                 yield (
-                    f"{name} was trained on {known} of the {there} people in the evaluation part "
-                    f"of {database}: its figures there are too good"
+                    f"{name} was trained on {known} {where.format(there)}: its figures there are "
+                    "too good"
                 )
+                continue
+            for other in sorted({member.database for member in bundle} - {database}):
+                known, there = known_people(bundle.facts.people, other, identities)
+                if known:
+                    yield (
+                        f"{name} was trained on people of {other} with the names of {known} "
+                        f"{where.format(there)}: if they are the same people, its figures there "
+                        "are too good"
+                    )

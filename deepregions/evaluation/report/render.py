@@ -21,6 +21,7 @@ from deepregions.evaluation.report.tables import (
     format_estimate,
     to_csv,
     to_latex,
+    to_latex_comment,
     to_markdown,
 )
 from deepregions.files import Names, atomic_file
@@ -71,7 +72,7 @@ def write_outcome(outcome: Outcome, folder: Path, facts: Mapping[str, Any]) -> P
         "tables.md": "\n".join(to_markdown(table) for table in tables),
         "tables.csv": to_csv(tables),
         "tables.tex": "\n".join(to_latex(table) for table in tables),
-        "summary.tex": outcome.column_table(),
+        "summary.tex": to_latex_comment(outcome.notes) + outcome.column_table(),
         "results.json": json.dumps(results, indent=1, allow_nan=False) + "\n",
         PAGE: render_page(title, summary(outcome), chapters, images, facts),
     }

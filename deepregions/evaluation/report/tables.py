@@ -231,6 +231,12 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
+def to_latex_comment(notes: Sequence[str]) -> str:
+    """Writes what :func:`to_latex_column` needs, and what to know of it, as LaTeX's comments."""
+    packages = r"needs \usepackage{booktabs, siunitx, tabularx}"
+    return "".join(f"% {printable(line)}\n" for line in (packages, *notes))
+
+
 def to_latex_column(tables: Sequence[Table], caption: str) -> str:
     r"""Writes tables of the same columns, one below the other, as one that fits a column of text.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,7 +122,13 @@ def sheet(
         turns; what is left of the legend is only words.
     """
     columns = _columns(legend, width) if legend else 1
-    lines = -(-len(legend) // columns)
+    longest = int((width - 2 * _ROOM - _HANDLE) / _CHARACTER)  # of a column that is alone
+    entries = [textwrap.fill(label, longest) if columns == 1 else label for label in legend]
+    lines = (
+        sum(entry.count("\n") + 1 for entry in entries)
+        if columns == 1
+        else -(-len(legend) // columns)
+    )
     with styled():
         figure = Figure(
             figsize=(width, height + _ROOM + _LEGEND_LINE * lines),
@@ -135,7 +142,7 @@ def sheet(
         if legend:
             figure.legend(
                 [*handles, *(note() for _ in legend[len(handles) :])],
-                legend,
+                entries,
                 loc="outside lower center",
                 ncols=columns,
                 handlelength=2.6,
