@@ -239,6 +239,7 @@ class Strange(fsspec.AbstractFileSystem):  # type: ignore[misc]
         )
         files = [{"name": name, "type": "file", "size": 1} for name in names]
         fine = {"name": f"{path}/fine.jpg", "type": "file", "size": "many", "mtime": "today"}
+        files.append({"name": f"{path}/", "type": "directory"})
         return [*files, fine, {"name": f"{path}/{'d' * 700}", "type": "directory"}]
 
 
@@ -250,7 +251,7 @@ def test_a_listing_names_only_what_is_in_it() -> None:
     assert sorted(each.path for each in found) == sorted(deep)
     assert {(each.size, each.mtime) for each in found} == {(None, None)}
     assert len(said) == 4 and "SECRET" not in "".join(said)
-    assert said[0] == "strange://bucket: 4 names that are none of files in it: not listed"
+    assert said[0] == "strange://bucket: 6 names that are none of files in it: not listed"
     assert said[-1].endswith("access is denied: not listed")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from deepregions.archive.manifest import Listed, as_table
 from deepregions.archive.parts import ArchiveResults
 from deepregions.commands.cli import run
 from deepregions.errors import BundleError, DeepregionsError, UsageError
-from deepregions.files import lock_folder
+from deepregions.files import lock_folder, sha256
 from deepregions.pipeline.results import Result
 from deepregions.pipeline.schemas import schema_text
 
@@ -323,6 +324,45 @@ def test_results_are_those_of_detect(
     capsys.readouterr()
     assert run([*scoring, "--gates.min-size=20"]) == 2
     assert "was begun with other settings: gates differs" in capsys.readouterr().err
+
+
+def test_copies_are_scored_once_and_have_the_rows_they_would_have(
+    portrait: Path, tmp_path: Path
+) -> None:
+    fused(tmp_path / "bundle")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    content = portrait.read_bytes()
+    broken = content[: len(content) // 2]  # it is read in part, which a warning with its name says
+    for number, each in enumerate((content, content, b"no", broken, content, b"no", broken)):
+        (folder / f"{number}.png").write_bytes(each)
+    (folder / "8.mp4").write_bytes(content)
+    manifest = str(tmp_path / "m.parquet")
+    assert run(["archive", "manifest", str(folder), "--out", manifest]) == 0
+    with (folder / "4.png").open("r+b"):
+        os.utime(folder / "4.png", (0, 0))
+    options = ["--bundle", str(tmp_path / "bundle"), "--landmarks=dlib-hog"]
+    options += ["--max-false-alarms=0.01", "--pages=evidence"]
+    scoring = ["archive", "score", manifest, *options, "--out"]
+    assert run([*scoring, str(tmp_path / "each")]) == 0
+    assert run([*scoring, str(tmp_path / "once"), "--reuse-copies"]) == 0
+    assert rows(tmp_path / "once") == rows(tmp_path / "each")
+    assert rows(tmp_path / "once")[4]["warnings"][0].startswith("it has changed since")
+    kept = {path.stem: path for path in (tmp_path / "once" / "contents").rglob("*.json")}
+    digest = sha256(portrait)
+    assert {f"{digest}.png", f"{digest}.mp4"} <= kept.keys()
+    for out in ("each", "once"):
+        for page in (tmp_path / out / "pages").iterdir():
+            assert str(folder / f"{page.stem}.png") in page.read_text() or page.stem == "7"
+    told = json.loads(kept[f"{digest}.png"].read_text())
+    shutil.rmtree(tmp_path / "once" / "parts")
+    kept[f"{digest}.png"].write_text(json.dumps(told | {"score": 0.125}))  # to see whose it is
+    kept[f"{digest}.mp4"].write_text("cut off by a power cu")
+    assert run([*scoring, str(tmp_path / "once"), "--reuse-copies"]) == 0
+    scores = [row["score"] for row in rows(tmp_path / "once")]
+    before = [row["score"] for row in rows(tmp_path / "each")]
+    assert [number for number, score in enumerate(scores) if score == 0.125] == [0, 1, 4]
+    assert (scores[3], scores[7]) == (before[3], before[7])
 
 
 def plain(value: Any) -> Any:

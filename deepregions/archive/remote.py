@@ -142,9 +142,10 @@ def _entries(
         before, _, name = whole.rpartition("/")
         is_folder = entry.get("type") == "directory"
         query = folder.startswith("http") and re.search("[?#]", name)  # what pages sort by
-        if whole == folder or name.startswith(".") or query:
+        nameless = name in ("", ".", "..") or (whole == folder and is_folder)  # as a//b on S3
+        if not nameless and (whole == folder or name.startswith(".") or query):
             continue
-        if before != folder or not name or len(address) + len(name) > _LONGEST:
+        if nameless or before != folder or len(address) + len(name) > _LONGEST:
             strange += 1
         elif entry.get("type") == "file" or (is_folder and not entry.get("islink")):
             found.append((f"/{name}", entry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from deepregions.archive.columns import as_line
+from deepregions.archive.contents import KnownContents
 from deepregions.archive.manifest import Listed
 from deepregions.archive.remote import NOT_THERE, Fetcher, is_remote
 from deepregions.archive.workers import ScoredFile
@@ -19,6 +21,8 @@ from deepregions.errors import printable
 if TYPE_CHECKING:
     from deepregions.pipeline.analyser import Analyser
     from deepregions.pipeline.results import Result
+
+_NOTHING = Path(os.devnull)  # stands for a file that need not be looked at
 
 
 @dataclass(frozen=True)
@@ -30,19 +34,22 @@ class ScorerFactory:
         runtime: That name.
         workers: How many processes share the machine's cores.
         pages: Whether files at or above the chosen threshold get a page.
+        contents: Where results by content are kept, so that copies are scored once; None: nowhere.
     """
 
     make_analyser: Callable[[Any], Analyser]
     runtime: str = "torch"
     workers: int = 1
     pages: bool = False
+    contents: Path | None = None
 
     def __call__(self) -> AnalyserScorer:
         """Loads the networks."""
         from deepregions.devices import share_cores  # noqa: PLC0415 - torch, which drivers lack
 
         share_cores(self.workers)
-        return AnalyserScorer(self.make_analyser(self.runtime), pages=self.pages)
+        analyser = self.make_analyser(self.runtime)
+        return AnalyserScorer(analyser, pages=self.pages, contents=self.contents)
 
     def settled(self, run: Mapping[str, Any]) -> Self:
         """Returns this with what the first scorer has found out: the fastest runtime."""
@@ -52,7 +59,9 @@ class ScorerFactory:
 class AnalyserScorer:
     """Scores files as ``detect`` does; ``run`` says what decides results, and all facts."""
 
-    def __init__(self, analyser: Analyser, *, pages: bool = False) -> None:
+    def __init__(
+        self, analyser: Analyser, *, pages: bool = False, contents: Path | None = None
+    ) -> None:
         from deepregions.media import MediaReader  # noqa: PLC0415 - slow, and drivers need none
         from deepregions.pipeline.results_folder import SETTINGS  # noqa: PLC0415
 
@@ -61,6 +70,7 @@ class AnalyserScorer:
         self.run: Mapping[str, Any] = {"settings": settings, "facts": analyser.facts}
         self._analyser, self._pages, self._reader = analyser, pages, MediaReader()
         self._fetcher: Fetcher | None = None
+        self._contents = None if contents is None else KnownContents(contents)
 
     def __call__(self, files: Iterable[Listed]) -> Iterator[ScoredFile]:
         """Yields what came of each file."""
@@ -68,31 +78,51 @@ class AnalyserScorer:
 
         def paths() -> Iterator[Path]:
             for file in files:
-                begun.append(self._open(file))
-                yield begun[-1].path
+                opened = self._open(file)
+                copy = bool(opened.content) and (
+                    any(each.content == opened.content for each in begun)
+                    or self._known(opened) is not None
+                )
+                begun.append(opened._replace(copy=copy))
+                yield _NOTHING if copy else opened.path
 
         start, analyse = time.perf_counter(), self._analyser.analyse
         # The next file comes when there is a result.
         with closing(analyse(paths(), self._reader, together=False)) as results:  # type: ignore[type-var]
             for result in results:
-                opened = begun.popleft()
-                told = opened.named(result)
-                page = self._page(opened) if self._pages and told.above_threshold else ""
+                opened = begun[0]
+                told = self._told(opened, result)
+                page = self._page(opened) if self._pages and told.get("above_threshold") else ""
                 self._drop(opened)
+                begun.popleft()
                 number, now = opened.file.id, time.perf_counter()
-                yield ScoredFile(number, as_line(number, told.to_dict(), now - start), page)
+                yield ScoredFile(number, as_line(number, told, now - start), page)
                 start = now
 
     def _open(self, file: Listed) -> _Opened:
         if not is_remote(file.path):
-            now = Listed.look(file.id, file.path)
-            return _Opened(file, Path(file.path), _changed(file, now))
-        self._fetcher = self._fetcher or Fetcher()
-        copy = self._fetcher.fetch(file.path)
-        if copy.why and copy.why != NOT_THERE:
-            return _Opened(file, copy.path, "", copy.why)
-        now = Listed(file.id, file.path, copy.size, copy.mtime)
-        return _Opened(file, copy.path, _changed(file, now), copy.why)
+            now, path, why = Listed.look(file.id, file.path), Path(file.path), ""
+        else:
+            self._fetcher = self._fetcher or Fetcher()
+            path, *about, why = self._fetcher.fetch(file.path)
+            now = Listed(file.id, file.path, *about)
+        changed = "" if why and why != NOT_THERE else _changed(file, now)
+        content = "" if self._contents is None or why else self._contents.key(path)
+        return _Opened(file, path, changed, why, content)
+
+    def _known(self, opened: _Opened) -> dict[str, Any] | None:
+        return self._contents.find(opened.content) if self._contents is not None else None
+
+    def _told(self, opened: _Opened, result: Result) -> dict[str, Any]:
+        """Returns what came of a file, which is that of the same content where there is one."""
+        told = self._known(opened) if opened.copy else None
+        if told is None:
+            if opened.copy:  # the one like it could not be kept
+                (result,) = self._analyser.analyse([opened.path], self._reader)
+            told = opened.named(result).to_dict()
+            if self._contents is not None and opened.content:
+                self._contents.keep(opened.content, told, opened.file.text)
+        return told | {"warnings": [*opened.changed_warnings, *told["warnings"]]}
 
     def _drop(self, opened: _Opened) -> None:
         if self._fetcher is not None and is_remote(opened.file.path):
@@ -105,25 +135,34 @@ class AnalyserScorer:
             (result,) = self._analyser.analyse([opened.path], self._reader)
         finally:
             self._analyser.pictures = False
-        return opened.named(result).to_html()
+        named = opened.named(result)
+        return replace(named, warnings=(*opened.changed_warnings, *named.warnings)).to_html()
 
 
 class _Opened(NamedTuple):
-    """A file, and where it can be read; ``why`` says why there is no copy of one elsewhere."""
+    """A file, and where it can be read; ``why`` says why there is no copy of one elsewhere.
+
+    ``content`` tells its content where that matters, ``copy`` whether another file has the same.
+    """
 
     file: Listed
     path: Path
     changed: str
     why: str = ""
+    content: str = ""
+    copy: bool = False
+
+    @property
+    def changed_warnings(self) -> tuple[str, ...]:
+        return (self.changed,) if self.changed else ()
 
     def named(self, result: Result) -> Result:
-        """Returns its result under its own name, not the copy's, with what has become of it."""
+        """Returns its result under its own name, not that of the copy that was fetched."""
         ours, text = str(self.path), self.file.text
-        reason = result.reason
-        warnings = ((self.changed,) if self.changed else ()) + result.warnings
-        if is_remote(self.file.path):
-            reason = f"{text}: {self.why}" if self.why else reason.replace(ours, text)
-            warnings = tuple(each.replace(ours, text) for each in warnings)
+        if not is_remote(self.file.path):
+            return replace(result, input=text)
+        reason = f"{text}: {self.why}" if self.why else result.reason.replace(ours, text)
+        warnings = tuple(each.replace(ours, text) for each in result.warnings)
         return replace(result, input=text, reason=reason, warnings=warnings)
 
 

@@ -60,6 +60,7 @@ def score_manifest(
     ray: list[str] | bool | None = None,
     part_size: int | None = None,
     pages: Literal["none", "evidence"] = "none",
+    reuse_copies: bool = False,
     networks: NetworkOptions = _NETWORKS,
     sampling: SamplingOptions = _SAMPLING,
     pool: PoolOptions = _POOL,
@@ -84,6 +85,8 @@ def score_manifest(
         part_size: Number of files of a part; by default 256, in large archives up to 4096.
         pages: evidence writes a page for each file at or above the threshold that
             --max-false-alarms names.
+        reuse_copies: Score files of the same content once. The folder of results then has a small
+            file for each content.
         networks: Which networks score.
         sampling: Which frames of videos are looked at.
         pool: How many scores become one.
@@ -111,7 +114,13 @@ def score_manifest(
         rules=pool.rules(),
         gates=gates,
     )
-    make = ScorerFactory(make_analyser, scoring.runtime, workers or 1, pages == "evidence")
+    make = ScorerFactory(
+        make_analyser,
+        scoring.runtime,
+        workers or 1,
+        pages == "evidence",
+        out.absolute() / "contents" if reuse_copies else None,
+    )
     scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
     if ray is not None:
         from deepregions.archive.ray_pool import RayPool
