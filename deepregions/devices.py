@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+import cv2
 import torch
 
 from deepregions.errors import OutOfMemoryError, UsageError
@@ -36,9 +37,11 @@ def choose_device(name: str) -> torch.device:
 
 def share_cores(workers: int) -> None:
     """Gives this process its share of the cores; ``OMP_NUM_THREADS`` decides where it is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    share = max(1, (cores or os.cpu_count() or 1) // workers)
+    cv2.setNumThreads(share)  # what finds faces; it does not ask OMP_NUM_THREADS
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        torch.set_num_threads(max(1, (cores or os.cpu_count() or 1) // workers))
+        torch.set_num_threads(share)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -380,6 +380,18 @@ def test_options_that_are_wrong_are_refused(
     assert error.count("\n") == 1
 
 
+def test_no_room_for_semaphores_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Semaphore", refuse)
+    assert run(["serve", "--port", "0", "--data", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/dev/shm: Permission denied (its semaphores are there: mount a tmpfs" in line
+
+
 def test_answers_are_sent_at_once() -> None:
     """Not when the client says that it has their first half: that takes 40 ms."""
     listener = _listen("127.0.0.1", 0)

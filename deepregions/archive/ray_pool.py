@@ -81,6 +81,27 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
+def connect(ray: Any, address: str) -> None:
+    """Connects to the cluster at an address; empty is the one that runs here, or else a new one.
+
+    Raises:
+        UsageError: There is no such cluster.
+    """
+    _check_reachable(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address or None,
+            log_to_driver=False,
+            configure_logging=False,
+            **({} if address else {"include_dashboard": False}),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--ray: {error}", "ray status shows what is running") from error
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in its place
+
+
 class RayPool:
     """Actors of a Ray cluster; each has a core, or its share of the GPUs where there are any.
 
@@ -122,19 +143,7 @@ class RayPool:
             UsageError: There is no such cluster.
             DeepregionsError: Actors cannot be started.
         """
-        _check_reachable(self._address)
-        on_sigterm = signal.getsignal(signal.SIGTERM)
-        try:
-            self._ray.init(
-                self._address or None,
-                log_to_driver=False,
-                configure_logging=False,
-                **({} if self._address else {"include_dashboard": False}),
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"--ray: {error}", "ray status shows what is running") from error
-        with suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in its place
+        connect(self._ray, self._address)
         while self._run is None:
             self._keep_up(1)
             self.wait()

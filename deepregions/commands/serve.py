@@ -33,6 +33,7 @@ def serve(
     max_size: str = "200MB",
     queue: int = 1000,
     rate: float = 600.0,
+    ray: list[str] | bool | None = None,
 ) -> int:
     """Runs a service that scores photographs and videos over HTTP, and a page for people.
 
@@ -56,6 +57,8 @@ def serve(
         max_size: The largest file that is taken, such as 500KB, 200MB or 2GB.
         queue: The largest number of jobs that may wait; more are refused.
         rate: The largest number of uploads in a minute with one key; 0 sets no limit.
+        ray: Score by replicas of Ray Serve, at this address; without one, on the cluster that runs
+            here, or else on one of its own.
     """
     require("uvicorn", "serve")
     require("fastapi", "serve")
@@ -73,6 +76,8 @@ def serve(
         raise UsageError(f"--rate is {rate:g}", "it must be 0 or more")
     if not 0 <= port <= _LAST_PORT:
         raise UsageError(f"--port is {port}", f"it must be 0 to {_LAST_PORT}")
+    if ray is not None and runtime == "auto":
+        raise UsageError("--ray does not try which runtime is fastest", "--runtime torch")
     named = NetworkOptions(bundle).bundle
     settings = ServiceSettings(
         data=_data(data),
@@ -85,6 +90,7 @@ def serve(
         max_size=largest,
         queue=queue,
         rate=rate,
+        ray=None if ray is None else ray[0] if isinstance(ray, list) and ray else "",
     )
     if not settings.loopback and not read_keys(settings.keys):
         raise UsageError(

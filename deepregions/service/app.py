@@ -60,7 +60,11 @@ class Service:
     def __init__(self, settings: ServiceSettings, fail: Callable[[DeepregionsError], None]) -> None:
         self.settings = settings
         self.store = JobStore(settings.database)
-        self.supervisor = Supervisor(settings, self.store, self._noticed, fail)
+        supervisor = Supervisor
+        if settings.ray is not None:
+            from deepregions.service.ray_supervisor import RaySupervisor as supervisor  # noqa: N813, PLC0415
+
+        self.supervisor = supervisor(settings, self.store, self._noticed, fail)
         self.metrics = Metrics(self.store, self.supervisor)
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None

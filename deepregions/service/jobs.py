@@ -254,9 +254,12 @@ class JobStore:
         error: Mapping[str, Any] | None = None,
     ) -> bool:
         """Ends a work; returns False if it is no longer this worker's, and then changes nothing."""
+        frames = 0 if result is None else result.get("frames", 0)
         return self._change(
             work,
             worker,
+            done=sql.func.max(_WORKS.c.done, frames),
+            total=sql.func.coalesce(_WORKS.c.total, frames or None),
             state="error" if error else "done",
             result=None if result is None else json.dumps(result, allow_nan=False),
             error=None if error is None else json.dumps(error),

@@ -13,16 +13,17 @@ from deepregions.service.scoring import FileScorer
 Progress = Callable[[Path, int, int | None], None]
 """Told a file, how many of its frames were looked at, and how many there are, if that is known."""
 
+Scored = tuple[dict[str, Any], str]
+"""A file's result, as ``detect --json`` has it, and its page."""
+
 
 class Scorer(Protocol):
     """Scores files in a worker. ``facts`` says what its results are made with."""
 
     facts: Mapping[str, Any]
 
-    def __call__(
-        self, paths: Iterable[Path], progress: Progress
-    ) -> Iterator[tuple[dict[str, Any], str]]:
-        """Yields each file's result, as ``detect --json`` has it, and its page, in their order.
+    def __call__(self, paths: Iterable[Path], progress: Progress) -> Iterator[Scored]:
+        """Yields what came of each file, in their order.
 
         It may take further paths before it yields, but not wait for all.
         """
@@ -45,6 +46,8 @@ class ServiceSettings:
         rate: How many uploads a key may send in a minute; 0 sets no limit.
         wait: Seconds that ``/v1/detect`` waits for its answer.
         longest: Seconds that a job may take; then its worker is ended.
+        ray: A Ray cluster's address, for replicas there in place of processes here; empty is the
+            cluster that runs here, or else one of its own; None is processes.
         make_scorer: Makes what scores, in the worker; a function of a module.
     """
 
@@ -60,6 +63,7 @@ class ServiceSettings:
     rate: float = 600.0
     wait: float = 60.0
     longest: float = 1800.0
+    ray: str | None = None
     make_scorer: Callable[[ServiceSettings], Scorer] = FileScorer
 
     @property

@@ -27,7 +27,7 @@ from deepregions.media.sandbox import end_with_parent, ending
 from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
 from deepregions.service.problems import problem
 from deepregions.service.scoring import IMPORTED, FileScorer
-from deepregions.service.settings import Scorer, ServiceSettings
+from deepregions.service.settings import Scored, Scorer, ServiceSettings
 from deepregions.service.uploads import remove
 
 logger = logging.getLogger("deepregions.service")
@@ -98,7 +98,13 @@ class Supervisor:
         self._notify = notify
         self._fail = fail
         self._context = _context(settings)
-        self._tokens = self._context.Semaphore(0)  # one for each work that was added
+        try:
+            self._tokens = self._context.Semaphore(0)  # one for each work that was added
+        except OSError as error:
+            said = f"workers cannot be started: /dev/shm: {error.strerror or error}"
+            hint = "its semaphores are there: mount a tmpfs that this user may write to"
+            raise DeepregionsError(said, hint) from error
+        self._looked = 0.0  # for works that take too long
         self._slots = [_Slot() for _ in range(settings.workers)]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -146,10 +152,7 @@ class Supervisor:
             remove(self._settings.reports, f"{work}.html")
 
     def _run(self) -> None:
-        # Ctrl-C and a service manager's SIGTERM reach all processes; the service tells those that
-        # this thread starts when to stop.
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        block_signals()
         swept = 0.0
         while not self._stopping.is_set():
             try:
@@ -169,6 +172,9 @@ class Supervisor:
             if slot.process is None and late and (number == 0 or self.facts is not None):
                 self._start(slot)
         self._listen(_TICK)
+        if time.monotonic() - self._looked < _TICK:
+            return
+        self._looked = time.monotonic()
         for worker in self._store.overdue(self._settings.longest):
             for slot in self._slots:
                 if slot.name == worker and slot.process is not None:
@@ -205,13 +211,17 @@ class Supervisor:
         elif isinstance(message, DeepregionsError):
             self._give_up(message)
         else:
-            if self.facts is None:
-                logger.info("ready")
             slot.ready, slot.failures = True, 0
-            networks = fingerprint(message)
-            if self.networks != networks:
-                self._store.retarget(networks)
-            self.networks, self.facts = networks, message
+            self._learn(message)
+
+    def _learn(self, facts: dict[str, Any]) -> None:
+        """Somebody can score, with these facts."""
+        if self.facts is None:
+            logger.info("ready")
+        networks = fingerprint(facts)
+        if self.networks != networks:
+            self._store.retarget(networks)
+        self.networks, self.facts = networks, facts
 
     def _lost(self, slot: _Slot) -> None:
         """A worker has ended: its work goes to another, or is given up."""
@@ -226,9 +236,7 @@ class Supervisor:
         how = ending(code)
         how = f"taking more than {self._settings.longest:g} s" if slot.late else how
         logger.warning("a worker ended (%s)", how)
-        said = f"{KILLS} workers ended while this file was worked on, the last one by {how}"
-        hint = "the file may need more memory than there is; ?again=true tries once more"
-        changed = self._store.release(slot.name, problem(500, said, hint))
+        changed = self._store.release(slot.name, self._fault(how))
         self.kills += 1
         # A kill says nothing about a start, unless none has come up yet: for lack of memory, say.
         if not slot.ready and (code != -signal.SIGKILL or self.facts is None):
@@ -240,6 +248,12 @@ class Supervisor:
         self.wake(len(changed))
         for work in changed:
             self._notify(Notice(work))
+
+    def _fault(self, how: str) -> dict[str, Any]:
+        """Returns the problem of a file that workers end at."""
+        said = f"{KILLS} workers ended while this file was worked on, the last one by {how}"
+        hint = "the file may need more memory than there is; ?again=true tries once more"
+        return problem(500, said, hint)
 
     def _give_up(self, error: DeepregionsError) -> None:
         if self.facts is None:
@@ -261,6 +275,32 @@ class Supervisor:
                 slot.process.kill()
                 slot.process.join()
             self._store.release(slot.name)
+
+
+def block_signals() -> None:
+    """Keeps signals from this thread and what it starts.
+
+    Ctrl-C and a service manager's SIGTERM reach all processes; the service tells its own when to
+    stop.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def keep_result(
+    settings: ServiceSettings, store: JobStore, work: Work, worker: str, scored: Scored
+) -> None:
+    """Keeps what came of a work: a work is done once its page is written."""
+    (result, page), error = scored, None
+    if result["status"] in _UNJUDGED:
+        error = problem(422, result["message"], "send another copy, or another kind")
+    else:
+        with atomic_file(settings.reports / f"{work.id}.html") as partial:
+            partial.write_text(page, encoding="utf-8")
+    if not store.finish(work.id, worker, None if error else result, error):  # it was deleted
+        remove(settings.reports, f"{work.id}.html")
+    if settings.keep <= 0:
+        remove(settings.uploads, work.file)
 
 
 def _context(settings: ServiceSettings) -> Any:
@@ -314,13 +354,11 @@ class _Shift:
         self._begun: dict[Path, tuple[Work, float]] = {}  # and when
 
     def do(self, first: Work, scorer: Scorer) -> None:
-        for result, page in scorer(self._paths(first), self._progress):
+        for answer in scorer(self._paths(first), self._progress):
             path = next(iter(self._begun))
             work, start = self._begun[path]
             scored = time.perf_counter()
-            self._keep(work, result, page)
-            if self._settings.keep <= 0:
-                remove(path.parent, path.name)
+            keep_result(self._settings, self._store, work, self._name, answer)
             del self._begun[path]
             stages = {"score": scored - start, "store": time.perf_counter() - scored}
             self._connection.send(Notice(work.id, stages))
@@ -338,17 +376,8 @@ class _Shift:
             work = self._store.claim(self._name, fresh=True)
 
     def _progress(self, path: Path, done: int, total: int | None) -> None:
+        if total == 1:  # it is told with the result
+            return
         work, _ = self._begun[path]
         self._store.advance(work.id, self._name, done, total)
         self._connection.send(Notice(work.id))
-
-    def _keep(self, work: Work, result: dict[str, Any], page: str) -> None:
-        error = None
-        if result["status"] in _UNJUDGED:
-            error = problem(422, result["message"], "send another copy, or another kind")
-        else:
-            with atomic_file(self._settings.reports / f"{work.id}.html") as partial:
-                partial.write_text(page, encoding="utf-8")
-        kept = None if error else result
-        if not self._store.finish(work.id, self._name, kept, error):  # it was deleted
-            remove(self._settings.reports, f"{work.id}.html")
