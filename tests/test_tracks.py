@@ -8,18 +8,21 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from decoding import frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
 from test_pose import seen
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face
 from deepregions.faces.shots import ShotDetector
-from deepregions.faces.tracks import Tracker
+from deepregions.faces.tracks import Tracker, pair
 from deepregions.media import Frame
 
 
@@ -46,6 +49,22 @@ def link(
 def face(x: float, y: float, size: float = 100.0) -> Face:
     box = torch.tensor([x, y, x + size, y + size])
     return Face(box, torch.zeros(68, 2), 0.9)
+
+
+@given(
+    arrays(
+        np.float64,
+        st.tuples(st.integers(1, 5), st.integers(1, 5)),
+        elements=st.floats(-2, 4) | st.sampled_from([0.0, 1.0, np.nan]),
+    )
+)
+def test_pairs_have_the_greatest_sum_of_scores(scores: Any) -> None:
+    pairs = pair(scores)
+    assert len(set(pairs.values())) == len(pairs)
+    assert all(scores[place] > 0 for place in pairs.items())
+    worth = np.where(scores > 0, scores, 0.0)
+    best = worth[linear_sum_assignment(worth, maximize=True)].sum()
+    assert sum(scores[place] for place in pairs.items()) == pytest.approx(best)
 
 
 def test_a_close_pair_is_assigned_as_a_whole() -> None:

@@ -12,7 +12,7 @@ method; Kuhn 1955). A pair whose score is not above 0 is none: the face begins a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,12 +135,26 @@ def _assigned(tracks: list[_Track], faces: list[_Seen], time: float) -> dict[int
     """Returns which track goes to which face: {face: track}, by their places in the lists."""
     if not tracks or not faces:
         return {}
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - no photograph needs it
+    return pair(np.array([[_score(track, face, time) for track in tracks] for face in faces]))
 
-    scores = np.array([[_score(track, face, time) for track in tracks] for face in faces])
-    scores = np.where(scores > 0, scores, 0.0)  # also where a box is no box (NaN)
+
+def pair(scores: _Vector) -> dict[int, int]:
+    """Returns a column for each row of (R, C) scores, each once, so that their sum is greatest.
+
+    A score that is not above 0 (or NaN) pairs nothing.
+    """
+    scores = np.where(scores > 0, scores, 0.0)
+    by_row = {row: int(column) for row, column in enumerate(scores.argmax(1))}
+    by_column = {column: int(row) for column, row in enumerate(scores.argmax(0))}
+    pairs: Iterable[tuple[int, int]]
+    for pairs in (by_row.items(), [(row, column) for column, row in by_column.items()]):
+        paired = [(row, column) for row, column in pairs if scores[row, column] > 0]
+        if all(len(set(each)) == len(paired) for each in zip(*paired, strict=True)):
+            return dict(paired)  # nobody's best is another's, as nearly always
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - half a second
+
     pairs = zip(*linear_sum_assignment(scores, maximize=True), strict=True)
-    return {int(face): int(track) for face, track in pairs if scores[face, track] > 0}
+    return {int(row): int(column) for row, column in pairs if scores[row, column] > 0}
 
 
 def _score(track: _Track, face: _Seen, time: float) -> float:
