@@ -17,11 +17,10 @@ from deepregions.data.store import FaceStore
 from deepregions.evaluation.measures import minimum_cllr
 from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.fusion.calibration import cross_calibrated
-from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.training import fuse_table
 from deepregions.fusion.training import train_fusion as train
-from deepregions.fusion.trials import Trials, video_trials
+from deepregions.fusion.trials import Trials, trials_of
 from deepregions.roc import Floats, cllr, tally
 from deepregions.weights.bundle import load_bundle
 
@@ -59,7 +58,7 @@ def main(bundle: Path, store: Path, draws: int = 500, seed: int = 0) -> None:
 
 
 def _videos(table: ScoreTable) -> Trials:
-    trials = video_trials(table, fuse_table(train("mean", table), table), Pooling())
+    trials = trials_of(table, fuse_table(train("mean", table), table))
     return trials.select(trials.judged)
 
 

@@ -25,7 +25,7 @@ from deepregions.evaluation.report.comparisons import (
 from deepregions.evaluation.report.tables import to_csv, to_latex, to_markdown
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, Strings
-from deepregions.fusion.trials import video_trials
+from deepregions.fusion.trials import trials_of
 from deepregions.roc import Floats
 from deepregions.types import REGIONS
 
@@ -73,7 +73,7 @@ def _once(faces: int, per_video: int) -> None:
     logits = table.log_odds[:, 0, 0]
     for rule in ("mean", "median", "top"):
         start = time.perf_counter()
-        trials = video_trials(table, logits, Pooling(rule))
+        trials = trials_of(table, logits, pooling=Pooling(rule))
         took = time.perf_counter() - start
         print(f"{faces} faces to {len(trials)} videos by {rule}: {took:.1f} s")
     start = time.perf_counter()

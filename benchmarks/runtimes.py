@@ -152,11 +152,11 @@ def checked_file(path: Path, system: System) -> File:
         UsageError: It takes photographs.
     """
     facts = read_facts(path)
-    if facts.bundle != digest(system):
+    if facts["bundle"] != digest(system):
         raise BundleError(f"{path} was exported from other bundles", "give those that it is of")
-    if facts.kind != "crops":
+    if facts["takes"] != "crops":
         raise UsageError(f"{path} takes photographs", "export it with --crops-in")
-    return File(path, str(facts.content.get("precision", "as stored")))
+    return File(path, str(facts.get("precision", "as stored")))
 
 
 def measure_all(

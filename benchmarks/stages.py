@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from deepregions.commands import checks
 from deepregions.commands.cli import run_program
-from deepregions.deploy.graph import Arrays
 from deepregions.deploy.runtime_system import RuntimeSystem
-from deepregions.deploy.runtimes import Name, Runtime, installed
+from deepregions.deploy.runtimes import Name, installed
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.backends.dlib68 import DlibLandmarks
 from deepregions.faces.finders import FaceDetection, FaceFinder, Image
@@ -202,7 +201,8 @@ def _instrument(analyser: Analyser, clock: Stopwatch) -> None:
     for cropper in system.croppers:
         clock.watch("crop", cropper)
     if isinstance(system, RuntimeSystem):
-        system.runtime = _TimedRuntime(system.runtime, clock)
+        runtime = system.runtime
+        runtime.run = clock.timed("detect", runtime.run)  # type: ignore[method-assign]
         return
     for detector in system.detectors:
         clock.watch("detect", detector)
@@ -239,15 +239,6 @@ class _TimedLandmarks:
 
     def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
         return self._detect(frames, places)
-
-
-class _TimedRuntime:
-    def __init__(self, runtime: Runtime, clock: Stopwatch) -> None:
-        self.name, self.version = runtime.name, runtime.version
-        self._run = clock.timed("detect", runtime.run)
-
-    def run(self, inputs: Mapping[str, Any]) -> Arrays:
-        return self._run(inputs)
 
 
 def sampling(frames: int, rate: float | None) -> Sampling:

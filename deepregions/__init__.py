@@ -1,7 +1,5 @@
 """Tell manipulated faces from genuine ones, region by region."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any

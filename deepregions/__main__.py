@@ -1,7 +1,5 @@
 """``python -m deepregions`` and the console command ``deepregions``."""
 
-from __future__ import annotations
-
 import sys
 
 from deepregions.commands import cli

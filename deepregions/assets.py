@@ -6,8 +6,6 @@ Environment:
     Proxies as :mod:`urllib.request` reads them (``https_proxy``, ``no_proxy``).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Which device a name means here, and whether its memory is full."""
 
-from __future__ import annotations
-
 import os
 import re
 

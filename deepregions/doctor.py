@@ -1,7 +1,5 @@
 """The doctor: what works on this machine, what does not, and what to do about it."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

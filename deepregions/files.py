@@ -5,10 +5,9 @@ so what a killed run has left is told from what another process is writing, and 
 the next run that writes there.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
+import fcntl
 import hashlib
 import itertools
 import json
@@ -24,9 +23,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepregions.errors import UnreadableError, UsageError
-
-if sys.platform != "win32":
-    import fcntl
 
 _LONGEST = 120  # bytes of a name: room for endings, and for the hidden name of a partial file
 _PARTIAL = re.compile(r"\..*\.[0-9a-f]{8}[0-9-]*\.part", re.DOTALL)
@@ -124,7 +120,7 @@ def lock_folder(path: Path | None, command: str) -> Iterator[None]:
         UsageError: Another process has it; the message says which.
         OSError: The lock cannot be written.
     """
-    if path is None or sys.platform == "win32":
+    if path is None:
         yield
         return
     path = Path(os.path.realpath(path))
@@ -183,11 +179,10 @@ def _partial(path: Path, home: Path, *, folder: bool) -> Iterator[Path]:
         raise
     finally:
         _remove(partial)
-        if descriptor is not None:
-            os.close(descriptor)
+        os.close(descriptor)
 
 
-def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int | None]:
+def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int]:
     """Makes the partial file or folder of a path, or takes over what a killed run has left."""
     for number in itertools.count():
         partial = _hidden(path, home, f"-{number}.part" if number else ".part")
@@ -199,10 +194,6 @@ def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int | None]:
             created = True
         except FileExistsError:
             created = False
-        if sys.platform == "win32":
-            if created:
-                return partial, None
-            continue
         try:
             flags = (os.O_RDONLY | os.O_DIRECTORY) if folder else os.O_RDWR
             descriptor = os.open(partial, flags | os.O_NOFOLLOW)
@@ -240,8 +231,6 @@ def try_lock(descriptor: int) -> bool | None:
 
     The lock ends with the process, or when the file is closed.
     """
-    if sys.platform == "win32":
-        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,5 @@
 """``python -m deepregions.fit``: the same as ``deepregions fit``."""
 
-from __future__ import annotations
-
 import sys
 
 from deepregions.commands.cli import main

@@ -5,8 +5,6 @@ score is at or above a threshold. Frame-level figures take each face by itself; 
 figures take the mean log-odds of a video's faces.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

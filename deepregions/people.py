@@ -1,7 +1,5 @@
 """Who belongs together: people connected through fakes of two, and parts that share nobody."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -6,8 +6,6 @@ Convention: a score is higher for fakes; a trial is called fake where its score 
 threshold; errors are APCER (a fake called genuine) and BPCER (a genuine one called fake).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,9 +157,17 @@ def cllr(counts: ScoreCounts) -> float:
     0 is perfect, 1 is what a system costs that says nothing (Brümmer and du Preez 2006, equation
     for C_llr). NaN where a class is absent; infinite where a score is, for the wrong class.
     """
-    if not counts.two_classes:
-        return NAN
+    return empirical_cross_entropy(counts, 0.0) if counts.two_classes else NAN
+
+
+def empirical_cross_entropy(counts: ScoreCounts, prior: float) -> float:
+    """Returns the cost in bits of such ratios at natural log prior odds of a fake; at 0, Cllr.
+
+    Ramos and Gonzalez-Rodriguez 2013.
+    """
     fake, genuine = counts.fake > 0, counts.genuine > 0  # what is absent costs nothing
-    of_fake = counts.fake[fake] @ np.logaddexp(0, -counts.values[fake])
-    of_genuine = counts.genuine[genuine] @ np.logaddexp(0, counts.values[genuine])
-    return float(of_fake / counts.positives + of_genuine / counts.negatives) / (2 * math.log(2))
+    of_fake = counts.fake[fake] @ np.logaddexp(0, -counts.values[fake] - prior)
+    of_genuine = counts.genuine[genuine] @ np.logaddexp(0, counts.values[genuine] + prior)
+    nats = of_fake / counts.positives / (1 + math.exp(-prior))
+    nats += of_genuine / counts.negatives / (1 + math.exp(prior))
+    return float(nats) / math.log(2)

@@ -1,7 +1,5 @@
 """Detectors and their fusion as one module: face pixels and landmarks in, log-odds out."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper, resize
-from deepregions.fusion import Cell, Fusion, MeanFusion
+from deepregions.fusion.rules import Cell, Fusion, MeanFusion
 from deepregions.types import REGIONS, Layout, Region, Resample
 
 

@@ -272,7 +272,7 @@ def _bundle(folder: Path, kind: Literal["isotonic", "logistic"] | None = None) -
     import torch
     from networks import Tint, calibration, member
 
-    from deepregions.fusion import LogisticFusion
+    from deepregions.fusion.rules import LogisticFusion
     from deepregions.types import Region
     from deepregions.weights.bundle import save_bundle
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.trials import Trials
 from deepregions.types import Region
 
 DETECTORS = ("xception", "capsule")
@@ -13,6 +14,14 @@ SCALES = np.array([[6.0, 3.0, 2.0], [0.5, 0.2, 0.3]])
 """Deviation of each cell's log-odds: Capsule's are ten times smaller than Xception's."""
 POWER = np.array([[0.3, 0.8, 0.5], [1.2, 0.1, 0.6]])
 """How far the classes are apart in each cell, in deviations."""
+
+
+def make_trials(log_odds: Any, fake: Any, name: str = "a", method: Any = None) -> Trials:
+    """Makes trials of people of their own."""
+    labels = np.array(fake, dtype=bool)
+    kinds = np.where(labels, "swap", "original") if method is None else method
+    odds, group = np.array(log_odds, np.float64), np.arange(len(labels))
+    return Trials(name, odds, labels, np.array(kinds, dtype=object), group)
 
 
 def face(video: str, log_odds: Any = 0.0, **other: Any) -> dict[str, Any]:
@@ -72,3 +81,29 @@ def score_table(
                 )
     origin = Origin("made", "f00d", {}, {"landmarks": {"name": "drawn", "version": "1"}})
     return make_table(origin, detectors, regions, rows)
+
+
+def noisy_faces(
+    seed: int = 0, splits: tuple[str, ...] = ("val",), people: int = 150, tracks: int = 1
+) -> ScoreTable:
+    """Makes videos of 12 faces, which differ more within a video than between videos."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for split in splits:
+        for person in range(people):
+            for label in (0, 1):
+                base = rng.normal() + 2 * label
+                rows += [
+                    face(
+                        f"{split}{person}-{label}",
+                        base + 2.5 * rng.normal(),
+                        key=f"{split}{person}-{label}-{number}",
+                        track=number % tracks,
+                        identities=(f"{split}{person}",),
+                        label=label,
+                        split=split,
+                    )
+                    for number in range(12)
+                ]
+    origin = Origin("made", "f00d", {"xception_entire.made": "ab" * 32}, {})
+    return make_table(origin, ("xception",), (Region.ENTIRE,), rows)

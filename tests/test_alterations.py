@@ -34,7 +34,7 @@ def distance(one: torch.Tensor, two: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sizes_stay_and_stronger_levels_change_more(kind: str) -> None:
+def test_sizes_stay_and_stronger_levels_change_more(kind):
     images = [face(0), face(0, 111, 97), face(0, 128, 128)]
     keys = ["a", "b", "c"]
     changes = []
@@ -50,7 +50,7 @@ def test_sizes_stay_and_stronger_levels_change_more(kind: str) -> None:
         assert changes == sorted(changes)
 
 
-def test_jpeg_is_pillows() -> None:
+def test_jpeg_is_pillows():
     image = face()
     buffer = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=50)
@@ -59,7 +59,7 @@ def test_jpeg_is_pillows() -> None:
     np.testing.assert_array_equal(altered.permute(1, 2, 0).numpy(), expected)
 
 
-def test_faces_are_made_as_narrow_as_asked_and_their_landmarks_follow() -> None:
+def test_faces_are_made_as_narrow_as_asked_and_their_landmarks_follow():
     image, landmarks = draw_face(np.random.default_rng(0), 256)[:2]
     points = torch.from_numpy(landmarks).float()
     whole = FacePatch(torch.from_numpy(image).permute(2, 0, 1), points, scale=0.5)
@@ -71,7 +71,7 @@ def test_faces_are_made_as_narrow_as_asked_and_their_landmarks_follow() -> None:
     assert Alteration("size", 2 * width)([whole], ["a"]) == [whole]
 
 
-def test_gamma_and_blur_in_closed_form() -> None:
+def test_gamma_and_blur_in_closed_form():
     (altered,) = alter("gamma", 2, [face()], ["a"])
     expected = (255 * (face().double() / 255) ** 2).round()
     assert torch.equal(altered.double(), expected)
@@ -82,7 +82,7 @@ def test_gamma_and_blur_in_closed_form() -> None:
     assert abs(int(altered[0, 50, 50]) - 255 * float(kernel[4, 0]) ** 2) < 1
 
 
-def test_noise_depends_on_the_face_only() -> None:
+def test_noise_depends_on_the_face_only():
     images = [face(0), face(1)]
     both = alter("noise", 5, images, ["a", "b"])
     assert torch.equal(alter("noise", 5, images[1:], ["b"])[0], both[1])
@@ -91,7 +91,7 @@ def test_noise_depends_on_the_face_only() -> None:
     assert float(noise.std()) == pytest.approx(5, rel=0.05)
 
 
-def test_the_frames_of_a_video_stay_in_order() -> None:
+def test_the_frames_of_a_video_stay_in_order():
     images = [torch.full((3, 64, 64), value, dtype=torch.uint8) for value in (30, 120, 220, 60)]
     altered = alter("h264", 30, images, list("abcd"))
     means = [float(x.float().mean()) for x in altered]
@@ -103,13 +103,13 @@ def test_the_frames_of_a_video_stay_in_order() -> None:
     st.sampled_from(KINDS),
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
 )
-def test_any_size_will_do(kind: str, sizes: list[tuple[int, int]]) -> None:
+def test_any_size_will_do(kind, sizes):
     images = [torch.full((3, h, w), 100, dtype=torch.uint8) for h, w in sizes]
     altered = alter(kind, LEVELS[kind][-1], images, [str(n) for n in range(len(sizes))])
     assert [x.shape for x in altered] == [x.shape for x in images]
 
 
 @pytest.mark.parametrize(("kind", "level"), [("rain", 1), ("jpeg", 0), ("h264", 52), ("resize", 2)])
-def test_what_there_is_not_is_refused(kind: str, level: float) -> None:
+def test_what_there_is_not_is_refused(kind, level):
     with pytest.raises(UsageError, match=kind):
         Alteration(kind, level)

@@ -74,9 +74,7 @@ CASES: dict[str, tuple[Callable[[], Result], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_output_says_the_same_and_the_conclusion_first(
-    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_output_says_the_same_and_the_conclusion_first(case, tmp_path, capsys, monkeypatch):
     make, texts = CASES[case]
     result, drawn = make(), list[str]()
     true = ImageDraw.ImageDraw.text
@@ -88,7 +86,7 @@ def test_every_output_says_the_same_and_the_conclusion_first(
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
     said = {}
     out = tmp_path / "out"
-    options: dict[str, Any] = {"folder": out, "mode": "new", "annotate": False, "show": False}
+    options: dict[str, Any] = {"folder": out, "mode": "new"}
     printer = VerdictPrinter(result.facts, Sampling(), "tables", **options)
     printer.show(result)
     printer.close()
@@ -124,9 +122,7 @@ def test_every_output_says_the_same_and_the_conclusion_first(
         assert "Score 0" not in plain[: plain.index(texts[0])], name
 
 
-def test_pages_are_printed_by_a_browser_if_there_is_one(
-    portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
-) -> None:
+def test_pages_are_printed_by_a_browser_if_there_is_one(portrait, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as bare:
         bare.setenv("PATH", "")
         assert run(["detect", str(portrait), "--out", str(tmp_path / "out"), "--pdf"]) == 1
@@ -143,9 +139,7 @@ def test_pages_are_printed_by_a_browser_if_there_is_one(
     assert re.search(rb"/Type /Pages\s+/Count 2", printed)
 
 
-def test_toys_are_called_toys_together_too(
-    portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_toys_are_called_toys_together_too(portrait, tmp_path, capsys):
     facts = BundleFacts("drawn", limits="They know drawings only.")
     for region in (Region.EYES, Region.MOUTH):
         save_bundle([member(xception(2.0), region)], tmp_path / region, facts=facts)
@@ -166,9 +160,7 @@ def fused(path: Path, **options: Any) -> Path:
     return path
 
 
-def test_detect_marks_what_is_above_a_stored_threshold(
-    portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_detect_marks_what_is_above_a_stored_threshold(portrait, tmp_path, capsys):
     bundle = fused(tmp_path / "bundle")
     command = ["detect", str(portrait), "--bundle", str(bundle), "--landmarks", "dlib-hog"]
     asking = [*command, "--max-false-alarms"]

@@ -1,14 +1,11 @@
 """Assets: found, fetched from a real server on this machine, verified, or refused with a hint."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,7 +86,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def server():
     Server.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         running.released = threading.Event()  # type: ignore[attr-defined]
@@ -100,7 +97,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     folder = tmp_path / "a cache"
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(folder))
     monkeypatch.delenv("DEEPREGIONS_OFFLINE", raising=False)
@@ -111,9 +108,7 @@ def asset(url: str) -> Asset:
     return Asset("model.bin", url, hashlib.sha256(CONTENT).hexdigest(), "CC0-1.0", "the tests")
 
 
-def test_fetches_verifies_and_then_needs_no_server(
-    server: str, cache: Path, tmp_path: Path
-) -> None:
+def test_fetches_verifies_and_then_needs_no_server(server, cache, tmp_path):
     told: list[tuple[int, int | None]] = []
     wanted = asset(f"{server}/elsewhere")
     path = fetch(wanted, progress=lambda *now: told.append(now))
@@ -143,8 +138,8 @@ def test_fetches_verifies_and_then_needs_no_server(
     ],
 )
 def test_what_is_not_the_file_is_refused_and_leaves_nothing(
-    server: str, cache: Path, page: str, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    server, cache, page, reason, monkeypatch
+):
     monkeypatch.setattr(assets, "MAX_BYTES", 1 << 20)
     with pytest.raises(AssetError, match=reason) as caught:
         fetch(asset(f"{server}/{page}"), timeout=0.2)
@@ -153,14 +148,12 @@ def test_what_is_not_the_file_is_refused_and_leaves_nothing(
     assert not cache.exists() or list(cache.iterdir()) == []
 
 
-def test_a_declared_size_is_where_it_stops(server: str, cache: Path) -> None:
+def test_a_declared_size_is_where_it_stops(server, cache):
     with pytest.raises(AssetError, match="has 512000 bytes, more than 1000"):
         fetch(replace(asset(f"{server}/right"), size=1000))
 
 
-def test_the_first_digits_of_a_digest_are_checked_where_no_more_is_known(
-    server: str, cache: Path
-) -> None:
+def test_the_first_digits_of_a_digest_are_checked_where_no_more_is_known(server, cache):
     whole = asset(f"{server}/right")
     with pytest.raises(AssetError, match="SHA-256"):
         fetch(replace(whole, sha256="0000"))
@@ -169,7 +162,7 @@ def test_the_first_digits_of_a_digest_are_checked_where_no_more_is_known(
         assert fetch(wanted).read_bytes() == CONTENT
 
 
-def test_a_process_that_was_killed_leaves_no_file_of_that_name(server: str, cache: Path) -> None:
+def test_a_process_that_was_killed_leaves_no_file_of_that_name(server, cache):
     code = f"from deepregions.assets import *; fetch(Asset(**{asdict(asset(f'{server}/stalls'))}))"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         while not Server.asked and process.poll() is None:
@@ -181,7 +174,7 @@ def test_a_process_that_was_killed_leaves_no_file_of_that_name(server: str, cach
     assert [path.name for path in cache.iterdir()] == ["model.bin"]
 
 
-def test_several_at_once(server: str, cache: Path) -> None:
+def test_several_at_once(server, cache):
     wanted = asset(f"{server}/right")
     with ThreadPoolExecutor(4) as pool:
         assert {*pool.map(lambda _: fetch(wanted), range(4))} == {cache / "model.bin"}
@@ -189,18 +182,14 @@ def test_several_at_once(server: str, cache: Path) -> None:
     assert find(wanted)
 
 
-def test_a_proxy_of_the_environment_is_used(
-    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_of_the_environment_is_used(server, cache, monkeypatch):
     monkeypatch.setenv("http_proxy", server)
     monkeypatch.setenv("no_proxy", "")
     assert fetch(asset("http://models.invalid/right")).read_bytes() == CONTENT
     assert Server.asked == ["http://models.invalid/right"]
 
 
-def test_offline_nothing_is_asked_for(
-    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_nothing_is_asked_for(server, cache, monkeypatch):
     monkeypatch.setenv("DEEPREGIONS_OFFLINE", "1")
     assert find(asset(f"{server}/right")) is None
     with pytest.raises(AssetError, match="DEEPREGIONS_OFFLINE"):
@@ -210,7 +199,7 @@ def test_offline_nothing_is_asked_for(
     assert fetch(asset(f"{server}/right")).is_file()
 
 
-def test_an_altered_file_in_the_cache_is_an_error_not_a_download(server: str, cache: Path) -> None:
+def test_an_altered_file_in_the_cache_is_an_error_not_a_download(server, cache):
     cache.mkdir()
     (cache / "model.bin").write_bytes(b"something else")
     for look in (find, fetch):
@@ -219,9 +208,7 @@ def test_an_altered_file_in_the_cache_is_an_error_not_a_download(server: str, ca
     assert (cache / "model.bin").read_bytes() == b"something else"
 
 
-def test_a_cache_that_cannot_be_written_and_other_schemes(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_and_other_schemes(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(AssetError, match="could not be fetched"):
@@ -230,7 +217,7 @@ def test_a_cache_that_cannot_be_written_and_other_schemes(
         fetch(asset(f"file://{tmp_path}/file"))
 
 
-def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_dir_follows_the_environment(monkeypatch):
     monkeypatch.setenv("DEEPREGIONS_CACHE", "~/models")
     assert cache_dir() == Path.home() / "models"
     monkeypatch.delenv("DEEPREGIONS_CACHE")

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import psutil
 import pytest
@@ -21,14 +20,12 @@ from deepregions.weights.bundle import save_bundle
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> str:
+def bundle(tmp_path):
     save_bundle([member(xception()), member(dsp_fwa(), Region.EYES)], tmp_path / "bundle")
     return str(tmp_path / "bundle")
 
 
-def test_the_table_has_each_detector_all_of_them_and_the_original_way(
-    bundle: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_has_each_detector_all_of_them_and_the_original_way(bundle, capsys, monkeypatch):
     monkeypatch.setattr(benchmark, "_run", benchmark.measure)  # without processes: they take long
     options = ["--runtime", "torch", "--batch-size", "2", "--seconds", "0.01", "--threads", "1"]
     assert run_program(benchmark.main, ["--bundle", bundle, *options, "--json"]) == 0
@@ -53,7 +50,7 @@ def test_the_table_has_each_detector_all_of_them_and_the_original_way(
         assert each["share"] == pytest.approx(share)
 
 
-def test_capsules_in_a_loop_answer_as_those_side_by_side() -> None:
+def test_capsules_in_a_loop_answer_as_those_side_by_side():
     torch.manual_seed(0)
     detector = Capsule(size=32)
     for layer in detector.capsules.modules():
@@ -78,7 +75,7 @@ def job(bundle: str) -> Job:
     return Job("one", ("xception_entire.made",), (bundle,), batch=2, seconds=0.01)
 
 
-def test_a_measurement_is_a_process_of_its_own(bundle: str) -> None:
+def test_a_measurement_is_a_process_of_its_own(bundle):
     content = bytearray(b"x") * (1 << 29)  # what is in memory here does not count there
     made = benchmark._run(job(bundle))
     assert (made.what, made.way, made.batch) == ("one", "torch fp32", 2)
@@ -91,13 +88,13 @@ def _dies(_: Job) -> None:
     os._exit(9)
 
 
-def test_a_process_that_ends_is_named(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_is_named(bundle, monkeypatch):
     monkeypatch.setattr(benchmark, "measure", _dies)
     with pytest.raises(ExportError, match=r"one by torch at batch 2 .*smaller --batch-size"):
         benchmark._run(job(bundle))
 
 
-def test_wrong_use_is_named(bundle: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_is_named(bundle, capsys):
     for options, said in (
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--seconds", "0"], "--seconds is 0"),

@@ -12,11 +12,11 @@ import torch
 from networks import SIZE, calibration, member
 from safetensors.torch import save_file
 
-import deepregions.fusion
 from deepregions import detectors
 from deepregions.detectors import Capsule, RegionDetector, Xception
 from deepregions.files import sha256
-from deepregions.fusion import Fusion, LogisticFusion
+from deepregions.fusion import rules
+from deepregions.fusion.rules import Fusion, LogisticFusion
 from deepregions.types import Layout, Region, Resample
 from deepregions.weights.bundle import load_bundle, save_bundle
 from deepregions.weights.manifest import (
@@ -105,11 +105,13 @@ def test_the_document_names_every_key_and_no_other(tmp_path: Path) -> None:
     assert documented(5) == set(manifest["calibration"])
     words = set(re.findall(r"`(\w+)`", section("bundle.json")))
     assert words >= {*manifest["calibration"]["development"], *fusion.settings()}
-    fusions = [getattr(deepregions.fusion, name) for name in deepregions.fusion.__all__]
     kinds = {
-        each.__name__ for each in fusions if isinstance(each, type) and issubclass(each, Fusion)
+        name
+        for name, each in vars(rules).items()
+        if isinstance(each, type) and issubclass(each, Fusion)
     }
     assert words >= kinds - {"Fusion", "TrainedFusion"}  # bases
+    assert len(kinds) == 7
 
 
 def test_the_document_is_of_this_version_and_lists_all() -> None:

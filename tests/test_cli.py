@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from deepregions.types import REGIONS, Region
     ("module", "usage"),
     [("deepregions", "deepregions COMMAND"), ("deepregions.fit", "deepregions fit")],
 )
-def test_both_modules_are_programs(module: str, usage: str) -> None:
+def test_both_modules_are_programs(module, usage):
     command = [sys.executable, "-m", module, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -67,13 +66,7 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(
         (["fit", "--model", "DSPFWA", "--model.size", "64", "--data.store", "."], "pyramid"),
     ],
 )
-def test_wrong_usage_is_one_line_with_a_hint(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_wrong_usage_is_one_line_with_a_hint(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if arguments[1:2] == ["."]:
         (tmp_path / "x.jpg").touch()
@@ -87,9 +80,7 @@ def test_wrong_usage_is_one_line_with_a_hint(
 
 
 @pytest.mark.parametrize("size", [None, 96])
-def test_segment_writes_the_five_regions(
-    size: int | None, portrait: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_segment_writes_the_five_regions(size, portrait, tmp_path, capsys):
     stretch = [] if size is None else ["--size", str(size)]
     out = tmp_path / "out"
     command = ["segment", str(portrait), "--out", str(out), "--backend", "dlib-hog"]
@@ -111,7 +102,7 @@ def test_segment_writes_the_five_regions(
     np.testing.assert_array_equal(parts, pictures[Region.ENTIRE])
 
 
-def test_segment_takes_landmarks_as_they_are(portrait: Path, tmp_path: Path) -> None:
+def test_segment_takes_landmarks_as_they_are(portrait, tmp_path):
     command = ["segment", str(portrait), "--out"]
     assert run([*command, str(tmp_path / "a"), "--backend", "dlib-hog"]) == 0
     first = tmp_path / "a" / "portrait" / "face-0"
@@ -121,9 +112,7 @@ def test_segment_takes_landmarks_as_they_are(portrait: Path, tmp_path: Path) -> 
     assert (first / "eyes.png").read_bytes() == (second / "eyes.png").read_bytes()
 
 
-def test_segment_says_where_there_is_no_face(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_segment_says_where_there_is_no_face(tmp_path, capsys):
     path = tmp_path / "empty.png"
     Image.fromarray(np.full((90, 90, 3), 200, np.uint8)).save(path)
     options = ["--out", str(tmp_path / "out"), "--backend", "dlib-hog"]

@@ -18,9 +18,7 @@ from deepregions.weights.bundle_folder import default_bundle
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_default_networks_say_what_was_recorded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_networks_say_what_was_recorded(tmp_path, capsys, monkeypatch):
     data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
     monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -37,7 +35,7 @@ def test_the_default_networks_say_what_was_recorded(
     assert "two fakes in five are found" in result["limits"]
 
 
-def test_the_default_bundle_is_small_and_calibrated() -> None:
+def test_the_default_bundle_is_small_and_calibrated():
     folder = default_bundle()
     assert folder is not None
     assert sum(path.stat().st_size for path in folder.iterdir()) < 40e6
@@ -48,7 +46,7 @@ def test_the_default_bundle_is_small_and_calibrated() -> None:
     assert "for research only, by the terms of dfdc, ffhq" in card.text
 
 
-def test_the_default_bundle_says_what_it_learned_from_and_where_it_errs() -> None:
+def test_the_default_bundle_says_what_it_learned_from_and_where_it_errs():
     folder = default_bundle()
     assert folder is not None
     bundle = load_bundle(folder)

@@ -48,7 +48,7 @@ def grainy_store(path: Path, count: int) -> FaceStore:
     return create_store(path, INFO, faces)
 
 
-def test_curves_are_those_of_the_scores_and_tell_chance_from_loss(tmp_path: Path) -> None:
+def test_curves_are_those_of_the_scores_and_tell_chance_from_loss(tmp_path):
     store = grainy_store(tmp_path / "store", 48)
     members = [member(Grain(size=64).eval())]
     scorer = StoreScorer(members, device="cpu")
@@ -76,7 +76,7 @@ def test_curves_are_those_of_the_scores_and_tell_chance_from_loss(tmp_path: Path
     assert not any(each.worse for each in few)  # of fewer than 20 people nothing is said
 
 
-def test_one_class_alone_has_no_curve(tmp_path: Path) -> None:
+def test_one_class_alone_has_no_curve(tmp_path):
     faces = [replace(face, label=0) for face in grainy_store(tmp_path / "both", 4)]
     store = create_store(tmp_path / "genuine", INFO, faces)
     with pytest.raises(UndefinedMetricError, match="no AUC of these faces"):
@@ -106,7 +106,7 @@ def told(
     return list(warnings_of(result, curves))
 
 
-def test_a_face_is_told_where_its_networks_do_measurably_worse() -> None:
+def test_a_face_is_told_where_its_networks_do_measurably_worse():
     assert told(60.2) == [
         "faces of this size (about 60 pixels wide): these networks' false alarms rise from 1 % to "
         "6 % (AUC .88 to .80)"
@@ -121,7 +121,7 @@ def test_a_face_is_told_where_its_networks_do_measurably_worse() -> None:
     assert told(400, jpeg_quality=25) == []  # twice as large as those that were measured
 
 
-def test_where_false_alarms_do_not_change_only_the_auc_is_told() -> None:
+def test_where_false_alarms_do_not_change_only_the_auc_is_told():
     curves = (CURVES[0], replace(CURVES[2], false_positive_rate=0.01))
     assert told(60.2, curves=curves) == [
         "faces of this size (about 60 pixels wide): these networks tell fakes from genuine ones "
@@ -129,6 +129,6 @@ def test_where_false_alarms_do_not_change_only_the_auc_is_told() -> None:
     ]
 
 
-def test_a_face_that_the_edge_cuts_off_is_told() -> None:
+def test_a_face_that_the_edge_cuts_off_is_told():
     assert "cuts off 6% of the face" in told(200, inside=0.94)[0]
     assert told(200, inside=0.98) == []

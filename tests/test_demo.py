@@ -10,9 +10,7 @@ from deepregions.commands.cli import run
 pytest.importorskip("skimage", reason="the demo's portrait is in scikit-image's wheel")
 
 
-def test_demo_trains_on_a_store_and_scores_with_toys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_trains_on_a_store_and_scores_with_toys(tmp_path, monkeypatch, capsys):
     """The demo itself, with fewer faces, networks and epochs."""
     monkeypatch.setattr(demo, "_NETWORKS", demo._NETWORKS[:2])
     shortened = {name: f"{recipe} --trainer.max_epochs=1" for name, recipe in demo._RECIPES.items()}
@@ -26,14 +24,12 @@ def test_demo_trains_on_a_store_and_scores_with_toys(
     check(out)
 
 
-def test_demo_scores_with_the_networks_that_come_along(tmp_path: Path) -> None:
+def test_demo_scores_with_the_networks_that_come_along(tmp_path):
     assert run(["demo", "--out", str(tmp_path / "demo")]) == 0
     check(tmp_path / "demo")
 
 
-def test_without_networks_the_demo_says_how_to_train_toys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_networks_the_demo_says_how_to_train_toys(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("deepregions.weights.bundle_folder.default_bundle", lambda: None)
     assert run(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "--train STORE" in capsys.readouterr().err

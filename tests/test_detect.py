@@ -30,7 +30,7 @@ LANDMARKS = ["--landmarks", "dlib-hog"]
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def bundles(tmp_path_factory):
     """Two bundles: Xception says 2 of the face and -1 of the mouth, DSP-FWA 5 of the face."""
     folder = tmp_path_factory.mktemp("bundles")
     save_bundle([member(xception(2.0)), member(xception(-1.0), Region.MOUTH)], folder / "a")
@@ -39,19 +39,19 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture
-def bundle(bundles: list[str]) -> str:
+def bundle(bundles):
     return bundles[0]
 
 
 @pytest.fixture
-def blank(tmp_path: Path) -> Path:
+def blank(tmp_path):
     path = tmp_path / "blank.png"
     Image.new("RGB", (90, 90), (200, 200, 200)).save(path)
     return path
 
 
 @pytest.fixture
-def many(portrait: Path, tmp_path: Path) -> Path:
+def many(portrait, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(12):
@@ -64,9 +64,7 @@ def lines(out: Path) -> list[dict[str, object]]:
     return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_json_says_all(
-    portrait: Path, bundles: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_says_all(portrait, bundles, capsys):
     assert run(["detect", str(portrait), "--bundle", *bundles, *LANDMARKS, "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     result = read_detect(line)
@@ -89,9 +87,7 @@ def test_json_says_all(
     assert result["landmarks"]["name"] == "dlib68+hog"
 
 
-def test_a_bad_file_is_no_hindrance_and_pictures_are_written(
-    portrait: Path, bundles: list[str], blank: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_file_is_no_hindrance_and_pictures_are_written(portrait, bundles, blank, capsys):
     folder, out = blank.parent / "in", blank.parent / "out"
     folder.mkdir()
     (folder / "a_broken.jpg").write_text("no picture")
@@ -113,9 +109,7 @@ def test_a_bad_file_is_no_hindrance_and_pictures_are_written(
     assert [result["score"] is None for result in results] == [True, False, True]
 
 
-def test_region_canvases_are_taken_as_they_are(
-    bundles: list[str], blank: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_region_canvases_are_taken_as_they_are(bundles, blank, capsys):
     command = ["detect", str(blank), "--bundle", *bundles, "--segmented", "--json", "--region"]
     assert run([*command, "mouth"]) == 0
     result = read_detect(capsys.readouterr().out)
@@ -125,9 +119,7 @@ def test_region_canvases_are_taken_as_they_are(
     assert "there is no network for nose" in capsys.readouterr().err
 
 
-def test_options_may_come_from_yaml_and_in_old_spellings(
-    portrait: Path, bundles: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_may_come_from_yaml_and_in_old_spellings(portrait, bundles, tmp_path, capsys):
     config = tmp_path / "detect.yaml"
     config.write_text(f"bundle: {json.dumps(bundles[:1])}\nlandmarks: dlib-hog\njson: true\n")
     assert run(["detect", str(portrait), "--config", str(config)]) == 0
@@ -143,9 +135,7 @@ def test_options_may_come_from_yaml_and_in_old_spellings(
     }
 
 
-def test_a_bundle_does_not_swallow_the_inputs(
-    portrait: Path, bundles: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bundle_does_not_swallow_the_inputs(portrait, bundles, capsys):
     """Several bundles or a folder of them, before or after the inputs."""
     folder = str(Path(bundles[0]).parent)
     options = [*LANDMARKS, "--json"]
@@ -162,14 +152,7 @@ def test_a_bundle_does_not_swallow_the_inputs(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_was_finished_is_kept_and_gone_on_with(
-    number: signal.Signals,
-    code: int,
-    many: Path,
-    bundle: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_was_finished_is_kept_and_gone_on_with(number, code, many, bundle, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["detect", str(many), "--bundle", bundle, "--out", str(out), *LANDMARKS]
     process = subprocess.Popen(
@@ -205,9 +188,7 @@ def test_what_was_finished_is_kept_and_gone_on_with(
     assert capsys.readouterr().out == ""  # nothing is left to do; all had a score
 
 
-def test_earlier_results_are_only_replaced_when_told(
-    portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_earlier_results_are_only_replaced_when_told(portrait, bundle, tmp_path, capsys):
     command = ["detect", str(portrait), "--bundle", bundle, "--out", str(tmp_path), *LANDMARKS]
     assert run(command) == 0
     assert run(command) == 2
@@ -219,9 +200,7 @@ def test_earlier_results_are_only_replaced_when_told(
     assert len(lines(tmp_path)) == 1
 
 
-def test_exit_codes_say_how_much_could_be_scored(
-    portrait: Path, bundle: str, blank: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_exit_codes_say_how_much_could_be_scored(portrait, bundle, blank, capsys):
     command = ["detect", "--bundle", bundle, *LANDMARKS, "--json"]
     assert run([*command, str(portrait), str(blank)]) == 0
     assert run([*command, str(portrait), str(blank), "--min-coverage", "0.5"]) == 0
@@ -231,9 +210,7 @@ def test_exit_codes_say_how_much_could_be_scored(
         validate_detect(json.loads(text))
 
 
-def test_gates_and_rules_are_options(
-    portrait: Path, bundle: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gates_and_rules_are_options(portrait, bundle, capsys):
     command = ["detect", str(portrait), "--bundle", bundle, *LANDMARKS, "--json"]
     assert run([*command, "--gates.min_size", "2000", "--pool.frames", "median"]) == 5
     result = json.loads(capsys.readouterr().out)
@@ -244,9 +221,7 @@ def test_gates_and_rules_are_options(
     assert result["faces"][0]["reasons"] == ["too small"]
 
 
-def test_csv_has_a_line_a_person(
-    portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_csv_has_a_line_a_person(portrait, bundle, tmp_path, capsys):
     odd = tmp_path / "=cmd.jpg"
     odd.write_text("no picture")
     assert run(["detect", str(portrait), str(odd), "--bundle", bundle, *LANDMARKS, "--csv"]) == 0
@@ -272,15 +247,7 @@ def test_csv_has_a_line_a_person(
         (["--landmarks", "openface:nowhere"], "nowhere"),
     ],
 )
-def test_wrong_usage_is_one_line(
-    options: list[str],
-    message: str,
-    portrait: Path,
-    bundle: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_wrong_usage_is_one_line(options, message, portrait, bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["detect", str(portrait), "--bundle", bundle, *options]) in {1, 2}
     printed = capsys.readouterr()
@@ -293,9 +260,7 @@ def test_wrong_usage_is_one_line(
 @pytest.mark.parametrize(
     "name", ["-rf 😀.png", "a\nb.png", "<script>alert(1)<script>.png", "\x1b[2Jx.png"]
 )
-def test_odd_names_are_shown_and_written_harmlessly(
-    name: str, portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_names_are_shown_and_written_harmlessly(name, portrait, bundle, tmp_path, capsys):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     shutil.copy(portrait, folder / name)
@@ -315,12 +280,8 @@ def test_odd_names_are_shown_and_written_harmlessly(
 
 
 def test_a_full_disk_is_one_line_and_what_was_written_stays(
-    many: Path,
-    bundle: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    many, bundle, tmp_path, monkeypatch, capsys
+):
     true = ResultsFolder.add
     out = tmp_path / "out"
 
@@ -340,9 +301,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(
 
 
 @pytest.mark.parametrize("command", ["detect", "segment"])
-def test_a_file_is_no_folder_to_write_to(
-    command: str, portrait: Path, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_is_no_folder_to_write_to(command, portrait, bundle, tmp_path, capsys):
     (tmp_path / "mine").write_text("precious")
     detecting = ["--bundle", bundle, *LANDMARKS]
     options = detecting if command == "detect" else ["--backend", "dlib-hog"]
@@ -353,7 +312,7 @@ def test_a_file_is_no_folder_to_write_to(
     assert (tmp_path / "mine").read_text() == "precious"
 
 
-def test_a_video_is_copied_with_boxes(portrait: Path, bundle: str, tmp_path: Path) -> None:
+def test_a_video_is_copied_with_boxes(portrait, bundle, tmp_path):
     pixels = np.asarray(Image.open(portrait))
     shifted = (np.roll(pixels, shift, 1) for shift in range(12))
     clip = write_video(tmp_path / "clip.mp4", shifted, rate=10)

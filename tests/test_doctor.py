@@ -5,7 +5,6 @@ import shutil
 import socket
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from deepregions.weights.bundle import save_bundle
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(tmp_path, monkeypatch):
     """An empty folder, empty caches, and nothing that answers on the network."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -38,7 +37,7 @@ def examined(
     return {(each["group"], each["name"]): each for each in json.loads(capsys.readouterr().out)}
 
 
-def test_a_sound_machine_is_told_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_machine_is_told_what_it_has(capsys):
     found = examined(capsys)
     assert found["packages", "torch"]["detail"] == metadata.version("torch")
     assert found["landmarks", "dlib-hog"]["state"] == "ok"
@@ -51,9 +50,7 @@ def test_a_sound_machine_is_told_what_it_has(capsys: pytest.CaptureFixture[str])
     assert all(each["state"] == "ok" or each["detail"] for each in found.values())
 
 
-def test_what_is_there_is_found(
-    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_there_is_found(shared, tmp_path, capsys):
     (tmp_path / "cache").mkdir()
     shutil.copy(shared / "weights" / YUNET.name, tmp_path / "cache")
     save_bundle([member(xception(1.0))], tmp_path / "bundles" / "mine")
@@ -64,9 +61,7 @@ def test_what_is_there_is_found(
     assert found["bundles", "default"]["state"] == "ok"
 
 
-def test_what_is_broken_is_named_with_advice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_broken_is_named_with_advice(tmp_path, capsys, monkeypatch):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / YUNET.name).write_text("half a file")
     save_bundle([member(xception(1.0))], tmp_path / "bundles" / "mine")
@@ -80,16 +75,14 @@ def test_what_is_broken_is_named_with_advice(
     assert "pip install --upgrade 'timm'" in found["packages", "timm"]["advice"]
 
 
-def test_a_missing_runtime_is_named_with_its_install_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_runtime_is_named_with_its_install_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "openvino", None)
     check = examined(capsys)["runtimes", "openvino"]
     assert (check["state"], check["detail"]) == ("optional", "openvino is not installed")
     assert check["advice"] == "pip install 'deepregions[openvino]'"
 
 
-def test_the_table_has_every_check_and_the_advice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_every_check_and_the_advice(capsys):
     names = {name for _, name in examined(capsys)}
     assert run(["doctor"]) == 0
     printed = capsys.readouterr().out

@@ -21,9 +21,9 @@ from deepregions.data.store import FaceRecord, FaceStore, create_store
 from deepregions.detectors import DSPFWA
 from deepregions.errors import UsageError
 from deepregions.evaluation.running import read_attributes
-from deepregions.fusion import MaxFusion
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.rules import MaxFusion
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
 
@@ -39,7 +39,7 @@ def relabelled(source: Path, out: Path, name: str, **values: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory):
     """Two stores, and bundles of networks that were trained on either."""
     folder = tmp_path_factory.mktemp("made")
     for name, seed in (("one", 1), ("two", 2)):
@@ -62,13 +62,13 @@ def evaluate(made: Path, out: Path, *more: str, stores: str = "one two") -> int:
 
 
 @pytest.fixture(scope="module")
-def evaluated(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated(made, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated") / "out"
     assert evaluate(made, out, "--robustness", "jpeg", "frames") == 0
     return out
 
 
-def test_figures_are_those_of_the_scores(evaluated: Path) -> None:
+def test_figures_are_those_of_the_scores(evaluated):
     results = json.loads((evaluated / "results.json").read_text())
     table = pq.read_table(evaluated / "scores" / "one.parquet").to_pylist()
     assert {row["split"] for row in table} == {"val", "test"}
@@ -92,7 +92,7 @@ def test_figures_are_those_of_the_scores(evaluated: Path) -> None:
         assert "too few" in found["reason"]
 
 
-def test_robustness_is_by_database_alteration_level_and_system(evaluated: Path) -> None:
+def test_robustness_is_by_database_alteration_level_and_system(evaluated):
     results = json.loads((evaluated / "results.json").read_text())
     with (evaluated / "tables.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if "one, JPEG quality" in row["table"]]
@@ -104,7 +104,7 @@ def test_robustness_is_by_database_alteration_level_and_system(evaluated: Path) 
     assert {*results["robustness"]["two"]} == {"jpeg", "frames"}
 
 
-def test_there_is_a_row_for_every_network_and_fusion(evaluated: Path) -> None:
+def test_there_is_a_row_for_every_network_and_fusion(evaluated):
     results = json.loads((evaluated / "results.json").read_text())
     for database in ("one", "two"):
         names = set(results["databases"][database])
@@ -122,7 +122,7 @@ def test_there_is_a_row_for_every_network_and_fusion(evaluated: Path) -> None:
         assert calibrated["min_cllr"]["value"] <= calibrated["cllr"]["value"]
 
 
-def test_everything_is_written(evaluated: Path) -> None:
+def test_everything_is_written(evaluated):
     page = (evaluated / "index.html").read_text()
     for words in ("Across databases", "Robustness", "ROC on one", "data:image/svg+xml"):
         assert words in page
@@ -140,16 +140,14 @@ def test_everything_is_written(evaluated: Path) -> None:
 
 
 @pytest.fixture
-def no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_scoring(monkeypatch):
     """Fails where a face is scored."""
     refuse = Mock(side_effect=AssertionError("scored"))
     monkeypatch.setattr("deepregions.pipeline.face_scorer.FaceScorer.score", refuse)
 
 
 @pytest.mark.usefixtures("no_scoring")
-def test_a_second_run_scores_nothing_and_says_the_same(
-    made: Path, evaluated: Path, tmp_path: Path
-) -> None:
+def test_a_second_run_scores_nothing_and_says_the_same(made, evaluated, tmp_path):
     shutil.copytree(evaluated, tmp_path / "out")
     before = json.loads((tmp_path / "out" / "results.json").read_text())["databases"]
 
@@ -160,8 +158,8 @@ def test_a_second_run_scores_nothing_and_says_the_same(
 
 
 def test_a_bundles_own_fusion_and_calibration_are_measured_as_stored(
-    made: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    made, evaluated, tmp_path, capsys
+):
     """The same fusion found again here, on the same development part, is the yardstick."""
     scores, fused = evaluated / "scores" / "one.parquet", tmp_path / "fused"
     words = ["fit", "--fusion.kind", "logistic", "--bundle", str(made / "bundle-one")]
@@ -189,9 +187,7 @@ def test_a_bundles_own_fusion_and_calibration_are_measured_as_stored(
     assert not any(name.startswith("bundle") for name in systems)
 
 
-def test_it_is_said_that_a_stored_calibration_is_of_another_store(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_said_that_a_stored_calibration_is_of_another_store(made, tmp_path, capsys):
     here = FaceStore(made / "one").fingerprint[:12]
     about = Development("one", "f00d" * 16, "val", 7, 6, {}, None, {"folds": 5, "by": "people"})
     quantity = Quantity.pooled("video", Pooling())
@@ -216,9 +212,7 @@ def test_it_is_said_that_a_stored_calibration_is_of_another_store(
 
 
 @pytest.mark.usefixtures("no_scoring")
-def test_one_class_only_is_exit_4_before_anything_is_scored(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_class_only_is_exit_4_before_anything_is_scored(made, tmp_path, capsys):
     store = FaceStore(made / "one")
     genuine = [face for face in store if not face.label]
     create_store(tmp_path / "genuine", store.info, genuine)
@@ -230,7 +224,7 @@ def test_one_class_only_is_exit_4_before_anything_is_scored(
     assert not (tmp_path / "out" / "index.html").exists()
 
 
-def test_without_a_development_part_nothing_is_trained(made: Path, tmp_path: Path) -> None:
+def test_without_a_development_part_nothing_is_trained(made, tmp_path):
     store = FaceStore(made / "one")
     create_store(tmp_path / "s", store.info, [face for face in store if face.split == "test"])
     words = ["evaluate", "--bundle", str(made / "bundle-one"), "--store", str(tmp_path / "s")]
@@ -246,7 +240,7 @@ def test_without_a_development_part_nothing_is_trained(made: Path, tmp_path: Pat
         assert "llr" not in system["measures"]
 
 
-def test_attributes_make_slices(made: Path, tmp_path: Path) -> None:
+def test_attributes_make_slices(made, tmp_path):
     store = FaceStore(made / "one")
     people = sorted({name for face in store for name in face.identities})
     table = "identity,eyes\n" + "".join(
@@ -283,25 +277,21 @@ def test_attributes_make_slices(made: Path, tmp_path: Path) -> None:
         (["--attributes", "nowhere.csv"], "nowhere.csv: no such file"),
     ],
 )
-def test_wrong_usage_is_one_line(
-    made: Path, tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_usage_is_one_line(made, tmp_path, more, message, capsys):
     assert evaluate(made, tmp_path / "out", *more, stores="one") == 2
     error = capsys.readouterr().err.strip()
     assert message in error
     assert len(error.splitlines()) == 1
 
 
-def test_two_stores_of_one_database_or_none_are_refused(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_stores_of_one_database_or_none_are_refused(made, tmp_path, capsys):
     assert evaluate(made, tmp_path / "out", stores="one one") == 2
     assert "two stores are of one" in capsys.readouterr().err
     assert evaluate(made, tmp_path / "out", stores="nothing") != 0
     assert "no store at" in capsys.readouterr().err
 
 
-def test_attributes_are_read(tmp_path: Path) -> None:
+def test_attributes_are_read(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("identity,age,sex\na,old,f\nb,young,\nc,old,m\n")
     assert read_attributes(file) == {

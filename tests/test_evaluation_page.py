@@ -5,29 +5,27 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from score_tables import make_trials
 from test_report import HOSTILE, check_page
 
 from deepregions.errors import printable
 from deepregions.evaluation.bootstrap import Estimate
-from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.chapters import Chapter, Drawing
+from deepregions.evaluation.report.figures import comparisons, curves
 from deepregions.evaluation.report.render import render_page, write_drawing
 from deepregions.evaluation.report.tables import Table, to_latex, to_markdown
-from deepregions.fusion.trials import Trials
 
 SHOWN = printable(HOSTILE)
 
 
 def curve(name: str) -> Figure:
-    scores, number = np.random.default_rng(0).normal(0, 1, 60), np.arange(60)
-    method = np.array(["original", "swap"] * 30, dtype=object)
-    return figures.roc([Trials(name, scores, number % 2 == 1, method, number)], title=name)
+    scores = np.random.default_rng(0).normal(0, 1, 60)
+    return curves.roc([make_trials(scores, [False, True] * 30, name)], title=name)
 
 
 def matrix(names: list[str]) -> Figure:
     cells = [[Estimate(0.5, 0.4, 0.6, 9, 1.0)] * len(names)] * len(names)
-    return figures.cross_matrix(Table("AUC", names, names, cells), title="AUC")
+    return comparisons.cross_matrix(Table("AUC", names, names, cells), title="AUC")
 
 
 def page(name: str, folder: Path) -> str:
@@ -42,7 +40,6 @@ def page(name: str, folder: Path) -> str:
         Drawing("roc", name, curve(name), f"caption {name}"),
         Drawing("matrix", name, matrix([name, *"bcdefghi"]), name),
         Drawing("small", name, matrix([name, "b"]), name),
-        Drawing("grid", name, Image.new("RGB", (700, 9)), name),
     ]
     chapters = [
         Chapter(name, name, [table], drawings),
@@ -57,11 +54,11 @@ def page(name: str, folder: Path) -> str:
     return render_page(name, f"{name}\n\nSecond paragraph.", chapters, images, facts)
 
 
-def test_page_has_all_tables_and_figures(tmp_path: Path) -> None:
+def test_page_has_all_tables_and_figures(tmp_path):
     text = page("a", tmp_path)
     parsed = check_page(text)
-    assert len(parsed.all("img")) == len(parsed.all("figure")) == 4
-    assert [a.get("class") for a in parsed.all("figure")] == [None, "wide", None, "wide"]
+    assert len(parsed.all("img")) == len(parsed.all("figure")) == 3
+    assert [a.get("class") for a in parsed.all("figure")] == [None, "wide", None]
     svg = (tmp_path / "roc.svg").read_bytes()
     assert base64.b64encode(svg).decode() in text
     assert len(parsed.all("table")) == 2
@@ -78,7 +75,7 @@ def test_page_has_all_tables_and_figures(tmp_path: Path) -> None:
     assert "@media print" in text
 
 
-def test_a_reason_stands_once_below_its_table() -> None:
+def test_a_reason_stands_once_below_its_table():
     why = "nothing genuine with a verdict"
     cells = tuple(
         (Estimate.none(why, n, 0.5), Estimate(0.5, None, None, 9, 1.0)) for n in (1, 2, 3)
@@ -89,14 +86,14 @@ def test_a_reason_stands_once_below_its_table() -> None:
         assert text.count("(1)") == 4
 
 
-def test_page_escapes_whatever_names_there_are(tmp_path: Path) -> None:
+def test_page_escapes_whatever_names_there_are(tmp_path):
     parsed = check_page(page(HOSTILE, tmp_path))
     assert parsed.words.count(SHOWN) >= 15
     assert any(SHOWN in (a.get("alt") or "") for a in parsed.all("img"))
     assert not any(c in parsed.words for c in "\u202e\u2066\x1b")
 
 
-def test_page_of_nothing() -> None:
+def test_page_of_nothing():
     parsed = check_page(render_page("t", "", [], {}, {}))
     assert not parsed.all("img")
     assert [a["href"] for a in parsed.all("a")] == ["#made"]

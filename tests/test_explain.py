@@ -11,6 +11,7 @@ from attribution import measure, summarise
 from data_helpers import INFO, record, small_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgba
 from networks import Bright, dsp_fwa, landmarks, member, xception
 from PIL import Image
 from torch import Tensor
@@ -311,37 +312,33 @@ def test_picks_are_the_farthest_from_the_threshold(data: st.DataObject) -> None:
                 ]
                 if rows:
                     best = max(rows, key=lambda row: abs(log_odds[row, number, 1] - threshold))
-                    expected.append((detector, label, right, best))
-    assert [(pick.detector, pick.label, pick.right, pick.row) for pick in found] == expected
-    assert all(pick.key == f"k{pick.row}" and pick.region is Region.EYES for pick in found)
+                    expected.append((detector, label, right, f"k{best}"))
+    assert [(pick.detector, pick.label, pick.right, pick.key) for pick in found] == expected
+    assert all(pick.region is Region.EYES for pick in found)
 
 
 def test_grid_frames_what_is_right_and_says_what_is_not_there() -> None:
     pixels = torch.full((3, 50, 50), 128, dtype=torch.uint8)
     places = {("xception", 0): 1.5, ("xception", 1): 2.5, ("capsule", 1): -0.2}
     examples = [
-        Example(Pick(0, "k", detector, Region.ENTIRE, label, answer, 0.0), pixels, None)
+        Example(Pick("k", detector, Region.ENTIRE, label, answer, 0.0), pixels, None)
         for (detector, label), answer in places.items()
     ]
-    picture = np.asarray(decision_grid(examples))
-    side = 192
-    found = {}
-    for column, detector in enumerate(("xception", "capsule")):
-        for label in (0, 1):
-            for number, right in enumerate((True, False)):
-                x = 72 + column * (2 * side + 36) + number * (side + 12)
-                y = 64 + label * (side + 52)
-                found[detector, label, right] = tuple(picture[y + 2, x + 100].tolist())
-    blue, orange, grey = (0, 114, 178), (213, 94, 0), (238, 239, 241)
-    drawn = {place: colour for place, colour in found.items() if colour != grey}
-    assert drawn == {
-        ("xception", 0, False): orange,
-        ("xception", 1, True): blue,
-        ("capsule", 1, False): orange,
-    }
-    assert len(found) == 8
-    wider = decision_grid(examples, ["xception", "capsule", "dsp-fwa"])
-    assert wider.width > picture.shape[1]
+    detectors = ["xception", "capsule", "dsp-fwa"]
+    figure = decision_grid(examples, detectors)
+    drawn = {}
+    for number, axes in enumerate(figure.axes[:12]):
+        place = (detectors[number % 6 // 2], number // 6, number % 2 == 0)
+        (said,) = [text.get_text() for text in axes.texts] or [axes.get_xlabel()]
+        drawn[place] = (said.split("\n")[0], axes.spines["top"].get_edgecolor())
+    blue, orange = to_rgba("#0072b2"), to_rgba("#d55e00")
+    assert drawn["xception", 0, False] == ("0.818: called fake", orange)
+    assert drawn["xception", 1, True] == ("0.924: called fake", blue)
+    assert drawn["capsule", 1, False] == ("0.450: called real", orange)
+    rest = [said for place, (said, _) in drawn.items() if place[:2] not in places]
+    assert rest == ["no right decision", "no wrong decision"] * 3
+    assert "capsule, fake: 0.450: called real" in figure.get_label()
+    assert len(decision_grid(examples).axes) == 2 * 4 + 1
     with pytest.raises(UsageError, match="no decisions"):
         decision_grid([])
     with pytest.raises(UsageError, match="two examples of xception"):
@@ -351,7 +348,7 @@ def test_grid_frames_what_is_right_and_says_what_is_not_there() -> None:
 def test_examples_are_read_from_a_store(tmp_path: Path) -> None:
     store = small_store(tmp_path / "store", ["test"] * 3, size=160)
     system = System([member(Bright(), Region.EYES), member(Bright())])
-    picks = [Pick(0, "k2", "bright", Region.EYES, 0, 1.0, 0.0)]
+    picks = [Pick("k2", "bright", Region.EYES, 0, 1.0, 0.0)]
     (example,) = load_examples(picks, store, system)
     image, points = decode_image(store[2].image)[None], torch.from_numpy(store[2].landmarks)[None]
     heat = next(each for each in heats(system, image, points) if each.region is Region.EYES)
@@ -360,9 +357,9 @@ def test_examples_are_read_from_a_store(tmp_path: Path) -> None:
     assert example.inside == inside
     assert picture.shape == (3, 180, 180)
     with pytest.raises(StoreError, match="no face k9"):
-        load_examples([Pick(0, "k9", "bright", Region.EYES, 0, 1.0, 0.0)], store, system)
+        load_examples([Pick("k9", "bright", Region.EYES, 0, 1.0, 0.0)], store, system)
     with pytest.raises(UsageError, match="no network capsule eyes"):
-        load_examples([Pick(0, "k2", "capsule", Region.EYES, 0, 1.0, 0.0)], store, system)
+        load_examples([Pick("k2", "capsule", Region.EYES, 0, 1.0, 0.0)], store, system)
 
 
 # ---------------------------------------------------------------- heat on forgeries

@@ -23,7 +23,7 @@ from deepregions.deploy.export import export
 from deepregions.deploy.graph import CalibrationModule
 from deepregions.deploy.onnx_metadata import KEY, digest, read_facts
 from deepregions.deploy.parity import Parity, parity
-from deepregions.deploy.runtimes import Name, import_runtime, installed, open_file
+from deepregions.deploy.runtimes import import_runtime, installed, open_file
 from deepregions.detectors import Capsule
 from deepregions.errors import ExportError, UnreadableError, UnsupportedError
 from deepregions.faces.cropping import RegionCropper
@@ -41,7 +41,7 @@ def tinted(**regions: Region) -> System:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory):
     """All three detectors, each on another region, one of them cut in another way."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("bundles") / "three"
@@ -52,7 +52,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def exported(bundle, tmp_path_factory):
     """The file that the command makes of them, and what it prints."""
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
     printed = io.StringIO()
@@ -74,17 +74,16 @@ def assert_same(answers: list[np.ndarray], expected: SystemOutput, atol: float =
     torch.testing.assert_close(fused, expected.fused, rtol=0, atol=atol, equal_nan=True)
 
 
-def test_the_file_is_one_and_says_what_it_is(exported: tuple[Path, str], bundle: Path) -> None:
+def test_the_file_is_one_and_says_what_it_is(exported, bundle):
     path, printed = exported
     assert [each.name for each in path.parent.iterdir()] == ["model.onnx"]
     onnx.checker.check_model(str(path), full_check=True)
     assert "3 networks, mean of log-odds, fp32" in printed and "9 faces" in printed
     members = load_bundle(bundle)
-    facts = read_facts(path)
-    assert facts.opset == 18
-    assert facts.kind == "image"
-    assert facts.bundle == digest(System(members))
-    content = facts.content
+    content = read_facts(path)
+    assert content["opset"] == 18
+    assert content["takes"] == "image"
+    assert content["bundle"] == digest(System(members))
     assert content["classes"] == ["genuine", "fake"]
     assert content["detectors"] == ["xception", "dsp-fwa", "capsule"]
     assert content["regions"] == ["entire", "eyes", "mouth"]
@@ -97,7 +96,7 @@ def test_the_file_is_one_and_says_what_it_is(exported: tuple[Path, str], bundle:
     assert content["inputs"]["image"] == ["batch", 3, "height", "width"]
 
 
-def test_a_system_is_told_from_another() -> None:
+def test_a_system_is_told_from_another():
     system = tinted(a=Region.ENTIRE, b=Region.NOSE)
     assert digest(system) == digest(System(system.members))
     assert digest(system) != digest(System(system.members[:1]))
@@ -112,16 +111,14 @@ def test_a_system_is_told_from_another() -> None:
     assert len(made) == 3
 
 
-def test_nothing_of_this_machine_is_in_the_file(exported: tuple[Path, str]) -> None:
+def test_nothing_of_this_machine_is_in_the_file(exported):
     content = exported[0].read_bytes()
     assert str(Path(deepregions.__file__).parent).encode() not in content
     assert b"site-packages" not in content and b"stack_trace" not in content
 
 
 @pytest.mark.parametrize(("name", "limit"), [("onnxruntime", 1e-4), ("openvino", 5e-4)])
-def test_the_file_computes_what_pytorch_does(
-    exported: tuple[Path, str], bundle: Path, name: Name, limit: float
-) -> None:
+def test_the_file_computes_what_pytorch_does(exported, bundle, name, limit):
     """Sizes and batches that it was not traced with; faces cut by the border, tiny, and none."""
     if name not in installed():
         pytest.skip("an extra: pip install openvino")
@@ -142,7 +139,7 @@ def test_the_file_computes_what_pytorch_does(
         assert_same([answers[key] for key in ("logits", "valid", "fused")], expected, limit)
 
 
-def test_one_network_with_its_crops_made_outside(bundle: Path, tmp_path: Path) -> None:
+def test_one_network_with_its_crops_made_outside(bundle, tmp_path):
     options = ["--only", "Capsule/mouth", "--crops-in"]
     path = tmp_path / "new" / "mouth.onnx"
     assert run(["export", "--bundle", str(bundle), "--out", str(path), *options]) == 0
@@ -161,12 +158,12 @@ def test_one_network_with_its_crops_made_outside(bundle: Path, tmp_path: Path) -
     assert answers[0][1, 0, 0] == 0 and np.isnan(answers[2][1])
 
 
-def test_networks_that_want_other_crops_have_inputs_of_their_own(tmp_path: Path) -> None:
+def test_networks_that_want_other_crops_have_inputs_of_their_own(tmp_path):
     torch.manual_seed(0)
     first, second = member(Tint().eval()), member(Tint(40).eval(), Region.NOSE)
     system = System([first, replace(second, layout="tight", resample="nearest")])
     export(system, tmp_path / "m.onnx", takes="crops")
-    crops = read_facts(tmp_path / "m.onnx").content["preprocessing"]["crops"]
+    crops = read_facts(tmp_path / "m.onnx")["preprocessing"]["crops"]
     assert [(each["input"], each["regions"]) for each in crops] == [
         ("crops_0", ["nose"]),
         ("crops_1", ["entire"]),
@@ -198,10 +195,10 @@ def calibrations() -> list[Calibration]:
 
 
 @pytest.mark.parametrize("calibration", calibrations(), ids=["logistic", "isotonic"])
-def test_a_calibration_is_in_the_graph(tmp_path: Path, calibration: Calibration) -> None:
+def test_a_calibration_is_in_the_graph(tmp_path, calibration):
     path = tmp_path / "m.onnx"
     export(tinted(), path, takes="crops", calibration=CalibrationModule(calibration))
-    assert read_facts(path).content["calibrated"] is True
+    assert read_facts(path)["calibrated"] is True
     crops = torch.rand(3, 1, 3, SIZE, SIZE).numpy()
     names = {"crops": crops, "present": np.array([[True], [False], [True]])}
     fused, llr = session(path).run(["fused", "llr"], names)
@@ -212,7 +209,7 @@ def test_a_calibration_is_in_the_graph(tmp_path: Path, calibration: Calibration)
     np.testing.assert_allclose(found, calibration.llr(log_odds), atol=1e-6)
 
 
-def test_whatever_fuses_is_exported(tmp_path: Path) -> None:
+def test_whatever_fuses_is_exported(tmp_path):
     class Largest(nn.Module):
         rule = "largest"
 
@@ -228,18 +225,18 @@ def test_whatever_fuses_is_exported(tmp_path: Path) -> None:
     np.testing.assert_allclose(fused, logits.max((1, 2)), rtol=1e-5)
 
 
-def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path) -> None:
+def test_a_graph_that_computes_something_else_is_not_written(tmp_path):
     with pytest.raises(ExportError, match=r"does not compute what PyTorch does.*fused ones 1\b"):
         export(tinted(), tmp_path / "m.onnx", takes="crops", calibration=OtherwiseExported())
     assert not list(tmp_path.iterdir())
 
 
-def test_half_precision_is_of_the_networks_alone(tmp_path: Path) -> None:
+def test_half_precision_is_of_the_networks_alone(tmp_path):
     path = tmp_path / "half.onnx"
     system = tinted()
     export(system, path, takes="crops", precision="fp16")
     assert all(p.dtype == torch.float32 for p in system.parameters())  # untouched
-    assert read_facts(path).content["precision"] == "fp16"
+    assert read_facts(path)["precision"] == "fp16"
     weights = {tuple(w.dims): w.data_type for w in onnx.load(path).graph.initializer}
     assert weights[tuple(system.members[0].detector.mix.weight.shape)] == onnx.TensorProto.FLOAT16
     crops = torch.rand(2, 1, 3, SIZE, SIZE)
@@ -260,7 +257,7 @@ def answers(logits: list[float], valid: list[bool], fused: float) -> dict[str, n
     }
 
 
-def test_a_comparison_sees_every_kind_of_difference() -> None:
+def test_a_comparison_sees_every_kind_of_difference():
     right = answers([1.0, 2.0], [True, True], 1.5)
     assert parity([[right, right]]) == Parity(1, 2, 0.0, 0.0, 0.0, 0)
     assert parity([[right, right]]).within(1e-9)
@@ -278,7 +275,7 @@ def test_a_comparison_sees_every_kind_of_difference() -> None:
     assert not parity([[nothing, nothing]]).within(1.0)  # it says nothing of the networks
 
 
-def test_more_than_a_file_holds_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_more_than_a_file_holds_is_refused_before_any_work(tmp_path):
     system = tinted()
     system.big = nn.Parameter(torch.empty(600_000_000, device="meta"))
     with pytest.raises(ExportError, match=r"2\.4 GB of weights.*--precision fp16.*--only"):
@@ -286,9 +283,7 @@ def test_more_than_a_file_holds_is_refused_before_any_work(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_use_is_named(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_use_is_named(bundle, tmp_path, capsys):
     (tmp_path / "file").touch()
     base = ["export", "--bundle", str(bundle), "--out"]
     model = str(tmp_path / "m.onnx")
@@ -319,7 +314,7 @@ def plain_model(**facts: object) -> onnx.ModelProto:
     return model
 
 
-def test_files_that_are_not_ours_are_told_apart(tmp_path: Path) -> None:
+def test_files_that_are_not_ours_are_told_apart(tmp_path):
     path = tmp_path / "m.onnx"
     with pytest.raises(UnreadableError, match=r"m\.onnx cannot be read"):
         read_facts(path)
@@ -341,9 +336,7 @@ def test_files_that_are_not_ours_are_told_apart(tmp_path: Path) -> None:
 EXAMPLE = Path(__file__).parents[1] / "docs" / "export.md"
 
 
-def test_the_example_runs_where_there_is_neither_torch_nor_this_package(
-    exported: tuple[Path, str], bundle: Path, tmp_path: Path
-) -> None:
+def test_the_example_runs_where_there_is_neither_torch_nor_this_package(exported, bundle, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", EXAMPLE.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "example.py").write_text(code)
     packages = tmp_path / "packages"  # all that it can import, beside Python's own library

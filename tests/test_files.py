@@ -1,7 +1,5 @@
 """Files and folders appear whole or not at all, whatever ends a writer; a folder has one writer."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
@@ -64,7 +62,7 @@ def steps(work: Callable[[], None]) -> Iterator[int]:
         yield step
 
 
-def test_a_folder_is_old_or_new_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+def test_a_folder_is_old_or_new_whenever_its_writer_is_killed(tmp_path):
     path = tmp_path / "bundle"
     write(path, "old")
     seen = [content(path) for _ in steps(lambda: write(path, "new"))]
@@ -77,8 +75,8 @@ def test_a_folder_is_old_or_new_whenever_its_writer_is_killed(tmp_path: Path) ->
 
 @pytest.mark.parametrize("kind", ["elsewhere", "mount"])
 def test_where_folders_cannot_be_exchanged_the_next_writer_brings_one_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+    tmp_path, monkeypatch, kind
+):
     if kind == "mount":
         monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "bundle")
     else:
@@ -103,7 +101,7 @@ def test_where_folders_cannot_be_exchanged_the_next_writer_brings_one_back(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root mounts")
-def test_a_mount_point_is_filled(tmp_path: Path) -> None:
+def test_a_mount_point_is_filled(tmp_path):
     path = tmp_path / "bundle"
     path.mkdir()
     if subprocess.run(
@@ -127,7 +125,7 @@ def test_a_mount_point_is_filled(tmp_path: Path) -> None:
         subprocess.run(["umount", path], check=True)
 
 
-def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     write(tmp_path / "real", "old")
     (tmp_path / "link").symlink_to("real")
     write(tmp_path / "link", "new")
@@ -141,7 +139,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
         assert file == Path(os.devnull)
 
 
-def test_nothing_is_left_of_what_fails_or_was_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_of_what_fails_or_was_killed(tmp_path):
     path = tmp_path / "page.html"
     path.write_text("old")
 
@@ -162,7 +160,7 @@ def test_nothing_is_left_of_what_fails_or_was_killed(tmp_path: Path) -> None:
         assert hidden(tmp_path) == [".mine.part"]
 
 
-def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+def test_writers_of_one_file_do_not_meet(tmp_path):
     path = tmp_path / "x"
     with atomic_file(path) as one, atomic_file(path) as other:
         one.write_text("one")
@@ -170,7 +168,7 @@ def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert (path.read_text(), hidden(tmp_path)) == ("one", [])
 
 
-def test_modes_follow_the_umask_which_no_other_thread_sees_changed(tmp_path: Path) -> None:
+def test_modes_follow_the_umask_which_no_other_thread_sees_changed(tmp_path):
     before = os.umask(0o027)
     stop, wrong = threading.Event(), []
 
@@ -201,7 +199,7 @@ def test_modes_follow_the_umask_which_no_other_thread_sees_changed(tmp_path: Pat
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
 
 
-def test_an_error_names_the_file_that_was_wanted(tmp_path: Path) -> None:
+def test_an_error_names_the_file_that_was_wanted(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught, atomic_file(tmp_path / "x"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.filename == str(tmp_path / "x")
@@ -213,7 +211,7 @@ def test_an_error_names_the_file_that_was_wanted(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "b" / "w.safetensors")
 
 
-def test_a_folder_has_one_writer_and_a_killed_one_frees_it(tmp_path: Path) -> None:
+def test_a_folder_has_one_writer_and_a_killed_one_frees_it(tmp_path):
     out = tmp_path / "out"
     ready, go = os.pipe(), os.pipe()
     process = os.fork()

@@ -32,14 +32,14 @@ QUICK = ["--model", "Backbone", "--model.size", "32", "--model.backbone", "mobil
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("stores") / "toy"
     write_drawn_store(path, count=48, size=96)
     return path
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path, monkeypatch):
     """An empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -76,8 +76,8 @@ def start_module(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
     [("Xception", "bf16-mixed"), ("Capsule", "32"), ("DSPFWA", "16-mixed")],
 )
 def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
-    detector: str, precision: str, store: Path, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    detector, precision, store, here, capsys
+):
     chosen = ["--trainer.precision", precision, "--data.region", "eyes"]
     assert run(["fit", *SMALL[detector], *options(store, *chosen)]) == 0
     assert "bundle: runs/fit/version_0/bundle" in capsys.readouterr().out
@@ -109,9 +109,7 @@ def test_every_detector_trains_in_every_precision_and_leaves_a_bundle(
         torch.testing.assert_close(value, best["state_dict"][f"detector.{name}"], rtol=0, atol=0)
 
 
-def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(
-    store: Path, here: Path
-) -> None:
+def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(store, here):
     where = "pytorch_lightning.callbacks"
     kept = {"monitor": "epoch", "mode": "min", "filename": "first"}  # not the last
     callbacks = [
@@ -139,7 +137,7 @@ def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(
     assert not all(torch.equal(value, raw[f"detector.{name}"]) for name, value in weights.items())
 
 
-def test_a_stopped_training_goes_on_where_it_was(store: Path, here: Path) -> None:
+def test_a_stopped_training_goes_on_where_it_was(store, here):
     assert run(["fit", *QUICK, *options(store)]) == 0
     log = here / "runs" / "fit" / "version_0"
     last = log / "checkpoints" / "last.ckpt"
@@ -155,7 +153,7 @@ def test_a_stopped_training_goes_on_where_it_was(store: Path, here: Path) -> Non
     assert float(kept["best_model_score"]) >= float(before["val/frame_accuracy"])
 
 
-def test_no_epoch_is_lost_when_a_training_is_killed(store: Path, here: Path) -> None:
+def test_no_epoch_is_lost_when_a_training_is_killed(store, here):
     """Also where later epochs are no better, which with a learning rate of 0 is most of them."""
     still = [*QUICK, "--model.optimizer", "SGD", "--model.optimizer.lr", "0"]
     last = here / "runs/fit/version_0/checkpoints/last.ckpt"
@@ -188,7 +186,7 @@ class Agreement(Callback):
         torch.testing.assert_close(ours, theirs, rtol=0.0, atol=0.0)
 
 
-def test_two_processes_train_as_one_and_count_each_face_once(store: Path, here: Path) -> None:
+def test_two_processes_train_as_one_and_count_each_face_once(store, here):
     """DDP over gloo, the head first, with a validation part that does not divide by two."""
     save_file(timm.create_model("mobilenetv3_small_050").state_dict(), "start.safetensors")
     head_first = {"class_path": "deepregions.detectors.HeadFirst", "init_args": {"epochs": 1}}
@@ -220,13 +218,8 @@ def test_two_processes_train_as_one_and_count_each_face_once(store: Path, here: 
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing_behind(
-    words: list[str],
-    code: int,
-    message: str,
-    store: Path,
-    here: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    words, code, message, store, here, capsys
+):
     assert run(["fit", *options(store), *words]) == code
     assert message in capsys.readouterr().err
     assert not list(here.iterdir())
@@ -254,9 +247,7 @@ class Ender(Callback):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("dropped", [False, True])
-def test_sigterm_is_one_line_and_its_code(
-    dropped: bool, store: Path, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sigterm_is_one_line_and_its_code(dropped, store, here, capsys):
     callback = {"class_path": f"{__name__}.Ender", "init_args": {"dropped": dropped}}
     Path("end.yaml").write_text(json.dumps({"trainer": {"callbacks": [callback]}}))
     quiet = ["--trainer.logger", "false", "--config", "end.yaml"]
@@ -267,10 +258,7 @@ def test_sigterm_is_one_line_and_its_code(
     assert list(here.glob("**/*.ckpt"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits on files")
-def test_a_full_disk_leaves_no_half_checkpoint(
-    store: Path, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_leaves_no_half_checkpoint(store, here, capsys):
     """A limit on a file's size fails as a full disk does: in the middle of writing."""
     import resource
 

@@ -23,7 +23,7 @@ from deepregions.pipeline.origin_words import origin_line
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def photos(tmp_path_factory):
     """A photograph of a face that dlib's HOG finds (public domain), and its mirror image."""
     data = pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
     folder = tmp_path_factory.mktemp("photos")
@@ -35,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy(tmp_path_factory):
     path = tmp_path_factory.mktemp("drawn") / "store"
     write_drawn_store(path, count=48, seed=5, size=96)
     return path
@@ -50,9 +50,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_photographs(
-    photos: list[Path], method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_photographs(photos, method, tmp_path, capsys):
     options = ("--method", method, "--landmarks", "dlib-hog")
     assert forge(*photos, *options, "--out", tmp_path / "a") == 0
     folders = [tmp_path / "a" / photo.stem for photo in photos]
@@ -91,9 +89,7 @@ def test_photographs(
         assert not np.array_equal(other, same)
 
 
-def test_names_that_are_no_text(
-    photos: list[Path], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_names_that_are_no_text(photos, tmp_path, capfdbinary):
     odd = tmp_path / os.fsdecode(b"caf\xe9 \x1b[31m\n.png")
     odd.write_bytes(photos[0].read_bytes())
     wall = tmp_path / os.fsdecode(b"wall \xff\x1b[31m.png")
@@ -109,7 +105,7 @@ def test_names_that_are_no_text(
     assert said["source"]["file"] == odd.name
 
 
-def test_a_region_only(photos: list[Path], tmp_path: Path) -> None:
+def test_a_region_only(photos, tmp_path):
     options = ("--region", "mouth", "--landmarks", "dlib-hog", "--out", tmp_path)
     assert forge(photos[0], *options) == 0
     said = json.loads((tmp_path / "portrait/forge.json").read_text())
@@ -122,9 +118,7 @@ def test_a_region_only(photos: list[Path], tmp_path: Path) -> None:
     assert points[:, 0].min() - 15 < columns.min() and columns.max() < points[:, 0].max() + 15
 
 
-def test_what_is_no_portrait_is_told_and_left_out(
-    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_portrait_is_told_and_left_out(photos, tmp_path, capsys):
     empty, broken = tmp_path / "wall.png", tmp_path / "broken.jpg"
     Image.fromarray(np.full((200, 200, 3), 120, np.uint8)).save(empty)
     broken.write_bytes(b"\xff\xd8 no picture")
@@ -155,13 +149,7 @@ def test_what_is_no_portrait_is_told_and_left_out(
         (("--store", "nowhere"), "there is no store at nowhere"),
     ],
 )
-def test_wrong_usage_is_one_line(
-    arguments: tuple[str, ...],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_wrong_usage_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert forge(*arguments, "--out", "o") in (1, 2)
     error = capsys.readouterr().err
@@ -169,9 +157,7 @@ def test_wrong_usage_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_of_forgeries(
-    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_of_forgeries(toy, tmp_path, capsys):
     out = tmp_path / "forged"
     assert forge("--store", toy, "--out", out) == 0
     printed = capsys.readouterr().out
@@ -208,7 +194,7 @@ def test_a_store_of_forgeries(
     data.setup("fit")
 
 
-def test_stores_follow_the_seed(toy: Path, tmp_path: Path) -> None:
+def test_stores_follow_the_seed(toy, tmp_path):
     prints = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         options = ("--methods", "self_blend", "swap", "--region-p", 0.6, "--seed", seed)
@@ -219,7 +205,7 @@ def test_stores_follow_the_seed(toy: Path, tmp_path: Path) -> None:
     assert {"original", "self_blend", "swap", "self_blend:eyes", "swap:mouth"} <= methods
 
 
-def test_bad_stores(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_stores(toy, tmp_path, capsys):
     create_store(tmp_path / "fakes", INFO, (record(1, key=str(i)) for i in range(2)))
     assert forge("--store", tmp_path / "fakes", "--out", tmp_path / "o") == 1
     assert "no genuine faces" in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """Bundles with a fusion and a calibration: stored whole, checked, and used for nothing else."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace
@@ -16,16 +14,15 @@ from safetensors.torch import save_file
 from deepregions.commands.cli import run
 from deepregions.errors import BundleError, UsageError
 from deepregions.files import sha256
-from deepregions.fusion import (
-    Fusion,
+from deepregions.fusion.calibration import Calibration, Quantity
+from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.rules import (
     FusionHead,
     LogisticFusion,
     MaxFusion,
     MeanFusion,
     WeightedFusion,
 )
-from deepregions.fusion.calibration import Calibration, Quantity
-from deepregions.fusion.pooling import Pooling
 from deepregions.pipeline.build import build_analyser
 from deepregions.pipeline.results import FaceResult, summarise_input
 from deepregions.pipeline.warnings import warnings_of
@@ -51,7 +48,7 @@ def logistic() -> LogisticFusion:
 
 
 @pytest.fixture(scope="module")
-def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fused(tmp_path_factory):
     """Xception on eyes says 2, DSP-FWA on the face -1.5."""
     path = tmp_path_factory.mktemp("bundles") / "fused"
     members = [member(xception(2.0), Region.EYES), member(dsp_fwa(-1.5))]
@@ -60,7 +57,7 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copy(fused: Path, tmp_path: Path) -> Path:
+def copy(fused, tmp_path):
     """With links to the networks, which are large and stay as they are."""
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -78,7 +75,7 @@ def edit(bundle: Path, entry: str, **changes: Any) -> None:
     (bundle / "bundle.json").write_text(json.dumps(manifest))
 
 
-def test_fusion_and_calibration_come_back_and_are_used(fused: Path) -> None:
+def test_fusion_and_calibration_come_back_and_are_used(fused):
     bundle = load_bundle(fused)
     assert isinstance(bundle.fusion, LogisticFusion)
     assert bundle.fusion.sha256 == sha256(fused / "fusion.safetensors")
@@ -96,7 +93,7 @@ def test_fusion_and_calibration_come_back_and_are_used(fused: Path) -> None:
     [MeanFusion(CELLS), MeanFusion(), MaxFusion(CELLS), WeightedFusion(CELLS), FusionHead(CELLS)],
     ids=lambda fusion: type(fusion).__name__,
 )
-def test_every_fusion_is_stored(fusion: Fusion, tmp_path: Path) -> None:
+def test_every_fusion_is_stored(fusion, tmp_path):
     with torch.no_grad():
         for value in fusion.state_dict().values():
             value.copy_(torch.rand_like(value) + 0.5)
@@ -111,13 +108,13 @@ def test_every_fusion_is_stored(fusion: Fusion, tmp_path: Path) -> None:
     )
 
 
-def test_a_fusion_is_not_saved_with_other_networks(tmp_path: Path) -> None:
+def test_a_fusion_is_not_saved_with_other_networks(tmp_path):
     with pytest.raises(UsageError, match="without dsp-fwa/entire"):
         save_bundle([member(xception(), Region.EYES)], tmp_path / "one", fusion=logistic())
     assert not (tmp_path / "one").exists()
 
 
-def test_version_2_knows_neither(copy: Path) -> None:
+def test_version_2_knows_neither(copy):
     manifest = read_manifest(copy) | {"version": 2}
     (copy / "bundle.json").write_text(json.dumps(manifest))
     bundle = load_bundle(copy)
@@ -148,12 +145,8 @@ def test_version_2_knows_neither(copy: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_one_clear_error_and_verify_finds_it(
-    copy: Path,
-    entry: str,
-    changes: dict[str, Any],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    copy, entry, changes, message, capsys
+):
     edit(copy, entry, **changes)
     with pytest.raises(BundleError, match=message):
         load_bundle(copy)
@@ -163,7 +156,7 @@ def test_what_is_wrong_is_one_clear_error_and_verify_finds_it(
     assert wrong == ["fusion.safetensors" if entry == "fusion" else "bundle.json: calibration"]
 
 
-def test_arrays_that_are_no_numbers_are_seen(copy: Path) -> None:
+def test_arrays_that_are_no_numbers_are_seen(copy):
     state = {key: torch.zeros_like(value) for key, value in logistic().state_dict().items()}
     state["weight"][0] = torch.nan
     save_file(state, copy / "fusion.safetensors")
@@ -172,22 +165,22 @@ def test_arrays_that_are_no_numbers_are_seen(copy: Path) -> None:
         load_bundle(copy)
 
 
-def test_show_list_and_card_name_them(fused: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_list_and_card_name_them(fused, capsys):
     assert run(["models", "show", str(fused)]) == 0
     shown = capsys.readouterr().out
     assert "fusion.class: LogisticFusion" in shown
-    assert "calibration.development.genuine: 70" in shown
+    assert "calibration.development.genuine: 40" in shown
     assert run(["models", "list", "--dir", str(fused.parent)]) == 0
     listed = capsys.readouterr().out
     assert "LogisticFusion" in listed
     assert "logistic" in listed
     card = (fused / "README.md").read_text()
     assert "logistic regression on scaled log-odds, for exactly these networks" in card
-    assert "70 genuine and 60 fake videos (swap 60)" in card
+    assert "40 genuine and 40 fake videos (swap 40)" in card
     assert "from -1.30 to 0.87" in card
 
 
-def test_only_exactly_its_networks_are_fused_and_calibrated(fused: Path, tmp_path: Path) -> None:
+def test_only_exactly_its_networks_are_fused_and_calibrated(fused, tmp_path):
     whole = choose_members(Choice(), [fused])
     assert whole.calibration is not None
     assert not whole.notes
@@ -208,7 +201,7 @@ def calibrated_bundle(fused: Path) -> Bundle:
     return replace(load_bundle(fused), calibration=CALIBRATION)
 
 
-def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Path) -> None:
+def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused):
     bundle = calibrated_bundle(fused)
     analyser = build_analyser(bundle, landmarks=None, device="cpu")
     facts = analyser.facts
@@ -230,7 +223,7 @@ def test_region_canvases_show_one_region_and_the_calibration_is_of_all(fused: Pa
         {"tracks": "main"},
     ],
 )
-def test_a_calibration_is_refused_for_any_other_quantity(other: dict[str, Any]) -> None:
+def test_a_calibration_is_refused_for_any_other_quantity(other):
     own = Quantity.pooled("video", Pooling(), "mean", ("cd",))
     assert own.mismatch(own) == ""
     assert own.mismatch(replace(own, **other)).startswith("the calibration is for")
@@ -240,7 +233,7 @@ def test_a_calibration_is_refused_for_any_other_quantity(other: dict[str, Any]) 
     assert Calibration.of(stored).quantity == Quantity.pooled("video", Pooling())
 
 
-def test_the_highest_of_many_people_is_told_to_be_that() -> None:
+def test_the_highest_of_many_people_is_told_to_be_that():
     box = (0.0, 0.0, 9.0, 9.0)
     faces = [
         FaceResult(0, 0.0, n, box, Status.OK, x, {("xception", Region.EYES): None})

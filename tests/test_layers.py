@@ -63,7 +63,7 @@ def imports(path: Path) -> set[str]:
     return {layer_of(name) for name in names} & HEIGHT.keys()
 
 
-def test_imports_run_downwards_only() -> None:
+def test_imports_run_downwards_only():
     wrong = []
     for path in modules():
         own = layer_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
@@ -76,7 +76,7 @@ def test_imports_run_downwards_only() -> None:
     assert not wrong
 
 
-def test_an_upward_import_would_be_seen(tmp_path: Path) -> None:
+def test_an_upward_import_would_be_seen(tmp_path):
     file = tmp_path / "bad.py"
     file.write_text("def f():\n    from deepregions.commands import cli\n")
     assert imports(file) == {"commands"}

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from score_tables import make_trials
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import (
@@ -37,7 +38,6 @@ from deepregions.evaluation.measures import (
     cllr,
     minimum_cllr,
 )
-from deepregions.fusion.trials import Trials
 from deepregions.roc import accuracy, area_under_curve, equal_error_rate, tally
 
 LN2 = math.log(2)
@@ -65,19 +65,13 @@ ON_TALLY = (
 OF_ORDER = (*ON_TALLY[:2], ON_TALLY[3], *ON_TALLY[8:10], minimum_cllr)
 
 
-def trials_of(scores: Any, fake: Any, methods: Any = None) -> Trials:
-    names = np.where(fake, "swap", "original") if methods is None else methods
-    return Trials("s", scores, fake, np.array(names, dtype=object), np.arange(len(fake)))
-
-
 def arrays(pairs: list[tuple[float, bool]]) -> tuple[Any, Any]:
     scores, fake = zip(*pairs, strict=True)
     return np.array(scores, dtype=np.float64), np.array(fake)
 
 
-@settings(deadline=None)
 @given(scored, thresholds)
-def test_rates_are_those_of_scikit_learn(pairs: Any, threshold: float) -> None:
+def test_rates_are_those_of_scikit_learn(pairs, threshold):
     scores, fake = arrays(pairs)
     counts = tally(scores, fake)
     called = scores >= threshold
@@ -91,9 +85,8 @@ def test_rates_are_those_of_scikit_learn(pairs: Any, threshold: float) -> None:
     assert bpcer(counts, threshold) == pytest.approx(1 - recall_score(~fake, ~called))
 
 
-@settings(deadline=None)
 @given(scored)
-def test_equal_error_rate_is_where_the_roc_curve_meets_the_diagonal(pairs: Any) -> None:
+def test_equal_error_rate_is_where_the_roc_curve_meets_the_diagonal(pairs):
     scores, fake = arrays(pairs)
     rate, threshold = equal_error_rate(tally(scores, fake))
     accused, found, _ = roc_curve(fake, scores, drop_intermediate=False)
@@ -102,9 +95,8 @@ def test_equal_error_rate_is_where_the_roc_curve_meets_the_diagonal(pairs: Any) 
     assert threshold in scores
 
 
-@settings(deadline=None)
 @given(scored)
-def test_flipping_classes_and_scores_changes_nothing(pairs: Any) -> None:
+def test_flipping_classes_and_scores_changes_nothing(pairs):
     scores, fake = arrays(pairs)
     one, other = tally(scores, fake), tally(-scores, ~fake)
     assert area_under_curve(other) == pytest.approx(area_under_curve(one))
@@ -112,9 +104,8 @@ def test_flipping_classes_and_scores_changes_nothing(pairs: Any) -> None:
     assert area_under_curve(tally(-scores, fake)) == pytest.approx(1 - area_under_curve(one))
 
 
-@settings(deadline=None)
 @given(scored, st.floats(0.0, 0.999))
-def test_bpcer_at_an_apcer_is_the_lowest_of_the_det_curve(pairs: Any, limit: float) -> None:
+def test_bpcer_at_an_apcer_is_the_lowest_of_the_det_curve(pairs, limit):
     scores, fake = arrays(pairs)
     accused, missed, _ = det_curve(fake, scores, drop_intermediate=False)
     expected = min([*accused[missed <= limit + 1e-9], 1.0])
@@ -125,7 +116,7 @@ def test_bpcer_at_an_apcer_is_the_lowest_of_the_det_curve(pairs: Any, limit: flo
     assert bpcer_at_apcer(tally(scores, fake), limit) == pytest.approx(expected)
 
 
-def test_one_of_a_hundred_is_one_percent() -> None:
+def test_one_of_a_hundred_is_one_percent():
     """For every count of fakes: 0.01 and 0.05 are no binary fractions."""
     for count in range(100, 2100, 100):
         scores = np.concatenate([np.arange(count), [count / 100 - 0.5]]).astype(np.float64)
@@ -134,9 +125,8 @@ def test_one_of_a_hundred_is_one_percent() -> None:
         assert bpcer_at_apcer(tally(scores, fake), 0.01 - 1e-6) == 1.0
 
 
-@settings(deadline=None)
 @given(scored)
-def test_cllr_is_the_log_loss_at_even_odds(pairs: Any) -> None:
+def test_cllr_is_the_log_loss_at_even_odds(pairs):
     scores, fake = arrays(pairs)
     weight = np.where(fake, 1 / fake.sum(), 1 / (~fake).sum())
     p = 1 / (1 + np.exp(-scores))
@@ -162,20 +152,25 @@ def test_cllr_is_the_log_loss_at_even_odds(pairs: Any) -> None:
         ([8], [8] * 8, 1.6699250014423126),
     ],
 )
-def test_cllr_is_that_of_published_examples(
-    genuine: list[float], fake: list[float], expected: float
-) -> None:
+def test_cllr_is_that_of_published_examples(genuine, fake, expected):
     scores = np.log(np.array([*genuine, *fake], dtype=np.float64))
     counts = tally(scores, np.arange(len(scores)) >= len(genuine))
     assert cllr(counts) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_worst_method_counts() -> None:
+def test_right_without_end_costs_nothing():
+    fake = np.array([True, True, False, False])
+    endless = np.array([np.inf, 0, 0, -np.inf])
+    assert cllr(tally(endless, fake)) == pytest.approx(0.5)
+    assert math.isinf(cllr(tally(-endless, fake)))
+
+
+def test_the_worst_method_counts():
     """ISO/IEC 30107-3: APCER is of each kind of attack by itself, and the highest is told."""
-    trials = trials_of(
+    trials = make_trials(
         np.array([-1.0, 0.0, 1.0, 1.0, -1.0, 2.0, 0.0, -3.0]),  # at the threshold is fake
         np.array([True] * 6 + [False] * 2),
-        ["swap"] * 4 + ["warp"] * 2 + ["original"] * 2,
+        method=["swap"] * 4 + ["warp"] * 2 + ["original"] * 2,
     )
     assert trials.methods == ("swap", "warp")
     sample = Sample.of(trials, 0.0)
@@ -194,7 +189,7 @@ def test_the_worst_method_counts() -> None:
 
 
 @given(st.integers(1, 6), st.integers(0, 99))
-def test_calibration_error_is_over_bins_of_equal_mass(each: int, seed: int) -> None:
+def test_calibration_error_is_over_bins_of_equal_mass(each, seed):
     rng = np.random.default_rng(seed)
     scores, fake = rng.normal(size=5 * each), rng.uniform(size=5 * each) < 0.5
     p = 1 / (1 + np.exp(-scores))
@@ -211,9 +206,8 @@ def _fifths(fake: Any, p: Any) -> list[tuple[Any, Any]]:
     return [(y.astype(int), q) for y, q in parts]
 
 
-@settings(deadline=None)
 @given(scored, st.data())
-def test_a_weight_is_a_repetition(pairs: Any, data: Any) -> None:
+def test_a_weight_is_a_repetition(pairs, data):
     scores, fake = arrays(pairs)
     weights = np.array(
         data.draw(st.lists(st.integers(0, 3), min_size=len(fake), max_size=len(fake)))
@@ -227,9 +221,8 @@ def test_a_weight_is_a_repetition(pairs: Any, data: Any) -> None:
         assert measure(often) == pytest.approx(measure(repeated), nan_ok=True, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(scored, st.sampled_from([np.exp, np.arctan, lambda x: 7 * x - 2]))
-def test_rising_transforms_change_nothing_that_is_of_order(pairs: Any, rising: Any) -> None:
+def test_rising_transforms_change_nothing_that_is_of_order(pairs, rising):
     scores, fake = arrays(pairs)
     assume(len(np.unique(rising(scores))) == len(np.unique(scores)))
     for measure in OF_ORDER:
@@ -237,15 +230,15 @@ def test_rising_transforms_change_nothing_that_is_of_order(pairs: Any, rising: A
 
 
 @pytest.mark.parametrize("fake", [[], [True, True], [False, False]])
-def test_without_a_class_there_is_nan_and_no_error(fake: list[bool]) -> None:
-    trials = trials_of(np.linspace(-1, 1, len(fake)), np.array(fake, dtype=bool))
+def test_without_a_class_there_is_nan_and_no_error(fake):
+    trials = make_trials(np.linspace(-1, 1, len(fake)), np.array(fake, dtype=bool))
     values = {m.name: m.of(Sample.of(trials, 0.0)) for m in MEASURES}
     there = {"fake": any(fake), "genuine": not all(fake), "any": bool(fake), "both": False}
     for measure in MEASURES:
         assert math.isnan(values[measure.name]) != there[measure.classes], measure.name
 
 
-def test_without_a_threshold_there_is_nan_and_no_error() -> None:
-    trials = trials_of(np.array([0.0, 1.0]), np.array([False, True]))
+def test_without_a_threshold_there_is_nan_and_no_error():
+    trials = make_trials(np.array([0.0, 1.0]), np.array([False, True]))
     for measure in MEASURES:
         assert math.isnan(measure.of(Sample.of(trials))) == measure.at_threshold, measure.name

@@ -4,7 +4,6 @@ import json
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -63,9 +62,7 @@ def scored(runtime: TorchRuntime, count: int) -> list[FaceResult]:
 
 
 @pytest.mark.parametrize("error", FULL[:3], ids=lambda error: type(error).__name__)
-def test_a_batch_is_halved_until_it_fits_and_stays_so(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_batch_is_halved_until_it_fits_and_stays_so(error, caplog):
     plain = scored(TorchRuntime(CropsGraph(system())), 7)
     with caplog.at_level(logging.WARNING):
         runtime = Small(system(), 2, error)
@@ -77,7 +74,7 @@ def test_a_batch_is_halved_until_it_fits_and_stays_so(
     assert said == "deepregions: out of memory with 7 faces at once: going on with 3 or fewer"
 
 
-def test_one_face_that_does_not_fit_is_an_error() -> None:
+def test_one_face_that_does_not_fit_is_an_error():
     assert all(out_of_memory(error) for error in FULL)
     error = MemoryError()
     with pytest.raises(OutOfMemoryError, match=r"suffice to score one face.*--detector"):
@@ -89,7 +86,7 @@ def test_one_face_that_does_not_fit_is_an_error() -> None:
         scorer.score_canvas(picture(64, 64), Region.ENTIRE)
 
 
-def test_other_errors_are_not_taken_for_full_memory() -> None:
+def test_other_errors_are_not_taken_for_full_memory():
     for error in (RuntimeError("shape mismatch"), UsageError("the graph takes crops")):
         assert not out_of_memory(error)
         runtime = Small(system(), 2, error)
@@ -146,7 +143,7 @@ print(json.dumps(said))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit and /proc are Linux's")
-def test_libraries_that_run_out_of_memory_are_understood(tmp_path: Path) -> None:
+def test_libraries_that_run_out_of_memory_are_understood(tmp_path):
     command = [sys.executable, "-c", _REAL, str(tmp_path / "m.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

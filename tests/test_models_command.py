@@ -1,12 +1,9 @@
 """``deepregions models`` through the real command line."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -35,7 +32,7 @@ SOURCE = {"file": "Capsule_UADFV_eyes.pt", "project": "BiDA", "licence": "not st
 
 
 @pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def master(tmp_path_factory):
     """A folder with a bundle of two networks, and one of one a folder further down."""
     folder = tmp_path_factory.mktemp("bundles")
     capsule, validation = Capsule(size=64).eval(), {"frame_auc": 0.75}
@@ -52,7 +49,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(master, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
     monkeypatch.delenv("DEEPREGIONS_OFFLINE", raising=False)
@@ -65,9 +62,7 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -
     return capsys.readouterr().out
 
 
-def test_list_shows_what_is_here_and_what_others_offer(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_shows_what_is_here_and_what_others_offer(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     printed = output(capsys, "list", "--dir", "mine")
     (row,) = [line.split() for line in printed.splitlines() if line.split()[:1] == ["pair"]]
@@ -81,9 +76,7 @@ def test_list_shows_what_is_here_and_what_others_offer(
     assert {each["cached"] for each in listed["registry"]} == {None}
 
 
-def test_where_bundles_are_looked_for(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_bundles_are_looked_for(folder, capsys, monkeypatch):
     monkeypatch.setattr("deepregions.weights.bundle_folder.default_bundle", lambda: None)
     assert "no bundles in ./models or ./bundles" in output(capsys, "list")
     coming = folder / "more" / "one"
@@ -100,9 +93,7 @@ def test_where_bundles_are_looked_for(
 
 
 @pytest.mark.parametrize("name", ["pair", "mine/pair", "capsule_nose.uadfv"])
-def test_show_says_what_a_bundle_is(
-    folder: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_show_says_what_a_bundle_is(folder, capsys, name):
     printed = output(capsys, "show", name, "--dir", "mine")
     file = folder / "pair" / "capsule_eyes.uadfv.safetensors"
     for line in (
@@ -119,9 +110,7 @@ def test_show_says_what_a_bundle_is(
     assert shown["members"] == json.loads((folder / "pair" / "bundle.json").read_text())["members"]
 
 
-def test_show_says_what_the_registry_knows(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_says_what_the_registry_knows(folder, capsys):
     printed = output(capsys, "show", "dsp-fwa")
     assert "license: CC-BY-NC-SA-4.0" in printed
     assert "citation: Y. Li, S. Lyu." in printed
@@ -143,9 +132,7 @@ def test_show_says_what_the_registry_knows(
         (["show", "hf://a"], "is no name on the Hub"),
     ],
 )
-def test_wrong_usage_is_one_line(
-    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_usage_is_one_line(folder, arguments, message, capsys):
     assert run(["models", *arguments]) != 0
     printed = capsys.readouterr()
     assert not printed.out
@@ -153,24 +140,20 @@ def test_wrong_usage_is_one_line(
     assert message in line
 
 
-def test_the_bundle_that_comes_along_has_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_bundle_that_comes_along_has_a_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["models", "show", "default"]) == 0
     assert "checkpoints/default" in capsys.readouterr().out
 
 
-def test_two_bundles_of_one_name_are_told_apart_by_path(folder: Path) -> None:
+def test_two_bundles_of_one_name_are_told_apart_by_path(folder):
     shutil.copytree(folder / "pair", folder / "copies" / "pair")
     with pytest.raises(UsageError, match=r"2 bundles pair.*mine/copies/pair, .*mine/pair"):
         find_bundle("pair", [folder])
     assert find_bundle(str(folder / "pair"), [folder]).path == folder / "pair"
 
 
-def test_verify_names_every_file_that_is_wrong_and_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_names_every_file_that_is_wrong_and_goes_on(folder, capsys):
     assert sorted(output(capsys, "verify", "mine").splitlines()) == [
         "mine/more/one/xception_eyes.ffpp.safetensors: ok",
         "mine/pair/capsule_eyes.uadfv.safetensors: ok",
@@ -197,9 +180,7 @@ def test_verify_names_every_file_that_is_wrong_and_goes_on(
     assert "broken" in listed
 
 
-def test_a_strangers_bundle_cannot_write_to_the_terminal(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_strangers_bundle_cannot_write_to_the_terminal(folder, capsys):
     text = (folder / "pair" / "bundle.json").read_text()
     (folder / "pair" / "bundle.json").write_text(text.replace("uadfv", "\\u001b[31m[bold]x"))
     output(capsys, "list", "--dir", "mine")
@@ -221,7 +202,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def offered(tmp_path, monkeypatch):
     """A registry with one entry, whose digest is not known, on a server of this machine."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -236,9 +217,7 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         running.shutdown()
 
 
-def test_fetch_puts_a_verified_file_into_the_cache_or_a_folder(
-    folder: Path, offered: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fetch_puts_a_verified_file_into_the_cache_or_a_folder(folder, offered, tmp_path, capsys):
     printed = output(capsys, "fetch", "thing", "--sha256", DIGEST)
     assert f"path: {tmp_path / 'cache' / 'thing.bin'}" in printed.splitlines()
     assert (tmp_path / "cache" / "thing.bin").read_bytes() == CONTENT
@@ -254,17 +233,13 @@ def test_fetch_puts_a_verified_file_into_the_cache_or_a_folder(
     assert "came unchecked" in unchecked.err and unchecked.err.count("\n") == 1
 
 
-def test_fetch_refuses_what_has_another_digest(
-    folder: Path, offered: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fetch_refuses_what_has_another_digest(folder, offered, tmp_path, capsys):
     assert run(["models", "fetch", "thing", "--sha256", "0" * 64]) == 1
     assert f"its SHA-256 is {DIGEST[:12]}" in capsys.readouterr().err
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_fetch_offline_finds_what_is_cached(
-    folder: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fetch_offline_finds_what_is_cached(folder, shared, monkeypatch, capsys):
     monkeypatch.setenv("DEEPREGIONS_OFFLINE", "1")
     assert run(["models", "fetch", "yunet"]) == 1
     assert "DEEPREGIONS_OFFLINE" in capsys.readouterr().err
@@ -275,9 +250,7 @@ def test_fetch_offline_finds_what_is_cached(
 @pytest.mark.parametrize(
     ("bias", "problem"), [(9.0, "all near 1"), (-9.0, "all near 0"), (float("nan"), "not numbers")]
 )
-def test_verify_tells_networks_that_answer_all_the_same(
-    bias: float, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_tells_networks_that_answer_all_the_same(bias, problem, tmp_path, capsys):
     rng = np.random.default_rng(0)
     faces = []
     for number in range(4):

@@ -19,7 +19,7 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def test_a_class_name_is_unique() -> None:
+def test_a_class_name_is_unique():
     found = defaultdict(list)
     for name, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -37,7 +37,7 @@ UNLIKE = {
 }
 
 
-def test_a_module_is_named_after_its_main_class_or_noun() -> None:
+def test_a_module_is_named_after_its_main_class_or_noun():
     """Its name has a word of something public in it, or of the sentence that it begins with."""
     wrong = []
     for name, path in MODULES.items():
@@ -61,7 +61,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def test_no_module_or_name_is_private_to_another_package() -> None:
+def test_no_module_or_name_is_private_to_another_package():
     """Neither imported, nor reached through a module that is."""
     found = []
     for name, path in MODULES.items():
@@ -100,6 +100,6 @@ def imports(path: Path) -> set[str]:
     return found & MODULES.keys()
 
 
-def test_no_modules_import_each_other() -> None:
+def test_no_modules_import_each_other():
     graph = {name: imports(path) - {name} for name, path in MODULES.items()}
     TopologicalSorter(graph).prepare()  # or its error names the circle

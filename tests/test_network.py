@@ -119,7 +119,7 @@ def watched(program: str, *arguments: str, folder: Path) -> tuple[str, str, set[
 
 @linux
 @pytest.mark.slow
-def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait: Path, tmp_path: Path) -> None:
+def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait, tmp_path):
     shutil.copy(portrait, tmp_path / "face.png")
     for label in ("real", "fake"):
         (tmp_path / "faces" / label).mkdir(parents=True)
@@ -143,7 +143,7 @@ def test_no_command_opens_a_socket_or_leaves_foreign_files(portrait: Path, tmp_p
 
 @linux
 @pytest.mark.parametrize("module", RUNTIMES)
-def test_a_runtime_by_itself_would_be_seen(module: str, tmp_path: Path) -> None:
+def test_a_runtime_by_itself_would_be_seen(module, tmp_path):
     """What the watch is for: if one of these fails, its library no longer phones home."""
     if not find_distribution("openvino-telemetry"):
         pytest.skip("it comes with the extra openvino")
@@ -166,7 +166,7 @@ with MediaReader() as reader:
 
 
 @linux
-def test_reading_credentials_opens_no_socket(tmp_path: Path) -> None:
+def test_reading_credentials_opens_no_socket(tmp_path):
     """Neither for a manifest that is elsewhere nor to ask whether a certificate was withdrawn."""
     pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
     by, elsewhere = signer(), "http://127.0.0.1:9/manifest"
@@ -184,7 +184,7 @@ def test_reading_credentials_opens_no_socket(tmp_path: Path) -> None:
     assert sockets  # what the settings are for
 
 
-def test_runtimes_are_imported_by_one_function() -> None:
+def test_runtimes_are_imported_by_one_function():
     """Only import_runtime keeps them from phoning home."""
     for path in (ROOT / name for name in ("deepregions", "benchmarks", "tools", "tests")):
         for file in path.rglob("*.py"):

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 import deepregions.detectors
 from deepregions.commands.cli import run
-from deepregions.data.store import FaceStore, create_store
+from deepregions.data.store import create_store
 from deepregions.deploy import export as exporting
 from deepregions.deploy.drift import Drift, compare
 from deepregions.deploy.export import export
@@ -57,7 +56,7 @@ def system(seed: int = 0) -> System:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
+def store(tmp_path_factory):
     """Faces of two colours, genuine and fake in turns."""
     faces = [
         record(number, size=160, split=split, label=number // 40 % 2, video=f"v{number}")
@@ -66,7 +65,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
     return create_store(tmp_path_factory.mktemp("store") / "s", INFO, faces)
 
 
-def test_drift_is_of_auc_verdicts_and_log_odds() -> None:
+def test_drift_is_of_auc_verdicts_and_log_odds():
     fake = np.array([False, False, True, True])
     expected = np.array([-1.0, 0.5, 0.25, 2.0])
     same = compare(expected, expected, fake, 0.0)
@@ -83,7 +82,7 @@ def test_drift_is_of_auc_verdicts_and_log_odds() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.booleans()), min_size=2))
-def test_drift_is_what_scikit_learn_finds(faces: list[tuple[int, int, bool]]) -> None:
+def test_drift_is_what_scikit_learn_finds(faces):
     expected, got = (np.array([face[n] for face in faces], float) for n in (0, 1))
     fake = np.array([face[2] for face in faces])
     if fake.all() or not fake.any():
@@ -94,7 +93,7 @@ def test_drift_is_what_scikit_learn_finds(faces: list[tuple[int, int, bool]]) ->
     assert found.flips == pytest.approx(np.mean((expected > 0) != (got > 0)))
 
 
-def test_a_store_gives_some_of_its_faces_and_always_the_same(store: FaceStore) -> None:
+def test_a_store_gives_some_of_its_faces_and_always_the_same(store):
     told: list[tuple[int, int]] = []
     source = FacesOfStore(store, most=10, batch_size=4, progress=lambda *x: told.append(x))
     batches = list(source.faces("test"))
@@ -109,9 +108,7 @@ def test_a_store_gives_some_of_its_faces_and_always_the_same(store: FaceStore) -
     assert whole.fake.tolist() == (store.labels[rows] == 1).tolist()
 
 
-def test_int8_is_of_the_convolutions_after_the_first_three(
-    store: FaceStore, tmp_path: Path
-) -> None:
+def test_int8_is_of_the_convolutions_after_the_first_three(store, tmp_path):
     path, made = tmp_path / "m.onnx", system()
     found = export(
         made, path, takes="crops", precision="int8", source=FacesOfStore(store), allow_drift=True
@@ -129,7 +126,7 @@ def test_int8_is_of_the_convolutions_after_the_first_three(
     assert kinds == dict(zip(shapes, [exact, exact, whole, whole, exact], strict=True))
     linear = [each for each in model.graph.initializer if sorted(each.dims) == [2, 8]]
     assert [each.data_type for each in linear] == [onnx.TensorProto.FLOAT]
-    facts = read_facts(path).content
+    facts = read_facts(path)
     assert facts["precision"] == "int8"
     assert facts["ranges"]["store"] == "test" and facts["ranges"]["at_most"] == 128
     assert facts["ranges"]["fingerprint"] == store.fingerprint
@@ -141,7 +138,7 @@ def test_int8_is_of_the_convolutions_after_the_first_three(
     for name in ("onnxruntime", "openvino"):
         for size in (1, 5):
             some = {key: values[:size] for key, values in inputs.items()}
-            answers = open_file(name, path, bundle=facts["bundle"]).run(some)
+            answers = open_file(name, path).run(some)
             assert answers["valid"].all()
             np.testing.assert_allclose(answers["logits"], expected.logits[:size], atol=0.6)
             assert not np.array_equal(answers["logits"], expected.logits[:size].numpy())
@@ -154,19 +151,13 @@ def exported(arguments: list[str]) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+def bundle(tmp_path_factory):
     path = tmp_path_factory.mktemp("bundle") / "b"
     save_bundle(list(system().members[1:]), path)
     return str(path)
 
 
-def test_the_command_measures_what_a_precision_costs(
-    store: FaceStore,
-    bundle: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_command_measures_what_a_precision_costs(store, bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)  # bundles may name it
     out = tmp_path / "m.onnx"
     base = ["--bundle", bundle, "--out", str(out), "--crops-in", "--store", str(store.path)]
@@ -180,12 +171,10 @@ def test_the_command_measures_what_a_precision_costs(
     assert not list(tmp_path.iterdir())
     code, printed = exported([*base, "--precision", "fp16", "--allow-drift"])
     assert code == 0 and "TOO MUCH DRIFT: AUC" in printed
-    assert read_facts(out).content["drift"]["store"] == "test"
+    assert read_facts(out)["drift"]["store"] == "test"
 
 
-def test_what_cannot_be_measured_is_named(
-    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_measured_is_named(bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)
     small_store(tmp_path / "one", ["val", "test"] * 3)
     small_store(tmp_path / "none", ["train"] * 3)
@@ -204,9 +193,7 @@ def test_what_cannot_be_measured_is_named(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["none", "one"]
 
 
-def test_bf16_is_measured_by_openvino(
-    store: FaceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bf16_is_measured_by_openvino(store, tmp_path, monkeypatch):
     source = FacesOfStore(store)
     path = tmp_path / "m.onnx"
     with pytest.raises(UsageError, match=r"for files that take crops.*--crops-in"):
@@ -228,10 +215,10 @@ def test_bf16_is_measured_by_openvino(
     assert asked == ["bf16"]
     assert found.parity.logits < 1e-4  # the file itself is float32
     assert 1e-4 < found.drift.largest < 1
-    assert read_facts(path).content["precision"] == "bf16"
+    assert read_facts(path)["precision"] == "bf16"
 
 
-def test_a_network_without_numbers_is_not_exported(tmp_path: Path) -> None:
+def test_a_network_without_numbers_is_not_exported(tmp_path):
     torch.manual_seed(0)
     broken = Tint().eval()
     with torch.no_grad():
@@ -242,7 +229,7 @@ def test_a_network_without_numbers_is_not_exported(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_elsewhere_are_found_wherever_they_are(tmp_path: Path) -> None:
+def test_weights_elsewhere_are_found_wherever_they_are(tmp_path):
     """A constant within a branch, too, may name a file outside."""
     tensor = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
     tensor.data_location = onnx.TensorProto.EXTERNAL

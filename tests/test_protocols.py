@@ -87,7 +87,7 @@ ENTIRE = ScoredSystem("xception", Region.ENTIRE, "one")
 MEAN = ScoredSystem("mean", None, "one")
 
 
-def test_a_network_of_another_database_is_not_missed_here() -> None:
+def test_a_network_of_another_database_is_not_missed_here():
     table = made(trained=("one", "two"))
     models = {k: v for k, v in table.origin.models.items() if k != "xception_eyes.two"}
     logits = table.log_odds.copy()
@@ -98,7 +98,7 @@ def test_a_network_of_another_database_is_not_missed_here() -> None:
     assert len(Scored(table).systems) == 7
 
 
-def test_figures_are_those_of_the_evaluation_part_alone() -> None:
+def test_figures_are_those_of_the_evaluation_part_alone():
     given = scored()
     each = evaluate([given], QUICK)[0]
     table = given.table
@@ -111,7 +111,7 @@ def test_figures_are_those_of_the_evaluation_part_alone() -> None:
     assert found.low <= found.value <= found.high
 
 
-def test_the_threshold_is_of_the_development_part() -> None:
+def test_the_threshold_is_of_the_development_part():
     given = scored()
     table = given.table
     dev = (table.split == "val") & (table.status == "ok") & table.valid[:, 0, 0]
@@ -123,7 +123,7 @@ def test_the_threshold_is_of_the_development_part() -> None:
     assert each.estimate(ENTIRE, BALANCED).value == pytest.approx(expected)
 
 
-def test_across_databases_the_threshold_is_of_the_one_learned_from() -> None:
+def test_across_databases_the_threshold_is_of_the_one_learned_from():
     home, away = scored(), scored("two", seed=1)
     one, two = evaluate([home, away], QUICK)
     assert (one.database, two.database) == ("one", "two")
@@ -135,7 +135,7 @@ def test_across_databases_the_threshold_is_of_the_one_learned_from() -> None:
     assert away_alone.estimate(ENTIRE, AUC) == two.estimate(ENTIRE, AUC)
 
 
-def test_a_database_may_give_thresholds_only() -> None:
+def test_a_database_may_give_thresholds_only():
     home, away = scored(), scored("two", seed=1)
     dev = home.table.split == "val"
     only = Scored(home.table.select(dev), {MEAN: home.fused[MEAN][dev]})
@@ -150,7 +150,7 @@ def test_a_database_may_give_thresholds_only() -> None:
         (lambda t: (t.split == "test") | t.fake, "nothing genuine with a verdict"),
     ],
 )
-def test_without_development_data_there_is_a_reason(keep: Any, reason: str) -> None:
+def test_without_development_data_there_is_a_reason(keep, reason):
     table = made()
     each = evaluate([Scored(table.select(keep(table)))], QUICK)[0]
     for measure in (ACCURACY, BALANCED, WORST_APCER):
@@ -163,7 +163,7 @@ def test_without_development_data_there_is_a_reason(keep: Any, reason: str) -> N
 
 @pytest.mark.parametrize("label", ["fake", "genuine"])
 @pytest.mark.parametrize("level", ["frame", "video"])
-def test_one_class_is_an_error_that_says_which(label: str, level: Any) -> None:
+def test_one_class_is_an_error_that_says_which(label, level):
     table = made()
     table = table.select(table.fake == (label == "genuine"))
     with pytest.raises(UndefinedMetricError, match=f"of one has no {label}") as caught:
@@ -171,7 +171,7 @@ def test_one_class_is_an_error_that_says_which(label: str, level: Any) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_nothing_valid_is_an_error() -> None:
+def test_nothing_valid_is_an_error():
     table = made()
     none = replace(table, log_odds=np.full(table.log_odds.shape, np.nan))
     with pytest.raises(UndefinedMetricError, match="on one: no verdict"):
@@ -181,7 +181,7 @@ def test_nothing_valid_is_an_error() -> None:
         evaluate([Scored(bad)], QUICK)
 
 
-def test_one_system_without_verdicts_does_not_stop_the_others() -> None:
+def test_one_system_without_verdicts_does_not_stop_the_others():
     table = made()
     logits = table.log_odds.copy()
     logits[:, 0, 0] = np.nan
@@ -192,7 +192,7 @@ def test_one_system_without_verdicts_does_not_stop_the_others() -> None:
     assert "no verdict" in to_markdown(within_tables(each)[0])
 
 
-def test_bad_sets_of_databases_are_refused() -> None:
+def test_bad_sets_of_databases_are_refused():
     table = made()
     with pytest.raises(UsageError, match="no database has an evaluation part"):
         evaluate([], QUICK)
@@ -205,7 +205,7 @@ def test_bad_sets_of_databases_are_refused() -> None:
         evaluate([Scored(table), Scored(other.select(other.split == "val"))], QUICK)
 
 
-def test_across_is_trained_by_tested() -> None:
+def test_across_is_trained_by_tested():
     both = [Scored(made(d, trained=("one", "two"), seed=n)) for n, d in enumerate(("one", "two"))]
     evaluated = evaluate(both, QUICK)
     tables = across_tables(evaluated, EER)
@@ -222,7 +222,7 @@ def test_across_is_trained_by_tested() -> None:
     assert across_tables(evaluate([scored()], QUICK), AUC) == {}
 
 
-def test_a_system_that_was_not_scored_somewhere_has_a_reason_there() -> None:
+def test_a_system_that_was_not_scored_somewhere_has_a_reason_there():
     one, two = scored(), Scored(made("two"))
     table = across_tables(evaluate([one, two], QUICK), AUC)["mean"]
     there, missing = table.cells[0]
@@ -230,7 +230,7 @@ def test_a_system_that_was_not_scored_somewhere_has_a_reason_there() -> None:
     assert (missing.value, missing.reason) == (None, "not trained or not scored")
 
 
-def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
+def test_each_manipulation_is_taken_with_all_that_is_genuine():
     given = scored()
     each = evaluate([given], QUICK)[0]
     auc, eer, apcer = method_tables(each)
@@ -260,7 +260,7 @@ def test_each_manipulation_is_taken_with_all_that_is_genuine() -> None:
     assert eer.best == "lower"
 
 
-def test_regions_and_detectors_are_one_table_seen_two_ways() -> None:
+def test_regions_and_detectors_are_one_table_seen_two_ways():
     each = evaluate([scored()], QUICK)[0]
     detectors, regions = region_tables(each, EER)
     assert detectors.rows == regions.columns == list(NETWORKS)
@@ -269,7 +269,7 @@ def test_regions_and_detectors_are_one_table_seen_two_ways() -> None:
     assert len(detectors.winners()) == len(regions.winners()) == 2
 
 
-def test_fusions_are_set_against_the_best_network() -> None:
+def test_fusions_are_set_against_the_best_network():
     each = evaluate([scored()], replace(QUICK, rounds=200))[0]
     single = each.best_single()
     assert single is not None
@@ -287,7 +287,7 @@ def test_fusions_are_set_against_the_best_network() -> None:
     assert fusion_tables(evaluate([Scored(made())], QUICK)[0]) == []
 
 
-def test_rules_over_faces_are_compared() -> None:
+def test_rules_over_faces_are_compared():
     given = scored()
     auc, eer = aggregation_tables([given], Settings(rounds=10))
     assert len(auc.columns) == 3
@@ -298,7 +298,7 @@ def test_rules_over_faces_are_compared() -> None:
         assert eer.cells[0][column] == each.estimate(ENTIRE, EER)
 
 
-def test_a_level_at_which_nothing_can_be_judged_is_a_gap_in_its_curve() -> None:
+def test_a_level_at_which_nothing_can_be_judged_is_a_gap_in_its_curve():
     """So much blur that the gates refuse every face: the other levels still count."""
     whole = scored()
     lost = replace(whole.table, status=np.full(len(whole.table), "low_quality", dtype=object))

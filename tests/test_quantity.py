@@ -1,32 +1,29 @@
 """A calibration is of one quantity: a level, rules of pooling, a fusion, networks."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from networks import calibration, member, xception
-from score_tables import face
+from score_tables import noisy_faces
 
 from deepregions.evaluation import running
 from deepregions.evaluation.protocols import Settings
 from deepregions.evaluation.report.chapters import Outcome
 from deepregions.evaluation.running import run
 from deepregions.evaluation.store_scorer import StoreScorer
-from deepregions.fusion import MeanFusion
 from deepregions.fusion.calibration import Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
+from deepregions.fusion.rules import MeanFusion
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable
 from deepregions.fusion.training import fuse_table
-from deepregions.fusion.trials import frame_trials, video_trials
+from deepregions.fusion.trials import trials_of
 from deepregions.fusion.validation import train_calibrated
 from deepregions.pipeline.build import build_analyser
 from deepregions.pipeline.results import FaceResult, summarise_input
 from deepregions.roc import cllr, tally
-from deepregions.system import TrainedNetwork
 from deepregions.types import Region, Status
 from deepregions.weights.bundle import Bundle
 
@@ -41,39 +38,17 @@ QUANTITIES: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def network() -> TrainedNetwork:
+def network():
     return replace(member(xception(), Region.ENTIRE, "made"), sha256="ab" * 32)
 
 
 @pytest.fixture(scope="module")
-def table(network: TrainedNetwork) -> ScoreTable:
-    """Videos with 12 faces of two people; faces differ more than videos do."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for split in ("val", "test"):
-        for person in range(100):
-            for label in (0, 1):
-                base = rng.normal() + 2 * label
-                rows += [
-                    face(
-                        f"{split}{person}-{label}",
-                        base + 2.5 * rng.normal(),
-                        key=f"{split}{person}-{label}-{number}",
-                        track=number % 2,
-                        identities=(f"{split}{person}",),
-                        label=label,
-                        split=split,
-                    )
-                    for number in range(12)
-                ]
-    origin = Origin("made", "f00d", {network.name: network.sha256}, {})
-    return make_table(origin, ("xception",), (Region.ENTIRE,), rows)
+def table():
+    return noisy_faces(splits=("val", "test"), people=100, tracks=2)
 
 
 @pytest.fixture
-def evaluated(
-    table: ScoreTable, network: TrainedNetwork, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Outcome]:
+def evaluated(table, network, monkeypatch):
     """Evaluates scores that are given."""
 
     class Given(StoreScorer):
@@ -95,16 +70,14 @@ def evaluated(
 
 
 @pytest.mark.parametrize(("level", "rule"), QUANTITIES)
-def test_evaluate_calibrates_what_it_measures(
-    level: Any, rule: Pooling, evaluated: Any, table: ScoreTable, network: TrainedNetwork
-) -> None:
+def test_evaluate_calibrates_what_it_measures(level, rule, evaluated, table, network):
     """B1: Cllr is near what a calibration found on the same quantity costs."""
     outcome = evaluated(level, rule)
     (each,) = outcome.evaluated
     (own,) = each.ratios.trials
     part = table.part("test")
     odds = part.log_odds[:, 0, 0]
-    trials = frame_trials(part, odds) if level == "frame" else video_trials(part, odds, rule)
+    trials = trials_of(part, odds, level, rule)
     _, right, _ = train_calibrated("mean", table.part("val"), level=level, pooling=rule)
     np.testing.assert_allclose(own.log_odds, right.llr(trials.log_odds))
     assert cllr(tally(own.log_odds, own.fake)) < 0.95
@@ -114,9 +87,7 @@ def test_evaluate_calibrates_what_it_measures(
 
 
 @pytest.mark.parametrize(("level", "rule"), QUANTITIES)
-def test_a_bundles_calibration_is_used_for_its_own_quantity_only(
-    level: Any, rule: Pooling, evaluated: Any, network: TrainedNetwork
-) -> None:
+def test_a_bundles_calibration_is_used_for_its_own_quantity_only(level, rule, evaluated, network):
     """B1b: a stored calibration of videos gave likelihood ratios of faces."""
     bundles = {"b": Bundle((network,), None, OF_VIDEOS)}
     outcome = evaluated(level, rule, bundles=bundles)
@@ -130,9 +101,7 @@ def test_a_bundles_calibration_is_used_for_its_own_quantity_only(
 
 
 @pytest.mark.parametrize("tracks", ["highest", "main", "mean"])
-def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
-    tracks: Any, network: TrainedNetwork
-) -> None:
+def test_detect_refuses_a_calibration_for_another_rule_over_tracks(tracks, network):
     """B6: the mean over tracks got the likelihood ratio of the highest one."""
     bundle = Bundle((network,), None, OF_VIDEOS)
     analyser = build_analyser(
@@ -151,7 +120,7 @@ def test_detect_refuses_a_calibration_for_another_rule_over_tracks(
         assert "the calibration is for" in analyser.facts["uncalibrated"]
 
 
-def test_faces_are_judged_by_the_threshold_of_faces(evaluated: Any) -> None:
+def test_faces_are_judged_by_the_threshold_of_faces(evaluated):
     """B11: the decision grid took the threshold of videos."""
     used: dict[str, float] = {}
 
@@ -166,7 +135,7 @@ def test_faces_are_judged_by_the_threshold_of_faces(evaluated: Any) -> None:
     assert abs(faces - videos) > 0.5
 
 
-def test_fusing_a_table_leaves_the_fusion_as_it_was(table: ScoreTable) -> None:
+def test_fusing_a_table_leaves_the_fusion_as_it_was(table):
     """B17: places in one table's matrix stayed in the caller's fusion."""
     wide = replace(
         table,
@@ -181,7 +150,7 @@ def test_fusing_a_table_leaves_the_fusion_as_it_was(table: ScoreTable) -> None:
     assert fusion.bind(("capsule", "xception"), (Region.ENTIRE,)) is not fusion
 
 
-def test_names_of_strangers_never_become_paths(tmp_path: Path, network: TrainedNetwork) -> None:
+def test_names_of_strangers_never_become_paths(tmp_path, network):
     """B5: a database called ../../x was written and read outside the folder of scores."""
     hostile = replace(network, database="../../outside")
     scorer = StoreScorer([hostile], tmp_path / "out" / "scores")

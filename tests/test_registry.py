@@ -1,7 +1,5 @@
 """The registry: complete, of one mind with the code, found in a repository and in a wheel."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -24,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 DIGEST = "ab" * 32
 
 
-def test_every_entry_is_complete() -> None:
+def test_every_entry_is_complete():
     raw = json.loads((ROOT / "checkpoints" / "registry.json").read_text())
     assert [each["name"] for each in raw["entries"]] == [each.name for each in entries()]
     for values in raw["entries"]:
@@ -43,7 +41,7 @@ def test_every_entry_is_complete() -> None:
     assert len({each.name for each in entries()}) == len(entries())
 
 
-def test_no_foreign_weights_are_in_the_repository() -> None:
+def test_no_foreign_weights_are_in_the_repository():
     assert {path.name for path in (ROOT / "checkpoints").iterdir()} == {
         "README.md",
         "default",  # our own networks
@@ -54,19 +52,19 @@ def test_no_foreign_weights_are_in_the_repository() -> None:
 @pytest.mark.parametrize(
     ("name", "ours"), [("yunet", YUNET), ("fan", FAN_2D), ("s3fd", S3FD)], ids=str
 )
-def test_it_says_what_the_code_says(name: str, ours: object) -> None:
+def test_it_says_what_the_code_says(name, ours):
     theirs = asset(entry(name))
     assert (theirs.name, theirs.url, theirs.sha256) == (ours.name, ours.url, ours.sha256)  # type: ignore[attr-defined]
 
 
-def test_a_misspelt_name_is_answered_with_those_like_it() -> None:
+def test_a_misspelt_name_is_answered_with_those_like_it():
     with pytest.raises(UsageError, match=r"no 'capsule-v2-binry' \(one of .*capsule-v2-binary"):
         entry("capsule-v2-binry")
     with pytest.raises(UsageError, match="bida, capsule"):
         entry("zzz")
 
 
-def test_a_digest_is_the_users_or_what_the_list_knows_of_it() -> None:
+def test_a_digest_is_the_users_or_what_the_list_knows_of_it():
     unknown, prefixed = entry("deepfakebench-xception"), entry("vgg19-imagenet")
     right = "dcbb9e9d" + "0" * 56
     assert (asset(unknown).sha256, asset(unknown, DIGEST.upper()).sha256) == ("", DIGEST)
@@ -81,9 +79,7 @@ def test_a_digest_is_the_users_or_what_the_list_knows_of_it() -> None:
         asset(entry("bida"), DIGEST)
 
 
-def test_it_is_found_in_the_repository_and_in_an_installed_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_found_in_the_repository_and_in_an_installed_package(tmp_path, monkeypatch):
     assert registry_file() == ROOT / "checkpoints" / "registry.json"
     # A wheel is the package and what force-include puts into it; hatchling is not at hand here.
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
@@ -112,18 +108,14 @@ def test_it_is_found_in_the_repository_and_in_an_installed_package(
         '{"schema": "deepregions.registry", "version": 1, "entries": [{"name": "x"}]}',
     ],
 )
-def test_what_is_no_registry_is_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
+def test_what_is_no_registry_is_one_clear_error(tmp_path, monkeypatch, content):
     (tmp_path / "list.json").write_text(content)
     monkeypatch.setattr(registry, "registry_file", lambda: tmp_path / "list.json")
     with pytest.raises(AssetError, match="is not the registry"):
         entries()
 
 
-def test_an_entry_cannot_name_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_cannot_name_another_folder(tmp_path, monkeypatch):
     values = {field.name: getattr(entry("yunet"), field.name) for field in fields(Entry)}
     content = {
         "schema": "deepregions.registry",

@@ -60,7 +60,7 @@ def runner(steps: list[Step], out: Path) -> tuple[StudyRunner, list[str]]:
     return StudyRunner(steps, out, tell), told
 
 
-def test_every_network_of_every_database_and_seed_is_trained_once(tmp_path: Path) -> None:
+def test_every_network_of_every_database_and_seed_is_trained_once(tmp_path):
     steps = list(plan(tmp_path).steps())
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
@@ -98,14 +98,12 @@ def test_every_network_of_every_database_and_seed_is_trained_once(tmp_path: Path
         ({"databases": [DatabasePlan("uadfv", train=False)]}, "no database of the plan is trained"),
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused(
-    tmp_path: Path, values: dict[str, object], message: str
-) -> None:
+def test_a_plan_that_makes_no_sense_is_refused(tmp_path, values, message):
     with pytest.raises(UsageError, match=message):
         plan(tmp_path, **values)
 
 
-def test_paths_in_a_plan_are_relative_to_it(tmp_path: Path) -> None:
+def test_paths_in_a_plan_are_relative_to_it(tmp_path):
     (tmp_path / "mine.yaml").write_text("{}")
     file = tmp_path / "plan.yaml"
     file.write_text(
@@ -127,14 +125,12 @@ def test_paths_in_a_plan_are_relative_to_it(tmp_path: Path) -> None:
         Plan.read(tmp_path / "nowhere.yaml")
 
 
-def test_shipped_plans_can_be_read() -> None:
+def test_shipped_plans_can_be_read():
     for name in ("paper", "selfmade-study"):
         assert list(Plan.read(Path(__file__).parents[1] / "configs" / f"{name}.yaml").steps())
 
 
-def test_what_is_finished_is_not_done_again_and_a_failure_stops_what_needs_it(
-    tmp_path: Path,
-) -> None:
+def test_what_is_finished_is_not_done_again_and_a_failure_stops_what_needs_it(tmp_path):
     steps = [
         step(tmp_path, "good"),
         step(tmp_path, "bad", "schema", "none"),
@@ -160,7 +156,7 @@ def test_what_is_finished_is_not_done_again_and_a_failure_stops_what_needs_it(
 
 
 @pytest.mark.slow
-def test_two_runners_share_the_steps(tmp_path: Path) -> None:
+def test_two_runners_share_the_steps(tmp_path):
     steps = [step(tmp_path, name) for name in "abcd"]
     steps.append(step(tmp_path, "last", after=("a", "b", "c", "d")))
     (one, first), (other, second) = runner(steps, tmp_path), runner(steps, tmp_path)
@@ -174,7 +170,7 @@ def test_two_runners_share_the_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "plan.yaml").write_text(PLAN)
     write_drawn_store(tmp_path / "drawn", count=48, size=96)
@@ -201,9 +197,7 @@ def test_a_study_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     }
 
 
-def test_a_dry_run_shows_every_step_and_does_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_shows_every_step_and_does_nothing(tmp_path, capsys):
     (tmp_path / "plan.yaml").write_text(PLAN)
     words = ["reproduce", str(tmp_path / "plan.yaml"), "--dry-run", "--regions", "eyes"]
     assert run([*words, "--json"]) == 0

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,7 +15,7 @@ from PIL import Image
 
 import deepregions.detectors
 from deepregions.commands.cli import run
-from deepregions.deploy.onnx_metadata import digest
+from deepregions.deploy.onnx_metadata import digest, read_facts
 from deepregions.deploy.runtime_system import (
     RuntimeSystem,
     as_output,
@@ -25,9 +24,8 @@ from deepregions.deploy.runtime_system import (
     random_crops,
     run_by,
 )
-from deepregions.deploy.runtimes import NAMES, Name, has_bf16, installed, open_file
+from deepregions.deploy.runtimes import NAMES, has_bf16, installed, open_file
 from deepregions.errors import (
-    BundleError,
     MissingExtraError,
     UnreadableError,
     UnsupportedError,
@@ -47,18 +45,18 @@ def made(seed: int = 0) -> System:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """Where files are exported to, once for all tests here."""
     return tmp_path_factory.mktemp("exported")
 
 
 @pytest.fixture(scope="module")
-def file(folder: Path) -> Path:
+def file(folder):
     return exported(made(), folder=folder)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_runtime_answers_as_the_system_does(name: Name, folder: Path, file: Path) -> None:
+def test_every_runtime_answers_as_the_system_does(name, folder, file):
     system = made()
     runtime = run_by(name, system, folder)
     assert runtime.name == name and runtime.version[0].isdigit()
@@ -85,7 +83,7 @@ def test_every_runtime_answers_as_the_system_does(name: Name, folder: Path, file
             torch.testing.assert_close(output.fused, expected.fused, rtol=0, atol=1e-4)
 
 
-def test_answers_that_are_no_numbers_are_no_answers() -> None:
+def test_answers_that_are_no_numbers_are_no_answers():
     present = torch.ones(3, 2, dtype=torch.bool)
     answers = {
         "logits": np.array([[[1.0, np.nan]], [[np.inf, 2.0]], [[1.0, 2.0]]], np.float32),
@@ -98,28 +96,22 @@ def test_answers_that_are_no_numbers_are_no_answers() -> None:
     assert output.fused[:2].tolist() == [1.0, 2.0] and output.fused[2].isnan()
 
 
-def test_the_fastest_is_chosen_among_those_that_are_there(folder: Path, file: Path) -> None:
+def test_the_fastest_is_chosen_among_those_that_are_there(folder, file):
     runtime, rates = fastest(made(), folder=folder)
     assert rates.keys() == set(installed()) == set(NAMES)
     assert rates[runtime.name] == max(rates.values()) > 0
 
 
-def test_a_file_of_another_bundle_is_refused(file: Path) -> None:
-    with pytest.raises(BundleError, match=r"exported from another bundle"):
-        open_file("onnxruntime", file, bundle=digest(made(seed=2)))
-    assert open_file("onnxruntime", file, bundle=digest(made())).name == "onnxruntime"
-
-
-def test_a_broken_file_in_the_cache_is_written_again(tmp_path: Path, file: Path) -> None:
+def test_a_broken_file_in_the_cache_is_written_again(tmp_path, file):
     broken = tmp_path / file.name
     broken.write_bytes(file.read_bytes()[:1000])
     assert exported(made(), folder=tmp_path) == broken
     assert open_file("onnxruntime", broken).name == "onnxruntime"
+    exported(made(seed=2), folder=tmp_path).rename(broken)  # another bundle's
+    assert read_facts(exported(made(), folder=tmp_path))["bundle"] == digest(made())
 
 
-def test_a_missing_runtime_is_named_with_its_install_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_runtime_is_named_with_its_install_line(monkeypatch, tmp_path):
     for name in ("onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
         with pytest.raises(MissingExtraError, match=rf"{name}.*deepregions\[{name}\]"):
@@ -129,7 +121,7 @@ def test_a_missing_runtime_is_named_with_its_install_line(
         run_by("tensorrt", made(), tmp_path)  # type: ignore[arg-type]
 
 
-def test_files_that_no_runtime_can_run_are_refused_in_one_line(file: Path, tmp_path: Path) -> None:
+def test_files_that_no_runtime_can_run_are_refused_in_one_line(file, tmp_path):
     path = tmp_path / "m.onnx"
     model = onnx.load(file)
     model.opset_import[0].version = 999
@@ -153,7 +145,7 @@ def test_files_that_no_runtime_can_run_are_refused_in_one_line(file: Path, tmp_p
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inputs_that_do_not_fit_are_refused(name: Name, folder: Path, file: Path) -> None:
+def test_inputs_that_do_not_fit_are_refused(name, folder, file):
     runtime, inputs = run_by(name, made(), folder), random_crops(made(), 2)
     with pytest.raises(UsageError, match="takes crops_0, crops_1, present"):
         runtime.run({"image": inputs["crops_0"]})
@@ -162,7 +154,7 @@ def test_inputs_that_do_not_fit_are_refused(name: Name, folder: Path, file: Path
             runtime.run(inputs | {"crops_0": inputs["crops_0"][..., :-3]})
 
 
-def test_openvino_computes_in_bfloat16_only_when_asked(file: Path) -> None:
+def test_openvino_computes_in_bfloat16_only_when_asked(file):
     inputs = random_crops(made(), 2)
     exact = open_file("onnxruntime", file).run(inputs)["logits"]
     plain = open_file("openvino", file).run(inputs)["logits"]
@@ -176,13 +168,7 @@ def test_openvino_computes_in_bfloat16_only_when_asked(file: Path) -> None:
     assert np.abs(rough - exact).max() > 1e-4
 
 
-def test_detect_scores_by_any_runtime(
-    portrait: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_detect_scores_by_any_runtime(portrait, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)  # bundles may name it
     torch.manual_seed(0)
@@ -211,7 +197,7 @@ def test_detect_scores_by_any_runtime(
 
 
 @pytest.fixture
-def canvas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def canvas(tmp_path, monkeypatch):
     """Arguments of detect for a canvas and a bundle, with a cache of its own."""
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)  # bundles may name it
@@ -223,9 +209,7 @@ def canvas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_detect_makes_up_no_score_of_a_network_without_numbers(
-    name: Name, canvas: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_detect_makes_up_no_score_of_a_network_without_numbers(name, canvas, tmp_path, capsys):
     if name == "torch":
         broken = Tint().eval()
         with torch.no_grad():
@@ -250,9 +234,7 @@ def test_detect_makes_up_no_score_of_a_network_without_numbers(
     assert printed.err.count("\n") == 1 and "the bundle is broken" in printed.err
 
 
-def test_detect_names_what_a_runtime_cannot_do(
-    canvas: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_detect_names_what_a_runtime_cannot_do(canvas, tmp_path, capsys):
     for name in ("torch", "onnxruntime", "auto"):
         assert run([*canvas, "--runtime", name, "--precision", "bf16"]) == 2
         printed = capsys.readouterr()
@@ -273,15 +255,11 @@ def test_detect_names_what_a_runtime_cannot_do(
 
 @pytest.mark.parametrize("there", [True, False])
 def test_detect_computes_in_bfloat16_where_that_is_asked_for(
-    there: bool,
-    canvas: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+    there, canvas, monkeypatch, capsys, caplog
+):
     command = [*canvas, "--runtime", "openvino"]
     if not there or not has_bf16():
-        monkeypatch.setattr("deepregions.deploy.runtimes._has_bf16", lambda _: False)
+        monkeypatch.setattr("deepregions.deploy.runtimes.has_bf16", lambda: False)
         assert run([*command, "--precision", "bf16"]) == 1
         assert "this CPU has no bfloat16 (--precision fp32" in capsys.readouterr().err
         return

@@ -25,7 +25,7 @@ def one_face(log_odds: float | None = 1.5) -> dict[str, Any]:
 
 @given(input_results())
 @settings(max_examples=60)
-def test_whatever_comes_of_an_input_is_as_the_schema_says(result: Result) -> None:
+def test_whatever_comes_of_an_input_is_as_the_schema_says(result):
     validate_detect(replace(result, facts=FACTS).to_dict())
     validate_detect(replace(result, facts={**FACTS, "landmarks": None}).to_dict())
     validate_detect(replace(result, facts=CALIBRATED).to_dict())
@@ -52,7 +52,7 @@ def test_whatever_comes_of_an_input_is_as_the_schema_says(result: Result) -> Non
         (("faces", 0, "cells", 0, "score"), None),
     ],
 )
-def test_what_is_wrong_does_not_pass(place: tuple[str | int, ...], value: Any) -> None:
+def test_what_is_wrong_does_not_pass(place, value):
     written: Any = one_face()
     written["sampling"]["numbers"] = [0]
     validate_detect(written)
@@ -64,7 +64,7 @@ def test_what_is_wrong_does_not_pass(place: tuple[str | int, ...], value: Any) -
         validate_detect(written)
 
 
-def test_a_ratio_is_of_track_and_input_with_bounds_and_words() -> None:
+def test_a_ratio_is_of_track_and_input_with_bounds_and_words():
     written = one_face(3.0)
     # 0.8 * 3 - 0.5 = 1.9, and 10 ** 0.825 is 6.7
     expected = {
@@ -86,7 +86,7 @@ def test_a_ratio_is_of_track_and_input_with_bounds_and_words() -> None:
     assert one_face(-99.0)["llr"]["verbal"] == "moderate support for genuine"
 
 
-def test_without_a_score_there_is_none_and_a_message() -> None:
+def test_without_a_score_there_is_none_and_a_message():
     written = one_face(None)
     validate_detect(written)
     assert written["llr"] is None
@@ -102,7 +102,7 @@ def test_without_a_score_there_is_none_and_a_message() -> None:
         validate_detect(replace(unread, log_odds=0.1, facts=FACTS).to_dict())
 
 
-def test_every_key_that_is_written_must_be_there() -> None:
+def test_every_key_that_is_written_must_be_there():
     written = one_face()
     names = "rules gates command date device runtime precision fusion_sha256 versions"
     optional = set(names.split())
@@ -111,7 +111,7 @@ def test_every_key_that_is_written_must_be_there() -> None:
         assert validator().is_valid(rest) == (key in optional), key
 
 
-def test_the_command_prints_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_schema(capsys):
     assert run(["schema", "detect"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == validator().schema

@@ -2,8 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,14 +52,14 @@ def assert_equal(one: ScoreTable, two: ScoreTable) -> None:
 
 
 @given(st.integers(0, 9), st.integers(0, 99))
-def test_what_is_written_is_read(tmp_path_factory: Any, count: int, seed: int) -> None:
+def test_what_is_written_is_read(tmp_path_factory, count, seed):
     path = tmp_path_factory.mktemp("scores") / "s.parquet"
     before = table(count, seed)
     before.write(path)
     assert_equal(ScoreTable.read(path), before)
 
 
-def test_any_tool_reads_one_row_per_face_detector_and_region(tmp_path: Path) -> None:
+def test_any_tool_reads_one_row_per_face_detector_and_region(tmp_path):
     scores = table()
     scores.write(tmp_path / "s.parquet")
     rows = pq.read_table(tmp_path / "s.parquet").to_pylist()
@@ -78,7 +76,7 @@ def test_any_tool_reads_one_row_per_face_detector_and_region(tmp_path: Path) -> 
             assert (row["valid"], row["log_odds"], row["score"]) == (False, None, None)
 
 
-def test_parts_and_joins() -> None:
+def test_parts_and_joins():
     scores = table(9)
     parts = [scores.part(split) for split in ("train", "val", "test")]
     assert [len(part) for part in parts] == [3, 3, 3]
@@ -90,7 +88,7 @@ def test_parts_and_joins() -> None:
         joined([])
 
 
-def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused(tmp_path):
     scores = table()
     with pytest.raises(UsageError, match="infinite"):
         replace(scores, log_odds=np.full((6, 2, 2), np.inf))
@@ -104,7 +102,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ScoreTable.read(tmp_path / "none")
 
 
-def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_version_is_refused(tmp_path):
     table().write(tmp_path / "s.parquet")
     old = pq.read_table(tmp_path / "s.parquet")
     changed = old.schema.metadata[b"deepregions.scores"].replace(b'"version": 1', b'"version": 2')
@@ -113,7 +111,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
         ScoreTable.read(tmp_path / "t")
 
 
-def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases() -> None:
+def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases():
     scores = table()
     models = {"xception_entire.toy": "1", "xception_eyes.dfdc": "2", "capsule_eyes.x.y": "3"}
     silent = replace(
@@ -141,7 +139,7 @@ def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases
         ("detector", "other"),
     ],
 )
-def test_what_is_out_of_range_is_refused(column: str, value: Any, tmp_path: Path) -> None:
+def test_what_is_out_of_range_is_refused(column, value, tmp_path):
     table(4).write(tmp_path / "t.parquet")
     good = pq.read_table(tmp_path / "t.parquet")
     kind = good.schema.field(column).type
@@ -152,7 +150,7 @@ def test_what_is_out_of_range_is_refused(column: str, value: Any, tmp_path: Path
         ScoreTable.read(tmp_path / "t.parquet")
 
 
-def test_a_file_of_earlier_programs_says_who_its_rows_are(tmp_path: Path) -> None:
+def test_a_file_of_earlier_programs_says_who_its_rows_are(tmp_path):
     """They had no list of rows: names and the origin's models tell."""
     models = {"xception_entire.toy": "1", "xception_eyes.a.b": "2", "capsule_eyes.toy": "3"}
     names = ("xception.toy", "xception.a.b", "capsule")

@@ -1,21 +1,19 @@
 """Scoring a store: the scores of detect's own path, once, whatever interrupts it."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from data_helpers import small_store
 from networks import member, xception
 
-from deepregions.data.store import FaceStore, decode_image
+from deepregions.data.store import decode_image
 from deepregions.errors import UsageError
 from deepregions.evaluation import store_scorer as scoring
 from deepregions.evaluation.alterations import Alteration
 from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.score_table import ScoreTable
-from deepregions.system import System, TrainedNetwork
+from deepregions.system import System
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
 
@@ -23,13 +21,13 @@ ALL = Gates(min_size=0, min_sharpness=0, max_dark=1, max_bright=1)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
+def store(tmp_path_factory):
     splits = ["train"] * 3 + ["val"] * 4 + ["test"] * 5
     return small_store(tmp_path_factory.mktemp("s") / "store", splits, size=160)
 
 
 @pytest.fixture(scope="module")
-def members(tmp_path_factory: pytest.TempPathFactory) -> list[TrainedNetwork]:
+def members(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("b") / "bundle"
     save_bundle([member(xception()), member(xception(), Region.EYES)], path)
@@ -47,7 +45,7 @@ def equal(one: ScoreTable, two: ScoreTable) -> bool:
     )
 
 
-def test_scores_are_the_systems(store: FaceStore, members: list[TrainedNetwork]) -> None:
+def test_scores_are_the_systems(store, members):
     table = StoreScorer(members, gates=ALL, device="cpu", batch_size=5).score(store)
     rows = np.flatnonzero(store.splits != "train")
     assert list(table.key) == [store[int(row)].key for row in rows]
@@ -62,7 +60,7 @@ def test_scores_are_the_systems(store: FaceStore, members: list[TrainedNetwork])
     assert set(table.status) == {"ok"}
 
 
-def test_refused_faces_stay_and_say_why(store: FaceStore, members: list[TrainedNetwork]) -> None:
+def test_refused_faces_stay_and_say_why(store, members):
     table = StoreScorer(members, gates=Gates(min_size=1e4), device="cpu").score(store)
     assert len(table) == 9
     assert not table.valid.any()
@@ -71,16 +69,14 @@ def test_refused_faces_stay_and_say_why(store: FaceStore, members: list[TrainedN
 
 @pytest.mark.parametrize(("confidence", "judged"), [(0.4, False), (0.6, True), (None, True)])
 def test_faces_whose_landmarks_are_doubted_are_refused_as_by_detect(
-    tmp_path: Path, members: list[TrainedNetwork], confidence: float | None, judged: bool
-) -> None:
+    tmp_path, members, confidence, judged
+):
     store = small_store(tmp_path / "s", ["test"] * 2, size=160, confidence=confidence)
     table = StoreScorer(members, gates=ALL, device="cpu").score(store)
     assert set(table.status) == {"ok" if judged else "low_quality"}
 
 
-def test_what_was_scored_is_not_scored_again(
-    store: FaceStore, members: list[TrainedNetwork], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_scored_is_not_scored_again(store, members, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "_CHUNK", 4)
     cache = tmp_path / "cache"
     one = StoreScorer(members[:1], cache, gates=ALL, device="cpu").score(store)
@@ -114,9 +110,7 @@ def test_what_was_scored_is_not_scored_again(
     assert 0 < sum(scored) <= 8
 
 
-def test_other_gates_and_other_networks_have_their_own_scores(
-    store: FaceStore, members: list[TrainedNetwork], tmp_path: Path
-) -> None:
+def test_other_gates_and_other_networks_have_their_own_scores(store, members, tmp_path):
     for gates in (ALL, Gates(min_size=1e4)):
         StoreScorer(members, tmp_path, gates=gates, device="cpu").score(store)
     before = len(list(tmp_path.iterdir()))
@@ -128,15 +122,13 @@ def test_other_gates_and_other_networks_have_their_own_scores(
     assert len(list(tmp_path.iterdir())) == before + 1
 
 
-def test_a_split_without_faces_is_an_empty_table(
-    store: FaceStore, members: list[TrainedNetwork]
-) -> None:
+def test_a_split_without_faces_is_an_empty_table(store, members):
     table = StoreScorer(members, device="cpu").score(store, ("nothing",))
     assert len(table) == 0
     assert table.log_odds.shape == (0, 1, 2)
 
 
-def test_a_face_without_an_answer_is_an_error_not_a_score(store: FaceStore) -> None:
+def test_a_face_without_an_answer_is_an_error_not_a_score(store):
     broken = [member(xception(float("nan"))), member(xception(1.0), Region.EYES)]
     table = StoreScorer(broken, gates=ALL, device="cpu").score(store)
     assert not table.valid[:, 0, 0].any()
@@ -145,9 +137,7 @@ def test_a_face_without_an_answer_is_an_error_not_a_score(store: FaceStore) -> N
     assert set(alone.status) == {"error"}
 
 
-def test_alterations_change_scores_and_have_their_own_file(
-    store: FaceStore, members: list[TrainedNetwork], tmp_path: Path
-) -> None:
+def test_alterations_change_scores_and_have_their_own_file(store, members, tmp_path):
     scorer = StoreScorer(members[:1], tmp_path, gates=ALL, device="cpu")
     plain = scorer.score(store, ("test",))
     darker = scorer.score(store, ("test",), Alteration("gamma", 2))
@@ -156,6 +146,6 @@ def test_alterations_change_scores_and_have_their_own_file(
     assert equal(scorer.score(store, ("test",)), plain)
 
 
-def test_no_network_is_refused() -> None:
+def test_no_network_is_refused():
     with pytest.raises(UsageError, match="no network"):
         StoreScorer([])

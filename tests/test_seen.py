@@ -1,7 +1,6 @@
 """Which manipulations are new to networks, by what their bundles say."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ def scored(*fakes: str, split: str = "test") -> Scored:
     return Scored(make_table(Origin("db"), ("tint",), (Region.ENTIRE,), rows))
 
 
-def test_what_was_held_out_is_named() -> None:
+def test_what_was_held_out_is_named():
     forge = ForgeConfig(("fwa", "self_blend")).settings()
     both = [network(Region.ENTIRE, forge=forge), network(Region.EYES, forge=forge)]
     found = list(notes_on_manipulations(both, [scored("fwa", "swap:eyes", "swap")]))
@@ -52,7 +51,7 @@ def test_what_was_held_out_is_named() -> None:
 @pytest.mark.parametrize(
     "training", [{}, {"forge": None}, {"forge": ForgeConfig(share=0.5).settings()}]
 )
-def test_where_a_bundle_does_not_say_nothing_is_claimed(training: dict[str, Any]) -> None:
+def test_where_a_bundle_does_not_say_nothing_is_claimed(training):
     silent = network(Region.NOSE, **training)
     assert manipulations_of(silent) is None
     assert list(notes_on_manipulations([silent], [scored("swap")])) == []
@@ -63,9 +62,7 @@ def test_where_a_bundle_does_not_say_nothing_is_claimed(training: dict[str, Any]
     assert second.endswith("tint_nose.made")
 
 
-def test_people_of_an_evaluation_part_that_a_bundle_learned_from_are_counted(
-    tmp_path: Path,
-) -> None:
+def test_people_of_an_evaluation_part_that_a_bundle_learned_from_are_counted(tmp_path):
     splits = ["train", "test", "test", "test"]
     faces = [record(n, split=s, identities=(f"p{n}",)) for n, s in enumerate(splits)]
     store = create_store(tmp_path / "s", INFO, faces)

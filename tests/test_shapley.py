@@ -12,7 +12,7 @@ from score_tables import score_table
 from torch import Tensor, nn
 
 from deepregions.errors import BundleError, UsageError
-from deepregions.fusion import MeanFusion
+from deepregions.fusion.rules import MeanFusion
 from deepregions.fusion.training import KINDS, Kind, train_fusion
 from deepregions.pipeline.explain.shapley import MOST, shapley
 
@@ -149,7 +149,7 @@ def test_a_fusion_that_cannot_do_without_a_region_is_refused() -> None:
 def test_trained_fusions_are_taken_apart(kind: Kind) -> None:
     """Also those of some networks only: the others get nothing, and alone have no answer."""
     table = score_table(20, missing=0.1)
-    fusion = train_fusion(kind, table, detectors=["xception"])
+    fusion = train_fusion(kind, table, cells=[("xception", region) for region in table.regions])
     fusion = fusion.bind(table.detectors, table.regions)
     logits = torch.tensor([[1.0, -4.0, 2.0], [0.3, 0.1, 0.2]])
     valid = torch.tensor([[True, True, False], [True, True, True]])

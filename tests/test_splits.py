@@ -45,7 +45,7 @@ def sides(clips: list[Clip]) -> dict[str, set[str]]:
 @pytest.mark.parametrize("name", TREES)
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), SCHEMES)
-def test_nobody_is_on_two_sides(name: str, seed: int, splitting: Splitting) -> None:
+def test_nobody_is_on_two_sides(name, seed, splitting):
     make, open_database = TREES[name]
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), Random(seed), touch)
@@ -81,9 +81,7 @@ crowd = st.lists(
 
 
 @given(crowd, SCHEMES, st.data())
-def test_any_clips_are_divided_alike_in_any_order(
-    crowd: list[tuple[list[str], int, str]], splitting: Splitting, data: st.DataObject
-) -> None:
+def test_any_clips_are_divided_alike_in_any_order(crowd, splitting, data):
     clips = [
         Clip(
             Path(),
@@ -106,7 +104,7 @@ def test_any_clips_are_divided_alike_in_any_order(
     assert {one.key: one.split for one in again} == {one.key: one.split for one in found}
 
 
-def test_official_test_people_are_nowhere_else() -> None:
+def test_official_test_people_are_nowhere_else():
     clips = [
         clip("a", "test"),
         clip("a", "train"),  # a test person's video in training
@@ -125,7 +123,7 @@ def test_official_test_people_are_nowhere_else() -> None:
     assert dropped == {ELSEWHERE: 1, TWO_SIDES: 2, UNOFFICIAL: 1}
 
 
-def test_a_development_part_is_taken_out_of_training() -> None:
+def test_a_development_part_is_taken_out_of_training():
     clips = [clip(f"p{i}", "train", i % 2) for i in range(40)] + [clip("q", "test")]
     kept, dropped = divide(clips, Splitting("official"))
     assert not dropped
@@ -137,7 +135,7 @@ def test_a_development_part_is_taken_out_of_training() -> None:
     assert Counter(one.split for one in kept) == {"train": 40, "test": 1}
 
 
-def test_folds_take_turns() -> None:
+def test_folds_take_turns():
     clips = [clip(f"p{i}", label=i % 2) for i in range(50)]
     tests = []
     for fold in range(5):
@@ -150,7 +148,7 @@ def test_folds_take_turns() -> None:
     assert set.union(*tests) == {one.key for one in clips}
 
 
-def test_a_group_stays_together() -> None:
+def test_a_group_stays_together():
     clips = [clip(f"p{i}", label=i % 2, group=f"g{i // 10}") for i in range(120)]
     kept, dropped = divide(clips, Splitting("paper"))
     assert not dropped
@@ -161,7 +159,7 @@ def test_a_group_stays_together() -> None:
     assert {split for found in where.values() for split in found} == {"train", "val", "test"}
 
 
-def test_people_who_all_hang_together_are_parted_at_a_small_loss() -> None:
+def test_people_who_all_hang_together_are_parted_at_a_small_loss():
     """Two circles who swap faces among themselves, and now and then across (as Celeb-DF)."""
     rng = Random(0)
     circles = [[f"a{i}" for i in range(24)], [f"b{i}" for i in range(6)]]
@@ -181,7 +179,7 @@ def test_people_who_all_hang_together_are_parted_at_a_small_loss() -> None:
     assert people_splits(clips, seed=1) != side
 
 
-def test_few_people_are_not_parted() -> None:
+def test_few_people_are_not_parted():
     clips = [(["a"], 0), (["b"], 0), (["a", "b"], 1), (["b", "a"], 1)]
     assert set(people_splits(clips).values()) == {"train"}
 
@@ -190,6 +188,6 @@ def test_few_people_are_not_parted() -> None:
     "values",
     [{"scheme": "random"}, {"folds": 1}, {"fold": 5}, {"fold": -1}, {"folds": 3, "fold": 3}],
 )
-def test_splittings_that_make_no_sense(values: dict[str, object]) -> None:
+def test_splittings_that_make_no_sense(values):
     with pytest.raises(UsageError):
         Splitting(**values)

@@ -26,7 +26,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", ["--help", "databases list", "databases list --json"])
-def test_a_closed_pipe_ends_quietly(command: str) -> None:
+def test_a_closed_pipe_ends_quietly(command):
     """The reader is gone before anything is written."""
     done = shell(f"{{ sleep 0.1; {PROGRAM} {command}; }} | true")
     assert (done.returncode, done.stderr) == (141, "")
@@ -37,7 +37,7 @@ def test_a_closed_pipe_ends_quietly(command: str) -> None:
     ("where", "message"),
     [(">/dev/full", "standard output: No space left"), (">&-", "standard output is closed")],
 )
-def test_an_output_that_takes_nothing_is_one_line(command: str, where: str, message: str) -> None:
+def test_an_output_that_takes_nothing_is_one_line(command, where, message):
     if "full" in where and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     for unbuffered in ("", "1"):
@@ -47,7 +47,7 @@ def test_an_output_that_takes_nothing_is_one_line(command: str, where: str, mess
         assert done.stderr.count("\n") == 1
 
 
-def test_an_encoding_without_a_character_shows_it_escaped(tmp_path: Path) -> None:
+def test_an_encoding_without_a_character_shows_it_escaped(tmp_path):
     (tmp_path / "ä").mkdir()
     done = shell(f"{PROGRAM} databases check folder --root {tmp_path}/ä", PYTHONIOENCODING="ascii")
     assert done.returncode == 1
@@ -100,9 +100,7 @@ WRONG = (
 )
 
 
-def test_help_and_wrong_paths_import_nothing_heavy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_and_wrong_paths_import_nothing_heavy(tmp_path, monkeypatch):
     """Not even a parser for the list of commands; no network for a command's options."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
@@ -114,7 +112,7 @@ def test_help_and_wrong_paths_import_nothing_heavy(
         assert not modules & HEAVY, line
 
 
-def test_detect_imports_only_what_computes(portrait: Path) -> None:
+def test_detect_imports_only_what_computes(portrait):
     """With the rest, half of the time to the first answer went into imports."""
     line = f"detect {portrait} --json"
     (modules,) = imported(line, fine=line).values()

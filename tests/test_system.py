@@ -6,10 +6,10 @@ from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper, resize
 from deepregions.faces.patches import stack
 from deepregions.system import System
-from deepregions.types import Layout, Region
+from deepregions.types import Region
 
 
-def test_each_network_gets_its_own_kind_of_crop() -> None:
+def test_each_network_gets_its_own_kind_of_crop():
     near, around, eyes = xception(), dsp_fwa(), xception()
     members = [member(near), member(around), member(eyes, Region.EYES)]
     members[0].resample, members[1].layout = "nearest", "context"
@@ -33,7 +33,7 @@ def test_each_network_gets_its_own_kind_of_crop() -> None:
 
 
 @pytest.mark.parametrize("layout", ["masked", "tight"])
-def test_a_face_scores_the_same_beside_larger_pictures(layout: Layout) -> None:
+def test_a_face_scores_the_same_beside_larger_pictures(layout):
     """Faces cut at each edge of their pictures, which are padded to the largest."""
     members = [member(xception()), member(dsp_fwa(), Region.EYES)]
     members[0].layout = layout
@@ -55,26 +55,18 @@ def test_a_face_scores_the_same_beside_larger_pictures(layout: Layout) -> None:
         )
 
 
-def test_a_network_that_answers_nan_gives_no_score() -> None:
-    output = System([member(xception(bias=torch.nan))])(picture()[None], landmarks())
-    assert output.present.all()
-    assert not output.valid.any()
-    assert output.fused.isnan().all()
-
-
-def test_a_face_outside_the_picture_gives_no_score() -> None:
-    output = System([member(xception(bias=1.0))])(picture()[None], landmarks() + 5000)
-    assert not output.valid.any()
-    assert output.fused.isnan().all()
-
-
-def test_a_black_canvas_gives_no_score() -> None:
-    system = System([member(xception(bias=1.0))])
+def test_nothing_to_judge_and_no_number_give_no_score():
+    broken, system = System([member(xception(bias=torch.nan))]), System([member(xception(1.0))])
+    answers = broken(picture()[None], landmarks())
+    outside = system(picture()[None], landmarks() + 5000)
     black = torch.zeros(1, 3, 50, 50, dtype=torch.uint8)
-    assert not system.forward_segmented(black, Region.ENTIRE).valid.any()
+    assert answers.present.all()
+    for output in (answers, outside, system.forward_segmented(black, Region.ENTIRE)):
+        assert not output.valid.any()
+        assert output.fused.isnan().all()
 
 
-def test_rows_say_the_database_only_where_it_is_needed() -> None:
+def test_rows_say_the_database_only_where_it_is_needed():
     members = [
         member(xception(), database="ffpp"),
         member(xception(), database="dfdc"),
@@ -83,14 +75,14 @@ def test_rows_say_the_database_only_where_it_is_needed() -> None:
     assert System(members).rows == ("xception.ffpp", "xception.dfdc", "dsp-fwa")
 
 
-def test_the_same_network_twice_is_refused() -> None:
+def test_the_same_network_twice_is_refused():
     with pytest.raises(UsageError, match=r"two bundles hold xception_entire\.made"):
         System([member(xception()), member(xception())])
     with pytest.raises(UsageError, match="no network"):
         System([])
 
 
-def test_a_region_that_may_not_be_judged_has_no_say() -> None:
+def test_a_region_that_may_not_be_judged_has_no_say():
     members = [member(xception(3.0)), member(dsp_fwa(-1.0), Region.MOUTH)]
     allowed = torch.ones(2, 5, dtype=torch.bool)
     allowed[0, 3] = False  # the first face's mouth

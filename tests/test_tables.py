@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,9 +78,9 @@ def shown(text: str) -> str:
     return printable(text).strip()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(hostile, min_size=3, max_size=3))
-def test_markdown_shows_names_as_they_are(names: list[str]) -> None:
+def test_markdown_shows_names_as_they_are(names):
     one, two, three = names
     table = Table(one, (two,), (three, "x"), ((one, two),), corner=three, note=two)
     heading, rows = parsed(to_markdown(table))
@@ -90,16 +89,15 @@ def test_markdown_shows_names_as_they_are(names: list[str]) -> None:
 
 
 @given(hostile, hostile)
-def test_no_link_is_made_of_a_name(before: str, after: str) -> None:
+def test_no_link_is_made_of_a_name(before, after):
     text = escape_markdown(f"{before}http://x.org/{after} www.x.org a@b.org")
     assert "http:" not in text
     assert "www." not in text
     assert "a@b" not in text
 
 
-@settings(deadline=None)
 @given(st.lists(hostile, min_size=4, max_size=4), st.floats(-2, 2), st.integers(0, 9))
-def test_csv_gives_back_names_and_all_digits(names: list[str], value: float, n: int) -> None:
+def test_csv_gives_back_names_and_all_digits(names, value, n):
     title, row, column, reason = names
     cell = Estimate(value, value - 1, value + 1, n, 0.3, reason, 2)
     table = Table(title, (row,), (column, "b"), ((cell, reason),))
@@ -139,14 +137,14 @@ TOKEN = re.compile(
 
 @settings(max_examples=300)
 @given(hostile)
-def test_latex_has_nothing_but_letters_and_known_commands(text: str) -> None:
+def test_latex_has_nothing_but_letters_and_known_commands(text):
     escaped = escape_latex(text)
     tokens = TOKEN.findall(escaped)
     assert "".join(tokens) == escaped, "something has a meaning of its own"
     assert "".join(LATEX.get(token, token) for token in tokens) == printable(text)
 
 
-def test_markdown_has_interval_n_and_coverage_in_every_cell() -> None:
+def test_markdown_has_interval_n_and_coverage_in_every_cell():
     table = Table(
         "t",
         ("a", "b", "c"),
@@ -165,14 +163,14 @@ def test_markdown_has_interval_n_and_coverage_in_every_cell() -> None:
     assert r"| c | 0.900 \[0.000, 0.600\], n=12, 100 % |" in lines
 
 
-def test_nearly_all_is_not_all() -> None:
+def test_nearly_all_is_not_all():
     table = Table("t", ("a",), ("x",), ((estimate(coverage=0.9999),),))
     assert "99.9 %" in to_markdown(table)
     assert "n=12 |" in to_markdown(Table("t", ("a",), ("x",), ((estimate(coverage=math.nan),),)))
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(-1, 1)), min_size=1, max_size=6), st.booleans())
-def test_the_best_of_each_column_is_bold(values: list[float | None], higher: bool) -> None:
+def test_the_best_of_each_column_is_bold(values, higher):
     cells = tuple((estimate(v) if v is not None else Estimate.none("x"), "text") for v in values)
     rows = tuple(str(n) for n in range(len(values)))
     table = Table("t", rows, ("a", "b"), cells, "higher" if higher else "lower")
@@ -184,7 +182,7 @@ def test_the_best_of_each_column_is_bold(values: list[float | None], higher: boo
     assert to_latex(table).count(r"\textbf") == len(expected)
 
 
-def test_tables_without_rows_are_tables() -> None:
+def test_tables_without_rows_are_tables():
     table = Table("t", (), ("a", "b"), ())
     assert parsed(to_markdown(table))[1] == [["", "a", "b"]]
     assert len(to_csv([table]).splitlines()) == 1
@@ -198,7 +196,7 @@ def column(said: Any) -> str:
     return to_latex_column(tables, "AUC of 50 % & more")
 
 
-def test_a_table_for_a_column_has_a_figure_in_each_column_of_siunitx() -> None:
+def test_a_table_for_a_column_has_a_figure_in_each_column_of_siunitx():
     lines = column("value").splitlines()
     assert "S[table-format=1.3] S[table-format=-2.3]" in "".join(lines)
     assert r"    a\_1 & 0.910 & -0.500 \\" in lines
@@ -210,7 +208,7 @@ def test_a_table_for_a_column_has_a_figure_in_each_column_of_siunitx() -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
-def test_latex_sets_it_within_a_column(tmp_path: Path) -> None:
+def test_latex_sets_it_within_a_column(tmp_path):
     packages = "".join(rf"\usepackage{{{name}}}" for name in ("booktabs", "siunitx", "tabularx"))
     page = r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{textcomp}"
     text = rf"{page}{packages}\begin{{document}}{column('interval')}\end{{document}}"

@@ -1,7 +1,6 @@
 """Slips that leave everything running and every figure wrong, looked for from end to end."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,7 +42,7 @@ def _record(number: int, label: int, split: str) -> FaceRecord:
 
 
 @pytest.fixture(scope="module")
-def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colours(tmp_path_factory):
     path = tmp_path_factory.mktemp("stores") / "colours"
     splits = ["train"] * 32 + ["val"] * 8
     records = [_record(number, number % 2, split) for number, split in enumerate(splits)]
@@ -52,11 +51,8 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_is_fake_and_red_is_red_from_the_store_to_the_verdict(
-    colours: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    colours, tmp_path, monkeypatch, capsys
+):
     """A sign or a channel order turned round anywhere between training and verdict fails this."""
     monkeypatch.chdir(tmp_path)
     network = ["--model=DSPFWA", "--model.size=64", "--model.pyramid=adaptive"]
@@ -82,7 +78,7 @@ def test_one_is_fake_and_red_is_red_from_the_store_to_the_verdict(
     assert scores[0] < 0.5 < scores[1]
 
 
-def test_crops_are_red_green_blue(colours: Path) -> None:
+def test_crops_are_red_green_blue(colours):
     data = RegionDataModule(str(colours), size=64, batch_size=8, workers=0, augment=False)
     data.setup("validate")
     batch = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
@@ -95,7 +91,7 @@ def test_crops_are_red_green_blue(colours: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
-def test_a_part_is_scored_on_its_own_faces_only(part: str, tmp_path: Path) -> None:
+def test_a_part_is_scored_on_its_own_faces_only(part, tmp_path):
     write_drawn_store(tmp_path / "toy", count=40, size=64)
     store = FaceStore(tmp_path / "toy")
     data = RegionDataModule(str(tmp_path / "toy"), size=64, batch_size=4, workers=0)

@@ -6,20 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from score_tables import face
+from score_tables import face, make_trials
 
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.measures import Sample
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoreTable, make_table
 from deepregions.fusion.trials import (
-    Trials,
     development_threshold,
-    frame_trials,
     groups_of,
-    video_trials,
+    trials_of,
 )
 from deepregions.types import Region
 
@@ -55,7 +53,7 @@ rules = st.builds(
 def track_score(rule: Pooling, values: list[float]) -> float:
     if rule.frames == "median":
         return float(np.median(values))
-    share = rule.top_share if rule.frames == "top" else 1.0
+    share = rule.share if rule.frames == "top" else 1.0
     return float(np.mean(sorted(values)[-max(1, math.ceil(share * len(values) - 1e-9)) :]))
 
 
@@ -66,16 +64,15 @@ def video_score(rule: Pooling, tracks: list[tuple[int, float]]) -> float:
     return max(scores) if rule.tracks == "highest" else float(np.mean(scores))
 
 
-@settings(deadline=None)
 @given(faces, rules)
-def test_videos_are_scored_as_detect_does(drawn: Any, rule: Pooling) -> None:
+def test_videos_are_scored_as_detect_does(drawn, rule):
     of = table(
         *(
             face(f"v{v}", x, track=t, label=int(fake), method="swap" if fake else "original")
             for v, t, x, fake in drawn
         )
     )
-    trials = video_trials(of, logits(of), rule)
+    trials = trials_of(of, logits(of), pooling=rule)
     videos = list(dict.fromkeys(v for v, *_ in drawn))
     assert len(trials) == len(videos)
     for number, video in enumerate(videos):
@@ -93,14 +90,23 @@ def test_videos_are_scored_as_detect_does(drawn: Any, rule: Pooling) -> None:
         assert trials.method[number] == ("swap" if trials.fake[number] else "original")
 
 
-def test_a_missing_verdict_stays_and_is_counted() -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"frames": "max"}, {"tracks": "first"}, {"share": 0.0}, {"share": NAN}]
+)
+def test_there_are_no_other_rules(wrong):
+    with pytest.raises(UsageError):
+        Pooling(**wrong)
+    assert Pooling().over_tracks([(4, None)]) is None
+
+
+def test_a_missing_verdict_stays_and_is_counted():
     of = table(
         face("a", 1.0, label=1, method="swap"),
         face("a", 3.0, label=1, method="swap", status="low_quality"),
         face("b", NAN, label=1, method="warp", status="no_face", track=-1),
         face("c", -1.0),
     )
-    frames, videos = frame_trials(of, logits(of)), video_trials(of, logits(of), Pooling())
+    frames, videos = trials_of(of, logits(of), "frame"), trials_of(of, logits(of))
     assert frames.coverage == 0.5
     assert frames.judged.tolist() == [True, False, False, True]
     assert videos.coverage == pytest.approx(2 / 3)
@@ -110,7 +116,7 @@ def test_a_missing_verdict_stays_and_is_counted() -> None:
     assert videos.absent() == ""
 
 
-def test_people_who_hang_together_are_one_group() -> None:
+def test_people_who_hang_together_are_one_group():
     of = table(
         face("a", identities=("anna",)),
         face("b", identities=("bert",)),
@@ -123,25 +129,22 @@ def test_people_who_hang_together_are_one_group() -> None:
         face("h", identities=("yan",)),
         face("h", identities=("zoe",), track=1),
     )
-    frames = frame_trials(of, logits(of))
+    frames = trials_of(of, logits(of), "frame")
     assert frames.group.tolist() == [0, 1, 0, 0, 2, 3, 2, 4, 4, 4]
-    videos = video_trials(of, logits(of), Pooling())
+    videos = trials_of(of, logits(of))
     assert videos.group.tolist() == [0, 1, 0, 0, 2, 3, 4, 4]
 
 
-def test_nobody_known_connects_nothing() -> None:
-    of = table(face("a", identities=("",)), face("b", identities=("",)), face("c"))
-    assert groups_of(of).group.tolist() == [0, 1, 2]
+def test_nobody_known_connects_nothing_and_a_name_is_no_video():
+    of = table(
+        *(face("a", identities=("",)), face("b", identities=("",)), face("c"), face("vc")),
+        *(face("d", identities=("c",)), face("e", identities=("vc",))),
+    )
+    assert groups_of(of).group.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_person_named_as_a_video_is_somebody_else() -> None:
-    of = table(face("a"), face("b", identities=("a",)), face("va"), face("c", identities=("va",)))
-    assert groups_of(of).group.tolist() == [0, 1, 2, 3]
-
-
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
-def test_groups_share_nobody_and_do_not_depend_on_order(pairs: list[tuple[int, int]]) -> None:
+def test_groups_share_nobody_and_do_not_depend_on_order(pairs):
     names = [(f"v{n}", tuple(map(str, pair))) for n, pair in enumerate(pairs)]
     group = groups_of(table(*(face(v, identities=who) for v, who in names))).group
     back = groups_of(table(*(face(v, identities=who) for v, who in names[::-1]))).group[::-1]
@@ -151,21 +154,21 @@ def test_groups_share_nobody_and_do_not_depend_on_order(pairs: list[tuple[int, i
             assert (group[i] == group[j]) == (back[i] == back[j])
 
 
-def test_no_faces_are_no_trials() -> None:
+def test_no_faces_are_no_trials():
     of = table(face("a")).select(np.zeros(1, dtype=bool))
-    for trials in (frame_trials(of, logits(of)), video_trials(of, logits(of), Pooling())):
+    for trials in (trials_of(of, logits(of), "frame"), trials_of(of, logits(of))):
         assert len(trials) == 0
         assert math.isnan(trials.coverage)
         assert trials.absent() == "nothing to judge"
 
 
-def test_columns_of_other_lengths_and_infinite_scores_are_refused() -> None:
+def test_columns_of_other_lengths_and_infinite_scores_are_refused():
     of = table(face("a"), face("b"))
     with pytest.raises(UsageError, match="one of each face"):
-        frame_trials(of, logits(of)[:1])
+        trials_of(of, logits(of)[:1], "frame")
     with pytest.raises(UsageError, match="infinite"):
-        frame_trials(of, np.array([np.inf, 0.0]))
-    good = frame_trials(of, logits(of))
+        trials_of(of, np.array([np.inf, 0.0]), "frame")
+    good = trials_of(of, logits(of), "frame")
     with pytest.raises(UsageError, match="different lengths"):
         replace(good, group=good.group[:1])
 
@@ -179,31 +182,24 @@ def test_columns_of_other_lengths_and_infinite_scores_are_refused() -> None:
         ([1.0, NAN], [True, False], "nothing genuine"),
     ],
 )
-def test_what_is_absent_is_said(values: Any, fake: Any, reason: str) -> None:
-    count = len(values)
-    trials = Trials(
-        "sys",
-        np.array(values, dtype=np.float64),
-        np.array(fake, dtype=bool),
-        np.array(["x"] * count, dtype=object),
-        np.arange(count),
-    )
+def test_what_is_absent_is_said(values, fake, reason):
+    trials = make_trials(values, fake, "sys")
     assert reason in trials.absent()
     with pytest.raises(UndefinedMetricError, match=f"sys: .*{reason}") as caught:
         development_threshold(trials)
     assert caught.value.exit_code == 4
 
 
-def test_the_threshold_is_that_of_equal_errors() -> None:
+def test_the_threshold_is_that_of_equal_errors():
     of = table(
         *(face(f"g{n}", -1.0 + n) for n in range(3)),
         *(face(f"f{n}", 1.5 + n, label=1, method="swap") for n in range(3)),
         face("none", NAN),
     )
-    assert development_threshold(frame_trials(of, logits(of))) == 1.5
+    assert development_threshold(trials_of(of, logits(of), "frame")) == 1.5
 
 
-def test_people_are_those_of_a_video_however_many() -> None:
+def test_people_are_those_of_a_video_however_many():
     of = table(
         face("v0", identities=("a",)),
         face("v1", identities=("a", "b")),
@@ -219,7 +215,7 @@ def test_people_are_those_of_a_video_however_many() -> None:
     assert len(names[0] & names[1]) == 1
     assert names[4] < names[1]
     assert not names[2] & (names[0] | names[1])
-    trials = video_trials(of, np.zeros(5), Pooling())
+    trials = trials_of(of, np.zeros(5))
     assert trials.people is not None
     assert len(trials.people) == 4
     assert trials.select(np.array([2, 0])).people.tolist() == trials.people[[2, 0]].tolist()

@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from deepregions.commands import checks
 from deepregions.commands.options import (
     NetworkOptions,
-    PoolOptions,
     SamplingOptions,
     ScoringOptions,
     checked_path,
 )
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
+from deepregions.fusion.pooling import Pooling
 
 if TYPE_CHECKING:
     from deepregions.pipeline.analyser import Analyser
 
-_NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
-_SAMPLING, _SCORING = SamplingOptions(), ScoringOptions()
 
-
-def make_manifest(roots: list[str], *, out: Path, media_only: bool = False) -> int:
+def make_manifest(roots: list[str], *, out: Path, media_only: bool = False) -> None:
     """Lists the files of folders as a manifest: a Parquet file with their ids, paths and sizes.
 
     Ids rise in the order of the files. Hidden files are left out, and links to folders are not
@@ -48,7 +45,6 @@ def make_manifest(roots: list[str], *, out: Path, media_only: bool = False) -> i
     with checks.counted("listing", "files") as show:
         count, size = write_manifest(checks.every(files, show), out)
     checks.print_lines(f"{count:,} files, {size / 1e9:,.1f} GB: {out}")
-    return 0
 
 
 def score_manifest(
@@ -61,12 +57,12 @@ def score_manifest(
     part_size: int | None = None,
     pages: Literal["none", "evidence"] = "none",
     reuse_copies: bool = False,
-    networks: NetworkOptions = _NETWORKS,
-    sampling: SamplingOptions = _SAMPLING,
-    pool: PoolOptions = _POOL,
-    gates: Gates = _GATES,
-    scoring: ScoringOptions = _SCORING,
-) -> int:
+    networks: NetworkOptions,
+    sampling: SamplingOptions,
+    pool: Pooling,
+    gates: Gates,
+    scoring: ScoringOptions,
+) -> None:
     """Scores the files of a manifest into a folder of Parquet files, as `deepregions detect` does.
 
     The same command goes on with what an earlier run has left; results are never made twice or
@@ -111,7 +107,7 @@ def score_manifest(
         networks=networks,
         scoring=scoring,
         sampling=sampling.sampling(),
-        rules=pool.rules(),
+        rules=pool,
         gates=gates,
     )
     make = ScorerFactory(
@@ -142,7 +138,6 @@ def score_manifest(
     checks.print_lines(said)
     if driver.busy:
         checks.warn(f"{driver.busy:,} files are being scored by a run of other shards")
-    return 0
 
 
 def _make_analyser(
@@ -160,7 +155,7 @@ def _shard(text: str) -> tuple[int, int]:
     return number, shards
 
 
-def show_status(results: Path, *, json: bool = False) -> int:
+def show_status(results: Path, *, json: bool = False) -> None:
     """Shows how far an archive is, what could not be judged, and why.
 
     Args:
@@ -177,7 +172,7 @@ def show_status(results: Path, *, json: bool = False) -> int:
         told = asdict(now) | {"left": now.left, "statuses": dict(summary.statuses)}
         told["reasons"] = [{"status": s, "reason": r, "files": n} for (s, r), n in reasons]
         checks.print_json(told)
-        return 0
+        return
     there = now.finished + now.begun
     of = "" if now.files is None else f" of {now.files:,} ({100 * there / (now.files or 1):.1f} %)"
     checks.print_lines(f"{there:,}{of} files have a result, {now.begun:,} of them in begun parts")
@@ -194,10 +189,9 @@ def show_status(results: Path, *, json: bool = False) -> int:
     if reasons:
         rows = [(status, reason, f"{count:,}") for (status, reason), count in reasons]
         checks.print_table(("status", "reason", "files"), rows, right=("files",))
-    return 0
 
 
-def merge_results(results: Path, *, out: Path) -> int:
+def merge_results(results: Path, *, out: Path) -> None:
     """Writes an archive's results as one Parquet file, in the order of ids.
 
     Args:
@@ -212,10 +206,9 @@ def merge_results(results: Path, *, out: Path) -> int:
     now = look_up(ArchiveResults(results), count)
     if now.files is not None and now.files != count:
         checks.warn(f"{now.files - count:,} files are in no finished part yet")
-    return 0
 
 
-def write_report(results: Path, *, out: Path | None = None) -> int:
+def write_report(results: Path, *, out: Path | None = None) -> None:
     """Writes a page of what an archive's results say: counts, histograms, the strongest evidence.
 
     Args:
@@ -229,7 +222,6 @@ def write_report(results: Path, *, out: Path | None = None) -> int:
     page = out or results / "report.html"
     write_report(summarise(results_of(results)), results, page)
     checks.print_lines(str(page))
-    return 0
 
 
 def _duration(seconds: float) -> str:

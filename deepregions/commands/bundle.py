@@ -1,14 +1,12 @@
 """``deepregions bundle``: bundles on the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
 from deepregions.commands.options import check_there
 
 
-def push_bundle(folder: Path, repository: str, *, private: bool = False) -> int:
+def push_bundle(folder: Path, repository: str, *, private: bool = False) -> None:
     """Uploads a bundle to the Hugging Face Hub.
 
     The bundle is loaded first, so that nothing broken is published; then bundle.json, the weights
@@ -28,4 +26,3 @@ def push_bundle(folder: Path, repository: str, *, private: bool = False) -> int:
 
     load_bundle(folder)
     sys.stdout.write(f"{push(folder, repository, private=private)}\n")
-    return 0

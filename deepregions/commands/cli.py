@@ -5,8 +5,6 @@ is imported, so a module of a command imports at its top what its parser needs, 
 its functions.
 """
 
-from __future__ import annotations
-
 import difflib
 import errno
 import importlib

@@ -14,10 +14,8 @@ from deepregions.errors import UsageError
 if TYPE_CHECKING:
     from deepregions.data.databases.checking import Findings
 
-_OPTIONS = DatabaseOptions()
 
-
-def list_databases(*, json: bool = False) -> int:
+def list_databases(*, json: bool = False) -> None:
     """Lists the databases that `deepregions prepare` takes, with their sources, terms and sizes.
 
     Args:
@@ -31,7 +29,7 @@ def list_databases(*, json: bool = False) -> int:
             for name, each in ADAPTERS.items()
         ]
         checks.print_json({"databases": facts})
-        return 0
+        return
     heads = ("--database", "what", "videos as published", "official split", "terms")
     rows = []
     for name, each in ADAPTERS.items():
@@ -43,12 +41,9 @@ def list_databases(*, json: bool = False) -> int:
         where = f" From {each.facts.url}." if each.facts.url else ""
         source = f" Sizes as published in: {each.facts.source}." if each.facts.source else ""
         checks.print_lines(f"{name}: {each.facts.layout}.{where}{source}")
-    return 0
 
 
-def check_database(
-    database: Source, *, options: DatabaseOptions = _OPTIONS, json: bool = False
-) -> int:
+def check_database(database: Source, *, options: DatabaseOptions, json: bool = False) -> int:
     """Checks a database before it is prepared; exits with 1 if anything is wrong.
 
     Shows what is there and what is missing, labels that disagree with folders, and files that are
@@ -95,7 +90,7 @@ def _print(findings: Findings) -> None:
         checks.print_lines(f"{findings.database}: nothing is wrong")
 
 
-def describe_store(store: Path, *, out: Path | None = None) -> int:
+def describe_store(store: Path, *, out: Path | None = None) -> None:
     """Describes a face store on one HTML page.
 
     Shows counts, sizes, a contact sheet, and differences between genuine and fake faces that a
@@ -117,4 +112,3 @@ def describe_store(store: Path, *, out: Path | None = None) -> int:
     for warning in description.warnings:
         checks.warn(warning)
     checks.print_lines(f"page: {page}")
-    return 0

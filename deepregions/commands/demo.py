@@ -55,7 +55,7 @@ before you believe a score: README.md says how.
 """
 
 
-def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: int = 0) -> int:
+def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: int = 0) -> None:
     """Scores a portrait, a forged copy of it, and a short clip made of both.
 
     Prints each command line as you would type it, and fetches nothing. The networks are those
@@ -88,7 +88,6 @@ def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: in
     sys.stdout.write(f"The demo took {time.monotonic() - begun:.0f} s.\n")
     if train is not None:
         sys.stdout.write(f"\n{_CAVEAT}")
-    return 0
 
 
 def _trained(store: Path, out: Path) -> list[str]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from deepregions.commands import checks
 from deepregions.commands.options import (
     NetworkOptions,
-    PoolOptions,
     SamplingOptions,
     ScoringOptions,
 )
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
+from deepregions.fusion.pooling import Pooling
 
 if TYPE_CHECKING:
     from deepregions.pipeline.results import Result
@@ -22,14 +22,11 @@ if TYPE_CHECKING:
 COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
 
-_NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
-_SAMPLING, _SCORING = SamplingOptions(), ScoringOptions()
-
 
 def detect(
     inputs: list[Path],
     *,
-    networks: NetworkOptions = _NETWORKS,
+    networks: NetworkOptions,
     out: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -40,11 +37,11 @@ def detect(
     json: bool = False,
     csv: bool = False,
     segmented: bool = False,
-    sampling: SamplingOptions = _SAMPLING,
-    pool: PoolOptions = _POOL,
-    gates: Gates = _GATES,
+    sampling: SamplingOptions,
+    pool: Pooling,
+    gates: Gates,
     min_coverage: float = 0.0,
-    scoring: ScoringOptions = _SCORING,
+    scoring: ScoringOptions,
 ) -> int:
     """Says how strongly photographs and videos speak for or against a manipulated face.
 
@@ -119,7 +116,7 @@ def detect(
             members,
             canvases=segmented,
             sampling=frames,
-            rules=pool.rules(),
+            rules=pool,
             gates=gates,
             pictures=out is not None or show,
         )
@@ -139,7 +136,7 @@ def detect(
                 folder=out,
                 mode="resume" if resume else "overwrite" if overwrite else "new",
                 annotate=annotate,
-                show=show,
+                display=show,
                 explain=explained if explain else None,
                 browser=browser,
             )

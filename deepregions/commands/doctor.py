@@ -1,7 +1,5 @@
 """``deepregions doctor``: what works here, and what to do about the rest."""
 
-from __future__ import annotations
-
 from deepregions.commands import checks
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deepregions import __version__
 from deepregions.commands import checks
-from deepregions.commands.options import NetworkOptions, PoolOptions, check_stores, check_there
+from deepregions.commands.options import NetworkOptions, check_stores, check_there
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
+from deepregions.fusion.pooling import Pooling
 
 if TYPE_CHECKING:
     from deepregions.data.store import FaceStore
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("torch", "numpy", "scipy", "pillow", "opencv-python", "av")
 
-_NETWORKS, _GATES, _POOL = NetworkOptions(), Gates(), PoolOptions()
-
 
 def evaluate(
     *,
     store: list[Path],
     out: Path,
-    networks: NetworkOptions = _NETWORKS,
+    networks: NetworkOptions,
     level: Literal["video", "frame"] = "video",
     columns: list[str] | None = None,
     cells: Literal["interval", "value"] = "interval",
@@ -43,12 +42,12 @@ def evaluate(
     bootstrap_samples: int = 1000,
     ci: float = 0.95,
     seed: int = 0,
-    pool: PoolOptions = _POOL,
-    gates: Gates = _GATES,
+    pool: Pooling,
+    gates: Gates,
     device: str = "auto",
     batch_size: int = 32,
     json: bool = False,
-) -> int:
+) -> None:
     """Measures networks and their fusions within and across databases.
 
     Every face of the development and evaluation parts of the stores is scored once. Scores are
@@ -105,7 +104,7 @@ def evaluate(
         raise UsageError(f"{out} is a file", "name a folder")
     wanted = robustness or []
     measures = [_measure(name) for name in columns or ("AUC", "EER")]
-    settings = Settings(level, pool.rules(), bootstrap_samples, seed, ci)
+    settings = Settings(level, pool, bootstrap_samples, seed, ci)
     stores = [FaceStore(path) for path in store]
     bundles = networks.load_each()
     members = distinct(member for each in bundles.values() for member in each)
@@ -141,7 +140,6 @@ def evaluate(
         sys.stdout.write((out / "results.json").read_text(encoding="utf-8"))
     else:
         _print(outcome, page)
-    return 0
 
 
 def _facts(

@@ -16,20 +16,18 @@ if TYPE_CHECKING:
 
 NOTHING_EXPLAINED = 5
 
-_NETWORKS, _GATES = NetworkOptions(), Gates()
-
 
 def explain(
     inputs: list[Path],
     *,
     out: Path,
-    networks: NetworkOptions = _NETWORKS,
+    networks: NetworkOptions,
     overwrite: bool = False,
     json: bool = False,
     segmented: bool = False,
     towards: Literal["fake", "genuine"] = "fake",
     frames: int = 32,
-    gates: Gates = _GATES,
+    gates: Gates,
     landmarks: str = "auto",
     device: str = "auto",
     batch_size: int = 16,

@@ -1,7 +1,5 @@
 """``deepregions export``: a trained system as one ONNX file."""
 
-from __future__ import annotations
-
 from math import isinf
 from pathlib import Path
 from typing import Literal
@@ -10,20 +8,18 @@ from deepregions.commands import checks
 from deepregions.commands.options import NetworkOptions, check_stores
 from deepregions.errors import UsageError
 
-_NETWORKS = NetworkOptions()
-
 
 def export(
     *,
     out: Path,
-    networks: NetworkOptions = _NETWORKS,
+    networks: NetworkOptions,
     precision: Literal["fp32", "fp16", "int8", "bf16"] = "fp32",
     store: Path | None = None,
     store_faces: int = 1000,
     allow_drift: bool = False,
     with_crop: bool = False,
     crops_in: bool = False,
-) -> int:
+) -> None:
     """Writes networks and their fusion as one ONNX file, for machines without PyTorch.
 
     The file takes photographs of faces and their 68 landmarks, crops the regions itself, and
@@ -83,4 +79,3 @@ def export(
     )
     if found.drift is not None:
         checks.print_lines(f"{'drift' if found.drift.small else 'TOO MUCH DRIFT'}: {found.drift}")
-    return 0

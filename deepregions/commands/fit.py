@@ -1,7 +1,5 @@
 """``deepregions fit``: trains one detector on one region and writes a bundle."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

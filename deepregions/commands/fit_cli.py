@@ -4,8 +4,6 @@ One YAML per database and one per detector, composed on the command line, and an
 trainer, the detector or the datamodule on top.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -48,18 +48,15 @@ class FusionOptions:
     seed: int = 0
 
 
-_NETWORKS, _FUSION = NetworkOptions(), FusionOptions()
-
-
 def fuse(
     *,
     out: Path,
-    networks: NetworkOptions = _NETWORKS,
+    networks: NetworkOptions,
     scores: Path | None = None,
     store: Path | None = None,
     device: str = "auto",
-    fusion: FusionOptions = _FUSION,
-) -> int:
+    fusion: FusionOptions,
+) -> None:
     """Trains a fusion of networks, calibrates it, and writes a bundle of both and the networks.
 
     The fusion is trained on the development part (split val) of a face store, or of a table of
@@ -104,7 +101,6 @@ def fuse(
         *(f"threshold {p.threshold:+.2f} for {p.name}: {format_rates(p)}" for p in points)
     )
     checks.print_lines(f"bundle: {out}")
-    return 0
 
 
 def train_bundle(
@@ -121,7 +117,7 @@ def train_bundle(
             part that can be learned from.
     """
     from deepregions.evaluation.store_scorer import scores_of
-    from deepregions.fusion.validation import compare, train_calibrated
+    from deepregions.fusion.validation import cross_validate, train_calibrated
     from deepregions.weights.bundle import Bundle
 
     chosen = chosen_members(members, options)
@@ -137,7 +133,8 @@ def train_bundle(
         name: getattr(options, name) for name in ("calibration", "folds", "l2", "seed")
     }
     fusion, calibrated, own = train_calibrated(options.kind, development, **common)
-    others = compare([kind for kind in _COMPARED if kind != options.kind], development, **common)
+    rivals = [kind for kind in _COMPARED if kind != options.kind]
+    others = [cross_validate(kind, development, **common) for kind in rivals]
     return Bundle(tuple(chosen), fusion, calibrated), [own, *others]
 
 

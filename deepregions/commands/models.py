@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FACTS = ("trained_on_kind", "limits", "operating_points", "degradation", "recipe")
 
 
-def list_models(*, dir: Path | None = None, json: bool = False) -> int:
+def list_models(*, dir: Path | None = None, json: bool = False) -> None:
     """Lists the bundles that are here, and what others offer.
 
     The bundle that comes with deepregions, which is used where none is named, is first.
@@ -46,7 +46,7 @@ def list_models(*, dir: Path | None = None, json: bool = False) -> int:
     if json:
         bundles = [_bundle_facts(each) for each in found]
         checks.print_json({"bundles": bundles, "registry": [*map(_entry_facts, entries())]})
-        return 0
+        return
     if found:
         heads = ("bundle", "networks", "detectors", "regions", "trained on", "fusion", "calibrated")
         rows = [_bundle_row(each) for each in found]
@@ -57,12 +57,15 @@ def list_models(*, dir: Path | None = None, json: bool = False) -> int:
     for each in found:
         if each.problem:
             sys.stderr.write(f"deepregions: {printable(each.problem)}\n")
-    rows = [(each.name, each.kind, each.title, _how_to_fetch(each)) for each in entries()]
-    checks.print_table(("offered by others", "kind", "what", "to fetch"), rows)
-    return 0
+    offers = []
+    for entry in entries():
+        how = "takes a browser" if entry.url is None else "yes"
+        how = "is here" if _entry_facts(entry)["cached"] else how
+        offers.append((entry.name, entry.kind, entry.title, how))
+    checks.print_table(("offered by others", "kind", "what", "to fetch"), offers)
 
 
-def show_model(name: str, *, dir: Path | None = None, json: bool = False) -> int:
+def show_model(name: str, *, dir: Path | None = None, json: bool = False) -> None:
     """Shows what a bundle was trained on, its input, licence, digests and source.
 
     For something that others offer, shows what is known about it.
@@ -85,7 +88,6 @@ def show_model(name: str, *, dir: Path | None = None, json: bool = False) -> int
             raise BundleError(found.problem)
         facts = _bundle_facts(found)
     _print_facts(facts, json)
-    return 0
 
 
 def verify_models(
@@ -186,7 +188,7 @@ def measure_robustness(
     device: str = "auto",
     batch_size: int = 32,
     seed: int = 0,
-) -> int:
+) -> None:
     """Measures a bundle's errors on small, compressed and blurred faces, and records them in it.
 
     Where errors rise by more than chance, `deepregions detect` warns about such faces. At least
@@ -232,12 +234,11 @@ def measure_robustness(
     if why := too_few(min(each.people for each in found)):
         checks.warn(f"nothing counts as worse where there is no interval: {why}")
     checks.print_lines(f"bundle: {folder}")
-    return 0
 
 
 def fetch_model(
     name: str, *, dir: Path | None = None, sha256: str | None = None, json: bool = False
-) -> int:
+) -> None:
     """Downloads a bundle hf://OWNER/NAME, or a file that others offer.
 
     A file's SHA-256 must be the one that is known here. If none is known, the file is kept as it
@@ -256,7 +257,7 @@ def fetch_model(
 
     if hub_name(name) is not None:
         _print_facts({"path": _local(name)}, json)
-        return 0
+        return
     entry = catalogue.entry(name)
     asset = catalogue.asset(entry, sha256)
     with _downloading(asset.name) as progress:
@@ -265,7 +266,6 @@ def fetch_model(
     _print_facts(facts | {"citation": entry.citation, "use": entry.use}, json)
     if not asset.sha256:
         sys.stderr.write(f"deepregions: {name} came unchecked: its SHA-256 was not known here\n")
-    return 0
 
 
 def _local(name: str) -> str:
@@ -321,21 +321,17 @@ def _entry_facts(entry: Entry) -> dict[str, Any]:
     return asdict(entry) | {"cached": str(path) if path.is_file() else None}
 
 
-def _how_to_fetch(entry: Entry) -> str:
-    if _entry_facts(entry)["cached"]:
-        return "is here"
-    return "takes a browser" if entry.url is None else "yes"
-
-
 def _bundle_row(found: BundleEntry) -> Sequence[str]:
     members = found.members
-    endings = [f"_{member.get('region')}.{member.get('database')}" for member in members]
-    detectors = [
-        str(member.get("name", "?")).removesuffix(ending)
-        for member, ending in zip(members, endings, strict=True)
+    columns = [
+        [
+            str(member.get("name", "?")).removesuffix(
+                f"_{member.get('region')}.{member.get('database')}"
+            )
+            for member in members
+        ],
+        *([str(member.get(key, "?")) for member in members] for key in ("region", "database")),
     ]
-    columns = [detectors]
-    columns += [[str(member.get(key, "?")) for member in members] for key in ("region", "database")]
     parts = []
     for entry, key, without in (("fusion", "class", "mean"), ("calibration", "kind", "no")):
         part = found.manifest.get(entry)

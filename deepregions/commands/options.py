@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from deepregions.errors import BundleError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from deepregions.fusion.pooling import Pooling
     from deepregions.media import Sampling
     from deepregions.pipeline.analyser import Analyser
     from deepregions.types import Region
@@ -83,33 +82,6 @@ class NetworkOptions(OptionGroup):
         from deepregions.weights.selection import Choice
 
         return Choice.named(detector=self.detector, region=self.region, database=self.trained_on)
-
-
-@dataclass(frozen=True)
-class PoolOptions:
-    """How many scores become one.
-
-    Attributes:
-        frames: How the scores of one person's frames become one: mean, median, or top (the mean
-            of the highest ones).
-        share: The share of frames that top takes, above 0 and at most 1.
-        tracks: How the scores of several people become the file's: highest, main (the person
-            seen in most frames) or mean.
-    """
-
-    frames: Literal["mean", "median", "top"] = "mean"
-    share: float = 1 / 3
-    tracks: Literal["highest", "main", "mean"] = "highest"
-
-    def rules(self) -> Pooling:
-        """Returns the rules.
-
-        Raises:
-            UsageError: The share is out of range.
-        """
-        from deepregions.fusion.pooling import Pooling
-
-        return Pooling(self.frames, self.share, self.tracks)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Parsing: a function's parameters become the options, and its docstring the help."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import sys
@@ -44,8 +42,10 @@ class _Option(NamedTuple):
         return get_args(lists[0]) if lists else ()
 
 
-def run_function(command: Callable[..., int], argv: Sequence[str], prog: str | None = None) -> int:
-    """Runs a function with the options of a command line.
+def run_function(
+    command: Callable[..., int | None], argv: Sequence[str], prog: str | None = None
+) -> int:
+    """Runs a function with the options of a command line; one that returns nothing did its work.
 
     Keyword-only parameters are options (a dash may be typed as an underscore), others are
     positional; one with a default may be left out. A list (of strings or paths) takes one value or
@@ -68,7 +68,7 @@ def run_function(command: Callable[..., int], argv: Sequence[str], prog: str | N
         raise UsageError(
             message, hint or " ".join(["see", *(prog or "").split(), "--help"])
         ) from error
-    return command(**{option.name: _value(option, values) for option in options})
+    return command(**{option.name: _value(option, values) for option in options}) or 0
 
 
 def _options(source: Any) -> list[_Option]:
@@ -128,7 +128,7 @@ def _value(option: _Option, values: Mapping[str, Any]) -> Any:
 
 
 def _parser(
-    command: Callable[..., int], options: Sequence[_Option], prog: str | None
+    command: Callable[..., int | None], options: Sequence[_Option], prog: str | None
 ) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog or Path(sys.argv[0]).name,

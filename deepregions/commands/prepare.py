@@ -12,14 +12,12 @@ from deepregions.errors import UsageError
 if TYPE_CHECKING:
     from deepregions.data.prepare import Report
 
-_OPTIONS = DatabaseOptions()
-
 
 def prepare(
     *,
     database: Source,
     out: Path,
-    options: DatabaseOptions = _OPTIONS,
+    options: DatabaseOptions,
     allow_partial: bool = False,
     frames: int = 32,
     workers: int = 0,
@@ -30,7 +28,7 @@ def prepare(
     others: Literal["dropped", "genuine"] = "dropped",
     max_size: int = 512,
     name: str | None = None,
-) -> int:
+) -> None:
     """Turns a database of photographs and videos into a face store, for training.
 
     Samples frames evenly in time, finds faces and landmarks, and writes them in shards. Nobody is
@@ -88,7 +86,6 @@ def prepare(
         )
     _print(report)
     checks.print_lines(f"store: {out}")
-    return 0
 
 
 def _print(report: Report) -> None:

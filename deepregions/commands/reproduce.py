@@ -27,7 +27,7 @@ def reproduce(
     seeds: list[str] | None = None,
     dry_run: bool = False,
     json: bool = False,
-) -> int:
+) -> None:
     """Prepares, trains and evaluates what a plan names, each step once.
 
     Every database is prepared, every detector is trained on every region of every database, and
@@ -63,10 +63,9 @@ def reproduce(
     steps = list(study.steps())
     if dry_run:
         _show(steps, as_json=json)
-        return 0
+        return
     StudyRunner(steps, study.out, _tell).run()
     checks.print_lines(*(str(step.mark) for step in steps if step.name.startswith("evaluate/")))
-    return 0
 
 
 def _tell(step: Step, what: str) -> None:

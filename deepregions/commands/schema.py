@@ -1,12 +1,10 @@
 """``deepregions schema``: what is in the JSON that commands print."""
 
-from __future__ import annotations
-
 import sys
 from typing import Literal
 
 
-def schema(name: Literal["detect"]) -> int:
+def schema(name: Literal["detect"]) -> None:
     """Prints the JSON Schema (draft 2020-12) of a command's JSON output.
 
     docs/outputs.md explains its versions.
@@ -17,4 +15,3 @@ def schema(name: Literal["detect"]) -> int:
     from deepregions.pipeline.schemas import schema_text
 
     sys.stdout.write(schema_text(name))
-    return 0

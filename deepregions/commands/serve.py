@@ -34,7 +34,7 @@ def serve(
     queue: int = 1000,
     rate: float = 600.0,
     ray: list[str] | bool | None = None,
-) -> int:
+) -> None:
     """Runs a service that scores photographs and videos over HTTP, and a page for people.
 
     Without options, only this machine can reach it. Elsewhere, each request needs a key:
@@ -122,10 +122,9 @@ def serve(
         server.run(sockets=[listener])
     if failures:
         raise failures[0]
-    return 0
 
 
-def add_key(name: str, *, data: Path | None = None) -> int:
+def add_key(name: str, *, data: Path | None = None) -> None:
     """Makes a key for the service, and prints it once.
 
     Args:
@@ -136,10 +135,9 @@ def add_key(name: str, *, data: Path | None = None) -> int:
 
     checks.print_lines(add_key(_keys(data), name))
     checks.warn("keep it: it cannot be shown again")
-    return 0
 
 
-def list_keys(*, data: Path | None = None) -> int:
+def list_keys(*, data: Path | None = None) -> None:
     """Lists the names of the service's keys.
 
     Args:
@@ -149,10 +147,9 @@ def list_keys(*, data: Path | None = None) -> int:
 
     rows = [(key.name, key.id, key.created) for key in read_keys(_keys(data))]
     checks.print_table(("name", "id", "made"), rows)
-    return 0
 
 
-def revoke_key(name: str, *, data: Path | None = None) -> int:
+def revoke_key(name: str, *, data: Path | None = None) -> None:
     """Makes a key of the service worthless, at once.
 
     Args:
@@ -162,7 +159,6 @@ def revoke_key(name: str, *, data: Path | None = None) -> int:
     from deepregions.service.keys import revoke_key
 
     revoke_key(_keys(data), name)
-    return 0
 
 
 def _keys(data: Path | None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import InitVar, asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,60 +31,52 @@ _HINTS = {
 }
 
 
+@dataclass
 class VerdictPrinter:
     """Shows results one by one as they come, and keeps them in a folder if there is one.
 
-    Args:
+    Attributes:
         facts: What results say about how they were made.
         sampling: Which frames are looked at.
         form: What is printed on standard output: tables, a JSON object per input and line, or
             comma-separated values.
         mode: How the folder is opened.
         explain: Finds what a page shows of why a result is as it is.
-
-    Attributes:
         scored: How many inputs have a score, including those of an earlier run that is resumed.
 
     Raises:
         UsageError: The folder has results, or those of other networks or options.
     """
 
-    def __init__(
-        self,
-        facts: Mapping[str, Any],
-        sampling: Sampling,
-        form: Literal["tables", "json", "csv"],
-        *,
-        folder: Path | None,
-        mode: Mode,
-        annotate: bool,
-        show: bool,
-        explain: Callable[[Result], Mapping[str, Any]] | None = None,
-        browser: str = "",
-    ) -> None:
-        self._facts = facts
-        self._form = form
-        self._annotate = annotate
-        self._show = show
-        self._explain = explain
-        self._browser = browser
-        self._folder: ResultsFolder | None = None
-        self._answered = self._printed = False
-        self.scored = 0
+    facts: Mapping[str, Any]
+    sampling: Sampling
+    form: Literal["tables", "json", "csv"]
+    folder: InitVar[Path | None] = None
+    mode: InitVar[Mode] = "new"
+    annotate: bool = False
+    display: bool = False
+    explain: Callable[[Result], Mapping[str, Any]] | None = None
+    browser: str = ""
+    scored: int = field(default=0, init=False)
+    _folder: ResultsFolder | None = field(default=None, init=False)
+    _answered: bool = field(default=False, init=False)
+    _printed: bool = field(default=False, init=False)
+
+    def __post_init__(self, folder: Path | None, mode: Mode) -> None:
         if folder is not None:
             from deepregions.pipeline.results_folder import ResultsFolder
 
-            self._folder = ResultsFolder(folder, facts, mode, sampling=asdict(sampling))
+            self._folder = ResultsFolder(folder, self.facts, mode, sampling=asdict(self.sampling))
             self.scored = self._folder.scored
-        self._csv = CsvTable(sys.stdout, facts["models"]) if form == "csv" else None
+        self._csv = CsvTable(sys.stdout, self.facts["models"]) if self.form == "csv" else None
 
     def close(self) -> None:
         """Ends tables with the networks' limits; lists in the folder what was finished.
 
         So it does even if Ctrl-C or an error ended the run.
         """
-        if self._printed and "limits" in self._facts:
-            checks.print_lines(f"Limits of these networks: {printable(self._facts['limits'])}")
+        if self._printed and "limits" in self.facts:
+            checks.print_lines(f"Limits of these networks: {printable(self.facts['limits'])}")
         if self._folder is not None:
             self._folder.close()
             if self._answered:
@@ -98,7 +90,7 @@ class VerdictPrinter:
     def show(self, result: Result) -> None:
         """Prints one result and writes its files; without a score, says why on standard error."""
         line = result.to_dict()
-        if self._form == "json":
+        if self.form == "json":
             checks.print_json(line, indent=None)
         elif self._csv is not None:
             self._csv.add(line)
@@ -106,10 +98,10 @@ class VerdictPrinter:
             self._print_tables(result)
         say(result)
         picture = None
-        if result.top_face is not None and (self._folder is not None or self._show):
+        if result.top_face is not None and (self._folder is not None or self.display):
             from deepregions.pipeline.report.verdict import draw_verdict
 
-            picture = draw_verdict(result, result.top_face, self._facts["models"])
+            picture = draw_verdict(result, result.top_face, self.facts["models"])
         if self._folder is not None:
             name = self._folder.name(result.input)
             try:
@@ -118,7 +110,7 @@ class VerdictPrinter:
                 self._folder.drop(name, result)
                 raise
         self.scored += result.log_odds is not None
-        if picture is not None and self._show:
+        if picture is not None and self.display:
             from PIL import ImageShow
 
             shown = ImageShow.show(picture, title=printable(result.input))
@@ -139,13 +131,13 @@ class VerdictPrinter:
         from deepregions.pipeline.report.video import annotate_video
 
         page = f"{name}.html"
-        write_page(result, folder.path / page, **(self._explain(result) if self._explain else {}))
-        if self._browser:
-            print_page(self._browser, folder.path / page, folder.path / f"{name}.pdf")
+        write_page(result, folder.path / page, **(self.explain(result) if self.explain else {}))
+        if self.browser:
+            print_page(self.browser, folder.path / page, folder.path / f"{name}.pdf")
         if picture is not None:
             with atomic_file(folder.path / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")
-        if self._annotate and result.kind == "video" and result.faces:
+        if self.annotate and result.kind == "video" and result.faces:
             try:
                 annotate_video(Path(result.input), result, folder.path / f"{name}.mp4")
             except (UnreadableError, UnsupportedError) as error:

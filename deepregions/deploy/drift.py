@@ -1,7 +1,5 @@
 """What another precision does to verdicts: the same faces scored by PyTorch and by a file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol

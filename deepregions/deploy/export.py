@@ -1,7 +1,5 @@
 """A system as one self-contained ONNX file, checked against PyTorch before it is there."""
 
-from __future__ import annotations
-
 import copy
 import json
 import logging

@@ -1,7 +1,5 @@
 """What of a system becomes an ONNX graph: from face pixels, or from ready crops, to the answers."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal

@@ -1,12 +1,10 @@
 """What an exported file says about itself, in its metadata, and how it is read back."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -24,25 +22,6 @@ KEY = "deepregions"
 """The metadata's key whose value is the facts as JSON."""
 
 _AGAIN = "deepregions export writes one"
-
-
-class Facts(NamedTuple):
-    """What a file is and whose."""
-
-    content: dict[str, Any]
-    """All of it, JSON values only, as :func:`describe` makes it."""
-    opset: int
-    """The version of ONNX's operators that the graph needs."""
-
-    @property
-    def kind(self) -> str:
-        """``image`` or ``crops``: what it takes."""
-        return str(self.content["takes"])
-
-    @property
-    def bundle(self) -> str:
-        """The :func:`digest` of the system in it."""
-        return str(self.content["bundle"])
 
 
 def digest(system: System) -> str:
@@ -110,8 +89,10 @@ def write_facts(path: Path, content: dict[str, Any]) -> None:
     onnx.save(model, path)
 
 
-def read_facts(path: Path) -> Facts:
-    """Reads what a file says about itself, after checking that it is one of ours.
+def read_facts(path: Path) -> dict[str, Any]:
+    """Reads what a file says about itself, as :func:`describe` makes it.
+
+    And ``opset``, the version of ONNX's operators that it needs.
 
     Raises:
         UnreadableError: It is not there, not ONNX, or not written by ``deepregions export``.
@@ -126,7 +107,7 @@ def read_facts(path: Path) -> Facts:
             f"{path} keeps its weights in other files", "one self-contained file is wanted"
         )
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    return Facts(_content(model, path), max(opsets, default=0))
+    return _content(model, path) | {"opset": max(opsets, default=0)}
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:

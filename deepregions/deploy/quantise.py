@@ -8,8 +8,6 @@ each channel; maps are unsigned, which x86's VNNI instructions multiply fastest,
 the ranges seen on faces.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory

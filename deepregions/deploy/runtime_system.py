@@ -1,7 +1,5 @@
 """A system whose networks another runtime runs, to be used in place of the original."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Sequence
@@ -74,7 +72,7 @@ def exported(system: System, takes: Kind = "crops", folder: Path | None = None) 
     made_of = digest(system)
     path = folder / f"{made_of[:24]}-{takes}.onnx"
     try:
-        if read_facts(path).bundle == made_of:
+        if read_facts(path)["bundle"] == made_of:
             return path
     except DeepregionsError:
         pass  # not there, or not whole: it is written again
@@ -99,18 +97,16 @@ def run_by(
         return TorchRuntime(CropsGraph(system))
     import_runtime(name)  # before what takes minutes
     path = exported(system, "crops", folder)
-    return open_file(name, path, bundle=digest(system), precision=precision)
+    return open_file(name, path, precision)
 
 
-def fastest(
-    system: System, names: Sequence[Name] | None = None, folder: Path | None = None
-) -> tuple[Runtime, dict[Name, float]]:
-    """Opens the runtime that is fastest here, by a short trial of some, or all installed.
+def fastest(system: System, folder: Path | None = None) -> tuple[Runtime, dict[Name, float]]:
+    """Opens the runtime that is fastest here, by a short trial of all that are installed.
 
     Returns:
         The runtime, and the faces per second of each that was tried.
     """
-    runtimes = [run_by(name, system, folder) for name in names or installed()]
+    runtimes = [run_by(name, system, folder) for name in installed()]
     inputs = random_crops(system, _BATCH)
     rates: dict[Name, float] = {}
     for runtime in runtimes:

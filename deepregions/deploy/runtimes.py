@@ -1,15 +1,14 @@
 """What runs a system: PyTorch, onnxruntime or OpenVINO, behind one protocol."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import metadata, util
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ from deepregions.deploy.graph import Arrays, Graph
 from deepregions.deploy.onnx_metadata import read_facts
 from deepregions.devices import out_of_memory
 from deepregions.errors import (
-    BundleError,
     DeepregionsError,
     OutOfMemoryError,
     UnsupportedError,
@@ -47,16 +45,20 @@ def import_runtime(module: str) -> ModuleType:
     return require(module, module.partition(".")[0])
 
 
-class Runtime(Protocol):
-    """Runs a graph of :mod:`deepregions.deploy.graph`, on the CPU."""
+class Runtime(ABC):
+    """Runs a graph of :mod:`deepregions.deploy.graph`, on the CPU.
 
-    @property
-    def name(self) -> Name:
-        """Which it is."""
+    Attributes:
+        name: Which it is.
+        version: The version of its library.
+        inputs: What the graph takes.
+        outputs: What it answers.
+    """
 
-    @property
-    def version(self) -> str:
-        """The version of its library."""
+    name: ClassVar[Name]
+    version: str
+    inputs: list[str]
+    outputs: list[str]
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Answers: ``logits`` and ``valid`` (B, D, R), ``fused`` (B,), and ``llr`` (B,) if there.
@@ -66,26 +68,31 @@ class Runtime(Protocol):
             OutOfMemoryError: They are too many at once; PyTorch says so by exceptions of its own,
                 and any by a MemoryError, see :func:`~deepregions.devices.out_of_memory`.
         """
+        if {*inputs} != {*self.inputs}:
+            raise UsageError(f"the graph takes {', '.join(self.inputs)}, not {', '.join(inputs)}")
+        return dict(zip(self.outputs, self._run(inputs), strict=True))
+
+    @abstractmethod
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Returns the outputs in order."""
 
 
-class TorchRuntime:
+class TorchRuntime(Runtime):
     """PyTorch itself, for what was not exported."""
 
-    name: Name = "torch"
+    name = "torch"
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self.version = str(torch.__version__)
+        self.inputs, self.outputs = [*graph.inputs], [*graph.outputs]
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Answers, see :class:`Runtime`."""
-        _check(inputs, [*self._graph.inputs])
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         with torch.inference_mode():
-            answers = [answer.numpy() for answer in self._graph.run(inputs)]
-        return dict(zip(self._graph.outputs, answers, strict=True))
+            return [answer.numpy() for answer in self._graph.run(inputs)]
 
 
-class OnnxRuntime:
+class OnnxRuntime(Runtime):
     """onnxruntime, on the CPU.
 
     Raises:
@@ -93,7 +100,7 @@ class OnnxRuntime:
         UnsupportedError: It does not know the file's operators.
     """
 
-    name: Name = "onnxruntime"
+    name = "onnxruntime"
 
     def __init__(self, path: Path) -> None:
         library = import_runtime("onnxruntime")
@@ -107,20 +114,17 @@ class OnnxRuntime:
             )
         except _onnxruntime_errors() as error:
             raise _cannot_load(self, path, error) from error
-        self._inputs = [each.name for each in self._session.get_inputs()]
-        self._outputs = [each.name for each in self._session.get_outputs()]
+        self.inputs = [each.name for each in self._session.get_inputs()]
+        self.outputs = [each.name for each in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Answers, see :class:`Runtime`."""
-        _check(inputs, self._inputs)
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         try:
-            answers = self._session.run(self._outputs, dict(inputs))
+            return list(self._session.run(self.outputs, dict(inputs)))
         except _onnxruntime_errors() as error:
             raise _cannot_run(self, error) from error
-        return dict(zip(self._outputs, answers, strict=True))
 
 
-class OpenVino:
+class OpenVino(Runtime):
     """OpenVINO, on the CPU, in float32 also where the CPU has bfloat16, unless asked for that.
 
     Raises:
@@ -128,12 +132,11 @@ class OpenVino:
         UnsupportedError: It does not know the file's operators, or the CPU has no bfloat16.
     """
 
-    name: Name = "openvino"
+    name = "openvino"
 
     def __init__(self, path: Path, precision: Precision = "fp32") -> None:
         library = import_runtime("openvino")
         self.version = metadata.version("openvino")
-        core = library.Core()
         check_precision(self.name, precision)
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -141,16 +144,14 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads on it
         }
         try:
-            self._model = core.compile_model(str(path), "CPU", hints)
+            self._model = library.Core().compile_model(str(path), "CPU", hints)
         except RuntimeError as error:
             raise _cannot_load(self, path, error) from error
         self._request = self._model.create_infer_request()
-        self._inputs = [port.any_name for port in self._model.inputs]
-        self._outputs = [port.any_name for port in self._model.outputs]
+        self.inputs = [port.any_name for port in self._model.inputs]
+        self.outputs = [port.any_name for port in self._model.outputs]
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Answers, see :class:`Runtime`."""
-        _check(inputs, self._inputs)
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         try:
             # Not infer(): where memory is full, that gives the answers of the batch before, and no
             # exception (2026.4.1; tests/test_memory.py).
@@ -160,31 +161,19 @@ class OpenVino:
             self._request = self._model.create_infer_request()  # one that failed stays so
             raise _cannot_run(self, error) from error
         # Copied: OpenVINO writes the next answers to the same place.
-        return {name: np.array(self._request.get_tensor(name).data) for name in self._outputs}
+        return [np.array(self._request.get_tensor(name).data) for name in self.outputs]
 
 
-def open_file(
-    name: Name, path: Path, *, bundle: str | None = None, precision: Precision = "fp32"
-) -> Runtime:
-    """Opens an exported file.
-
-    Args:
-        name: ``onnxruntime`` or ``openvino``.
-        path: The file.
-        bundle: The :func:`~deepregions.deploy.onnx_metadata.digest` of the system that it must
-            be of.
-        precision: What OpenVINO computes in; other runtimes compute as the file says.
+def open_file(name: Name, path: Path, precision: Precision = "fp32") -> Runtime:
+    """Opens an exported file; OpenVINO computes in ``precision``, others as the file says.
 
     Raises:
         UsageError: The runtime does not run files.
         UnreadableError: The file is not one of ours.
         UnsupportedError: Its weights are in other files, or the runtime cannot run it.
-        BundleError: It is of another system.
         MissingExtraError: The runtime is not installed.
     """
-    facts = read_facts(path)
-    if bundle is not None and facts.bundle != bundle:
-        raise BundleError(f"{path} was exported from another bundle", "export this one")
+    read_facts(path)
     if name == "onnxruntime":
         return OnnxRuntime(path)
     if name == "openvino":
@@ -198,8 +187,9 @@ def installed() -> tuple[Name, ...]:
 
 
 def has_bf16() -> bool:
-    """Returns whether OpenVINO is there and this CPU has bfloat16."""
-    return util.find_spec("openvino") is not None and _has_bf16(import_runtime("openvino").Core())
+    """Returns whether this CPU has bfloat16, as OpenVINO says, which must be installed."""
+    core = import_runtime("openvino").Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def check_precision(name: str, precision: Precision) -> None:
@@ -216,17 +206,8 @@ def check_precision(name: str, precision: Precision) -> None:
         raise UsageError(
             f"{name} does not compute in {precision} here", "--runtime openvino does, on some CPUs"
         )
-    if not _has_bf16(import_runtime("openvino").Core()):
+    if not has_bf16():
         raise UnsupportedError("this CPU has no bfloat16", "--precision fp32 runs anywhere")
-
-
-def _has_bf16(core: Any) -> bool:
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _check(inputs: Mapping[str, object], names: list[str]) -> None:
-    if set(inputs) != set(names):
-        raise UsageError(f"the graph takes {', '.join(names)}, not {', '.join(inputs)}")
 
 
 def _onnxruntime_errors() -> tuple[type[Exception], ...]:
@@ -237,7 +218,7 @@ def _onnxruntime_errors() -> tuple[type[Exception], ...]:
 
 
 def _cannot_load(runtime: Runtime, path: Path, error: Exception) -> UnsupportedError:
-    opset = read_facts(path).opset
+    opset = read_facts(path)["opset"]
     return UnsupportedError(
         f"{runtime.name} {runtime.version} cannot load {path} (opset {opset}): {_line(error)}",
         f"pip install --upgrade {runtime.name}, or export with this version of deepregions",

@@ -4,8 +4,6 @@ Each alteration is one kind at one level and treats genuine and fake faces alike
 kept, so that what is measured is the networks, not the search for faces.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

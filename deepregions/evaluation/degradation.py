@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from deepregions.evaluation.protocols import EVALUATION
 from deepregions.evaluation.store_scorer import Progress, patch_of
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.trials import Trials
-from deepregions.people import Numbers, group_numbers
+from deepregions.people import group_numbers
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.results import FacePatch, FaceResult
 from deepregions.roc import NAN, Bools, Floats
@@ -52,10 +52,10 @@ def measure_degradation(
         bundle: False alarms are counted at its operating point of 1 % false alarms, if it has one.
         stores: Face stores with an evaluation part (split test).
         faces: How many faces of each store are scored at most, one a video.
-        device: A name for ``choose_device``.
-        batch_size: Number of faces scored at once.
-        seed: Random seed of the draw and the bootstrap.
-        progress: Is told the number of faces scored so far and in all.
+        device: A name for :func:`~deepregions.devices.choose_device`.
+        batch_size: How many are scored at once.
+        seed: Of the draw and the bootstrap.
+        progress: Is told how many are scored, and of how many.
 
     Raises:
         UndefinedMetricError: No store has genuine and fake faces that get a score.
@@ -97,8 +97,7 @@ class _Drawn:
 
     patches: Sequence[FacePatch]
     keys: Sequence[str]
-    fake: Bools
-    group: Numbers
+    trials: Trials
     both: Bools
     found_on: str
     threshold: float
@@ -113,11 +112,12 @@ class _Drawn:
             people += [[f"{number} {name}" for name in record.identities] for record in own]
             about.append(f"{len(own)} {store.info.database}")
             records += own
+        fake = np.array([record.label == 1 for record in records], bool)
+        groups = group_numbers(range(len(people)), people)
         return cls(
             [patch_of(record) for record in records],
             [record.key for record in records],
-            np.array([record.label == 1 for record in records], bool),
-            group_numbers(range(len(people)), people),
+            Trials("", np.zeros(len(fake)), fake, fake.astype(str), groups),
             np.array(both, bool),
             f"faces of evaluation parts: {', '.join(about)}"[:200],
             threshold,
@@ -131,7 +131,7 @@ class _Drawn:
         alteration: Alteration | None = None,
     ) -> Degradation:
         """Compares faces that have a score both ways."""
-        odds = [np.array([_number(f.log_odds) for f in faces]) for faces in (plain, altered)]
+        odds = [np.array([f.log_odds for f in faces], np.float64) for faces in (plain, altered)]
         judged = ~np.isnan(odds[0]) & ~np.isnan(odds[1])
         ranks = self._bootstrap(odds, judged & self.both, AUC)
         auc = ranks.estimate(_ALTERED, AUC)
@@ -143,17 +143,17 @@ class _Drawn:
         fall = ranks.difference(_ALTERED, _PLAIN, AUC)
         worse, people, rate = (fall.high or 0) < 0, ranks.groups, None
         if not np.isnan(self.threshold):
-            alarms = self._bootstrap(odds, judged & ~self.fake, BPCER)
+            alarms = self._bootstrap(odds, judged & ~self.trials.fake, BPCER)
             rate = alarms.estimate(_ALTERED, BPCER).value
             rise = alarms.difference(_ALTERED, _PLAIN, BPCER)
             worse, people = worse or (rise.low or 0) > 0, min(people, alarms.groups)
-        level, name = None, "size"
-        if alteration is not None:
-            level, name = alteration.level, MEASURES[alteration.kind]
+        level, name = (
+            (None, "size") if alteration is None else (alteration.level, MEASURES[alteration.kind])
+        )
         measure = level
         if name:
             after, before = (
-                np.array([_number(f.quality.get(name)) for f in faces])[judged]
+                np.array([f.quality.get(name) for f in faces], np.float64)[judged]
                 for faces in (altered, plain)
             )
             measure = float(np.median(after))
@@ -171,20 +171,15 @@ class _Drawn:
         )
 
     def _bootstrap(self, odds: Sequence[Floats], rows: Bools, measure: Measure) -> Bootstrap:
-        fake = self.fake[rows]
         trials = [
-            Trials(name, each[rows], fake, fake.astype(str), self.group[rows])
+            replace(self.trials, name=name, log_odds=each).select(rows)
             for name, each in zip((_PLAIN, _ALTERED), odds, strict=True)
         ]
         return bootstrap(trials, (measure,), [self.threshold] * 2, seed=self.seed)
 
 
-def _one_a_video(store: FaceStore, most: int, seed: int) -> Iterator[int]:
+def _one_a_video(store: FaceStore, most: int, seed: int) -> list[int]:
     """Rows of an evaluation part in the store's order, drawn at random."""
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(store.splits == EVALUATION))
     _, first = np.unique(store.videos[rows], return_index=True)
-    return iter(sorted(rows[np.sort(first)[:most]].tolist()))
-
-
-def _number(value: float | None) -> float:
-    return NAN if value is None else value
+    return sorted(rows[np.sort(first)[:most]].tolist())

@@ -5,8 +5,6 @@ midranks (Sun and Xu 2014). It takes trials as independent: for faces of one vid
 one person, the interval of a bootstrap over groups is the honest one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

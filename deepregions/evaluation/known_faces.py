@@ -1,7 +1,5 @@
 """What a bundle answers on a few faces, and whether these answers can be right at all."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,9 +71,9 @@ def photo_answers(bundle: Bundle, paths: Sequence[Path]) -> Answers:
     return [(result.input, face) for result in results for face in result.faces]
 
 
-def store_answers(bundle: Bundle, store: FaceStore, seed: int = 0) -> Answers:
+def store_answers(bundle: Bundle, store: FaceStore) -> Answers:
     """Scores some faces of a store, drawn at random, of both classes alike if it has both."""
-    order, labels = np.random.default_rng(seed).permutation(len(store)), store.labels
+    order, labels = np.random.default_rng(0).permutation(len(store)), store.labels
     classes = [order[labels[order] == label] for label in np.unique(labels)]
     drawn = [store[int(row)] for own in classes for row in own[: _DRAWN // len(classes)]]
     scorer = FaceScorer(bundle.system(), Gates(), choose_device("cpu"))

@@ -16,9 +16,9 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
-from scipy.special import entr, expit
+from scipy.special import expit
 
+from deepregions.fusion.fitting import isotonic_llr
 from deepregions.fusion.trials import Trials
 from deepregions.roc import (
     NAN,
@@ -81,26 +81,11 @@ def bpcer_at_apcer(counts: ScoreCounts, limit: float) -> float:
 def minimum_cllr(counts: ScoreCounts) -> float:
     """Returns the least Cllr of any rising function of the scores, found by PAV.
 
-    Pool adjacent violators (isotonic regression) at even prior odds, as in Brümmer and du Preez
-    2006: what is left when calibration is perfect. NaN where a class is absent.
+    It is what is left when calibration is perfect. NaN where a class is absent.
     """
     if not counts.two_classes:
         return NAN
-    both = counts.fake / counts.positives + counts.genuine / counts.negatives
-    posterior = best_posterior(counts)
-    bits = entr(posterior) + entr(1.0 - posterior)
-    return float(both @ bits) / (2 * math.log(2))
-
-
-def best_posterior(counts: ScoreCounts) -> Floats:
-    """Returns the posterior of fake at even prior odds that fits the labels best: (K,), decreasing.
-
-    Pool adjacent violators over the distinct scores of both classes.
-    """
-    fake, genuine = counts.fake / counts.positives, counts.genuine / counts.negatives
-    both = fake + genuine
-    posterior = isotonic_regression(fake / both, weights=both, increasing=False).x
-    return np.asarray(posterior.clip(0.0, 1.0), dtype=np.float64)
+    return cllr(replace(counts, values=isotonic_llr(counts)))
 
 
 def calibration_error(counts: ScoreCounts, bins: int = BINS) -> float:

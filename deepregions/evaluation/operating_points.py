@@ -1,7 +1,5 @@
 """Thresholds for a wanted rate of false alarms, found on a development part."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -20,16 +18,10 @@ RATES = (0.001, 0.01, 0.05)
 def find_operating_points(
     trials: Trials, level: Level, found_on: str, rates: Sequence[float] = RATES
 ) -> tuple[OperatingPoint, ...]:
-    """Finds the lowest thresholds that keep false alarms within each rate.
+    """Finds the lowest thresholds on a development part that keep false alarms within each rate.
 
-    Args:
-        trials: Scores of a development part; those without a score do not count.
-        level: Whether a trial is a frame or a video.
-        found_on: The data, in words.
-        rates: The largest shares of genuine trials that may lie at or above a threshold.
-
-    Returns:
-        A point for each rate; none without genuine trials.
+    Rates are shares of genuine trials with a score; without any, there is no point. ``found_on``
+    is the data in words.
     """
     own = trials.select(trials.judged)
     genuine = np.sort(own.log_odds[~own.fake])[::-1]
@@ -57,21 +49,15 @@ def find_operating_points(
     return tuple(points)
 
 
-def rate_interval(rate: float, people: int, ci: float = 0.95) -> tuple[float, float] | None:
-    """Returns the interval of Clopper and Pearson (Biometrika 26, 1934) for a rate.
+def rate_interval(rate: float, people: int) -> tuple[float, float] | None:
+    """Returns the 95 % interval of Clopper and Pearson (Biometrika 26, 1934) for a rate in [0, 1].
 
-    Args:
-        rate: The share that was found, in [0, 1].
-        people: How many independent people it rests on, not how many faces: those of one person
-            are alike.
-        ci: Confidence level.
-
-    Returns:
-        Its ends; None for fewer than 20 people.
+    It rests on independent people, not faces: those of one person are alike. None for fewer than
+    20 people.
     """
     if too_few(people):
         return None
-    hits, tail = rate * people, (1 - ci) / 2
+    hits, tail = rate * people, 0.025
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, people - hits + 1))
     high = 1.0 if hits == people else float(beta.ppf(1 - tail, hits + 1, people - hits))
     return low, high

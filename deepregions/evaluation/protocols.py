@@ -214,7 +214,13 @@ def _evaluated(
     if not part.systems:
         raise UndefinedMetricError(f"{part.database} has no scores of any network")
     trials = [part.trials(system, settings) for system in part.systems]
-    _check(part.database, trials, settings.level)
+    require_classes(part.database, trials[0].fake, settings.level)
+    reasons = {trial.absent() for trial in trials}
+    if "" not in reasons:
+        raise UndefinedMetricError(
+            f"no system can be measured on {part.database}: {', '.join(sorted(reasons))}",
+            "see the column status of the scores",
+        )
     thresholds = {system: _threshold(system, development, settings) for system in part.systems}
     result = settings.measure(
         trials,
@@ -232,17 +238,6 @@ def require_classes(database: str, fake: Bools, level: Level) -> None:
         raise UndefinedMetricError(
             f"the evaluation part of {database} has no {absent} {unit}",
             "AUC, EER and the like need both classes",
-        )
-
-
-def _check(database: str, trials: Sequence[Trials], level: Level) -> None:
-    """Refuses a part in which nothing can be measured."""
-    require_classes(database, trials[0].fake, level)
-    reasons = {trial.absent() for trial in trials}
-    if "" not in reasons:
-        raise UndefinedMetricError(
-            f"no system can be measured on {database}: {', '.join(sorted(reasons))}",
-            "see the column status of the scores",
         )
 
 

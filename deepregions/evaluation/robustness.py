@@ -1,7 +1,5 @@
 """Robustness: what is left of a system when pictures suffer, or when there are fewer of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,14 +1,12 @@
 """From networks and stores to an outcome: scores, fusions, calibrations, figures."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from matplotlib.figure import Figure
 
 from deepregions.data.store import FaceStore
 from deepregions.errors import UndefinedMetricError, UsageError
@@ -133,7 +131,7 @@ def _grids(
     stores: Mapping[str, FaceStore],
     parts: Mapping[str, Scored],
     faces: Sequence[Evaluated],
-) -> dict[str, Image.Image]:
+) -> dict[str, Figure]:
     """Right and wrong decisions of networks on the whole face that were trained on a database."""
     grids = {}
     for each in faces:

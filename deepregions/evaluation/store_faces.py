@@ -1,8 +1,7 @@
 """Faces out of a store: to check an exported file on, and to show behind decisions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from deepregions.pipeline.explain.gradcam import heats
 from deepregions.system import System
 
 
+@dataclass(frozen=True)
 class FacesOfStore:
     """Draws at most ``most`` faces of a store's parts; a :class:`~deepregions.deploy.drift.Source`.
 
@@ -27,39 +27,32 @@ class FacesOfStore:
         UndefinedMetricError: The evaluation part is empty, or has one class.
     """
 
-    def __init__(
-        self,
-        store: FaceStore,
-        *,
-        most: int = 1000,
-        batch_size: int = 16,
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> None:
-        self._store = store
-        self._most = most
-        self._batch_size = batch_size
-        self._seed = seed
-        self._progress = progress
-        labels = store.labels[self._rows(EVALUATION, most)]
+    store: FaceStore
+    most: int = 1000
+    batch_size: int = 16
+    seed: int = 0
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        labels = self.store.labels[self._rows(EVALUATION, self.most)]
         if len(np.unique(labels)) < 2:
             absent = "face" if not len(labels) else "genuine face" if labels.all() else "fake face"
             raise UndefinedMetricError(
-                f"the evaluation part of {store.path} has no {absent}",
+                f"the evaluation part of {self.store.path} has no {absent}",
                 "AUC needs both classes; deepregions forge makes fakes of a store of genuine faces",
             )
 
     @property
     def facts(self) -> dict[str, Any]:
         """The store's name and fingerprint, and the seed."""
-        name, fingerprint = self._store.info.database, self._store.fingerprint
-        return {"store": name, "fingerprint": fingerprint, "seed": self._seed}
+        name, fingerprint = self.store.info.database, self.store.fingerprint
+        return {"store": name, "fingerprint": fingerprint, "seed": self.seed}
 
     def faces(self, part: Part, most: int | None = None) -> Iterator[Faces]:
         """Yields batches of a part, see :class:`~deepregions.deploy.drift.Source`."""
-        rows = self._rows(part, most or self._most)
-        for first in range(0, len(rows), self._batch_size):
-            records = [self._store[int(row)] for row in rows[first : first + self._batch_size]]
+        rows = self._rows(part, most or self.most)
+        for first in range(0, len(rows), self.batch_size):
+            records = [self.store[int(row)] for row in rows[first : first + self.batch_size]]
             image, extent = stack([decode_image(record.image) for record in records])
             yield Faces(
                 image,
@@ -67,13 +60,13 @@ class FacesOfStore:
                 extent,
                 torch.tensor([record.label == 1 for record in records]),
             )
-            if self._progress is not None:
-                self._progress(first + len(records), len(rows))
+            if self.progress is not None:
+                self.progress(first + len(records), len(rows))
 
     def _rows(self, part: str, most: int) -> npt.NDArray[np.int64]:
         """Rows of a part in the store's order."""
-        rows = np.flatnonzero(self._store.splits == part)
-        drawn = np.random.default_rng(self._seed).permutation(rows)[:most]
+        rows = np.flatnonzero(self.store.splits == part)
+        drawn = np.random.default_rng(self.seed).permutation(rows)[:most]
         return np.sort(drawn)
 
 

@@ -5,8 +5,6 @@ scores are files of their own, so that one more network costs one network, and a
 goes on where it was.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence

@@ -5,8 +5,6 @@ the face; the regions of one detector) and all networks together, each for the n
 one database. A bundle's own fusion and calibration are measured as they are stored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -15,10 +13,10 @@ from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
 from deepregions.evaluation.protocols import DEVELOPMENT, EVALUATION, Scored, Settings
 from deepregions.evaluation.store_scorer import scores_of
-from deepregions.fusion import Fusion, MaxFusion, MeanFusion
 from deepregions.fusion.calibration import Calibration
+from deepregions.fusion.rules import Cell, Fusion, MaxFusion, MeanFusion
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
-from deepregions.fusion.training import Kind, chosen_cells, fuse_table
+from deepregions.fusion.training import Kind, fuse_table
 from deepregions.fusion.validation import train_calibrated
 from deepregions.roc import Floats
 from deepregions.system import TrainedNetwork
@@ -115,32 +113,32 @@ def fit_fusions(
     made = []
     for trained_on in dict.fromkeys(row.database for row in table.rows):
         development = _development(scored, trained_on)
-        for name, detectors, regions in _fusible(table, trained_on):
+        for name, cells in _fusible(table, trained_on):
             for kind in kinds:
                 if name != "all" and kind not in OF_PARTS:
                     continue
                 system = ScoredSystem(f"{name}: {TITLES[kind]}", None, trained_on)
-                found = _calibrated(kind, development, detectors, regions, settings)
+                found = _calibrated(kind, development, cells, settings)
                 if not isinstance(found, str):
                     made.append(FusedSystem(system, *found))
                 elif kind in UNTRAINED:
-                    fusion = UNTRAINED[kind](chosen_cells(table, detectors, regions))
-                    made.append(FusedSystem(system, fusion.eval(), found))
+                    made.append(FusedSystem(system, UNTRAINED[kind](cells).eval(), found))
     return made
 
 
-def _fusible(table: ScoreTable, trained_on: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yields the name, rows and regions of what can be fused: of two networks or more each."""
-    cells = [(d, r) for d, r in table.cells if table.rows[d].database == trained_on]
-    regions, entire = table.regions, Region.ENTIRE
-    groups = {"detectors on the face": [cell for cell in cells if regions[cell[1]] == entire]}
-    for d in dict.fromkeys(d for d, _ in cells):
-        own = [cell for cell in cells if cell[0] == d and regions[cell[1]] != entire]
-        groups[f"regions of {table.rows[d].detector}"] = own
+def _fusible(table: ScoreTable, trained_on: str) -> Iterator[tuple[str, list[Cell]]]:
+    """Yields the name and the cells of what can be fused: of two networks or more each."""
+    rows = dict(zip(table.detectors, table.rows, strict=True))
+    cells = [(table.detectors[d], table.regions[r]) for d, r in table.cells]
+    cells = [cell for cell in cells if rows[cell[0]].database == trained_on]
+    faces = [cell for cell in cells if cell[1] is Region.ENTIRE]
+    groups = {"detectors on the face": faces}
+    for row in dict.fromkeys(row for row, _ in cells):
+        own = [cell for cell in cells if cell[0] == row and cell not in faces]
+        groups[f"regions of {rows[row].detector}"] = own
     for name, group in (*groups.items(), ("all", cells)):
         if len(group) > 1 and (name == "all" or group != cells):
-            rows = dict.fromkeys(table.detectors[d] for d, _ in group)
-            yield name, list(rows), list(dict.fromkeys(str(regions[r]) for _, r in group))
+            yield name, group
 
 
 def calibrations_of(
@@ -154,8 +152,8 @@ def calibrations_of(
     found: dict[ScoredSystem, Calibration | str] = {}
     for system, (d, r) in table.systems.items():
         development = _development(scored, system.trained_on)
-        cell = [table.detectors[d]], [str(table.regions[r])]
-        one = _calibrated("mean", development, *cell, settings)
+        cell = (table.detectors[d], table.regions[r])
+        one = _calibrated("mean", development, [cell], settings)
         found[system] = one if isinstance(one, str) else one[1]
     return found | {one.system: one.calibration for one in fused}
 
@@ -176,8 +174,7 @@ def _development(scored: Sequence[Scored], database: str) -> ScoreTable | str:
 def _calibrated(
     kind: Kind,
     development: ScoreTable | str,
-    detectors: Sequence[str],
-    regions: Sequence[str],
+    cells: Sequence[Cell],
     settings: Settings,
 ) -> tuple[Fusion, Calibration] | str:
     """Returns a fusion with its calibration, or why there is none."""
@@ -185,12 +182,7 @@ def _calibrated(
         return development
     try:
         return train_calibrated(
-            kind,
-            development,
-            level=settings.level,
-            pooling=settings.rule,
-            detectors=detectors,
-            regions=regions,
+            kind, development, level=settings.level, pooling=settings.rule, cells=cells
         )[:2]
     except UsageError as error:
         return str(error)

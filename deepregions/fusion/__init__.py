@@ -3,27 +3,3 @@
 Tolosana et al. (EAAI 2022, section 5.3) fuse the detectors' scores, and the regions' scores.
 ``training.py`` trains fusions; scoring needs nothing of it.
 """
-
-from deepregions.fusion.rules import (
-    Cell,
-    Fusion,
-    FusionHead,
-    LogisticFusion,
-    MaxFusion,
-    MeanFusion,
-    TrainedFusion,
-    WeightedFusion,
-    named,
-)
-
-__all__ = [
-    "Cell",
-    "Fusion",
-    "FusionHead",
-    "LogisticFusion",
-    "MaxFusion",
-    "MeanFusion",
-    "TrainedFusion",
-    "WeightedFusion",
-    "named",
-]

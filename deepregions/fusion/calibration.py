@@ -16,10 +16,10 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from deepregions.errors import UsageError
-from deepregions.fusion.fitting import balanced, logistic_regression
+from deepregions.fusion.fitting import balanced, isotonic_llr, logistic_regression
 from deepregions.fusion.pooling import Pooling
 from deepregions.people import Numbers, too_few
-from deepregions.roc import Bools, Floats
+from deepregions.roc import Bools, Floats, tally
 from deepregions.types import Level
 
 Kind = Literal["logistic", "isotonic"]
@@ -60,11 +60,6 @@ class LikelihoodRatio:
     def ratio(self) -> float:
         """How many times likelier such a score is for a fake than for a genuine face."""
         return math.exp(self.ln)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The least and the most ratio that the development data supports."""
-        return math.exp(self.lower), math.exp(self.upper)
 
     @property
     def log10(self) -> float:
@@ -232,11 +227,8 @@ class Calibration:
         """Makes a calibration of :meth:`settings`, maybe a stranger's; unknown keys are ignored.
 
         Raises:
-            KeyError: One is missing.
-            TypeError: One is of another kind.
-            AttributeError: Likewise.
-            OverflowError: A number is too large.
-            ValueError: As the class, or there is no such level.
+            ValueError: As the class, or there is no such level; or KeyError, TypeError,
+                AttributeError or OverflowError where one is missing, of another kind or too large.
         """
         kind, given = settings["kind"], settings["parameters"]
         _check(kind)
@@ -412,20 +404,11 @@ def _logistic(log_odds: Floats, fake: Bools) -> tuple[float, float]:
 
 def _pooled(log_odds: Floats, fake: Bools) -> tuple[Floats, Floats]:
     """Returns the ends of each pool of adjacent violators, and its LLR, infinite in a pure one."""
-    from scipy.optimize import isotonic_regression  # noqa: PLC0415 - scoring has no use for it
-
     _require_classes(log_odds, fake)
-    weight = balanced(fake)
-    x, place = np.unique(log_odds, return_inverse=True)
-    total = np.bincount(place, weight)
-    share = np.bincount(place, weight * fake) / total
-    pools = isotonic_regression(share, weights=total)
-    posterior = np.clip(np.round(pools.x, 12), 0, 1)  # a pure pool is exactly 0 or 1
-    ends = np.zeros(len(x), dtype=np.bool_)
-    ends[pools.blocks[:-1]] = True  # where a pool begins
-    ends[pools.blocks[1:] - 1] = True
-    with np.errstate(divide="ignore"):
-        llr = np.log(posterior) - np.log1p(-posterior)
+    counts = tally(log_odds, fake)
+    x, llr = counts.values[::-1], isotonic_llr(counts)[::-1]
+    other = llr[1:] != llr[:-1]
+    ends = np.append(True, other) | np.append(other, True)
     return x[ends], llr[ends]
 
 

@@ -1,6 +1,4 @@
-"""The fit behind calibrations and trained fusions: class-balanced logistic regression."""
-
-from __future__ import annotations
+"""The fits behind calibrations and fusions: class-balanced logistic and isotonic regression."""
 
 from collections.abc import Callable
 
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deepregions.roc import Bools, Floats
+from deepregions.roc import Bools, Floats, ScoreCounts
 
 
 def balanced(fake: Bools, weight: Floats | None = None) -> Floats:
@@ -71,3 +69,24 @@ def logistic_regression(
 
     found = minimum(objective, np.zeros(count + 1), np.append(np.full(count, least), -np.inf))
     return found[:-1], float(found[-1])
+
+
+def isotonic_llr(counts: ScoreCounts) -> Floats:
+    """Returns the natural log-likelihood ratios that rise with the scores and fit best.
+
+    By pool adjacent violators at even prior odds, as in Brümmer and du Preez 2006.
+
+    Args:
+        counts: Scores of both classes, K distinct ones.
+
+    Returns:
+        (K,), falling as the scores do; infinite where all that is beyond is of one class.
+    """
+    from scipy.optimize import isotonic_regression  # noqa: PLC0415 - scoring has no use for it
+
+    fake, genuine = counts.fake / counts.positives, counts.genuine / counts.negatives
+    both = fake + genuine
+    fitted = isotonic_regression(fake / both, weights=both, increasing=False).x
+    posterior = np.clip(np.round(fitted, 12), 0, 1)  # in a pure pool exactly 0 or 1
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(posterior) - np.log1p(-posterior), dtype=np.float64)

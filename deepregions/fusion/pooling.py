@@ -3,8 +3,6 @@
 Both rules are named in every result, since the same scores give other verdicts under others.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,21 +34,18 @@ class Pooling:
     """How many scores become one.
 
     Attributes:
-        frames: Over the frames of a person (a track). ``mean``: each frame counts the same.
-            ``median``: a few frames do not decide. ``top``: the mean of the highest share, as FWA
-            scores a video (yuezunli/CVPRW2019_Face_Artifacts: the top third of its frames), for
-            forgeries that show in some frames only.
-        top_share: The share of frames that ``top`` takes, above 0 and at most 1.
-        tracks: Over the people of a file. ``highest``: one manipulated person makes a manipulated
-            file. ``main``: the person seen in most frames, the earliest of equals. ``mean``: each
-            person counts the same.
+        frames: How the scores of one person's frames become one: mean, median, or top (the mean
+            of the highest ones, as FWA scores a video: for forgeries that show in some frames).
+        share: The share of frames that top takes, above 0 and at most 1.
+        tracks: How the scores of several people become the file's: highest (one manipulated person
+            makes a manipulated file), main (the person seen in most frames) or mean.
 
     Raises:
         UsageError: There is no such rule, or the share is out of range.
     """
 
     frames: FrameRule = "mean"
-    top_share: float = 1 / 3
+    share: float = 1 / 3
     tracks: TrackRule = "highest"
 
     def __post_init__(self) -> None:
@@ -58,13 +53,13 @@ class Pooling:
             raise UsageError(f"no rule {self.frames!r} over frames", "mean, median or top")
         if self.tracks not in _TRACK_RULES:
             raise UsageError(f"no rule {self.tracks!r} over tracks", "highest, main or mean")
-        if not 0 < self.top_share <= 1:
-            raise UsageError(f"a share of {self.top_share}", "above 0 and at most 1")
+        if not 0 < self.share <= 1:
+            raise UsageError(f"a share of {self.share}", "above 0 and at most 1")
 
     @property
     def frame_rule(self) -> str:
         """The rule over a person's frames in words."""
-        return _FRAME_RULES[self.frames].format(self.top_share)
+        return _FRAME_RULES[self.frames].format(self.share)
 
     @property
     def track_rule(self) -> str:
@@ -121,7 +116,7 @@ class Pooling:
         else:
             kept = size
             if self.frames == "top":
-                kept = np.maximum(1, np.ceil(self.top_share * size - 1e-9).astype(np.int64))
+                kept = np.maximum(1, np.ceil(self.share * size - 1e-9).astype(np.int64))
             unit = np.cumsum(fresh) - 1
             used = np.arange(len(order)) - start[unit] < kept[unit]
             value = np.bincount(unit, logits * used, len(start)) / kept

@@ -1,7 +1,5 @@
 """Fusion rules: from the (detector x region) matrix of log-odds to one number per face."""
 
-from __future__ import annotations
-
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence

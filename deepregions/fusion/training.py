@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -76,8 +76,7 @@ def train_fusion(
     kind: Kind,
     table: ScoreTable,
     *,
-    detectors: Sequence[str] | None = None,
-    regions: Sequence[str] | None = None,
+    cells: Iterable[Cell] | None = None,
     l2: float = 1.0,
     seed: int = 0,
 ) -> Fusion:
@@ -90,8 +89,7 @@ def train_fusion(
         kind: ``mean`` and ``max`` have nothing to find; ``weighted``, ``logistic`` and ``head``
             minimise the cross-entropy.
         table: Scores of faces that the networks were not trained on.
-        detectors: Only these: rows of the table, or detectors, which may have several rows.
-        regions: Only these.
+        cells: Only these; all at which there is a network by default.
         l2: For ``weighted`` and ``logistic``: the penalty on the weights of scaled log-odds is
             ``l2 / (2 * videos) * |w|^2`` beside the mean loss, which for one face a video is
             scikit-learn's ``C = 1 / l2``.
@@ -105,7 +103,7 @@ def train_fusion(
         raise UsageError(f"there is no fusion {kind!r}", f"one of {', '.join(KINDS)}")
     if not len(table):
         raise UsageError("there are no faces of a development part to learn from", "split val")
-    sample = _sample(table, chosen_cells(table, detectors, regions))
+    sample = _sample(table, _chosen_cells(table, cells))
     fusion: Fusion
     match kind:
         case "mean":
@@ -121,34 +119,17 @@ def train_fusion(
     return fusion.eval()
 
 
-def chosen_cells(
-    table: ScoreTable, detectors: Sequence[str] | None = None, regions: Sequence[str] | None = None
-) -> tuple[Cell, ...]:
-    """Returns the cells of a table that are wanted, in an order that does not depend on it.
-
-    Raises:
-        UsageError: There is no such detector or region, or no cell.
-    """
-    if not table.cells:
+def _chosen_cells(table: ScoreTable, wanted: Iterable[Cell] | None) -> tuple[Cell, ...]:
+    """The cells of a table that are wanted, in an order that does not depend on the table's."""
+    there = [(table.detectors[d], table.regions[r]) for d, r in table.cells]
+    if not there:
         raise UsageError(f"none of the {len(table)} faces of the development part has a score")
-    rows = {row.detector for row in table.rows} | {*table.detectors}
-    for what, wanted, known in (
-        ("detector", detectors, rows),
-        ("region", regions, {*map(str, table.regions)}),
-    ):
-        unknown = [name for name in wanted or () if str(name) not in known]
-        if unknown:
-            hint = f"there are: {', '.join(sorted(known))}"
-            raise UsageError(f"the scores have no {what} {unknown[0]!r}", hint)
-    cells = [
-        (table.detectors[d], table.regions[r])
-        for d, r in table.cells
-        if detectors is None or {table.detectors[d], table.rows[d].detector} & {*detectors}
-        if regions is None or table.regions[r] in {*map(str, regions)}
-    ]
-    if not cells:
-        raise UsageError("no network of the scores is wanted", "other detectors or regions")
-    return tuple(sorted(cells, key=lambda cell: (cell[0], REGIONS.index(cell[1]))))
+    chosen = {*there} if wanted is None else {*wanted}
+    if unknown := chosen - {*there}:
+        raise UsageError(
+            f"the scores have no {named(sorted(unknown))}", f"there are: {named(there)}"
+        )
+    return tuple(sorted(chosen, key=lambda cell: (cell[0], REGIONS.index(cell[1]))))
 
 
 def fuse_table(fusion: Fusion, table: ScoreTable) -> Floats:

@@ -100,42 +100,35 @@ class Groups(NamedTuple):
 
 
 def trials_of(
-    table: ScoreTable, log_odds: Floats, level: Level, pooling: Pooling, groups: Groups
+    table: ScoreTable,
+    log_odds: Floats,
+    level: Level = "video",
+    pooling: Pooling | None = None,
+    groups: Groups | None = None,
 ) -> Trials:
-    """Returns the trials of a level: each face, or each photo or video."""
-    if level == "frame":
-        return frame_trials(table, log_odds, groups)
-    return video_trials(table, log_odds, pooling, groups)
+    """Returns a trial for each face, or for each photo or video in the order in which they come.
 
-
-def frame_trials(table: ScoreTable, log_odds: Floats, groups: Groups | None = None) -> Trials:
-    """Returns a trial for each face.
+    A video is a fake if any of its faces is, and its method is that of the first of these.
 
     Args:
         table: The faces. One whose status is not ``ok`` has no verdict, whatever its log-odds.
         log_odds: (N,) what the system says; NaN where nothing.
+        level: What is a trial.
+        pooling: How the log-odds of a video's faces become one.
         groups: Those of the table, if they are known already.
     """
-    group, _, people = groups or groups_of(table)
-    return Trials("", _verdicts(table, log_odds), table.fake, table.method, group, people)
-
-
-def video_trials(
-    table: ScoreTable, log_odds: Floats, rule: Pooling, groups: Groups | None = None
-) -> Trials:
-    """Returns a trial for each photo or video, in the order in which they come.
-
-    A video is a fake if any of its faces is, and its method is that of the first of these.
-    Everything else is as in :func:`frame_trials`.
-    """
-    logits = _verdicts(table, log_odds)
+    if log_odds.shape != (len(table),):
+        raise UsageError(f"{log_odds.shape} log-odds of {len(table)} faces", "one of each face")
+    logits = np.where(judged(table.status), log_odds, NAN)
     group, video, people = groups or groups_of(table)
+    if level == "frame":
+        return Trials("", logits, table.fake, table.method, group, people)
     count = int(video.max(initial=-1)) + 1
     rank = np.arange(len(table)) + np.where(table.fake, 0, len(table))
     first = np.full(count, 2 * len(table))  # the face that tells a video's label and method
     np.minimum.at(first, video, rank)
     first %= max(1, len(table))
-    pooled = rule.over_videos(video, table.track, logits, count)
+    pooled = (pooling or Pooling()).over_videos(video, table.track, logits, count)
     return Trials("", pooled, table.fake[first], table.method[first], group[first], people[first])
 
 
@@ -162,9 +155,3 @@ def development_threshold(trials: Trials) -> float:
         raise UndefinedMetricError(f"no threshold for {trials.name}: {reason}")
     own = trials.select(trials.judged)
     return equal_error_rate(tally(own.log_odds, own.fake))[1]
-
-
-def _verdicts(table: ScoreTable, log_odds: Floats) -> Floats:
-    if log_odds.shape != (len(table),):
-        raise UsageError(f"{log_odds.shape} log-odds of {len(table)} faces", "one of each face")
-    return np.where(judged(table.status), log_odds, NAN)

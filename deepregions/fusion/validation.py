@@ -1,7 +1,5 @@
 """What a fusion does on faces that it was not trained on, from the development part alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +10,10 @@ import numpy as np
 from deepregions.fusion import calibration as calibrating
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.rules import Cell, Fusion, MeanFusion
+from deepregions.fusion.rules import Cell, Fusion
 from deepregions.fusion.score_table import ScoreTable
-from deepregions.fusion.training import Kind, chosen_cells, fuse_table, train_fusion
-from deepregions.fusion.trials import Groups, Trials, groups_of, trials_of, video_trials
+from deepregions.fusion.training import Kind, fuse_table, train_fusion
+from deepregions.fusion.trials import Groups, Trials, groups_of, trials_of
 from deepregions.people import Numbers, deal_folds
 from deepregions.roc import area_under_curve, cllr, equal_error_rate, tally
 from deepregions.types import Level
@@ -52,8 +50,7 @@ def cross_validate(
     pooling: Pooling | None = None,
     folds: int = 5,
     calibration: calibrating.Kind = "logistic",
-    detectors: Sequence[str] | None = None,
-    regions: Sequence[str] | None = None,
+    cells: Sequence[Cell] | None = None,
     **options: Any,
 ) -> CrossValidated:
     """Cross-validates a kind of fusion; the folds depend on the table and the cells alone.
@@ -65,25 +62,23 @@ def cross_validate(
         pooling: How the scores of a video's faces become one.
         folds: How many at most.
         calibration: By which Cllr is measured, cross-validated too.
-        detectors: As for :func:`~deepregions.fusion.train_fusion`, as all others.
-        regions: Likewise.
+        cells: As for :func:`~deepregions.fusion.training.train_fusion`, as all others.
         options: Likewise.
 
     Raises:
-        UsageError: As :func:`~deepregions.fusion.train_fusion`, or too few videos.
+        UsageError: As there, or too few videos.
     """
-    cells: dict[str, Any] = {"detectors": detectors, "regions": regions}
-    train_fusion("mean", table, **cells)  # refuses what no kind can be trained on
+    mean = train_fusion("mean", table, cells=cells)  # refuses what no kind can be trained on
     table = table.select(np.argsort(table.video.astype(str), kind="stable"))
     groups = groups_of(table)
     _, first = np.unique(groups.video, return_index=True)
-    fold, by = _folds(table, chosen_cells(table, **cells), groups, first, folds)
+    fold, by = _folds(table, mean, groups, first, folds)
     fused = np.full(len(table), np.nan)
     for number in range(int(fold.max()) + 1):
         own = fold == number
-        fusion = train_fusion(kind, table.select(~own), **cells, **options)
+        fusion = train_fusion(kind, table.select(~own), cells=cells, **options)
         fused[own] = fuse_table(fusion, table.select(own))
-    trials = trials_of(table, fused, level, pooling or Pooling(), groups)
+    trials = trials_of(table, fused, level, pooling, groups)
     place = fold if level == "frame" else fold[first]
     place, trials = place[trials.judged], trials.select(trials.judged)
     counts = tally(trials.log_odds, trials.fake)
@@ -144,16 +139,11 @@ def train_calibrated(
     return fusion, calibrated, found
 
 
-def compare(kinds: Sequence[Kind], table: ScoreTable, **options: Any) -> list[CrossValidated]:
-    """Cross-validates kinds of fusion on the same folds; options as of :func:`cross_validate`."""
-    return [cross_validate(kind, table, **options) for kind in kinds]
-
-
 def _folds(
-    table: ScoreTable, cells: Sequence[Cell], groups: Groups, first: Numbers, count: int
+    table: ScoreTable, mean: Fusion, groups: Groups, first: Numbers, count: int
 ) -> tuple[Numbers, str]:
     """Returns (N,) folds of faces, -1 for videos without any score, and what is never parted."""
-    videos = video_trials(table, fuse_table(MeanFusion(cells), table), Pooling(), groups)
+    videos = trials_of(table, fuse_table(mean, table), groups=groups)
     known = np.flatnonzero(videos.judged)
     dealt = deal_folds(videos.fake[known], table.identities[first[known]], count)
     fold = np.full(len(videos), -1, dtype=np.int64)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from deepregions.faces.landmarks import Face
 from deepregions.faces.patches import crop_face
-from deepregions.fusion import Cell
 from deepregions.fusion.calibration import Calibration, LikelihoodRatio
 from deepregions.fusion.pooling import Pooling, probability
+from deepregions.fusion.rules import Cell
 from deepregions.media.provenance import Provenance
 from deepregions.pipeline.words import Answer, answer, conclude
 from deepregions.types import Region, Status

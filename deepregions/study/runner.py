@@ -4,8 +4,6 @@ Each step is a process of its own and is locked while it runs. Several runners m
 study, such as one for each GPU: each takes the next step that nobody has begun.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import signal

@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import deepregions.detectors
-import deepregions.fusion
 from deepregions import __version__
 from deepregions.detectors import RegionDetector
 from deepregions.detectors.backbone import is_known
 from deepregions.errors import BundleError, DeepregionsError, UsageError
 from deepregions.files import atomic_file, atomic_folder, is_empty, sha256
-from deepregions.fusion import Fusion, MeanFusion
+from deepregions.fusion import rules
 from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Pooling
+from deepregions.fusion.rules import Fusion, MeanFusion
 from deepregions.system import System, TrainedNetwork, matrix_of
 from deepregions.types import Level, Region
 from deepregions.weights.hub import download, hub_name, push
@@ -364,7 +364,7 @@ def _load_fusion(
     if entry is None:
         return None
     file = folder / entry["file"]
-    kind = getattr(deepregions.fusion, str(entry["class"]), None)
+    kind = getattr(rules, str(entry["class"]), None)
     if not (isinstance(kind, type) and issubclass(kind, Fusion)):
         raise BundleError(f"{file} is of an unknown fusion, {entry['class']}", "update deepregions")
     fusion = _load(folder, entry, kind)

@@ -17,8 +17,8 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from deepregions.fusion import Fusion, MeanFusion, TrainedFusion
 from deepregions.fusion.calibration import Calibration
+from deepregions.fusion.rules import Fusion, MeanFusion, TrainedFusion
 from deepregions.system import TrainedNetwork
 from deepregions.weights.manifest import BundleFacts
 

@@ -1,19 +1,15 @@
 """Everything that an evaluation found, before it is written: tables, figures, and a summary."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.measures import AUC, CLLR, EER, LLR_MEASURES, MIN_CLLR, Measure
 from deepregions.evaluation.protocols import Evaluated, Scored, Settings
-from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.comparisons import (
     across_tables,
     aggregation_tables,
@@ -27,6 +23,7 @@ from deepregions.evaluation.report.comparisons import (
     region_tables,
     within_tables,
 )
+from deepregions.evaluation.report.figures import comparisons, curves
 from deepregions.evaluation.report.tables import Said, Table
 from deepregions.evaluation.robustness import AXES, Curve
 from deepregions.fusion.score_table import ScoredSystem
@@ -42,7 +39,7 @@ class Drawing:
 
     stem: str
     title: str
-    figure: Figure | Image.Image
+    figure: Figure
     caption: str
 
 
@@ -70,7 +67,7 @@ class Outcome:
     evaluated: Sequence[Evaluated]
     curves: Sequence[Curve] = ()
     frames: Sequence[Evaluated] = ()
-    grids: Mapping[str, Image.Image] = field(default_factory=dict)
+    grids: Mapping[str, Figure] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, Mapping[str, Evaluated]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     columns: Sequence[Measure] = (AUC, EER)
@@ -136,34 +133,24 @@ class Outcome:
 
     def _drawings(self, each: Evaluated) -> Iterator[Drawing]:
         name, unit, first = each.database, _unit(each), self.headline(each)
-        curves = [each.trials(system) for system in _shown(each)]
-        title = f"ROC on {name}"
-        yield Drawing(
-            f"{name}-roc",
-            title,
-            figures.roc(curves, title=title, unit=unit),
-            "How many fakes are found for how many genuine ones accused, at every threshold.",
-        )
-        title = f"DET on {name}"
-        yield Drawing(
-            f"{name}-det",
-            title,
-            figures.det(curves, title=title, unit=unit),
-            "Both errors on normal-deviate axes; lower and further left is better.",
-        )
+        shown = [each.trials(system) for system in _shown(each)]
+        for stem, (draw_all, caption) in _OF_SYSTEMS.items():
+            title = f"{stem.upper()} on {name}"
+            figure = draw_all(shown, title=title, unit=unit)
+            yield Drawing(f"{name}-{stem}", title, figure, caption)
         threshold, title = each.thresholds[first], f"{first.name} on {name}"
         known = None if isinstance(threshold, str) else threshold
         yield Drawing(
             f"{name}-histogram",
             f"Scores of {title}",
-            figures.histogram(each.trials(first), known, title=title, unit=unit),
+            curves.histogram(each.trials(first), known, title=title, unit=unit),
             "Log-odds of genuine ones and of each manipulation, with the operating threshold.",
         )
         title = f"AUC by region on {name}"
         yield Drawing(
             f"{name}-regions",
             title,
-            figures.bars(_region_table(each), title=title),
+            comparisons.bars(_region_table(each), title=title),
             "Each detector on each region; lines are intervals. Bars begin at chance.",
         )
         if each.ratios is not None and first not in each.uncalibrated:
@@ -190,7 +177,7 @@ class Outcome:
         for label in dict.fromkeys(labels) if len(self.evaluated) > 1 else ():
             if label in across[EER]:
                 title = f"EER of {label}"
-                figure = figures.cross_matrix(across[EER][label], title=title)
+                figure = comparisons.cross_matrix(across[EER][label], title=title)
                 stem = "across-" + "".join(x if x.isalnum() else "-" for x in label)
                 caption = "Framed: tested on what it was trained on."
                 drawings.append(Drawing(stem, title, figure, caption))
@@ -206,7 +193,7 @@ class Outcome:
         shown, table = [system.name for system in _shown(each)], curve.table
         cells = [table.cells[table.rows.index(name)] for name in shown]
         title = f"{AXES[curve.kind]}, {curve.database}"
-        figure = figures.robustness(
+        figure = comparisons.robustness(
             replace(table, rows=shown, cells=cells), title=title, axis_label=AXES[curve.kind]
         )
         stem = f"{curve.database}-robustness-{curve.kind}"
@@ -223,7 +210,7 @@ class Outcome:
                 title, _shown(each), groups, lambda system, group: group.estimate(system, AUC)
             )
             tables.append(table)
-            figure = figures.bars(table, title=f"AUC by {attribute}")
+            figure = comparisons.bars(table, title=f"AUC by {attribute}")
             drawings.append(Drawing(f"{each.database}-by-{attribute}", title, figure, ""))
         return Chapter(f"By {attribute}", "Differences between groups of people.", tables, drawings)
 
@@ -261,18 +248,28 @@ class Outcome:
         return found
 
 
+_OF_SYSTEMS = {
+    "roc": (
+        curves.roc,
+        "How many fakes are found for how many genuine ones accused, at every threshold.",
+    ),
+    "det": (
+        curves.det,
+        "Both errors on normal-deviate axes; lower and further left is better.",
+    ),
+}
 _OF_RATIOS = {
     "tippett": (
-        figures.tippett,
+        curves.tippett,
         "Shares of genuine ones and of fakes with a likelihood ratio above each value.",
     ),
     "ece": (
-        figures.ece_plot,
+        curves.ece_plot,
         "Cost in bits by prior odds: as calibrated, as it could be at best, and without any "
         "system. At even odds it is Cllr.",
     ),
     "calibration": (
-        figures.calibration_curve,
+        curves.calibration_curve,
         "Likelihood ratios as given, against those that these labels support (PAV).",
     ),
 }
@@ -307,14 +304,9 @@ def _region_table(each: Evaluated) -> Table:
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
-    return {
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
-        "coverage": None if np.isnan(estimate.coverage) else estimate.coverage,
-        "reason": estimate.reason or estimate.withheld,
-    }
+    coverage = None if np.isnan(estimate.coverage) else estimate.coverage
+    numbers = {name: getattr(estimate, name) for name in ("value", "low", "high", "n")}
+    return numbers | {"coverage": coverage, "reason": estimate.reason or estimate.withheld}
 
 
 def _unit(each: Evaluated) -> str:

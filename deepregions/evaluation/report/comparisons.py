@@ -1,7 +1,5 @@
 """Comparisons, as in the paper: within a database, across, by method, by region, fused."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,8 +1,5 @@
 """An evaluation as files: tables as Markdown, CSV and LaTeX, figures, and one page."""
 
-from __future__ import annotations
-
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from deepregions import pages
 from deepregions.evaluation.measures import AUC, EER
-from deepregions.evaluation.report import figures
 from deepregions.evaluation.report.chapters import Chapter, Drawing, Outcome
+from deepregions.evaluation.report.figures import style
 from deepregions.evaluation.report.tables import (
     CellText,
     format_estimate,
@@ -131,19 +126,12 @@ def summary(outcome: Outcome) -> str:
 
 
 def write_drawing(drawing: Drawing, folder: Path, stem: str) -> PageImage:
-    """Writes a figure as PNG, and as SVG and PDF if it is no picture; returns it for the page."""
-    figure, title, alt = drawing.figure, drawing.title, drawing.caption
-    if isinstance(figure, Image.Image):
-        buffer = io.BytesIO()
-        figure.save(buffer, "PNG")
-        kind, data, width = "png", buffer.getvalue(), figure.width
-        with atomic_file(folder / f"{stem}.png") as partial:
-            partial.write_bytes(data)
-    else:
-        kind, data = "svg+xml", figures.save(figure, folder, stem).encode()
-        width, alt = round(figure.get_size_inches()[0] * _PIXELS), figures.alt_text(figure)
-        title = "" if alt.startswith(title) else title
-    return PageImage(pages.data_uri(kind, data), width, alt, title)
+    """Writes a figure as PNG, SVG and PDF; returns it for the page."""
+    figure, alt = drawing.figure, style.alt_text(drawing.figure)
+    svg = style.save(figure, folder, stem)
+    width = round(figure.get_size_inches()[0] * _PIXELS)
+    title = "" if alt.startswith(drawing.title) else drawing.title
+    return PageImage(pages.data_uri("svg+xml", svg.encode()), width, alt, title)
 
 
 def _paragraphs(text: str) -> list[str]:

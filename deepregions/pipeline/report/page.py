@@ -17,8 +17,8 @@ from PIL import Image
 
 from deepregions import pages
 from deepregions.files import atomic_file
-from deepregions.fusion import Cell
 from deepregions.fusion.pooling import probability
+from deepregions.fusion.rules import Cell
 from deepregions.pipeline import words
 from deepregions.pipeline.origin_words import origin_facts
 from deepregions.pipeline.report.drawing import data_uri, small_uri, to_picture, track_colours

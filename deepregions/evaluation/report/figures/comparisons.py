@@ -1,7 +1,5 @@
 """Comparisons as figures: across databases, by region, by group, and when degraded."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import matplotlib

@@ -1,7 +1,5 @@
 """Curves over all scores: what each threshold trades, and whether ratios mean what they say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,15 +11,17 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from deepregions.evaluation.report.figures import style
-from deepregions.evaluation.report.figures.numbers import (
-    cross_entropy,
-    operating_points,
-    span,
-    supported,
-    thinned,
-)
+from deepregions.fusion.fitting import isotonic_llr
 from deepregions.fusion.trials import Trials
-from deepregions.roc import Bools, Floats, ScoreCounts, area_under_curve, equal_error_rate, tally
+from deepregions.roc import (
+    Bools,
+    Floats,
+    ScoreCounts,
+    area_under_curve,
+    empirical_cross_entropy,
+    equal_error_rate,
+    tally,
+)
 
 _TICKS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)  # rates
 _FEWER_TICKS = (0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
@@ -48,7 +48,7 @@ def roc(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure
     """
 
     def curve(counts: ScoreCounts) -> _Line:
-        accused, missed = operating_points(counts)
+        accused, missed = _operating_points(counts)
         return _Line(accused, 1.0 - missed, f"AUC {area_under_curve(counts):.3f}")
 
     def frame(axes: Axes, _: Sequence[_Line]) -> None:
@@ -56,7 +56,7 @@ def roc(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure
         axes.set(xlim=(0, 1), ylim=(0, 1.005), aspect="equal")
         axes.set(xlabel=f"genuine {unit} called fake", ylabel=f"fake {unit} found")
 
-    return _compared(systems, curve, frame, side=1.0, title=title, unit=unit)
+    return _compared(systems, curve, frame, title=title, unit=unit)
 
 
 def det(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure:
@@ -68,7 +68,7 @@ def det(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure
 
     def curve(counts: ScoreCounts) -> _Line:
         rate = equal_error_rate(counts)[0]
-        x, y, mark = (_deviate(each) for each in (*operating_points(counts), rate))
+        x, y, mark = (_deviate(each) for each in (*_operating_points(counts), rate))
         seen = _FEWER_TICKS[0] <= rate <= _FEWER_TICKS[-1]
         said = f"EER {100 * rate:.1f} %{'' if seen else ' (beyond the axes)'}"
         return _Line(x, y, said, float(mark))
@@ -85,8 +85,7 @@ def det(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure
         axes.set(xlim=limits, ylim=limits, aspect="equal")
         axes.set(xlabel=f"genuine {unit} called fake (%)", ylabel=f"fake {unit} missed (%)")
 
-    side = ndtri(_TICKS[-1]) - ndtri(_TICKS[0])
-    return _compared(systems, curve, frame, side=side, title=title, unit=unit)
+    return _compared(systems, curve, frame, title=title, unit=unit)
 
 
 def _deviate(rates: npt.ArrayLike) -> Floats:
@@ -99,11 +98,10 @@ def _compared(
     curve: Callable[[ScoreCounts], _Line],
     frame: Callable[[Axes, Sequence[_Line]], None],
     *,
-    side: float,
     title: str,
     unit: str,
 ) -> Figure:
-    """Draws a line for each system on axes of some side, and says what is not defined."""
+    """Draws a line for each system, and says what is not defined."""
     lines, labels = [], []
     for trials in systems:
         why = trials.absent()
@@ -119,10 +117,9 @@ def _compared(
             if line is None:
                 handles.append(style.note())
                 continue
-            kept = thinned(line.x / side, line.y / side)
             look: dict[str, Any] = style.line_style(place)
             marks: dict[str, Any] = style.marks(place)
-            handles.extend(axes.plot(line.x[kept], line.y[kept], label=name, **look, **marks))
+            handles.extend(axes.plot(line.x, line.y, label=name, **look, **marks))
             if line.mark is not None:
                 look |= {"linestyle": "none", "marker": "o", "markersize": 4.5}
                 axes.plot([line.mark], [line.mark], label=f"EER of {name}", **look)
@@ -152,21 +149,19 @@ def histogram(
     if not len(own):
         return style.undefined(title, trials.absent())
     marks = [] if threshold is None else [threshold]
-    low, high = span(own.log_odds, *marks)
+    low, high = _span(own.log_odds, *marks)
     bins = min(max(round(2.5 * float(np.cbrt(len(own)))), _FEWEST), _MOST)
     edges = np.linspace(low, high, bins + 1)
     shown = own.log_odds.clip(low, high)
     beyond = bool((shown != own.log_odds).any())
     groups: list[tuple[str, Bools, dict[str, Any]]] = []
-    for word, rows, colour in (
-        ("genuine", ~own.fake, style.GENUINE),
-        ("fake", own.fake, style.FAKE),
+    for word, rows, colour, hatch in (
+        ("genuine", ~own.fake, style.GENUINE, ""),
+        ("fake", own.fake, style.FAKE, "////"),
     ):
         label = f"{word} ({rows.sum():,} {unit})" if rows.any() else f"no {word} {unit}"
         look: dict[str, Any] = {"facecolor": colour, "edgecolor": colour, "alpha": 0.45}
-        groups.append(
-            (label, rows, look | {"fill": True, "hatch": "////" if word == "fake" else ""})
-        )
+        groups.append((label, rows, look | {"fill": True, "hatch": hatch}))
     for place, name in enumerate(own.methods):
         rows = own.fake & (own.method == name)
         label = f"{style.plain(name, 40)} ({rows.sum():,})"
@@ -203,7 +198,7 @@ def tippett(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
         f"genuine {unit}: {100 * (genuine > 0).mean():.1f} % above 0 (misleading)",
         *_lost(llr, unit),
     ]
-    low, high = span(ratios, 0.0)
+    low, high = _span(ratios, 0.0)
     with style.sheet(title, labels) as (figure, axes, handles):
         for values, colour, pattern in (
             (fakes, style.FAKE, style.PATTERNS[0]),
@@ -211,9 +206,8 @@ def tippett(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
         ):
             x = np.concatenate([[low], np.unique(values.clip(low, high)), [high]])
             y = 1.0 - np.searchsorted(values, x, side="right") / len(values)
-            kept = thinned((x - low) / (high - low), y)
             look: dict[str, Any] = {"color": colour, "linestyle": pattern}
-            handles.extend(axes.step(x[kept], 100 * y[kept], where="post", **look))
+            handles.extend(axes.step(x, 100 * y, where="post", **look))
         axes.axvline(0, color=style.FAINT, linewidth=0.8)
         axes.set(xlim=(low, high), ylim=(0, 101))
         axes.set(xlabel="log10 likelihood ratio, greater than", ylabel=f"share of {unit} (%)")
@@ -230,9 +224,12 @@ def ece_plot(llr: Trials, *, title: str, unit: str = "faces") -> Figure:
     if why := llr.absent():
         return style.undefined(title, why)
     counts, prior = _counts(llr), _PRIORS * _LOG10
-    best = replace(counts, values=supported(counts))
+    best = replace(counts, values=isotonic_llr(counts))
     nothing = ScoreCounts(np.zeros(1), np.ones(1), np.ones(1))
-    bits = [cross_entropy(each, prior) for each in (counts, best, nothing)]
+    bits = [
+        np.array([empirical_cross_entropy(each, odds) for odds in prior.tolist()])
+        for each in (counts, best, nothing)
+    ]
     even = len(prior) // 2
     labels = [
         f"as given: Cllr {bits[0][even]:.3f}",
@@ -260,19 +257,18 @@ def calibration_curve(llr: Trials, *, title: str, unit: str = "faces") -> Figure
     if why := llr.absent():
         return style.undefined(title, why)
     counts = _counts(llr)
-    x, best = (each[::-1] / _LOG10 for each in (counts.values, supported(counts)))
-    low, high = span(x, 0.0)
-    bottom, top = span(best, 0.0, low, high)
+    x, best = (each[::-1] / _LOG10 for each in (counts.values, isotonic_llr(counts)))
+    low, high = _span(x, 0.0)
+    bottom, top = _span(best, 0.0, low, high)
     beyond = top - bottom  # lines go this far out of the axes, where ratios are infinite
     y = best.clip(bottom - beyond, top + beyond)
     labels = ["supported by the labels (PAV)", "perfectly calibrated", *_lost(llr, unit)]
     with style.sheet(title, labels) as (figure, axes, handles):
         axes.axhline(0, color=style.FAINT, linewidth=0.6)
         axes.axvline(0, color=style.FAINT, linewidth=0.6)
-        kept = thinned((x - x[0]) / (np.ptp(x) or 1.0), y / (np.ptp(y) or 1.0))
         marker = "o" if len(x) == 1 else ""
         look: dict[str, Any] = {"color": style.FAKE, "marker": marker, "drawstyle": "steps-mid"}
-        handles.extend(axes.plot(x[kept], y[kept], **look))
+        handles.extend(axes.plot(x, y, **look))
         handles.extend(
             axes.plot([low, high], [low, high], color=style.INK, linestyle=style.PATTERNS[2])
         )
@@ -281,3 +277,21 @@ def calibration_curve(llr: Trials, *, title: str, unit: str = "faces") -> Figure
             xlabel="log10 likelihood ratio, as given", ylabel="log10 likelihood ratio, supported"
         )
     return figure
+
+
+def _operating_points(counts: ScoreCounts) -> tuple[Floats, Floats]:
+    """Returns BPCER, rising from 0 to 1, and APCER, falling from 1 to 0, by threshold: (K + 1,).
+
+    The strictest comes first, which calls none fake.
+    """
+    accused = np.append(0.0, counts.false_positives) / counts.negatives
+    return accused, 1.0 - np.append(0.0, counts.true_positives) / counts.positives
+
+
+def _span(values: Floats, *extra: float) -> tuple[float, float]:
+    """Returns ends between which nearly all finite values lie, with a little room."""
+    finite = values[np.isfinite(values)]
+    ends = [*(np.quantile(finite, (0.001, 0.999)) if finite.size else ()), *extra]
+    low, high = min(ends), max(ends)
+    room = 0.03 * (high - low) if high > low else 0.5
+    return float(low - room), float(high + room)

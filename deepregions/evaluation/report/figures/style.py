@@ -1,7 +1,5 @@
 """How all figures look, and how they are saved: the same bytes for the same numbers."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 import warnings
