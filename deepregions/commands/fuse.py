@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,9 +77,10 @@ def fuse(
     check_stores(store)
 
     from deepregions.data.store import FaceStore
-    from deepregions.evaluation.operating_points import find_operating_points, format_rates
+    from deepregions.evaluation.operating_points import find_operating_points
     from deepregions.evaluation.store_scorer import StoreScorer
     from deepregions.fusion.score_table import ScoreTable
+    from deepregions.pipeline.words import error_rates
     from deepregions.weights.bundle import save_bundle
     from deepregions.weights.manifest import BundleFacts
 
@@ -98,7 +99,7 @@ def fuse(
     save_bundle(made, out, fusion=made.fusion, calibration=made.calibration, facts=facts)
     _print(made, compared)
     checks.print_lines(
-        *(f"threshold {p.threshold:+.2f} for {p.name}: {format_rates(p)}" for p in points)
+        *(f"threshold {p.threshold:+.2f} for {p.name}: {error_rates(asdict(p))}" for p in points)
     )
     checks.print_lines(f"bundle: {out}")
 

@@ -24,8 +24,9 @@ from deepregions.roc import NAN, Bools, Floats
 from deepregions.weights.bundle import Bundle
 from deepregions.weights.manifest import Degradation, false_alarms
 
-MEASURES: Mapping[str, str] = {"size": "size", "jpeg": "", "blur": "sharpness"}
-"""The alterations, each with the quality by which ``detect`` recognises it, or empty: its level."""
+MEASURES: Mapping[str, str] = {"": "size", "size": "size", "jpeg": "", "blur": "sharpness"}
+"""The alterations, the first of which is none, each with the quality by which ``detect`` recognises
+it, or empty: its level."""
 
 _RATE = 0.01
 _COMMON = 0.05  # share of faces as they are, beyond which nothing is said of a face
@@ -65,7 +66,7 @@ def measure_degradation(
     ]
     drawn = _Drawn.of(stores, faces, threshold=thresholds[0] if thresholds else NAN, seed=seed)
     scorer = FaceScorer(bundle.system(), Gates(), choose_device(device))
-    alterations = [Alteration(kind, level) for kind in MEASURES for level in LEVELS[kind]]
+    alterations = [Alteration(kind, level) for kind in MEASURES for level in LEVELS.get(kind, ())]
     total, done = len(drawn.patches) * (1 + len(alterations)), 0
 
     def scored(alteration: Alteration | None) -> list[FaceResult]:
@@ -147,11 +148,9 @@ class _Drawn:
             rate = alarms.estimate(_ALTERED, BPCER).value
             rise = alarms.difference(_ALTERED, _PLAIN, BPCER)
             worse, people = worse or (rise.low or 0) > 0, min(people, alarms.groups)
-        level, name = (
-            (None, "size") if alteration is None else (alteration.level, MEASURES[alteration.kind])
-        )
+        kind, level = ("", None) if alteration is None else (alteration.kind, alteration.level)
         measure = level
-        if name:
+        if name := MEASURES[kind]:
             after, before = (
                 np.array([f.quality.get(name) for f in faces], np.float64)[judged]
                 for faces in (altered, plain)
@@ -160,7 +159,7 @@ class _Drawn:
             if alteration is not None:  # not what faces as they are commonly have
                 measure = min(measure, float(np.quantile(before, _COMMON)))
         return Degradation(
-            alteration="" if alteration is None else alteration.kind,
+            alteration=kind,
             auc=auc.value,
             level=level,
             measure=measure,

@@ -61,15 +61,3 @@ def rate_interval(rate: float, people: int) -> tuple[float, float] | None:
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, people - hits + 1))
     high = 1.0 if hits == people else float(beta.ppf(1 - tail, hits + 1, people - hits))
     return low, high
-
-
-def format_rates(point: OperatingPoint) -> str:
-    """Returns in words how often a point errs, with the interval of its false alarms."""
-    interval = point.false_positive_interval
-    within = f"no interval: {too_few(point.people)}"
-    if interval is not None:
-        within = "{:.1%} to {:.1%}; {} people".format(*interval, point.people)
-    return (
-        f"{point.false_positive_rate or 0:.1%} of genuine ones here ({within}), "
-        f"{point.true_positive_rate or 0:.1%} of fakes"
-    )

@@ -65,7 +65,7 @@ def answer(result: Result) -> Answer:
         conclude(result, facts),
         "" if calibrated is None else ratio(calibrated),
         threshold(result.above_threshold, facts.get("operating_point")),
-        "" if result.above_threshold is None else _error_rates(facts["operating_point"]),
+        "" if result.above_threshold is None else _reached(facts["operating_point"]),
         _judged(result),
         "" if calibrated is None else _holds_for(facts.get("calibration")),
         _score(result),
@@ -125,14 +125,19 @@ def threshold(above: bool | None, point: Mapping[str, Any] | None) -> str:
     return f"{'At or above' if above else 'Below'} the threshold for {point['name']}"
 
 
-def _error_rates(point: Mapping[str, Any]) -> str:
+def error_rates(point: Mapping[str, Any]) -> str:
+    """Says how many genuine faces and how many fakes reached a threshold."""
     interval, fakes = point["false_positive_interval"], point["true_positive_rate"]
     within = "too few for an interval"
     if interval is not None:
         within = "95 % interval {} to {} %".format(*(_percent(each) for each in interval))
     told = f"{_percent(point['false_positive_rate'] or 0)} % of genuine faces "
     told += f"({within}; {count(point['people'], 'person', 'people')})"
-    told += "" if fakes is None else f" and {_percent(fakes)} % of fakes"
+    return told + ("" if fakes is None else f" and {_percent(fakes)} % of fakes")
+
+
+def _reached(point: Mapping[str, Any]) -> str:
+    told = error_rates(point)
     return f"The threshold for {point['name']} was reached by {told} in {point['found_on']}"
 
 
