@@ -169,14 +169,14 @@ def test_show_list_and_card_name_them(fused, capsys):
     assert run(["models", "show", str(fused)]) == 0
     shown = capsys.readouterr().out
     assert "fusion.class: LogisticFusion" in shown
-    assert "calibration.development.genuine: 40" in shown
+    assert "calibration.development.genuine: 70" in shown
     assert run(["models", "list", "--dir", str(fused.parent)]) == 0
     listed = capsys.readouterr().out
     assert "LogisticFusion" in listed
     assert "logistic" in listed
     card = (fused / "README.md").read_text()
     assert "logistic regression on scaled log-odds, for exactly these networks" in card
-    assert "40 genuine and 40 fake videos (swap 40)" in card
+    assert "70 genuine and 60 fake videos (swap 60)" in card
     assert "from -1.30 to 0.87" in card
 
 
