@@ -1,4 +1,4 @@
-"""The fits behind calibrations and fusions: class-balanced logistic and isotonic regression."""
+"""The fit behind calibrations and fusions: class-balanced logistic and isotonic regression."""
 
 from collections.abc import Callable
 
