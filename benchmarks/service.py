@@ -5,7 +5,8 @@ copies of a portrait (each with other bytes, so that none is known), one alone a
 connections of ``wrk`` (Debian's package) for ``--seconds``, and beside it a folder of such copies
 by ``deepregions detect``; then kills a random worker every 2 s over 200 jobs, and lists 10,000. It
 prints a table. ``--load``, ``--kill`` and ``--listing`` do one of them; ``--photographs N`` sets
-how many.
+how many. ``--hostile N`` uploads the files of ``tests/hostile.py`` N times in all, and
+``--endurance N`` N photographs and a hundredth as many videos, for the memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
@@ -175,6 +178,74 @@ def memory(pid: int) -> float:
     return sum(each.memory_full_info().pss for each in family(pid)) / 1e6
 
 
+def hostile(count: int, workers: int) -> None:
+    """Uploads files that were made to harm; none may get a score, or end anything."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from hostile import CASES  # type: ignore[import-not-found]
+
+    with tempfile.TemporaryDirectory() as name:
+        files = []
+        for number, case in enumerate(CASES):
+            path = Path(name) / f"{number}"
+            with suppress(OSError, ValueError):  # what no upload can be
+                case.make(path.with_suffix(Path(case.name).suffix))
+                path = path.with_suffix(Path(case.name).suffix)
+                if path.is_file() and case.name.isprintable():
+                    files.append((case, path.read_bytes()))
+        with served(Path(name) / "data", workers) as (client, pid), ThreadPoolExecutor(4) as pool:
+
+            def send(number: int) -> str:
+                case, content = files[number % len(files)]
+                answer = client.post(
+                    "/v1/detect", files={"file": (case.name, content)}, params={"again": True}
+                )
+                told = answer.json()
+                right = (answer.status_code, told.get("status")) == (200, "no_face")
+                if len(content) > ServiceSettings.max_size:
+                    right = answer.status_code == told["status"] == 413
+                elif case.status != "ok":
+                    right = answer.status_code == told["status"] == 422
+                scored = "a score" if told.get("score") is not None else "no score"
+                return f"{answer.status_code}, {scored}, {'as' if right else 'NOT as'} it should be"
+
+            for what, found in sorted(Counter(pool.map(send, range(count))).items()):
+                print(f"| {len(files)} hostile files, {count} uploads: {what} | {found} |")
+            deaths = client.get("/metrics").text.partition("\ndeepregions_worker_deaths_total ")[2]
+            print(f"| workers that ended | {float(deaths.split()[0]):.0f} |")
+            print(f"| memory afterwards, MB (PSS) | {memory(pid):.0f} |")
+
+
+def endurance(count: int, workers: int) -> None:
+    """Prints the memory as photographs and videos are scored."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import numpy as np
+    from data_helpers import write_video  # type: ignore[import-not-found]
+    from PIL import Image
+
+    contents = photographs(count, "e")
+    with (
+        tempfile.TemporaryDirectory() as name,
+        served(Path(name) / "data", workers) as (client, pid),
+    ):
+        portrait = np.asarray(Image.open(io.BytesIO(contents[0])))
+        frames = [np.roll(portrait, shift, axis=1) for shift in range(60)]
+        clip = write_video(Path(name) / "clip.mp4", frames).read_bytes()
+
+        def send(file: tuple[str, bytes]) -> None:
+            answer = client.post("/v1/detect", files={"file": file}, params={"again": True})
+            assert answer.json()["status"] == "ok"
+
+        for start in range(0, count, max(1, count // 5)):
+            part = [("a.jpg", content) for content in contents[start : start + count // 5]]
+            part += [("a.mp4", clip)] * (count // 500)
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                list(pool.map(send, part))
+            done = (
+                f"{start + count // 5} photographs, {(start // (count // 5) + 1) * (count // 500)}"
+            )
+            print(f"| memory after {done} videos, MB (PSS) | {memory(pid):.0f} |", flush=True)
+
+
 def kill(count: int, workers: int, seconds: float = 2.0) -> None:
     """Kills a random worker every so many seconds; every job must have its one answer.
 
@@ -246,12 +317,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photographs", type=int, default=200)
     parser.add_argument("--seconds", type=int, default=180)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--hostile", type=int, default=0)
+    parser.add_argument("--endurance", type=int, default=0)
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--load", action="store_true")
     parser.add_argument("--listing", action="store_true")
     options = parser.parse_args(arguments)
     print("| | |\n|---|---|")
-    every = not (options.load or options.kill or options.listing)
+    one = options.load, options.kill, options.listing, options.hostile, options.endurance
+    every = not any(one)
+    if options.hostile:
+        hostile(options.hostile, options.workers)
+    if options.endurance:
+        endurance(options.endurance, options.workers)
     if options.load or every:
         load(options.photographs, options.workers, options.seconds)
     if options.kill or every:
