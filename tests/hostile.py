@@ -554,6 +554,8 @@ VIDEOS = (
     Case("no-frames.mkv", no_frames, "unreadable", NO_VIDEO),
     Case("no-frames.mp4", no_frames, "unsupported", "no video in it"),  # nor a track, then
     Case("sound.mp4", sound, "unsupported", "no video in it"),
+    Case("sound.mp3", write(b"ID3\4" + bytes(500)), "unsupported", "no video in it"),
+    Case("sound.wav", write(b"RIFF\0\4\0\0WAVEfmt "), "unsupported", "no video in it"),
     Case("sound-with-cover.mp4", with_cover(sound), "unsupported", "no video in it"),
     Case("unknown.mp4", of_unknown_coding, "unsupported", "no decoder"),
     Case("huge.mkv", with_size(30_000, 4_000), "unsupported", "30000 x 4000"),

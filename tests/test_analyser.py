@@ -261,6 +261,14 @@ def test_nobody_there_is_no_score(photo: Path, reader: MediaReader) -> None:
     assert len(result.strip) == 1  # what was looked at is shown all the same
 
 
+def test_times_of_a_file_have_three_places(tmp_path: Path, reader: MediaReader) -> None:
+    shades = [Image.new("L", (200, 200), shade) for shade in (40, 120, 240)]
+    path = tmp_path / "a.gif"
+    shades[0].save(path, save_all=True, append_images=shades[1:], duration=100)
+    media = one(analyser(member(xception(3.0)), find=Finder()), path, reader).media
+    assert (media["duration"], media["rate"]) == (0.3, 10.0)
+
+
 @pytest.mark.parametrize(
     ("points", "reason"),
     [

@@ -34,17 +34,18 @@ def test_folders_are_walked_in_order_and_links_to_folders_are_not_followed(tmp_p
     (tmp_path / "b/deep/2.jpg").write_bytes(b"22")
     (tmp_path / "a.jpg").write_bytes(b"1")
     (tmp_path / ".hidden.jpg").write_bytes(b"0")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
     (tmp_path / "gone.jpg").symlink_to("nowhere")
     (tmp_path / "link.jpg").symlink_to("a.jpg")
     (tmp_path / "z.xml").write_bytes(b"<a/>")
     (tmp_path / os.fsdecode(BAD)).write_bytes(b"333")
     os.mkfifo(tmp_path / "pipe")
     found = listed(tmp_path)
-    names = ["a.jpg", "b/deep/2.jpg", os.fsdecode(BAD), "gone.jpg", "link.jpg", "z.xml"]
-    assert [each.path for each in found] == [str(tmp_path / name) for name in names]
-    assert [(each.id, each.size) for each in found] == [*enumerate((1, 2, 3, None, 1, 4))]
+    names = ["a.jpg", "b/deep/2.jpg", os.fsdecode(BAD), "circle.jpg", "gone.jpg", "link.jpg"]
+    assert [each.path for each in found] == [str(tmp_path / name) for name in [*names, "z.xml"]]
+    assert [(each.id, each.size) for each in found] == [*enumerate((1, 2, 3, None, None, 1, 4))]
     assert "z.xml" not in {Path(each.path).name for each in listed(tmp_path, media_only=True)}
-    assert write_manifest(found, tmp_path / "m.parquet") == (6, 11)
+    assert write_manifest(found, tmp_path / "m.parquet") == (7, 11)
     manifest = FileManifest(tmp_path / "m.parquet")
     (chunk,) = manifest.chunks(10)
     assert list(as_files(chunk)) == found

@@ -157,10 +157,11 @@ def test_a_large_face_hides_no_small_ones(detector: DlibLandmarks, photographs: 
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("number", [4, 201])  # 201 is found upside down too
 def test_a_face_on_its_side_is_found_and_cut_out_upright(
-    detector: DlibLandmarks, photographs: list[Path], turns: int
+    detector: DlibLandmarks, photographs: list[Path], number: int, turns: int
 ) -> None:
-    image = read_image(photographs[4])
+    image = read_image(photographs[number])
     (face,) = detector(image[None])[0]
     upright = crop_face(image, face)
     (face,) = detector(image.rot90(turns, (1, 2))[None])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from decoding import frames, read_frames
 from hostile import HEIGHT, WIDTH, make_video, picture, png
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.media import Frame, find_media, videos
@@ -24,6 +25,27 @@ from deepregions.media.source import open_source
 def array(image: torch.Tensor) -> np.ndarray:
     assert image.dtype == torch.uint8
     return image.permute(1, 2, 0).numpy()
+
+
+def profile(gamma: float) -> bytes:
+    """An ICC profile (version 2) of sRGB's primaries and white, with this gamma."""
+
+    def numbers(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    curve = b"curv" + bytes(4) + struct.pack(">IHH", 1, round(gamma * 256), 0)
+    primaries = ((0.436, 0.222, 0.014), (0.385, 0.717, 0.097), (0.143, 0.061, 0.714))
+    tags = {b"wtpt": b"XYZ " + bytes(4) + numbers(0.9642, 1, 0.8249)}
+    for name, primary in zip(b"rgb", primaries, strict=True):
+        tags[bytes([name]) + b"XYZ"] = b"XYZ " + bytes(4) + numbers(*primary)
+        tags[bytes([name]) + b"TRC"] = curve
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name_, content in tags.items():
+        table += name_ + struct.pack(">II", start + len(data), len(content))
+        data += content
+    head = struct.pack(">I4sI", start + len(data), b"lcms", 0x02400000) + b"mntrRGB XYZ "
+    head = (head + bytes(12) + b"acsp" + bytes(28) + numbers(0.9642, 1, 0.8249)).ljust(128, b"\0")
+    return head + struct.pack(">I", len(tags)) + table + data
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "ppm"])
@@ -103,6 +125,27 @@ def test_transparency_is_dropped_not_blended(tmp_path: Path) -> None:
     assert array(read_image(path))[0, 0].tolist() == [10, 200, 30]
 
 
+@pytest.mark.parametrize(("gamma", "shown"), [(1.0, 188), (1.8, 146)])
+def test_colours_of_another_profile_become_srgb(tmp_path: Path, gamma: float, shown: int) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), (128, 128, 128)).save(path, icc_profile=profile(gamma))
+    assert np.abs(array(read_image(path)).astype(int) - shown).max() <= 1
+    with open_source(path) as source:
+        assert source.info.notes == ("colours of another profile, shown in sRGB",)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA", "P"])
+def test_a_useless_profile_changes_nothing(tmp_path: Path, mode: str) -> None:
+    for damaged in (b"no profile", profile(1.0)[:200], bytes(400)):
+        picture().convert(mode).save(path := tmp_path / "a.tiff")
+        plain = array(read_image(path))
+        picture().convert(mode).save(path, icc_profile=damaged)
+        assert np.array_equal(array(read_image(path)), plain)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture().convert(mode).save(path, icc_profile=srgb)
+    assert np.array_equal(array(read_image(path)), plain)
+
+
 @pytest.mark.parametrize("ending", ["gif", "webp", "png", "tiff"])
 def test_an_animation_is_its_first_frame(tmp_path: Path, ending: str) -> None:
     shades = [Image.new("RGB", (16, 16), (shade,) * 3) for shade in (40, 120, 240)]
@@ -122,6 +165,20 @@ def test_an_animated_picture_is_sampled_like_a_film(tmp_path: Path, ending: str)
     assert [frame.time for frame in shown] == pytest.approx([0, 0.1, 0.2])
     shades[1].save(path)
     assert len(list(frames(path, 5))) == 1
+
+
+def test_a_picture_before_an_apngs_first_frame_is_not_shown(tmp_path: Path) -> None:
+    shades = [Image.new("RGB", (16, 16), (shade,) * 3) for shade in (40, 120, 240)]
+    shades[0].save(
+        path := tmp_path / "a.png",
+        save_all=True,
+        append_images=shades[1:],
+        default_image=True,
+        duration=100,
+    )
+    shown = list(frames(path, 5))
+    assert [int(frame.image.float().mean()) // 40 for frame in shown] == [3, 6]
+    assert [frame.time for frame in shown] == pytest.approx([0, 0.1])
 
 
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (10_001, 10_000), (2**31 - 1, 1)])

@@ -138,25 +138,30 @@ def _walk(folder: str, warn: Callable[[str], None]) -> Iterator[str]:
 
 
 def _names(folder: str, warn: Callable[[str], None]) -> list[str]:
-    """Returns the names in a folder in their order, those of folders with a slash at the end.
-
-    A link that leads nowhere is a file: reading it will say what is wrong.
-    """
+    """Returns the names in a folder in their order, those of folders with a slash at the end."""
     try:
         with os.scandir(folder) as entries:
             return sorted(
                 f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
                 for entry in entries
-                if not entry.name.startswith(".")
-                and (
-                    entry.is_dir(follow_symlinks=False)
-                    or entry.is_file()
-                    or (entry.is_symlink() and not entry.is_dir())
-                )
+                if not entry.name.startswith(".") and _is_listed(entry)
             )
     except OSError as error:
         warn(f"{folder}: {error.strerror}: not listed")
         return []
+
+
+def _is_listed(entry: os.DirEntry[str]) -> bool:
+    """Returns whether an entry is a folder or file.
+
+    A link that leads nowhere, in a circle or where one may not look is a file: reading it will say
+    what is wrong.
+    """
+    try:
+        link = entry.is_symlink() and not entry.is_dir()
+        return link or entry.is_dir(follow_symlinks=False) or entry.is_file()
+    except OSError:
+        return True
 
 
 def _text_list(path: Path) -> Iterator[tuple[None, str]]:

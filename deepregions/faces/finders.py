@@ -123,7 +123,9 @@ class YuNetFinder:
             turned = np.rot90(image, turns)
             noticed = self._at(turned, np.rot90(reduced, turns))
             if found := self._sure(turned, noticed, whole):
-                return [_turned_back(one, turns, image) for one in found]
+                # They may stand on their heads: YuNet finds such faces too, and is less sure.
+                righted = (self._righted(turned, one) for one in found)
+                return [_turned_back(one, turns, image) for one in righted]
         return [self._righted(image, one) for one in found]
 
     def _righted(self, image: Image, face: FaceDetection) -> FaceDetection:

@@ -7,12 +7,13 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.media.frames import (
@@ -24,7 +25,7 @@ from deepregions.media.frames import (
     Progress,
     as_tensor,
 )
-from deepregions.media.kinds import HEAD, HEIC_BRANDS, is_drawing, opened
+from deepregions.media.kinds import HEAD, HEIC_BRANDS, is_drawing, is_sound, opened
 from deepregions.media.sampling import FrameChoice, Sampling, choose
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ _SHORTEST, _DEFAULT = 0.011, 0.1  # seconds; shorter ones are shown for so long,
 # What Pillow raises on broken files (found by feeding it mutated ones).
 _BROKEN: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, TypeError)
 _BROKEN += (ArithmeticError, LookupError, AttributeError, RuntimeError, struct.error, zlib.error)
+_BROKEN += (ImageCms.PyCMSError,)
 
+_ALIKE = 3  # grey levels: profiles that differ less are the same to the eye
 _ORIENTATION = 0x0112
 _LUMA_SUM = 3688  # of the luma table in annex K of ITU-T T.81, which is that of quality 50
 _UPRIGHT = {
@@ -59,7 +62,8 @@ def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Tensor
     """Reads a photograph, or the first frame of an animation: (3, H, W) uint8 RGB, channels last.
 
     EXIF orientation is applied, transparency is dropped, 16 bits a channel are scaled to 8, CMYK
-    and palettes become RGB. Nothing is decoded before its size is known to be allowed.
+    and palettes become RGB, colours of another profile than sRGB become sRGB. Nothing is decoded
+    before its size is known to be allowed.
 
     Raises:
         UnreadableError: Not there, empty, no image, damaged, or too large.
@@ -148,13 +152,16 @@ class AnimationSource:
 
     def _played(self, image: Image.Image) -> Iterator[float]:
         """Goes from frame to frame; yields how long each is shown, in seconds."""
-        for number in range(len(self._begins) or getattr(image, "n_frames", 1)):
+        # An APNG can have a picture before its first frame that is not part of the animation.
+        first = int(getattr(image, "default_image", False))
+        frames = len(self._begins) or getattr(image, "n_frames", 1) - first
+        for number in range(first, first + frames):
             self._progress()
             try:
                 image.seek(number)
                 image.load()
             except _BROKEN:
-                if not number:
+                if number == first:
                     raise
                 return
             seconds = float(image.info.get("duration") or 0) / 1000
@@ -240,8 +247,11 @@ def _notes(image: Image.Image) -> Iterator[str]:
     tiles: list[Any] = getattr(image, "tile", [])
     if image.mode.startswith("I") or any("16" in str(tile[3]) for tile in tiles):
         yield "16 bits a channel, shown in 8"
-    if image.mode == "CMYK":
-        yield "CMYK, shown in RGB without its colour profile"
+    mode = image.mode if image.mode in _PROFILED else "RGB"
+    if _to_srgb(mode, image.info.get("icc_profile")):
+        yield "colours of another profile, shown in sRGB"
+    elif image.mode == "CMYK":
+        yield "CMYK, shown in RGB without a colour profile"
     if image.has_transparency_data:
         yield "transparency is left out"
 
@@ -255,7 +265,28 @@ def _oriented(image: Image.Image) -> Image.Image:
     return image if transpose is None else image.transpose(transpose)
 
 
+_PROFILED = ("CMYK", "L", "RGB")  # modes of the profiles that are looked at
+
+
+def _to_srgb(mode: str, profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
+    """Returns what changes a mode's colours to sRGB, if a file's profile is whole and another."""
+    if not profile:
+        return None
+    steps = np.linspace(0, 255, 6, dtype=np.uint8)
+    samples = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(6, 36, 3))
+    try:
+        srgb = ImageCms.createProfile("sRGB")
+        change = ImageCms.buildTransform(BytesIO(profile), srgb, mode, "RGB")
+        shown = change.apply(samples.convert(mode))
+    except _BROKEN:  # damaged, or made for other colours than these
+        return None
+    taken = samples.convert(mode).convert("RGB")
+    differ = np.abs(np.asarray(shown, dtype=int) - np.asarray(taken)).max() > _ALIKE
+    return change if differ else None
+
+
 def _rgb(path: Path, image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
         wide = np.array(image).astype(np.int32)
         # "I" is 16 bits too, as some decoders give them; wider ones have no set scale.
@@ -267,6 +298,10 @@ def _rgb(path: Path, image: Image.Image) -> Image.Image:
         )
     if image.mode in ("P", "PA", "La", "RGBa"):  # these go to RGB only by way of RGBA
         image = image.convert("RGBA")
+    if image.mode not in _PROFILED:
+        image = image.convert("RGB")
+    if change := _to_srgb(image.mode, profile):
+        return change.apply(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -279,6 +314,8 @@ def _unidentified(path: Path, file: BinaryIO) -> UnreadableError | UnsupportedEr
         return UnsupportedError(f"{path}: HEIC is not read without pillow-heif", how)
     if is_drawing(head):
         return UnsupportedError(f"{path}: SVG is a drawing, no photograph", "give a photograph")
+    if is_sound(head):
+        return UnsupportedError(f"{path}: no video in it", "give a video or a photograph")
     return UnreadableError(
         f"{path}: no image that is read here", f"the formats are {', '.join(_formats())}"
     )

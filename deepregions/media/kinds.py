@@ -39,6 +39,10 @@ _VIDEO = re.compile(
     rb"|RIFF....AVI |FLV\x01|OggS|\x30\x26\xb2\x75\x8e\x66\xcf\x11|\0\0\x01[\xb3\xba]",
     re.DOTALL,
 )
+_SOUND = re.compile(  # MP3 and AAC with and without tags, FLAC, WAVE, AIFF, AMR
+    rb"ID3[\x02-\x04]|\xff[\xf0-\xf3\xf8-\xfb]|fLaC|(?:RIFF|RF64)....WAVE|FORM....AIF|#!AMR",
+    re.DOTALL,
+)
 _SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
 
 
@@ -79,6 +83,11 @@ def known_kind(head: bytes) -> Kind | None:
 def is_drawing(head: bytes) -> bool:
     """Returns whether the first bytes are those of an SVG drawing."""
     return _SVG.search(head) is not None
+
+
+def is_sound(head: bytes) -> bool:
+    """Returns whether the first bytes are those of a file that holds sound only."""
+    return _SOUND.match(head) is not None
 
 
 def read_head(path: Path) -> bytes:

@@ -374,11 +374,13 @@ def _media(media: _Media) -> dict[str, Any]:
     """What the file is, and which: its digest tells whether it is the one that was judged."""
     if media.info is None:
         return {}
+    about = asdict(media.info)
+    about |= {name: round(about[name], 3) for name in ("duration", "rate")}
     if isinstance(media, OpenImage):
-        return asdict(media.info)
+        return about
     try:
         digest = {"bytes": media.path.stat().st_size, "sha256": sha256(media.path)}
     except OSError as error:  # it has gone since
         logger.info("%s: %s", media.path, error)
         digest = {}
-    return asdict(media.info) | digest
+    return about | digest
