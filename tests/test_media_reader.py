@@ -62,6 +62,18 @@ def children() -> list[psutil.Process]:
     ]
 
 
+def test_a_user_s_script_does_not_stand_in_for_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("html", "fractions", "colorsys"):  # of the standard library
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.syspath_prepend(tmp_path)
+    picture().save(path := tmp_path / "a.png")
+    with MediaReader() as reader:
+        (result,) = all_frames(reader, [path], 1)
+    assert same(result, frames(path, 1))
+
+
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_frames_come_in_order_and_are_those_of_reading_here(tmp_path: Path, ahead: int) -> None:
     paths = [make_video(tmp_path / f"{number}.mp4", 40 + number) for number in range(3)]

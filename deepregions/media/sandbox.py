@@ -21,9 +21,10 @@ from deepregions.errors import DeepregionsError, printable
 from deepregions.media.frames import Limits
 from deepregions.media.wire import Message, encode, receive
 
-# Isolated: neither the folder where the user is nor their environment decides what is imported.
+# Isolated: neither the folder where the user is nor their environment decides what is imported. The
+# standard library comes first, or a user's script called html.py would run in place of its module.
 _START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "import json, sys; sys.path += json.loads(sys.argv[1]); "
     "from deepregions.media.worker import main; main()"
 )
 _DECODER = "deepregions.media.worker"
@@ -176,7 +177,7 @@ def _command(limits: Limits, module: str) -> list[str]:
     paths = [*(path for path in sys.path if path), str(Path(__file__).parents[2])]
     absolute = json.dumps([str(Path(path).absolute()) for path in paths])
     start = _START.replace(_DECODER, module)
-    return [sys.executable, "-I", "-B", "-c", start, absolute, json.dumps(asdict(limits))]
+    return [sys.executable, "-I", "-S", "-B", "-c", start, absolute, json.dumps(asdict(limits))]
 
 
 def ending(code: int) -> str:
