@@ -465,6 +465,7 @@ def test_hostile_files_have_their_status_and_no_score(tmp_path: Path, bundle: Pa
                 sent[path] = case
     assert len(sent) > 25
     with served(data, make_scorer=FileScorer, bundle=(bundle,), wait=300) as client:
+        largest = client.app.state.service.settings.max_size
         for path, case in sent.items():
             with path.open("rb") as stream:
                 answer = client.post("/v1/detect", files={"file": (case.name, stream)})
@@ -472,6 +473,8 @@ def test_hostile_files_have_their_status_and_no_score(tmp_path: Path, bundle: Pa
             if case.status == "ok":
                 assert answer.status_code == 200, case.name
                 assert (told["status"], told["score"]) == ("no_face", None)
+            elif path.stat().st_size > largest:
+                assert answer.status_code == 413, case.name
             else:
                 assert answer.status_code == 422, case.name
                 named = case.name.replace('"', "%22")  # as forms do, and nobody can undo
