@@ -120,6 +120,19 @@ def test_every_frame_is_there_at_its_time_with_its_box(tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} == {"a.mp4", "out.mp4"}
 
 
+def test_a_module_beside_the_video_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("av", "fractions", "heapq"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w'); raise SystemExit(9)")
+    write_video(tmp_path / "a.mp4", sound=True)
+    monkeypatch.chdir(tmp_path)
+    annotate_video(Path("a.mp4"), result_of(face(2, 0.2)), Path("out.mp4"))
+    assert not Path("ran").exists()
+    with av.open("out.mp4") as container:
+        assert container.streams.audio
+
+
 def test_boxes_do_not_cross_gaps_that_tracks_do_not(tmp_path: Path) -> None:
     faces = (face(0, 1.0), face(18, 1.0))
     others = [face(frame, 0.0, 10.0, track=1) for frame in (3, 6, 9, 12, 15)]

@@ -25,7 +25,7 @@ from deepregions.media.wire import Message, encode, receive
 # standard library comes first, or a user's script called html.py would run in place of its module.
 _START = (
     "import json, sys; sys.path += json.loads(sys.argv[1]); "
-    "from deepregions.media.worker import main; main()"
+    "from deepregions.media.worker import main; sys.exit(main())"
 )
 _DECODER = "deepregions.media.worker"
 # For glibc's malloc. Two arenas: threads take address space by the 64 MB each, which would count as
@@ -65,7 +65,7 @@ class Child:
             os.set_blocking(end, False)  # nobody reads them as long as it runs
         try:
             self._process = subprocess.Popen(
-                _command(limits, module),
+                isolated(module, json.dumps(asdict(limits))),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -173,11 +173,15 @@ def _not_started(reason: str) -> DeepregionsError:
     return DeepregionsError(what, "check the installation with pip check")
 
 
-def _command(limits: Limits, module: str) -> list[str]:
+def isolated(module: str, *arguments: str) -> list[str]:
+    """Returns the command of a process that runs a module's ``main``.
+
+    That finds its arguments in ``sys.argv[2:]``, and exits with what it returns.
+    """
     paths = [*(path for path in sys.path if path), str(Path(__file__).parents[2])]
     absolute = json.dumps([str(Path(path).absolute()) for path in paths])
     start = _START.replace(_DECODER, module)
-    return [sys.executable, "-I", "-S", "-B", "-c", start, absolute, json.dumps(asdict(limits))]
+    return [sys.executable, "-I", "-S", "-B", "-c", start, absolute, *arguments]
 
 
 def ending(code: int) -> str:

@@ -1,9 +1,4 @@
-"""Sound of one video into a silent copy of it, in a process of its own.
-
-``python -m deepregions.media.sound SOURCE SILENT OUT`` writes OUT, an MP4 file, with pictures of
-SILENT and sound of SOURCE, nothing encoded again. It exits with 3 if there is no sound, with 4
-if MP4 cannot hold it.
-"""
+"""Sound of one video into a silent copy of it, in a process of its own; nothing is encoded again."""
 
 from __future__ import annotations
 
@@ -18,6 +13,7 @@ from typing import Any
 
 import av
 
+from deepregions.media.sandbox import isolated
 from deepregions.media.videos import CONTAINERS, refuse
 
 _HELD = {"aac", "ac3", "alac", "eac3", "flac", "mp2", "mp3", "opus"}  # by MP4, and played
@@ -31,7 +27,7 @@ def add_sound(source: Path, silent: Path) -> str:
     The source may be hostile: its reader is a process with limits on time and memory.
     """
     out = silent.with_name(f"{silent.name}.sound")
-    command = [sys.executable, "-m", __name__, *map(str, (source, silent, out))]
+    command = isolated(__name__, *(str(path.absolute()) for path in (source, silent, out)))
     try:
         code = subprocess.run(
             command, capture_output=True, timeout=_SECONDS, check=False
@@ -47,8 +43,13 @@ def add_sound(source: Path, silent: Path) -> str:
     return "MP4 cannot hold it" if code == _OTHER else "it cannot be read"
 
 
-def main(source: str, silent: str, out: str) -> int:
-    """Copies packets in the order of their times."""
+def main() -> int:
+    """Copies packets in the order of their times, from a video with sound and a silent one.
+
+    Returns:
+        0; 3 if there is no sound, 4 if MP4 cannot hold it.
+    """
+    source, silent, out = sys.argv[2:]
     with suppress(ImportError):  # Windows
         import resource  # noqa: PLC0415
 
@@ -89,7 +90,3 @@ def _moved(container: Any, stream: Any, target: Any, begin: Fraction) -> Iterato
         time = packet.dts * Fraction(packet.time_base)
         packet.stream = target
         yield time, target.index, packet
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
