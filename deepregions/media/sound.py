@@ -1,4 +1,4 @@
-"""Sound of one video into a silent copy of it, in a process of its own; nothing is encoded again."""
+"""Sound of one video into a silent copy of it, in a process of its own, not encoded again."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Reads HDF5 of Keras 2, tf.keras and Keras 3, and ``.keras`` archives, through h5py alone. Nothing
 in a file is run, and nothing outside it is read: links are not followed, external storage and
 virtual datasets are refused. Broken files can make the HDF5 library loop or crash, so a process of
-its own reads each file first.
+its own reads each file first (``python -m deepregions.weights.convert.keras_files FILE``).
 """
 
 from __future__ import annotations
@@ -126,16 +126,14 @@ def _hdf5(path: Path) -> Iterator[h5py.File]:
 
 def _try(path: Path) -> None:
     """Reads a file's structure in a process of its own, which may hang, crash or grow."""
-    from deepregions.media.sandbox import isolated  # noqa: PLC0415 - the process has no use for it
-
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    # Not the folder that it is started in (-P): a stranger's modules may lie beside the file.
+    command = [sys.executable, "-P", "-m", __name__, str(path.absolute())]
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, **environment}
     try:
         tried = subprocess.run(
-            isolated(__name__, str(path.absolute())),
-            timeout=TRIAL_SECONDS,
-            env={**os.environ, **one},
-            capture_output=True,
-            check=False,
+            command, timeout=TRIAL_SECONDS, env=environment, capture_output=True, check=False
         )
     except OSError:  # no interpreter of its own, as where Python is built into a program
         return
@@ -145,7 +143,7 @@ def _try(path: Path) -> None:
         raise UnreadableError("its HDF5 is broken: reading it crashes")
 
 
-def main() -> int:
+def _trial(path: Path) -> int:
     """What the process does; an error that can be caught is for the first process to find."""
     with suppress(ImportError, OSError, ValueError):  # no limits on Windows
         resource = importlib.import_module("resource")
@@ -154,7 +152,7 @@ def main() -> int:
         # Also if nobody waits for it any more.
         resource.setrlimit(resource.RLIMIT_CPU, (TRIAL_SECONDS, TRIAL_SECONDS))
     try:
-        with suppress(UnreadableError), _hdf5(Path(sys.argv[2])) as file:
+        with suppress(UnreadableError), _hdf5(path) as file:
             _describe(file, None, "")
     except MemoryError:
         return _OUT_OF_MEMORY
@@ -252,3 +250,7 @@ def _json(text: bytes) -> dict[str, Any]:
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an error says, or its name."""
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(_trial(Path(sys.argv[1])))
