@@ -7,6 +7,7 @@ import cv2
 import torch
 
 from deepregions.errors import OutOfMemoryError, UsageError
+from deepregions.memory import keep_freed
 
 # What PyTorch, onnxruntime, OpenVINO and C++ say; their exceptions have no type for it.
 _FULL = re.compile(
@@ -34,7 +35,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def share_cores(workers: int) -> None:
-    """Gives this process its share of the cores; ``OMP_NUM_THREADS`` decides where it is set."""
+    """Readies this process to compute beside others: with its share of the cores.
+
+    ``OMP_NUM_THREADS`` decides where it is set.
+    """
+    keep_freed()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     share = max(1, (cores or os.cpu_count() or 1) // workers)
     cv2.setNumThreads(share)  # what finds faces; it does not ask OMP_NUM_THREADS

@@ -137,13 +137,15 @@ def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(store
     assert not all(torch.equal(value, raw[f"detector.{name}"]) for name, value in weights.items())
 
 
-def test_a_stopped_training_goes_on_where_it_was(store, here):
+def test_a_stopped_training_goes_on_where_it_was(store, here, capsys):
     assert run(["fit", *QUICK, *options(store)]) == 0
     log = here / "runs" / "fit" / "version_0"
     last = log / "checkpoints" / "last.ckpt"
     resumed = options(store, "--ckpt_path", str(last), "--bundle", "mine", epochs=2)
+    assert run(["fit", *QUICK, *resumed, "--model.trained", "norms"]) == 2
+    assert "the checkpoint's run trained" in capsys.readouterr().err
     assert run(["fit", *QUICK, *resumed]) == 0
-    epochs = [row["epoch"] for row in rows(here / "runs" / "fit" / "version_1")]
+    epochs = [row["epoch"] for row in rows(here / "runs" / "fit" / "version_2")]
     assert set(epochs) == {"1"}  # the first was not trained again
     assert load_bundle(here / "mine")
     state = torch.load(last, weights_only=True)  # of the second epoch: the same folder went on

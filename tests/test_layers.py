@@ -9,7 +9,7 @@ PACKAGE = Path(deepregions.__file__).parent
 
 # From the ground up. A name with a dot is one module of a package that spans two layers.
 LAYERS = (
-    ("types", "errors", "files", "devices", "pages"),
+    ("types", "errors", "files", "memory", "devices", "pages"),
     ("assets", "people", "safe_pickle"),
     ("media", "pixels", "roc"),
     ("faces", "metrics"),

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from deepregions.errors import DeepregionsError, UsageError, printable
+from deepregions.memory import keep_freed
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -139,6 +140,7 @@ def main(argv: Sequence[str]) -> int:
     # PyTorch's threads wait for each other after every operation; on a busy machine, one that
     # spins meanwhile keeps the other from running.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed()
     return run(argv)
 
 

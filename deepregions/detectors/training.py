@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepregions.detectors.base import RegionDetector
 from deepregions.detectors.precision import keep_depthwise_float32
+from deepregions.errors import UsageError
 from deepregions.metrics import VerificationMetrics
 from deepregions.types import RegionBatch
 
@@ -38,10 +39,22 @@ class DetectorTraining(LightningModule):
         self.metrics = VerificationMetrics()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes checkpoints from when a detector was a LightningModule itself."""
+        """Takes checkpoints from when a detector was a LightningModule itself.
+
+        Raises:
+            UsageError: Another part of the network was trained.
+        """
         state = checkpoint["state_dict"]
         if not any(name.startswith(_PREFIX) for name in state):
             checkpoint["state_dict"] = {_PREFIX + name: value for name, value in state.items()}
+        states = checkpoint.get("optimizer_states", [])
+        groups = [g for each in states for g in each["param_groups"]]
+        trained, now = sum(len(g["params"]) for g in groups), self.detector.trainable_parameters()
+        if groups and trained != len(now):
+            raise UsageError(
+                f"the checkpoint's run trained {trained} arrays, this one would train {len(now)}",
+                "give the run's own options again, such as frozen_stages: its config.yaml has them",
+            )
 
     def on_fit_start(self) -> None:
         """Lays weights out as mixed precision likes them: a step takes 0.6 to 0.8 of the time."""

@@ -24,7 +24,6 @@ from deepregions.media import Frame, MediaReader, OpenImage, OpenMedia, Sampling
 from deepregions.media.provenance import Provenance
 from deepregions.media.sampling import refine
 from deepregions.pipeline.face_scorer import FaceScorer
-from deepregions.pipeline.malloc import trim
 from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import PHOTOGRAPH, THUMBNAIL, Strip
 from deepregions.pipeline.warnings import warnings_of
@@ -104,7 +103,6 @@ class Analyser:
                         continue
                     yield from self._ended(begun)
                     begun += self._begin(group, scoring)
-                    trim()
                     group, most = [], min(2 * most, self.batch_size)
                     if not together:
                         most = 1
@@ -293,8 +291,6 @@ class _Run:
                     self.waiting.append((frame.number, FacePatch.cut(frame.image, face)))
                     if len(self.waiting) >= self.analyser.batch_size:
                         self._score()
-            if not still:
-                trim()
             total = 1 if still else self._total()
             self.analyser.progress(self.media.path, len(self.walk.frames), total)
             yield
