@@ -111,7 +111,7 @@ def test_follows_the_seed() -> None:
 
 def test_faces_follow_their_own_seeds_in_any_batch() -> None:
     images = torch.randint(0, 256, (16, 3, 40, 48), dtype=torch.uint8)
-    augmenter = Augmenter(Strengths(gamma_p=0.5, video_p=0.5, blur_p=0.5))
+    augmenter = Augmenter(Strengths(erase_p=0.5, gamma_p=0.5, video_p=0.5, blur_p=0.5))
     draws = FaceRng(seeds_of(map(str, range(16))))
     together, moved = augmenter(images, landmarks(16), draws)
     rows = torch.tensor([9, 3, 14])
@@ -122,7 +122,7 @@ def test_faces_follow_their_own_seeds_in_any_batch() -> None:
     assert torch.equal(twins[0], twins[1])  # equal draws do the same to genuine and forged
 
 
-@pytest.mark.parametrize("name", [*NEVER, "gamma_p", "video_p", "misplace_p"])
+@pytest.mark.parametrize("name", [*NEVER, "erase_p", "gamma_p", "video_p", "misplace_p"])
 def test_what_becomes_of_a_face_does_not_depend_on_its_padding(name: str) -> None:
     random = np.random.default_rng(3)
     drawn = [draw_face(random, side)[0] for side in (64, 80, 97, 120)]
@@ -190,9 +190,21 @@ def test_video_is_made_smaller_compressed_and_enlarged() -> None:
         assert (ours[row] - wanted).abs().mean() < 0.3 * loss
 
 
+def test_a_rectangle_is_erased_and_nothing_else_changes() -> None:
+    images = torch.randint(1, 256, (400, 3, 50, 60), dtype=torch.uint8)
+    erased = only(erase_p=0.5, erase=0.5).degrade(images, FaceRng(seeds_of(map(str, range(400)))))
+    black = (erased == 0).all(1)
+    assert torch.equal(erased, images * ~black[:, None])
+    down, across = (black.any(axis).sum(1) for axis in (2, 1))
+    assert torch.equal(black.sum((1, 2)), down * across)  # all of the rectangle
+    assert 150 < (down > 0).sum() < 250
+    assert 20 < down.max() <= 26 and 25 < across.max() <= 31
+    assert black[:, 25].float().mean(0).argmax() in range(15, 45)  # where faces are
+
+
 def test_nothing_is_read_back_from_the_device() -> None:
     """On the "meta" device there is nothing to read, nor can host and device be mixed up."""
-    always = dict.fromkeys(NEVER, 1.0)
+    always = dict.fromkeys((*NEVER, "erase_p"), 1.0)
     images = torch.empty(5, 3, 40, 48, dtype=torch.uint8, device="meta")
     points = torch.empty(5, 68, 2, device="meta")
     altered, moved = Augmenter(Strengths(**always))(images, points)
@@ -232,6 +244,7 @@ def test_misplaced_landmarks_keep_their_shape_and_pixels_stay() -> None:
         {"gamma": -0.1},
         {"gamma_p": 2},
         {"video_p": -1},
+        {"erase": 1.0},
         {"video_quality": 95},
     ],
 )

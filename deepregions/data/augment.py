@@ -42,6 +42,8 @@ class Strengths:
         misplace_p: Landmarks placed as another finder might, all of them alike: crops then show
             more or less of the face, here or there. Pixels stay.
         misplace: At most this share of the face's width aside, down, larger or smaller.
+        erase_p: A rectangle made black, so that no one place is relied on.
+        erase: Its sides are at most this share of the picture's.
         colour_p: Brightness, contrast and saturation changed, each by its own factor.
         brightness: The factor is between 1 - this and 1 + this.
         contrast: As above.
@@ -65,6 +67,8 @@ class Strengths:
     zoom: float = 0.05
     misplace_p: float = 0.0
     misplace: float = 0.06
+    erase_p: float = 0.0
+    erase: float = 0.4
     colour_p: float = 0.5
     brightness: float = 0.2
     contrast: float = 0.2
@@ -85,7 +89,7 @@ class Strengths:
             fits, rule = value >= 0, "must be at least 0"
             if name.endswith("_p"):
                 fits, rule = 0 <= value <= 1, "must be from 0 to 1"
-            elif name in ("zoom", "misplace", "brightness", "contrast", "saturation"):
+            elif name in ("zoom", "misplace", "erase", "brightness", "contrast", "saturation"):
                 fits, rule = 0 <= value < 1, "must be from 0 to below 1"
             elif name in ("jpeg_quality", "video_quality"):
                 most = 100 if name == "jpeg_quality" else 90
@@ -166,6 +170,7 @@ class Augmenter(nn.Module):
         """
         s = self.strengths
         steps = (
+            (draws.stream("erase"), s.erase_p, self._erase),
             (draws.stream("colour"), s.colour_p, self._colour),
             (draws.stream("gamma"), s.gamma_p, self._gamma),
             (draws.stream("blur"), s.blur_p, self._blur),
@@ -195,6 +200,14 @@ class Augmenter(nn.Module):
         turned = warp(filled, inverse(matrix), (image.shape[2], image.shape[3]))
         pixels = turned.add_(0.5).to(torch.uint8).mul_(inside(image, extent))
         return pixels, moved(landmarks, matrix)
+
+    def _erase(self, draws: FaceRng, extent: Tensor, pixels: Tensor) -> tuple[Tensor]:
+        half = self.strengths.erase / 2 * draws.uniform(0, 1, 2)
+        middle = draws.uniform(0.2, 0.8, 2)  # faces are not at the edge
+        low, high = (
+            extent * (middle + way * half).to(pixels.device, non_blocking=True) for way in (-1, 1)
+        )
+        return (pixels * ~inside(pixels, high, low),)
 
     def _colour(self, draws: FaceRng, extent: Tensor, pixels: Tensor) -> tuple[Tensor]:
         s = self.strengths
@@ -269,11 +282,20 @@ def _flip(
     return flipped, mirror(landmarks, width)
 
 
-def inside(image: Tensor, extent: Tensor) -> Tensor:
-    """Where pictures are and not their padding, (B, 1, H, W) bool."""
+def inside(image: Tensor, end: Tensor, start: Tensor | None = None) -> Tensor:
+    """Where pictures are and not their padding, (B, 1, H, W) bool.
+
+    Args:
+        image: (B, C, H, W).
+        end: (B, 2) the width and height of each picture; or where a rectangle ends,
+        start: and begins: (B, 2), by default in the corner.
+    """
+    start = torch.zeros_like(end) if start is None else start
     across, down = (
-        torch.arange(side, device=image.device) < extent[:, axis, None]
-        for axis, side in enumerate((image.shape[3], image.shape[2]))
+        (place >= start[:, axis, None]) & (place < end[:, axis, None])
+        for axis, place in enumerate(
+            torch.arange(side, device=image.device) for side in (image.shape[3], image.shape[2])
+        )
     )
     return (down[:, :, None] & across[:, None, :])[:, None]
 
