@@ -28,6 +28,7 @@ def environment(package: str) -> Environment:
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # the files do not change
     )
     made.filters["sha256"] = _digest
     return made

@@ -367,7 +367,8 @@ class _Shift:
         while work is not None:
             path = self._settings.uploads / work.file
             self._begun[path] = work, time.perf_counter()
-            self._connection.send(Notice(work.id, {"queue": time.time() - work.created}))
+            # Nobody is woken: of a photograph its result comes next, of a video its progress.
+            self._connection.send(Notice(stages={"queue": time.time() - work.created}))
             # A video comes last: whoever was behind it would wait although another worker is free.
             last = work.attempts > 1 or kind_of(read_head(path), path) == "video"
             yield path
