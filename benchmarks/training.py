@@ -2,7 +2,8 @@
 
 The whole way of ``deepregions fit``: worker processes decode, the device alters, forges and crops,
 and each detector learns. A step's time is the median of those after the first; the wait is the
-share of these steps' time in which nothing but the next batch's decoding was waited for.
+share of these steps' time in which nothing but the next batch's decoding was waited for. With
+``--plain true``, float32 and torch's own layout and memory: what ``fit`` does on CPUs left out.
 """
 
 from __future__ import annotations
@@ -18,11 +19,22 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.profilers import SimpleProfiler
 
 from deepregions.data.datamodule import RegionDataModule
-from deepregions.detectors import DSPFWA, Capsule, Xception
+from deepregions.detectors import DSPFWA, Backbone, Capsule, Xception
 from deepregions.detectors.training import DetectorTraining
+from deepregions.memory import keep_freed
 
 _NEXT = "[_TrainingEpochLoop].train_dataloader_next"
 _FIRST = 3  # steps that do not count: kernels are chosen, workers start
+
+
+_DETECTORS = {"backbone": Backbone, "xception": Xception, "dsp-fwa": DSPFWA, "capsule": Capsule}
+
+
+class _Plain(DetectorTraining):
+    """Trains as Lightning would by itself."""
+
+    def on_fit_start(self) -> None:
+        """Changes nothing."""
 
 
 class _Clock(SimpleProfiler):
@@ -55,6 +67,8 @@ def main(
     precision: str = "bf16-mixed",
     device: str = "cpu",
     forge: bool = True,
+    detectors: list[str] = [*_DETECTORS],  # noqa: B006 - read only
+    plain: bool = False,
 ) -> None:
     """Prints images a second of each detector's training, and the share of waiting.
 
@@ -67,18 +81,26 @@ def main(
         precision: Lightning's.
         device: cpu or cuda.
         forge: Make fakes on the way.
+        detectors: Which of backbone (EfficientNet-Lite0), xception, dsp-fwa and capsule.
+        plain: See above.
     """
     place = torch.device(device)
-    for kind in (Xception, DSPFWA, Capsule):
+    if not plain:
+        keep_freed()
+    training = _Plain if plain else DetectorTraining
+    precision = "32-true" if plain else precision
+    for kind in (_DETECTORS[name] for name in detectors):
         data = RegionDataModule(
             str(store), size=size, batch_size=batch, workers=workers, forge=forge
         )
-        clock = _train(DetectorTraining(kind(size)), data, steps + _FIRST, precision, place)
+        network = training(kind(size))
+        clock = _train(network, data, steps + _FIRST, precision, place)
         waits = clock.recorded_durations[_NEXT][_FIRST : steps + _FIRST]
         spans = [b - a for a, b in zip(clock.ends[_FIRST - 1 :], clock.ends[_FIRST:], strict=False)]
         rate = batch / statistics.median(spans)
         share = sum(waits) / sum(spans)
-        print(f"{kind.name:9} {rate:7.1f} images/s, {share:6.2%} of the time waiting for data")
+        name = network.detector.name
+        print(f"{name:22} {rate:7.1f} images/s, {share:6.2%} of the time waiting for data")
 
 
 def _train(

@@ -32,6 +32,7 @@ SMALL = f"--model=Backbone --model.backbone={SMALLEST} --model.size=32"
 ONCE = "--data.batch_size=8 --data.workers=0 --trainer.max_epochs=1"
 COMMANDS = (
     "doctor",
+    "benchmark --bundle bundle --landmarks dlib-hog --seconds 0.1",
     "models list",
     "models show bundle",
     "models verify bundle",

@@ -108,6 +108,7 @@ COMMANDS = {
     "serve keys add": Command("serve:add_key", "Make a key for the service."),
     "serve keys list": Command("serve:list_keys", "List the service's keys."),
     "serve keys revoke": Command("serve:revoke_key", "Make a key worthless."),
+    "benchmark": Command("benchmark:benchmark", "Measure how fast this machine scores."),
     "doctor": Command("doctor:doctor", "Show what works on this machine."),
     "schema": Command("schema:schema", "Print the JSON Schema of a command's output."),
     "demo": Command("demo:demo", "Score a portrait, a forged copy and a clip of both."),

@@ -18,8 +18,7 @@ from deepregions.commands.cli import dispatch
 from deepregions.errors import UsageError, require
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from PIL import Image
 
 _LANDMARKS = "--landmarks=dlib-hog"  # its model comes with a package: nothing is fetched
 _RATE = 12  # frames per second of the clip
@@ -125,28 +124,40 @@ def _quiet() -> Iterator[None]:
 
 def _inputs(out: Path, seed: int) -> tuple[str, str, str]:
     """Writes the portrait of Eileen Collins (NASA, public domain), a forged copy, and a clip."""
-    import numpy as np
     from PIL import Image
 
-    portrait = require("skimage.data", "demo").astronaut()
+    original = portrait()
     paths = (str(out / "portrait.png"), str(out / "forged.png"), str(out / "clip.mp4"))
-    Image.fromarray(portrait).save(paths[0])
+    original.save(paths[0])
     made = out / "forgery"
     _run("forge", paths[0], "--method=fwa", f"--out={made}", f"--seed={seed}", _LANDMARKS)
     shutil.copy(made / "portrait" / "forged.png", paths[1])
-    _write_clip(paths[2], [portrait, np.array(Image.open(paths[1]).convert("RGB"))])
+    write_clip(Path(paths[2]), [original, Image.open(paths[1]).convert("RGB")])
     return paths
 
 
-def _write_clip(path: str, pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
+def portrait() -> Image.Image:
+    """Returns a portrait of Eileen Collins (NASA, public domain), 512 x 512 pixels.
+
+    Raises:
+        MissingExtraError: It is not there.
+    """
+    from PIL import Image
+
+    return Image.fromarray(require("skimage.data", "demo").astronaut())
+
+
+def write_clip(path: Path, pictures: Sequence[Image.Image]) -> None:
     """Writes a video that shows each picture for a second."""
     import av
+    import numpy as np
 
-    with av.open(path, "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=_RATE)
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.width, stream.height = pictures[0].size
         stream.pix_fmt = "yuv420p"
         for picture in pictures:
             for _ in range(_RATE):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                pixels = np.asarray(picture)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
