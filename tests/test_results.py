@@ -54,6 +54,20 @@ def test_warnings_are_about_the_person_whose_score_it_is() -> None:
     ]
 
 
+def test_frames_that_disagree_are_told() -> None:
+    def told(kind: str, *scores: float | None) -> list[str]:
+        faces = tuple(face(0, score, frame=number) for number, score in enumerate(scores))
+        warnings = warnings_of(summarise_input("x", kind, len(faces), faces))
+        return [each for each in warnings if "by themselves" in each]
+
+    (said,) = told("video", *[5.0] * 3, *[-4.0] * 9, None)
+    assert said.startswith("3 of 12 frames look fake by themselves, and 9 genuine")
+    assert not told("image", *[5.0] * 3, *[-4.0] * 9)
+    assert not told("video", *[5.0] * 2, *[-4.0] * 3)  # hardly seen
+    assert not told("video", *[5.0] * 3, *[-4.0] * 20)  # outliers
+    assert not told("video", *[2.0] * 6, *[-4.0] * 6)  # not clear by themselves
+
+
 @pytest.mark.parametrize(
     ("faces", "status"), [((), Status.NO_FACE), ((face(0, None),), Status.TOO_SMALL)]
 )

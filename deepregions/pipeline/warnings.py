@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from deepregions.pipeline.results import Result
+from deepregions.pipeline.words import who
 from deepregions.types import Status
 from deepregions.weights.manifest import Degradation
 
@@ -17,6 +19,10 @@ poster, or what was taken for a face, has a few frames."""
 
 LEAST_INSIDE = 0.97
 """Share of a face inside the picture below which its score is doubtful (docs/faces.md)."""
+
+_CLEAR = math.log(9)  # log-odds of a frame that looks fake, or genuine, by itself: .9, or .1
+_BOTH = 0.2  # share of a person's frames that must look like each, and be _FRAMES at least
+_FRAMES = 3
 
 _LIKE_MEASURED = 1.5  # a JPEG's quality says little of faces this many times as wide as measured
 
@@ -47,6 +53,7 @@ def warnings_of(result: Result, degradation: Sequence[Degradation] = ()) -> Iter
             f"the likelihood ratio is of one of {scored} people: the highest of many is higher by "
             "chance alone"
         )
+    yield from _divided(result)
     yield from _cut_off(result)
     yield from _degraded(result, degradation)
     yield from _unjudged(result)
@@ -64,6 +71,21 @@ def _unjudged(result: Result) -> Iterator[str]:
         most = reasons.most_common(1)
         why = f", most often: {most[0][0]}" if most else ""
         yield f"{len(unjudged)} of {len(result.faces)} faces were not judged{why}"
+
+
+def _divided(result: Result) -> Iterator[str]:
+    """People whose frames clearly disagree, which a mean hides: part of a video may be genuine."""
+    for person in result.people if result.kind == "video" else ():
+        own = [face.log_odds for face in result.faces if face.track == person.track]
+        scores = [score for score in own if score is not None]
+        fake, genuine = (sum(way * score >= _CLEAR for score in scores) for way in (1, -1))
+        if min(fake, genuine) >= max(_FRAMES, _BOTH * len(scores)):
+            whose = f" of {who(person.track)}" if len(result.people) > 1 else ""
+            yield (
+                f"{fake} of {len(scores)} frames{whose} look fake by themselves, and {genuine} "
+                "genuine: perhaps a part of the video is manipulated (--pool.frames top scores "
+                "the highest frames)"
+            )
 
 
 def _typical(result: Result, name: str) -> float | None:
