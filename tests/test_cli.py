@@ -43,7 +43,6 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(
     ("arguments", "message"),
     [
         (["detct"], "did you mean detect"),
-        (["benchmark"], "benchmarks/runtimes.py"),
         (["detect", "x.jpg"], "x.jpg: no such file"),
         (["detect", "-"], "standard input"),
         (["detect", "https://x.org/a.jpg"], "https://x.org/a.jpg: web addresses"),

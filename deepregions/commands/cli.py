@@ -283,11 +283,6 @@ def _summaries(group: str) -> dict[str, str]:
 
 
 def _unknown(name: str, known: Mapping[str, str], program: str) -> UsageError:
-    if name == "benchmark":
-        return UsageError(
-            "benchmark is no command any more",
-            "in the repository: python benchmarks/runtimes.py and benchmarks/stages.py",
-        )
     close = difflib.get_close_matches(name, known, n=1)
     meant = f"did you mean {close[0]}? " if close else ""
     return UsageError(f"there is no command {name!r}", f"{meant}{program} --help lists them")
