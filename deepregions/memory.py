@@ -1,4 +1,4 @@
-"""Has glibc keep the memory that is freed, for what is computed next."""
+"""Has glibc keep the memory that is freed, for what is computed next, or return it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ def keep_freed() -> None:
     A network's maps are large: malloc would map each anew and unmap it, which takes a third of the
     time of a training step, and a sixth of a photograph's. Threads share one heap for that too.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):  # musl has none
+    library = _glibc()
+    if library is not None:
         for option, value in _OPTIONS.items():
             library.mallopt(option, value)
+
+
+def return_freed() -> None:
+    """Returns what is free to the system, gaps too: in a long film they would grow."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return library if hasattr(library, "mallopt") else None  # musl has none

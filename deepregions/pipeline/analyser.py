@@ -23,6 +23,7 @@ from deepregions.fusion.pooling import Pooling
 from deepregions.media import Frame, MediaReader, OpenImage, OpenMedia, Sampling, is_video
 from deepregions.media.provenance import Provenance
 from deepregions.media.sampling import refine
+from deepregions.memory import return_freed
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import PHOTOGRAPH, THUMBNAIL, Strip
@@ -291,6 +292,8 @@ class _Run:
                     self.waiting.append((frame.number, FacePatch.cut(frame.image, face)))
                     if len(self.waiting) >= self.analyser.batch_size:
                         self._score()
+            if not still:
+                return_freed()
             total = 1 if still else self._total()
             self.analyser.progress(self.media.path, len(self.walk.frames), total)
             yield
