@@ -41,3 +41,11 @@ def test_ctrl_c_prints_what_there_is(capsys, monkeypatch):
 def test_wrong_numbers_are_one_line(wrong, capsys):
     assert run(["benchmark", *wrong]) == 2
     assert wrong[0].strip("-") in capsys.readouterr().err
+
+
+def test_what_detect_refuses_is_one_line(capsys):
+    assert run([*WORDS, "--landmarks", "nosuch"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("deepregions: error: detect: no landmark backend 'nosuch'")
+    assert told.err.count("\n") == 1

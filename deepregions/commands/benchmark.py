@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,26 +72,27 @@ def benchmark(
             figures["video_s_per_s"] = rate
             figures["hours_per_1000_hours_of_video"] = 1000 / rate
         finally:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            figures["peak_memory_mb"] = peak / (1e6 if sys.platform == "darwin" else 1e3)
-            _print(figures, price, json)
+            if figures:
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                figures["peak_memory_mb"] = peak / (1e6 if sys.platform == "darwin" else 1e3)
+                _print(figures, price, json)
 
 
 def _start_to_answer(photograph: Path, networks: NetworkOptions, scoring: ScoringOptions) -> float:
     """Seconds that ``detect`` takes: of two runs the faster one's, as the first reads the disk."""
     words = [sys.executable, "-P", "-m", "deepregions", "detect", str(photograph)]
-    words += [f"--landmarks={scoring.landmarks}", f"--runtime={scoring.runtime}"]
     words += ["--bundle", *map(str, networks.bundle)] if networks.bundle else []
-    chosen = {"detector": networks.detector, "region": networks.region}
-    chosen["trained-on"] = networks.trained_on
-    words += [f"--{name}={value}" for name, value in chosen.items() if value is not None]
+    chosen = asdict(scoring) | asdict(networks) | {"bundle": None}
+    for name, value in chosen.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}={value}"]
     taken = []
     for _ in checks.progress(range(2), "starting"):
         begun = time.perf_counter()
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         taken.append(time.perf_counter() - begun)
         if done.returncode:
-            raise DeepregionsError(f"detect failed: {done.stderr.strip()}")
+            said = done.stderr.strip().rpartition("deepregions: error: ")[2]
+            raise DeepregionsError(f"detect: {said}")
     return min(taken)
 
 
