@@ -23,7 +23,7 @@ def keep_freed() -> None:
 
 
 def return_freed() -> None:
-    """Returns what is free to the system, gaps too: in a long film they would grow."""
+    """Returns what is free to the system, gaps too: in a long film or a service they would grow."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)

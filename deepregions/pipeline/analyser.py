@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # batches that wait for the networks, at most
 _HELD = 64 << 20  # bytes of photographs that wait for others to be scored with
+_KEPT = 16  # groups of photographs after which freed memory is returned, as gaps in it grow
 _ROUNDS = 4  # of adaptive sampling: the second half of the frames, a quarter of it at a time
 _REFUSED = (UnreadableError, UnsupportedError)
 _Media = OpenMedia | OpenImage
@@ -76,6 +77,7 @@ class Analyser:
         self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
         self.facts = dict(facts or {})
         self.progress: Callable[[Path, int, int | None], None] = lambda *_: None
+        self._groups = 0  # of photographs so far
 
     def analyse(
         self, paths: Iterable[Path], reader: MediaReader, *, together: bool = True
@@ -104,6 +106,9 @@ class Analyser:
                         continue
                     yield from self._ended(begun)
                     begun += self._begin(group, scoring)
+                    self._groups += 1
+                    if self._groups % _KEPT == 0:
+                        return_freed()
                     group, most = [], min(2 * most, self.batch_size)
                     if not together:
                         most = 1
