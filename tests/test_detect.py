@@ -185,7 +185,9 @@ def test_what_was_finished_is_kept_and_gone_on_with(number, code, many, bundle, 
     with (out / "results.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert [row["input"] for row in csv.DictReader(stream)] == names
     assert run([*command, "--resume"]) == 0
-    assert capsys.readouterr().out == ""  # nothing is left to do; all had a score
+    done, where = capsys.readouterr().out.splitlines()  # nothing is left to do; all had a score
+    assert done == "12 of 12 files were done before"
+    assert where == f"Open {out / 'index.html'} in a browser."
 
 
 def test_earlier_results_are_only_replaced_when_told(portrait, bundle, tmp_path, capsys):

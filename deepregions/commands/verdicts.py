@@ -83,9 +83,13 @@ class VerdictPrinter:
                 checks.print_lines(f"Open {printable(str(self._folder.index))} in a browser.")
 
     def unfinished(self, files: Sequence[Path]) -> list[Path]:
-        """Returns the inputs that have no result yet."""
+        """Returns the inputs that have no result yet, and says how many have one."""
         done = self._folder.finished if self._folder is not None else set()
-        return [path for path in files if str(path) not in done]
+        left = [path for path in files if str(path) not in done]
+        if self.form == "tables" and len(left) < len(files):
+            self._answered = True
+            checks.print_lines(f"{len(files) - len(left)} of {len(files)} files were done before")
+        return left
 
     def show(self, result: Result) -> None:
         """Prints one result and writes its files; without a score, says why on standard error."""
