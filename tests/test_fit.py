@@ -155,6 +155,25 @@ def test_a_stopped_training_goes_on_where_it_was(store, here, capsys):
     assert float(kept["best_model_score"]) >= float(before["val/frame_accuracy"])
 
 
+def test_a_resumed_epoch_has_its_own_faces(store, here):
+    """Those that it would have had without a stop: with a learning rate of 0, the loss tells."""
+    still = [*QUICK, "--model.optimizer", "SGD", "--model.optimizer.lr", "0", "--model.dropout"]
+    still += ["0", "--data.augment", "false", "--data.faces_per_epoch", "8", "--data.seed", "1"]
+
+    def losses(version: int) -> dict[str, float]:
+        found = rows(here / "runs/fit" / f"version_{version}")
+        return {row["epoch"]: float(row["train/loss"]) for row in found if row["train/loss"]}
+
+    still += ["--data.workers", "1"]  # which fetches faces before they are asked for
+    assert run(["fit", *options(store, *still, epochs=3)]) == 0
+    assert run(["fit", *options(store, *still)]) == 0
+    last = here / "runs/fit/version_1/checkpoints/last.ckpt"
+    assert run(["fit", *options(store, *still, "--ckpt_path", str(last), epochs=3)]) == 0
+    whole, first, resumed = map(losses, range(3))
+    assert first | resumed == pytest.approx(whole, abs=1e-6)
+    assert len({round(loss, 5) for loss in whole.values()}) == 3  # other faces each time
+
+
 def test_no_epoch_is_lost_when_a_training_is_killed(store, here):
     """Also where later epochs are no better, which with a learning rate of 0 is most of them."""
     still = [*QUICK, "--model.optimizer", "SGD", "--model.optimizer.lr", "0"]

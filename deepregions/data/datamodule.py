@@ -207,6 +207,11 @@ class RegionDataModule(LightningDataModule):
             sampler = BalancedSampler(faces, labels, *ranks, draws=draws, seed=self._seed)
         else:
             sampler = DistributedSampler(faces, *ranks, shuffle=True, seed=self._seed)
+        if self.trainer is not None:
+            # Lightning tells the sampler only after worker processes have drawn from it: where a
+            # training is resumed, its first faces would be those of the very first epoch again.
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)
         loader = self._loader(faces, sampler, size, drop_last=len(sampler) >= size)
         if self._alter_in_workers:
             loader.collate_fn = self._collated_and_cut
