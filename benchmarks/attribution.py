@@ -33,10 +33,10 @@ from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.devices import choose_device
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper
-from deepregions.faces.patches import stack
 from deepregions.forge import METHODS
 from deepregions.forge.masks import CONFINED
 from deepregions.pipeline.explain.gradcam import Heat, heats, share
+from deepregions.pixels.tensors import stack
 from deepregions.system import System
 from deepregions.types import BONA_FIDE, Region
 from deepregions.weights.selection import Choice, choose_members

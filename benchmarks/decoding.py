@@ -11,12 +11,10 @@ def frames(path: Path, count: int) -> Iterator[Frame]:
     """``count`` frames of a video, evenly in time; the one of a photograph."""
     sampling = Sampling(count=count)
     with open_source(path) as source:
-        for picture in source.pictures(source.choose(sampling).numbers):
-            yield picture.frame()
+        yield from source.frames(source.choose(sampling).numbers)
 
 
 def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[Frame]:
     """The frames of these numbers, in order of time, each once."""
     with open_source(path) as source:
-        for picture in source.pictures(numbers):
-            yield picture.frame()
+        yield from source.frames(numbers)

@@ -37,7 +37,7 @@ def main(shared: Path, backend: str = "dlib", rounds: int = 200) -> None:
     for path in sorted((shared / "faces").rglob("*.jpg")):
         faces = detector(read_image(path)[None])[0]
         if faces and (faces[0].confidence is None or faces[0].confidence >= 0.5):
-            found.append(faces[0].landmarks.double().numpy())
+            found.append(faces[0].landmarks.astype(np.float64))
     own = np.stack(found)
     mirrored = own[:, list(MIRROR)] * (-1, 1)
     points = np.concatenate([own, mirrored])

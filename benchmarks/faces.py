@@ -21,18 +21,20 @@ import numpy as np
 import torch
 from decoding import frames
 from jsonargparse import auto_cli
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deepregions.faces.appearance import appearance
 from deepregions.faces.backends import landmark_detector
 from deepregions.faces.gates import judge, refusals
 from deepregions.faces.landmarks import Face, LandmarkDetector
-from deepregions.faces.patches import crop_face, stack
+from deepregions.faces.patches import Pixels, crop_face
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.thresholds import Gates
 from deepregions.faces.tracks import Tracker
 from deepregions.media.images import read_image
+from deepregions.pixels.tensors import as_tensor, stack
 from deepregions.types import REGIONS
 
 SECTIONS = ("coverage", "gates", "shots", "tracks", "speed")
@@ -43,7 +45,7 @@ def link(
     times: Sequence[float] | None = None,
     *,
     cuts: Collection[int] = (),
-    looks: Sequence[Sequence[Tensor | None]] | None = None,
+    looks: Sequence[Sequence[NDArray[np.float32] | None]] | None = None,
 ) -> list[list[int]]:
     """The track of each face of each frame; frames are a second apart if no times are given."""
     tracker = Tracker()
@@ -62,7 +64,7 @@ def link(
 class Seen:
     """A frame or photograph, and its faces."""
 
-    image: Tensor
+    image: Pixels
     time: float
     faces: list[Face]
 
@@ -94,25 +96,25 @@ def main(shared: Path, sections: list[str] | None = None, every: int = 1) -> Non
 
 
 def look(detector: LandmarkDetector, path: Path, count: int = 64) -> list[Seen]:
-    return [Seen(f.image, f.time, detector(f.image[None])[0]) for f in frames(path, count)]
+    return [Seen(f.image, f.time, detector([f.image])[0]) for f in frames(path, count)]
 
 
-def measured(faces: list[tuple[Tensor, Face]]) -> Quality:
+def measured(faces: list[tuple[Pixels, Face]]) -> Quality:
     cuts = [cut for image, face in faces if (cut := crop_face(image, face)) is not None]
     patches, points, scales = zip(*cuts, strict=True)
     nan = float("nan")
     return measure(
-        stack(patches)[0],
-        torch.stack(points),
+        stack([as_tensor(patch) for patch in patches])[0],
+        torch.from_numpy(np.stack(points)),
         scale=torch.tensor(scales),
-        extent=torch.tensor([(patch.shape[2], patch.shape[1]) for patch in patches]),
+        extent=torch.tensor([(patch.shape[1], patch.shape[0]) for patch in patches]),
         confidence=torch.tensor(
             [nan if face.confidence is None else face.confidence for _, face in faces]
         ),
     )
 
 
-def passing(faces: list[tuple[Tensor, Face]]) -> str:
+def passing(faces: list[tuple[Pixels, Face]]) -> str:
     if not faces:
         return "no faces"
     quality = measured(faces)
@@ -135,7 +137,7 @@ def coverage(detector: LandmarkDetector, photos: list[Path], clips: list[Path]) 
         print(f"{path.stem:24s} {len(seen):6d}  {found:11.1%}  {people:6d}  {passing(first)}")
     for name in sorted({path.parent.name for path in photos}):
         own = [path for path in photos if path.parent.name == name]
-        pairs = [(image, detector(image[None])[0]) for image in map(read_image, own)]
+        pairs = [(image, detector([image])[0]) for image in map(read_image, own)]
         first = [(image, faces[0]) for image, faces in pairs if faces]
         print(f"{name:24s} {len(own):6d}  {len(first) / len(own):11.1%}       -  {passing(first)}")
 
@@ -173,16 +175,8 @@ def blurred(share: float) -> Change:
     return lambda image, width: np.asarray(cv2.GaussianBlur(image, (0, 0), share * width))
 
 
-def as_array(image: Tensor) -> np.ndarray:
-    return np.asarray(image.permute(1, 2, 0).contiguous().numpy())
-
-
-def as_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-
-
 def gates(detector: LandmarkDetector, photos: list[Path]) -> None:
-    pairs = [(image, detector(image[None])[0]) for image in map(read_image, photos[::4])]
+    pairs = [(image, detector([image])[0]) for image in map(read_image, photos[::4])]
     faces = [(image, own[0]) for image, own in pairs if own]
     widths = measured(faces).size.tolist()
     print(f"\nGATES, {len(faces)} photographs, changed; landmarks those of the unchanged")
@@ -198,8 +192,7 @@ def gates(detector: LandmarkDetector, photos: list[Path]) -> None:
     }
     for name, change in changes.items():
         changed = [
-            (as_tensor(change(as_array(image), width)), face)
-            for (image, face), width in zip(faces, widths, strict=True)
+            (change(image, width), face) for (image, face), width in zip(faces, widths, strict=True)
         ]
         sharp = torch.quantile(measured(changed).sharpness[:, 0], torch.tensor([0.05, 0.5, 0.95]))
         figures = "  ".join(f"{value:.2f}" for value in sharp.tolist())
@@ -211,29 +204,29 @@ def gates(detector: LandmarkDetector, photos: list[Path]) -> None:
 
 
 def small(
-    detector: LandmarkDetector, faces: list[tuple[Tensor, Face]], widths: list[float], size: int
+    detector: LandmarkDetector, faces: list[tuple[Pixels, Face]], widths: list[float], size: int
 ) -> None:
     errors, sure, again = [], [], []
     for (image, face), width in zip(faces, widths, strict=True):
-        less = resized(as_array(image), size / width)
+        less = resized(image, size / width)
         frame = np.full((480, 480, 3), 128, np.uint8)
         frame[: less.shape[0], : less.shape[1]] = less[:480, :480]
-        found = detector(as_tensor(frame)[None])[0]
+        found = detector([frame])[0]
         if not found:
             continue
-        ratio = torch.tensor([less.shape[1] / image.shape[2], less.shape[0] / image.shape[1]])
+        ratio = np.array([less.shape[1] / image.shape[1], less.shape[0] / image.shape[0]])
         points = (face.landmarks + 0.5) * ratio - 0.5
-        off = (found[0].landmarks - points).norm(dim=1).mean()
-        errors.append(float(off / (points[36] - points[45]).norm()))
+        off = np.linalg.norm(found[0].landmarks - points, axis=1).mean()
+        errors.append(float(off / np.linalg.norm(points[36] - points[45])))
         sure.append(found[0].confidence or 0.0)
-        again.append((as_tensor(frame), found[0]))
+        again.append((frame, found[0]))
     found_share = len(again) / len(faces)
     middle, high = np.quantile(errors, [0.5, 0.95])
     low = np.quantile(sure, 0.05)
     print(f"{size:5d} {found_share:6.1%}   {middle:.3f} {high:.3f}   {low:.2f}   {passing(again)}")
 
 
-def cut_numbers(images: list[Tensor]) -> list[int]:
+def cut_numbers(images: list[Pixels]) -> list[int]:
     detector = ShotDetector()
     return [number for number, image in enumerate(images) if detector(image)]
 
@@ -268,51 +261,50 @@ def shots(photos: list[Path], clips: list[Path]) -> None:
     for name, zoom, shift, turn in (("moved", 0.15, 0.15, 5), ("moved far", 0.25, 0.25, 10)):
         _pairs(f"a portrait, {name}", [(a, _moved(a, rng, zoom, shift, turn)) for a in some])
     _pairs("a portrait, a third as bright", [(a, a // 3) for a in some])
-    _pairs("a portrait, in a flash", [(a, (a.float() * 0.4 + 130).byte()) for a in some])
+    _pairs("a portrait, in a flash", [(a, (a * 0.4 + 130).astype(np.uint8)) for a in some])
     for steps in (1, 2, 3):
         shares = [(n + 1) / (steps + 1) for n in range(steps)]
         found_in = [
-            bool(cut_numbers([a, *(torch.lerp(a.float(), b.float(), s).byte() for s in shares), b]))
+            bool(cut_numbers([a, *((a + s * (b - 1.0 * a)).astype(np.uint8) for s in shares), b]))
             for a, b in pairwise(some)
         ]
         print(f"dissolve over {steps} frames     {np.mean(found_in):6.1%} found")
 
 
-def _joined(one: list[Tensor], other: list[Tensor]) -> Iterator[tuple[str, list[Tensor], int]]:
+def _joined(one: list[Pixels], other: list[Pixels]) -> Iterator[tuple[str, list[Pixels], int]]:
     """Ways to put two clips together: a name, the frames, and where the cut is."""
     place = len(one)
     yield "plain", [*one, *other], place
-    size = as_array(one[0]).shape[1::-1]
-    alike = [as_tensor(cv2.resize(as_array(image), size)) for image in other]
+    height, width = one[0].shape[:2]
+    alike = [np.asarray(cv2.resize(image, (width, height)), np.uint8) for image in other]
     yield "same size", [*one, *alike], place
-    height, width = size[1], size[0]
     zoomed = [
-        as_tensor(
-            cv2.resize(as_array(i)[height // 8 : -height // 8, width // 8 : -width // 8], size)
+        np.asarray(
+            cv2.resize(i[height // 8 : -height // 8, width // 8 : -width // 8], (width, height)),
+            np.uint8,
         )
         for i in alike
     ]
     yield "zoomed", [*one, *zoomed], place
     yield "darker", [*one, *(image // 2 for image in other)], place
-    yield "a white frame between", [*one, torch.full_like(one[0], 255), *other], place
-    fading = [(image.float() * share).byte() for image, share in ((one[-1], 0.5), (other[0], 0.5))]
-    black = torch.zeros_like(one[0])
+    yield "a white frame between", [*one, np.full_like(one[0], 255), *other], place
+    fading = [image // 2 for image in (one[-1], other[0])]
+    black = np.zeros_like(one[0])
     yield "a fade between", [*one, fading[0], black, fading[1], *other], place
 
 
 def _moved(
-    image: Tensor, rng: np.random.Generator, zoom: float, shift: float, turn: float
-) -> Tensor:
-    pixels = as_array(image)
-    height, width = pixels.shape[:2]
+    image: Pixels, rng: np.random.Generator, zoom: float, shift: float, turn: float
+) -> Pixels:
+    height, width = image.shape[:2]
     scale = float(np.exp(rng.uniform(0, 2 * zoom)))
     affine = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-turn, turn), scale)
     affine = affine + np.array([[0, 0, width], [0, 0, height]]) * rng.uniform(-shift, shift, (2, 1))
-    there = cv2.warpAffine(pixels, affine, (width, height), borderMode=cv2.BORDER_REFLECT)
-    return as_tensor(there)
+    there = cv2.warpAffine(image, affine, (width, height), borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(there, np.uint8)
 
 
-def _pairs(name: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
+def _pairs(name: str, pairs: list[tuple[Pixels, Pixels]]) -> None:
     share = np.mean([bool(cut_numbers(list(pair))) for pair in pairs])
     print(f"{name:30s} {len(pairs):5d} pairs, {share:6.1%} are cuts")
 
@@ -355,9 +347,10 @@ def swapped(detector: LandmarkDetector, photos: list[Path]) -> None:
     for path in (one for one in photos if one.name.endswith("_neutral.jpg")):
         pair = [path, path.with_name(path.name.replace("neutral", "smiling"))]
         images = [read_image(one) for one in pair]
-        looks.append([appearance(image, detector(image[None])[0][0]) for image in images])
+        looks.append([appearance(image, detector([image])[0][0]) for image in images])
     places = [
-        Face(torch.tensor([x, 100.0, x + 100, 230]), torch.zeros(68, 2), 1.0) for x in (100.0, 350)
+        Face(np.array([x, 100, x + 100, 230], np.float32), np.zeros((68, 2), np.float32), 1.0)
+        for x in (100, 350)
     ]
     for gap in (0.4, 2.0, 5.0):
         right: Counter[str] = Counter()
@@ -388,11 +381,12 @@ def speed(detector: LandmarkDetector, photos: list[Path], clips: list[Path]) -> 
     print(f"{'looks, a face':28s} {took:.2f}")
     many = [[known[0][1]] * 8] * 50
     print(f"{'tracks, a frame of 8 faces':28s} {_spent(partial(link, many)) / len(many):.2f}")
-    cuts = [crop_face(one, detector(one[None])[0][0]) for one in map(read_image, photos[:64])]
+    cuts = [crop_face(one, detector([one])[0][0]) for one in map(read_image, photos[:64])]
     patches = [one for one in cuts if one is not None]
-    images, points = [one[0] for one in patches], torch.stack([one[1] for one in patches])
+    pieces = [as_tensor(one[0]) for one in patches]
+    points = torch.from_numpy(np.stack([one[1] for one in patches]))
     for size in (1, 16, 64):
-        took = _spent(partial(_gated, stack(images[:size])[0], points[:size])) / size
+        took = _spent(partial(_gated, stack(pieces[:size])[0], points[:size])) / size
         print(f"{'quality and gates, a face':28s} {took:.2f}, in batches of {size}")
 
 

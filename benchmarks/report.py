@@ -17,7 +17,6 @@ from typing import Any
 
 import av
 import numpy as np
-import torch
 from jsonargparse import auto_cli
 
 from deepregions.pipeline.report.index import index_row, write_index
@@ -93,7 +92,7 @@ def _annotate(path: Path, result: Result) -> tuple[float, float]:
 def _result(seconds: float, size: tuple[int, int], people: int, frames: int) -> Result:
     generator = np.random.default_rng(0)
     strip, faces = Strip(), []
-    pixels = torch.from_numpy(next(_pixels(size))).permute(2, 0, 1)
+    pixels = next(_pixels(size))
     for frame in range(frames):
         moment = (frame + 0.5) * seconds / frames
         strip.add(frame, moment, pixels)

@@ -14,7 +14,7 @@ from unittest import mock
 
 from rich import box
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from deepregions.commands import checks
 from deepregions.commands.cli import run_program
@@ -23,7 +23,7 @@ from deepregions.deploy.runtimes import Name, installed
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.backends.dlib68 import DlibLandmarks
 from deepregions.faces.finders import FaceDetection, FaceFinder, Image
-from deepregions.faces.landmarks import Face, LandmarkDetector, Place
+from deepregions.faces.landmarks import Face, Frames, LandmarkDetector, Place
 from deepregions.media import MediaReader, Sampling
 from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.build import build_analyser
@@ -237,7 +237,7 @@ class _TimedLandmarks:
         self.name, self.version = detector.name, detector.version
         self._detect = clock.timed("landmark", detector.__call__)
 
-    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
+    def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
         return self._detect(frames, places)
 
 

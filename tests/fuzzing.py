@@ -148,22 +148,22 @@ def _load_media() -> Callable[[Path], None]:
     def read(path: Path) -> None:
         with open_source(path, limits) as source:
             choice = source.choose(sampling)
-            pictures = list(source.pictures(choice.numbers))
+            frames = list(source.frames(choice.numbers))
             info = source.info
         json.dumps(choice.record(sampling))
-        assert 1 <= len(pictures) <= 3
+        assert 1 <= len(frames) <= 3
         assert info.frames >= 1
         assert 0 <= info.duration < float("inf")
         assert 0 <= info.rate < float("inf")
-        numbers = [picture.number for picture in pictures]
+        numbers = [frame.number for frame in frames]
         assert numbers == sorted(set(numbers))
         assert all(0 <= number < info.frames for number in numbers)
-        for picture in pictures:
-            height, width, depth = picture.pixels.shape
+        for frame in frames:
+            height, width, depth = frame.image.shape
             assert depth == 3
-            assert picture.pixels.dtype == np.uint8
+            assert frame.image.dtype == np.uint8
             assert 0 < height * width <= limits.pixels
-            assert 0 <= picture.time <= info.duration
+            assert 0 <= frame.time <= info.duration
 
     return read
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from deepregions.data.augment import Augmenter, Strengths
 from deepregions.errors import UsageError
-from deepregions.faces.patches import stack
 from deepregions.faces.regions import MIRROR
 from deepregions.pixels.face_rng import FaceRng, seeds_of
+from deepregions.pixels.tensors import stack
 
 NEVER = dict.fromkeys(("flip_p", "warp_p", "colour_p", "blur_p", "noise_p", "jpeg_p"), 0.0)
 WIDTH, HEIGHT = 150, 130

@@ -16,9 +16,9 @@ from torch.nn import functional
 from deepregions.errors import UsageError
 from deepregions.faces import cropping
 from deepregions.faces.cropping import RegionCropper, resize, segment
-from deepregions.faces.patches import stack
 from deepregions.faces.quality import measure
 from deepregions.faces.regions import canvas, context_box, region_boxes
+from deepregions.pixels.tensors import stack
 from deepregions.types import REGIONS, Layout, Region
 
 PARTS = REGIONS[1:]

@@ -95,9 +95,9 @@ def test_pixels_become_square(tmp_path: Path, aspect: str, size: tuple[int, int]
 
     path = make_video(tmp_path / "a.mkv", 3, prepare=squeeze)
     with open_source(path) as source:
-        (shown, *_) = source.pictures([0])
+        (shown, *_) = source.frames([0])
         info = source.info
-    assert shown.pixels.shape[1::-1] == (info.width, info.height) == size
+    assert shown.image.shape[1::-1] == (info.width, info.height) == size
     assert ("square" in " ".join(info.notes)) == (aspect != "1")
 
 

@@ -4,7 +4,7 @@ from networks import SIZE, dsp_fwa, landmarks, member, picture, xception
 
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper, resize
-from deepregions.faces.patches import stack
+from deepregions.pixels.tensors import stack
 from deepregions.system import System
 from deepregions.types import Region
 

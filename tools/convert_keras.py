@@ -118,7 +118,7 @@ def _verify(converted: KerasXception, paths: Sequence[Path]) -> None:
     detector = converted.detector()
     side = (detector.size, detector.size)
     for path in find_media(paths):
-        pixels = Image.fromarray(read_image(path).permute(1, 2, 0).numpy())
+        pixels = Image.fromarray(read_image(path))
         pixels = pixels.resize(side, Image.Resampling.NEAREST)
         x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():

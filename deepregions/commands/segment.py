@@ -12,7 +12,8 @@ from deepregions.errors import DeepregionsError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
 NOTHING_FOUND = 5
 
@@ -81,8 +82,8 @@ def segment(
 
 def _finder(
     file: Path | None, backend: str, device: str
-) -> Callable[[Tensor, Path], Sequence[Tensor]]:
-    """Returns what gives the (68, 2) landmarks of each face of a (3, H, W) uint8 image."""
+) -> Callable[[NDArray[np.uint8], Path], Sequence[NDArray[np.float32]]]:
+    """Returns what gives the (68, 2) landmarks of each face of a (H, W, 3) uint8 image."""
     from deepregions.faces.backends import landmark_detector
     from deepregions.faces.landmarks import Place, read_landmarks
 
@@ -90,4 +91,4 @@ def _finder(
         known = list(read_landmarks(file))
         return lambda *_: known
     detector = landmark_detector(backend, device)
-    return lambda image, path: [face.landmarks for face in detector(image[None], [Place(path)])[0]]
+    return lambda image, path: [face.landmarks for face in detector([image], [Place(path)])[0]]

@@ -18,9 +18,9 @@ from deepregions.data.sampling import BalancedSampler, PairSampler
 from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper
-from deepregions.faces.patches import stack
 from deepregions.forge.online import ForgeConfig, OnlineForger
 from deepregions.pixels.face_rng import FaceRng, seeds_of
+from deepregions.pixels.tensors import stack
 from deepregions.types import (
     BONA_FIDE,
     FAKE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from deepregions.data.clips import Clip
 from deepregions.data.store import FaceRecord, StoreInfo, encode_image
@@ -17,6 +17,7 @@ from deepregions.faces.landmarks import Face, LandmarkDetector, Place
 from deepregions.faces.patches import crop_face
 from deepregions.faces.video import FrameFaces, VideoWalk
 from deepregions.media import Frame, OpenMedia
+from deepregions.pixels.tensors import as_tensor
 from deepregions.types import BONA_FIDE, ORIGINAL
 
 _LIGHT = 64  # grey levels from which a mask says that a pixel was manipulated
@@ -64,7 +65,7 @@ def extract(
     """
     walk = VideoWalk(detector)
     records: list[list[FaceRecord | None]] = []
-    files, size = iter(files), torch.Size()
+    files, size = iter(files), (0, 0)
     try:
         for number, media in zip(_numbers(clip, info) or [0], files, strict=False):
             for batch in media.batches():
@@ -72,7 +73,7 @@ def extract(
                 if clip.frames:  # the time is the image's number
                     frames = [Frame(number, float(number), frame.image) for frame in batch]
                 still = not clip.frames and media.info is not None and media.info.kind == "image"
-                size = frames[0].image.shape[1:]
+                size = frames[0].image.shape[:2]
                 for frame, seen in walk.look(frames, places, still=still):
                     place = len(records)
                     records.append([_record(clip, place, frame, f, info) for f in seen.faces])
@@ -111,7 +112,10 @@ def extract(
 
 
 def _covered(
-    files: Iterable[OpenMedia], frames: list[FrameFaces], tracks: list[list[int]], size: torch.Size
+    files: Iterable[OpenMedia],
+    frames: list[FrameFaces],
+    tracks: list[list[int]],
+    size: tuple[int, ...],
 ) -> dict[int, float]:
     """Returns which share of each track's faces lies in the mask that comes next in ``files``.
 
@@ -123,14 +127,14 @@ def _covered(
     try:
         for mask in chain.from_iterable(batches):
             place = min(range(len(frames)), key=lambda at: abs(frames[at].number - mask.number))
-            light = mask.image.amax(0) > _LIGHT
+            light = mask.image.max(2) > _LIGHT
             if abs(frames[place].number - mask.number) > _APART or not light.any():
                 continue
-            scale = torch.tensor([light.shape[1] / size[1], light.shape[0] / size[0]]).repeat(2)
+            scale = np.array([light.shape[1] / size[1], light.shape[0] / size[0]] * 2, np.float32)
             for face, track in zip(frames[place].faces, tracks[place], strict=True):
-                left, top, right, bottom = (face.box * scale).round().int().clamp(min=0).tolist()
+                left, top, right, bottom = (max(round(float(x)), 0) for x in face.box * scale)
                 box = light[top : bottom + 1, left : right + 1]
-                shares[track].append(float(box.float().mean()) if box.numel() else 0.0)
+                shares[track].append(float(box.mean()) if box.size else 0.0)
     except (UnreadableError, UnsupportedError, OSError):
         return {}
     return {track: sum(own) / len(own) for track, own in shares.items()}
@@ -165,8 +169,8 @@ def _record(
         return None
     crop, landmarks, scale = cut
     return FaceRecord(
-        image=encode_image(crop),
-        landmarks=landmarks.numpy(),
+        image=encode_image(as_tensor(crop)),
+        landmarks=landmarks,
         key="",
         video=clip.key,
         label=clip.label,
@@ -177,7 +181,7 @@ def _record(
         compression=clip.compression,
         identities=clip.identities,
         scale=scale,
-        frame_size=(frame.image.shape[2], frame.image.shape[1]),
+        frame_size=(frame.image.shape[1], frame.image.shape[0]),
         score=face.score,
         confidence=face.confidence,
     )
@@ -188,7 +192,7 @@ def _wanted(found: list[list[Face]], tracks: list[list[int]], info: StoreInfo) -
     sizes: defaultdict[int, float] = defaultdict(float)
     for faces, ids in zip(found, tracks, strict=True):
         for face, track in zip(faces, ids, strict=True):
-            sizes[track] += float((face.box[2:] - face.box[:2]).clamp(min=0).prod().sqrt())
+            sizes[track] += float(np.sqrt((face.box[2:] - face.box[:2]).clip(min=0).prod()))
     if info.tracks == "all" or not sizes:
         return set(sizes)
     return {max(sizes, key=lambda track: (sizes[track], -track))}

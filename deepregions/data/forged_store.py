@@ -19,10 +19,10 @@ from deepregions.data.store import (
     encode_image,
 )
 from deepregions.errors import StoreError, UsageError
-from deepregions.faces.patches import stack
 from deepregions.forge.forger import ForgedBatch, Forger, draw_parts, make_method
 from deepregions.forge.masks import CONFINED
 from deepregions.pixels.face_rng import FaceRng, seeds_of
+from deepregions.pixels.tensors import stack
 from deepregions.types import BONA_FIDE, FAKE
 
 Progress = Callable[[int, int, int], None]

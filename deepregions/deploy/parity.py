@@ -16,6 +16,7 @@ from deepregions.deploy.runtimes import OnnxRuntime, TorchRuntime
 from deepregions.errors import ExportError, require
 from deepregions.faces.backends import landmark_detector
 from deepregions.faces.cropping import full_extent
+from deepregions.pixels.tensors import as_tensor
 
 _PORTRAIT = (slice(0, 320), slice(60, 380))  # of scikit-image's astronaut: head and shoulders
 _TINY = 12 / 150  # of the portrait: a face of some 12 pixels
@@ -142,12 +143,12 @@ def portrait() -> tuple[Tensor, Tensor]:
         MissingExtraError: scikit-image is not installed.
         ExportError: No face is found, which must not be.
     """
-    pixels = require("skimage.data", "onnxruntime").astronaut()[_PORTRAIT]
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
-    found = landmark_detector("dlib-hog")(image[None])[0]
+    pixels = np.ascontiguousarray(require("skimage.data", "onnxruntime").astronaut()[_PORTRAIT])
+    image = as_tensor(pixels).contiguous()
+    found = landmark_detector("dlib-hog")([pixels])[0]
     if not found:
         raise ExportError("no face is found on scikit-image's portrait", "deepregions doctor")
-    return image, found[0].landmarks
+    return image, torch.from_numpy(found[0].landmarks)
 
 
 def _scaled(images: Tensor, points: Tensor, factor: float) -> tuple[Tensor, Tensor]:

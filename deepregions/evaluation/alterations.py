@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
 
 from deepregions.errors import UsageError
 from deepregions.faces.patches import smaller
@@ -68,23 +67,20 @@ class Alteration:
         images = self._altered([face.image for face in faces], keys)
         return [replace(face, image=image) for face, image in zip(faces, images, strict=True)]
 
-    def _altered(self, images: Sequence[Tensor], keys: Sequence[str]) -> list[Tensor]:
-        pictures = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
+    def _altered(self, pictures: Sequence[Picture], keys: Sequence[str]) -> Sequence[Picture]:
         if self.kind == "h264":
-            altered = _video(pictures, round(self.level))
-        elif self.kind == "noise":
+            return _video(pictures, round(self.level))
+        if self.kind == "noise":
             seeds = [abs(int(seed)) for seed in seeds_of(keys)]
-            altered = [_noisy(*each, self.level) for each in zip(pictures, seeds, strict=True)]
-        else:
-            altered = [_ALTER[self.kind](picture, self.level) for picture in pictures]
-        return [torch.from_numpy(np.array(x)).permute(2, 0, 1) for x in altered]
+            return [_noisy(*each, self.level) for each in zip(pictures, seeds, strict=True)]
+        return [_ALTER[self.kind](picture, self.level) for picture in pictures]
 
 
 def _narrow(face: FacePatch, width: float) -> FacePatch:
     """As if the frame had been so small that the face is no wider than so many pixels."""
     if face.landmarks is None:
         return face
-    scale = width / max(float(head_pose(face.landmarks[None]).width), 1.0)
+    scale = width / max(float(head_pose(torch.from_numpy(face.landmarks)[None]).width), 1.0)
     if scale >= 1:
         return face
     image, landmarks = smaller(face.image, face.landmarks, scale)

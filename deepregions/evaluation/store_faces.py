@@ -14,8 +14,8 @@ from deepregions.errors import StoreError, UndefinedMetricError, UsageError
 from deepregions.evaluation.protocols import EVALUATION
 from deepregions.evaluation.report.grid import Example, Pick, heat_picture
 from deepregions.evaluation.store_scorer import Progress
-from deepregions.faces.patches import stack
 from deepregions.pipeline.explain.gradcam import heats
+from deepregions.pixels.tensors import stack
 from deepregions.system import System
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import deepregions
 from deepregions.data.store import FaceRecord, FaceStore, decode_image
@@ -34,6 +33,7 @@ from deepregions.fusion.score_table import (
 from deepregions.people import Numbers
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.results import GRAVEST, FacePatch, FaceResult
+from deepregions.pixels.tensors import as_array
 from deepregions.roc import Floats
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Status
@@ -256,8 +256,8 @@ def _found(store: FaceStore, rows: Numbers, alteration: Alteration | None) -> It
 
 def patch_of(record: FaceRecord) -> FacePatch:
     """Returns a stored face as ``detect`` cuts it out."""
-    image, landmarks = decode_image(record.image), torch.from_numpy(record.landmarks)
-    return FacePatch(image, landmarks, record.scale, record.confidence)
+    image = as_array(decode_image(record.image))
+    return FacePatch(image, record.landmarks, record.scale, record.confidence)
 
 
 def _answers(system: System, score: FaceResult) -> list[tuple[Status, float]]:

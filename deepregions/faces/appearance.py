@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from deepregions.faces.landmarks import Face
 
@@ -20,13 +19,13 @@ _BINS = 8
 _CHROMA, _LIGHT = (100.0, 180.0), (0.0, 256.0)
 
 
-def appearance(image: Tensor, face: Face) -> Tensor | None:
+def appearance(image: NDArray[np.uint8], face: Face) -> NDArray[np.float32] | None:
     """Describes a face by its colours: (72,) float32; None of one off the image, or without a face.
 
     The square roots of two histograms (8 x 8 chromaticities, 8 lightnesses) that sum to 1 together,
-    of an image (3, H, W) uint8 RGB in memory of the host.
+    of an image (H, W, 3) uint8 RGB.
     """
-    points = face.landmarks.double().numpy()
+    points = face.landmarks.astype(np.float64)
     eyes = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
     corners = np.stack([*eyes, (points[48] + points[54]) / 2]).astype(np.float32)
     if not np.isfinite(corners).all() or np.abs(corners).max() > 1e6:
@@ -37,7 +36,7 @@ def appearance(image: Tensor, face: Face) -> Tensor | None:
     reach = np.ptp(corners, axis=0).max()
     left, top = np.maximum(np.floor(corners.min(axis=0) - reach), 0).astype(int)
     right, bottom = np.maximum(np.ceil(corners.max(axis=0) + reach), 0).astype(int)
-    pixels = image[:, top:bottom, left:right].permute(1, 2, 0).contiguous().numpy()
+    pixels = np.ascontiguousarray(image[top:bottom, left:right])
     if not pixels.size:
         return None
     corners -= np.array([left, top], dtype=np.float32)
@@ -47,4 +46,4 @@ def appearance(image: Tensor, face: Face) -> Tensor | None:
     chroma = cv2.calcHist([lab], [1, 2], None, [_BINS, _BINS], [*_CHROMA, *_CHROMA])
     light = cv2.calcHist([lab], [0], None, [_BINS], [*_LIGHT])
     both = np.concatenate([chroma.ravel() / max(float(chroma.sum()), 1), light.ravel() / _SIDE**2])
-    return torch.from_numpy(np.sqrt(both / 2))
+    return np.asarray(np.sqrt(both / 2), np.float32)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from deepregions.errors import UnreadableError
 from deepregions.types import NUM_LANDMARKS
@@ -32,10 +31,14 @@ class Face:
         confidence: How sure the landmarks are, in [0, 1]; None where the backend cannot say.
     """
 
-    box: Tensor
-    landmarks: Tensor
+    box: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     score: float
     confidence: float | None = None
+
+
+Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+"""Pictures of one size, (H, W, 3) uint8 RGB each: a list of them, or an array of equal ones."""
 
 
 def largest_first(faces: Iterable[Face]) -> list[Face]:
@@ -62,16 +65,16 @@ class LandmarkDetector(Protocol):
     def version(self) -> str:
         """The versions of its parts and models: equal versions give equal landmarks."""
 
-    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
+    def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
         """Returns each frame's faces, largest first; a frame that fails has none.
 
         Args:
-            frames: (T, 3, H, W) uint8 RGB, on any device.
+            frames: T frames of one size.
             places: Where each comes from; backends that look at the pixels alone need none.
         """
 
 
-def read_landmarks(path: Path) -> Tensor:
+def read_landmarks(path: Path) -> NDArray[np.float32]:
     """Reads landmarks (F, 68, 2) from JSON: ``{"points": [[x, y], ...]}``, or a list of such.
 
     ``"order"``, if given, must be ``"iBUG-68"``; other fields are ignored.
@@ -92,13 +95,13 @@ def read_landmarks(path: Path) -> Tensor:
     faces = content if isinstance(content, list) else [content]
     if not faces:
         raise UnreadableError(f"{path}: no face in it", _EXPECTED)
-    return torch.stack([_points(f"{path}: face {n}", one) for n, one in enumerate(faces, start=1)])
+    return np.stack([_points(f"{path}: face {n}", one) for n, one in enumerate(faces, start=1)])
 
 
 _EXPECTED = 'expected {"points": [[x, y], ... 68 of them]}, or a list of such'
 
 
-def _points(where: str, face: Any) -> Tensor:
+def _points(where: str, face: Any) -> NDArray[np.float32]:
     if not isinstance(face, dict) or "points" not in face:
         raise UnreadableError(f'{where} has no "points"', _EXPECTED)
     if face.get("order", "iBUG-68") != "iBUG-68":
@@ -111,4 +114,4 @@ def _points(where: str, face: Any) -> Tensor:
         raise UnreadableError(f"{where}: not 68 pairs of numbers", _EXPECTED)
     if not (np.abs(points) < 1e6).all():  # also refuses NaN
         raise UnreadableError(f"{where}: points that are no pixels", _EXPECTED)
-    return torch.from_numpy(points.astype(np.float32))
+    return points.astype(np.float32)

@@ -15,7 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 _SIDE = 256  # pixels of the longer side in which frames are compared
 _CORNERS = 250
@@ -49,17 +48,17 @@ class ShotDetector:
         self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
         self._last: FrameSignature | None = None
 
-    def __call__(self, image: Tensor) -> bool:
+    def __call__(self, image: NDArray[np.uint8]) -> bool:
         """Takes the next frame, as :meth:`look` does; says whether the shot changed before it."""
         return self.changes(self.look(image))
 
-    def look(self, image: Tensor) -> FrameSignature | None:
+    def look(self, image: NDArray[np.uint8]) -> FrameSignature | None:
         """Returns what is kept of a frame; None of one without detail.
 
         For frames that come out of order: they are looked at as they come, and compared in order.
 
         Args:
-            image: (3, H, W) uint8 RGB, of any size, in memory of the host.
+            image: (H, W, 3) uint8 RGB, of any size.
         """
         pixels = _reduced(image)
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -116,12 +115,12 @@ class ShotDetector:
         return 0.0 if motion is None else int(alike.sum()) / min(len(before), len(after))
 
 
-def _reduced(image: Tensor) -> NDArray[np.uint8]:
+def _reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A small copy, (h, w, 3), averaged over pixels, of which large frames lend only some."""
-    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    pixels = np.ascontiguousarray(image)
     for side, how in ((2 * _SIDE, cv2.INTER_LINEAR), (_SIDE, cv2.INTER_AREA)):
         scale = side / max(pixels.shape)
         size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
         if scale < 1:
-            pixels = cv2.resize(pixels, size, interpolation=how)
+            pixels = np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
     return pixels

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deepregions.faces.landmarks import Face
 
@@ -77,7 +76,7 @@ class Tracker:
         time: float,
         *,
         cut: bool = False,
-        descriptors: Sequence[Tensor | None] | None = None,
+        descriptors: Sequence[NDArray[np.float32] | None] | None = None,
     ) -> list[int]:
         """Takes the next frame, later than the last; returns the track of each face, each once.
 
@@ -105,9 +104,9 @@ class Tracker:
         return numbers
 
 
-def _seen(face: Face, looks: Tensor | None) -> _Seen:
-    known = None if looks is None else looks.double().numpy()
-    box, points = face.box.double().numpy(), face.landmarks.double().numpy()
+def _seen(face: Face, looks: NDArray[np.float32] | None) -> _Seen:
+    known = None if looks is None else looks.astype(np.float64)
+    box, points = face.box.astype(np.float64), face.landmarks.astype(np.float64)
     if not np.isfinite(box).all():
         return _Seen(np.full(2, np.nan), math.nan, None, known)
     side = math.sqrt(max(float(np.prod(np.maximum(box[2:] - box[:2], 0))), 1.0))

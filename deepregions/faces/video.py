@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face, LandmarkDetector, Place
@@ -26,7 +26,7 @@ class FrameFaces:
     number: int
     time: float
     faces: list[Face]
-    descriptors: list[Tensor | None]
+    descriptors: list[NDArray[np.float32] | None]
     signature: FrameSignature | None
 
 
@@ -53,9 +53,7 @@ class VideoWalk:
         Raises:
             UnreadableError: The backend has landmarks in files, and not of this one.
         """
-        # Stacked as they lie in memory, channels last, as the backends want them.
-        pixels = torch.stack([frame.image.permute(1, 2, 0) for frame in frames])
-        found = self._find(pixels.permute(0, 3, 1, 2), places)
+        found = self._find([frame.image for frame in frames], places)
         for frame, faces in zip(frames, found, strict=True):
             if frame.number not in self._frames:
                 kept = FrameFaces(

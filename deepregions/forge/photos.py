@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
@@ -23,6 +24,7 @@ from deepregions.forge.masks import CONFINED
 from deepregions.forge.swap import choose_donors
 from deepregions.media.images import read_image
 from deepregions.pixels.face_rng import FaceRng, seeds_of
+from deepregions.pixels.tensors import as_array, as_tensor
 from deepregions.types import REGIONS, Region
 
 NOTE = "Synthetic: the face in this picture was forged by deepregions, for research."
@@ -64,8 +66,8 @@ class ForgedPhoto:
 
 def find_portrait(path: Path, detector: LandmarkDetector) -> Portrait | None:
     """Returns a photograph's largest face; None if there is none."""
-    faces = detector(read_image(path)[None])[0]
-    usable = [face for face in faces if bool(face.landmarks.isfinite().all())]
+    faces = detector([read_image(path)])[0]
+    usable = [face for face in faces if bool(np.isfinite(face.landmarks).all())]
     return Portrait(path, usable[0]) if usable else None
 
 
@@ -80,7 +82,7 @@ def pair_donors(portraits: Sequence[Portrait], seed: int) -> list[Portrait]:
             "a swap takes the faces of two photographs or more",
             "give another photograph, of somebody else, whose face can be found",
         )
-    landmarks = torch.stack([portrait.face.landmarks for portrait in portraits])
+    landmarks = torch.from_numpy(np.stack([one.face.landmarks for one in portraits]))
     draws = FaceRng(seeds_of([portrait.path.name for portrait in portraits], seed, "donors"))
     rows, _ = choose_donors(landmarks, torch.arange(len(portraits)), draws)
     return [portraits[row] for row in rows.tolist()]
@@ -104,7 +106,7 @@ def forge_photo(
         UsageError: The face cannot be forged: too little of it is in the picture.
         UnreadableError: A photograph cannot be read any more.
     """
-    original = read_image(portrait.path)
+    original = as_tensor(read_image(portrait.path))
     (left, top, right, bottom), part, landmarks = _window(portrait.face, original)
     some, points = _worked_on(part, landmarks, _LARGEST / max(part.shape[1:]))
     scene = Scene(
@@ -161,8 +163,7 @@ def write_photo(photo: ForgedPhoto, folder: Path) -> None:
     window = (slice(None), slice(top, bottom), slice(left, right))
     panels = [photo.original[window], photo.image[window], mask[None].expand(3, -1, -1)[window]]
     beside, forged = (
-        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-        for pixels in (torch.cat(panels, dim=2), photo.image)
+        Image.fromarray(as_array(pixels)) for pixels in (torch.cat(panels, dim=2), photo.image)
     )
     if beside.width > _WIDEST:
         beside = beside.resize((_WIDEST, max(1, round(beside.height * _WIDEST / beside.width))))
@@ -176,13 +177,14 @@ def write_photo(photo: ForgedPhoto, folder: Path) -> None:
 
 def _window(face: Face, image: Tensor) -> tuple[tuple[int, int, int, int], Tensor, Tensor]:
     """Where to work (left, top, right, bottom, exclusive), the pixels there, the landmarks."""
-    low = torch.minimum(face.box[:2], face.landmarks.amin(0))
-    high = torch.maximum(face.box[2:], face.landmarks.amax(0))
+    box, points = torch.from_numpy(face.box), torch.from_numpy(face.landmarks)
+    low = torch.minimum(box[:2], points.amin(0))
+    high = torch.maximum(box[2:], points.amax(0))
     around = _AROUND * (high - low)
     left, top = (low - around).floor().int().clamp(min=0).tolist()
     right, bottom = (high + around).ceil().int().tolist()
     right, bottom = min(right, image.shape[2]), min(bottom, image.shape[1])
-    landmarks = face.landmarks - torch.tensor([left, top])
+    landmarks = points - torch.tensor([left, top])
     return (left, top, right, bottom), image[:, top:bottom, left:right], landmarks
 
 
@@ -199,7 +201,7 @@ def _worked_on(part: Tensor, landmarks: Tensor, scale: float) -> tuple[Tensor, T
 
 def _donor(donor: Portrait, target: Tensor) -> tuple[Tensor, Tensor]:
     """A donor's face, about as large as the target's, or it would be sampled with gaps."""
-    _, part, landmarks = _window(donor.face, read_image(donor.path))
+    _, part, landmarks = _window(donor.face, as_tensor(read_image(donor.path)))
     wanted, there = (float((p.amax(0) - p.amin(0)).max()) for p in (target[0], landmarks))
     return _worked_on(part, landmarks, wanted / max(there, 1.0))
 

@@ -1,47 +1,32 @@
 """What reading returns: frames and facts about their file; and the limits that reading keeps to.
 
-No module of this package imports torch when it is imported: the processes that decode (see
-``worker.py``) are many and start often, and torch takes seconds and half a gigabyte.
+No module of this package imports torch: the processes that decode (see ``worker.py``) are many and
+start often, and torch takes seconds and half a gigabyte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Kind = Literal["image", "video"]
 Progress = Callable[[], None]  # called after each step of reading; may raise to stop it
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Frame:
-    """A frame of a video, or a photograph, (3, H, W) uint8 RGB, upright; its channels come last.
+    """A frame of a video, or a photograph, (H, W, 3) uint8 RGB, upright.
 
     Its number is its place in display order, from 0; its time is in seconds from the first frame.
     """
 
     number: int
     time: float
-    image: Tensor
-
-
-class Picture(NamedTuple):
-    """A :class:`Frame` before it is a tensor: its pixels are (H, W, 3)."""
-
-    number: int
-    time: float
-    pixels: NDArray[np.uint8]
-
-    def frame(self) -> Frame:
-        """Returns it as a frame."""
-        return Frame(self.number, self.time, as_tensor(self.pixels))
+    image: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -84,12 +69,3 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-
-
-def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """Returns (H, W, 3) pixels as a (3, H, W) tensor that shares their memory, if it may."""
-    import torch  # noqa: PLC0415 - see the module's docstring
-
-    if not pixels.flags.writeable:  # as Pillow gives them
-        pixels = pixels.copy()
-    return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,10 @@ from deepregions.media.frames import (
     Frame,
     Limits,
     MediaInfo,
-    Picture,
     Progress,
-    as_tensor,
 )
 from deepregions.media.kinds import HEAD, HEIC_BRANDS, is_drawing, is_sound, opened
 from deepregions.media.sampling import FrameChoice, Sampling, choose
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Formats whose decoders are part of Pillow itself: no EPS (runs Ghostscript), no stubs. AVIF comes
 # with Pillow 11.3, HEIF with pillow-heif. A JPEG of several pictures (MPO, as phones make) is read
@@ -58,8 +53,8 @@ _UPRIGHT = {
 }
 
 
-def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Tensor:
-    """Reads a photograph, or the first frame of an animation: (3, H, W) uint8 RGB, channels last.
+def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> NDArray[np.uint8]:
+    """Reads a photograph, or the first frame of an animation: (H, W, 3) uint8 RGB.
 
     EXIF orientation is applied, transparency is dropped, 16 bits a channel are scaled to 8, CMYK
     and palettes become RGB, colours of another profile than sRGB become sRGB. Nothing is decoded
@@ -70,7 +65,7 @@ def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> Tensor
         UnsupportedError: No regular file, or a kind of image that is not read here.
     """
     with opened(path) as file:
-        return as_tensor(ImageSource(path, file, Limits(pixels=max_pixels)).pixels)
+        return ImageSource(path, file, Limits(pixels=max_pixels)).pixels
 
 
 class ImageSource:
@@ -91,10 +86,10 @@ class ImageSource:
         """Chooses the one frame."""
         return FrameChoice((0,), 1)
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+    def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         """Yields the photograph, if it is asked for."""
         if 0 in numbers:
-            yield Picture(0, 0.0, self.pixels)
+            yield Frame(0, 0.0, self.pixels)
 
 
 class OpenImage:
@@ -111,7 +106,7 @@ class OpenImage:
         """Yields the one frame; raises what :class:`ImageSource` raises."""
         source = ImageSource(self.path, self._image, DEFAULT_LIMITS)
         self.info = source.info
-        yield [picture.frame() for picture in source.pictures([0])]
+        yield [*source.frames([0])]
 
     def read(self, _: Sequence[int], at_once: int = 1) -> Iterator[list[Frame]]:
         """Yields the frame again."""
@@ -142,13 +137,13 @@ class AnimationSource:
         """Chooses the frames to look at (in the first round)."""
         return choose(np.array(self._begins), self._end, 1.0, sampling)
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+    def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         """Yields the frames of these numbers, in order of time, each once."""
         wanted = frozenset(numbers)
         with opened_image(self._path, self._file, self._limits) as image:
             for number, _ in enumerate(self._played(image)):
                 if number in wanted:
-                    yield Picture(number, self._begins[number], _pixels(self._path, image))
+                    yield Frame(number, self._begins[number], _pixels(self._path, image))
 
     def _played(self, image: Image.Image) -> Iterator[float]:
         """Goes from frame to frame; yields how long each is shown, in seconds."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from deepregions.errors import DeepregionsError, UnreadableError, UnsupportedError
-from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Picture
+from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo
 from deepregions.media.provenance import Credentials, Provenance, received
 from deepregions.media.sampling import Sampling
 from deepregions.media.sandbox import Child, Died
@@ -54,15 +54,15 @@ class OpenMedia:
             UnreadableError: The file is damaged, or reading it takes too much.
             UnsupportedError: It is of a kind that is not read here.
         """
-        batch: list[Picture] = []
-        for picture in self._pictures():
-            full = (len(batch) + 1) * picture.pixels.nbytes > _BATCH_BYTES or len(batch) >= at_once
-            if batch and (full or batch[0].pixels.shape != picture.pixels.shape):
-                yield [one.frame() for one in batch]
+        batch: list[Frame] = []
+        for frame in self._frames():
+            full = (len(batch) + 1) * frame.image.nbytes > _BATCH_BYTES or len(batch) >= at_once
+            if batch and (full or batch[0].image.shape != frame.image.shape):
+                yield batch
                 batch = []
-            batch.append(picture)
+            batch.append(frame)
         if batch:
-            yield [one.frame() for one in batch]
+            yield batch
 
     def read(self, numbers: Sequence[int], at_once: int = 8) -> Iterator[list[Frame]]:
         """Yields more frames, as :meth:`batches` does; that one must have come to its end.
@@ -121,7 +121,7 @@ class OpenMedia:
             self._reader.release(self._child, usable=usable)
         self._state = "closed"
 
-    def _pictures(self) -> Iterator[Picture]:
+    def _frames(self) -> Iterator[Frame]:
         while self._state == "running":
             try:
                 with self._reader.waiting():
@@ -129,12 +129,12 @@ class OpenMedia:
                 if pixels is None:
                     self._understand(message)
                     continue
-                picture = Picture(int(message["number"]), float(message["time"]), pixels)
+                frame = Frame(int(message["number"]), float(message["time"]), pixels)
             except Died as error:
                 raise self._died(error) from error
             except (KeyError, TypeError, ValueError) as error:
                 raise self._died(Died("its decoder went wrong")) from error
-            yield picture
+            yield frame
 
     def _understand(self, message: Message) -> None:
         if message["kind"] == "error":

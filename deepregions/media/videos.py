@@ -29,7 +29,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.media.frames import Limits, MediaInfo, Picture, Progress
+from deepregions.media.frames import Frame, Limits, MediaInfo, Progress
 from deepregions.media.sampling import FrameChoice, Sampling, choose
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class VideoSource:
         """Chooses the frames to look at (in the first round)."""
         return choose(self._times, self._end, self._second, sampling)
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
+    def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
         """Yields the frames of these numbers, in order of time, each once.
 
         Raises:
@@ -120,7 +120,7 @@ class VideoSource:
                 found += 1
                 number = int(np.searchsorted(self._times, time, side="right")) - 1
                 seconds = float(time - self._times[0]) / self._second
-                yield Picture(number, seconds, pixels)
+                yield Frame(number, seconds, pixels)
         if wanted and not found:
             raise self._no_frame()
 

@@ -159,12 +159,12 @@ class _Worker:
         numbers = list(choice.numbers)
         record: Message | None = choice.record(sampling)
         while True:
-            for number, seconds, image in source.pictures(numbers):
+            for frame in source.frames(numbers):
                 if record is not None:
                     self._put({"kind": "opened", "info": asdict(source.info), "choice": record})
                     record = None
-                pixels = np.ascontiguousarray(image)
-                header = {"kind": "frame", "number": number, "time": seconds}
+                pixels = np.ascontiguousarray(frame.image)
+                header = {"kind": "frame", "number": frame.number, "time": frame.time}
                 self._put({**header, "shape": pixels.shape}, pixels.data.cast("B"))
             self._put({"kind": "end", "info": asdict(source.info)})
             self._rest()

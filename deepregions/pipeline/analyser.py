@@ -155,7 +155,7 @@ class Analyser:
                 yield self._dated(_refused(media, error, "regions"))
                 continue
             face = self.scorer.score_canvas(frame.image, region)
-            height, width = frame.image.shape[-2:]
+            height, width = frame.image.shape[:2]
             patch = None
             if face.log_odds is not None:
                 patch = self.scorer.with_crops(FacePatch(frame.image, None), region)

@@ -7,16 +7,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepregions.devices import out_of_memory
 from deepregions.errors import OutOfMemoryError
 from deepregions.faces.gates import STATUSES, Judgement, figures, judge, refusals
-from deepregions.faces.patches import stack
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.results import FacePatch, FaceResult, Scores
+from deepregions.pixels.tensors import as_tensor, stack
 from deepregions.system import System, SystemOutput
 from deepregions.types import Region, Status
 
@@ -60,10 +62,10 @@ class FaceScorer:
         return [lost if face is None else next(scores) for face in faces]
 
     @torch.inference_mode()
-    def score_canvas(self, image: Tensor, region: Region) -> FaceResult:
-        """Scores an image (3, H, W) uint8 that already is a region's canvas."""
+    def score_canvas(self, image: NDArray[np.uint8], region: Region) -> FaceResult:
+        """Scores an image (H, W, 3) uint8 that already is a region's canvas."""
         try:
-            output = self.system.forward_segmented(image[None].to(self.device), region)
+            output = self.system.forward_segmented(as_tensor(image)[None].to(self.device), region)
         except (RuntimeError, MemoryError, OutOfMemoryError) as error:
             if out_of_memory(error):
                 raise OutOfMemoryError(*_TOO_LITTLE_MEMORY) from error
@@ -76,13 +78,14 @@ class FaceScorer:
     @torch.inference_mode()
     def with_crops(self, face: FacePatch, region: Region = Region.ENTIRE) -> FacePatch:
         """Returns a face, or the canvas of a region, with what the networks see of it."""
-        image = face.image[None].to(self.device)
+        image = as_tensor(face.image)[None].to(self.device)
         if face.landmarks is None:
             regions: Sequence[Region] = (region,)
             crops, _ = self.system.segmented_crops(image, region)
         else:
             regions = self.system.regions
-            crops, _ = self.system.crops(image, face.landmarks[None].to(self.device))
+            landmarks = torch.from_numpy(face.landmarks)[None].to(self.device)
+            crops, _ = self.system.crops(image, landmarks)
         return self._seen([face], crops, regions)[0]
 
     def _seen(
@@ -99,10 +102,10 @@ class FaceScorer:
                     if (member.cut, member.region) == (cut, each)
                 )
                 if users:
-                    pixels = by_cut[cut, each].clamp(0, 1) * 255
-                    seen[each, users] = pixels.round().to(torch.uint8).cpu()
+                    pixels = (by_cut[cut, each].clamp(0, 1) * 255).round().to(torch.uint8)
+                    seen[each, users] = pixels.permute(0, 2, 3, 1).cpu().numpy()
         return [
-            replace(face, crops={of: pixels[n].clone() for of, pixels in seen.items()})
+            replace(face, crops={of: pixels[n].copy() for of, pixels in seen.items()})
             for n, face in enumerate(faces)
         ]
 
@@ -129,19 +132,19 @@ class FaceScorer:
 
     def _scored(self, faces: Sequence[FacePatch], pictures: bool) -> list[FaceResult]:
         known = [math.nan if face.confidence is None else face.confidence for face in faces]
-        landmarks = torch.stack([f.landmarks for f in faces if f.landmarks is not None])
-        image, extent, landmarks, scale, confidence = (
+        landmarks = np.stack([f.landmarks for f in faces if f.landmarks is not None])
+        image, extent, points, scale, confidence = (
             each.to(self.device)
             for each in (
-                *stack([face.image for face in faces]),
-                landmarks,
+                *stack([as_tensor(face.image) for face in faces]),
+                torch.from_numpy(landmarks),
                 torch.tensor([face.scale for face in faces]),
                 torch.tensor(known),
             )
         )
-        quality = measure(image, landmarks, scale=scale, extent=extent, confidence=confidence)
+        quality = measure(image, points, scale=scale, extent=extent, confidence=confidence)
         judged = judge(quality, self.gates)
-        crops, present = self.system.crops(image, landmarks, extent, judged.regions)
+        crops, present = self.system.crops(image, points, extent, judged.regions)
         scores = self._results(self.system.score(crops, present), quality, judged)
         if not pictures:
             return scores

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from deepregions.faces.landmarks import Face
 from deepregions.faces.patches import crop_face
@@ -41,22 +42,22 @@ class FacePatch:
     """A face cut out of its frame, or a region canvas.
 
     Attributes:
-        image: (3, h, w) uint8, the face's surroundings, or the canvas.
+        image: (h, w, 3) uint8, the face's surroundings, or the canvas.
         landmarks: (68, 2) in pixels of ``image``; None for a canvas.
         scale: Pixels of ``image`` per pixel of the frame.
-        crops: What networks saw of it, (3, S, S) uint8, by region and by the rows of the networks
+        crops: What networks saw of it, (S, S, 3) uint8, by region and by the rows of the networks
             that were given it.
     """
 
-    image: Tensor
-    landmarks: Tensor | None
+    image: NDArray[np.uint8]
+    landmarks: NDArray[np.float32] | None
     scale: float = 1.0
     confidence: float | None = None
-    crops: Mapping[tuple[Region, tuple[str, ...]], Tensor] = field(default_factory=dict)
+    crops: Mapping[tuple[Region, tuple[str, ...]], NDArray[np.uint8]] = field(default_factory=dict)
 
     @classmethod
-    def cut(cls, image: Tensor, face: Face) -> FacePatch | None:
-        """Cuts a face out of its frame (3, H, W); None where its landmarks are of no use."""
+    def cut(cls, image: NDArray[np.uint8], face: Face) -> FacePatch | None:
+        """Cuts a face out of its frame (H, W, 3); None where its landmarks are of no use."""
         found = crop_face(image, face)
         return None if found is None else cls(*found, confidence=face.confidence)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from deepregions.pipeline.results import Thumbnail
 
@@ -28,8 +28,8 @@ class Strip:
         self._kept: list[Thumbnail] = []
         self._wanted: dict[int, Thumbnail] = {}
 
-    def add(self, frame: int, time: float, image: Tensor, side: int = THUMBNAIL) -> None:
-        """Takes a frame (3, H, W) uint8, to be no larger than ``side``, or passes it over."""
+    def add(self, frame: int, time: float, image: NDArray[np.uint8], side: int = THUMBNAIL) -> None:
+        """Takes a frame (H, W, 3) uint8, to be no larger than ``side``, or passes it over."""
         if self._seen % self._every == 0:
             self._kept.append(_thumbnail(frame, time, image, side))
         self._seen += 1
@@ -37,7 +37,7 @@ class Strip:
             self._kept = self._kept[::2]
             self._every *= 2
 
-    def keep(self, frame: int, time: float, image: Tensor) -> None:
+    def keep(self, frame: int, time: float, image: NDArray[np.uint8]) -> None:
         """Takes a frame that must not be dropped."""
         known = (each for each in self._kept if each.frame == frame)
         self._wanted[frame] = next(known, None) or _thumbnail(frame, time, image, THUMBNAIL)
@@ -50,11 +50,11 @@ class Strip:
         return tuple(sorted(shown.values(), key=lambda each: each.time))
 
 
-def _thumbnail(frame: int, time: float, image: Tensor, side: int) -> Thumbnail:
-    height, width = image.shape[1:]
+def _thumbnail(frame: int, time: float, image: NDArray[np.uint8], side: int) -> Thumbnail:
+    height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    picture = Image.fromarray(np.ascontiguousarray(image))
     buffer = io.BytesIO()
     picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0).save(
         buffer, "JPEG", quality=80

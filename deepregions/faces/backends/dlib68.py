@@ -10,14 +10,12 @@ from pathlib import Path
 import cv2
 import dlib
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deepregions import assets
 from deepregions.errors import AssetError
 from deepregions.faces.finders import YUNET, FaceDetection, FaceFinder, HogFinder, YuNetFinder
-from deepregions.faces.landmarks import Face, Place, largest_first
+from deepregions.faces.landmarks import Face, Frames, Place, largest_first
 
 logger = logging.getLogger(__name__)
 
@@ -77,21 +75,21 @@ class DlibLandmarks:
 
     def __call__(
         self,
-        frames: Tensor,
+        frames: Frames,
         places: Sequence[Place] = (),  # noqa: ARG002 - part of the protocol
     ) -> list[list[Face]]:
         """Returns each frame's faces, largest first; a frame that fails has none."""
         return [self._faces(index, frame) for index, frame in enumerate(frames)]
 
-    def _faces(self, index: int, frame: Tensor) -> list[Face]:
-        image = frame.permute(1, 2, 0).contiguous().cpu().numpy()
+    def _faces(self, index: int, frame: NDArray[np.uint8]) -> list[Face]:
+        image = np.ascontiguousarray(frame)
         faces = []
         try:
             for one in self.finder(image):
                 if one.square[2] >= 1:
                     landmarks = self._landmarks(image, one)
                     sure = None if one.points is None else agreement(landmarks, one.points)
-                    box, points = (torch.from_numpy(a).float() for a in (one.box, landmarks))
+                    box, points = (a.astype(np.float32) for a in (one.box, landmarks))
                     faces.append(Face(box, points, one.score, sure))
         except (cv2.error, RuntimeError, ValueError) as error:
             logger.warning("frame %d: no faces, as the search failed: %s", index, error)

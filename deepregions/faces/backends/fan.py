@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from deepregions import assets
 from deepregions.errors import AssetError
 from deepregions.faces.finders import YUNET
-from deepregions.faces.landmarks import Face, Place, largest_first
+from deepregions.faces.landmarks import Face, Frames, Place, largest_first
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Crop(NamedTuple):
     """A face as FAN sees it: 256 x 256 RGB, and where it lies in its frame."""
 
     pixels: NDArray[np.uint8]
-    box: Tensor  # x0, y0, x1, y1, score
+    box: NDArray[np.float32]  # x0, y0, x1, y1, score
     centre: NDArray[np.float64]
     side: float
 
@@ -86,14 +86,15 @@ class FanLandmarks:
     @torch.inference_mode()
     def __call__(
         self,
-        frames: Tensor,
+        frames: Frames,
         places: Sequence[Place] = (),  # noqa: ARG002 - part of the protocol
     ) -> list[list[Face]]:
         """Returns each frame's faces, largest first; a frame that fails has none."""
         found: list[list[Face]] = []
         for start in range(0, len(frames), self.frames_at_once):
             chunk = frames[start : start + self.frames_at_once]
-            crops = [self._crops(*pair) for pair in zip(chunk, self._boxes(chunk), strict=True)]
+            images = torch.from_numpy(np.stack([*chunk])).permute(0, 3, 1, 2)
+            crops = [self._crops(*pair) for pair in zip(chunk, self._boxes(images), strict=True)]
             faces = iter(self._faces([crop for own in crops for crop in own]))
             found += [largest_first(islice(faces, len(own))) for own in crops]
         return found
@@ -126,10 +127,10 @@ class FanLandmarks:
             logger.warning("a frame has no faces, as the search failed: %s", error)
             return [[]]
 
-    def _crops(self, frame: Tensor, boxes: Boxes) -> list[_Crop]:
+    def _crops(self, frame: NDArray[np.uint8], boxes: Boxes) -> list[_Crop]:
         if not len(boxes):
             return []
-        image = frame.permute(1, 2, 0).contiguous().cpu().numpy()
+        image = np.ascontiguousarray(frame)
         crops = []
         for box in boxes:
             (x0, y0, x1, y1), (width, height) = box[:4], box[2:4] - box[:2]
@@ -141,7 +142,7 @@ class FanLandmarks:
                 logger.warning("a face at %s was left out: %s", box[:4].tolist(), error)
                 continue
             side = utils.SCALE_FACTOR * scale
-            crops.append(_Crop(pixels, torch.from_numpy(box.astype(np.float32)), centre, side))
+            crops.append(_Crop(pixels, box.astype(np.float32), centre, side))
         return crops
 
     def _faces(self, crops: list[_Crop]) -> Iterator[Face]:
@@ -151,7 +152,7 @@ class FanLandmarks:
             sure, points = peak_heights(heat).tolist(), peaks(heat).cpu().double().numpy()
             for (_, box, centre, side), within, confidence in zip(part, points, sure, strict=True):
                 # The package rounds these down to whole pixels: half a pixel less, on average.
-                exact = torch.from_numpy((centre + (within - 0.5) * side - 0.5).astype(np.float32))
+                exact = (centre + (within - 0.5) * side - 0.5).astype(np.float32)
                 yield Face(box[:4], exact, float(box[4]), confidence)
 
     def _heat(self, crops: NDArray[np.uint8]) -> Tensor:

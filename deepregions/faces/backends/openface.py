@@ -23,10 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.faces.landmarks import Face, Place, largest_first
+from deepregions.faces.landmarks import Face, Frames, Place, largest_first
 from deepregions.faces.regions import canvas
 from deepregions.types import NUM_LANDMARKS
 
@@ -61,8 +60,9 @@ class OpenFaceTable:
         The box is the face's canvas: its landmarks and forehead, which is what finders draw.
         """
         first, last = np.searchsorted(self.frame, [number, number + 1])
-        points = torch.from_numpy(self.landmarks[first:last])
-        boxes = canvas(points).float() - 0.5  # from the first pixel's edge to the last one's
+        points = self.landmarks[first:last]
+        # From the first pixel's edge to the last one's.
+        boxes = canvas(torch.from_numpy(points)).float().numpy() - 0.5
         sure = self.confidence[first:last].tolist()
         return largest_first(map(Face, boxes, points, sure, sure))
 
@@ -165,7 +165,7 @@ class OpenFaceLandmarks:
             digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         return f"openface csv, {len(files)} files, {digest.hexdigest()[:16]}"
 
-    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
+    def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
         """Returns each frame's faces, by the frames' places alone.
 
         Raises:

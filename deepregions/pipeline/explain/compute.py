@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from deepregions.faces.patches import stack
 from deepregions.pipeline.explain.gradcam import Heat, Towards, heats, heats_segmented
 from deepregions.pipeline.explain.shapley import Floats, shapley
 from deepregions.pipeline.results import FaceResult, Result, rounded, score_json
+from deepregions.pixels.tensors import as_tensor, stack
 from deepregions.system import System
 from deepregions.types import REGIONS, Region
 
@@ -106,8 +106,10 @@ def _heats(
     """Where the networks looked on faces, or on the one region canvas of an input."""
     device = next(system.parameters()).device
     patches = [face.patch for face in faces if face.patch is not None]
-    image, extent = (each.to(device) for each in stack([patch.image for patch in patches]))
-    landmarks = [patch.landmarks for patch in patches if patch.landmarks is not None]
+    image, extent = (each.to(device) for each in stack([as_tensor(p.image) for p in patches]))
+    landmarks = [
+        torch.from_numpy(patch.landmarks) for patch in patches if patch.landmarks is not None
+    ]
     if landmarks:
         points = torch.stack(landmarks).to(device)
         return heats(system, image, points, extent, towards=towards, batch_size=batch_size)

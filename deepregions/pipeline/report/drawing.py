@@ -1,13 +1,14 @@
-"""What all pictures are drawn with: colours, letters, and tensors as pictures."""
+"""What all pictures are drawn with: colours, letters, and pixels as pictures."""
 
 from __future__ import annotations
 
 import io
 from functools import cache
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from deepregions import pages
 from deepregions.errors import printable
@@ -78,9 +79,9 @@ def centred(
     draw.text((left, y), text, colour, letters, stroke_width=0.3 if bold else 0, stroke_fill=colour)
 
 
-def to_picture(image: Tensor, side: int | None = None) -> Image.Image:
-    """Makes a picture of (3, H, W) uint8, stretched to a square where a side is given."""
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+def to_picture(image: NDArray[np.uint8], side: int | None = None) -> Image.Image:
+    """Makes a picture of (H, W, 3) uint8, stretched to a square where a side is given."""
+    picture = Image.fromarray(np.ascontiguousarray(image))
     if side is None or picture.size == (side, side):
         return picture
     return picture.resize((side, side), Image.Resampling.BILINEAR)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -31,6 +32,7 @@ from deepregions.pipeline.report.heat import legend, overlay, tile
 from deepregions.pipeline.report.page import HeatMaps, write_page
 from deepregions.pipeline.results import FacePatch, Result
 from deepregions.pipeline.words import who
+from deepregions.pixels.tensors import as_array, as_tensor
 
 PAGE, FACTS = "explain.html", "explain.json"
 
@@ -122,7 +124,7 @@ def _draw_cell(
         return
     heat = cell.heat
     shown = tile(heat.crops[0], heat.on_crop()[0], heat.mask[0], _TILE)
-    picture.paste(to_picture(shown), (x, y))
+    picture.paste(to_picture(as_array(shown)), (x, y))
     centred(draw, x, y + _TILE + 2, f"{probability(cell.log_odds):.3f}", INK, bold=True)
     said = "no heat"
     if cell.inside is not None:
@@ -193,9 +195,9 @@ def heatmaps_of(explanation: FaceExplanation) -> HeatMaps:
     for cell in explanation.cells:
         if cell.log_odds is None:
             continue
-        height, width = patch.image.shape[1:]
+        height, width = patch.image.shape[:2]
         heat = cell.heat.on_picture(width, height)[0]
-        shown = to_picture(overlay(patch.image[:, *window], heat[window]))
+        shown = to_picture(as_array(overlay(as_tensor(patch.image[window]), heat[window])))
         shown.thumbnail((_ON_PAGE, _ON_PAGE), Image.Resampling.LANCZOS)
         found.append((cell, shown))
     return found
@@ -205,6 +207,6 @@ def _window(patch: FacePatch) -> tuple[slice, slice]:
     """Rows and columns of a face's picture that are worth showing; all of a canvas."""
     if patch.landmarks is None:
         return slice(None), slice(None)
-    x0, y0, x1, y1 = context_box(patch.landmarks[None])[0].tolist()
+    x0, y0, x1, y1 = context_box(torch.from_numpy(patch.landmarks)[None])[0].tolist()
     rows = slice(max(0, y0 - (y1 - y0) // 8), max(1, y1))  # the forehead is above all landmarks
     return rows, slice(max(0, x0), max(1, x1))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.pipeline.report.drawing import to_picture
+from deepregions.pixels.tensors import as_array
 
 _MAP = colormaps["plasma"]
 _OPAQUE = 0.7  # of the hottest place
@@ -57,4 +58,4 @@ def outlined(picture: Tensor, mask: Tensor) -> Tensor:
 def legend(width: int, height: int) -> Image.Image:
     """The colours from no heat, as it lies over middle grey, to the most."""
     ramp = torch.linspace(0, 1, width).expand(height, -1)
-    return to_picture(overlay(torch.full((3, height, width), 0.5), ramp))
+    return to_picture(as_array(overlay(torch.full((3, height, width), 0.5), ramp)))

@@ -206,7 +206,7 @@ def _looks(top: FaceResult, tile: int, heatmaps: HeatMaps) -> list[Look]:
     return [
         Look(
             region,
-            data_uri(to_picture(crop, min(tile, crop.shape[-1]))),  # the browser makes it larger
+            data_uri(to_picture(crop, min(tile, crop.shape[0]))),  # the browser makes it larger
             {row: top.cells[row, region] for row in rows if (row, region) in top.cells},
             [
                 (cell, data_uri(picture))
