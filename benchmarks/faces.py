@@ -26,10 +26,11 @@ from torch import Tensor
 
 from deepregions.faces.appearance import appearance
 from deepregions.faces.backends import landmark_detector
-from deepregions.faces.gates import judge, refusals
+from deepregions.faces.gates import judge
+from deepregions.faces.judgement import Quality, refusals
 from deepregions.faces.landmarks import Face, LandmarkDetector
 from deepregions.faces.patches import Pixels, crop_face
-from deepregions.faces.quality import Quality, measure
+from deepregions.faces.quality import measure
 from deepregions.faces.shots import ShotDetector
 from deepregions.faces.thresholds import Gates
 from deepregions.faces.tracks import Tracker
@@ -99,7 +100,7 @@ def look(detector: LandmarkDetector, path: Path, count: int = 64) -> list[Seen]:
     return [Seen(f.image, f.time, detector([f.image])[0]) for f in frames(path, count)]
 
 
-def measured(faces: list[tuple[Pixels, Face]]) -> Quality:
+def measured(faces: list[tuple[Pixels, Face]]) -> Quality[Tensor]:
     cuts = [cut for image, face in faces if (cut := crop_face(image, face)) is not None]
     patches, points, scales = zip(*cuts, strict=True)
     nan = float("nan")
@@ -120,7 +121,11 @@ def passing(faces: list[tuple[Pixels, Face]]) -> str:
     quality = measured(faces)
     judged = judge(quality, Gates())
     shares = judged.regions.float().mean(dim=0).tolist()
-    reasons = Counter(str(one) for own in refusals(quality, judged, Gates()) for one in own)
+    reasons = Counter(
+        str(one)
+        for own in refusals(quality.map(Tensor.numpy), judged.map(Tensor.numpy), Gates())
+        for one in own
+    )
     told = ", ".join(f"{number} {why}" for why, number in reasons.most_common(4))
     return " ".join(f"{share:6.1%}" for share in shares) + f"  {told}"
 

@@ -28,8 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepregions.commands import checks
 from deepregions.commands.cli import run_program
-from deepregions.deploy.graph import CropsGraph, HalfNetwork, crop_inputs
-from deepregions.deploy.onnx_metadata import digest, read_facts
+from deepregions.deploy.graph import CropsGraph, HalfNetwork
+from deepregions.deploy.onnx_metadata import crop_inputs, digest, read_facts
 from deepregions.deploy.runtime_system import exported, random_crops
 from deepregions.deploy.runtimes import Name, Precision, has_bf16, installed, open_file
 from deepregions.devices import choose_device

@@ -27,6 +27,7 @@ from deepregions.faces.landmarks import Face, Frames, LandmarkDetector, Place
 from deepregions.media import MediaReader, Sampling
 from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.build import build_analyser
+from deepregions.pipeline.face_scorer import system_of
 from deepregions.pipeline.results import FacePatch
 from deepregions.types import Status
 from deepregions.weights.bundle import Bundle
@@ -158,7 +159,7 @@ def time_file(analyser: Analyser, path: Path) -> FileTimes:
     if result.status in (Status.UNREADABLE, Status.UNSUPPORTED):
         raise UnreadableError(result.reason)
     waited = clock.seconds.pop(_WAITING, 0.0)
-    fused = isinstance(analyser.scorer.system, RuntimeSystem)
+    fused = isinstance(system_of(analyser.scorer), RuntimeSystem)
     stages = [name for name in STAGES if name != "fuse" or not fused]
     return FileTimes(
         runtime=_runtime(analyser),
@@ -188,7 +189,7 @@ def _decoding(path: Path, sampling: Sampling) -> float:
 
 
 def _runtime(analyser: Analyser) -> str:
-    system = analyser.scorer.system
+    system = system_of(analyser.scorer)
     return system.runtime.name if isinstance(system, RuntimeSystem) else "torch"
 
 
@@ -197,7 +198,7 @@ def _instrument(analyser: Analyser, clock: Stopwatch) -> None:
         if isinstance(analyser.find, DlibLandmarks):
             analyser.find.finder = _TimedFinder(analyser.find.finder, clock)
         analyser.find = _TimedLandmarks(analyser.find, clock)
-    system = analyser.scorer.system
+    system = system_of(analyser.scorer)
     for cropper in system.croppers:
         clock.watch("crop", cropper)
     if isinstance(system, RuntimeSystem):

@@ -1,13 +1,19 @@
 """Which device a name means here, and whether its memory is full."""
 
+from __future__ import annotations
+
 import os
 import re
+from importlib import util
+from typing import TYPE_CHECKING
 
 import cv2
-import torch
 
 from deepregions.errors import OutOfMemoryError, UsageError
 from deepregions.memory import keep_freed
+
+if TYPE_CHECKING:
+    import torch
 
 # What PyTorch, onnxruntime, OpenVINO and C++ say; their exceptions have no type for it.
 _FULL = re.compile(
@@ -23,6 +29,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UsageError: There is no such device here.
     """
+    import torch  # noqa: PLC0415 - a system that was exported runs without
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -40,15 +48,34 @@ def share_cores(workers: int) -> None:
     ``OMP_NUM_THREADS`` decides where it is set.
     """
     keep_freed()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    share = max(1, (cores or os.cpu_count() or 1) // workers)
+    share = max(1, _cores() // workers)
     cv2.setNumThreads(share)  # what finds faces; it does not ask OMP_NUM_THREADS
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(share)
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    if has_torch():
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(threads())
+
+
+def has_torch() -> bool:
+    """Returns whether PyTorch is installed."""
+    return util.find_spec("torch") is not None
+
+
+def threads() -> int:
+    """Returns how many threads a runtime may use: OMP_NUM_THREADS, or one for each core."""
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(told) if told.isdecimal() and int(told) else _cores()
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    return own or os.cpu_count() or 1
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Returns whether an exception, of ours or of a library, says that memory is full."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError, OutOfMemoryError)):
+    if isinstance(error, (MemoryError, OutOfMemoryError)):
         return True
     return isinstance(error, Exception) and _FULL.search(str(error)) is not None

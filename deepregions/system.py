@@ -11,16 +11,8 @@ from torch import Tensor, nn
 from deepregions.detectors import RegionDetector
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper, resize
-from deepregions.fusion.rules import Cell, Fusion, MeanFusion
-from deepregions.types import REGIONS, Layout, Region, Resample
-
-
-class CropSpec(NamedTuple):
-    """How a network wants its crops."""
-
-    size: int
-    layout: Layout
-    resample: Resample
+from deepregions.fusion.rules import Fusion, MeanFusion
+from deepregions.types import REGIONS, Cell, CropSpec, Layout, Region, Resample
 
 
 @dataclass

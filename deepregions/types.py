@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:  # whoever needs the words alone need not wait for torch
     import torch
@@ -41,6 +41,17 @@ REGIONS: tuple[Region, ...] = tuple(Region)
 Layout = Literal["masked", "tight", "context"]
 Resample = Literal["bilinear", "nearest"]
 Level = Literal["frame", "video"]
+
+Cell = tuple[str, Region]
+"""The row of a detector, as a system or table names it, and a region."""
+
+
+class CropSpec(NamedTuple):
+    """How a network wants its crops."""
+
+    size: int
+    layout: Layout
+    resample: Resample
 
 
 class Status(StrEnum):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from networks import Tint, landmarks, member, picture
 
-from deepregions.deploy.graph import Arrays, CropsGraph
+from deepregions.deploy.graph import CropsGraph
 from deepregions.deploy.runtime_system import RuntimeSystem
-from deepregions.deploy.runtimes import TorchRuntime
+from deepregions.deploy.runtimes import Arrays, TorchRuntime
 from deepregions.devices import out_of_memory
 from deepregions.errors import OutOfMemoryError, UsageError
 from deepregions.faces.thresholds import Gates

@@ -144,7 +144,7 @@ def _make_analyser(
     runtime: Any, *, networks: NetworkOptions, scoring: ScoringOptions, **how: Any
 ) -> Analyser:
     """Loads the networks, in the process that scores."""
-    return replace(scoring, runtime=runtime).analyser(networks.load(), pictures=False, **how)
+    return replace(scoring, runtime=runtime).analyser(networks.load_any(), pictures=False, **how)
 
 
 def _shard(text: str) -> tuple[int, int]:

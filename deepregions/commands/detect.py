@@ -18,6 +18,7 @@ from deepregions.fusion.pooling import Pooling
 
 if TYPE_CHECKING:
     from deepregions.pipeline.results import Result
+    from deepregions.weights.bundle import Bundle
 
 COVERED_TOO_FEW = 3
 NOTHING_SCORED = 5
@@ -107,11 +108,14 @@ def detect(
             from deepregions.pages.pdf import find_browser
 
             browser = find_browser()
-        members = networks.load()
+        members: Bundle | Path
         if explain:
             from deepregions.pipeline.explain.shapley import check_count
 
+            members = networks.load()
             check_count(len(members))
+        else:
+            members = networks.load_any()
         analyser = scoring.analyser(
             members,
             canvases=segmented,
@@ -123,9 +127,10 @@ def detect(
 
         def explained(result: Result) -> dict[str, Any]:
             from deepregions.pipeline.explain.compute import explain_faces
+            from deepregions.pipeline.face_scorer import system_of
             from deepregions.pipeline.report.explanation import page_parts
 
-            faces = explain_faces(result, analyser.scorer.system, batch_size=scoring.batch_size)
+            faces = explain_faces(result, system_of(analyser.scorer), batch_size=scoring.batch_size)
             return page_parts(list(faces))
 
         with lock_folder(out, "detect"):

@@ -64,6 +64,7 @@ def explain(
     from deepregions.pipeline.build import build_analyser
     from deepregions.pipeline.explain.compute import explain_faces, to_json
     from deepregions.pipeline.explain.shapley import check_count
+    from deepregions.pipeline.face_scorer import system_of
     from deepregions.pipeline.report.explanation import FACTS, PAGE, write_explanation
     from deepregions.pipeline.report.index import index_row, write_index
     from deepregions.pipeline.results_folder import INDEX
@@ -86,7 +87,7 @@ def explain(
         batch_size=batch_size,
         command=("deepregions", *sys.argv[1:]),
     )
-    system = analyser.scorer.system
+    system = system_of(analyser.scorer)
     names, explained, rows = Names(), 0, []
     with MediaReader() as reader:
         found = (

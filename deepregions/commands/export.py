@@ -19,12 +19,14 @@ def export(
     allow_drift: bool = False,
     with_crop: bool = False,
     crops_in: bool = False,
+    standalone: bool = False,
 ) -> None:
     """Writes networks and their fusion as one ONNX file, for machines without PyTorch.
 
     The file takes photographs of faces and their 68 landmarks, crops the regions itself, and
     returns the networks' log-odds, which of them are valid, and the fused log-odds. With
-    --crops-in it takes ready crops. Before the file is kept, onnxruntime runs it on good and bad
+    --crops-in it takes ready crops. With --standalone it is all that `deepregions detect --bundle
+    FILE` needs, without PyTorch. Before the file is kept, onnxruntime runs it on good and bad
     faces of several sizes, and its answers must equal PyTorch's. With --store, verdicts on the
     store's evaluation part must stay the same too: the AUC within 0.002, and at most 0.5 % of
     faces on the other side of the threshold.
@@ -41,18 +43,22 @@ def export(
         allow_drift: Write the file even if verdicts change.
         with_crop: Take photographs and landmarks; this is the default.
         crops_in: Take crops (black outside their region) instead.
+        standalone: Take faces as detect cuts them out, and also measure how well each can be
+            judged; calibration, thresholds and limits are in the file.
     """
     check_stores(store)
 
     from deepregions.data.store import FaceStore
     from deepregions.deploy.export import LIMITS, LIMITS_WITH_FACES
     from deepregions.deploy.export import export as write
+    from deepregions.deploy.exported import about_bundle
     from deepregions.deploy.graph import CalibrationModule
     from deepregions.evaluation.store_faces import FacesOfStore
 
     checks.positive(store_faces=store_faces)
-    if with_crop and crops_in:
-        raise UsageError("--with-crop and --crops-in do not go together", "give one of them")
+    given = {"with_crop": with_crop, "crops_in": crops_in, "standalone": standalone}
+    if len(several := [f"--{name.replace('_', '-')}" for name, on in given.items() if on]) > 1:
+        raise UsageError(f"{' and '.join(several)} do not go together", "give one of them")
     if out.is_dir():
         raise UsageError(f"{out} is a folder", "--out names a file, such as model.onnx")
     with checks.counted("checking") as show:
@@ -60,13 +66,14 @@ def export(
         if store is not None:
             source = FacesOfStore(FaceStore(store), most=store_faces, progress=show)
         chosen = networks.load()
-        system, calibration = chosen.system(), chosen.calibration
+        system, calibration = chosen.system(), None if standalone else chosen.calibration
         found = write(
             system,
             out,
-            takes="crops" if crops_in else "image",
+            takes="faces" if standalone else "crops" if crops_in else "image",
             precision=precision,
             calibration=None if calibration is None else CalibrationModule(calibration),
+            about=about_bundle(chosen) if standalone else None,
             source=source,
             allow_drift=allow_drift,
         )

@@ -29,7 +29,8 @@ class NetworkOptions(OptionGroup):
 
     Attributes:
         bundle: Bundles, or folders of bundles, as `deepregions fit` and `deepregions import`
-            write them; hf://OWNER/NAME downloads one. Without this option: the bundles in
+            write them; hf://OWNER/NAME downloads one. Or one file of `deepregions export
+            --standalone`, for detect, serve and archive. Without this option: the bundles in
             $DEEPREGIONS_MODELS if it is set, or else the networks that come with deepregions if
             there are any, or else the bundles in ./models and ./bundles.
         detector: Use only networks of this detector, such as xception, capsule or dsp-fwa.
@@ -51,12 +52,23 @@ class NetworkOptions(OptionGroup):
         """Loads the chosen networks as one bundle.
 
         Raises:
-            UsageError: There are none, or a name is unknown.
+            UsageError: There are none, a name is unknown, or they were exported.
             BundleError: A bundle cannot be loaded.
         """
-        from deepregions.weights.selection import choose_members
+        loaded = self.load_any()
+        if isinstance(loaded, Path):
+            raise UsageError(
+                f"{loaded} was exported", "give the folder of the bundle that it was made of"
+            )
+        return loaded
 
-        return choose_members(self._choice(), self.bundle)
+    def load_any(self) -> Bundle | Path:
+        """Loads the chosen networks, or returns the exported file that is to score."""
+        from deepregions.pipeline.build import load_networks
+
+        return load_networks(
+            self.bundle, detector=self.detector, region=self.region, database=self.trained_on
+        )
 
     def load_each(self) -> dict[str, Bundle]:
         """Loads the chosen networks bundle by bundle; raises what :meth:`load` raises."""
@@ -140,11 +152,11 @@ class ScoringOptions(OptionGroup):
     runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch"
     precision: Literal["fp32", "bf16"] = "fp32"
 
-    def analyser(self, members: Bundle, *, canvases: bool = False, **how: Any) -> Analyser:
+    def analyser(self, members: Bundle | Path, *, canvases: bool = False, **how: Any) -> Analyser:
         """Loads what it takes to score.
 
         Args:
-            members: The networks.
+            members: The networks, or an exported file.
             canvases: Inputs are region canvases, on which no face is searched.
             how: Further arguments of :func:`~deepregions.pipeline.build.build_analyser`, which
                 says what is raised.

@@ -5,11 +5,11 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import onnx
 import torch
@@ -18,7 +18,7 @@ from torch.onnx.errors import OnnxExporterError
 
 from deepregions import __version__
 from deepregions.deploy.drift import Drift, Source, measure
-from deepregions.deploy.graph import CropsGraph, Graph, HalfNetwork, ImageGraph, Kind
+from deepregions.deploy.graph import CropsGraph, FacesGraph, Graph, HalfNetwork, ImageGraph, Kind
 from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
 from deepregions.deploy.parity import Parity, compare
 from deepregions.deploy.quantise import quantise
@@ -37,7 +37,11 @@ LIMITS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.1, "bf16": 1e-4, "int8
 LIMITS_WITH_FACES = LIMITS | {"fp16": math.inf}
 """The same where faces of a store show what becomes of verdicts, which is what counts."""
 
-_GRAPHS: dict[Kind, type[Graph]] = {"image": ImageGraph, "crops": CropsGraph}
+_GRAPHS: dict[Kind, type[Graph]] = {
+    "image": ImageGraph,
+    "crops": CropsGraph,
+    "faces": FacesGraph,
+}
 _TALKATIVE = ("torch.onnx", "torch.export", "torch.__trace", "onnxscript")
 _LARGEST = 2**31 - 2**24  # bytes of weights: protobuf's limit, with room for the graph
 
@@ -58,6 +62,7 @@ def export(
     takes: Kind = "image",
     precision: Precision = "fp32",
     calibration: nn.Module | None = None,
+    about: Mapping[str, Any] | None = None,
     source: Source | None = None,
     allow_drift: bool = False,
 ) -> Exported:
@@ -66,11 +71,13 @@ def export(
     Args:
         system: Networks and their fusion, on the CPU.
         path: The file; an earlier one is replaced.
-        takes: ``image``: photographs and landmarks; ``crops``: ready crops.
+        takes: ``image``: photographs and landmarks; ``crops``: ready crops; ``faces``: faces cut
+            out of their pictures, which it also measures, for ``detect``.
         precision: What the networks compute in; all else is float32. The file for ``bf16`` is that
             for ``fp32``: OpenVINO makes the difference.
         calibration: From fused log-odds (B,) to log-likelihood ratios (B,): then there is a
             further output, ``llr``.
+        about: What the file is to say of itself beside what is known of any system.
         source: Faces on which what the precision does to verdicts is measured; those of its
             development part show int8 its ranges.
         allow_drift: Write the file even if verdicts drift further than they may.
@@ -97,7 +104,7 @@ def export(
     with atomic_file(path) as partial:
         program = _program(graph)
         program.model.producer_name, program.model.producer_version = "deepregions", __version__
-        facts = describe(graph, precision)
+        facts = describe(graph, precision) | dict(about or {})
         program.model.metadata_props[KEY] = json.dumps(facts, allow_nan=False)
         program.save(partial, external_data=False)
         del program
@@ -130,7 +137,7 @@ def _check_use(takes: Kind, precision: Precision, source: Source | None) -> None
             "--store DIR, as deepregions forge makes it",
         )
     if precision == "bf16":
-        if takes == "image":
+        if takes != "crops":
             raise UsageError(
                 "--precision bf16 is for files that take crops: in others it would move the crops",
                 "--crops-in",

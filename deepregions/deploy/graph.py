@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -9,14 +10,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from deepregions.deploy.onnx_metadata import crop_inputs
+from deepregions.deploy.runtimes import Arrays
 from deepregions.faces.cropping import full_extent
+from deepregions.faces.gates import judge
+from deepregions.faces.judgement import CHECKS, Quality
+from deepregions.faces.pose import head_pose
+from deepregions.faces.quality import measure
+from deepregions.faces.thresholds import Gates
 from deepregions.fusion.calibration import Calibration
 from deepregions.system import System, SystemOutput
-from deepregions.types import NUM_LANDMARKS
+from deepregions.types import NUM_LANDMARKS, REGIONS
 
-Arrays = dict[str, npt.NDArray[Any]]
 Shape = tuple[str | int, ...]
-Kind = Literal["image", "crops"]
+Kind = Literal["image", "crops", "faces"]
 """What a graph takes."""
 
 _EXAMPLES = 2  # faces to trace with: a batch of one would be traced as always one
@@ -131,11 +138,7 @@ class ImageGraph(Graph):
     def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
         """Returns black images; batch, height and width may be anything."""
         dynamic = torch.export.Dim.DYNAMIC
-        side = torch.linspace(0.2, 0.8, NUM_LANDMARKS)
-        points = torch.stack((side, side.flip(0)), dim=-1) * min(_EXAMPLE_SIDE)
-        image = torch.zeros(_EXAMPLES, 3, *_EXAMPLE_SIDE, dtype=torch.uint8)
-        inputs = (image, points.expand(_EXAMPLES, -1, -1).clone())
-        return inputs, ({0: dynamic, 2: dynamic, 3: dynamic}, {0: dynamic})
+        return _blank_faces(), ({0: dynamic, 2: dynamic, 3: dynamic}, {0: dynamic})
 
 
 class CropsGraph(Graph):
@@ -187,11 +190,110 @@ class CropsGraph(Graph):
         return (crops, present), ([{0: dynamic} for _ in crops], {0: dynamic})
 
 
-def crop_inputs(system: System) -> tuple[str, ...]:
-    """Returns the names of a graph's inputs of crops, one for each kind."""
-    if len(system.cuts) == 1:
-        return ("crops",)
-    return tuple(f"crops_{number}" for number in range(len(system.cuts)))
+class FacesGraph(Graph):
+    """From faces cut out of their pictures: all that ``detect`` needs of PyTorch.
+
+    Quality, gates, crops, networks and fusion are in the graph, and the crops as pictures.
+    """
+
+    kind: ClassVar[Kind] = "faces"
+
+    @property
+    def inputs(self) -> dict[str, Shape]:
+        """Those of :func:`~deepregions.pipeline.scorer.face_inputs`, and the gates' numbers."""
+        return {
+            "image": ("batch", 3, "height", "width"),
+            "landmarks": ("batch", NUM_LANDMARKS, 2),
+            "extent": ("batch", 2),
+            "scale": ("batch",),
+            "confidence": ("batch",),
+            "gates": (len(fields(Gates)),),
+        }
+
+    @property
+    def outputs(self) -> dict[str, Shape]:
+        """The answers, what was measured and judged, and for each cut ``seen_N``."""
+        regions, checks = len(REGIONS), len(CHECKS)
+        of_regions = ("inside", "light", "dark", "bright", "sharpness")
+        return {
+            **super().outputs,
+            "present": ("batch", len(self.system.regions)),
+            **{
+                f"quality_{one.name}": ("batch", regions) if one.name in of_regions else ("batch",)
+                for one in fields(Quality)
+                if one.name != "confidence"  # it is an input
+            },
+            "judged_regions": ("batch", regions),
+            "judged_status": ("batch",),
+            "judged_failed": ("batch", regions, checks),
+            **{
+                f"seen_{number}": ("batch", len(own), cut.size, cut.size, 3)
+                for number, (cut, own) in enumerate(self.system.cuts.items())
+            },
+        }
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
+        """See :meth:`Graph.run`."""
+        return self.forward(*(torch.from_numpy(inputs[name]) for name in self.inputs))
+
+    def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
+        """See :meth:`Graph.feeds`; at the scale of 1, and without a confidence."""
+        batch = len(image)
+        yield {
+            "image": image.numpy(),
+            "landmarks": landmarks.numpy(),
+            "extent": extent.numpy(),
+            "scale": np.ones(batch, np.float32),
+            "confidence": np.full(batch, np.nan, np.float32),
+            "gates": np.array(astuple(Gates()), np.float32),
+        }
+
+    def forward(  # noqa: PLR0917 - the graph's inputs
+        self,
+        image: Tensor,
+        landmarks: Tensor,
+        extent: Tensor,
+        scale: Tensor,
+        confidence: Tensor,
+        gates: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Scores faces; ``gates`` are the numbers of a :class:`Gates`, in the order it has them."""
+        quality = measure(image, landmarks, scale=scale, extent=extent, confidence=confidence)
+        judged = judge(quality, Gates(*gates.unbind()))  # type: ignore[arg-type]
+        crops, present = self.system.crops(image, landmarks, extent, judged.regions)
+        output = self.system.score(crops, present)
+        seen = ((own.clamp(0, 1) * 255).round().to(torch.uint8) for own in crops)
+        return (
+            *self.answers(output),
+            present,
+            *(getattr(quality, one.name) for one in fields(quality) if one.name != "confidence"),
+            *(getattr(judged, one.name) for one in fields(judged)),
+            *(own.permute(0, 1, 3, 4, 2) for own in seen),
+        )
+
+    def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
+        """Returns black images; batch, height and width may be anything."""
+        dynamic = torch.export.Dim.DYNAMIC
+        image, points, batch = *_blank_faces(), {0: dynamic}
+        numbers = torch.ones(_EXAMPLES)
+        inputs = (
+            image,
+            points,
+            full_extent(image).clone(),
+            numbers,
+            numbers / 2,
+            torch.tensor(astuple(Gates())),
+        )
+        head_pose(points)  # what it keeps is made here, not as part of the trace
+        return inputs, ({0: dynamic, 2: dynamic, 3: dynamic}, batch, batch, batch, batch, None)
+
+
+def _blank_faces() -> tuple[Tensor, Tensor]:
+    """Black images and landmarks on them."""
+    side = torch.linspace(0.2, 0.8, NUM_LANDMARKS)
+    points = torch.stack((side, side.flip(0)), dim=-1) * min(_EXAMPLE_SIDE)
+    image = torch.zeros(_EXAMPLES, 3, *_EXAMPLE_SIDE, dtype=torch.uint8)
+    return image, points.expand(_EXAMPLES, -1, -1).clone()
 
 
 class HalfNetwork(nn.Module):

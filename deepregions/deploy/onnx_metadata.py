@@ -1,10 +1,12 @@
 """What an exported file says about itself, in its metadata, and how it is read back."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -12,9 +14,11 @@ from onnx import GraphProto, ModelProto, TensorProto
 from onnx.external_data_helper import uses_external_data
 
 from deepregions import __version__
-from deepregions.deploy.graph import Graph, crop_inputs
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.system import System
+
+if TYPE_CHECKING:
+    from deepregions.deploy.graph import Graph
+    from deepregions.system import System
 
 SCHEMA = "deepregions.onnx"
 VERSION = 1
@@ -50,6 +54,7 @@ def describe(graph: Graph, precision: str) -> dict[str, Any]:
             "region": str(member.region),
             "database": member.database,
             "sha256": member.sha256,
+            "landmarks": member.training.get("landmarks"),
             **{key: getattr(member.cut, key) for key in member.cut._fields},
             "normalisation": member.detector.settings()["normalisation"],
         }
@@ -78,8 +83,16 @@ def describe(graph: Graph, precision: str) -> dict[str, Any]:
             **({"crops": crops} if graph.kind == "crops" else {}),
         },
         "fusion": system.fusion.rule,
+        "fusion_sha256": system.fusion.sha256,
         "calibrated": graph.calibration is not None,
     }
+
+
+def crop_inputs(system: System) -> tuple[str, ...]:
+    """Returns the names of a graph's inputs of crops, one for each kind."""
+    if len(system.cuts) == 1:
+        return ("crops",)
+    return tuple(f"crops_{number}" for number in range(len(system.cuts)))
 
 
 def write_facts(path: Path, content: dict[str, Any]) -> None:

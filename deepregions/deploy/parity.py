@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepregions.deploy.graph import Arrays, Graph
-from deepregions.deploy.runtimes import OnnxRuntime, TorchRuntime
+from deepregions.deploy.graph import Graph
+from deepregions.deploy.runtimes import Arrays, OnnxRuntime, TorchRuntime
 from deepregions.errors import ExportError, require
 from deepregions.faces.backends import landmark_detector
 from deepregions.faces.cropping import full_extent

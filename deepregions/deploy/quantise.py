@@ -15,8 +15,7 @@ from typing import Any
 
 import onnx
 
-from deepregions.deploy.graph import Arrays
-from deepregions.deploy.runtimes import import_runtime
+from deepregions.deploy.runtimes import Arrays, import_runtime
 from deepregions.errors import ExportError
 
 _PASSERS = {"Relu", "MaxPool", "AveragePool", "Add", "Concat", "Pad"}  # maps in, a map out

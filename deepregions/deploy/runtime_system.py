@@ -11,10 +11,11 @@ from torch import Tensor
 
 from deepregions import assets
 from deepregions.deploy.export import export
-from deepregions.deploy.graph import Arrays, CropsGraph, Kind, crop_inputs
-from deepregions.deploy.onnx_metadata import digest, read_facts
+from deepregions.deploy.graph import CropsGraph, Kind
+from deepregions.deploy.onnx_metadata import crop_inputs, digest, read_facts
 from deepregions.deploy.runtimes import (
     NAMES,
+    Arrays,
     Name,
     Precision,
     Runtime,

@@ -1,22 +1,22 @@
 """What runs a system: PyTorch, onnxruntime or OpenVINO, behind one protocol."""
 
+from __future__ import annotations
+
 import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from deepregions.deploy.graph import Arrays, Graph
 from deepregions.deploy.onnx_metadata import read_facts
-from deepregions.devices import out_of_memory
+from deepregions.devices import out_of_memory, threads
 from deepregions.errors import (
     DeepregionsError,
     OutOfMemoryError,
@@ -25,6 +25,10 @@ from deepregions.errors import (
     require,
 )
 
+if TYPE_CHECKING:
+    from deepregions.deploy.graph import Graph
+
+Arrays = dict[str, npt.NDArray[Any]]
 Name = Literal["torch", "onnxruntime", "openvino"]
 NAMES: tuple[Name, ...] = get_args(Name)
 Precision = Literal["fp32", "bf16"]
@@ -60,8 +64,14 @@ class Runtime(ABC):
     inputs: list[str]
     outputs: list[str]
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    def run(
+        self, inputs: Mapping[str, npt.NDArray[Any]], wanted: Sequence[str] | None = None
+    ) -> Arrays:
         """Answers: ``logits`` and ``valid`` (B, D, R), ``fused`` (B,), and ``llr`` (B,) if there.
+
+        Args:
+            inputs: What the graph takes, by name.
+            wanted: Which answers; all by default.
 
         Raises:
             UsageError: They are not what the graph takes.
@@ -70,11 +80,14 @@ class Runtime(ABC):
         """
         if {*inputs} != {*self.inputs}:
             raise UsageError(f"the graph takes {', '.join(self.inputs)}, not {', '.join(inputs)}")
-        return dict(zip(self.outputs, self._run(inputs), strict=True))
+        names = self.outputs if wanted is None else [*wanted]
+        return dict(zip(names, self._run(inputs, names), strict=True))
 
     @abstractmethod
-    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Returns the outputs in order."""
+    def _run(
+        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
+        """Returns the outputs of these names."""
 
 
 class TorchRuntime(Runtime):
@@ -84,12 +97,17 @@ class TorchRuntime(Runtime):
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self.version = str(torch.__version__)
+        self.version = metadata.version("torch")
         self.inputs, self.outputs = [*graph.inputs], [*graph.outputs]
 
-    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def _run(
+        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
+        import torch  # noqa: PLC0415 - the other runtimes do without
+
         with torch.inference_mode():
-            return [answer.numpy() for answer in self._graph.run(inputs)]
+            answers = dict(zip(self.outputs, self._graph.run(inputs), strict=True))
+            return [answers[name].numpy() for name in names]
 
 
 class OnnxRuntime(Runtime):
@@ -106,7 +124,7 @@ class OnnxRuntime(Runtime):
         library = import_runtime("onnxruntime")
         self.version = str(library.__version__)
         options = library.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads()
         options.log_severity_level = 4  # errors are exceptions
         try:
             self._session = library.InferenceSession(
@@ -117,9 +135,11 @@ class OnnxRuntime(Runtime):
         self.inputs = [each.name for each in self._session.get_inputs()]
         self.outputs = [each.name for each in self._session.get_outputs()]
 
-    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def _run(
+        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
         try:
-            return list(self._session.run(self.outputs, dict(inputs)))
+            return list(self._session.run([*names], dict(inputs)))
         except _onnxruntime_errors() as error:
             raise _cannot_run(self, error) from error
 
@@ -140,7 +160,7 @@ class OpenVino(Runtime):
         check_precision(self.name, precision)
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads(),
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads on it
         }
         try:
@@ -151,7 +171,9 @@ class OpenVino(Runtime):
         self.inputs = [port.any_name for port in self._model.inputs]
         self.outputs = [port.any_name for port in self._model.outputs]
 
-    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    def _run(
+        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
         try:
             # Not infer(): where memory is full, that gives the answers of the batch before, and no
             # exception (2026.4.1; tests/test_memory.py).
@@ -161,7 +183,7 @@ class OpenVino(Runtime):
             self._request = self._model.create_infer_request()  # one that failed stays so
             raise _cannot_run(self, error) from error
         # Copied: OpenVINO writes the next answers to the same place.
-        return [np.array(self._request.get_tensor(name).data) for name in self.outputs]
+        return [np.array(self._request.get_tensor(name).data) for name in names]
 
 
 def open_file(name: Name, path: Path, precision: Precision = "fp32") -> Runtime:

@@ -14,13 +14,13 @@ from deepregions.errors import UsageError
 from deepregions.evaluation.protocols import DEVELOPMENT, EVALUATION, Scored, Settings
 from deepregions.evaluation.store_scorer import scores_of
 from deepregions.fusion.calibration import Calibration
-from deepregions.fusion.rules import Cell, Fusion, MaxFusion, MeanFusion
+from deepregions.fusion.rules import Fusion, MaxFusion, MeanFusion
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
 from deepregions.fusion.training import Kind, fuse_table
 from deepregions.fusion.validation import train_calibrated
 from deepregions.roc import Floats
 from deepregions.system import TrainedNetwork
-from deepregions.types import Region
+from deepregions.types import Cell, Region
 from deepregions.weights.bundle import Bundle
 from deepregions.weights.fingerprints import known_people
 

@@ -24,12 +24,11 @@ from deepregions.faces.rasterise import PARTS, part_masks, whole_mask
 from deepregions.faces.regions import Outlines, canvas, context_box, outlines, region_boxes
 from deepregions.faces.resampling import Taps, box_taps, nearest_taps
 from deepregions.faces.resampling import resample as resample_boxes
+from deepregions.faces.thresholds import MIN_INSIDE
 from deepregions.types import NUM_LANDMARKS, REGIONS, Layout, Region, Resample
 
 MIN_AREA = 100.0
 """Pixels of the image that a region must cover to be valid: less is 10 x 10, no detail left."""
-MIN_INSIDE = 0.75
-"""Share of a region that must lie inside the image to be valid."""
 MIN_SEEN = 0.05
 """Share of the canvas inside the image below which :func:`segment` refuses."""
 

@@ -7,12 +7,11 @@ a mean spatial frequency, whatever contrast and brightness; noise adds to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from deepregions.faces.cropping import canvas_masks, check_faces, full_extent, tame
+from deepregions.faces.judgement import Quality
 from deepregions.faces.pose import head_pose
 from deepregions.faces.regions import canvas, outlines
 from deepregions.faces.resampling import box_taps, resample
@@ -26,36 +25,6 @@ DARK, BRIGHT = 8.0, 247.0
 _FLOOR = 1.0  # grey values: slopes of this size come of rounding to 8 bits, and are no detail
 
 
-@dataclass(frozen=True)
-class Quality:
-    """What was measured of B faces; every field is a tensor on the faces' device.
-
-    Attributes:
-        size: (B,) the face's width in pixels of the frame it was found in, as seen from the front.
-        yaw: (B,) degrees, as pitch and roll; see :class:`~deepregions.faces.pose.Pose`.
-        misfit: (B,) how far the landmarks are from a face's, in widths of it.
-        confidence: (B,) the landmarks' confidence in [0, 1]; NaN where the backend gives none.
-        finite: (B,) bool, whether the landmarks are numbers.
-        inside: (B, 5) share of each region inside the image, in the order of ``REGIONS``.
-        light: (B, 5) mean grey value of each region, in [0, 1].
-        dark: (B, 5) share of each region that is (nearly) black; bright, that is (nearly) white.
-        sharpness: (B, 5) of each region; see the module.
-    """
-
-    size: Tensor
-    yaw: Tensor
-    pitch: Tensor
-    roll: Tensor
-    misfit: Tensor
-    confidence: Tensor
-    finite: Tensor
-    inside: Tensor
-    light: Tensor
-    dark: Tensor
-    bright: Tensor
-    sharpness: Tensor
-
-
 def measure(
     image: Tensor,
     landmarks: Tensor,
@@ -63,7 +32,7 @@ def measure(
     scale: Tensor | None = None,
     extent: Tensor | None = None,
     confidence: Tensor | None = None,
-) -> Quality:
+) -> Quality[Tensor]:
     """Measures a batch of faces.
 
     Args:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MIN_INSIDE = 0.75
+"""Share of a region that must lie inside the image to be valid."""
+
 
 @dataclass(frozen=True)
 class Gates:

@@ -16,7 +16,6 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from deepregions.errors import UsageError
-from deepregions.fusion.fitting import balanced, isotonic_llr, logistic_regression
 from deepregions.fusion.pooling import Pooling
 from deepregions.people import Numbers, too_few
 from deepregions.roc import Bools, Floats, tally
@@ -392,6 +391,8 @@ def _require_classes(log_odds: Floats, fake: Bools) -> None:
 
 def _logistic(log_odds: Floats, fake: Bools) -> tuple[float, float]:
     """Returns the slope, which is not negative, and the offset."""
+    from deepregions.fusion.fitting import balanced, logistic_regression  # noqa: PLC0415 - torch
+
     _require_classes(log_odds, fake)
     share = balanced(fake)
     centre = float(share @ log_odds)
@@ -404,6 +405,8 @@ def _logistic(log_odds: Floats, fake: Bools) -> tuple[float, float]:
 
 def _pooled(log_odds: Floats, fake: Bools) -> tuple[Floats, Floats]:
     """Returns the ends of each pool of adjacent violators, and its LLR, infinite in a pure one."""
+    from deepregions.fusion.fitting import isotonic_llr  # noqa: PLC0415 - torch
+
     _require_classes(log_odds, fake)
     counts = tally(log_odds, fake)
     x, llr = counts.values[::-1], isotonic_llr(counts)[::-1]

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepregions.errors import UsageError
-from deepregions.types import Region
-
-Cell = tuple[str, Region]
-"""The row of a detector, as a system or table names it, and a region."""
+from deepregions.types import Cell, Region
 
 _WIDEST = 1024  # a stranger's file may ask for any
 

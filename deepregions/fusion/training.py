@@ -15,7 +15,6 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from deepregions.errors import UsageError
 from deepregions.fusion.fitting import balanced, cross_entropy, logistic_regression, minimum
 from deepregions.fusion.rules import (
-    Cell,
     Fusion,
     FusionHead,
     LogisticFusion,
@@ -29,7 +28,7 @@ from deepregions.fusion.rules import (
 from deepregions.fusion.score_table import ScoreTable, judged
 from deepregions.people import Numbers, deal_folds
 from deepregions.roc import Bools, Floats
-from deepregions.types import REGIONS
+from deepregions.types import REGIONS, Cell
 
 Kind = Literal["mean", "max", "weighted", "logistic", "head"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -10,13 +10,13 @@ import numpy as np
 from deepregions.fusion import calibration as calibrating
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.rules import Cell, Fusion
+from deepregions.fusion.rules import Fusion
 from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.training import Kind, fuse_table, train_fusion
 from deepregions.fusion.trials import Groups, Trials, groups_of, trials_of
 from deepregions.people import Numbers, deal_folds
 from deepregions.roc import area_under_curve, cllr, equal_error_rate, tally
-from deepregions.types import Level
+from deepregions.types import Cell, Level
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from deepregions import __version__
-from deepregions.devices import choose_device
+from deepregions.devices import choose_device, has_torch
 from deepregions.errors import UsageError
 from deepregions.faces.backends import landmark_detector
 from deepregions.faces.landmarks import LandmarkDetector
@@ -18,21 +19,56 @@ from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import Sampling
 from deepregions.pipeline.analyser import Analyser
-from deepregions.pipeline.face_scorer import FaceScorer
-from deepregions.system import System, TrainedNetwork
-from deepregions.weights.bundle import Bundle
+from deepregions.pipeline.scorer import Scorer
+from deepregions.types import Region
+from deepregions.weights.bundle_folder import exported_file
 from deepregions.weights.manifest import OperatingPoint, false_alarms
 
 if TYPE_CHECKING:
+    from deepregions.deploy.exported import ExportedSystem
     from deepregions.deploy.runtimes import Name, Precision, Runtime
+    from deepregions.system import System, TrainedNetwork
+    from deepregions.weights.bundle import Bundle
 
 logger = logging.getLogger(__name__)
 
-_LIBRARIES = ("torch", "timm", "av", "pillow", "opencv-python")  # whose numbers a score is made of
+_LIBRARIES = ("av", "pillow", "opencv-python")  # whose numbers a score is made of
+
+
+def load_networks(
+    bundles: Sequence[Path] | None = None,
+    *,
+    detector: str | None = None,
+    region: str | None = None,
+    database: str | None = None,
+) -> Bundle | Path:
+    """Loads the networks that are wanted, as :func:`~deepregions.weights.selection.choose_members`.
+
+    Returns:
+        The networks; or an exported file, which is opened by what runs it.
+
+    Raises:
+        UsageError: There are none, a name is unknown, some of an exported file are wanted, or
+            PyTorch is not installed and the networks need it.
+        BundleError: A bundle cannot be loaded.
+    """
+    wanted = {"detector": detector, "region": region, "database": database}
+    if file := exported_file(bundles):
+        if any(wanted.values()):
+            raise UsageError(f"{file} is used as a whole", "choose when it is exported")
+        return file
+    if not has_torch():
+        raise UsageError(
+            "networks that were not exported need PyTorch, which is not installed",
+            "name a file of deepregions export --standalone, or pip install deepregions",
+        )
+    from deepregions.weights.selection import Choice, choose_members  # noqa: PLC0415 - torch
+
+    return choose_members(Choice.named(**wanted), bundles)
 
 
 def build_analyser(
-    members: Sequence[TrainedNetwork],
+    networks: Sequence[TrainedNetwork] | Path,
     *,
     landmarks: str | None,
     device: str = "auto",
@@ -48,46 +84,37 @@ def build_analyser(
 ) -> Analyser:
     """Loads what it takes to score; the analyser's facts are what results say of it.
 
-    A bundle among the networks also brings a fusion and a calibration. Landmarks are None where
-    inputs are region canvases, on which no face is searched. The runtime ``"auto"`` is the fastest
-    of those that are installed; ``bf16`` is for OpenVINO only. Results name the ``command``, and
-    say on which side they are of the bundle's threshold for ``max_false_alarms``, a share.
+    A bundle among the networks also brings a fusion and a calibration, as does an exported file.
+    Landmarks are None where inputs are region canvases, on which no face is searched. The runtime
+    ``"auto"`` is the fastest of those that are installed, and ``"torch"`` is onnxruntime for an
+    exported file; ``bf16`` is for OpenVINO only. Results name the ``command``, and say on which
+    side they are of the bundle's threshold for ``max_false_alarms``, a share.
 
     Raises:
         UsageError: No network, or a device, backend, runtime or threshold that does not exist.
+        UnreadableError: The exported file is none of ours.
         UnsupportedError: This CPU has no bfloat16.
         MissingExtraError: The runtime is not installed.
         ExportError: The networks cannot be exported for it.
         AssetError: The landmark backend's files cannot be had.
     """
-    where = choose_device(device)
-    bundle = members if isinstance(members, Bundle) else Bundle(tuple(members))
-    system = bundle.system()
     sampling, rules, gates = sampling or Sampling(), rules or Pooling(), gates or Gates()
+    if isinstance(networks, Path):
+        used = _exported(networks, gates, runtime, precision)
+        device = "cpu" if device == "auto" else device  # for landmarks
+    else:
+        used = _modules(networks, gates, device, runtime, precision)
     find = None if landmarks is None else landmark_detector(landmarks, device, gates.min_size)
-    calibration, doubt = _calibration(bundle, system, find, rules)
+    bundle = used.bundle
+    calibration, doubt = _calibration(bundle, used.scorer.regions, find, rules)
     point = None
     if max_false_alarms is not None:
         point = _operating_point(bundle, max_false_alarms, rules, doubt)
-    versions = {name: metadata.version(name) for name in _LIBRARIES}
-    ran_by = "torch"
-    if runtime != "torch" or precision != "fp32":
-        system, used = _run_by(system, runtime, precision)
-        ran_by, versions[used.name] = used.name, used.version
+    versions = {name: metadata.version(name) for name in _LIBRARIES} | used.versions
     facts = {
-        "models": [
-            {
-                "name": member.name,
-                "detector": system.rows[row],
-                "region": str(member.region),
-                "database": member.database,
-                "sha256": member.sha256,
-                "landmarks": member.training.get("landmarks"),
-            }
-            for member, (row, _) in zip(system.members, system.cells, strict=True)
-        ],
-        "fusion": system.fusion.rule,
-        "fusion_sha256": system.fusion.sha256,
+        "models": used.models,
+        "fusion": used.fusion,
+        "fusion_sha256": used.fusion_sha256,
         "rules": {"faces": rules.frame_rule, "tracks": rules.track_rule},
         "calibration": "uncalibrated" if calibration is None else calibration.facts(),
         **({"uncalibrated": doubt} if doubt else {}),
@@ -95,25 +122,104 @@ def build_analyser(
         **({"limits": bundle.facts.limits} if bundle.facts.limits else {}),
         **({} if find is None else {"gates": asdict(gates)}),
         "landmarks": None if find is None else {"name": find.name, "version": find.version},
-        "device": str(where),
+        "device": used.device,
         **({"command": list(command)} if command else {}),
         "versions": versions,
         "deepregions": __version__,
-        "runtime": ran_by,
+        "runtime": used.runtime,
         "precision": precision,
     }
     return Analyser(
-        FaceScorer(system, gates, where),
+        used.scorer,
         find,
         sampling=sampling,
         rules=rules,
         batch_size=batch_size,
         pictures=pictures,
-        warnings=(*bundle.facts.cautions(), *bundle.notes, *_mismatches(bundle, calibration, find)),
+        warnings=(
+            *bundle.facts.cautions(),
+            *bundle.notes,
+            *_mismatches(used.models, calibration, find),
+        ),
         degradation=bundle.facts.degradation,
         calibration=calibration,
         facts=facts,
     )
+
+
+class _Used(NamedTuple):
+    """What scores, and what results say of it."""
+
+    scorer: Scorer
+    bundle: Bundle | ExportedSystem
+    models: list[dict[str, Any]]
+    fusion: str
+    fusion_sha256: str
+    device: str
+    runtime: str
+    versions: dict[str, str]
+
+
+def _modules(
+    networks: Sequence[TrainedNetwork],
+    gates: Gates,
+    device: str,
+    runtime: Name | Literal["auto"],
+    precision: Precision,
+) -> _Used:
+    """Networks of PyTorch, whatever runs them."""
+    from deepregions.pipeline.face_scorer import FaceScorer  # noqa: PLC0415 - torch
+    from deepregions.weights.bundle import Bundle  # noqa: PLC0415
+
+    where = choose_device(device)
+    bundle = networks if isinstance(networks, Bundle) else Bundle(tuple(networks))
+    system = bundle.system()
+    versions = {name: metadata.version(name) for name in ("torch", "timm")}
+    ran_by = "torch"
+    if runtime != "torch" or precision != "fp32":
+        system, used = _run_by(system, runtime, precision)
+        ran_by, versions[used.name] = used.name, used.version
+    models = [
+        {
+            "name": member.name,
+            "detector": system.rows[row],
+            "region": str(member.region),
+            "database": member.database,
+            "sha256": member.sha256,
+            "landmarks": member.training.get("landmarks"),
+        }
+        for member, (row, _) in zip(system.members, system.cells, strict=True)
+    ]
+    fusion = system.fusion.rule, system.fusion.sha256
+    scorer = FaceScorer(system, gates, where)
+    return _Used(scorer, bundle, models, *fusion, str(where), ran_by, versions)
+
+
+def _exported(
+    file: Path, gates: Gates, runtime: Name | Literal["auto"], precision: Precision
+) -> _Used:
+    """An exported file, on the CPU."""
+    from deepregions.deploy.exported import ExportedSystem  # noqa: PLC0415 - onnx, an extra
+    from deepregions.pipeline.exported_scorer import ExportedScorer  # noqa: PLC0415
+
+    if precision != "fp32":
+        raise UsageError(f"{file} is run in fp32", "--precision fp32")
+    system = ExportedSystem(file, "openvino" if runtime == "openvino" else "onnxruntime")
+    models = [
+        {
+            "name": each.name,
+            "detector": each.detector,
+            "region": str(each.region),
+            "database": each.database,
+            "sha256": each.sha256,
+            "landmarks": each.landmarks,
+        }
+        for each in system.networks
+    ]
+    ran_by = system.runtime
+    scorer, versions = ExportedScorer(system, gates), {str(ran_by.name): ran_by.version}
+    fusion = system.rule, system.fusion_sha256
+    return _Used(scorer, system, models, *fusion, "cpu", ran_by.name, versions)
 
 
 def _run_by(
@@ -140,7 +246,10 @@ def _run_by(
 
 
 def _calibration(
-    bundle: Bundle, system: System, find: LandmarkDetector | None, rules: Pooling
+    bundle: Bundle | ExportedSystem,
+    regions: Sequence[Region],
+    find: LandmarkDetector | None,
+    rules: Pooling,
 ) -> tuple[Calibration | None, str]:
     """Returns the bundle's calibration, if it holds here, or why it does not."""
     calibration = bundle.calibration
@@ -149,12 +258,14 @@ def _calibration(
     mismatch = calibration.quantity.mismatch(bundle.quantity("video", rules))
     if why := mismatch or calibration.withheld:
         return None, why
-    if find is None and len(system.regions) > 1:
-        return None, f"the calibration is for {', '.join(system.regions)} together"
+    if find is None and len(regions) > 1:
+        return None, f"the calibration is for {', '.join(regions)} together"
     return calibration, ""
 
 
-def _operating_point(bundle: Bundle, rate: float, rules: Pooling, doubt: str) -> OperatingPoint:
+def _operating_point(
+    bundle: Bundle | ExportedSystem, rate: float, rules: Pooling, doubt: str
+) -> OperatingPoint:
     """Returns the bundle's threshold for a rate of false alarms, if it holds here."""
     points = [each for each in bundle.facts.operating_points if each.level == "video"]
     if not points:
@@ -175,7 +286,7 @@ def _operating_point(bundle: Bundle, rate: float, rules: Pooling, doubt: str) ->
 
 
 def _mismatches(
-    members: Sequence[TrainedNetwork],
+    models: Sequence[Mapping[str, Any]],
     calibration: Calibration | None,
     find: LandmarkDetector | None,
 ) -> Iterator[str]:
@@ -185,10 +296,10 @@ def _mismatches(
     backend = ((calibration and calibration.development.landmarks) or {}).get("name")
     calibrated = str(backend or find.name)
     others: dict[str, list[str]] = {calibrated: []}
-    for member in members:
-        backend = member.training.get("landmarks")
+    for model in models:
+        backend = model["landmarks"]
         trained_on = backend.get("name") if isinstance(backend, dict) else None
-        others.setdefault(str(trained_on or find.name), []).append(member.name)
+        others.setdefault(str(trained_on or find.name), []).append(model["name"])
     for name, trained in others.items():
         if name == find.name:
             continue

@@ -19,16 +19,16 @@ from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import MediaReader, OpenImage, Sampling
 from deepregions.pipeline.analyser import Analyser
-from deepregions.pipeline.build import build_analyser
+from deepregions.pipeline.build import build_analyser, load_networks
 from deepregions.pipeline.results import Result
 from deepregions.weights.hub import hub_name
-from deepregions.weights.selection import Choice, choose_members
 
 Input = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A photograph's or video's path, a picture, or its pixels (H, W, 3), RGB."""
 
 BundleName = str | os.PathLike[str]
-"""A bundle's folder, a folder of bundles, or ``hf://owner/name`` on the Hugging Face Hub."""
+"""A bundle's folder, a folder of bundles, ``hf://owner/name`` on the Hugging Face Hub, or a file of
+``deepregions export --standalone``."""
 
 
 def load(
@@ -68,7 +68,7 @@ def load(
         if hub_name(path) is None and not path.exists():
             raise BundleError(f"{path}: no such bundle", "give a folder, or hf://owner/name")
     analyser = build_analyser(
-        choose_members(Choice(), paths),
+        load_networks(paths),
         landmarks=landmarks,
         device=device,
         sampling=sampling,

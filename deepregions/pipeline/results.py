@@ -15,10 +15,9 @@ from deepregions.faces.landmarks import Face
 from deepregions.faces.patches import crop_face
 from deepregions.fusion.calibration import Calibration, LikelihoodRatio
 from deepregions.fusion.pooling import Pooling, probability
-from deepregions.fusion.rules import Cell
 from deepregions.media.provenance import Provenance
 from deepregions.pipeline.words import Answer, answer, conclude
-from deepregions.types import Region, Status
+from deepregions.types import Cell, Region, Status
 
 SCHEMA = "deepregions.detect"
 VERSION = 3  # 2: people's rules, quality, sampling, warnings; 3: likelihood ratios

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepregions.pixels.pictures import padded
+
 
 def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """Returns (H, W, 3) pixels as a (3, H, W) tensor, which shares their memory if it may."""
@@ -28,9 +30,5 @@ def stack(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
     And returns each image's own width and height, (B, 2) int64.
     """
-    height = max(image.shape[1] for image in images)
-    width = max(image.shape[2] for image in images)
-    batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
-    for row, image in zip(batch, images, strict=True):
-        row[:, : image.shape[1], : image.shape[2]] = image
-    return batch, torch.tensor([(image.shape[2], image.shape[1]) for image in images])
+    batch, extent = padded([image.permute(1, 2, 0).numpy() for image in images])
+    return torch.from_numpy(batch), torch.from_numpy(extent)

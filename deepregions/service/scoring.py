@@ -28,12 +28,11 @@ class FileScorer:
         # The web process has no use for torch.
         from deepregions.devices import share_cores  # noqa: PLC0415
         from deepregions.media import MediaReader  # noqa: PLC0415
-        from deepregions.pipeline.build import build_analyser  # noqa: PLC0415
-        from deepregions.weights.selection import Choice, choose_members  # noqa: PLC0415
+        from deepregions.pipeline.build import build_analyser, load_networks  # noqa: PLC0415
 
         share_cores(settings.workers)
         self._analyser = build_analyser(
-            choose_members(Choice(), settings.bundle),
+            load_networks(settings.bundle),
             landmarks="auto",
             runtime=cast("Any", settings.runtime),
             batch_size=_TOGETHER,

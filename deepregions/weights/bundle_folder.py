@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import deepregions
+from deepregions.devices import has_torch
 from deepregions.errors import BundleError, UsageError
 
 _DEFAULT = ("models", "bundles")
@@ -41,6 +42,26 @@ def default_bundle() -> Path | None:
     package = Path(deepregions.__file__).parent  # in a wheel; in a checkout it is beside it
     found = [(each / "checkpoints" / "default").resolve() for each in (package, package.parent)]
     return next((path for path in found if (path / "bundle.json").is_file()), None)
+
+
+def exported_file(bundles: Sequence[Path] | None) -> Path | None:
+    """Returns the exported file that is to score, or None where it is networks of PyTorch.
+
+    Args:
+        bundles: What is named; without, it is the file that comes with deepregions where PyTorch
+            is not installed, if any.
+
+    Raises:
+        UsageError: A file is named beside others.
+    """
+    if bundles is None:
+        package = Path(deepregions.__file__).parent
+        default = (package / "checkpoints" / "default.onnx").resolve()
+        return default if default.is_file() and not has_torch() else None
+    files = [path for path in bundles if path.suffix.lower() == ".onnx"]
+    if files and len(bundles) > 1:
+        raise UsageError(f"{files[0]} is used by itself", "name one file, or bundles' folders")
+    return files[0] if files else None
 
 
 def models_folders(folder: Path | None = None) -> list[Path]:

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from deepregions.detectors.backbone import is_known
 from deepregions.errors import UsageError
-from deepregions.system import CropSpec, TrainedNetwork
-from deepregions.types import Region
+from deepregions.system import TrainedNetwork
+from deepregions.types import CropSpec, Region
 from deepregions.weights.bundle import Bundle, known_detectors, load_bundle
 from deepregions.weights.bundle_folder import default_bundle, find_bundles, models_folders
 from deepregions.weights.convert.profiles import database_of, region_of

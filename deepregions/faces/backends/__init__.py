@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from deepregions.devices import choose_device
+from deepregions.devices import choose_device, has_torch
 from deepregions.errors import AssetError, UsageError
 from deepregions.faces.landmarks import LandmarkDetector
 
@@ -48,12 +48,12 @@ def landmark_detector(
         raise UsageError(
             f"face_alignment has no face finder {finder!r}", f"it has {', '.join(FACE_FINDERS)}"
         )
-    where = choose_device(device)
-    if backend == "face_alignment" or (backend == "auto" and where.type == "cuda"):
+    where = "cpu" if device == "cpu" or not has_torch() else str(choose_device(device))
+    if backend == "face_alignment" or (backend == "auto" and where != "cpu"):
         from deepregions.faces.backends.fan import FanLandmarks  # noqa: PLC0415
 
         try:
-            return FanLandmarks(str(where), finder or "sfd")
+            return FanLandmarks(where, finder or "sfd")
         except AssetError as error:
             if backend != "auto":
                 raise

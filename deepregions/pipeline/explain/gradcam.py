@@ -21,8 +21,8 @@ from torch import Tensor
 from deepregions.detectors import RegionDetector
 from deepregions.faces.cropping import RegionCropper, full_extent
 from deepregions.pipeline.explain.shapley import evaluating
-from deepregions.system import CropSpec, System
-from deepregions.types import Region
+from deepregions.system import System
+from deepregions.types import CropSpec, Region
 
 _NOISE = 1e-6  # of the sum of what cancels out: some roundings of float32
 

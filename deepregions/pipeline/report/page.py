@@ -18,12 +18,11 @@ from PIL import Image
 from deepregions import pages
 from deepregions.files import atomic_file
 from deepregions.fusion.pooling import probability
-from deepregions.fusion.rules import Cell
 from deepregions.pipeline import words
 from deepregions.pipeline.origin_words import origin_facts
 from deepregions.pipeline.report.drawing import data_uri, small_uri, to_picture, track_colours
 from deepregions.pipeline.report.timeline import ScoreCurve, Timeline
-from deepregions.types import REGIONS, Region
+from deepregions.types import REGIONS, Cell, Region
 
 if TYPE_CHECKING:
     from deepregions.pipeline.explain.compute import CellExplanation

@@ -1,0 +1,204 @@
+"""An exported file that ``detect`` runs as it stands: networks, fusion, calibration, limits.
+
+``deepregions export --standalone`` writes it, and nothing here needs PyTorch. The file may come
+from a stranger: what it says of itself is checked, and so are the shapes of its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepregions.deploy.onnx_metadata import read_facts
+from deepregions.deploy.runtimes import Arrays, Runtime, open_file
+from deepregions.deploy.runtimes import Name as RuntimeName
+from deepregions.errors import UnreadableError, UsageError
+from deepregions.faces.judgement import CHECKS, Judgement, Quality
+from deepregions.faces.thresholds import Gates
+from deepregions.fusion.calibration import Calibration, Quantity
+from deepregions.fusion.pooling import Pooling
+from deepregions.types import REGIONS, CropSpec, Layout, Level, Region, Resample
+from deepregions.weights.manifest import (
+    BundleFacts,
+    LongName,
+    Name,
+    Span,
+    Text,
+    checked,
+    facts_of,
+)
+
+if TYPE_CHECKING:
+    from deepregions.weights.bundle import Bundle
+
+_ANSWERS = ("logits", "valid", "fused", "present")
+_MEASURED = (
+    *(f"quality_{one.name}" for one in fields(Quality) if one.name != "confidence"),
+    *(f"judged_{one.name}" for one in fields(Judgement)),
+)
+_MOST = 1024  # rows and networks of a stranger's file
+_AGAIN = "deepregions export --standalone writes one"
+
+
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """What a file says of one of its networks; ``landmarks`` are those that it was trained on."""
+
+    name: LongName
+    detector: Text
+    region: Region
+    database: Name
+    sha256: Annotated[str, Span(0, 64)]
+    size: Annotated[int, Span(1, 1024)]
+    layout: Layout
+    resample: Resample
+    landmarks: dict[str, Any] | None = None
+
+    @property
+    def cut(self) -> CropSpec:
+        """How its crops are made."""
+        return CropSpec(self.size, self.layout, self.resample)
+
+
+def about_bundle(bundle: Bundle) -> dict[str, Any]:
+    """Returns what a file says of the bundle that it is made of, as JSON values."""
+    calibration = bundle.calibration
+    return {
+        "calibration": None if calibration is None else calibration.settings(),
+        "facts": bundle.facts.settings(),
+    }
+
+
+class ExportedSystem:
+    """A system as a file, and what it says of itself.
+
+    Attributes:
+        networks: Its networks.
+        rows: D names of detectors, as :class:`~deepregions.system.System` has them.
+        regions: R regions.
+        cells: The place (row, column) of each network.
+        cuts: For each kind of crop, which regions are cut so.
+        rule: The fusion's rule in words.
+        calibration: What the fused log-odds say; None if that is not known.
+        facts: What the bundle that it was made of said of itself.
+        runtime: What runs it.
+
+    Raises:
+        UnreadableError: The file is not there, or not one of ours.
+        UnsupportedError: Its weights are in other files, or the runtime cannot run it.
+        MissingExtraError: The runtime is not installed.
+        UsageError: It takes something else than faces.
+    """
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, runtime: RuntimeName = "onnxruntime") -> None:
+        about = read_facts(path)
+        if about["takes"] != "faces":
+            raise UsageError(f"{path} takes {str(about['takes'])[:20]}, not faces", _AGAIN)
+        try:
+            self._understand(about)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:300]
+            raise UnreadableError(
+                f"{path} does not say what it should of itself: {what}", _AGAIN
+            ) from error
+        self.path = path
+        self.runtime: Runtime = open_file(runtime, path)
+        outputs = {*_ANSWERS, *_MEASURED, *self._seen()}
+        if missing := outputs - {*self.runtime.outputs}:
+            raise UnreadableError(f"{path} does not answer {', '.join(sorted(missing))}", _AGAIN)
+
+    def quantity(self, level: Level, pooling: Pooling) -> Quantity:
+        """Returns what its scores are at a level under some rules, for its calibration to match."""
+        digests = [network.sha256 for network in self.networks]
+        return Quantity.pooled(level, pooling, self.rule, digests if all(digests) else ())
+
+    def run(
+        self, faces: Mapping[str, NDArray[Any]], gates: Gates, *, pictures: bool = False
+    ) -> Arrays:
+        """Answers what :class:`~deepregions.deploy.graph.FacesGraph` does.
+
+        What is not a finite number is no answer. Nor is what was fused into none, though the
+        networks' log-odds are: then none of them is valid.
+
+        Args:
+            faces: The inputs of that graph, without the gates.
+            gates: What a face must keep to be judged.
+            pictures: Also the crops that networks saw.
+
+        Raises:
+            UnreadableError: The answers are not of the shapes that they should be.
+            OutOfMemoryError: Memory does not suffice.
+        """
+        wanted = (*_ANSWERS, *_MEASURED, *(self._seen() if pictures else ()))
+        given = dict(faces) | {"gates": np.array(astuple(gates), np.float32)}
+        answers = self.runtime.run(given, wanted)
+        batch = len(faces["image"])
+        for name, shape in self._shapes().items():
+            if name in answers and answers[name].shape != (batch, *shape):
+                raise UnreadableError(f"{self.path}: {name} has the wrong shape", _AGAIN)
+        logits, fused = answers["logits"], answers["fused"]
+        broken = ~np.isfinite(fused)
+        valid = answers["valid"].astype(bool) & np.isfinite(logits) & ~broken[:, None, None]
+        answered = valid.reshape(batch, -1).any(1)
+        return answers | {
+            "valid": valid,
+            "logits": np.where(valid, logits, np.float32(0)),
+            "fused": np.where(answered, fused, np.float32(np.nan)),
+        }
+
+    def _understand(self, about: Mapping[str, Any]) -> None:
+        self.networks = tuple(
+            checked(each, ExportedNetwork, "a network") for each in about["networks"]
+        )
+        self.rows = tuple(checked(row, Text, "a detector") for row in about["detectors"])
+        self.regions = tuple(Region(region) for region in about["regions"])
+        if not 1 <= len(self.networks) <= _MOST or len(self.rows) > _MOST:
+            raise ValueError(f"it has {len(self.networks)} networks")
+        self.cells = [
+            (self.rows.index(each.detector), self.regions.index(Region(each.region)))
+            for each in self.networks
+        ]
+        wanted = {(each.cut, each.region) for each in self.networks}
+        self.cuts = {
+            cut: tuple(region for region in self.regions if (cut, region) in wanted)
+            for cut in sorted({cut for cut, _ in wanted})
+        }
+        self.rule = checked(about["fusion"], Text, "its fusion")
+        self.fusion_sha256 = checked(about["fusion_sha256"], Annotated[str, Span(0, 64)], "SHA-256")
+        calibration = about.get("calibration")
+        self.calibration = None if calibration is None else Calibration.of(calibration)
+        self.facts: BundleFacts = facts_of(about.get("facts", {}))
+
+    def _seen(self) -> list[str]:
+        return [f"seen_{number}" for number in range(len(self.cuts))]
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all answers, without the batch."""
+        cells, regions = (len(self.rows), len(self.regions)), len(REGIONS)
+        seen = {
+            name: (len(own), cut.size, cut.size, 3)
+            for name, (cut, own) in zip(self._seen(), self.cuts.items(), strict=True)
+        }
+        return {
+            "logits": cells,
+            "valid": cells,
+            "fused": (),
+            "present": cells[1:],
+            "judged_regions": (regions,),
+            "judged_status": (),
+            "judged_failed": (regions, len(CHECKS)),
+            **{f"quality_{name}": () for name in ("size", "yaw", "pitch", "roll", "misfit")},
+            "quality_finite": (),
+            **{
+                f"quality_{name}": (regions,)
+                for name in ("inside", "light", "dark", "bright", "sharpness")
+            },
+            **seen,
+        }
