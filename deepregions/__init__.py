@@ -1,7 +1,7 @@
 """Tell manipulated faces from genuine ones, region by region."""
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ __all__ = [
     "load",
 ]
 
-__version__ = version("deepregions")
+try:
+    __version__ = version("deepregions")
+except PackageNotFoundError:  # the same code, without what training takes
+    __version__ = version("deepregions-lite")
 
 _HOMES = {
     "Bundle": "weights.bundle",

@@ -59,7 +59,10 @@ def share_cores(workers: int) -> None:
 
 def has_torch() -> bool:
     """Returns whether PyTorch is installed."""
-    return util.find_spec("torch") is not None
+    try:
+        return util.find_spec("torch") is not None
+    except (ImportError, ValueError):  # what hides it from this process
+        return False
 
 
 def threads() -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from deepregions.errors import DeepregionsError, UsageError, printable
+from deepregions.errors import DeepregionsError, MissingExtraError, UsageError, printable
 from deepregions.memory import keep_freed
 
 INTERRUPTED = 130
@@ -229,6 +229,8 @@ def _guarded(work: Callable[[], int]) -> int:
     try:
         try:
             return work()
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
         finally:
             if earlier is not None:
                 signal.signal(signal.SIGTERM, earlier)
@@ -248,6 +250,16 @@ def _guarded(work: Callable[[], int]) -> int:
     except OSError as error:
         sys.stderr.write(f"deepregions: error: {printable(_sentence(error))}\n")
         return 1
+
+
+def _missing(error: ModuleNotFoundError) -> Exception:
+    """Says which package is not installed, as where deepregions-lite is."""
+    package = (error.name or "").partition(".")[0]
+    if package in {"", "deepregions"}:
+        return error
+    return MissingExtraError(
+        f"this needs the package {package}, which is not installed", "pip install deepregions"
+    )
 
 
 def _sentence(error: OSError) -> str:

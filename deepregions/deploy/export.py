@@ -21,7 +21,7 @@ from deepregions.deploy.drift import Drift, Source, measure
 from deepregions.deploy.graph import CropsGraph, FacesGraph, Graph, HalfNetwork, ImageGraph, Kind
 from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
 from deepregions.deploy.parity import Parity, compare
-from deepregions.deploy.quantise import quantise
+from deepregions.deploy.quantise import quantise, store_halves
 from deepregions.deploy.runtimes import OnnxRuntime, OpenVino, check_precision, import_runtime
 from deepregions.errors import ExportError, UsageError, require
 from deepregions.files import atomic_file
@@ -108,6 +108,8 @@ def export(
         program.model.metadata_props[KEY] = json.dumps(facts, allow_nan=False)
         program.save(partial, external_data=False)
         del program
+        if takes == "faces" and precision == "fp32":
+            store_halves(partial)
         if precision == "int8" and source is not None:
             faces = source.faces("val", CALIBRATION_FACES)
             quantise(partial, (inputs for each in faces for inputs in reference.feeds(*each[:3])))
@@ -186,7 +188,7 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
                 optimize=False,
             )
             if program is not None:
-                _simplify(program)
+                _simplify(program, fuse=graph.kind != "faces")
     except (OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
         first = str(error).strip().partition("\n")[0]
         raise ExportError(f"PyTorch cannot export this system: {first}") from error
@@ -196,11 +198,12 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
     return program
 
 
-def _simplify(program: torch.onnx.ONNXProgram) -> None:
+def _simplify(program: torch.onnx.ONNXProgram, *, fuse: bool) -> None:
     """Makes the graph small.
 
     The exporter's own rules are slow on the many nodes that it writes: what computes the same
-    twice, or what is known already, goes before.
+    twice, or what is known already, goes before. They also fuse layers, which runtimes do too:
+    weights that are not fused may be stored in 16 bits as they are.
     """
     passes = require("onnx_ir.passes.common", "onnxruntime")
     require("onnxscript.optimizer", "onnxruntime").fold_constants(program.model)
@@ -212,7 +215,8 @@ def _simplify(program: torch.onnx.ONNXProgram) -> None:
         passes.RemoveUnusedNodesPass(),
     ):
         each(program.model)
-    program.optimize()
+    if fuse:
+        program.optimize()
 
 
 def _clean(program: torch.onnx.ONNXProgram, graph: Graph) -> None:

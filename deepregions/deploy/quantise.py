@@ -1,4 +1,6 @@
-"""A graph's networks in 8-bit integers, by onnxruntime's static quantisation.
+"""Smaller files: weights stored in 16 bits, or networks that compute in 8-bit integers.
+
+8 bits are by onnxruntime's static quantisation.
 
 Only what carries feature maps becomes integer: convolutions over height and width, and what lies
 between two of them, but for the first layers of each network: what is rounded there is wrong in
@@ -8,11 +10,13 @@ each channel; maps are unsigned, which x86's VNNI instructions multiply fastest,
 the ranges seen on faces.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import onnx
 
 from deepregions.deploy.runtimes import Arrays, import_runtime
@@ -20,6 +24,7 @@ from deepregions.errors import ExportError
 
 _PASSERS = {"Relu", "MaxPool", "AveragePool", "Add", "Concat", "Pad"}  # maps in, a map out
 _MAP = 4  # dimensions
+_LARGE = 1024  # numbers of an array that is worth it
 _EXACT = 3  # convolutions in a row that stay float32: measured, see docs/export.md
 
 
@@ -57,6 +62,32 @@ def quantise(path: Path, batches: Iterable[Arrays]) -> None:
     del model.metadata_props[:]
     model.metadata_props.extend(source.metadata_props)
     model.producer_name, model.producer_version = source.producer_name, source.producer_version
+    onnx.save(model, path)
+
+
+def store_halves(path: Path) -> None:
+    """Stores the large float32 arrays of a file in 16 bits where that loses nothing.
+
+    So it is with weights that came from a bundle in float16. They are float32 again when a runtime
+    has loaded the file.
+    """
+    model = onnx.load(path)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or math.prod(tensor.dims) < _LARGE:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if np.array_equal(half.astype(np.float32), values):
+            name = tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_half"))
+            casts.append(
+                onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT)
+            )
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     onnx.save(model, path)
 
 

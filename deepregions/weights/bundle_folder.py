@@ -48,8 +48,8 @@ def exported_file(bundles: Sequence[Path] | None) -> Path | None:
     """Returns the exported file that is to score, or None where it is networks of PyTorch.
 
     Args:
-        bundles: What is named; without, it is the file that comes with deepregions where PyTorch
-            is not installed, if any.
+        bundles: What is named; without, it is the file that comes with deepregions-lite, where
+            PyTorch is not installed.
 
     Raises:
         UsageError: A file is named beside others.
