@@ -326,6 +326,20 @@ def test_a_mask_says_who_of_several_people_is_fake(ffpp: Path, tmp_path: Path) -
     assert colours("t", "Deepfakes/c23/000_001~others") == {"red 0 original"}
 
 
+def test_a_face_that_is_nowhere_is_under_no_mask(ffpp: Path, tmp_path: Path) -> None:
+    class StrayDetector(PaintedDetector):
+        def _faces(self, frame: Pixels) -> list[Face]:
+            stray = Face(np.full(4, np.nan, np.float32), np.zeros((68, 2), np.float32), 0.5)
+            return [*super()._faces(frame), stray]
+
+    mask = np.zeros((96, 96, 3), np.uint8)
+    mask[30:60, 30:60] = 255
+    masks = ffpp / "manipulated_sequences/Deepfakes/masks/videos"
+    write_video(masks / "000_001.mp4", [mask] * 8)
+    report = prepare(FaceForensics(ffpp), tmp_path / "s", detector=StrayDetector())
+    assert (report.faces, report.masked) == (9 * 8, 1)
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
