@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from detect_json import CALIBRATED, FACTS
-from networks import landmarks, picture
+from networks import pixels, points
 
 from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
 from deepregions.pipeline.strip import Strip
@@ -15,10 +15,10 @@ def video(people: int = 2, frames: int = 6, **facts: Any) -> Result:
     """A video of people with gaps, without any network."""
     facts.setdefault("facts", CALIBRATED if "calibration" in facts else FACTS)
     faces, strip = [], Strip()
-    crops = {(region, ("xception", "dsp-fwa")): picture(64, 64) for region in REGIONS}
-    patch = FacePatch(picture(), landmarks()[0], crops=crops)
+    crops = {(region, ("xception", "dsp-fwa")): pixels(64, 64) for region in REGIONS}
+    patch = FacePatch(pixels(), points(), crops=crops)
     for frame in range(frames):
-        strip.add(10 * frame, frame / 3, picture(120, 160, seed=frame))
+        strip.add(10 * frame, frame / 3, pixels(120, 160, seed=frame))
         for track in range(people):
             if track == 1 and frame == 2:
                 continue  # not found

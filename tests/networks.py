@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from data_helpers import face_points
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepregions.detectors import DSPFWA, RegionDetector, Xception
 from deepregions.detectors.base import Attention, Normalisation
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
+from deepregions.pixels.tensors import as_array
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 
@@ -29,6 +32,17 @@ def picture(height: int = 200, width: int = 200, *, seed: int = 0) -> Tensor:
     """(3, H, W) uint8 noise."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def pixels(height: int = 200, width: int = 200, *, seed: int = 0) -> NDArray[np.uint8]:
+    """The same noise as a file's pixels are, (H, W, 3)."""
+    return as_array(picture(height, width, seed=seed))
+
+
+def points(*, centre: float = 100.0, scale: float = 60.0) -> NDArray[np.float32]:
+    """(68, 2): one face's :func:`landmarks` as a detector gives them."""
+    found: NDArray[np.float32] = landmarks(centre=centre, scale=scale)[0].numpy()
+    return found
 
 
 def xception(bias: float | None = None) -> Xception:

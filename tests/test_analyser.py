@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import write_video
-from networks import dsp_fwa, landmarks, member, picture, xception
+from networks import dsp_fwa, member, pixels, points, xception
 from PIL import Image
 from torch import Tensor
 
 from deepregions.detectors import Xception
-from deepregions.faces.landmarks import Face, Place
+from deepregions.faces.landmarks import Face, Frames, Place
+from deepregions.faces.patches import Pixels, Points
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import MediaReader, Sampling
@@ -26,6 +27,7 @@ from deepregions.pipeline.report.page import render_page
 from deepregions.pipeline.report.verdict import draw_verdict
 from deepregions.pipeline.results import FacePatch, Result
 from deepregions.pipeline.strip import STRIP, THUMBNAIL, Strip
+from deepregions.pixels.tensors import as_array
 from deepregions.system import System, TrainedNetwork
 from deepregions.types import Layout, Region, Resample, Status
 
@@ -37,18 +39,18 @@ class Finder:
 
     name, version = "made", "1"
 
-    def __init__(self, *faces: Tensor, by_number: Callable[[int], list[Tensor]] | None = None):
+    def __init__(self, *faces: Points, by_number: Callable[[int], list[Points]] | None = None):
         self.by_number = by_number or (lambda _: list(faces))
         self.asked: list[Place] = []
 
-    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
+    def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
         assert len(frames) == len(places)
         self.asked += places
-        return [[_face(points) for points in self.by_number(each.number)] for each in places]
+        return [[_face(found) for found in self.by_number(each.number)] for each in places]
 
 
-def _face(points: Tensor) -> Face:
-    return Face(torch.cat([points.amin(0), points.amax(0)]), points, 1.0)
+def _face(found: Points) -> Face:
+    return Face(np.concatenate([found.min(0), found.max(0)]), found, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def analyser(
 ) -> Analyser:
     return Analyser(
         FaceScorer(System(members), gates, torch.device("cpu")),
-        find or Finder(landmarks()[0]),
+        find or Finder(points()),
         sampling=sampling or Sampling(count=5),
         rules=rules or Pooling(),
         batch_size=2,
@@ -77,7 +79,7 @@ def analyser(
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
-    Image.fromarray(picture().permute(1, 2, 0).numpy()).save(path)
+    Image.fromarray(pixels()).save(path)
     return path
 
 
@@ -104,7 +106,7 @@ def test_inputs_scored_together_are_what_they_are_alone(
     scorer = analyser(TrainedNetwork(Xception(64).eval(), Region.ENTIRE, "a", "masked", {}))
     paths = [tmp_path / f"{number}.png" for number in range(6)]
     for number, path in enumerate(paths):
-        Image.fromarray(picture(seed=number).permute(1, 2, 0).numpy()).save(path)
+        Image.fromarray(pixels(seed=number)).save(path)
     paths[2].write_bytes(b"no picture")
     paths.insert(4, video)
     together = list(scorer.analyse(paths, reader))
@@ -183,7 +185,7 @@ def test_a_photo_gets_the_mean_of_its_networks_log_odds(photo: Path, reader: Med
 def test_two_people_in_a_video_are_two_tracks_through_all_frames(
     video: Path, reader: MediaReader
 ) -> None:
-    two = Finder(landmarks(centre=60, scale=35)[0], landmarks(centre=150, scale=30)[0])
+    two = Finder(points(centre=60, scale=35), points(centre=150, scale=30))
     result = one(analyser(member(xception(2.0)), find=two), video, reader)
     assert result.frames == 5
     assert [track.faces for track in result.people] == [5, 5]
@@ -199,7 +201,7 @@ def test_the_picture_is_of_the_frame_with_the_highest_score(
     video: Path, reader: MediaReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its frame is read again: it must be the right frame, and the right person of it."""
-    scorer = analyser(member(xception(2.0)), find=Finder(landmarks()[0]))
+    scorer = analyser(member(xception(2.0)), find=Finder(points()))
     true = scorer.scorer.score
     odds = iter([0.0, 1.0, 7.0, 2.0, 3.0])
 
@@ -210,21 +212,21 @@ def test_the_picture_is_of_the_frame_with_the_highest_score(
     (face,) = one(scorer, video, reader).shown.values()
     assert (face.frame, face.log_odds) == (10, 7.0)
     assert face.patch is not None
-    assert face.patch.image.float().mean().item() == pytest.approx(70, abs=3)  # 60 + 10
+    assert face.patch.image.mean() == pytest.approx(70, abs=3)  # 60 + 10
 
 
 def test_adaptive_sampling_looks_where_the_score_changes(
     tmp_path: Path, reader: MediaReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_video(tmp_path / "long.mp4", 100, lighter=0)
-    start = landmarks()[0]
-    find = Finder(by_number=lambda number: [start + number / 10])
+    start = points()
+    find = Finder(by_number=lambda number: [start + np.float32(number / 10)])
     sampling = Sampling("adaptive", count=16)
     scorer = analyser(member(xception(2.0)), sampling=sampling, find=find)
     cut, true = FacePatch.cut, scorer.scorer.score
     late: list[bool] = []  # from the middle on: by then the face has moved by 5 pixels
 
-    def noted(image: Tensor, face: Face) -> FacePatch | None:
+    def noted(image: Pixels, face: Face) -> FacePatch | None:
         late.append(bool((face.landmarks - start).mean() > 5))
         return cut(image, face)
 
@@ -247,8 +249,7 @@ def test_adaptive_sampling_looks_where_the_score_changes(
 
 def test_a_person_seen_in_few_frames_is_a_warning(tmp_path: Path, reader: MediaReader) -> None:
     path = make_video(tmp_path / "long.mp4", 40, lighter=0)
-    points = landmarks()[0]
-    find = Finder(by_number=lambda number: [points] if number < 4 else [])
+    find = Finder(by_number=lambda number: [points()] if number < 4 else [])
     scorer = analyser(member(xception(2.0)), find=find, sampling=Sampling(count=20))
     result = one(scorer, path, reader)
     assert result.status is Status.OK
@@ -270,17 +271,17 @@ def test_times_of_a_file_have_three_places(tmp_path: Path, reader: MediaReader) 
 
 
 @pytest.mark.parametrize(
-    ("points", "reason"),
+    ("found", "reason"),
     [
-        (landmarks()[0] + 5000, "no landmarks on the picture"),
-        (torch.full((68, 2), torch.nan), "no landmarks on the picture"),
-        (torch.rand(68, 2, generator=torch.Generator().manual_seed(0)) * 200, "not a face's"),
+        (points() + 5000, "no landmarks on the picture"),
+        (np.full((68, 2), np.nan, np.float32), "no landmarks on the picture"),
+        (np.random.default_rng(0).random((68, 2), np.float32) * 200, "not a face's"),
     ],
 )
 def test_landmarks_that_are_no_faces_are_no_score(
-    points: Tensor, reason: str, photo: Path, reader: MediaReader
+    found: Points, reason: str, photo: Path, reader: MediaReader
 ) -> None:
-    result = one(analyser(member(xception(3.0)), find=Finder(points)), photo, reader)
+    result = one(analyser(member(xception(3.0)), find=Finder(found)), photo, reader)
     assert (result.status, result.log_odds) == (Status.LOW_QUALITY, None)
     assert reason in result.reason
 
@@ -288,7 +289,7 @@ def test_landmarks_that_are_no_faces_are_no_score(
 def test_a_small_face_is_too_small_and_a_blurred_one_is_of_low_quality(
     photo: Path, tmp_path: Path, reader: MediaReader
 ) -> None:
-    tiny = Finder(landmarks(scale=10)[0])
+    tiny = Finder(points(scale=10))
     result = one(analyser(member(xception(3.0)), find=tiny, gates=Gates()), photo, reader)
     assert (result.status, result.log_odds) == (Status.TOO_SMALL, None)
     assert "too small" in result.reason
@@ -303,8 +304,8 @@ def test_a_small_face_is_too_small_and_a_blurred_one_is_of_low_quality(
 def test_a_region_that_is_refused_has_no_say_and_the_rest_has(
     photo: Path, reader: MediaReader
 ) -> None:
-    down = torch.tensor([0.0, 75.0])  # mouth and chin below the picture's border
-    find = Finder(landmarks()[0] + down)
+    down = np.float32([0, 75])  # mouth and chin below the picture's border
+    find = Finder(points() + down)
     members = (member(xception(3.0), Region.EYES), member(xception(-9.0), Region.MOUTH))
     result = one(analyser(*members, find=find), photo, reader)
     assert result.log_odds == pytest.approx(3.0)
@@ -365,8 +366,8 @@ def test_pictures_and_pages_show_the_crops_that_were_scored(
     face = result.top_face
     assert face is not None and face.patch is not None
     ((place, seen),) = [each for each in face.patch.crops.items() if "xception" in each[0][1]]
-    expected = (given[0][0] * 255).round().to(torch.uint8)
-    assert place[0] is region and torch.equal(seen, expected)
+    expected = as_array((given[0][0] * 255).round().to(torch.uint8))
+    assert place[0] is region and np.array_equal(seen, expected)
 
     tile = to_picture(expected, 200)
     drawn = draw_verdict(result, face, models(only, other))
@@ -386,7 +387,7 @@ def test_pictures_and_pages_show_the_crops_that_were_scored(
 def test_a_strip_is_even_and_short_however_many_frames_there_were(count: int) -> None:
     strip = Strip()
     for number in range(count):
-        strip.add(number, number / 10, torch.zeros(3, 6, 8, dtype=torch.uint8))
+        strip.add(number, number / 10, np.zeros((6, 8, 3), np.uint8))
     numbers = [each.frame for each in strip.thumbnails()]
     assert min(count, STRIP // 2) <= len(numbers) <= min(count, STRIP)
     assert numbers == sorted(set(numbers))
@@ -397,12 +398,12 @@ def test_a_strip_is_even_and_short_however_many_frames_there_were(count: int) ->
 
 
 def test_a_thumbnail_is_the_frame_made_small() -> None:
-    image = torch.zeros(3, 720, 1280, dtype=torch.uint8)
-    image[0, :, 640:] = 255
+    image = np.zeros((720, 1280, 3), np.uint8)
+    image[:, 640:, 0] = 255
     strip = Strip()
     strip.add(7, 0.5, image)
     (shown,) = strip.thumbnails()
-    pixels = np.asarray(Image.open(io.BytesIO(shown.jpeg)))
-    assert pixels.shape[1::-1] == shown.size == (THUMBNAIL, 180)
+    small = np.asarray(Image.open(io.BytesIO(shown.jpeg)))
+    assert small.shape[1::-1] == shown.size == (THUMBNAIL, 180)
     assert shown.scale == pytest.approx(0.25)
-    assert pixels[90, 10, 0] < 20 and pixels[90, 310, 0] > 235
+    assert small[90, 10, 0] < 20 and small[90, 310, 0] > 235

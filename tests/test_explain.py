@@ -12,9 +12,8 @@ from data_helpers import INFO, record, small_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
-from networks import Bright, dsp_fwa, landmarks, member, xception
+from networks import Bright, dsp_fwa, landmarks, member, points, xception
 from PIL import Image
-from torch import Tensor
 
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
@@ -155,24 +154,21 @@ def test_explains_a_region_canvas(
 # ---------------------------------------------------------------- pictures
 
 
-def spotted() -> tuple[Tensor, Tensor]:
+def spotted() -> tuple[np.ndarray, np.ndarray]:
     """A black picture with a bright spot at the eye on its right; and its face."""
-    image = torch.zeros(3, 240, 240, dtype=torch.uint8)
-    image[:, 96:104, 128:140] = 255
-    points = landmarks(centre=105.0, scale=60.0)[0]
-    points[:, 1] += 20
-    return image, points
+    image = np.zeros((240, 240, 3), np.uint8)
+    image[96:104, 128:140] = 255
+    return image, points(centre=105.0) + np.float32([0, 20])
 
 
 def explained(*networks: tuple[Region, float | None]) -> tuple[Result, list]:
     """A face of which networks that look for light have said this."""
-    image, points = spotted()
     system = System([member(Bright(), region) for region, _ in networks])
     cells = {("bright", region): answer for region, answer in networks}
     known = [answer for _, answer in networks if answer is not None]
     mean = sum(known) / len(known) if known else None
     status = Status.OK if known else Status.LOW_QUALITY
-    box, patch = (40.0, 60.0, 170.0, 190.0), FacePatch(image, points)
+    box, patch = (40.0, 60.0, 170.0, 190.0), FacePatch(*spotted())
     face = FaceResult(0, 0.0, 0, box, status, mean, cells, patch=patch)
     result = summarise_input("$x_{1}^2$ <b>.png", "image", 1, [face])
     return result, list(explain_faces(result, system))
@@ -194,7 +190,7 @@ def test_heat_is_drawn_where_it_is() -> None:
     assert mouth.empty
     assert mouth.inside is None
 
-    box = RegionCropper(200).boxes(spotted()[1][None])[0, 0]
+    box = RegionCropper(200).boxes(torch.from_numpy(spotted()[1])[None])[0, 0]
     x0, y0, x1, y1 = box.tolist()
     x, y = ((134 - x0) * 200 / (x1 - x0), (100 - y0) * 200 / (y1 - y0))
     picture = np.asarray(draw_heat(result, face))
@@ -373,8 +369,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> FaceStore:
     for number in range(9):
         ramp = torch.linspace(40, 140, 200)[:, None].expand(3, 200, 200)
         grey = ramp.to(torch.uint8)
-        points = landmarks()[0].numpy()
-        common = {"landmarks": points, "split": "test", "identities": (f"p{number}",)}
+        common = {"landmarks": points(), "split": "test", "identities": (f"p{number}",)}
         own = {"image": encode_image(grey), "key": f"k{number}", "label": 0}
         faces.append(record(number, **common | own))
         region = regions[number % 3]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from networks import Tint, landmarks, member, picture
+from networks import Tint, member, pixels, points
 
 from deepregions.deploy.graph import CropsGraph
 from deepregions.deploy.runtime_system import RuntimeSystem
@@ -53,7 +53,7 @@ def system() -> System:
 
 
 def faces(count: int) -> list[FacePatch]:
-    return [FacePatch(picture(200, 200, seed=seed), landmarks()[0]) for seed in range(count)]
+    return [FacePatch(pixels(seed=seed), points()) for seed in range(count)]
 
 
 def scored(runtime: TorchRuntime, count: int) -> list[FaceResult]:
@@ -83,7 +83,7 @@ def test_one_face_that_does_not_fit_is_an_error():
         RuntimeSystem(system(), Small(system(), 0, error)), ALL, torch.device("cpu")
     )
     with pytest.raises(OutOfMemoryError, match="suffice to score one face"):
-        scorer.score_canvas(picture(64, 64), Region.ENTIRE)
+        scorer.score_canvas(pixels(64, 64), Region.ENTIRE)
 
 
 def test_other_errors_are_not_taken_for_full_memory():

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from data_helpers import face_points, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from test_media_reader import sabotage  # noqa: F401
-from torch import Tensor
 
 from deepregions.data import prepare as prepare_module
 from deepregions.data.databases import FaceForensics, Folder
@@ -25,8 +23,8 @@ from deepregions.data.prepare import prepare
 from deepregions.data.splits import Splitting
 from deepregions.data.store import FaceStore, shard_name
 from deepregions.errors import StoreError, UsageError
-from deepregions.faces.landmarks import Face, Place
-from deepregions.faces.patches import crop_face
+from deepregions.faces.landmarks import Face, Frames, Place, largest_first
+from deepregions.faces.patches import Pixels, crop_face
 
 RED, GREEN = (220, 20, 20), (20, 220, 20)
 
@@ -38,29 +36,28 @@ class PaintedDetector:
     name: str = "painted"
     version: str = "1"
 
-    def __call__(self, frames: Tensor, places: Sequence[Place] = ()) -> list[list[Face]]:
-        return [self._faces(frame.int()) for frame in frames]
+    def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
+        return [self._faces(frame) for frame in frames]
 
-    def _faces(self, frame: Tensor) -> list[Face]:
+    def _faces(self, frame: Pixels) -> list[Face]:
         faces = []
         for channel in (0, 1):
-            mask = (frame[channel] > 150) & (frame[1 - channel] < 100)
+            mask = (frame[..., channel] > 150) & (frame[..., 1 - channel] < 100)
             if mask.sum() < 50:
                 continue
-            rows, columns = mask.nonzero(as_tuple=True)
-            low = torch.stack([columns.min(), rows.min()]).float()
-            high = torch.stack([columns.max(), rows.max()]).float()
-            points = torch.from_numpy(face_points()) * (high - low) + low
-            faces.append(Face(torch.cat([low, high]), points, 0.875, 0.75))
-        return sorted(faces, key=lambda face: -float((face.box[2:] - face.box[:2]).prod()))
+            places = np.argwhere(mask)[:, ::-1].astype(np.float32)
+            low, high = places.min(0), places.max(0)
+            points = face_points() * (high - low) + low
+            faces.append(Face(np.concatenate([low, high]), points, 0.875, 0.75))
+        return largest_first(faces)
 
 
 @dataclass
 class DyingDetector(PaintedDetector):
     """Takes its process down where something is blue, as a bad decoder might."""
 
-    def _faces(self, frame: Tensor) -> list[Face]:
-        if ((frame[2] > 150) & (frame[0] < 100)).sum() > 50:
+    def _faces(self, frame: Pixels) -> list[Face]:
+        if ((frame[..., 2] > 150) & (frame[..., 0] < 100)).sum() > 50:
             os._exit(139)
         return super()._faces(frame)
 
@@ -69,7 +66,7 @@ class DyingDetector(PaintedDetector):
 class SlowDetector(PaintedDetector):
     """Leaves time to be killed."""
 
-    def _faces(self, frame: Tensor) -> list[Face]:
+    def _faces(self, frame: Pixels) -> list[Face]:
         time.sleep(0.05)
         return super()._faces(frame)
 
@@ -329,6 +326,20 @@ def test_a_mask_says_who_of_several_people_is_fake(ffpp: Path, tmp_path: Path) -
     assert colours("t", "Deepfakes/c23/000_001~others") == {"red 0 original"}
 
 
+def test_a_face_that_is_nowhere_is_under_no_mask(ffpp: Path, tmp_path: Path) -> None:
+    class StrayDetector(PaintedDetector):
+        def _faces(self, frame: Pixels) -> list[Face]:
+            stray = Face(np.full(4, np.nan, np.float32), np.zeros((68, 2), np.float32), 0.5)
+            return [*super()._faces(frame), stray]
+
+    mask = np.zeros((96, 96, 3), np.uint8)
+    mask[30:60, 30:60] = 255
+    masks = ffpp / "manipulated_sequences/Deepfakes/masks/videos"
+    write_video(masks / "000_001.mp4", [mask] * 8)
+    report = prepare(FaceForensics(ffpp), tmp_path / "s", detector=StrayDetector())
+    assert (report.faces, report.masked) == (9 * 8, 1)
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -357,11 +368,11 @@ def test_crop_keeps_landmarks_on_their_pixels(
     x: float, y: float, side: float, margin: float, max_size: int
 ) -> None:
     # A picture that says where it was: red is the column, green the row.
-    rows, columns = torch.meshgrid(torch.arange(100.0), torch.arange(120.0), indexing="ij")
-    image = torch.stack([columns, rows, columns * 0]).to(torch.uint8)
-    low = torch.tensor([x, y])
-    points = torch.from_numpy(face_points()) * side + low
-    face = Face(torch.cat([low + side * 0.1, low + side * 0.9]), points, 1.0)
+    rows, columns = np.indices((100, 120))
+    image = np.stack([columns, rows, columns * 0], -1).astype(np.uint8)
+    low = np.float32([x, y])
+    points = face_points() * np.float32(side) + low
+    face = Face(np.concatenate([low + side * 0.1, low + side * 0.9]), points, 1.0)
     cut = crop_face(image, face, margin, max_size)
     on_picture = (points[:, 0] > -0.5) & (points[:, 0] < 119.5) & (points[:, 1] > -0.5)
     on_picture &= points[:, 1] < 99.5
@@ -369,15 +380,16 @@ def test_crop_keeps_landmarks_on_their_pixels(
         assert not on_picture.any()
         return
     crop, landmarks, scale = cut
-    assert max(crop.shape[1:]) <= max_size
-    assert scale == 1 or max(crop.shape[1:]) == max_size
-    height, width = crop.shape[1:]
+    assert landmarks.dtype == np.float32
+    assert max(crop.shape[:2]) <= max_size
+    assert scale == 1 or max(crop.shape[:2]) == max_size
+    height, width = crop.shape[:2]
     for (column, row), (was_x, was_y) in zip(
         landmarks[on_picture].tolist(), points[on_picture].tolist(), strict=True
     ):
         assert -0.5 <= column <= width - 0.5
         assert -0.5 <= row <= height - 0.5
-        pixel = crop[:, min(max(round(row), 0), height - 1), min(max(round(column), 0), width - 1)]
+        pixel = crop[min(max(round(row), 0), height - 1), min(max(round(column), 0), width - 1)]
         tolerance = 1.5 / scale + 1
         assert abs(float(pixel[0]) - was_x) <= tolerance
         assert abs(float(pixel[1]) - was_y) <= tolerance

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from decoding import frames
+from faces import measured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_pose import seen
@@ -19,7 +21,6 @@ from torch import Tensor
 from deepregions.faces.cropping import RegionCropper
 from deepregions.faces.gates import CHECKS, STATUSES, figures, judge, refusals
 from deepregions.faces.landmarks import Face
-from deepregions.faces.patches import crop_face, stack
 from deepregions.faces.quality import Quality, measure
 from deepregions.faces.thresholds import Gates
 from deepregions.media.images import read_image
@@ -267,23 +268,9 @@ def test_nothing_waits_for_the_device() -> None:
     assert judged.regions.device.type == "meta"
 
 
-def measured(faces: list[tuple[Tensor, Face]]) -> Quality:
-    cuts = [cut for image, one in faces if (cut := crop_face(image, one)) is not None]
-    patches, points, scales = zip(*cuts, strict=True)
-    return measure(
-        stack(patches)[0],
-        torch.stack(points),
-        scale=torch.tensor(scales),
-        extent=torch.tensor([patch.shape[:0:-1] for patch in patches]),
-        confidence=torch.tensor(
-            [float("nan") if one.confidence is None else one.confidence for _, one in faces]
-        ),
-    )
-
-
-def found(paths: list[Path], detector: Any) -> list[tuple[Tensor, Face]]:
+def found(paths: list[Path], detector: Any) -> list[tuple[np.ndarray, Face]]:
     images = [read_image(path) for path in paths]
-    return [(image, faces[0]) for image in images if (faces := detector(image[None])[0])]
+    return [(image, faces[0]) for image in images if (faces := detector([image])[0])]
 
 
 def test_photographs_pass(photographs: list[Path], detector: Any) -> None:
@@ -297,7 +284,7 @@ def test_the_near_profile_clip_is_not_judged_as_if_all_was_well(
 ) -> None:
     find = request.getfixturevalue(backend)
     (clip,) = (shared / "videos/dfdc").rglob("*.mp4")
-    seen_in = [(frame.image, find(frame.image[None])[0]) for frame in frames(clip, 12)]
+    seen_in = [(frame.image, find([frame.image])[0]) for frame in frames(clip, 12)]
     faces = [(image, own[0]) for image, own in seen_in if own]
     assert len(faces) >= 11
     quality = measured(faces)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from detect_json import validate_detect
-from networks import Tint, landmarks, member, picture
+from networks import Tint, landmarks, member, picture, pixels
 from PIL import Image
 
 import deepregions.detectors
@@ -201,7 +201,7 @@ def canvas(tmp_path, monkeypatch):
     """Arguments of detect for a canvas and a bundle, with a cache of its own."""
     monkeypatch.setenv("DEEPREGIONS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(deepregions.detectors, "Tint", Tint, raising=False)  # bundles may name it
-    Image.fromarray(picture(80, 80).permute(1, 2, 0).numpy()).save(tmp_path / "eyes.png")
+    Image.fromarray(pixels(80, 80)).save(tmp_path / "eyes.png")
     torch.manual_seed(0)
     save_bundle([member(Tint().eval(), Region.EYES)], tmp_path / "bundle")
     base = ["detect", str(tmp_path / "eyes.png"), "--segmented", "--region", "eyes", "--json"]

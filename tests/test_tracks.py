@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from itertools import pairwise, permutations
 from pathlib import Path
 from random import Random
@@ -10,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from decoding import frames
+from faces import link
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 from test_pose import seen
-from torch import Tensor
 
 from deepregions.faces.appearance import appearance
 from deepregions.faces.landmarks import Face
@@ -26,29 +24,9 @@ from deepregions.faces.tracks import Tracker, pair
 from deepregions.media import Frame
 
 
-def link(
-    faces: Sequence[Sequence[Face]],
-    times: Sequence[float] | None = None,
-    *,
-    cuts: Collection[int] = (),
-    looks: Sequence[Sequence[Tensor | None]] | None = None,
-) -> list[list[int]]:
-    """The track of each face of each frame; frames are a second apart if no times are given."""
-    tracker = Tracker()
-    return [
-        tracker.update(
-            found,
-            times[frame] if times else float(frame),
-            cut=frame in cuts,
-            descriptors=looks[frame] if looks else None,
-        )
-        for frame, found in enumerate(faces)
-    ]
-
-
 def face(x: float, y: float, size: float = 100.0) -> Face:
-    box = torch.tensor([x, y, x + size, y + size])
-    return Face(box, torch.zeros(68, 2), 0.9)
+    box = np.array([x, y, x + size, y + size], np.float32)
+    return Face(box, np.zeros((68, 2), np.float32), 0.9)
 
 
 @given(
@@ -83,17 +61,16 @@ def test_no_overlap_begins_a_track_and_empty_input_is_fine() -> None:
 
 
 def person(x: float, y: float = 200, yaw: float = 0, size: float = 100) -> Face:
-    points = seen(yaw, 0, 0, size)[0] - torch.tensor([300.0, 200.0]) + torch.tensor([x, y])
-    return Face(torch.cat([points.amin(0), points.amax(0)]), points, 0.9)
+    points = seen(yaw, 0, 0, size)[0].numpy() - np.float32([300, 200]) + np.float32([x, y])
+    return Face(np.concatenate([points.min(0), points.max(0)]), points, 0.9)
 
 
-def looks(kind: int, seed: int = 0) -> Tensor:
+def looks(kind: int, seed: int = 0) -> np.ndarray:
     """A histogram of one of several people, with the noise that one person's has."""
-    generator = torch.Generator().manual_seed(1000 * kind)
-    histogram = torch.rand(72, generator=generator) ** 4
-    noise = torch.rand(72, generator=torch.Generator().manual_seed(1000 * kind + seed + 1))
-    histogram = histogram * (0.7 + 0.6 * noise)
-    return (histogram / histogram.sum()).sqrt()
+    histogram = np.random.default_rng(1000 * kind).random(72, np.float32) ** 4
+    noise = np.random.default_rng(1000 * kind + seed + 1).random(72, np.float32)
+    histogram *= 0.7 + 0.6 * noise
+    return np.sqrt(histogram / histogram.sum())
 
 
 def test_one_is_hidden_while_they_pass() -> None:
@@ -233,7 +210,7 @@ def clips(shared: Path, detector: Any) -> dict[str, tuple[list[Frame], list[list
     for path in sorted((shared / "videos").rglob("*.mp4")):
         sampled = list(frames(path, 12))
         assert all(a.time < b.time for a, b in pairwise(sampled))
-        found[path.stem] = sampled, detector(torch.stack([frame.image for frame in sampled]))
+        found[path.stem] = sampled, detector([frame.image for frame in sampled])
     return found
 
 

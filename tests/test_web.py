@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import Tint, calibration, landmarks, member, picture
+from networks import Tint, calibration, landmarks, member, pixels
 from PIL import Image
 
 from deepregions.deploy.export import export
@@ -157,8 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = (path / "model.onnx").read_bytes()
     (path / "half.onnx").write_bytes(content[: len(content) // 2])
     (path / "spoilt.onnx").write_bytes(content.replace(b"Conv", b"Cunv"))
-    image = picture(230, 220).permute(1, 2, 0).numpy()
-    Image.fromarray(image).save(path / "face.png")
+    Image.fromarray(pixels(230, 220)).save(path / "face.png")
     points = [[float(value) for value in each] for each in landmarks()[0]]
     texts = {
         "landmarks": {"points": points, "order": "iBUG-68"},

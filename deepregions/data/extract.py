@@ -132,7 +132,8 @@ def _covered(
                 continue
             scale = np.array([light.shape[1] / size[1], light.shape[0] / size[0]] * 2, np.float32)
             for face, track in zip(frames[place].faces, tracks[place], strict=True):
-                left, top, right, bottom = (max(round(float(x)), 0) for x in face.box * scale)
+                edges = np.nan_to_num(face.box * scale).clip(0, max(light.shape)).round()
+                left, top, right, bottom = edges.astype(int).tolist()
                 box = light[top : bottom + 1, left : right + 1]
                 shares[track].append(float(box.mean()) if box.size else 0.0)
     except (UnreadableError, UnsupportedError, OSError):
