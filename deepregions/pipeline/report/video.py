@@ -75,7 +75,8 @@ def annotate_video(path: Path, result: Result, out: Path) -> None:
         with _encoder(partial, out, rate) as add:
             for frame in _every_frame(path):
                 if layout is None:
-                    layout = FrameLayout(frame.image.shape[2], frame.image.shape[1], result.answer)
+                    height, width = frame.image.shape[:2]
+                    layout = FrameLayout(width, height, result.answer)
                 picture = layout.draw(to_picture(frame.image), marks_at(frame.time), frame.time)
                 add(picture, frame.time)
         if partial.is_file() and (why := add_sound(path, partial)):
