@@ -48,12 +48,11 @@ sys.meta_path.insert(0, Hidden())
 
 
 def bundle() -> Bundle:
-    """Three networks of two detectors, of which one wants larger crops."""
+    """Two networks, of which one wants larger crops that are cut in another way."""
     torch.manual_seed(0)
     members = [
         member(Tint().eval()),
-        member(Tint(96).eval(), Region.EYES),
-        replace(member(Tint().eval(), Region.MOUTH), layout="context", resample="nearest"),
+        replace(member(Tint(96).eval(), Region.EYES), layout="tight", resample="nearest"),
     ]
     members = [replace(each, sha256=f"{number:064x}") for number, each in enumerate(members)]
     facts = BundleFacts("self-made", limits="It was made by a test.")
@@ -101,13 +100,16 @@ def test_faces_have_the_same_answers_as_by_pytorch(
     assert any(one.log_odds is not None for one in expected)
     for ours, theirs in zip(expected, got, strict=True):
         assert (theirs.status, theirs.reasons) == (ours.status, ours.reasons)
-        assert theirs.log_odds == pytest.approx(ours.log_odds, abs=1e-4)
+        assert (theirs.log_odds is None) == (ours.log_odds is None)
+        assert (theirs.log_odds or 0) == pytest.approx(ours.log_odds or 0, abs=1e-4)
         assert theirs.cells.keys() == ours.cells.keys()
         for cell, log_odds in ours.cells.items():
-            assert theirs.cells[cell] == pytest.approx(log_odds, abs=1e-4)
+            near = log_odds if log_odds is None else pytest.approx(log_odds, abs=1e-4)
+            assert theirs.cells[cell] == near
         assert theirs.quality.keys() == ours.quality.keys()
         for name, figure in ours.quality.items():
-            assert theirs.quality[name] == pytest.approx(figure, rel=1e-3, abs=1e-3), name
+            near = figure if figure is None else pytest.approx(figure, rel=1e-3, abs=1e-3)
+            assert theirs.quality[name] == near, name
         assert (theirs.patch is None) == (ours.patch is None)
         if ours.patch is not None and theirs.patch is not None:
             assert theirs.patch.crops.keys() == ours.patch.crops.keys()
@@ -187,10 +189,11 @@ def test_a_photograph_is_answered_without_pytorch(
     assert rounded(got) == rounded(expected)
 
 
-def test_what_needs_pytorch_says_so_in_one_line(exported: Path, portrait: Path) -> None:
+def test_what_needs_pytorch_says_so_in_one_line(portrait: Path, tmp_path: Path) -> None:
     for argv in (
-        ("fit", "--config", "configs/default.yaml"),
-        ("evaluate", "--store", portrait, "--out", "out"),
+        ("export", "--out", tmp_path / "a.onnx"),
+        ("explain", portrait, "--out", tmp_path / "out"),
+        ("segment", portrait, "--out", tmp_path / "out"),
         ("detect", portrait),
         ("detect", portrait, "--bundle", Path(__file__).parents[1] / "checkpoints" / "default"),
     ):
@@ -219,9 +222,10 @@ def test_what_an_exported_file_cannot_do(
     assert says in capsys.readouterr().err
 
 
-def test_it_is_used_by_itself(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = str(exported)  # never opened
-    assert run(["detect", picture, "--bundle", str(exported), str(exported)]) == 2
+def test_it_is_used_by_itself(
+    exported: Path, portrait: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["detect", str(portrait), "--bundle", str(exported), str(exported)]) == 2
     assert "used by itself" in capsys.readouterr().err
 
 
@@ -282,7 +286,7 @@ def test_other_files_of_ours_are_refused(made: Bundle, tmp_path: Path) -> None:
 def test_halves_lose_nothing(tmp_path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
-    exact = np.arange(4096, dtype=np.float32).reshape(64, 64) / 64
+    exact = np.tile(np.arange(64, dtype=np.float32), (64, 1)) / 8
     other = exact + np.float32(1e-5)
     huge = np.full((64, 64), 1e30, np.float32)
     arrays = {"exact": exact, "other": other, "huge": huge}
@@ -300,7 +304,7 @@ def test_halves_lose_nothing(tmp_path: Path) -> None:
     assert before - path.stat().st_size == pytest.approx(2 * exact.size, abs=200)
     from onnx.reference import ReferenceEvaluator
 
-    for got, expected in zip(ReferenceEvaluator(path).run(None, {}), arrays.values(), strict=True):
+    for got, expected in zip(ReferenceEvaluator(str(path)).run(None, {}), arrays.values(), strict=True):
         np.testing.assert_array_equal(got, expected)
 
 

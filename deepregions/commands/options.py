@@ -208,7 +208,7 @@ def inputs_first(argv: list[str]) -> list[str]:
     """Moves inputs that follow ``--bundle BUNDLE`` to the front of a command line.
 
     ``--bundle`` takes one value or more. The first is a bundle; of the others, those are that are
-    bundles or folders of bundles, and from the first that is not, they are inputs.
+    bundles, folders of bundles or exported files, and from the first that is not, they are inputs.
     """
     inputs: list[str] = []
     others: list[str] = []
@@ -232,6 +232,8 @@ def _holds_bundles(text: str) -> bool:
     if text.startswith("hf:"):
         return True
     path = Path(text)
+    if path.suffix.lower() == ".onnx":
+        return True
     return _exists(path) and any(
         next(path.glob("*/" * depth + "bundle.json"), None) for depth in range(_DEPTH + 1)
     )
