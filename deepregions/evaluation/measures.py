@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from deepregions.fusion.fitting import isotonic_llr
+from deepregions.fusion.fitting import isotonic_pools
 from deepregions.fusion.trials import Trials
 from deepregions.roc import (
     NAN,
@@ -85,7 +85,7 @@ def minimum_cllr(counts: ScoreCounts) -> float:
     """
     if not counts.two_classes:
         return NAN
-    return cllr(replace(counts, values=isotonic_llr(counts)))
+    return cllr(isotonic_pools(counts)[0])
 
 
 def calibration_error(counts: ScoreCounts, bins: int = BINS) -> float:
@@ -154,9 +154,8 @@ class Sample:
         if math.isnan(self.threshold):
             return np.full(self.methods, NAN)
         weights = self.weights * self.fake
-        place = np.where(self.fake, self.method, 0)
-        of_all = np.bincount(place, weights, self.methods)
-        missed = np.bincount(place, weights * (self.log_odds < self.threshold), self.methods)
+        of_all = np.bincount(self.method, weights, self.methods)
+        missed = np.bincount(self.method, weights * (self.log_odds < self.threshold), self.methods)
         with np.errstate(invalid="ignore"):
             return np.asarray(missed / of_all, dtype=np.float64)
 
