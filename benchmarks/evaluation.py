@@ -1,21 +1,24 @@
 """Measures of many scores, and their intervals: ``python benchmarks/evaluation.py``.
 
 A made-up database, of which every face has scores by 15 networks and 3 fusions, goes the whole
-way: from a table of scores to all measures with intervals, face by face. The peak is the process's,
-with torch and all else that the package loads. Set OMP_NUM_THREADS to measure on fewer cores.
+way: from a table of scores to all measures with intervals, by face and by video, and to a curve of
+robustness. The peak is the process's, with torch and all else that the package loads. Set
+OMP_NUM_THREADS to measure on fewer cores.
 """
 
 from __future__ import annotations
 
 import resource
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jsonargparse import auto_cli
 
+from deepregions.evaluation.alterations import LEVELS, Alteration
 from deepregions.evaluation.measures import MEASURES
-from deepregions.evaluation.protocols import Scored, Settings, evaluate
+from deepregions.evaluation.protocols import EVALUATION, Scored, Settings, evaluate
 from deepregions.evaluation.report.comparisons import (
     fusion_tables,
     method_tables,
@@ -23,6 +26,7 @@ from deepregions.evaluation.report.comparisons import (
     within_tables,
 )
 from deepregions.evaluation.report.tables import to_csv, to_latex, to_markdown
+from deepregions.evaluation.robustness import altered_curve
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, Strings
 from deepregions.fusion.trials import trials_of
@@ -65,7 +69,17 @@ def main(
         size = sum(len(to_markdown(t)) + len(to_latex(t)) for t in tables) + len(to_csv(tables))
         took = time.perf_counter() - start
         print(f"{len(tables)} tables in three formats, {size / 1000:.0f} kB: {took:.1f} s")
+        part = scored.part(EVALUATION)
+        start = time.perf_counter()
+        altered_curve(each, "jpeg", LEVELS["jpeg"], partial(_given, part))
+        took = time.perf_counter() - start
+        print(f"a robustness curve of {len(LEVELS['jpeg'])} levels: {took:.1f} s")
     _once(many, per_video)
+
+
+def _given(part: Scored, _: Alteration) -> Scored:
+    """Stands for scoring altered faces, which is measured elsewhere."""
+    return part
 
 
 def _once(faces: int, per_video: int) -> None:

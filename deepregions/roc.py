@@ -43,12 +43,12 @@ class ScoreCounts:
         """(K,), genuine ones at or above each score."""
         return np.asarray(self.genuine.cumsum(), dtype=np.float64)
 
-    @property
+    @cached_property
     def positives(self) -> float:
         """How many fakes there are."""
         return float(self.true_positives[-1]) if len(self.values) else 0.0
 
-    @property
+    @cached_property
     def negatives(self) -> float:
         """How many genuine ones there are."""
         return float(self.false_positives[-1]) if len(self.values) else 0.0

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from deepregions.fusion.fitting import isotonic_llr
+from deepregions.fusion.fitting import isotonic_pools
 from deepregions.fusion.trials import Trials
 from deepregions.roc import (
     NAN,
@@ -33,6 +33,7 @@ from deepregions.roc import (
 )
 
 Best = Literal["higher", "lower", "none"]
+Classes = Literal["both", "fake", "genuine", "any"]
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 _LEAST = 1e-3  # bits; below, a likelihood ratio says nothing
@@ -85,7 +86,7 @@ def minimum_cllr(counts: ScoreCounts) -> float:
     """
     if not counts.two_classes:
         return NAN
-    return cllr(replace(counts, values=isotonic_llr(counts)))
+    return cllr(isotonic_pools(counts)[0])
 
 
 def calibration_error(counts: ScoreCounts, bins: int = BINS) -> float:
@@ -154,9 +155,8 @@ class Sample:
         if math.isnan(self.threshold):
             return np.full(self.methods, NAN)
         weights = self.weights * self.fake
-        place = np.where(self.fake, self.method, 0)
-        of_all = np.bincount(place, weights, self.methods)
-        missed = np.bincount(place, weights * (self.log_odds < self.threshold), self.methods)
+        of_all = np.bincount(self.method, weights, self.methods)
+        missed = np.bincount(self.method, weights * (self.log_odds < self.threshold), self.methods)
         with np.errstate(invalid="ignore"):
             return np.asarray(missed / of_all, dtype=np.float64)
 
@@ -179,7 +179,7 @@ class Measure:
     of: Callable[[Sample], float]
     best: Best = "lower"
     at_threshold: bool = False
-    classes: Literal["both", "fake", "genuine", "any"] = "both"
+    classes: Classes = "both"
     method: str = ""
 
     def over(self, trials: Trials) -> Trials:
@@ -190,32 +190,23 @@ class Measure:
         return trials.select(~trials.fake if self.classes == "genuine" else ~trials.fake | fakes)
 
 
+def _at_threshold(
+    name: str,
+    title: str,
+    of: Callable[[ScoreCounts, float], float],
+    best: Best = "lower",
+    classes: Classes = "both",
+) -> Measure:
+    return Measure(name, title, lambda x: of(x.tally, x.threshold), best, True, classes)
+
+
 AUC = Measure("auc", "AUC", lambda sample: area_under_curve(sample.tally), "higher")
 EER = Measure("eer", "EER", lambda sample: equal_error_rate(sample.tally)[0])
 AP = Measure("ap", "AP", lambda sample: average_precision(sample.tally), "higher")
-ACCURACY = Measure(
-    "accuracy",
-    "Accuracy",
-    lambda sample: accuracy(sample.tally, sample.threshold),
-    "higher",
-    at_threshold=True,
-    classes="any",
-)
-BALANCED = Measure(
-    "balanced_accuracy",
-    "Balanced accuracy",
-    lambda sample: balanced_accuracy(sample.tally, sample.threshold),
-    "higher",
-    at_threshold=True,
-)
 WORST_APCER = Measure("worst_apcer", "Worst APCER", worst_apcer, at_threshold=True, classes="fake")
-BPCER = Measure(
-    "bpcer",
-    "BPCER",
-    lambda sample: bpcer(sample.tally, sample.threshold),
-    at_threshold=True,
-    classes="genuine",
-)
+ACCURACY = _at_threshold("accuracy", "Accuracy", accuracy, "higher", "any")
+BALANCED = _at_threshold("balanced_accuracy", "Balanced accuracy", balanced_accuracy, "higher")
+BPCER = _at_threshold("bpcer", "BPCER", bpcer, classes="genuine")
 BPCER_1 = Measure(
     "bpcer_apcer1", "BPCER at APCER 1 %", lambda sample: bpcer_at_apcer(sample.tally, 0.01)
 )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from deepregions.people import Numbers
 from deepregions.roc import Bools, Floats, ScoreCounts
 
 
@@ -74,19 +75,31 @@ def logistic_regression(
 def isotonic_llr(counts: ScoreCounts) -> Floats:
     """Returns the natural log-likelihood ratios that rise with the scores and fit best.
 
-    By pool adjacent violators at even prior odds, as in Brümmer and du Preez 2006.
-
     Args:
         counts: Scores of both classes, K distinct ones.
 
     Returns:
         (K,), falling as the scores do; infinite where all that is beyond is of one class.
     """
+    pools, sizes = isotonic_pools(counts)
+    return np.repeat(pools.values, sizes)
+
+
+def isotonic_pools(counts: ScoreCounts) -> tuple[ScoreCounts, Numbers]:
+    """Pools adjacent violators at even prior odds, as in Brümmer and du Preez 2006.
+
+    Returns:
+        What is in each pool, with its ratio (see :func:`isotonic_llr`) as its value, and how many
+        scores that is.
+    """
     from scipy.optimize import isotonic_regression  # noqa: PLC0415 - scoring has no use for it
 
     fake, genuine = counts.fake / counts.positives, counts.genuine / counts.negatives
     both = fake + genuine
-    fitted = isotonic_regression(fake / both, weights=both, increasing=False).x
-    posterior = np.clip(np.round(fitted, 12), 0, 1)  # in a pure pool exactly 0 or 1
+    found = isotonic_regression(fake / both, weights=both, increasing=False)
+    starts = found.blocks[:-1]
+    posterior = np.clip(np.round(found.x[starts], 12), 0, 1)  # in a pure pool exactly 0 or 1
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(posterior) - np.log1p(-posterior), dtype=np.float64)
+        llr = np.asarray(np.log(posterior) - np.log1p(-posterior), dtype=np.float64)
+    weights = (np.add.reduceat(each, starts) for each in (counts.fake, counts.genuine))
+    return ScoreCounts(llr, *weights), np.diff(found.blocks)

@@ -35,46 +35,13 @@ _HANDLE, _CHARACTER = 0.62, 0.068  # inches of a legend's column
 _LONGEST = 64  # characters of a legend's line
 _DPI = 200
 
-_SETTINGS = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": FAINT,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 10,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "figure.titlesize": 11,
-    "figure.titleweight": "bold",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10,
-    "grid.color": "#e3e5e9",
-    "grid.linewidth": 0.7,
-    "hatch.linewidth": 0.6,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "lines.linewidth": 1.7,
-    "pdf.fonttype": 42,  # letters stay letters in a printed paper
-    "svg.fonttype": "none",
-    "svg.hashsalt": "deepregions",
-    "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-    "xtick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "xtick.labelsize": 9,
-    "ytick.color": FAINT,
-    "ytick.labelcolor": INK,
-    "ytick.labelsize": 9,
-}
+_LOOK = Path(__file__).with_name("evaluation.mplstyle")
 
 
 @contextmanager
 def styled() -> Iterator[None]:
     """The look of figures while they are made and drawn, whatever the user's settings are."""
-    with matplotlib.style.context(["default", _SETTINGS]), warnings.catch_warnings():
+    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in any script
         yield
 
