@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from functools import cache
 
+import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -80,7 +81,10 @@ def centred(
 
 def to_picture(image: Tensor, side: int | None = None) -> Image.Image:
     """Makes a picture of (3, H, W) uint8, stretched to a square where a side is given."""
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    height, width = image.shape[1:]
+    bands = np.ascontiguousarray(image.cpu())
+    # Half the time of an array of pixels, which is copied once more.
+    picture = Image.merge("RGB", [Image.frombuffer("L", (width, height), band) for band in bands])
     if side is None or picture.size == (side, side):
         return picture
     return picture.resize((side, side), Image.Resampling.BILINEAR)
@@ -91,7 +95,7 @@ def data_uri(picture: bytes | Image.Image, quality: int = 88) -> Markup:
     if isinstance(picture, Image.Image):
         buffer = io.BytesIO()
         # 4:4:4: where a forgery was blended in, colour may be what shows it
-        picture.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+        picture.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
         picture = buffer.getvalue()
     return pages.data_uri("jpeg", picture)
 
