@@ -115,14 +115,13 @@ class Service:
                 for upload in uploads:
                     remove(settings.uploads, upload.file)
                 raise _queue_full() from error
+            self.supervisor.wake(len(ids))
             jobs = self.store.jobs(ids, owner)
             for file in {each.file for each in uploads} - {job.file for job in jobs}:
                 remove(settings.uploads, file)  # there is a result, or a work, already
             return jobs
 
-        jobs = await run_in_threadpool(store)
-        self.supervisor.wake(len(jobs))
-        return jobs
+        return await run_in_threadpool(store)
 
     async def job(self, id: str, owner: str) -> Job:
         """Returns a job.
