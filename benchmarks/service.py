@@ -61,6 +61,8 @@ def served(data: Path, workers: int) -> Iterator[tuple[httpx.Client, int]]:
     with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=600) as client:
         try:
             while True:
+                if process.poll() is not None:
+                    sys.exit("the service has ended: deepregions serve says why")
                 with suppress(httpx.TransportError):
                     if client.get("/readyz").status_code == 200:
                         break

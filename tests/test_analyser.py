@@ -25,7 +25,7 @@ from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.report.drawing import data_uri, to_picture
 from deepregions.pipeline.report.page import render_page
 from deepregions.pipeline.report.verdict import draw_verdict
-from deepregions.pipeline.results import FacePatch, Result
+from deepregions.pipeline.results import FacePatch, FaceResult, Result
 from deepregions.pipeline.strip import STRIP, THUMBNAIL, Strip
 from deepregions.pixels.tensors import as_array
 from deepregions.system import System, TrainedNetwork
@@ -143,6 +143,22 @@ def test_results_come_while_later_inputs_are_still_to_be_looked_at(
     assert next(films).kind == "image"
     assert sum(looked) <= 1 + 5  # the second film was not begun
     assert [each.kind for each in films] == ["video", "video"]
+
+
+@pytest.mark.parametrize(("first", "sizes"), [(1, [1, 2, 1]), (2, [2, 2])])
+def test_as_many_are_scored_together_at_first_as_the_caller_says(
+    photo: Path, reader: MediaReader, monkeypatch: pytest.MonkeyPatch, first: int, sizes: list[int]
+) -> None:
+    scorer = analyser(member(xception(1.0)))
+    score, scored = scorer.scorer.score, []
+
+    def counted(faces: Sequence[FacePatch | None], *, pictures: bool) -> list[FaceResult]:
+        scored.append(len(faces))
+        return score(faces, pictures=pictures)
+
+    monkeypatch.setattr(scorer.scorer, "score", counted)
+    assert len(list(scorer.analyse([photo] * 4, reader, first=first))) == 4
+    assert scored == sizes
 
 
 def test_what_scoring_raises_reaches_the_caller(photo: Path, reader: MediaReader) -> None:

@@ -51,7 +51,9 @@ def test_a_replica_that_is_killed_under_load_loses_nothing(tmp_path: Path, clust
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
         wait_for(lambda: client.get("/readyz").status_code == 200)
         wait_for(lambda: len(replicas()) == 2)
+        films = [b"slow:0.4 film", b"kill: film"]
         files = [("file", (f"{number}.jpg", each)) for number, each in enumerate(contents)]
+        files += [("file", (f"{number}.mp4", each)) for number, each in enumerate(films)]
         jobs = client.post("/v1/jobs", files=files).json()["jobs"]
         store = client.app.state.service.store  # type: ignore[attr-defined]
         wait_for(lambda: store.counts()["done"] > 5)
@@ -61,9 +63,11 @@ def test_a_replica_that_is_killed_under_load_loses_nothing(tmp_path: Path, clust
         supervisor = client.app.state.service.supervisor  # type: ignore[attr-defined]
         assert supervisor.kills >= 3  # ours, and those of the file that kills
         assert client.get(jobs[0]["links"]["report"]).text.endswith("<title>0.jpg</title>")
-    assert [job["state"] for job in found] == ["done"] * 60 + ["error"] * 2
+    assert [job["state"] for job in found] == ["done"] * 60 + ["error"] * 2 + ["done", "error"]
     assert [job["result"]["warnings"][0] for job in found[:60]] == [
         hashlib.sha256(each).hexdigest() for each in contents[:60]
     ]
-    assert "the last one by the end of its process" in found[60]["error"]["detail"]
+    assert found[62]["progress"] == {"done": 4, "total": 4}
+    for killer in (found[60], found[63]):
+        assert "the last one by the end of its process" in killer["error"]["detail"]
     assert found[61]["error"]["detail"] == "61.jpg: no picture"

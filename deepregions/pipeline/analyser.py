@@ -80,17 +80,18 @@ class Analyser:
         self._groups = 0  # of photographs so far
 
     def analyse(
-        self, paths: Iterable[Path], reader: MediaReader, *, together: bool = True
+        self, paths: Iterable[Path], reader: MediaReader, *, together: bool = True, first: int = 1
     ) -> Iterator[Result]:
         """Yields what came of each photograph or video, in their order, soon after it is known.
 
         Faces of several photographs are scored together, and while they are, faces are looked for
-        in the next; not ``together``, each result comes before the next input is looked at, as
-        where inputs come slowly. What cannot be read or judged is a status, not an exception.
+        in the next: those of ``first`` photographs, then of more. Not ``together``, each result
+        comes before the next input is looked at, as where inputs come slowly. What cannot be read
+        or judged is a status, not an exception.
         """
         group: list[_Run] = []  # photographs whose faces are found
         begun: deque[_Run] = deque()  # whose faces are being scored
-        most = 1  # photographs scored together: the first result is not kept waiting
+        most = first  # photographs scored together: the first result is not kept waiting
         with closing(_Scoring(self.scorer)) as scoring:
             with closing(reader.open_all(paths, self.sampling)) as files:
                 for media in files:

@@ -115,14 +115,13 @@ class Service:
                 for upload in uploads:
                     remove(settings.uploads, upload.file)
                 raise _queue_full() from error
+            self.supervisor.wake(len(ids))
             jobs = self.store.jobs(ids, owner)
             for file in {each.file for each in uploads} - {job.file for job in jobs}:
                 remove(settings.uploads, file)  # there is a result, or a work, already
             return jobs
 
-        jobs = await run_in_threadpool(store)
-        self.supervisor.wake(len(jobs))
-        return jobs
+        return await run_in_threadpool(store)
 
     async def job(self, id: str, owner: str) -> Job:
         """Returns a job.
@@ -142,13 +141,12 @@ class Service:
             remove(self.settings.reports, f"{job.work}.html")
         self._noticed(Notice(job.work))
 
-    async def changes(self, id: str, owner: str) -> AsyncIterator[Job | None]:
+    async def changes(self, job: Job, owner: str) -> AsyncIterator[Job | None]:
         """Yields a job at once and after each change, until it has ended; None for each beat."""
-        job = await self.job(id, owner)
         with self._watched(job.work) as changed:
             while True:
                 changed.clear()
-                job = await self.job(id, owner)
+                job = await self.job(job.id, owner)
                 yield job
                 if job.ended:
                     return
@@ -159,16 +157,16 @@ class Service:
                     except TimeoutError:
                         yield None
 
-    async def ended(self, id: str, owner: str) -> Job:
+    async def ended(self, job: Job, owner: str) -> Job:
         """Waits for the end of a job, but not for too long; returns it as it is then."""
         try:
             async with asyncio.timeout(self.settings.wait):
-                async for job in self.changes(id, owner):
-                    if job is not None and job.ended:
-                        return job
+                async for changed in self.changes(job, owner):
+                    if changed is not None and changed.ended:
+                        return changed
         except TimeoutError:
             pass
-        return await self.job(id, owner)
+        return await self.job(job.id, owner)
 
     @contextmanager
     def _watched(self, work: str) -> Iterator[asyncio.Event]:
@@ -229,10 +227,11 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
     async def detect(request: Request, again: _Again = False) -> Response:
         """Scores one photograph, and answers with what came of it."""
         (job,) = await service.submit(request, most=1, again=again, urgent=True)
-        job = await service.ended(job.id, request.state.owner)
-        told, headers = job.to_dict(), {"Link": f'</v1/jobs/{job.id}>; rel="related"'}
-        if job.state == "done":
-            return AsciiResponse(told["result"], headers=headers)
+        job = await service.ended(job, request.state.owner)
+        headers = {"Link": f'</v1/jobs/{job.id}>; rel="related"'}
+        if job.answer is not None:
+            return Response(job.answer, 200, headers, "application/json")
+        told = job.to_dict()
         if job.state == "error":
             return _problem(request, told["error"], headers)
         return AsciiResponse(told, 202, headers)
@@ -274,15 +273,15 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     @app.get("/v1/jobs/{id}/events", responses=openapi.events())
     async def get_events(request: Request, id: str) -> Response:
         """Sends a job after each change, until it has ended (server-sent events)."""
-        await service.job(id, request.state.owner)
+        job = await service.job(id, request.state.owner)
 
         async def lines() -> AsyncIterator[str]:
             try:
-                async for job in service.changes(id, request.state.owner):
-                    if job is None:
+                async for changed in service.changes(job, request.state.owner):
+                    if changed is None:
                         yield ": still here\n\n"
                     else:
-                        yield f"event: job\ndata: {json.dumps(job.to_dict())}\n\n"
+                        yield f"event: job\ndata: {json.dumps(changed.to_dict())}\n\n"
             except ProblemError:  # it was deleted
                 return
 

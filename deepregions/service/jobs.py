@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ _JOBS = sql.Table(
     sql.Column("name", sql.Text, nullable=False),
     sql.Column("created", sql.Float, nullable=False),
 )
-_LEFT = _WORKS.c.state.in_(("queued", "running"))
+_LEFT = sql.select(sql.func.count()).where(_WORKS.c.state.in_(("queued", "running")))
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ class Job:
         """Whether nothing more will come of it."""
         return self.state in ("done", "error")
 
+    @property
+    def answer(self) -> str | None:
+        """Its result as JSON, with its sender's name."""
+        return None if self.result is None else self._named(self.result)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the object that the service answers with."""
         return {
@@ -122,8 +128,8 @@ class Job:
             "state": self.state,
             "sha256": self.sha256,
             "progress": {"done": self.done, "total": self.total},
-            "result": self._named(self.result),
-            "error": self._named(self.error),
+            "result": None if self.result is None else json.loads(self._named(self.result)),
+            "error": None if self.error is None else json.loads(self._named(self.error)),
             "created": _iso(self.created),
             "started": _iso(self.started),
             "finished": _iso(self.finished),
@@ -138,11 +144,46 @@ class Job:
         """Returns a report with the sender's name in it."""
         return text.replace(self.file, escape(self.name))
 
-    def _named(self, text: str | None) -> Any:
-        """Reads JSON in which the file's name on disk stands for its sender's."""
-        if text is None:
-            return None
-        return json.loads(text.replace(self.file, json.dumps(self.name)[1:-1]))
+    def _named(self, text: str) -> str:
+        """Puts the sender's name into JSON in which the file's name on disk stands for it."""
+        return text.replace(self.file, json.dumps(self.name)[1:-1])
+
+
+def _statements() -> tuple[Any, ...]:
+    """Makes what is asked and changed for each upload, once: that takes longer than SQLite."""
+    value, works = sql.bindparam, _WORKS.c
+    same = sql.select(works.id).where(*(works[name] == value(name) for name in _KEY))
+    names = [each for each in Job.__dataclass_fields__ if each not in ("id", "name", "work")]
+    jobs = (
+        sql.select(_JOBS.c.id, _JOBS.c.name, _JOBS.c.work, *(works[name] for name in names))
+        .join_from(_JOBS, _WORKS)
+        .where(_JOBS.c.id.in_(value("ids", expanding=True)), _JOBS.c.owner == value("owner"))
+    )
+    first = (
+        sql.select(works.number)
+        .where(works.state == "queued")
+        .order_by(works.urgent.desc(), works.number)
+        .limit(1)
+    )
+    claim = (
+        sql.update(_WORKS)
+        .where(works.number == first.scalar_subquery(), works.attempts <= value("most"))
+        .values(state="running", worker=value("claimer"), done=0, total=None)
+        .values(attempts=works.attempts + 1, started=value("now"))
+        .returning(*(works[name] for name in Work._fields))
+    )
+    mine = works.id == value("mine"), works.worker == value("claimer"), works.state == "running"
+    change = sql.update(_WORKS).where(*mine)  # further columns are set by their names
+    frames = value("frames", type_=sql.Integer)
+    finish = change.values(
+        done=sql.func.max(works.done, sql.func.coalesce(frames, 0)),
+        total=sql.func.coalesce(works.total, frames),
+    )
+    return same, jobs, claim, change, finish
+
+
+_SAME, _JOBS_OF, _CLAIM, _CHANGE, _FINISH = _statements()
+_ADD_WORK, _ADD_JOB = sql.insert(_WORKS), sql.insert(_JOBS)
 
 
 class QueueFullError(Exception):
@@ -194,12 +235,11 @@ class JobStore:
                     work = _new_id()
                     values = {"file": upload.file, "size": upload.size, "urgent": int(urgent)}
                     values |= dict(zip(_KEY, key, strict=True))
-                    connection.execute(sql.insert(_WORKS).values(id=work, created=_now(), **values))
+                    connection.execute(_ADD_WORK, values | {"id": work, "created": _now()})
                 ids.append(_new_id())
                 job = {"id": ids[-1], "work": work, "owner": owner, "name": upload.name}
-                connection.execute(sql.insert(_JOBS).values(created=_now(), **job))
-            left = connection.scalar(sql.select(sql.func.count()).where(_LEFT)) or 0
-            if left > limit:
+                connection.execute(_ADD_JOB, job | {"created": _now()})
+            if (connection.scalar(_LEFT) or 0) > limit:
                 raise QueueFullError
         return ids
 
@@ -207,8 +247,7 @@ class JobStore:
         self, connection: sql.Connection, key: Sequence[str], *, again: bool, urgent: bool
     ) -> str | None:
         """Returns the work that is there for a file; with ``again`` it no longer counts."""
-        same = [_WORKS.c[name] == value for name, value in zip(_KEY, key, strict=True)]
-        found = connection.scalar(sql.select(_WORKS.c.id).where(*same))
+        found = connection.scalar(_SAME, dict(zip(_KEY, key, strict=True)))
         if found is None:
             return None
         if again:
@@ -224,27 +263,14 @@ class JobStore:
         With ``fresh``, none either where the next was begun before: it may be what ended its
         worker, and is done alone so that no other is blamed.
         """
-        first = (
-            sql.select(_WORKS.c.number)
-            .where(_WORKS.c.state == "queued")
-            .order_by(_WORKS.c.urgent.desc(), _WORKS.c.number)
-            .limit(1)
-        )
-        values = {"state": "running", "worker": worker, "done": 0, "total": None}
-        taken = (
-            sql.update(_WORKS)
-            .where(_WORKS.c.number == first.scalar_subquery())
-            .where(_WORKS.c.attempts == 0 if fresh else sql.true())
-            .values(attempts=_WORKS.c.attempts + 1, started=_now(), **values)
-            .returning(*(_WORKS.c[name] for name in Work._fields))
-        )
+        values = {"claimer": worker, "now": _now(), "most": 0 if fresh else sys.maxsize}
         with self._engine.connect() as connection:
-            row = connection.execute(taken).first()
+            row = connection.execute(_CLAIM, values).first()
         return None if row is None else Work(*row)
 
     def advance(self, work: str, worker: str, done: int, total: int | None) -> None:
         """Notes how far a work is."""
-        self._change(work, worker, done=done, total=total)
+        self._change(_CHANGE, work, worker, {"done": done, "total": total})
 
     def finish(
         self,
@@ -254,17 +280,14 @@ class JobStore:
         error: Mapping[str, Any] | None = None,
     ) -> bool:
         """Ends a work; returns False if it is no longer this worker's, and then changes nothing."""
-        frames = 0 if result is None else result.get("frames", 0)
-        return self._change(
-            work,
-            worker,
-            done=sql.func.max(_WORKS.c.done, frames),
-            total=sql.func.coalesce(_WORKS.c.total, frames or None),
-            state="error" if error else "done",
-            result=None if result is None else json.dumps(result, allow_nan=False),
-            error=None if error is None else json.dumps(error),
-            finished=_now(),
-        )
+        values = {
+            "frames": (0 if result is None else result.get("frames", 0)) or None,
+            "state": "error" if error else "done",
+            "result": None if result is None else json.dumps(result, allow_nan=False),
+            "error": None if error is None else json.dumps(error),
+            "finished": _now(),
+        }
+        return self._change(_FINISH, work, worker, values)
 
     def release(self, worker: str, reason: Mapping[str, Any] | None = None) -> list[str]:
         """Takes back what a worker that is gone was at, for another one to do; returns the works.
@@ -299,15 +322,9 @@ class JobStore:
 
     def jobs(self, ids: Collection[str], owner: str = "") -> list[Job]:
         """Returns those of some jobs that are there and this owner's, in the order of the ids."""
-        names = [each for each in Job.__dataclass_fields__ if each not in ("id", "name", "work")]
-        columns = [_WORKS.c[name] for name in names]
-        wanted = (
-            sql.select(_JOBS.c.id, _JOBS.c.name, _JOBS.c.work, *columns)
-            .join_from(_JOBS, _WORKS)
-            .where(_JOBS.c.id.in_(ids), _JOBS.c.owner == owner)
-        )
+        wanted = {"ids": list(ids), "owner": owner}
         with self._engine.connect() as connection:
-            found = {row[0]: Job(*row) for row in connection.execute(wanted)}
+            found = {row[0]: Job(*row) for row in connection.execute(_JOBS_OF, wanted)}
         return [found[each] for each in dict.fromkeys(ids) if each in found]
 
     def job(self, id: str, owner: str = "") -> Job | None:
@@ -356,7 +373,7 @@ class JobStore:
     def left(self) -> int:
         """Returns how many works wait or run."""
         with self._engine.connect() as connection:
-            return connection.scalar(sql.select(sql.func.count()).where(_LEFT)) or 0
+            return connection.scalar(_LEFT) or 0
 
     def overdue(self, longest: float) -> list[str]:
         """Returns the workers that are at a work for longer than so many seconds."""
@@ -364,12 +381,12 @@ class JobStore:
         with self._engine.connect() as connection:
             return list(connection.scalars(sql.select(_WORKS.c.worker).where(*late)))
 
-    def _change(self, work: str, worker: str, **values: Any) -> bool:
-        mine = _WORKS.c.id == work, _WORKS.c.worker == worker, _WORKS.c.state == "running"
+    def _change(
+        self, statement: sql.Update, work: str, worker: str, values: Mapping[str, Any]
+    ) -> bool:
+        mine = {"mine": work, "claimer": worker}
         with self._engine.connect() as connection:
-            return bool(
-                connection.execute(sql.update(_WORKS).where(*mine).values(**values)).rowcount
-            )
+            return bool(connection.execute(statement, {**mine, **values}).rowcount)
 
     @contextmanager
     def _writing(self) -> Iterator[sql.Connection]:

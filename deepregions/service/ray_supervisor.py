@@ -8,17 +8,17 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepregions.archive.ray_pool import connect
 from deepregions.errors import DeepregionsError, printable, require
 from deepregions.media.kinds import HEAD, kind_of
 from deepregions.service.jobs import JobStore, Work
-from deepregions.service.settings import ServiceSettings
+from deepregions.service.settings import Progress, ServiceSettings
 from deepregions.service.workers import Notice, Supervisor, block_signals, keep_result
 
 logger = logging.getLogger("deepregions.service")
@@ -27,6 +27,13 @@ _BATCH = 8  # files that a replica scores together; as many wait for it
 _TICK = 1.0  # seconds between looks at the clock
 _SWEEP = 30.0  # seconds between looks for what is too old
 _GRACE = 5.0  # seconds that works and replicas have to finish when the service stops
+
+
+class Steps(NamedTuple):
+    """How many frames of a video were looked at, and how many there are, if that is known."""
+
+    done: int
+    total: int | None
 
 
 class RaySupervisor(Supervisor):
@@ -143,9 +150,10 @@ class RaySupervisor(Supervisor):
         self._notify(Notice(work.id, {"queue": time.time() - work.created}))
         try:
             content = await asyncio.to_thread(_content, path)
-            film = kind_of(content[:HEAD], path) == "video"
-            ask = self._handle.film if film else self._handle.score
-            answer = await ask.remote(path.name, content)
+            if kind_of(content[:HEAD], path) == "video":
+                answer = await self._film(work, name, content)
+            else:
+                answer = await self._handle.score.remote(path.name, content)
             scored = time.perf_counter()
             keep_result(self._settings, self._store, work, name, answer)
             stages = {"score": scored - begun, "store": time.perf_counter() - scored}
@@ -156,6 +164,15 @@ class RaySupervisor(Supervisor):
         except Exception as error:  # noqa: BLE001 - whatever it is, the work is done again
             self._give_back(work, name, error)
             await asyncio.sleep(_TICK)
+
+    async def _film(self, work: Work, name: str, content: bytes) -> Any:
+        """Has a video scored, and tells how far it is meanwhile."""
+        told = None
+        async for told in self._handle.film.options(stream=True).remote(work.file, content):
+            if isinstance(told, Steps):
+                self._store.advance(work.id, name, told.done, told.total)
+                self._notify(Notice(work.id))
+        return told
 
     def _give_back(self, work: Work, name: str, error: Exception) -> None:
         """A work has failed: it is done again, or given up if it was alone."""
@@ -188,6 +205,10 @@ def _content(path: Path) -> bytes:
         return b""
 
 
+def _silent(path: Path, done: int, total: int | None) -> None:
+    """Hears how far a photograph is, which is told with its result."""
+
+
 def _replica(batch: Callable[..., Any]) -> type:
     """Returns what runs in a replica."""
 
@@ -213,23 +234,37 @@ def _replica(batch: Callable[..., Any]) -> type:
         async def score(self, names: list[str], contents: list[bytes]) -> list[Any]:
             return await self._scored(names, contents)
 
-        async def film(self, name: str, content: bytes) -> Any:
-            return (await self._scored([name], [content]))[0]
+        async def film(self, name: str, content: bytes) -> AsyncIterator[Any]:
+            loop, steps = asyncio.get_running_loop(), asyncio.Queue[Steps | None]()
 
-        async def _scored(self, names: Iterable[str], contents: Iterable[bytes]) -> list[Any]:
+            def tell(step: Steps | None) -> None:
+                loop.call_soon_threadsafe(steps.put_nowait, step)
+
+            def progress(_: Path, done: int, total: int | None) -> None:
+                tell(Steps(done, total))
+
+            work = loop.create_task(self._scored([name], [content], progress))
+            work.add_done_callback(lambda _: tell(None))
+            while (step := await steps.get()) is not None:
+                yield step
+            yield (await work)[0]
+
+        async def _scored(
+            self, names: Iterable[str], contents: Iterable[bytes], progress: Progress = _silent
+        ) -> list[Any]:
             async with self._busy:
-                work = asyncio.to_thread(self._score, list(names), list(contents))
+                work = asyncio.to_thread(self._score, list(names), list(contents), progress)
                 try:
                     return await asyncio.wait_for(work, self._longest)
                 except TimeoutError:
                     os._exit(1)  # nothing else ends what hangs
 
-        def _score(self, names: list[str], contents: list[bytes]) -> list[Any]:
+        def _score(self, names: list[str], contents: list[bytes], progress: Progress) -> list[Any]:
             paths = [self._uploads / name for name in names]
             try:
                 for path, content in zip(paths, contents, strict=True):
                     path.write_bytes(content)
-                return list(self._scorer(paths, lambda *_: None))
+                return list(self._scorer(paths, progress))
             finally:
                 for path in paths:
                     path.unlink(missing_ok=True)

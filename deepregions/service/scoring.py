@@ -43,7 +43,8 @@ class FileScorer:
     def __call__(self, paths: Iterable[Path], progress: Progress) -> Iterator[Scored]:
         """Yields each file's result and page; in both, its path is its bare name."""
         self._analyser.progress = progress
-        with closing(self._analyser.analyse(paths, self._reader)) as results:  # type: ignore[type-var]
+        answers = self._analyser.analyse(paths, self._reader, first=_TOGETHER)
+        with closing(answers) as results:  # type: ignore[type-var]
             for result in results:
                 path, name = result.input, Path(result.input).name
                 told = replace(

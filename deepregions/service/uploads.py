@@ -21,6 +21,7 @@ from deepregions.service.problems import ProblemError
 
 FIELD = "file"
 _SILENCE = 60.0  # seconds without a byte, after which an upload is given up
+_GATHERED = 1 << 18  # bytes that are written together: handing them to a thread takes longer
 _LONGEST_NAME = 200  # characters
 _HINT = "send multipart/form-data with a field named file: curl -F file=@PATH"
 
@@ -56,8 +57,13 @@ async def receive(
     form = _Form(folder, max_size, most)
     try:
         parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
+        pieces = bytearray()
         while piece := await _next(stream):
-            await run_sync(parser.write, piece)
+            pieces += piece
+            if len(pieces) >= _GATHERED:
+                await run_sync(parser.write, bytes(pieces))
+                pieces.clear()
+        await run_sync(parser.write, bytes(pieces))
         parser.finalize()
         if not form.whole:
             raise ProblemError(400, "the form ends in the middle", "send it again")

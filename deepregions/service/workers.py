@@ -47,7 +47,7 @@ _UNJUDGED = ("unreadable", "unsupported")
 class Notice:
     """What a worker tells: a work has changed, or how long a stage took."""
 
-    work: str = ""
+    work: str
     stages: Mapping[str, float] | None = None
 
 
@@ -351,24 +351,23 @@ class _Shift:
     ) -> None:
         self._name, self._settings, self._store = name, settings, store
         self._connection = connection
-        self._begun: dict[Path, tuple[Work, float]] = {}  # and when
+        self._begun: dict[Path, tuple[Work, float, float]] = {}  # when, and after what wait
 
     def do(self, first: Work, scorer: Scorer) -> None:
         for answer in scorer(self._paths(first), self._progress):
             path = next(iter(self._begun))
-            work, start = self._begun[path]
+            work, start, waited = self._begun[path]
             scored = time.perf_counter()
             keep_result(self._settings, self._store, work, self._name, answer)
             del self._begun[path]
             stages = {"score": scored - start, "store": time.perf_counter() - scored}
-            self._connection.send(Notice(work.id, stages))
+            self._connection.send(Notice(work.id, {"queue": waited, **stages}))
 
     def _paths(self, work: Work | None) -> Iterator[Path]:
         while work is not None:
             path = self._settings.uploads / work.file
-            self._begun[path] = work, time.perf_counter()
-            # Nobody is woken: of a photograph its result comes next, of a video its progress.
-            self._connection.send(Notice(stages={"queue": time.time() - work.created}))
+            # Nobody is told: of a photograph its result comes next, of a video its progress.
+            self._begun[path] = work, time.perf_counter(), time.time() - work.created
             # A video comes last: whoever was behind it would wait although another worker is free.
             last = work.attempts > 1 or kind_of(read_head(path), path) == "video"
             yield path
@@ -379,6 +378,6 @@ class _Shift:
     def _progress(self, path: Path, done: int, total: int | None) -> None:
         if total == 1:  # it is told with the result
             return
-        work, _ = self._begun[path]
+        work, *_ = self._begun[path]
         self._store.advance(work.id, self._name, done, total)
         self._connection.send(Notice(work.id))

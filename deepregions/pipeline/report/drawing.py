@@ -92,7 +92,7 @@ def data_uri(picture: bytes | Image.Image, quality: int = 88) -> Markup:
     if isinstance(picture, Image.Image):
         buffer = io.BytesIO()
         # 4:4:4: where a forgery was blended in, colour may be what shows it
-        picture.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+        picture.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
         picture = buffer.getvalue()
     return pages.data_uri("jpeg", picture)
 

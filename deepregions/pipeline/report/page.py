@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -295,6 +296,17 @@ def _trained_on(models: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str
     return list(found.values())
 
 
+def fact(value: Any) -> Markup:
+    """Returns a fact as HTML."""
+    return _fact(json.dumps(value, default=str))
+
+
+@lru_cache(64)  # most are the same in every result of a run, and take a third of a page's time
+def _fact(text: str) -> Markup:
+    common: Any = environment().get_template("common.html.j2").module
+    return Markup(common.value(json.loads(text)))  # noqa: S704 - what the template has escaped
+
+
 @cache
 def environment() -> Environment:
     """Returns what renders the templates."""
@@ -305,6 +317,7 @@ def environment() -> Environment:
         "colours": track_colours,
         "count": words.count,
         "data_uri": data_uri,
+        "fact": fact,
         "frame_text": _frame_text,
         "gate": gate,
         "meaning": words.MEANING,
