@@ -28,11 +28,14 @@ from test_answer import fused
 
 from deepregions.archive import parts as parts_module
 from deepregions.archive.columns import OF_THE_RUN, as_line, as_results, schema
+from deepregions.archive.contents import KnownContents
+from deepregions.archive.driver import Driver
 from deepregions.archive.manifest import Listed, as_table
 from deepregions.archive.parts import ArchiveResults
+from deepregions.archive.workers import FileOutcome
 from deepregions.commands.cli import run
 from deepregions.errors import BundleError, DeepregionsError, UsageError
-from deepregions.files import lock_folder, sha256
+from deepregions.files import lock_folder
 from deepregions.pipeline.results import Result
 from deepregions.pipeline.schemas import schema_text
 
@@ -344,25 +347,86 @@ def test_copies_are_scored_once_and_have_the_rows_they_would_have(
     options = ["--bundle", str(tmp_path / "bundle"), "--landmarks=dlib-hog"]
     options += ["--max-false-alarms=0.01", "--pages=evidence"]
     scoring = ["archive", "score", manifest, *options, "--out"]
-    assert run([*scoring, str(tmp_path / "each")]) == 0
-    assert run([*scoring, str(tmp_path / "once"), "--reuse-copies"]) == 0
+    assert run([*scoring, str(tmp_path / "each"), "--no-reuse-copies"]) == 0
+    assert run([*scoring, str(tmp_path / "once")]) == 0
+    assert not (tmp_path / "each" / "contents").exists()
     assert rows(tmp_path / "once") == rows(tmp_path / "each")
     assert rows(tmp_path / "once")[4]["warnings"][0].startswith("it has changed since")
-    kept = {path.stem: path for path in (tmp_path / "once" / "contents").rglob("*.json")}
-    digest = sha256(portrait)
-    assert {f"{digest}.png", f"{digest}.mp4"} <= kept.keys()
+    kept = KnownContents(tmp_path / "once" / "contents")
+    keys = kept.key(folder / "0.png"), kept.key(folder / "8.mp4")
+    picture, film = map(kept.find, keys)
+    assert picture is not None and film is not None
     for out in ("each", "once"):
         for page in (tmp_path / out / "pages").iterdir():
             assert str(folder / f"{page.stem}.png") in page.read_text() or page.stem == "7"
-    told = json.loads(kept[f"{digest}.png"].read_text())
     shutil.rmtree(tmp_path / "once" / "parts")
-    kept[f"{digest}.png"].write_text(json.dumps(told | {"score": 0.125}))  # to see whose it is
-    kept[f"{digest}.mp4"].write_text("cut off by a power cu")
+    kept.keep(keys[0], picture | {"score": 0.125}, "!")  # to see whose it is
+    kept.keep(keys[1], film | {"score": 0.125}, "!")
+    (last,) = (tmp_path / "once" / "contents").glob(f"{kept._mine.hex()}.results")
+    os.truncate(last, last.stat().st_size - 1)  # by a power cut
+    assert kept.find(keys[1]) is None
     assert run([*scoring, str(tmp_path / "once"), "--reuse-copies"]) == 0
     scores = [row["score"] for row in rows(tmp_path / "once")]
     before = [row["score"] for row in rows(tmp_path / "each")]
     assert [number for number, score in enumerate(scores) if score == 0.125] == [0, 1, 4]
     assert (scores[3], scores[7]) == (before[3], before[7])
+
+
+class Orderly:
+    """A pool of one process that takes two files, and answers one at a time."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+        self.files: list[Listed] = []
+
+    def start(self) -> dict[str, Any]:
+        return dict(FakeScorer().run)
+
+    def room(self) -> int:
+        return 2 - len(self.files)
+
+    def put(self, file: Listed) -> None:
+        self.given.append(file.id)
+        self.files.append(file)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def wait(self) -> list[FileOutcome]:
+        assert self.files, "it is asked what came of files, and has none"
+        file = self.files.pop(0)
+        return [FileOutcome(file, next(FakeScorer()([file])))]
+
+    def close(self) -> None:
+        """There are no processes."""
+
+
+@pytest.mark.parametrize(
+    ("contents", "order"),
+    [(["aa", "aa", "aa", "b", "ccc"], [0, 3, 1, 4, 2]), (["aa"] * 9, [*range(9)])],
+)
+def test_what_may_be_a_copy_waits_for_its_like_where_others_can_be_scored(
+    tmp_path: Path, contents: list[str], order: list[int]
+) -> None:
+    files(tmp_path / "in", *contents)
+    manifest, pool = manifest_of(tmp_path / "in", tmp_path / "m.parquet"), Orderly()
+    Driver(manifest, ArchiveResults(tmp_path / "out"), pool, reuse_copies=True).score()
+    assert pool.given == order
+    assert [row["id"] for row in rows(tmp_path / "out")] == [*range(len(contents))]
+
+
+def test_what_has_no_copy_is_not_compared(portrait: Path, tmp_path: Path) -> None:
+    fused(tmp_path / "bundle")
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.png").write_bytes(portrait.read_bytes() + b"-" * number)
+    manifest, out = str(tmp_path / "m.parquet"), tmp_path / "out"
+    assert run(["archive", "manifest", str(tmp_path / "in"), "--out", manifest]) == 0
+    scoring = ["archive", "score", manifest, "--out", str(out)]
+    scoring += ["--bundle", str(tmp_path / "bundle"), "--landmarks=dlib-hog", "--reuse-copies"]
+    assert run(scoring) == 0
+    assert [row["status"] for row in rows(out)] == ["ok"] * 3
+    assert not (out / "contents").exists()
 
 
 def plain(value: Any) -> Any:

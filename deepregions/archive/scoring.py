@@ -34,7 +34,7 @@ class ScorerFactory:
         runtime: That name.
         workers: How many processes share the machine's cores.
         pages: Whether files at or above the chosen threshold get a page.
-        contents: Where results by content are kept, so that copies are scored once; None: nowhere.
+        contents: Where results of what may have copies are kept, so that they are scored once.
     """
 
     make_analyser: Callable[[Any], Analyser]
@@ -104,10 +104,11 @@ class AnalyserScorer:
             now, path, why = Listed.look(file.id, file.path), Path(file.path), ""
         else:
             self._fetcher = self._fetcher or Fetcher()
-            path, *about, why = self._fetcher.fetch(file.path)
-            now = Listed(file.id, file.path, *about)
+            path, size, mtime, why = self._fetcher.fetch(file.path)
+            now = Listed(file.id, file.path, size, mtime)
         changed = "" if why and why != NOT_THERE else _changed(file, now)
-        content = "" if self._contents is None or why else self._contents.key(path)
+        wanted = self._contents is not None and file.twin and not why
+        content = self._contents.key(path) if self._contents and wanted else ""
         return _Opened(file, path, changed, why, content)
 
     def _known(self, opened: _Opened) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ def score_manifest(
     ray: list[str] | bool | None = None,
     part_size: int | None = None,
     pages: Literal["none", "evidence"] = "none",
-    reuse_copies: bool = False,
+    reuse_copies: bool = True,
     networks: NetworkOptions,
     sampling: SamplingOptions,
     pool: Pooling,
@@ -81,8 +81,8 @@ def score_manifest(
         part_size: Number of files of a part; by default 256, in large archives up to 4096.
         pages: evidence writes a page for each file at or above the threshold that
             --max-false-alarms names.
-        reuse_copies: Score files of the same content once. The folder of results then has a small
-            file for each content.
+        reuse_copies: Score files of the same content once; --no-reuse-copies scores each. Only
+            files with as many bytes as another are compared.
         networks: Which networks score.
         sampling: Which frames of videos are looked at.
         pool: How many scores become one.
@@ -115,7 +115,7 @@ def score_manifest(
         scoring.runtime,
         workers or 1,
         pages == "evidence",
-        out.absolute() / "contents" if reuse_copies else None,
+        out.absolute() / "contents",
     )
     scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
     if ray is not None:
@@ -131,6 +131,7 @@ def score_manifest(
             shard=number,
             shards=shards,
             part_size=part_size,
+            reuse_copies=reuse_copies,
             show=show,
         )
         driver.score()
