@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from deepregions.archive.columns import as_line
 from deepregions.archive.contents import KnownContents
@@ -20,6 +21,7 @@ from deepregions.errors import printable
 
 if TYPE_CHECKING:
     from deepregions.pipeline.analyser import Analyser
+    from deepregions.pipeline.face_scorer import FaceScorer
     from deepregions.pipeline.results import Result
 
 _NOTHING = Path(os.devnull)  # stands for a file that need not be looked at
@@ -35,20 +37,35 @@ class ScorerFactory:
         workers: How many processes share the machine's cores.
         pages: Whether files at or above the chosen threshold get a page.
         contents: Where results of what may have copies are kept, so that they are scored once.
+        networks: Ray's actors that run the networks; none are there where this process does.
     """
 
-    make_analyser: Callable[[Any], Analyser]
+    make_analyser: Callable[..., Analyser]
     runtime: str = "torch"
     workers: int = 1
     pages: bool = False
     contents: Path | None = None
+    networks: tuple[Any, ...] = ()
 
-    def __call__(self) -> AnalyserScorer:
+    def analyser(self) -> Analyser:
         """Loads the networks."""
         from deepregions.devices import share_cores  # noqa: PLC0415 - torch, which drivers lack
 
         share_cores(self.workers)
-        analyser = self.make_analyser(self.runtime)
+        return self.make_analyser(self.runtime)
+
+    def __call__(self) -> AnalyserScorer:
+        """Loads what finds faces, and networks where no others are asked."""
+        if not self.networks:
+            analyser = self.analyser()
+        else:
+            from deepregions.archive.ray_networks import RemoteNetworks  # noqa: PLC0415
+
+            own = replace(
+                self, runtime="torch", make_analyser=partial(self.make_analyser, cpu=True)
+            )
+            analyser, theirs = own.analyser(), RemoteNetworks(self.networks)
+            analyser.scorer, analyser.facts = cast("FaceScorer", theirs), theirs.facts()
         return AnalyserScorer(analyser, pages=self.pages, contents=self.contents)
 
     def settled(self, run: Mapping[str, Any]) -> Self:

@@ -119,10 +119,14 @@ def score_manifest(
     )
     scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
     if ray is not None:
+        from deepregions.archive.ray_networks import RayNetworks
         from deepregions.archive.ray_pool import RayPool
 
         address = ray[0] if isinstance(ray, list) and ray else ""
-        scorers = RayPool(make, address, workers, gpus=scoring.device != "cpu", settle=make.settled)
+        apart = None if scoring.device == "cpu" else RayNetworks(make)
+        scorers = RayPool(
+            make, address, workers, gpus=apart is not None, networks=apart, settle=make.settled
+        )
     with checks.counted("scoring", "files") as show:
         driver = Driver(
             FileManifest(manifest),
@@ -142,10 +146,17 @@ def score_manifest(
 
 
 def _make_analyser(
-    runtime: Any, *, networks: NetworkOptions, scoring: ScoringOptions, **how: Any
+    runtime: Any,
+    *,
+    networks: NetworkOptions,
+    scoring: ScoringOptions,
+    cpu: bool = False,
+    **how: Any,
 ) -> Analyser:
-    """Loads the networks, in the process that scores."""
-    return replace(scoring, runtime=runtime).analyser(networks.load(), pictures=False, **how)
+    """Loads the networks, in the process that scores; with ``cpu``, leaves a GPU to others."""
+    device = "cpu" if cpu else scoring.device
+    scoring = replace(scoring, runtime=runtime, device=device)
+    return scoring.analyser(networks.load(), pictures=False, **how)
 
 
 def _shard(text: str) -> tuple[int, int]:
