@@ -147,9 +147,13 @@ def test_a_file_during_which_runs_end_is_given_up(tmp_path: Path) -> None:
 
 def score_by_ray(folder: Path) -> "subprocess.CompletedProcess[str]":
     """Scores a manifest in a process of its own, where Ray may catch signals and start things."""
+    return by_ray(folder, "archive_fakes.py", folder / "m.parquet", folder / "out", "ray")
+
+
+def by_ray(folder: Path, script: str, *words: Path | str) -> "subprocess.CompletedProcess[str]":
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    fakes = Path(__file__).with_name("archive_fakes.py")
-    command = [sys.executable, fakes, folder / "m.parquet", folder / "out", "ray"]
+    fakes = Path(__file__).with_name(script)
+    command = [sys.executable, fakes, *words]
     paths = os.pathsep.join(map(str, (fakes.parents[1], fakes.parent)))
     environment = {**os.environ, "PYTHONPATH": paths, "HOME": str(folder)}
     with TemporaryDirectory(prefix="ray") as short:  # paths of sockets are short
@@ -168,6 +172,27 @@ def test_ray_scores_as_processes_do(tmp_path: Path) -> None:
     assert [row["status"] for row in found] == ["error", "error", *["ok"] * 40]
     assert "the last one by the end of its process" in found[0]["message"]
     assert "the last one by RuntimeError: no such tensor" in found[1]["message"]
+
+
+def test_faces_found_by_cpu_actors_are_scored_by_gpu_actors(portrait: Path, tmp_path: Path) -> None:
+    """Whoever of them is killed: the rows are those of one process that does both."""
+    fused(tmp_path / "bundle")
+    (tmp_path / "in").mkdir()
+    for number in range(24):
+        (tmp_path / "in" / f"{number:02}.png").write_bytes(portrait.read_bytes() + b"-" * number)
+    write_video(tmp_path / "in" / "07.mp4", [np.asarray(Image.open(portrait))] * 3)
+    manifest = str(tmp_path / "m.parquet")
+    assert run(["archive", "manifest", str(tmp_path / "in"), "--out", manifest]) == 0
+    moments = ["3:_NetworkActor", "8:_FileActor", "12:_NetworkActor", "16:_NetworkActor"]
+    done = by_ray(tmp_path, "archive_two_pools.py", tmp_path, *moments)
+    assert done.returncode == 0, done.stderr
+    killed = [line for line in done.stdout.splitlines() if line.startswith("_")]
+    assert killed == [moment.partition(":")[2] for moment in moments]
+    scoring = ["archive", "score", manifest, "--device=cpu", "--landmarks=dlib-hog"]
+    scoring += ["--bundle", str(tmp_path / "bundle"), "--out", str(tmp_path / "whole")]
+    assert run(scoring) == 0
+    assert [row["status"] for row in rows(tmp_path / "whole")] == ["ok"] * 25
+    assert rows(tmp_path / "out") == rows(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from deepregions.errors import DeepregionsError, UnreachableError, require
@@ -21,6 +22,8 @@ _DEATHS = 2  # of networks that work on a file's faces, after which its process 
 _BUSY = 60.0  # seconds in which networks begin with faces; then others are asked
 _PATIENCE = 600.0  # seconds in which some do
 _PAUSE = 0.5  # seconds before others are asked
+# That the answer is not worked on before it is known that it is.
+_STREAMING = {"num_returns": "streaming", "_generator_backpressure_num_objects": 1}
 _FAN = "fan+"  # what the one landmark backend that runs on a GPU is called
 
 
@@ -46,15 +49,15 @@ class _NetworkActor:
 
 
 class RemoteNetworks:
-    """Stands for a scorer of faces in the process that finds them."""
+    """Stands for a scorer of faces in the process that finds them.
 
-    def __init__(self, actors: Sequence[Any]) -> None:
-        self._ray: Any = require("ray", "ray")
-        self._actors = random.sample(list(actors), len(actors))
+    Args:
+        actors: Those that score.
+        facts: What results are made with.
+    """
 
-    def facts(self) -> dict[str, Any]:
-        """Returns what results are made with."""
-        return dict(self._ray.get(self._actors[0].facts.remote()))
+    def __init__(self, actors: Sequence[Any], facts: Mapping[str, Any]) -> None:
+        self._actors, self.facts = tuple(actors), dict(facts)
 
     def score(
         self, faces: Sequence[FacePatch | None], *, pictures: bool = False
@@ -75,19 +78,20 @@ class RemoteNetworks:
             UnreachableError: None of them begins.
             RuntimeError: They end of these faces.
         """
+        ray: Any = require("ray", "ray")
         packed, deaths, since = pickle.dumps((given, how)), 0, time.monotonic()
-        while time.monotonic() - since < _PATIENCE:
-            self._actors.append(actor := self._actors.pop(0))
-            streaming = {"num_returns": "streaming", "_generator_backpressure_num_objects": 1}
-            stream, begun = actor.ask.options(**streaming).remote(method, packed), False
+        for actor in cycle(random.sample(self._actors, len(self._actors))):
+            if time.monotonic() - since > _PATIENCE:
+                break
+            stream, begun = actor.ask.options(**_STREAMING).remote(method, packed), False
             try:
-                if self._ray.wait([stream], timeout=_BUSY)[0]:
-                    self._ray.get(next(stream))
+                if ray.wait([stream], timeout=_BUSY)[0]:
+                    ray.get(next(stream))
                     begun = True
-                    return pickle.loads(self._ray.get(next(stream)))  # noqa: S301 - our own
-            except self._ray.exceptions.RayTaskError as error:
+                    return pickle.loads(ray.get(next(stream)))  # noqa: S301 - our own
+            except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
-            except self._ray.exceptions.RayError:  # its process or its node has ended
+            except ray.exceptions.RayError:  # its process or its node has ended
                 deaths += begun
                 since = time.monotonic() if begun else since
                 if deaths == _DEATHS:
@@ -127,4 +131,4 @@ class RayNetworks:
             return None
         settled = replace(self._make, runtime=facts["runtime"])  # what is fastest holds for all
         actors += [made.remote(settled) for _ in range(1, gpus)]
-        return replace(settled, networks=tuple(actors))
+        return replace(settled, networks=RemoteNetworks(actors, facts))

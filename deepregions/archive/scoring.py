@@ -20,6 +20,7 @@ from deepregions.archive.workers import ScoredFile
 from deepregions.errors import printable
 
 if TYPE_CHECKING:
+    from deepregions.archive.ray_networks import RemoteNetworks
     from deepregions.pipeline.analyser import Analyser
     from deepregions.pipeline.face_scorer import FaceScorer
     from deepregions.pipeline.results import Result
@@ -37,7 +38,7 @@ class ScorerFactory:
         workers: How many processes share the machine's cores.
         pages: Whether files at or above the chosen threshold get a page.
         contents: Where results of what may have copies are kept, so that they are scored once.
-        networks: Ray's actors that run the networks; none are there where this process does.
+        networks: What runs the networks elsewhere; None where this process does.
     """
 
     make_analyser: Callable[..., Analyser]
@@ -45,7 +46,7 @@ class ScorerFactory:
     workers: int = 1
     pages: bool = False
     contents: Path | None = None
-    networks: tuple[Any, ...] = ()
+    networks: RemoteNetworks | None = None
 
     def analyser(self) -> Analyser:
         """Loads the networks."""
@@ -56,16 +57,13 @@ class ScorerFactory:
 
     def __call__(self) -> AnalyserScorer:
         """Loads what finds faces, and networks where no others are asked."""
-        if not self.networks:
+        if self.networks is None:
             analyser = self.analyser()
         else:
-            from deepregions.archive.ray_networks import RemoteNetworks  # noqa: PLC0415
-
-            own = replace(
-                self, runtime="torch", make_analyser=partial(self.make_analyser, cpu=True)
-            )
-            analyser, theirs = own.analyser(), RemoteNetworks(self.networks)
-            analyser.scorer, analyser.facts = cast("FaceScorer", theirs), theirs.facts()
+            on_cpu = partial(self.make_analyser, cpu=True)
+            analyser = replace(self, runtime="torch", make_analyser=on_cpu).analyser()
+            analyser.scorer = cast("FaceScorer", self.networks)
+            analyser.facts = self.networks.facts
         return AnalyserScorer(analyser, pages=self.pages, contents=self.contents)
 
     def settled(self, run: Mapping[str, Any]) -> Self:
