@@ -244,7 +244,7 @@ def drive(folder: Path, region: str | None, address: str) -> None:
 
 
 def nodes(count: int) -> None:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
     from ray.cluster_utils import Cluster
 
     from deepregions.archive.ray_pool import RayPool
@@ -253,10 +253,11 @@ def nodes(count: int) -> None:
         folder = Path(name)
         manifest = photographs(folder, count)
         make = ScorerFactory(make_analyser)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        quiet = {"include_dashboard": False, "include_log_monitor": False}  # they take of the cores
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **quiet})
         took = []
         for number in (1, 2):
-            last = cluster.add_node(num_cpus=1)
+            last = cluster.add_node(num_cpus=1, **quiet)
             pool = RayPool(make, cluster.address)
             took.append(score(manifest, folder / f"{number}", pool))
         print(f"two nodes of one core: {took[0] / took[1]:.2f} times one ({count} files)")

@@ -19,7 +19,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archive_fakes import FakeScorer, broken, manifest_of, score
+from archive_fakes import FakeScorer, broken, manifest_of, score, together
 from data_helpers import write_video
 from detect_json import CALIBRATED, input_results
 from hypothesis import given, settings
@@ -260,6 +260,13 @@ def test_workers_that_do_not_start_are_not_started_for_ever(tmp_path: Path) -> N
     manifest_of(tmp_path / "in", tmp_path / "m.parquet")
     with pytest.raises(DeepregionsError, match="workers do not start"):
         score(tmp_path / "m.parquet", tmp_path / "out", make=os.abort)
+
+
+def test_workers_start_at_once_where_none_waits_for_what_another_finds(tmp_path: Path) -> None:
+    files(tmp_path / "in", "a")
+    manifest_of(tmp_path / "in", tmp_path / "m.parquet")
+    make = partial(together, tmp_path)
+    assert score(tmp_path / "m.parquet", tmp_path / "out", workers=2, make=make).done == 1
 
 
 def started(folder: Path, first: str = "") -> "subprocess.Popen[str]":

@@ -115,7 +115,8 @@ class RayPool:
         longest: Seconds that a file may take; then its actor is ended.
         gpus: Whether the cluster's GPUs are used.
         networks: Starts actors that run networks only; None where each of these runs its own.
-        settle: Makes what makes the other actors' scorers, of what the first one's are made with.
+        settle: Makes what makes the other actors' scorers, of what the first one's are made with;
+            without, all start at once.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -133,6 +134,7 @@ class RayPool:
         settle: Callable[[Mapping[str, Any]], MakeScorer] | None = None,
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # or it tells its maker of what runs here
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # which takes time of cores
         self._ray: Any = require("ray", "ray")
         self._make, self._settle = make, settle
         self._address, self._workers, self._longest, self._gpus = address, workers, longest, gpus
@@ -155,7 +157,7 @@ class RayPool:
             if apart is not None:
                 self._make, self._settle, self._gpus = apart, None, False
         while self._run is None:
-            self._keep_up(1)
+            self._keep_up(self._wanted() if self._settle is None else 1)
             self.wait()
         if self._settle is not None:
             self._make = self._settle(self._run)

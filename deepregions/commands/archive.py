@@ -117,7 +117,8 @@ def score_manifest(
         pages == "evidence",
         out.absolute() / "contents",
     )
-    scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
+    settle = None if scoring.runtime == "torch" else make.settled  # others may be made at first
+    scorers: ScorerPool = WorkerPool(make, workers or 1, settle=settle)
     if ray is not None:
         from deepregions.archive.ray_networks import RayNetworks
         from deepregions.archive.ray_pool import RayPool
@@ -125,7 +126,7 @@ def score_manifest(
         address = ray[0] if isinstance(ray, list) and ray else ""
         apart = None if scoring.device == "cpu" else RayNetworks(make)
         scorers = RayPool(
-            make, address, workers, gpus=apart is not None, networks=apart, settle=make.settled
+            make, address, workers, gpus=apart is not None, networks=apart, settle=settle
         )
     with checks.counted("scoring", "files") as show:
         driver = Driver(
