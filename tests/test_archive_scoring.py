@@ -181,6 +181,9 @@ def test_faces_found_by_cpu_actors_are_scored_by_gpu_actors(portrait: Path, tmp_
     for number in range(24):
         (tmp_path / "in" / f"{number:02}.png").write_bytes(portrait.read_bytes() + b"-" * number)
     write_video(tmp_path / "in" / "07.mp4", [np.asarray(Image.open(portrait))] * 3)
+    red = np.asarray(Image.open(portrait)).copy()
+    red[..., 0] = 255
+    Image.fromarray(red).save(tmp_path / "in" / "red.png")
     manifest = str(tmp_path / "m.parquet")
     assert run(["archive", "manifest", str(tmp_path / "in"), "--out", manifest]) == 0
     moments = ["3:_NetworkActor", "8:_FileActor", "12:_NetworkActor", "16:_NetworkActor"]
@@ -191,8 +194,12 @@ def test_faces_found_by_cpu_actors_are_scored_by_gpu_actors(portrait: Path, tmp_
     scoring = ["archive", "score", manifest, "--device=cpu", "--landmarks=dlib-hog"]
     scoring += ["--bundle", str(tmp_path / "bundle"), "--out", str(tmp_path / "whole")]
     assert run(scoring) == 0
-    assert [row["status"] for row in rows(tmp_path / "whole")] == ["ok"] * 25
-    assert rows(tmp_path / "out") == rows(tmp_path / "whole")
+    *whole, survived = rows(tmp_path / "whole")
+    *found, deadly = rows(tmp_path / "out")
+    assert [row["status"] for row in (*whole, survived)] == ["ok"] * 26
+    assert found == whole
+    assert deadly["status"] == "error" and len(survived["faces"]) == 1
+    assert "the last one by RuntimeError: the networks' processes end" in deadly["message"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
