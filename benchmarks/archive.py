@@ -2,7 +2,8 @@
 
 ``python benchmarks/archive.py overhead`` scores copies of a portrait (each with other bytes) with
 the default networks in a bare loop, by ``archive score`` and, where Ray is installed, by ``--ray``.
-``kill`` does so while at 30 random moments a random worker, the driver or a Ray node gets SIGKILL
+``copies`` says what it costs to look for copies, and saves.
+``kill`` scores while at 30 random moments a random worker, the driver or a Ray node gets SIGKILL
 (each driver scores by processes or by a Ray cluster of two nodes, as chance has it), and compares
 the results with an undisturbed run's. ``nodes`` scores on one and on two Ray nodes of one core, and
 then ends a node in the midst. ``driver`` takes a made manifest of 10 million rows and a stub in
@@ -37,6 +38,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepregions.archive.columns import as_line, as_results, schema
+from deepregions.archive.contents import KnownContents
 from deepregions.archive.driver import Driver
 from deepregions.archive.manifest import (
     SCHEMA,
@@ -50,6 +52,7 @@ from deepregions.archive.parts import ArchiveResults, IdRange
 from deepregions.archive.scoring import AnalyserScorer, ScorerFactory
 from deepregions.archive.summary import results_of
 from deepregions.archive.workers import FileOutcome, ScoredFile, WorkerPool
+from deepregions.files import sha256
 
 KILLS = 30
 TIMES = ["date", "seconds"]
@@ -66,17 +69,18 @@ def make_analyser(runtime: Any, region: str | None = None) -> Any:
     return build_analyser(members, landmarks="auto", runtime=runtime, pictures=False)
 
 
-def photographs(folder: Path, count: int, side: int = 300) -> FileManifest:
-    """Lists copies of a portrait; what follows a JPEG's end is not looked at."""
+def photographs(folder: Path, count: int, side: int = 300, same: int = 1) -> FileManifest:
+    """Lists copies of a portrait, so many the same; what follows a JPEG's end is not looked at."""
     import skimage.data
     from PIL import Image
 
     stream = io.BytesIO()
     portrait = skimage.data.astronaut()[:300, 80:380]  # type: ignore[no-untyped-call]
     Image.fromarray(portrait).resize((side, side)).save(stream, "JPEG", quality=92)
-    (folder / "in").mkdir()
+    (folder / "in").mkdir(parents=True)
     for number in range(count):
-        (folder / "in" / f"{number:06d}.jpg").write_bytes(stream.getvalue() + f"{number}".encode())
+        content = stream.getvalue() + f"{number // same}".encode()
+        (folder / "in" / f"{number:06d}.jpg").write_bytes(content)
     write_manifest(list_files([folder / "in"], warn=print), folder / "manifest.parquet")
     return FileManifest(folder / "manifest.parquet")
 
@@ -110,6 +114,31 @@ def overhead(count: int) -> None:
 
             by_ray = score(manifest, folder / "ray", RayPool(make, workers=1))
             print(f"--ray: {count / by_ray:.2f} files/s, {100 * (by_ray / bare - 1):+.1f} %")
+
+
+def copies(count: int) -> None:
+    """Files of a size that others have, all different or ten of each, compared and not."""
+    with tempfile.TemporaryDirectory() as name:
+        for same in (1, 10):
+            folder = Path(name) / f"{same}"
+            manifest = photographs(folder, count, same=same)
+            took: dict[bool, list[float]] = {False: [], True: []}
+            for number, reuse in enumerate((False, True, True, False)):
+                out = folder / f"out{number}"
+                pool = WorkerPool(ScorerFactory(make_analyser, contents=out / "contents"), 1)
+                took[reuse].append(score(manifest, out, pool, reuse_copies=reuse))
+            told = {reuse: [f"{count / each:.2f}" for each in took[reuse]] for reuse in took}
+            stored = sum(path.stat().st_size for path in (folder / "out1/contents").iterdir())
+            print(f"{same} of each, files/s: compared {told[True]}, not {told[False]}; ", end="")
+            print(f"{stored / (count / same):.0f} bytes of results for each content", flush=True)
+        known = KnownContents(Path(name) / "10" / "out1" / "contents")
+        path = Path(name) / "10" / "in" / "000000.jpg"
+        told_once = known.find(known.key(path))
+        assert told_once is not None
+        key = _timed(lambda: [known.key(path) for _ in range(1000)])
+        find = _timed(lambda: [known.find(sha256(path) + ".png") for _ in range(1000)]) - key
+        keep = _timed(lambda: known.keep(known.key(path), told_once, "!")) * 1000 - key
+        print(f"digest {key:.3f}, look-up {find:.3f}, keeping {keep:.3f} ms")
 
 
 def _timed(work: Any) -> float:
@@ -215,7 +244,7 @@ def drive(folder: Path, region: str | None, address: str) -> None:
 
 
 def nodes(count: int) -> None:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
     from ray.cluster_utils import Cluster
 
     from deepregions.archive.ray_pool import RayPool
@@ -224,10 +253,11 @@ def nodes(count: int) -> None:
         folder = Path(name)
         manifest = photographs(folder, count)
         make = ScorerFactory(make_analyser)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        quiet = {"include_dashboard": False, "include_log_monitor": False}  # they take of the cores
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **quiet})
         took = []
         for number in (1, 2):
-            last = cluster.add_node(num_cpus=1)
+            last = cluster.add_node(num_cpus=1, **quiet)
             pool = RayPool(make, cluster.address)
             took.append(score(manifest, folder / f"{number}", pool))
         print(f"two nodes of one core: {took[0] / took[1]:.2f} times one ({count} files)")
@@ -408,7 +438,9 @@ def rows(folder: Path, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["overhead", "kill", "nodes", "driver", "rows", "drive"])
+    parser.add_argument(
+        "what", choices=["overhead", "copies", "kill", "nodes", "driver", "rows", "drive"]
+    )
     parser.add_argument("--count", type=int)
     parser.add_argument("--folder", type=Path, default=Path("archive-rows"))
     parser.add_argument("--side", type=int, default=300, help="pixels of a photograph, with kill")
@@ -418,6 +450,7 @@ def main() -> None:
     many = options.count or 10_000_000
     works: Mapping[str, Any] = {
         "overhead": partial(overhead, options.count or 1000),
+        "copies": partial(copies, options.count or 150),
         "kill": partial(kill, options.count or 10_000, options.side, options.region),
         "nodes": partial(nodes, options.count or 1000),
         "driver": partial(driver, many),

@@ -49,6 +49,17 @@ class FakeScorer:
             yield ScoredFile(file.id, as_line(file.id, {**ROW, **told}, 0.001), page)
 
 
+def together(folder: Path) -> FakeScorer:
+    """A scorer that is there when a second process makes one."""
+    (folder / f"{os.getpid()}.started").touch()
+    until = time.monotonic() + 20
+    while len([*folder.glob("*.started")]) < 2:
+        if time.monotonic() > until:
+            raise BundleError("nobody else was started", "start them at once")
+        time.sleep(0.05)
+    return FakeScorer()
+
+
 def broken() -> Any:
     raise BundleError("the bundle is broken", "get another")
 

@@ -59,6 +59,17 @@ def test_any_name_comes_back(names: list[bytes]) -> None:
     assert list(as_files(as_table(files))) == files
 
 
+def test_sizes_that_several_files_have_are_known(tmp_path: Path) -> None:
+    sizes = [5, 7, 5, 0, 0, None, 1 << 25, 7 + (1 << 24), 9]
+    files = [Listed(n, f"/{n}", size) for n, size in enumerate(sizes)]
+    write_manifest(files, tmp_path / "m.parquet")
+    shared = FileManifest(tmp_path / "m.parquet").shared_sizes()
+    assert [each.id for each in files if each in shared] == [0, 1, 2, 5, 6, 7]
+    pq.write_table(pa.table({"id": [1, 2], "path": ["/1", "/2"]}), tmp_path / "bare.parquet")
+    unknown = FileManifest(tmp_path / "bare.parquet").shared_sizes()
+    assert Listed(1, "/1") in unknown and Listed(1, "/1", 3) not in unknown
+
+
 def test_lists_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     bad = tmp_path / os.fsdecode(BAD.replace(b"\n", b""))

@@ -19,7 +19,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archive_fakes import FakeScorer, broken, manifest_of, score
+from archive_fakes import FakeScorer, broken, manifest_of, score, together
 from data_helpers import write_video
 from detect_json import CALIBRATED, input_results
 from hypothesis import given, settings
@@ -28,11 +28,14 @@ from test_answer import fused
 
 from deepregions.archive import parts as parts_module
 from deepregions.archive.columns import OF_THE_RUN, as_line, as_results, schema
+from deepregions.archive.contents import KnownContents
+from deepregions.archive.driver import Driver
 from deepregions.archive.manifest import Listed, as_table
 from deepregions.archive.parts import ArchiveResults
+from deepregions.archive.workers import FileOutcome
 from deepregions.commands.cli import run
 from deepregions.errors import BundleError, DeepregionsError, UsageError
-from deepregions.files import lock_folder, sha256
+from deepregions.files import lock_folder
 from deepregions.pipeline.results import Result
 from deepregions.pipeline.schemas import schema_text
 
@@ -144,9 +147,13 @@ def test_a_file_during_which_runs_end_is_given_up(tmp_path: Path) -> None:
 
 def score_by_ray(folder: Path) -> "subprocess.CompletedProcess[str]":
     """Scores a manifest in a process of its own, where Ray may catch signals and start things."""
+    return by_ray(folder, "archive_fakes.py", folder / "m.parquet", folder / "out", "ray")
+
+
+def by_ray(folder: Path, script: str, *words: Path | str) -> "subprocess.CompletedProcess[str]":
     pytest.importorskip("ray", reason="the extra ray is not installed")
-    fakes = Path(__file__).with_name("archive_fakes.py")
-    command = [sys.executable, fakes, folder / "m.parquet", folder / "out", "ray"]
+    fakes = Path(__file__).with_name(script)
+    command = [sys.executable, fakes, *words]
     paths = os.pathsep.join(map(str, (fakes.parents[1], fakes.parent)))
     environment = {**os.environ, "PYTHONPATH": paths, "HOME": str(folder)}
     with TemporaryDirectory(prefix="ray") as short:  # paths of sockets are short
@@ -165,6 +172,34 @@ def test_ray_scores_as_processes_do(tmp_path: Path) -> None:
     assert [row["status"] for row in found] == ["error", "error", *["ok"] * 40]
     assert "the last one by the end of its process" in found[0]["message"]
     assert "the last one by RuntimeError: no such tensor" in found[1]["message"]
+
+
+def test_faces_found_by_cpu_actors_are_scored_by_gpu_actors(portrait: Path, tmp_path: Path) -> None:
+    """Whoever of them is killed: the rows are those of one process that does both."""
+    fused(tmp_path / "bundle")
+    (tmp_path / "in").mkdir()
+    for number in range(24):
+        (tmp_path / "in" / f"{number:02}.png").write_bytes(portrait.read_bytes() + b"-" * number)
+    write_video(tmp_path / "in" / "07.mp4", [np.asarray(Image.open(portrait))] * 3)
+    red = np.asarray(Image.open(portrait)).copy()
+    red[..., 0] = 255
+    Image.fromarray(red).save(tmp_path / "in" / "red.png")
+    manifest = str(tmp_path / "m.parquet")
+    assert run(["archive", "manifest", str(tmp_path / "in"), "--out", manifest]) == 0
+    moments = ["3:_NetworkActor", "8:_FileActor", "12:_NetworkActor", "16:_NetworkActor"]
+    done = by_ray(tmp_path, "archive_two_pools.py", tmp_path, *moments)
+    assert done.returncode == 0, done.stderr
+    killed = [line for line in done.stdout.splitlines() if line.startswith("_")]
+    assert killed == [moment.partition(":")[2] for moment in moments]
+    scoring = ["archive", "score", manifest, "--device=cpu", "--landmarks=dlib-hog"]
+    scoring += ["--bundle", str(tmp_path / "bundle"), "--out", str(tmp_path / "whole")]
+    assert run(scoring) == 0
+    *whole, survived = rows(tmp_path / "whole")
+    *found, deadly = rows(tmp_path / "out")
+    assert [row["status"] for row in (*whole, survived)] == ["ok"] * 26
+    assert found == whole
+    assert deadly["status"] == "error" and len(survived["faces"]) == 1
+    assert "the last one by RuntimeError: the networks' processes end" in deadly["message"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
@@ -232,6 +267,13 @@ def test_workers_that_do_not_start_are_not_started_for_ever(tmp_path: Path) -> N
     manifest_of(tmp_path / "in", tmp_path / "m.parquet")
     with pytest.raises(DeepregionsError, match="workers do not start"):
         score(tmp_path / "m.parquet", tmp_path / "out", make=os.abort)
+
+
+def test_workers_start_at_once_where_none_waits_for_what_another_finds(tmp_path: Path) -> None:
+    files(tmp_path / "in", "a")
+    manifest_of(tmp_path / "in", tmp_path / "m.parquet")
+    make = partial(together, tmp_path)
+    assert score(tmp_path / "m.parquet", tmp_path / "out", workers=2, make=make).done == 1
 
 
 def started(folder: Path, first: str = "") -> "subprocess.Popen[str]":
@@ -344,25 +386,86 @@ def test_copies_are_scored_once_and_have_the_rows_they_would_have(
     options = ["--bundle", str(tmp_path / "bundle"), "--landmarks=dlib-hog"]
     options += ["--max-false-alarms=0.01", "--pages=evidence"]
     scoring = ["archive", "score", manifest, *options, "--out"]
-    assert run([*scoring, str(tmp_path / "each")]) == 0
-    assert run([*scoring, str(tmp_path / "once"), "--reuse-copies"]) == 0
+    assert run([*scoring, str(tmp_path / "each"), "--no-reuse-copies"]) == 0
+    assert run([*scoring, str(tmp_path / "once")]) == 0
+    assert not (tmp_path / "each" / "contents").exists()
     assert rows(tmp_path / "once") == rows(tmp_path / "each")
     assert rows(tmp_path / "once")[4]["warnings"][0].startswith("it has changed since")
-    kept = {path.stem: path for path in (tmp_path / "once" / "contents").rglob("*.json")}
-    digest = sha256(portrait)
-    assert {f"{digest}.png", f"{digest}.mp4"} <= kept.keys()
+    kept = KnownContents(tmp_path / "once" / "contents")
+    keys = kept.key(folder / "0.png"), kept.key(folder / "8.mp4")
+    picture, film = map(kept.find, keys)
+    assert picture is not None and film is not None
     for out in ("each", "once"):
         for page in (tmp_path / out / "pages").iterdir():
             assert str(folder / f"{page.stem}.png") in page.read_text() or page.stem == "7"
-    told = json.loads(kept[f"{digest}.png"].read_text())
     shutil.rmtree(tmp_path / "once" / "parts")
-    kept[f"{digest}.png"].write_text(json.dumps(told | {"score": 0.125}))  # to see whose it is
-    kept[f"{digest}.mp4"].write_text("cut off by a power cu")
+    kept.keep(keys[0], picture | {"score": 0.125}, "!")  # to see whose it is
+    kept.keep(keys[1], film | {"score": 0.125}, "!")
+    (last,) = (tmp_path / "once" / "contents").glob(f"{kept._mine.hex()}.results")
+    os.truncate(last, last.stat().st_size - 1)  # by a power cut
+    assert kept.find(keys[1]) is None
     assert run([*scoring, str(tmp_path / "once"), "--reuse-copies"]) == 0
     scores = [row["score"] for row in rows(tmp_path / "once")]
     before = [row["score"] for row in rows(tmp_path / "each")]
     assert [number for number, score in enumerate(scores) if score == 0.125] == [0, 1, 4]
     assert (scores[3], scores[7]) == (before[3], before[7])
+
+
+class Orderly:
+    """A pool of one process that takes two files, and answers one at a time."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+        self.files: list[Listed] = []
+
+    def start(self) -> dict[str, Any]:
+        return dict(FakeScorer().run)
+
+    def room(self) -> int:
+        return 2 - len(self.files)
+
+    def put(self, file: Listed) -> None:
+        self.given.append(file.id)
+        self.files.append(file)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def wait(self) -> list[FileOutcome]:
+        assert self.files, "it is asked what came of files, and has none"
+        file = self.files.pop(0)
+        return [FileOutcome(file, next(FakeScorer()([file])))]
+
+    def close(self) -> None:
+        """There are no processes."""
+
+
+@pytest.mark.parametrize(
+    ("contents", "order"),
+    [(["aa", "aa", "aa", "b", "ccc"], [0, 3, 1, 4, 2]), (["aa"] * 9, [*range(9)])],
+)
+def test_what_may_be_a_copy_waits_for_its_like_where_others_can_be_scored(
+    tmp_path: Path, contents: list[str], order: list[int]
+) -> None:
+    files(tmp_path / "in", *contents)
+    manifest, pool = manifest_of(tmp_path / "in", tmp_path / "m.parquet"), Orderly()
+    Driver(manifest, ArchiveResults(tmp_path / "out"), pool, reuse_copies=True).score()
+    assert pool.given == order
+    assert [row["id"] for row in rows(tmp_path / "out")] == [*range(len(contents))]
+
+
+def test_what_has_no_copy_is_not_compared(portrait: Path, tmp_path: Path) -> None:
+    fused(tmp_path / "bundle")
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.png").write_bytes(portrait.read_bytes() + b"-" * number)
+    manifest, out = str(tmp_path / "m.parquet"), tmp_path / "out"
+    assert run(["archive", "manifest", str(tmp_path / "in"), "--out", manifest]) == 0
+    scoring = ["archive", "score", manifest, "--out", str(out)]
+    scoring += ["--bundle", str(tmp_path / "bundle"), "--landmarks=dlib-hog", "--reuse-copies"]
+    assert run(scoring) == 0
+    assert [row["status"] for row in rows(out)] == ["ok"] * 3
+    assert not (out / "contents").exists()
 
 
 def plain(value: Any) -> Any:

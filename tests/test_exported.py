@@ -304,7 +304,9 @@ def test_halves_lose_nothing(tmp_path: Path) -> None:
     assert before - path.stat().st_size == pytest.approx(2 * exact.size, abs=200)
     from onnx.reference import ReferenceEvaluator
 
-    for got, expected in zip(ReferenceEvaluator(str(path)).run(None, {}), arrays.values(), strict=True):
+    for got, expected in zip(
+        ReferenceEvaluator(str(path)).run(None, {}), arrays.values(), strict=True
+    ):
         np.testing.assert_array_equal(got, expected)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -22,6 +22,7 @@ from deepregions.files import atomic_file, lock_folder
 _OPEN = 8  # parts that are worked on at once: one slow file holds up no others
 _PARTS = 2048  # that an archive has at most, as long as no part is larger than the largest
 _SMALLEST, _LARGEST = 256, 4096  # files of a part
+_HELD = 64  # files that wait, at most, for another of their size to be scored
 _BEAT = 5.0  # seconds between two reports of how far it is
 
 
@@ -36,6 +37,7 @@ class Driver:
         shards: How many there are.
         part_size: How many files a part has; by default 256, in large archives up to 4096. The
             folder's first run decides.
+        reuse_copies: Whether files that may be copies of others are marked as such.
         show: Is told how many files of the shard are finished, and how many it has.
 
     Attributes:
@@ -53,17 +55,21 @@ class Driver:
         shard: int = 1,
         shards: int = 1,
         part_size: int | None = None,
+        reuse_copies: bool = False,
         show: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         self.done = self.skipped = self.busy = 0
         self._manifest, self._folder, self._pool = manifest, folder, pool
         self._shard, self._shards, self._show = shard, shards, show
         usual = min(max(manifest.rows // _PARTS, _SMALLEST), _LARGEST)
+        self._shared = manifest.shared_sizes() if reuse_copies else None
         self._size = part_size or folder.part_size() or usual
         self._run: Mapping[str, Any] = {}
         self._parts: dict[int, OpenPart] = {}  # that are worked on, by the ids of their files
         self._open: list[OpenPart] = []
         self._again: deque[Listed] = deque()  # what comes back goes first
+        self._twins: Counter[int] = Counter()  # that are being scored, by size
+        self._held: deque[Listed] = deque()  # each may be a copy of one of these
         self._started, self._told = time.time(), 0.0
 
     def score(self) -> None:
@@ -130,20 +136,46 @@ class Driver:
             if why := part.lost(file.id):
                 self._keep(given_up(file, why))
             else:
-                yield file
+                yield file._replace(twin=self._shared is not None and file in self._shared)
 
     def _feed(self, files: Iterator[Listed | None]) -> None:
         """Gives the pool as many files as it takes."""
         while self._pool.room() > 0:
-            file = self._again.popleft() if self._again else next(files, None)
+            file = self._next(files)
             if file is None:
                 self._pool.flush()
                 return
+            if file.twin and file.size:
+                self._twins[file.size] += 1
             self._parts[file.id].begin(file.id)
             self._pool.put(file)
 
+    def _next(self, files: Iterator[Listed | None]) -> Listed | None:
+        """Returns what is scored next; what may be a copy comes after its like, as far as it can.
+
+        No worker waits for that.
+        """
+        if self._again:
+            return self._again.popleft()
+        while len(self._held) < _HELD and (file := next(files, None)) is not None:
+            if not (file.twin and file.size and self._twins[file.size]):
+                return file
+            self._held.append(file)
+        return self._held.popleft() if self._held else None
+
+    def _let_go(self, size: int) -> None:
+        """Has the next file of a size scored, where no other is."""
+        self._twins -= Counter([size])
+        if not self._twins[size]:
+            file = next((each for each in self._held if each.size == size), None)
+            if file is not None:
+                self._held.remove(file)
+                self._again.append(file)
+
     def _take(self, outcome: FileOutcome) -> None:
         file = outcome.file
+        if file.twin and file.size:
+            self._let_go(file.size)
         if outcome.scored is not None:
             self._keep(outcome.scored)
             return

@@ -145,13 +145,14 @@ def _failed(why: str, *, server: bool = True) -> Message:
 
 def _reason(error: Exception, size: int | None) -> tuple[str, bool, bool]:
     """Returns why in our words, whether others may have it too, and whether that is final."""
-    codes = (getattr(error, "status", None), getattr(error, "code", None))
-    code = getattr(getattr(error, "response", None), "status_code", None) or codes[0] or codes[1]
+    code = getattr(error, "status", None) or getattr(error, "code", None)
+    for each in (error.__cause__, error):  # the Hub's answer to a wrong token is no file to fsspec
+        code = getattr(getattr(each, "response", None), "status_code", None) or code
     number = getattr(error, "errno", None)
-    if isinstance(error, FileNotFoundError) or code in (404, 410):
-        return NOT_THERE, False, True
     if isinstance(error, PermissionError) or code in (401, 403):
         return "access is denied", True, True
+    if isinstance(error, FileNotFoundError) or code in (404, 410):
+        return NOT_THERE, False, True
     if number == errno.EFBIG:
         return (
             f"it is longer than the {_UNTOLD if size is None else size:,} bytes that it may have",

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ SCHEMA = pa.schema(
 """What a manifest has of a file; size and time are null where it was not there, or not asked."""
 
 _ROWS = 1 << 16  # of a row group: 10 MB
+_SIZES = 1 << 24  # that are told apart: 16 MB; larger ones by their last bits
 _LIST_ENDINGS = (".csv", ".parquet", ".txt")
 _MAKES = "deepregions archive manifest makes a manifest of folders, or of a list of paths"
 
@@ -49,6 +51,7 @@ class Listed(NamedTuple):
     path: str
     size: int | None = None
     mtime: int | None = None  # microseconds
+    twin: bool = False  # whether another may have the same content
 
     @classmethod
     def look(cls, number: int, path: str) -> Listed:
@@ -299,6 +302,14 @@ class FileManifest:
         short = -self.rows % size if pieces and (pieces[-1] + 1) * size > self.rows else 0
         return len(pieces) * size - short
 
+    def shared_sizes(self) -> SharedSizes:
+        """Returns which sizes several files have."""
+        found = SharedSizes()
+        for batch in self._file.iter_batches(1 << 20, columns=["size"]):
+            with suppress(KeyError, pa.ArrowException):  # no sizes; or none, as reading rows says
+                found.add(batch["size"].cast(pa.int64()))
+        return found
+
     def _check_ids(self) -> None:
         last = -1
         for batch in self._file.iter_batches(1 << 20, columns=["id"]):
@@ -312,6 +323,25 @@ class FileManifest:
                 said = _disorder(int(before[falls[0]]), int(ids[falls[0]]))
                 raise UsageError(f"{self._path}: {said}", "sort it by id, each once")
             last = int(ids[-1])
+
+
+class SharedSizes:
+    """Which sizes several files of a manifest have, in 16 MB however many files there are.
+
+    Files of 16 MiB and more may be taken to share theirs where they do not; never the reverse.
+    """
+
+    def __init__(self) -> None:
+        self._files = np.zeros(_SIZES, np.uint8)  # by size: none, one, or several
+
+    def add(self, sizes: pa.Array) -> None:
+        """Counts files."""
+        slots, counts = np.unique(sizes.drop_null().to_numpy() % _SIZES, return_counts=True)
+        self._files[slots] = np.minimum(self._files[slots] + np.minimum(counts, 2), 2)
+
+    def __contains__(self, file: Listed) -> bool:
+        """Whether another file may have the same content; so may one of unknown size."""
+        return file.size is None or (file.size > 0 and self._files[file.size % _SIZES] > 1)
 
 
 def digest(rows: pa.Table) -> str:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from deepregions.archive.manifest import Listed
+from deepregions.archive.ray_networks import RayNetworks
 from deepregions.archive.workers import FileOutcome, MakeScorer, ScoredFile
 from deepregions.errors import (
     DeepregionsError,
@@ -105,13 +106,17 @@ def connect(ray: Any, address: str) -> None:
 class RayPool:
     """Actors of a Ray cluster; each has a core, or its share of the GPUs where there are any.
 
+    Where ``networks`` can run in actors beside the GPUs, all of these have cores, and ask them.
+
     Args:
         make: Makes what scores.
         address: The cluster's; empty is the one that is running here, or else one for this run.
         workers: How many actors; None is one for each GPU, or else for each core.
         longest: Seconds that a file may take; then its actor is ended.
         gpus: Whether the cluster's GPUs are used.
-        settle: Makes what makes the other actors' scorers, of what the first one's are made with.
+        networks: Starts actors that run networks only; None where each of these runs its own.
+        settle: Makes what makes the other actors' scorers, of what the first one's are made with;
+            without, all start at once.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -125,12 +130,15 @@ class RayPool:
         *,
         longest: float = 1800.0,
         gpus: bool = True,
+        networks: RayNetworks | None = None,
         settle: Callable[[Mapping[str, Any]], MakeScorer] | None = None,
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # or it tells its maker of what runs here
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # which takes time of cores
         self._ray: Any = require("ray", "ray")
         self._make, self._settle = make, settle
         self._address, self._workers, self._longest, self._gpus = address, workers, longest, gpus
+        self._networks = networks
         self._handles: list[_Handle] = []
         self._waiting: list[Listed] = []  # for a task of several
         self._run: Mapping[str, Any] | None = None
@@ -144,8 +152,12 @@ class RayPool:
             DeepregionsError: Actors cannot be started.
         """
         connect(self._ray, self._address)
+        if (gpus := self._gpu_count()) >= 1 and self._networks is not None:
+            apart = self._networks.start(self._ray, int(gpus))
+            if apart is not None:
+                self._make, self._settle, self._gpus = apart, None, False
         while self._run is None:
-            self._keep_up(1)
+            self._keep_up(self._wanted() if self._settle is None else 1)
             self.wait()
         if self._settle is not None:
             self._make = self._settle(self._run)
@@ -204,13 +216,15 @@ class RayPool:
 
     def _wanted(self) -> int:
         """How many actors there should be, as nodes come and go."""
-        there = self._ray.cluster_resources()
-        return max(
-            1, self._workers or int((self._gpus and there.get("GPU")) or there.get("CPU", 1))
-        )
+        there = self._ray.cluster_resources().get("CPU", 1)
+        return max(1, self._workers or int(self._gpu_count() or there))
+
+    def _gpu_count(self) -> float:
+        """How many GPUs are there for actors that score."""
+        return float(self._ray.cluster_resources().get("GPU", 0)) if self._gpus else 0.0
 
     def _keep_up(self, count: int) -> None:
-        gpus = self._ray.cluster_resources().get("GPU", 0) if self._gpus else 0
+        gpus = self._gpu_count()
         made = self._ray.remote(_FileActor).options(
             num_cpus=0 if gpus else 1,
             num_gpus=gpus / max(self._workers or gpus, gpus) if gpus else 0,

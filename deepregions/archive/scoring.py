@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from deepregions.archive.columns import as_line
 from deepregions.archive.contents import KnownContents
@@ -19,7 +20,9 @@ from deepregions.archive.workers import ScoredFile
 from deepregions.errors import printable
 
 if TYPE_CHECKING:
+    from deepregions.archive.ray_networks import RemoteNetworks
     from deepregions.pipeline.analyser import Analyser
+    from deepregions.pipeline.scorer import Scorer
     from deepregions.pipeline.results import Result
 
 _NOTHING = Path(os.devnull)  # stands for a file that need not be looked at
@@ -34,21 +37,33 @@ class ScorerFactory:
         runtime: That name.
         workers: How many processes share the machine's cores.
         pages: Whether files at or above the chosen threshold get a page.
-        contents: Where results by content are kept, so that copies are scored once; None: nowhere.
+        contents: Where results of what may have copies are kept, so that they are scored once.
+        networks: What runs the networks elsewhere; None where this process does.
     """
 
-    make_analyser: Callable[[Any], Analyser]
+    make_analyser: Callable[..., Analyser]
     runtime: str = "torch"
     workers: int = 1
     pages: bool = False
     contents: Path | None = None
+    networks: RemoteNetworks | None = None
 
-    def __call__(self) -> AnalyserScorer:
+    def analyser(self) -> Analyser:
         """Loads the networks."""
         from deepregions.devices import share_cores  # noqa: PLC0415 - torch, which drivers lack
 
         share_cores(self.workers)
-        analyser = self.make_analyser(self.runtime)
+        return self.make_analyser(self.runtime)
+
+    def __call__(self) -> AnalyserScorer:
+        """Loads what finds faces, and networks where no others are asked."""
+        if self.networks is None:
+            analyser = self.analyser()
+        else:
+            on_cpu = partial(self.make_analyser, cpu=True)
+            analyser = replace(self, runtime="torch", make_analyser=on_cpu).analyser()
+            analyser.scorer = cast("Scorer", self.networks)
+            analyser.facts = self.networks.facts
         return AnalyserScorer(analyser, pages=self.pages, contents=self.contents)
 
     def settled(self, run: Mapping[str, Any]) -> Self:
@@ -104,10 +119,11 @@ class AnalyserScorer:
             now, path, why = Listed.look(file.id, file.path), Path(file.path), ""
         else:
             self._fetcher = self._fetcher or Fetcher()
-            path, *about, why = self._fetcher.fetch(file.path)
-            now = Listed(file.id, file.path, *about)
+            path, size, mtime, why = self._fetcher.fetch(file.path)
+            now = Listed(file.id, file.path, size, mtime)
         changed = "" if why and why != NOT_THERE else _changed(file, now)
-        content = "" if self._contents is None or why else self._contents.key(path)
+        wanted = self._contents is not None and file.twin and not why
+        content = self._contents.key(path) if self._contents and wanted else ""
         return _Opened(file, path, changed, why, content)
 
     def _known(self, opened: _Opened) -> dict[str, Any] | None:

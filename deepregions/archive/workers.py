@@ -114,7 +114,8 @@ class WorkerPool:
         make: Makes what scores.
         workers: How many processes.
         longest: Seconds that a file may take; then its worker is ended.
-        settle: Makes what makes the other workers' scorers, of what the first one's are made with.
+        settle: Makes what makes the other workers' scorers, of what the first one's are made
+            with; without, all start at once.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class WorkerPool:
             DeepregionsError: They cannot be started.
         """
         while self._run is None:  # what it finds out, such as the fastest runtime, holds for all
-            self._keep_up(1)
+            self._keep_up(self._count if self._settle is None else 1)
             self.wait()
         if self._settle is not None:
             self._make = self._settle(self._run)

@@ -56,7 +56,7 @@ def score_manifest(
     ray: list[str] | bool | None = None,
     part_size: int | None = None,
     pages: Literal["none", "evidence"] = "none",
-    reuse_copies: bool = False,
+    reuse_copies: bool = True,
     networks: NetworkOptions,
     sampling: SamplingOptions,
     pool: Pooling,
@@ -81,8 +81,8 @@ def score_manifest(
         part_size: Number of files of a part; by default 256, in large archives up to 4096.
         pages: evidence writes a page for each file at or above the threshold that
             --max-false-alarms names.
-        reuse_copies: Score files of the same content once. The folder of results then has a small
-            file for each content.
+        reuse_copies: Score files of the same content once; --no-reuse-copies scores each. Only
+            files with as many bytes as another are compared.
         networks: Which networks score.
         sampling: Which frames of videos are looked at.
         pool: How many scores become one.
@@ -115,14 +115,19 @@ def score_manifest(
         scoring.runtime,
         workers or 1,
         pages == "evidence",
-        out.absolute() / "contents" if reuse_copies else None,
+        out.absolute() / "contents",
     )
-    scorers: ScorerPool = WorkerPool(make, workers or 1, settle=make.settled)
+    settle = None if scoring.runtime == "torch" else make.settled  # others may be made at first
+    scorers: ScorerPool = WorkerPool(make, workers or 1, settle=settle)
     if ray is not None:
+        from deepregions.archive.ray_networks import RayNetworks
         from deepregions.archive.ray_pool import RayPool
 
         address = ray[0] if isinstance(ray, list) and ray else ""
-        scorers = RayPool(make, address, workers, gpus=scoring.device != "cpu", settle=make.settled)
+        apart = None if scoring.device == "cpu" else RayNetworks(make)
+        scorers = RayPool(
+            make, address, workers, gpus=apart is not None, networks=apart, settle=settle
+        )
     with checks.counted("scoring", "files") as show:
         driver = Driver(
             FileManifest(manifest),
@@ -131,6 +136,7 @@ def score_manifest(
             shard=number,
             shards=shards,
             part_size=part_size,
+            reuse_copies=reuse_copies,
             show=show,
         )
         driver.score()
@@ -141,10 +147,17 @@ def score_manifest(
 
 
 def _make_analyser(
-    runtime: Any, *, networks: NetworkOptions, scoring: ScoringOptions, **how: Any
+    runtime: Any,
+    *,
+    networks: NetworkOptions,
+    scoring: ScoringOptions,
+    cpu: bool = False,
+    **how: Any,
 ) -> Analyser:
-    """Loads the networks, in the process that scores."""
-    return replace(scoring, runtime=runtime).analyser(networks.load_any(), pictures=False, **how)
+    """Loads the networks, in the process that scores; with ``cpu``, leaves a GPU to others."""
+    device = "cpu" if cpu else scoring.device
+    scoring = replace(scoring, runtime=runtime, device=device)
+    return scoring.analyser(networks.load_any(), pictures=False, **how)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
 from docstring_parser import parse
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
 from deepregions.commands.options import OptionGroup, checked_path, inputs_first
 from deepregions.errors import UsageError
@@ -174,6 +174,8 @@ def _add(parser: Any, option: _Option, prefix: str = "") -> None:
         how |= {"nargs": "*" if maybe_none else "+", "type": str}
     elif option.default is False:
         how["action"] = "store_true"
+    elif option.default is True:
+        how["action"] = ActionYesNo(no_prefix="no-")
     else:
         how["type"] = option.kind
     if not required:
@@ -196,7 +198,7 @@ class _HelpFormatter(DefaultHelpFormatter):
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
         default = action.default
-        shown = not any(default is each for each in (None, False, SUPPRESS))
+        shown = not any(default is each for each in (None, False, True, SUPPRESS))
         if not shown or action.required or not action.option_strings:
             return text
         value = f"{default:.3g}" if isinstance(default, float) else str(default)
