@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,12 +39,11 @@ class _NetworkActor:
     def facts(self) -> Mapping[str, Any]:
         return self.analyser.facts
 
-    def ask(self, method: str, packed: bytes) -> Iterator[bytes]:
+    def ask(self, method: str, given: Sequence[Any], how: Mapping[str, Any]) -> Iterator[Any]:
         """Says that it begins, so that it is known who is to blame if it ends; then the answer."""
         asked = getattr(self.analyser.scorer, method)
-        yield b""
-        given, how = pickle.loads(packed)  # noqa: S301 - our own: arrays of Ray cannot be written
-        yield pickle.dumps(asked(*given, **how))
+        yield None
+        yield asked(*given, **how)
 
 
 class RemoteNetworks:
@@ -62,7 +60,7 @@ class RemoteNetworks:
     def score(
         self, faces: Sequence[FacePatch | None], *, pictures: bool = False
     ) -> list[FaceResult]:
-        """Scores faces as :class:`~deepregions.pipeline.face_scorer.FaceScorer` does."""
+        """Scores faces as :class:`~deepregions.pipeline.scorer.Scorer` does."""
         scored: list[FaceResult] = self._asked("score", faces, pictures=pictures)
         return scored
 
@@ -79,16 +77,16 @@ class RemoteNetworks:
             RuntimeError: They end of these faces.
         """
         ray: Any = require("ray", "ray")
-        packed, deaths, since = pickle.dumps((given, how)), 0, time.monotonic()
+        deaths, since = 0, time.monotonic()
         for actor in cycle(random.sample(self._actors, len(self._actors))):
             if time.monotonic() - since > _PATIENCE:
                 break
-            stream, begun = actor.ask.options(**_STREAMING).remote(method, packed), False
+            stream, begun = actor.ask.options(**_STREAMING).remote(method, given, how), False
             try:
                 if ray.wait([stream], timeout=_BUSY)[0]:
                     ray.get(next(stream))
                     begun = True
-                    return pickle.loads(ray.get(next(stream)))  # noqa: S301 - our own
+                    return ray.get(next(stream))
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayError:  # its process or its node has ended

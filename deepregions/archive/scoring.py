@@ -22,8 +22,8 @@ from deepregions.errors import printable
 if TYPE_CHECKING:
     from deepregions.archive.ray_networks import RemoteNetworks
     from deepregions.pipeline.analyser import Analyser
-    from deepregions.pipeline.scorer import Scorer
     from deepregions.pipeline.results import Result
+    from deepregions.pipeline.scorer import Scorer
 
 _NOTHING = Path(os.devnull)  # stands for a file that need not be looked at
 
