@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 IMPORTED = ("torch", "deepregions.pipeline.build", "deepregions.weights.selection")
 """What takes a scorer seconds to import, and all of them can share."""
 
-_TOGETHER = 4  # faces: more are no faster, take more memory, and keep their senders waiting
+_TOGETHER = 8  # faces: more are hardly faster, take more memory, and keep their senders waiting
 
 
 class FileScorer:
