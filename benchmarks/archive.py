@@ -135,9 +135,9 @@ def copies(count: int) -> None:
         told_once = known.find(known.key(path))
         assert told_once is not None
         key = _timed(lambda: [known.key(path) for _ in range(1000)])
-        name = known.key(path)
-        find = _timed(lambda: [known.find(name) for _ in range(1000)])
-        keep = _timed(lambda: known.keep(name, told_once, "!")) * 1000
+        content = known.key(path)
+        find = _timed(lambda: [known.find(content) for _ in range(1000)])
+        keep = _timed(lambda: known.keep(content, told_once, "!")) * 1000
         print(f"digest {key:.3f}, look-up {find:.3f}, keeping {keep:.3f} ms")
 
 
