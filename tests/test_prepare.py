@@ -356,6 +356,18 @@ def test_bad_options(option: dict[str, int], message: str, photos: Path, tmp_pat
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("far", [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e10])
+def test_a_face_that_is_nowhere_is_not_cut_out(far: float) -> None:
+    image = np.zeros((100, 120, 3), np.uint8)
+    points = face_points() * 50
+    box = np.array([0, 0, 50, 50], np.float32)
+    for face in (
+        Face(box + np.float32(far), points, 1.0),
+        Face(box, points + np.float32(far), 1.0),
+    ):
+        assert crop_face(image, face) is None
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.floats(-20, 100),

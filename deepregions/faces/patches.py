@@ -15,6 +15,7 @@ Points = NDArray[np.float32]
 
 MARGIN = 0.5
 MAX_SIZE = 512
+_FARTHEST = 1e9  # pixels; NaN is no nearer
 
 
 def upright(image: Pixels, landmarks: Points) -> tuple[Pixels, Points]:
@@ -46,7 +47,7 @@ def crop_face(
         pixels per pixel of ``image``; None if the face is off the picture or a landmark is not a
         number.
     """
-    if not (np.isfinite(face.landmarks).all() and np.isfinite(face.box).all()):
+    if not all((np.abs(each) < _FARTHEST).all() for each in (face.landmarks, face.box)):
         return None
     low = np.minimum(face.box[:2], face.landmarks.min(0))
     high = np.maximum(face.box[2:], face.landmarks.max(0))
