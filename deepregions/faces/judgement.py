@@ -63,7 +63,7 @@ class Quality(Generic[Array]):
         inside: (B, 5) share of each region inside the image, in the order of ``REGIONS``.
         light: (B, 5) mean grey value of each region, in [0, 1].
         dark: (B, 5) share of each region that is (nearly) black; bright, that is (nearly) white.
-        sharpness: (B, 5) of each region; see the module.
+        sharpness: (B, 5) of each region; see :mod:`deepregions.faces.quality`.
     """
 
     size: Array
