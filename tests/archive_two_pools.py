@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import psutil
 from ray.cluster_utils import Cluster
 
@@ -33,7 +32,7 @@ def analyser(runtime: Any, bundle: Path, *, cpu: bool = False) -> Any:
     score: Any = made.scorer.score
 
     def deadly(faces: Any, **how: Any) -> Any:
-        if any(np.asarray(face.image)[0].min() == 255 for face in faces):
+        if any(face.image[..., 0].min() == 255 for face in faces):
             os.kill(os.getpid(), signal.SIGKILL)
         return score(faces, **how)
 

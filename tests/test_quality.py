@@ -19,14 +19,20 @@ from test_pose import seen
 from torch import Tensor
 
 from deepregions.faces.cropping import RegionCropper
-from deepregions.faces.gates import CHECKS, STATUSES, figures, judge, refusals
+from deepregions.faces.gates import judge
+from deepregions.faces.judgement import CHECKS, STATUSES, Judgement, Quality, figures, refusals
 from deepregions.faces.landmarks import Face
-from deepregions.faces.quality import Quality, measure
+from deepregions.faces.quality import measure
 from deepregions.faces.thresholds import Gates
 from deepregions.media.images import read_image
 from deepregions.types import REGIONS, Region, Status
 
 GATES = Gates()
+
+
+def told(quality: Quality[Tensor], judged: Judgement[Tensor]) -> list[Any]:
+    """Why regions are not judged, face by face."""
+    return refusals(quality.map(Tensor.numpy), judged.map(Tensor.numpy), GATES)
 
 
 def noise(side: int = 400, seed: int = 0, low: int = 0, high: int = 255) -> Tensor:
@@ -61,7 +67,7 @@ def resized(image: Tensor, points: Tensor, factor: float) -> tuple[Tensor, Tenso
 
 def why(image: Tensor, points: Tensor, **options: Any) -> list[str]:
     quality = measure(image, points, **options)
-    (own,) = refusals(quality, judge(quality, GATES), GATES)
+    (own,) = told(quality, judge(quality, GATES))
     return [str(one) for one in own]
 
 
@@ -72,7 +78,7 @@ def test_a_good_face_passes_every_gate() -> None:
     assert not judged.failed.any()
     assert judged.failed.shape == (1, len(REGIONS), len(CHECKS))
     assert STATUSES[judged.status] is Status.OK
-    assert refusals(quality, judged, GATES) == [()]
+    assert told(quality, judged) == [()]
 
 
 def test_size_is_in_pixels_of_the_frame_and_does_not_depend_on_pose() -> None:
@@ -107,7 +113,7 @@ def test_clipped_regions_are_refused_and_others_are_not() -> None:
     assert allowed[Region.EYES]
     assert allowed[Region.ENTIRE]
     assert STATUSES[judged.status] is Status.OK
-    (refusal, *_) = refusals(quality, judged, GATES)[0]
+    (refusal, *_) = told(quality, judged)[0]
     assert str(refusal) == "overexposed (mouth)"
     assert refusal.detail.endswith("% white, at most 50%")
 
@@ -199,7 +205,7 @@ def test_turned_heads_whose_landmarks_nobody_vouches_for() -> None:
         assert why(noise(), wrong) == refused
         assert why(noise(), wrong, confidence=torch.tensor([0.6])) == []
     quality = measure(noise(), wrong)
-    (own,) = refusals(quality, judge(quality, GATES), GATES)
+    (own,) = told(quality, judge(quality, GATES))
     assert own[0].detail.startswith("no confidence, and 0.0")
 
 
@@ -234,7 +240,9 @@ def test_a_blurred_face_has_no_sharp_mouth_but_a_blurred_mouth_is_judged() -> No
 def test_figures_are_numbers_or_none() -> None:
     images, points = noise().expand(2, -1, -1, -1), torch.cat([face(), face(yaw=20)])
     points[1, 0, 0] = float("inf")
-    one, other = figures(measure(images, points, confidence=torch.tensor([0.5, float("nan")])))
+    one, other = figures(
+        measure(images, points, confidence=torch.tensor([0.5, float("nan")])).map(Tensor.numpy)
+    )
     assert one["confidence"] == 0.5
     assert other["confidence"] is None
     assert one["size"] == pytest.approx(160, rel=0.01)
@@ -256,7 +264,7 @@ def test_any_landmarks_on_any_image_are_measured_and_not_judged(
             assert getattr(quality, field.name).isfinite().all(), field.name
     judged = judge(quality, GATES)
     assert not judged.regions.any()
-    assert len(refusals(quality, judged, GATES)[0]) >= 1
+    assert len(told(quality, judged)[0]) >= 1
 
 
 def test_nothing_waits_for_the_device() -> None:
@@ -290,5 +298,5 @@ def test_the_near_profile_clip_is_not_judged_as_if_all_was_well(
     quality = measured(faces)
     judged = judge(quality, GATES)
     assert judged.regions.float().mean() < 0.25
-    words = {word for own in refusals(quality, judged, GATES) for word in map(str, own)}
+    words = {word for own in told(quality, judged) for word in map(str, own)}
     assert "facial points could not be located reliably" in words

@@ -60,7 +60,7 @@ class RemoteNetworks:
     def score(
         self, faces: Sequence[FacePatch | None], *, pictures: bool = False
     ) -> list[FaceResult]:
-        """Scores faces as :class:`~deepregions.pipeline.scorer.Scorer` does."""
+        """Scores faces as :class:`~deepregions.pipeline.scorer.PatchScorer` does."""
         scored: list[FaceResult] = self._asked("score", faces, pictures=pictures)
         return scored
 

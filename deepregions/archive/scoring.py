@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deepregions.archive.ray_networks import RemoteNetworks
     from deepregions.pipeline.analyser import Analyser
     from deepregions.pipeline.results import Result
-    from deepregions.pipeline.scorer import Scorer
+    from deepregions.pipeline.scorer import PatchScorer
 
 _NOTHING = Path(os.devnull)  # stands for a file that need not be looked at
 
@@ -62,7 +62,7 @@ class ScorerFactory:
         else:
             on_cpu = partial(self.make_analyser, cpu=True)
             analyser = replace(self, runtime="torch", make_analyser=on_cpu).analyser()
-            analyser.scorer = cast("Scorer", self.networks)
+            analyser.scorer = cast("PatchScorer", self.networks)
             analyser.facts = self.networks.facts
         return AnalyserScorer(analyser, pages=self.pages, contents=self.contents)
 

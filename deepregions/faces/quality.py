@@ -1,4 +1,4 @@
-"""How well a face can be judged: its size, pose, light, sharpness, and how sure its landmarks are.
+"""The quality of faces: size, pose, light, sharpness, and how sure their landmarks are.
 
 All is measured on the pixels that detectors see: the face's canvas, stretched to a square of
 ``SIDE`` pixels, grey. Sharpness is the root mean square of the Laplacian over that of the gradient:

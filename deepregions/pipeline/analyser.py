@@ -25,7 +25,7 @@ from deepregions.media.provenance import Provenance
 from deepregions.media.sampling import refine
 from deepregions.memory import return_freed
 from deepregions.pipeline.results import FacePatch, FaceResult, Result, summarise_input
-from deepregions.pipeline.scorer import Scorer
+from deepregions.pipeline.scorer import PatchScorer
 from deepregions.pipeline.strip import PHOTOGRAPH, THUMBNAIL, Strip
 from deepregions.pipeline.warnings import warnings_of
 from deepregions.types import Region, Status
@@ -53,7 +53,7 @@ class Analyser:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: PatchScorer,
         find: LandmarkDetector | None,
         *,
         sampling: Sampling,
@@ -174,7 +174,7 @@ class Analyser:
 class _Scoring:
     """Scores faces in a thread, so that more of them are found meanwhile."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: PatchScorer) -> None:
         self._scorer = scorer
         self._thread = ThreadPoolExecutor(1)
         self._running: deque[Future[list[FaceResult]]] = deque()

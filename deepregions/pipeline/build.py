@@ -19,7 +19,7 @@ from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.pooling import Pooling
 from deepregions.media import Sampling
 from deepregions.pipeline.analyser import Analyser
-from deepregions.pipeline.scorer import Scorer
+from deepregions.pipeline.scorer import PatchScorer
 from deepregions.types import Region
 from deepregions.weights.bundle_folder import exported_file
 from deepregions.weights.manifest import OperatingPoint, false_alarms
@@ -150,7 +150,7 @@ def build_analyser(
 class _Used(NamedTuple):
     """What scores, and what results say of it."""
 
-    scorer: Scorer
+    scorer: PatchScorer
     bundle: Bundle | ExportedSystem
     models: list[dict[str, Any]]
     fusion: str

@@ -14,13 +14,13 @@ from deepregions.errors import UsageError
 from deepregions.faces.judgement import Judgement, Quality
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.results import FacePatch
-from deepregions.pipeline.scorer import Answers, Scorer, Seen, face_inputs, with_seen
+from deepregions.pipeline.scorer import Answers, PatchScorer, Seen, face_inputs, with_seen
 from deepregions.types import Region
 
 _AT_ONCE = 4  # faces: memory grows by 60 MB with each, and speed no more
 
 
-class ExportedScorer(Scorer):
+class ExportedScorer(PatchScorer):
     """Scores faces by a system that was exported."""
 
     def __init__(self, system: ExportedSystem, gates: Gates) -> None:
@@ -29,7 +29,7 @@ class ExportedScorer(Scorer):
         self.rows, self.regions, self.cells = system.rows, system.regions, system.cells
 
     def answer(self, faces: Sequence[FacePatch], *, pictures: bool) -> Answers:
-        """See :meth:`Scorer.answer`."""
+        """See :meth:`PatchScorer.answer`."""
         parts = []
         for start in range(0, len(faces), _AT_ONCE):
             given = face_inputs(faces[start : start + _AT_ONCE])
@@ -66,12 +66,12 @@ class ExportedScorer(Scorer):
         face: FacePatch,
         region: Region = Region.ENTIRE,  # noqa: ARG002 - of canvases, which it has none of
     ) -> FacePatch:
-        """See :meth:`Scorer.with_crops`."""
+        """See :meth:`PatchScorer.with_crops`."""
         seen = self.answer([face], pictures=True).seen
         return face if seen is None else with_seen([face], seen)[0]
 
     def free(self) -> None:
-        """See :meth:`Scorer.free`; the runtime keeps what it needs."""
+        """See :meth:`PatchScorer.free`; the runtime keeps what it needs."""
 
     def _seen(self, answers: dict[str, NDArray[Any]]) -> Seen:
         seen = {}

@@ -16,13 +16,13 @@ from deepregions.faces.judgement import HostJudgement, HostQuality
 from deepregions.faces.quality import measure
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.results import FacePatch
-from deepregions.pipeline.scorer import Answers, Scorer, Seen, face_inputs, with_seen
+from deepregions.pipeline.scorer import Answers, PatchScorer, Seen, face_inputs, with_seen
 from deepregions.pixels.tensors import as_tensor
 from deepregions.system import System, SystemOutput
 from deepregions.types import Region
 
 
-class FaceScorer(Scorer):
+class FaceScorer(PatchScorer):
     """Scores faces by a system on a device."""
 
     def __init__(self, system: System, gates: Gates, device: torch.device) -> None:
@@ -36,7 +36,7 @@ class FaceScorer(Scorer):
 
     @torch.inference_mode()
     def answer(self, faces: Sequence[FacePatch], *, pictures: bool) -> Answers:
-        """See :meth:`Scorer.answer`."""
+        """See :meth:`PatchScorer.answer`."""
         given = face_inputs(faces)
         image, landmarks, extent, scale, confidence = (
             torch.from_numpy(given[name]).to(self.device)
@@ -51,12 +51,12 @@ class FaceScorer(Scorer):
 
     @torch.inference_mode()
     def answer_canvas(self, image: NDArray[np.uint8], region: Region) -> Answers:
-        """See :meth:`Scorer.answer_canvas`."""
+        """See :meth:`PatchScorer.answer_canvas`."""
         return _on_host(self.system.forward_segmented(self._one(image), region))
 
     @torch.inference_mode()
     def with_crops(self, face: FacePatch, region: Region = Region.ENTIRE) -> FacePatch:
-        """See :meth:`Scorer.with_crops`."""
+        """See :meth:`PatchScorer.with_crops`."""
         if face.landmarks is None:
             regions: Sequence[Region] = (region,)
             crops, _ = self.system.segmented_crops(self._one(face.image), region)
@@ -67,7 +67,7 @@ class FaceScorer(Scorer):
         return with_seen([face], self._seen(crops, regions))[0]
 
     def free(self) -> None:
-        """See :meth:`Scorer.free`."""
+        """See :meth:`PatchScorer.free`."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -91,7 +91,7 @@ class FaceScorer(Scorer):
         return seen
 
 
-def system_of(scorer: Scorer) -> System:
+def system_of(scorer: PatchScorer) -> System:
     """Returns the networks of a scorer as modules, to look into them.
 
     Raises:

@@ -55,7 +55,7 @@ class Answers(NamedTuple):
     seen: Seen | None = None
 
 
-class Scorer(ABC):
+class PatchScorer(ABC):
     """Scores faces that pass the gates, and says why others have no score.
 
     Attributes:
