@@ -98,6 +98,20 @@ class System(nn.Module):
         self.fusion = own.bind(self.rows, self.regions, names)
         self.eval()
 
+    def network_facts(self) -> list[dict[str, Any]]:
+        """Returns what results and exported files say of each network, as JSON values."""
+        return [
+            {
+                "name": member.name,
+                "detector": self.rows[row],
+                "region": str(member.region),
+                "database": member.database,
+                "sha256": member.sha256,
+                "landmarks": member.training.get("landmarks"),
+            }
+            for member, (row, _) in zip(self.members, self.cells, strict=True)
+        ]
+
     def forward(
         self,
         image: Tensor,

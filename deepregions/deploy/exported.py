@@ -114,6 +114,11 @@ class ExportedSystem:
         if missing := outputs - {*self.runtime.outputs}:
             raise UnreadableError(f"{path} does not answer {', '.join(sorted(missing))}", _AGAIN)
 
+    def network_facts(self) -> list[dict[str, Any]]:
+        """Returns what results say of each network, as :class:`~deepregions.system.System` does."""
+        names = ("name", "detector", "region", "database", "sha256", "landmarks")
+        return [{name: getattr(each, name) for name in names} for each in self.networks]
+
     def quantity(self, level: Level, pooling: Pooling) -> Quantity:
         """Returns what its scores are at a level under some rules, for its calibration to match."""
         digests = [network.sha256 for network in self.networks]

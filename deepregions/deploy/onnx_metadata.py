@@ -49,16 +49,11 @@ def describe(graph: Graph, precision: str) -> dict[str, Any]:
     system = graph.system
     networks = [
         {
-            "name": member.name,
-            "detector": system.rows[row],
-            "region": str(member.region),
-            "database": member.database,
-            "sha256": member.sha256,
-            "landmarks": member.training.get("landmarks"),
-            **{key: getattr(member.cut, key) for key in member.cut._fields},
+            **about,
+            **member.cut._asdict(),
             "normalisation": member.detector.settings()["normalisation"],
         }
-        for member, (row, _) in zip(system.members, system.cells, strict=True)
+        for about, member in zip(system.network_facts(), system.members, strict=True)
     ]
     crops = [
         {"input": name, "regions": [*map(str, regions)], **cut._asdict()}

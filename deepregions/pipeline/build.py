@@ -179,20 +179,9 @@ def _modules(
     if runtime != "torch" or precision != "fp32":
         system, used = _run_by(system, runtime, precision)
         ran_by, versions[used.name] = used.name, used.version
-    models = [
-        {
-            "name": member.name,
-            "detector": system.rows[row],
-            "region": str(member.region),
-            "database": member.database,
-            "sha256": member.sha256,
-            "landmarks": member.training.get("landmarks"),
-        }
-        for member, (row, _) in zip(system.members, system.cells, strict=True)
-    ]
     fusion = system.fusion.rule, system.fusion.sha256
     scorer = FaceScorer(system, gates, where)
-    return _Used(scorer, bundle, models, *fusion, str(where), ran_by, versions)
+    return _Used(scorer, bundle, system.network_facts(), *fusion, str(where), ran_by, versions)
 
 
 def _exported(
@@ -205,21 +194,10 @@ def _exported(
     if precision != "fp32":
         raise UsageError(f"{file} is run in fp32", "--precision fp32")
     system = ExportedSystem(file, "openvino" if runtime == "openvino" else "onnxruntime")
-    models = [
-        {
-            "name": each.name,
-            "detector": each.detector,
-            "region": str(each.region),
-            "database": each.database,
-            "sha256": each.sha256,
-            "landmarks": each.landmarks,
-        }
-        for each in system.networks
-    ]
     ran_by = system.runtime
     scorer, versions = ExportedScorer(system, gates), {str(ran_by.name): ran_by.version}
     fusion = system.rule, system.fusion_sha256
-    return _Used(scorer, system, models, *fusion, "cpu", ran_by.name, versions)
+    return _Used(scorer, system, system.network_facts(), *fusion, "cpu", ran_by.name, versions)
 
 
 def _run_by(
