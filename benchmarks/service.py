@@ -94,6 +94,10 @@ class DigestScorer:
                 log.write("answered\n")
             yield {"status": "ok", "message": "", "digest": sha256(path)}, ""
 
+    def page(self, path: Path) -> str:
+        """Is not asked for."""
+        raise NotImplementedError
+
 
 def load(count: int, workers: int, seconds: int) -> None:
     """Compares the service with ``detect`` on a folder, and with its own workers' time."""

@@ -80,6 +80,23 @@ class FakeScorer:
         return {**EMPTY, **told, **FACTS}, f"<!doctype html><title>{path.name}</title>"
 
 
+class LatePages(FakeScorer):
+    """Makes pages when they are asked for; notes each in ``pages.log``."""
+
+    def answer(self, path: Path, progress: Progress) -> tuple[dict[str, Any], str]:
+        return super().answer(path, progress)[0], ""
+
+    def page(self, path: Path) -> str:
+        order, _, rest = path.read_bytes().partition(b":")
+        with (path.parent.parent / "pages.log").open("a") as log:
+            log.write(f"{os.getpid()}\n")
+        if order == b"mortal":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == b"late":
+            time.sleep(float(rest))
+        return f"<!doctype html><title>{path.name}</title>"
+
+
 class GreedyScorer(FakeScorer):
     """Takes all files that there are before it answers."""
 
@@ -92,6 +109,10 @@ class GreedyScorer(FakeScorer):
 
 def greedy(settings: ServiceSettings) -> GreedyScorer:
     return GreedyScorer()
+
+
+def late(settings: ServiceSettings) -> LatePages:
+    return LatePages()
 
 
 def quick(settings: ServiceSettings) -> FakeScorer:

@@ -24,7 +24,7 @@ from detect_json import read_detect
 from hostile import CASES
 from networks import dsp_fwa, member
 from PIL import Image
-from service_fakes import broken, greedy, quick, scored
+from service_fakes import broken, greedy, late, quick, scored
 from service_process import running, wait_for
 
 from deepregions.commands.cli import run
@@ -107,6 +107,50 @@ def test_a_job_goes_its_way(client: TestClient) -> None:
     assert client.delete(job["links"]["self"]).status_code == 204
     for link in job["links"].values():
         assert client.get(link).status_code == 404
+
+
+def test_a_page_is_made_when_somebody_asks_for_it(tmp_path: Path) -> None:
+    with served(tmp_path, make_scorer=late, workers=2) as client:
+        (job,) = send(client, b"photograph")
+        ended(client, job["id"])
+        assert not (tmp_path / "pages.log").exists()
+        told = [client.get(job["links"]["report"]).text for _ in range(2)]
+        assert told == ["<!doctype html><title>0.jpg</title>"] * 2
+        made = (tmp_path / "pages.log").read_text().split()
+        assert 1 <= len(made) <= 2  # both workers may have begun
+        (broken,) = send(client, b"broken:")
+        ended(client, broken["id"])
+        assert client.get(broken["links"]["report"]).status_code == 404
+        assert (tmp_path / "pages.log").read_text().split() == made
+        assert client.delete(job["links"]["self"]).status_code == 204
+        assert not list((tmp_path / "reports").iterdir())
+
+
+def test_a_page_that_does_not_come_is_said_to_be_late(tmp_path: Path) -> None:
+    with served(tmp_path, make_scorer=late, wait=0.5) as client:
+        for content in (b"late:2", b"mortal:"):
+            (job,) = send(client, content)
+            ended(client, job["id"])
+            answer = client.get(job["links"]["report"])
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        (job,) = send(client, b"photograph")  # by the worker that came after
+        ended(client, job["id"])
+        assert wait_for(lambda: client.get(job["links"]["report"]).status_code == 200)
+
+
+def test_a_page_is_made_by_the_same_networks_only(tmp_path: Path) -> None:
+    with served(tmp_path, make_scorer=late) as client:
+        (job,) = send(client, b"photograph")
+        ended(client, job["id"])
+        client.app.state.service.supervisor.networks = "others"
+        assert client.get(job["links"]["report"]).status_code == 404
+
+
+def test_pages_are_made_at_once_where_files_go_before_results(tmp_path: Path) -> None:
+    assert ServiceSettings(tmp_path).pages_later
+    assert not ServiceSettings(tmp_path, keep=0).pages_later
+    assert not ServiceSettings(tmp_path, keep=60).pages_later
+    assert not ServiceSettings(tmp_path, ray="").pages_later
 
 
 def test_a_file_that_kills_two_workers_is_given_up(client: TestClient, data: Path) -> None:
@@ -504,7 +548,9 @@ def test_it_answers_what_detect_prints(
         files = [("file", path.open("rb")) for path in paths]
         jobs = client.post("/v1/jobs", files=files).json()["jobs"]
         found = [ended(client, job["id"]) for job in jobs]
-        report = client.get(found[1]["links"]["report"]).text
+        report, photograph, no_face = (
+            client.get(job["links"]["report"]).text for job in (found[1], found[0], found[2])
+        )
         models = client.get("/v1/models").json()
     told += [job["result"] for job in found[1:3]]
     for ours, theirs, path in zip(told, expected, paths, strict=False):
@@ -520,4 +566,7 @@ def test_it_answers_what_detect_prints(
     assert found[3]["error"]["detail"] == expected[3]["message"].replace(str(wrong), wrong.name)
     assert expected[1]["answer"]["conclusion"] in report
     assert "clip.mp4" in report
+    assert expected[0]["answer"]["conclusion"] in photograph
+    assert photograph.count("data:image/jpeg") > 5
+    assert expected[2]["answer"]["conclusion"] in no_face
     assert models["models"] == expected[0]["models"]

@@ -6,13 +6,13 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deepregions.errors import UnreadableError, UnsupportedError
 from deepregions.faces.landmarks import LandmarkDetector, Place
@@ -33,6 +33,7 @@ from deepregions.weights.manifest import Degradation
 
 logger = logging.getLogger(__name__)
 
+_MOMENT = 0.01  # seconds
 _AHEAD = 2  # batches that wait for the networks, at most
 _HELD = 64 << 20  # bytes of photographs that wait for others to be scored with
 _KEPT = 16  # groups of photographs after which freed memory is returned, as gaps in it grow
@@ -45,10 +46,10 @@ class Analyser:
     """Scores inputs one after the other; memory does not grow with their number or length.
 
     ``find`` finds faces; region canvases need none. With ``pictures``, strips and the pixels of
-    each track's highest face are collected. ``warnings`` are what every result's reader should
-    know, ``degradation`` what was measured of the networks on altered faces, ``facts`` what
-    its facts are beside the date. ``progress`` is told, as an input is worked on, its path, how
-    many frames were looked at and, where it is known, how many there will be.
+    each track's highest face are collected, or only those of ``videos``. ``warnings`` are what
+    every result's reader should know, ``degradation`` what was measured of the networks on altered
+    faces, ``facts`` what its facts are beside the date. ``progress`` is told, as an input is worked
+    on, its path, how many frames were looked at and, where it is known, how many there will be.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Analyser:
         sampling: Sampling,
         rules: Pooling,
         batch_size: int = 16,
-        pictures: bool = True,
+        pictures: bool | Literal["videos"] = True,
         warnings: Sequence[str] = (),
         degradation: Sequence[Degradation] = (),
         calibration: Calibration | None = None,
@@ -86,37 +87,40 @@ class Analyser:
 
         Faces of several photographs are scored together, and while they are, faces are looked for
         in the next: those of ``first`` photographs, then of more. Not ``together``, each result
-        comes before the next input is looked at, as where inputs come slowly. What cannot be read
-        or judged is a status, not an exception.
+        comes before the next input is looked at. Paths that have run out are asked for again as
+        long as there are results to come: those of an iterator may be more by then. What cannot be
+        read or judged is a status, not an exception.
         """
-        group: list[_Run] = []  # photographs whose faces are found
+        waiting = iter(paths)
         begun: deque[_Run] = deque()  # whose faces are being scored
         most = first  # photographs scored together: the first result is not kept waiting
         with closing(_Scoring(self.scorer)) as scoring:
-            with closing(reader.open_all(paths, self.sampling)) as files:
-                for media in files:
-                    run = _Run(self, media, scoring)
-                    for _ in run.look():
-                        if not run.is_still:  # that may take long
-                            begun += self._begin(group, scoring)
-                            group = []
-                        yield from self._ended(begun, wait=False)
-                    group.append(run)
-                    held = sum(each.held for each in group)
-                    if run.is_still and len(group) < most and held < _HELD:
-                        continue
-                    yield from self._ended(begun)
-                    begun += self._begin(group, scoring)
-                    self._groups += 1
-                    if self._groups % _KEPT == 0:
-                        return_freed()
-                    group, most = [], min(2 * most, self.batch_size)
-                    if not together:
-                        most = 1
-                    if not run.is_still or not together:  # a film is read again before it is closed
-                        yield from self._ended(begun)
-            begun += self._begin(group, scoring)
-            yield from self._ended(begun)
+            group: list[_Run] = []  # photographs whose faces are found
+            while True:
+                with closing(reader.open_all(waiting, self.sampling)) as files:
+                    for media in files:
+                        run = _Run(self, media, scoring)
+                        for _ in run.look():
+                            if not run.is_still:  # that may take long
+                                begun += self._begin(group, scoring)
+                                group = []
+                            yield from self._ended(begun, wait=False)
+                        group.append(run)
+                        held = sum(each.held for each in group)
+                        if run.is_still and len(group) < most and held < _HELD:
+                            continue
+                        yield from self._next(begun, group, scoring)
+                        self._groups += 1
+                        if self._groups % _KEPT == 0:
+                            return_freed()
+                        group, most = [], min(2 * most, self.batch_size) if together else 1
+                        if not run.is_still or not together:  # a film is read again until then
+                            yield from self._ended(begun)
+                if not group and not begun:
+                    return
+                if not begun or begun[0].wait(_MOMENT):  # else there may be more by now
+                    yield from self._next(begun, group, scoring)
+                    group = []
 
     def judge(self, media: OpenMedia | OpenImage) -> Result:
         """Returns what came of one photograph or video that was opened."""
@@ -130,7 +134,7 @@ class Analyser:
     def _begin(self, runs: list[_Run], scoring: _Scoring) -> list[_Run]:
         """Gives the networks the faces that wait in some runs, those of all together."""
         waiting = [(run, number, patch) for run in runs for number, patch in run.waiting]
-        pictures = self.pictures and all(run.is_still for run in runs)
+        pictures = self.pictures is True and all(run.is_still for run in runs)
         for start in range(0, len(waiting), self.batch_size):
             part = waiting[start : start + self.batch_size]
             answer = scoring.begin([patch for *_, patch in part], pictures)
@@ -140,9 +144,16 @@ class Analyser:
             run.waiting = []
         return runs
 
+    def _next(self, begun: deque[_Run], group: list[_Run], scoring: _Scoring) -> Iterator[Result]:
+        """Begins a group; while it is scored, yields the results of those before it."""
+        earlier = begun.copy()
+        begun.clear()
+        begun += self._begin(group, scoring)
+        yield from self._ended(earlier)
+
     def _ended(self, runs: deque[_Run], *, wait: bool = True) -> Iterator[Result]:
         """Yields the results of runs, in their order; without waiting, of those that are done."""
-        while runs and (wait or runs[0].is_scored):
+        while runs and (wait or runs[0].wait(0)):
             yield self._dated(runs.popleft().result())
 
     def analyse_canvases(
@@ -220,10 +231,9 @@ class _Run:
         """Bytes of the photograph."""
         return 0 if self.only is None else self.only.image.nbytes
 
-    @property
-    def is_scored(self) -> bool:
-        """Whether the result need not be waited for."""
-        return all(answer.done() for *_, answer in self.answers)
+    def wait(self, seconds: float) -> bool:
+        """Waits for so long at most; returns whether the result need not be waited for."""
+        return not wait([answer for *_, answer in self.answers], seconds).not_done
 
     def look(self) -> Iterator[None]:
         """Finds the faces; yields after each batch of frames."""
@@ -291,7 +301,7 @@ class _Run:
             places = [Place(self.media.path, frame.number) for frame in batch]
             for frame, seen in self.walk.look(batch, places, still=still):
                 self.only = frame if still else None
-                if self.analyser.pictures:
+                if self.analyser.pictures is True or (self.analyser.pictures and not still):
                     side = PHOTOGRAPH if still else THUMBNAIL
                     self.strip.add(frame.number, frame.time, frame.image, side)
                 for face in seen.faces:

@@ -76,7 +76,7 @@ def build_analyser(
     rules: Pooling | None = None,
     gates: Gates | None = None,
     batch_size: int = 16,
-    pictures: bool = True,
+    pictures: bool | Literal["videos"] = True,
     runtime: Name | Literal["auto"] = "torch",
     precision: Precision = "fp32",
     command: Sequence[str] = (),

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,12 +28,13 @@ from deepregions.service.metrics import Metrics
 from deepregions.service.problems import MEDIA_TYPE, ProblemError, problem
 from deepregions.service.settings import ServiceSettings
 from deepregions.service.uploads import receive, remove
-from deepregions.service.workers import Notice, Supervisor
+from deepregions.service.workers import Notice, PageWanted, Supervisor
 
 FILES = 100
 """Files of a request at most."""
 
 _BEAT = 15.0  # seconds between comments that keep a stream of events open
+_ASKED = 2  # times that workers are asked for a page
 _PAGE = Path(__file__).parent / "page"
 _REPORT_POLICY = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
@@ -168,6 +169,32 @@ class Service:
             pass
         return await self.job(job.id, owner)
 
+    async def report(self, job: Job) -> str:
+        """Returns the page of a job, which is made now where nobody has asked for it.
+
+        Raises:
+            ProblemError: There is none, or it is not made in time.
+        """
+        path = self.settings.reports / f"{job.work}.html"
+        with self._watched(job.work) as changed:
+            for _ in range(_ASKED):
+                changed.clear()
+                with suppress(FileNotFoundError):
+                    return await run_in_threadpool(path.read_text, "utf-8")
+                if not self._can_be_made(job):
+                    break
+                if not self.supervisor.ask_page(PageWanted(job.work, job.file)):
+                    raise _busy()
+                try:
+                    await asyncio.wait_for(changed.wait(), self.settings.wait)
+                except TimeoutError as error:
+                    raise _busy() from error
+        raise ProblemError(404, "there is no report", "a job that is done has one")
+
+    def _can_be_made(self, job: Job) -> bool:
+        same = job.networks == self.supervisor.networks  # others would show another answer
+        return self.settings.pages_later and job.result is not None and same
+
     @contextmanager
     def _watched(self, work: str) -> Iterator[asyncio.Event]:
         changed = asyncio.Event()
@@ -287,15 +314,11 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
         return StreamingResponse(lines(), media_type="text/event-stream")
 
-    @app.get("/v1/jobs/{id}/report", response_class=HTMLResponse, responses=openapi.missing())
+    @app.get("/v1/jobs/{id}/report", response_class=HTMLResponse, responses=openapi.report())
     async def get_report(request: Request, id: str) -> Response:
         """Returns the page of a job that is done: one file that opens offline."""
         job = await service.job(id, request.state.owner)
-        path = service.settings.reports / f"{job.work}.html"
-        try:
-            text = await run_in_threadpool(path.read_text, "utf-8")
-        except FileNotFoundError as error:
-            raise ProblemError(404, "there is no report", "a job that is done has one") from error
+        text = await service.report(job)
         headers = {"Content-Security-Policy": _REPORT_POLICY}
         return HTMLResponse(job.page(text), headers=headers)
 
@@ -350,6 +373,10 @@ def _problem(
 ) -> Response:
     content = {**told, "request_id": request.state.request_id}
     return AsciiResponse(content, told["status"], dict(headers or {}), MEDIA_TYPE)
+
+
+def _busy() -> ProblemError:
+    return ProblemError(503, "the report is not made yet", "ask again later", {"Retry-After": "5"})
 
 
 def _queue_full() -> ProblemError:

@@ -99,6 +99,7 @@ class Job:
     name: str
     work: str
     sha256: str
+    networks: str
     file: str
     state: str
     attempts: int

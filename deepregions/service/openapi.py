@@ -96,6 +96,11 @@ def missing() -> Answers:
     return {404: PROBLEM, **_SECURED}
 
 
+def report() -> Answers:
+    """Describes the answers where there is no page, or not yet."""
+    return {404: PROBLEM, 503: PROBLEM, **_SECURED}
+
+
 def refused() -> Answers:
     """Describes why there may be no answer."""
     return {503: PROBLEM, **_SECURED}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from deepregions.pipeline.results import Result
     from deepregions.service.settings import Progress, Scored, ServiceSettings
 
 IMPORTED = ("torch", "deepregions.pipeline.build", "deepregions.weights.selection")
@@ -36,21 +37,38 @@ class FileScorer:
             landmarks="auto",
             runtime=cast("Any", settings.runtime),
             batch_size=_TOGETHER,
+            pictures="videos" if settings.pages_later else True,
         )
+        self._pages_later = settings.pages_later
         self._reader = MediaReader()
         self.facts: Mapping[str, Any] = self._analyser.facts
 
     def __call__(self, paths: Iterable[Path], progress: Progress) -> Iterator[Scored]:
-        """Yields each file's result and page; in both, its path is its bare name."""
+        """Yields each file's result and page, if it has one yet, both with its bare name."""
         self._analyser.progress = progress
         answers = self._analyser.analyse(paths, self._reader, first=_TOGETHER)
         with closing(answers) as results:  # type: ignore[type-var]
             for result in results:
-                path, name = result.input, Path(result.input).name
-                told = replace(
-                    result,
-                    input=name,
-                    reason=result.reason.replace(path, name),
-                    warnings=tuple(each.replace(path, name) for each in result.warnings),
-                )
-                yield told.to_dict(), told.to_html()
+                told = _named(result)
+                later = self._pages_later and told.kind == "image"
+                yield told.to_dict(), "" if later else told.to_html()
+
+    def page(self, path: Path) -> str:
+        """Returns a photograph's page, for which it is scored again: most are never asked for."""
+        pictures, self._analyser.pictures = self._analyser.pictures, True
+        try:
+            (result,) = self._analyser.analyse([path], self._reader)
+        finally:
+            self._analyser.pictures = pictures
+        return _named(result).to_html()
+
+
+def _named(result: Result) -> Result:
+    """Returns a result under its file's bare name."""
+    path, name = result.input, Path(result.input).name
+    return replace(
+        result,
+        input=name,
+        reason=result.reason.replace(path, name),
+        warnings=tuple(each.replace(path, name) for each in result.warnings),
+    )

@@ -14,7 +14,7 @@ Progress = Callable[[Path, int, int | None], None]
 """Told a file, how many of its frames were looked at, and how many there are, if that is known."""
 
 Scored = tuple[dict[str, Any], str]
-"""A file's result, as ``detect --json`` has it, and its page."""
+"""A file's result, as ``detect --json`` has it, and its page, empty if that is made later."""
 
 
 class Scorer(Protocol):
@@ -27,6 +27,9 @@ class Scorer(Protocol):
 
         It may take further paths before it yields, but not wait for all.
         """
+
+    def page(self, path: Path) -> str:
+        """Returns the page of a file that was scored without one."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class ServiceSettings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def pages_later(self) -> bool:
+        """Whether photographs' pages are made when they are asked for, as their files are there."""
+        return self.ray is None and self.keep >= self.results_kept
 
     @property
     def uploads(self) -> Path:

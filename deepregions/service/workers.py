@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepregions.errors import DeepregionsError
 from deepregions.files import atomic_file
@@ -33,6 +33,7 @@ from deepregions.service.uploads import remove
 logger = logging.getLogger("deepregions.service")
 
 _TRIFLES = ("command", "date")  # facts that decide no score
+_STOP = "stop"
 _IDLE = 1.0  # seconds after which a worker looks for work although nobody told it of any
 _GRACE = 5.0  # seconds that a worker has to finish when the service stops
 _SLOWEST = 5.0  # seconds between two starts of a worker that does not come up
@@ -49,6 +50,13 @@ class Notice:
 
     work: str
     stages: Mapping[str, float] | None = None
+
+
+class PageWanted(NamedTuple):
+    """What workers are told: somebody asks for the page of a work, whose file has this name."""
+
+    work: str
+    file: str
 
 
 class _Slot:
@@ -106,6 +114,7 @@ class Supervisor:
             raise DeepregionsError(said, hint) from error
         self._looked = 0.0  # for works that take too long
         self._slots = [_Slot() for _ in range(settings.workers)]
+        self._sending = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
@@ -133,6 +142,17 @@ class Supervisor:
         """Tells the workers that there is more to do."""
         for _ in range(count):
             self._tokens.release()
+
+    def ask_page(self, wanted: PageWanted) -> bool:
+        """Has a page made, by the first worker that is free; returns False where none can."""
+        asked = False
+        for slot in self._slots:
+            with self._sending, suppress(OSError, AttributeError):  # it has just ended
+                if slot.ready:
+                    slot.connection.send(wanted)  # type: ignore[union-attr]
+                    asked = True
+        self.wake(len(self._slots))
+        return asked
 
     @property
     def ready(self) -> bool:
@@ -264,8 +284,8 @@ class Supervisor:
     def _stop_workers(self) -> None:
         slots = [slot for slot in self._slots if slot.process is not None]
         for slot in slots:
-            with suppress(OSError):
-                slot.connection.send("stop")  # type: ignore[union-attr]
+            with self._sending, suppress(OSError):
+                slot.connection.send(_STOP)  # type: ignore[union-attr]
         self.wake(len(slots))
         deadline = time.monotonic() + _GRACE
         for slot in slots:
@@ -290,17 +310,30 @@ def block_signals() -> None:
 def keep_result(
     settings: ServiceSettings, store: JobStore, work: Work, worker: str, scored: Scored
 ) -> None:
-    """Keeps what came of a work: a work is done once its page is written."""
+    """Keeps what came of a work: if it has a page, the work is done once that is written."""
     (result, page), error = scored, None
     if result["status"] in _UNJUDGED:
         error = problem(422, result["message"], "send another copy, or another kind")
-    else:
-        with atomic_file(settings.reports / f"{work.id}.html") as partial:
-            partial.write_text(page, encoding="utf-8")
+    elif page:
+        _write_page(settings, work.id, page)
     if not store.finish(work.id, worker, None if error else result, error):  # it was deleted
         remove(settings.reports, f"{work.id}.html")
     if settings.keep <= 0:
         remove(settings.uploads, work.file)
+
+
+def _write_page(settings: ServiceSettings, work: str, page: str) -> None:
+    with atomic_file(settings.reports / f"{work}.html") as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _make_page(settings: ServiceSettings, wanted: PageWanted, scorer: Scorer) -> None:
+    """Makes a page unless another worker has, or its file is no longer there."""
+    file, name = settings.uploads / wanted.file, f"{wanted.work}.html"
+    if file.exists() and not (settings.reports / name).exists():
+        _write_page(settings, wanted.work, scorer.page(file))
+        if not file.exists():  # it was deleted meanwhile
+            remove(settings.reports, name)
 
 
 def _context(settings: ServiceSettings) -> Any:
@@ -335,16 +368,24 @@ def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Co
         return
     store = JobStore(settings.database)
     connection.send(dict(scorer.facts))
-    while not connection.poll():  # nothing but the word to stop ever comes
-        work = store.claim(name)
-        if work is None:
-            tokens.acquire(timeout=_IDLE)
-        else:
+    while True:
+        if connection.poll():
+            told = connection.recv()
+            if told == _STOP:
+                return
+            _make_page(settings, told, scorer)
+            connection.send(Notice(told.work))
+        elif (work := store.claim(name)) is not None:
             _Shift(name, settings, store, connection).do(work, scorer)
+        else:
+            tokens.acquire(timeout=_IDLE)
 
 
 class _Shift:
-    """Works that a worker does together: as many as there are, or one that was begun before."""
+    """Works that a worker does together: as many as there are, or one that was begun before.
+
+    Iterates over their paths, and may have run out for a moment only.
+    """
 
     def __init__(
         self, name: str, settings: ServiceSettings, store: JobStore, connection: Connection
@@ -352,9 +393,12 @@ class _Shift:
         self._name, self._settings, self._store = name, settings, store
         self._connection = connection
         self._begun: dict[Path, tuple[Work, float, float]] = {}  # when, and after what wait
+        self._first: Work | None = None
+        self._closed = False
 
     def do(self, first: Work, scorer: Scorer) -> None:
-        for answer in scorer(self._paths(first), self._progress):
+        self._first = first
+        for answer in scorer(self, self._progress):
             path = next(iter(self._begun))
             work, start, waited = self._begun[path]
             scored = time.perf_counter()
@@ -363,17 +407,22 @@ class _Shift:
             stages = {"score": scored - start, "store": time.perf_counter() - scored}
             self._connection.send(Notice(work.id, {"queue": waited, **stages}))
 
-    def _paths(self, work: Work | None) -> Iterator[Path]:
-        while work is not None:
-            path = self._settings.uploads / work.file
-            # Nobody is told: of a photograph its result comes next, of a video its progress.
-            self._begun[path] = work, time.perf_counter(), time.time() - work.created
-            # A video comes last: whoever was behind it would wait although another worker is free.
-            last = work.attempts > 1 or kind_of(read_head(path), path) == "video"
-            yield path
-            if last or self._connection.poll():
-                return
-            work = self._store.claim(self._name, fresh=True)
+    def __iter__(self) -> Iterator[Path]:
+        return self
+
+    def __next__(self) -> Path:
+        work, self._first = self._first, None
+        if work is None and not self._closed:
+            self._closed = self._connection.poll()  # something else is to be done
+            work = None if self._closed else self._store.claim(self._name, fresh=True)
+        if work is None:
+            raise StopIteration
+        path = self._settings.uploads / work.file
+        # Nobody is told: of a photograph its result comes next, of a video its progress.
+        self._begun[path] = work, time.perf_counter(), time.time() - work.created
+        # A video comes last: whoever was behind it would wait although another worker is free.
+        self._closed = work.attempts > 1 or kind_of(read_head(path), path) == "video"
+        return path
 
     def _progress(self, path: Path, done: int, total: int | None) -> None:
         if total == 1:  # it is told with the result
