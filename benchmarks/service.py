@@ -246,6 +246,7 @@ def endurance(count: int, workers: int) -> None:
             part += [("a.mp4", clip)] * (count // 500)
             with ThreadPoolExecutor(CLIENTS) as pool:
                 list(pool.map(send, part))
+            time.sleep(2)  # what is freed is returned when nothing is to be done
             done = (
                 f"{start + count // 5} photographs, {(start // (count // 5) + 1) * (count // 500)}"
             )

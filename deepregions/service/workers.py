@@ -24,6 +24,7 @@ from deepregions.errors import DeepregionsError
 from deepregions.files import atomic_file
 from deepregions.media.kinds import kind_of, read_head
 from deepregions.media.sandbox import end_with_parent, ending
+from deepregions.memory import return_freed
 from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
 from deepregions.service.problems import problem
 from deepregions.service.scoring import IMPORTED, FileScorer
@@ -377,8 +378,8 @@ def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Co
             connection.send(Notice(told.work))
         elif (work := store.claim(name)) is not None:
             _Shift(name, settings, store, connection).do(work, scorer)
-        else:
-            tokens.acquire(timeout=_IDLE)
+        elif not tokens.acquire(timeout=_IDLE):
+            return_freed()
 
 
 class _Shift:
