@@ -33,7 +33,7 @@ from deepregions.weights.manifest import Degradation
 
 logger = logging.getLogger(__name__)
 
-_MOMENT = 0.01  # seconds
+_MOMENT = 0.03  # seconds: to look for more inputs takes time too
 _AHEAD = 2  # batches that wait for the networks, at most
 _HELD = 64 << 20  # bytes of photographs that wait for others to be scored with
 _KEPT = 16  # groups of photographs after which freed memory is returned, as gaps in it grow

@@ -158,8 +158,10 @@ def _statements() -> tuple[Any, ...]:
     jobs = (
         sql.select(_JOBS.c.id, _JOBS.c.name, _JOBS.c.work, *(works[name] for name in names))
         .join_from(_JOBS, _WORKS)
-        .where(_JOBS.c.id.in_(value("ids", expanding=True)), _JOBS.c.owner == value("owner"))
+        .where(_JOBS.c.owner == value("owner"))
     )
+    one = jobs.where(_JOBS.c.id == value("id"))
+    several = jobs.where(_JOBS.c.id.in_(value("ids", expanding=True)))
     first = (
         sql.select(works.number)
         .where(works.state == "queued")
@@ -180,10 +182,10 @@ def _statements() -> tuple[Any, ...]:
         done=sql.func.max(works.done, sql.func.coalesce(frames, 0)),
         total=sql.func.coalesce(works.total, frames),
     )
-    return same, jobs, claim, change, finish
+    return same, one, several, claim, change, finish
 
 
-_SAME, _JOBS_OF, _CLAIM, _CHANGE, _FINISH = _statements()
+_SAME, _JOB_OF, _JOBS_OF, _CLAIM, _CHANGE, _FINISH = _statements()
 _ADD_WORK, _ADD_JOB = sql.insert(_WORKS), sql.insert(_JOBS)
 
 
@@ -330,7 +332,9 @@ class JobStore:
 
     def job(self, id: str, owner: str = "") -> Job | None:
         """Returns a job if it is there, and this owner's."""
-        return next(iter(self.jobs([id], owner)), None)
+        with self._engine.connect() as connection:
+            row = connection.execute(_JOB_OF, {"id": id, "owner": owner}).first()
+        return None if row is None else Job(*row)
 
     def delete(self, id: str, owner: str = "") -> bool:
         """Deletes a job, and its work if no other job has it; returns whether the work is gone."""
