@@ -7,22 +7,21 @@ from a stranger: what it says of itself is checked, and so are the shapes of its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepregions.deploy.onnx_metadata import read_facts
+from deepregions.deploy.onnx_metadata import face_answers, read_facts
 from deepregions.deploy.runtimes import Arrays, Runtime, open_file
 from deepregions.deploy.runtimes import Name as RuntimeName
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.faces.judgement import CHECKS, Judgement, Quality
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Pooling
-from deepregions.types import REGIONS, CropSpec, Layout, Level, Region, Resample
+from deepregions.types import CropSpec, Layout, Level, Region, Resample
 from deepregions.weights.manifest import (
     BundleFacts,
     LongName,
@@ -36,11 +35,6 @@ from deepregions.weights.manifest import (
 if TYPE_CHECKING:
     from deepregions.weights.bundle import Bundle
 
-_ANSWERS = ("logits", "valid", "fused", "present")
-_MEASURED = (
-    *(f"quality_{one.name}" for one in fields(Quality) if one.name != "confidence"),
-    *(f"judged_{one.name}" for one in fields(Judgement)),
-)
 _MOST = 1024  # rows and networks of a stranger's file
 _AGAIN = "deepregions export --standalone writes one"
 
@@ -110,8 +104,8 @@ class ExportedSystem:
             ) from error
         self.path = path
         self.runtime: Runtime = open_file(runtime, path)
-        outputs = {*_ANSWERS, *_MEASURED, *self._seen()}
-        if missing := outputs - {*self.runtime.outputs}:
+        self._shapes = face_answers(self)
+        if missing := self._shapes.keys() - {*self.runtime.outputs}:
             raise UnreadableError(f"{path} does not answer {', '.join(sorted(missing))}", _AGAIN)
 
     def network_facts(self) -> list[dict[str, Any]]:
@@ -141,12 +135,12 @@ class ExportedSystem:
             UnreadableError: The answers are not of the shapes that they should be.
             OutOfMemoryError: Memory does not suffice.
         """
-        wanted = (*_ANSWERS, *_MEASURED, *(self._seen() if pictures else ()))
+        wanted = [name for name in self._shapes if pictures or not name.startswith("seen_")]
         given = dict(faces) | {"gates": np.array(astuple(gates), np.float32)}
         answers = self.runtime.run(given, wanted)
         batch = len(faces["image"])
-        for name, shape in self._shapes().items():
-            if name in answers and answers[name].shape != (batch, *shape):
+        for name in wanted:
+            if answers[name].shape != (batch, *self._shapes[name]):
                 raise UnreadableError(f"{self.path}: {name} has the wrong shape", _AGAIN)
         logits, fused = answers["logits"], answers["fused"]
         broken = ~np.isfinite(fused)
@@ -180,30 +174,3 @@ class ExportedSystem:
         calibration = about.get("calibration")
         self.calibration = None if calibration is None else Calibration.of(calibration)
         self.facts: BundleFacts = facts_of(about.get("facts", {}))
-
-    def _seen(self) -> list[str]:
-        return [f"seen_{number}" for number in range(len(self.cuts))]
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of all answers, without the batch."""
-        cells, regions = (len(self.rows), len(self.regions)), len(REGIONS)
-        seen = {
-            name: (len(own), cut.size, cut.size, 3)
-            for name, (cut, own) in zip(self._seen(), self.cuts.items(), strict=True)
-        }
-        return {
-            "logits": cells,
-            "valid": cells,
-            "fused": (),
-            "present": cells[1:],
-            "judged_regions": (regions,),
-            "judged_status": (),
-            "judged_failed": (regions, len(CHECKS)),
-            **{f"quality_{name}": () for name in ("size", "yaw", "pitch", "roll", "misfit")},
-            "quality_finite": (),
-            **{
-                f"quality_{name}": (regions,)
-                for name in ("inside", "light", "dark", "bright", "sharpness")
-            },
-            **seen,
-        }

@@ -10,17 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from deepregions.deploy.onnx_metadata import crop_inputs
+from deepregions.deploy.onnx_metadata import crop_inputs, face_answers
 from deepregions.deploy.runtimes import Arrays
 from deepregions.faces.cropping import full_extent
 from deepregions.faces.gates import judge
-from deepregions.faces.judgement import CHECKS, Quality
 from deepregions.faces.pose import head_pose
 from deepregions.faces.quality import measure
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.calibration import Calibration
 from deepregions.system import System, SystemOutput
-from deepregions.types import NUM_LANDMARKS, REGIONS
+from deepregions.types import NUM_LANDMARKS
 
 Shape = tuple[str | int, ...]
 Kind = Literal["image", "crops", "faces"]
@@ -93,9 +92,10 @@ class Graph(nn.Module, ABC):
             extent: (B, 2) int64, width and height of each picture without its padding.
         """
 
-    @abstractmethod
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
         """Returns the outputs, in order, for inputs by name."""
+        outputs: tuple[Tensor, ...] = self(*(torch.from_numpy(inputs[n]) for n in self.inputs))
+        return outputs
 
     def answers(self, output: SystemOutput) -> tuple[Tensor, ...]:
         """Returns the graph's outputs, in order."""
@@ -112,10 +112,6 @@ class ImageGraph(Graph):
     def inputs(self) -> dict[str, Shape]:
         """``image`` and ``landmarks``."""
         return {"image": ("batch", 3, "height", "width"), "landmarks": ("batch", NUM_LANDMARKS, 2)}
-
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
-        """See :meth:`Graph.run`."""
-        return self.forward(*(torch.from_numpy(inputs[name]) for name in self.inputs))
 
     def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
         """See :meth:`Graph.feeds`; padded pictures, which it does not take, go one by one."""
@@ -213,28 +209,8 @@ class FacesGraph(Graph):
     @property
     def outputs(self) -> dict[str, Shape]:
         """The answers, what was measured and judged, and for each cut ``seen_N``."""
-        regions, checks = len(REGIONS), len(CHECKS)
-        of_regions = ("inside", "light", "dark", "bright", "sharpness")
-        return {
-            **super().outputs,
-            "present": ("batch", len(self.system.regions)),
-            **{
-                f"quality_{one.name}": ("batch", regions) if one.name in of_regions else ("batch",)
-                for one in fields(Quality)
-                if one.name != "confidence"  # it is an input
-            },
-            "judged_regions": ("batch", regions),
-            "judged_status": ("batch",),
-            "judged_failed": ("batch", regions, checks),
-            **{
-                f"seen_{number}": ("batch", len(own), cut.size, cut.size, 3)
-                for number, (cut, own) in enumerate(self.system.cuts.items())
-            },
-        }
-
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
-        """See :meth:`Graph.run`."""
-        return self.forward(*(torch.from_numpy(inputs[name]) for name in self.inputs))
+        shapes = face_answers(self.system).items()
+        return super().outputs | {name: ("batch", *shape) for name, shape in shapes}
 
     def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
         """See :meth:`Graph.feeds`; at the scale of 1, and without a confidence."""

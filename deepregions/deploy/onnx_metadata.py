@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,11 @@ from onnx.external_data_helper import uses_external_data
 
 from deepregions import __version__
 from deepregions.errors import UnreadableError, UnsupportedError
+from deepregions.faces.judgement import CHECKS, Quality
+from deepregions.types import REGIONS
 
 if TYPE_CHECKING:
+    from deepregions.deploy.exported import ExportedSystem
     from deepregions.deploy.graph import Graph
     from deepregions.system import System
 
@@ -26,6 +30,7 @@ KEY = "deepregions"
 """The metadata's key whose value is the facts as JSON."""
 
 _AGAIN = "deepregions export writes one"
+_OF_REGIONS = ("inside", "light", "dark", "bright", "sharpness")
 
 
 def digest(system: System) -> str:
@@ -88,6 +93,26 @@ def crop_inputs(system: System) -> tuple[str, ...]:
     if len(system.cuts) == 1:
         return ("crops",)
     return tuple(f"crops_{number}" for number in range(len(system.cuts)))
+
+
+def face_answers(system: System | ExportedSystem) -> dict[str, tuple[int, ...]]:
+    """Returns what a graph of faces answers, in order, and the shapes without the batch."""
+    cells, regions = (len(system.rows), len(system.regions)), len(REGIONS)
+    measured = [one.name for one in fields(Quality) if one.name != "confidence"]  # it is an input
+    return {
+        "logits": cells,
+        "valid": cells,
+        "fused": (),
+        "present": cells[1:],
+        **{f"quality_{name}": (regions,) if name in _OF_REGIONS else () for name in measured},
+        "judged_regions": (regions,),
+        "judged_status": (),
+        "judged_failed": (regions, len(CHECKS)),
+        **{
+            f"seen_{number}": (len(own), cut.size, cut.size, 3)
+            for number, (cut, own) in enumerate(system.cuts.items())
+        },
+    }
 
 
 def write_facts(path: Path, content: dict[str, Any]) -> None:
