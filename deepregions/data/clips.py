@@ -48,11 +48,7 @@ def _as_text(name: str) -> str:
 
 
 def assert_identity_disjoint(clips: Iterable[Clip]) -> None:
-    """Checks that nobody is in two splits.
-
-    Raises:
-        UsageError: Somebody is; it names who, and a file of each split.
-    """
+    """Checks that nobody is in two splits."""
     seen: dict[str, Clip] = {}
     for clip in clips:
         for name in clip.identities:

@@ -57,9 +57,7 @@ def forge_store(
     out. ``progress`` is called with genuine faces done, all of them, and faces written.
 
     Raises:
-        UsageError: A method is unknown or given twice, or the share is not from 0 to 1.
         StoreError: The source has no genuine faces, or there is something at ``out``.
-        OSError: The store cannot be written.
     """
     if not methods or len(set(methods)) < len(methods):
         raise UsageError(f"methods {list(methods)}", "give one or more, each once")

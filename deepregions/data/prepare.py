@@ -70,8 +70,6 @@ class Report:
 
     Attributes:
         failures: The key of each clip that gave no face, and why.
-        left_out: How many files of the database were not used at all, by reason.
-        tracks: Which people of a video were kept: ``"main"`` or ``"all"``.
         several: In how many clips there is more than one person; which of them was manipulated is
             not known.
         masked: In how many there is more than one person, and a mask says who was manipulated.
@@ -115,10 +113,7 @@ def prepare(
     kept so far; for the rest see :class:`deepregions.data.store.StoreInfo`.
 
     Raises:
-        UsageError: An option makes no sense, the database's splits share a person, or another
-            process is writing to ``out``.
         StoreError: ``out`` holds something else, cannot be written, or no clip gave a face.
-        AssetError: The landmark backend's model files are not to be had.
     """
     for fits, rule, value in (
         (frames_per_video >= 1, "frames per video must be at least 1", frames_per_video),

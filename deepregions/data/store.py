@@ -82,12 +82,8 @@ class FaceRecord:
         video: The name of the photo or video that it is from (a clip's key).
         frame: Which of the frames that were taken from the video, from 0.
         time: Where in the video, in seconds.
-        track: Which person of the video.
-        method: How it was made, such as ``"Deepfakes"``; ``"original"`` if genuine.
-        compression: The database's word for it, such as ``"c23"``; may be empty.
         identities: Who is in it: one name, or target and source of a fake.
         scale: Pixels of ``image`` per pixel of the frame; below 1 if the face was made smaller.
-        frame_size: Width and height of the frame, in pixels.
         score: The face finder's confidence, on the scale of the store's landmark backend.
         confidence: How sure the landmarks are, in [0, 1]; None where the backend cannot say.
     """
@@ -131,10 +127,6 @@ class StoreInfo:
         others: In a manipulated video whose mask says who was manipulated, whether the others are
             ``"dropped"`` or kept as ``"genuine"``.
         max_size: Faces with margin were made smaller if a side was longer, in pixels.
-        package: The version of this package that made it.
-
-    Raises:
-        StoreError: A value is of another type, or out of range.
     """
 
     database: str
@@ -265,7 +257,6 @@ def create_store(path: Path, info: StoreInfo, records: Iterable[FaceRecord]) -> 
 
     Raises:
         StoreError: There is something at ``path`` already, or there are no faces.
-        OSError: The store cannot be written.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StoreError(f"{path} is there already", "delete it, or choose another folder")
@@ -306,9 +297,6 @@ class FaceStore:
     those of the next, whatever they are called: stores of the same people must have been divided
     together.
 
-    Args:
-        paths: The stores' folders, each once.
-
     Attributes:
         path: The first store's folder.
         info: How the first store was made: networks are named after its database, and judged on its
@@ -316,7 +304,6 @@ class FaceStore:
 
     Raises:
         StoreError: One is missing, unfinished, empty, truncated, or of an unknown schema.
-        UsageError: One is given twice, or their landmarks are of different backends.
     """
 
     def __init__(self, *paths: Path | str) -> None:
@@ -361,11 +348,7 @@ class FaceStore:
             raise StoreError(f"{where}: a face is out of range: {error}", _AGAIN) from error
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """Returns one column over all faces: numbers as they are stored, strings as objects.
-
-        Raises:
-            StoreError: A shard is broken, or a label or split is none.
-        """
+        """Returns one column over all faces: numbers as they are stored, strings as objects."""
         shards = range(len(self._shards))
         chunks = [chunk for shard in shards for chunk in self._table(shard).column(name).chunks]
         column = pa.chunked_array(chunks, _SCHEMA.field(name).type)

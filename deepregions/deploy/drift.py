@@ -43,9 +43,7 @@ class Source(Protocol):
     def faces(self, part: Part, most: int | None = None) -> Iterator[Faces]:
         """Yields batches of the development (val) or evaluation (test) part.
 
-        Args:
-            part: Which.
-            most: How many faces at most, drawn at random; those that are checked, if left out.
+        ``most`` faces are drawn at random; those that are checked, if it is left out.
         """
 
 
@@ -56,13 +54,9 @@ class Drift:
     Attributes:
         faces: How many were compared: those that both score.
         lost: How many only one of the two scores.
-        expected: The AUC in float32.
-        auc: The AUC in the other precision.
         flips: The share of faces on another side of the threshold.
         threshold: On fused log-odds: that of equal errors on the development part, in float32; 0
             where that part is absent, or has one class.
-        largest: The largest difference of fused log-odds.
-        mean: Their mean difference.
     """
 
     faces: int
@@ -92,11 +86,7 @@ class Drift:
 
 
 def measure(reference: Graph, runtime: Runtime, source: Source) -> Drift:
-    """Scores the evaluation part of a source twice.
-
-    Raises:
-        UndefinedMetricError: There are not both classes, so there is no AUC.
-    """
+    """Scores the evaluation part of a source twice."""
     exact = TorchRuntime(reference)
     (expected, got), fake = _fused((exact, runtime), reference, source, "test")
     (known,), truth = _fused((exact,), reference, source, "val")

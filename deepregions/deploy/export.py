@@ -83,14 +83,9 @@ def export(
         allow_drift: Write the file even if verdicts drift further than they may.
 
     Raises:
-        UsageError: The precision needs faces, or takes crops only.
         ExportError: The file would exceed 2 GB, PyTorch cannot export a network, a network gives
             no number, the file's answers are further from PyTorch's than :data:`LIMITS`, or
             verdicts drift.
-        UnsupportedError: This CPU has no bfloat16.
-        UndefinedMetricError: The faces that have a score are of one class.
-        MissingExtraError: What exports, or what runs the file for the check, is not installed.
-        OSError: The file cannot be written.
     """
     import_runtime("onnxruntime")
     require("onnxscript", "onnxruntime")

@@ -72,21 +72,15 @@ class ExportedSystem:
     """A system as a file, and what it says of itself.
 
     Attributes:
-        networks: Its networks.
         rows: D names of detectors, as :class:`~deepregions.system.System` has them.
-        regions: R regions.
         cells: The place (row, column) of each network.
         cuts: For each kind of crop, which regions are cut so.
         rule: The fusion's rule in words.
         calibration: What the fused log-odds say; None if that is not known.
-        facts: What the bundle that it was made of said of itself.
-        runtime: What runs it.
 
     Raises:
         UnreadableError: The file is not there, or not one of ours.
         UnsupportedError: Its weights are in other files, or the runtime cannot run it.
-        MissingExtraError: The runtime is not installed.
-        UsageError: It takes something else than faces.
     """
 
     notes: tuple[str, ...] = ()
@@ -121,19 +115,14 @@ class ExportedSystem:
     def run(
         self, faces: Mapping[str, NDArray[Any]], gates: Gates, *, pictures: bool = False
     ) -> Arrays:
-        """Answers what :class:`~deepregions.deploy.graph.FacesGraph` does.
+        """Answers what :class:`~deepregions.deploy.graph.FacesGraph` does; it adds the gates.
 
         What is not a finite number is no answer. Nor is what was fused into none, though the
-        networks' log-odds are: then none of them is valid.
-
-        Args:
-            faces: The inputs of that graph, without the gates.
-            gates: What a face must keep to be judged.
-            pictures: Also the crops that networks saw.
+        networks' log-odds are: then none of them is valid. With ``pictures`` it also gives the
+        crops that the networks saw.
 
         Raises:
             UnreadableError: The answers are not of the shapes that they should be.
-            OutOfMemoryError: Memory does not suffice.
         """
         wanted = [name for name in self._shapes if pictures or not name.startswith("seen_")]
         given = dict(faces) | {"gates": np.array(astuple(gates), np.float32)}

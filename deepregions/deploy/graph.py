@@ -123,12 +123,7 @@ class ImageGraph(Graph):
             yield {"image": own, "landmarks": points[None].numpy()}
 
     def forward(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, ...]:
-        """Scores faces.
-
-        Args:
-            image: (B, 3, H, W) uint8 RGB, pictures of one size, none of them padded.
-            landmarks: (B, 68, 2) float32 pixels of ``image``.
-        """
+        """Scores faces as of :meth:`Graph.feeds`, pictures of one size, none of them padded."""
         return self.answers(self.system(image, landmarks))
 
     def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:

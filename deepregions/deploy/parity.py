@@ -27,11 +27,9 @@ class Parity:
     """How two ways to compute the same compare.
 
     Attributes:
-        faces: How many were compared.
         cells: How many log-odds of networks, valid in both.
         logits: Largest difference of the networks' log-odds; NaN where one is not a number.
         fused: Largest difference of the fused log-odds, and of likelihood ratios.
-        mean: Mean difference of the networks' log-odds.
         disputed: How many cells are valid in one and not in the other.
         silent: The networks that answer no face at all, not even by PyTorch.
     """
@@ -58,12 +56,7 @@ class Parity:
 
 
 def compare(graph: Graph, path: Path) -> Parity:
-    """Compares a file, run by onnxruntime, with the graph that it was made of.
-
-    Raises:
-        MissingExtraError: onnxruntime is not installed, or what has the faces.
-        UnsupportedError: onnxruntime cannot load the file.
-    """
+    """Compares a file, run by onnxruntime, with the graph that it was made of."""
     original, exported = TorchRuntime(graph), OnnxRuntime(path)
     pairs = [
         [original.run(inputs), exported.run(inputs)]
@@ -109,10 +102,6 @@ def conditions() -> Iterator[tuple[Tensor, Tensor]]:
         Image (B, 3, H, W) uint8 and landmarks (B, 68, 2) float32 pixels: the portrait by itself;
         a batch of it, mirrored, darker and noisy; one of a face cut by the border, one too small
         to judge and one whose landmarks are not numbers; and the portrait in a large picture.
-
-    Raises:
-        MissingExtraError: scikit-image, whose portrait it is, is not installed.
-        AssetError: dlib's landmarks are not to be had.
     """
     image, points = portrait()
     yield image[None], points[None]
@@ -137,12 +126,7 @@ def conditions() -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def portrait() -> tuple[Tensor, Tensor]:
-    """Returns a photograph (3, H, W) uint8, and its face's landmarks (68, 2), by dlib.
-
-    Raises:
-        MissingExtraError: scikit-image is not installed.
-        ExportError: No face is found, which must not be.
-    """
+    """Returns a photograph (3, H, W) uint8, and its face's landmarks (68, 2), by dlib."""
     pixels = np.ascontiguousarray(require("skimage.data", "onnxruntime").astronaut()[_PORTRAIT])
     image = as_tensor(pixels).contiguous()
     found = landmark_detector("dlib-hog")([pixels])[0]

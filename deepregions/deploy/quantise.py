@@ -33,7 +33,6 @@ def quantise(path: Path, batches: Iterable[Arrays]) -> None:
 
     Raises:
         ExportError: There is nothing to quantise, or onnxruntime cannot.
-        MissingExtraError: onnxruntime is not installed.
     """
     library = import_runtime("onnxruntime.quantization")
     prepare = import_runtime("onnxruntime.quantization.shape_inference")

@@ -40,9 +40,6 @@ def import_runtime(module: str) -> ModuleType:
     By itself, importing onnxruntime (1.32) writes a device id to the user's cache and looks up a
     telemetry host; importing openvino looks up an analytics host and writes a client id. Nothing
     else in this project imports them.
-
-    Raises:
-        MissingExtraError: It is not installed.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     cast(dict[str, object], sys.modules).setdefault("openvino_telemetry", None)
@@ -50,14 +47,7 @@ def import_runtime(module: str) -> ModuleType:
 
 
 class Runtime(ABC):
-    """Runs a graph of :mod:`deepregions.deploy.graph`, on the CPU.
-
-    Attributes:
-        name: Which it is.
-        version: The version of its library.
-        inputs: What the graph takes.
-        outputs: What it answers.
-    """
+    """Runs a graph of :mod:`deepregions.deploy.graph`, on the CPU."""
 
     name: ClassVar[Name]
     version: str
@@ -74,7 +64,6 @@ class Runtime(ABC):
             wanted: Which answers; all by default.
 
         Raises:
-            UsageError: They are not what the graph takes.
             OutOfMemoryError: They are too many at once; PyTorch says so by exceptions of its own,
                 and any by a MemoryError, see :func:`~deepregions.devices.out_of_memory`.
         """
@@ -111,12 +100,7 @@ class TorchRuntime(Runtime):
 
 
 class OnnxRuntime(Runtime):
-    """onnxruntime, on the CPU.
-
-    Raises:
-        MissingExtraError: It is not installed.
-        UnsupportedError: It does not know the file's operators.
-    """
+    """onnxruntime, on the CPU."""
 
     name = "onnxruntime"
 
@@ -145,12 +129,7 @@ class OnnxRuntime(Runtime):
 
 
 class OpenVino(Runtime):
-    """OpenVINO, on the CPU, in float32 also where the CPU has bfloat16, unless asked for that.
-
-    Raises:
-        MissingExtraError: It is not installed.
-        UnsupportedError: It does not know the file's operators, or the CPU has no bfloat16.
-    """
+    """OpenVINO, on the CPU, in float32 also where the CPU has bfloat16, unless asked for that."""
 
     name = "openvino"
 
@@ -190,10 +169,8 @@ def open_file(name: Name, path: Path, precision: Precision = "fp32") -> Runtime:
     """Opens an exported file; OpenVINO computes in ``precision``, others as the file says.
 
     Raises:
-        UsageError: The runtime does not run files.
         UnreadableError: The file is not one of ours.
         UnsupportedError: Its weights are in other files, or the runtime cannot run it.
-        MissingExtraError: The runtime is not installed.
     """
     read_facts(path)
     if name == "onnxruntime":
@@ -215,13 +192,7 @@ def has_bf16() -> bool:
 
 
 def check_precision(name: str, precision: Precision) -> None:
-    """Checks that a runtime can compute in a precision here.
-
-    Raises:
-        UsageError: It does not, whatever the CPU.
-        UnsupportedError: This CPU has no bfloat16.
-        MissingExtraError: OpenVINO is not installed.
-    """
+    """Checks that a runtime can compute in a precision here."""
     if precision == "fp32":
         return
     if name != "openvino":

@@ -65,10 +65,6 @@ class RegionDetector(nn.Module, ABC):
         name: What tables, bundles and file names call the detector.
         mean: (1, 3, 1, 1) buffer, subtracted from colours R, G, B in [0, 1].
         std: (1, 3, 1, 1) buffer, by which they are then divided.
-        optimizer: As given; lr_scheduler, too.
-
-    Raises:
-        UsageError: The size is below :attr:`minimum_size`, or no such normalisation.
     """
 
     name: str
@@ -111,11 +107,7 @@ class RegionDetector(nn.Module, ABC):
 
     @property
     def attention(self) -> Attention:
-        """The map that Grad-CAM looks at: the last one that still shows where things are.
-
-        Raises:
-            UsageError: The detector does not name one.
-        """
+        """The map that Grad-CAM looks at: the last one that still shows where things are."""
         raise UsageError(
             f"{type(self).__name__} does not say which of its maps shows where it looks",
             "give it the property attention",
@@ -123,14 +115,7 @@ class RegionDetector(nn.Module, ABC):
 
     @abstractmethod
     def network(self, x: Tensor) -> Tensor:
-        """Returns the class scores of normalised crops.
-
-        Args:
-            x: (N, 3, S, S).
-
-        Returns:
-            (N, ..., 2) before any softmax; the second is fake.
-        """
+        """Returns the scores (N, ..., 2), fake second, of normalised crops (N, 3, S, S)."""
 
     def folded(self) -> RegionDetector:
         """Returns a detector that scores the same, faster, and cannot be trained; maybe itself."""
@@ -151,17 +136,7 @@ class RegionDetector(nn.Module, ABC):
         return list(self.parameters())
 
     def scores(self, x: Tensor) -> Tensor:
-        """Returns the class scores of crops.
-
-        Args:
-            x: (N, 3, S, S) RGB in [0, 1].
-
-        Returns:
-            (N, ..., 2) float32, the second is fake.
-
-        Raises:
-            UsageError: The crops are of another size than the detector was made for.
-        """
+        """Returns the class scores (N, ..., 2) float32 of RGB crops (N, 3, S, S) in [0, 1]."""
         if tuple(x.shape[-2:]) != (self.size, self.size):
             raise UsageError(
                 f"crops of {x.shape[-1]}x{x.shape[-2]} pixels for a detector of {self.size}",

@@ -65,11 +65,7 @@ class Residual(nn.Sequential):
 
 
 class EfficientNetLite(nn.Sequential):
-    """EfficientNet-Lite without its classifier, as timm has it under the same name.
-
-    Args:
-        name: One of ``MULTIPLIERS``.
-    """
+    """EfficientNet-Lite without its classifier, as timm has it under the same name."""
 
     head_hidden_size = _HEAD
 

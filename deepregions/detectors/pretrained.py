@@ -33,7 +33,6 @@ def load_backbone(
         own: What a bundle's names have.
 
     Raises:
-        UsageError: There is no such file.
         UnreadableError: The file is broken, or arrays are missing in it or of another shape.
         AssetError: The weights cannot be fetched.
     """
@@ -72,13 +71,7 @@ def fill_backbone(
 
 
 def imagenet_weights(name: str, source: str | None) -> dict[str, Tensor]:
-    """Returns the weights of a network by timm's names of arrays.
-
-    Raises:
-        UsageError: It is neither a file nor an installed package.
-        UnreadableError: What it holds are not the weights of this network.
-        AssetError: The weights cannot be fetched.
-    """
+    """Returns the weights of a network by timm's names of arrays."""
     if source is None:
         return fetch(name)
     if Path(source).exists() or "/" in source or Path(source).suffix in _SUFFIXES:
@@ -87,12 +80,7 @@ def imagenet_weights(name: str, source: str | None) -> dict[str, Tensor]:
 
 
 def packaged(package: str) -> Path:
-    """Returns the one file of weights in an installed package, which is not imported.
-
-    Raises:
-        UsageError: It is not installed.
-        UnreadableError: It brings no such file, or several.
-    """
+    """Returns the one file of weights in an installed package, which is not imported."""
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError as error:
@@ -110,11 +98,7 @@ def packaged(package: str) -> Path:
 
 
 def in_order(state: dict[str, Tensor], name: str, source: str) -> dict[str, Tensor]:
-    """Gives arrays that come in timm's order timm's names; every shape must be the same.
-
-    Raises:
-        UnreadableError: They are not as many, or one has another shape.
-    """
+    """Gives arrays that come in timm's order timm's names; every shape must be the same."""
     theirs = [(key, value) for key, value in state.items() if not key.endswith(_COUNTER)]
     model = timm.create_model(name).state_dict()
     wanted = [(key, value.shape) for key, value in model.items() if not key.endswith(_COUNTER)]

@@ -19,14 +19,7 @@ _PREFIX = "detector."
 
 
 class DetectorTraining(LightningModule):
-    """A detector as Lightning trains it.
-
-    Args:
-        detector: What is trained; it is changed in place.
-
-    Attributes:
-        metrics: The figures of the epoch so far.
-    """
+    """A detector as Lightning trains it; it is changed in place."""
 
     def __init__(self, detector: RegionDetector) -> None:
         super().__init__()

@@ -41,11 +41,7 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Alteration:
-    """One kind of alteration at one level.
-
-    Raises:
-        UsageError: There is no such kind, or the level is out of its range.
-    """
+    """One kind of alteration at one level."""
 
     kind: str
     level: float

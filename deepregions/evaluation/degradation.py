@@ -45,18 +45,10 @@ def measure_degradation(
 ) -> tuple[Degradation, ...]:
     """Scores faces of evaluation parts as they are and altered.
 
-    The AUC is taken over the stores that have genuine and fake faces, the false-alarm rate over
-    the genuine faces of all stores. A level counts as worse if the interval of the paired
-    difference excludes zero.
-
-    Args:
-        bundle: False alarms are counted at its operating point of 1 % false alarms, if it has one.
-        stores: Face stores with an evaluation part (split test).
-        faces: How many faces of each store are scored at most, one a video.
-        device: A name for :func:`~deepregions.devices.choose_device`.
-        batch_size: How many are scored at once.
-        seed: Of the draw and the bootstrap.
-        progress: Is told how many are scored, and of how many.
+    The AUC is taken over the stores that have genuine and fake faces, the false-alarm rate over the
+    genuine faces of all stores, at the bundle's operating point of 1 % false alarms if it has one.
+    Of each store at most ``faces`` are scored, one a video. A level counts as worse if the interval
+    of the paired difference excludes zero.
 
     Raises:
         UndefinedMetricError: No store has genuine and fake faces that get a score.

@@ -48,11 +48,7 @@ def auc_covariance(scores: Floats, fake: Bools) -> tuple[Floats, Floats]:
 
 
 def delong(first: Trials, second: Trials) -> DeLong:
-    """Compares two systems over the trials that both have a verdict on.
-
-    Raises:
-        UsageError: They are not on the same trials.
-    """
+    """Compares two systems over the trials that both have a verdict on."""
     if len(first) != len(second) or bool((first.fake != second.fake).any()):
         raise UsageError(f"{first.name} and {second.name} are not on the same trials")
     both = first.judged & second.judged

@@ -179,7 +179,6 @@ def evaluate(
     manipulation by itself.
 
     Raises:
-        UsageError: No database, two of one name, or one without an evaluation part.
         UndefinedMetricError: A class is absent in an evaluation part, or nothing has a verdict.
     """
     development = {each.database: each.part(DEVELOPMENT) for each in scored}

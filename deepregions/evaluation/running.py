@@ -56,8 +56,6 @@ def run(
     whose networks are among the scorer's, are measured with their own fusions and calibrations.
 
     Raises:
-        UsageError: Stores that do not go together, one without a part that is needed, or no such
-            alteration.
         UndefinedMetricError: A class is absent.
     """
     for kind in robustness:
@@ -152,11 +150,7 @@ def _grids(
 
 
 def read_attributes(path: Path) -> dict[str, dict[str, set[str]]]:
-    """Reads attributes of people: by attribute, by its value, who has it.
-
-    Raises:
-        UsageError: It cannot be read, or has no column ``identity``.
-    """
+    """Reads attributes of people: by attribute, by its value, who has it."""
     people: dict[str, dict[str, set[str]]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

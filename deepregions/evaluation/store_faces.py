@@ -77,7 +77,6 @@ def load_examples(
 
     Raises:
         StoreError: A face is not in the store.
-        UsageError: A network is not in the system.
     """
     system = system.to(device)
     cells = {

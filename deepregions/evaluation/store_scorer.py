@@ -48,11 +48,7 @@ Pair = tuple[FaceRecord, FacePatch]
 
 
 class StoreScorer:
-    """Scores stores with some networks; the folder ``cache``, if any, keeps the scores.
-
-    Raises:
-        UsageError: No network, or two alike, or no such device.
-    """
+    """Scores stores with some networks; the folder ``cache``, if any, keeps the scores."""
 
     def __init__(
         self,
@@ -82,7 +78,6 @@ class StoreScorer:
 
         Raises:
             StoreError: A face of the store cannot be read.
-            OSError: The cache cannot be written.
         """
         origin = self._origin(store, alteration)
         rows = np.flatnonzero(np.isin(store.splits.astype(str), list(splits)))

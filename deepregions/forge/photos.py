@@ -72,11 +72,7 @@ def find_portrait(path: Path, detector: LandmarkDetector) -> Portrait | None:
 
 
 def pair_donors(portraits: Sequence[Portrait], seed: int) -> list[Portrait]:
-    """Chooses a donor for each photograph: one whose face has a similar pose.
-
-    Raises:
-        UsageError: There are not two.
-    """
+    """Chooses a donor for each photograph: one whose face has a similar pose."""
     if len(portraits) < 2:
         raise UsageError(
             "a swap takes the faces of two photographs or more",
@@ -104,7 +100,6 @@ def forge_photo(
 
     Raises:
         UsageError: The face cannot be forged: too little of it is in the picture.
-        UnreadableError: A photograph cannot be read any more.
     """
     original = as_tensor(read_image(portrait.path))
     (left, top, right, bottom), part, landmarks = _window(portrait.face, original)

@@ -271,19 +271,10 @@ def calibrate(
 ) -> Calibration:
     """Fits a calibration on one score per video.
 
-    The classes weigh the same, so that what comes out is an LLR whatever their numbers. The
-    bounds are those of :func:`support_bounds`, of :func:`cross_calibrated` LLRs.
-
-    Args:
-        kind: ``logistic`` or ``isotonic`` (pool adjacent violators).
-        log_odds: (V,) finite. They must come from fusions that did not see the video either.
-        fake: (V,).
-        fold: (V,) numbers; without any one fold both classes must remain.
-        quantity: Which scores these are.
-        development: What the videos are.
-
-    Raises:
-        UsageError: A score is not finite, or a class is absent.
+    The classes weigh the same, so that what comes out is an LLR whatever their numbers. The bounds
+    are those of :func:`support_bounds`, of :func:`cross_calibrated` LLRs. Log-odds (V,) must come
+    from fusions that did not see the video either; without any one fold (V,) both classes must
+    remain.
     """
     if kind not in KINDS:
         raise UsageError(f"there is no calibration {kind!r}", f"one of {', '.join(KINDS)}")

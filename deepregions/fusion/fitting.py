@@ -51,14 +51,10 @@ def minimum(
 def logistic_regression(
     x: Floats, fake: Bools, weight: Floats, penalty: float, least: float = -np.inf
 ) -> tuple[Floats, float]:
-    """Returns the slopes (N,) and the offset that minimise the weighted cross-entropy.
+    """Returns the slopes (N,) and the offset that minimise the weighted cross-entropy of x (n, N).
 
-    Args:
-        x: (n, N).
-        fake: (n,).
-        weight: (n,), together 1.
-        penalty: Weight of the squared slopes in the loss.
-        least: What no slope may go below.
+    Weights (n,) are together 1; ``penalty`` is that of the squared slopes, of which none goes below
+    ``least``.
     """
     count = x.shape[1]
     given = torch.from_numpy(x)
@@ -73,13 +69,9 @@ def logistic_regression(
 
 
 def isotonic_llr(counts: ScoreCounts) -> Floats:
-    """Returns the natural log-likelihood ratios that rise with the scores and fit best.
+    """Returns the natural log-likelihood ratios (K,) that rise with K scores and fit best.
 
-    Args:
-        counts: Scores of both classes, K distinct ones.
-
-    Returns:
-        (K,), falling as the scores do; infinite where all that is beyond is of one class.
+    They are infinite where all that is beyond is of one class; of both classes there must be some.
     """
     pools, sizes = isotonic_pools(counts)
     return np.repeat(pools.values, sizes)

@@ -39,9 +39,6 @@ class Pooling:
         share: The share of frames that top takes, above 0 and at most 1.
         tracks: How the scores of several people become the file's: highest (one manipulated person
             makes a manipulated file), main (the person seen in most frames) or mean.
-
-    Raises:
-        UsageError: There is no such rule, or the share is out of range.
     """
 
     frames: FrameRule = "mean"
@@ -76,8 +73,7 @@ class Pooling:
     def over_tracks(self, tracks: Sequence[tuple[int, float | None]]) -> float | None:
         """Returns a file's log-odds, or None where no track has any.
 
-        Args:
-            tracks: For each track how many faces with a score it has, and its log-odds.
+        Of each track it takes how many faces with a score there are, and its log-odds.
         """
         scored = [(faces, value) for faces, value in tracks if value is not None]
         if not scored:
@@ -86,16 +82,10 @@ class Pooling:
         return float(self._videos(np.zeros_like(size), size, value, 1)[0])
 
     def over_videos(self, video: Numbers, track: Numbers, log_odds: Floats, count: int) -> Floats:
-        """Returns the log-odds of many videos at once.
+        """Returns the log-odds of V = ``count`` videos at once, NaN where no face of one has any.
 
-        Args:
-            video: (N,) for each face the number of its video, from 0.
-            track: (N,) its track in the video.
-            log_odds: (N,) NaN for none.
-            count: How many videos there are, V.
-
-        Returns:
-            (V,) log-odds, NaN where no face of a video has any.
+        For each of N faces it takes the number of its video, from 0, the track in it, and its
+        log-odds.
         """
         there = np.flatnonzero(~np.isnan(log_odds))
         tracks = self._tracks(video[there], track[there], log_odds[there])

@@ -21,12 +21,7 @@ class Fusion(nn.Module, ABC):
     order; :meth:`bind` makes one for other matrices.
 
     Attributes:
-        rule: The rule in words.
-        cells: Which cells.
         sha256: Digest of its file; empty before it is saved.
-
-    Raises:
-        UsageError: A cell is named twice.
     """
 
     rule: ClassVar[str]
@@ -47,12 +42,9 @@ class Fusion(nn.Module, ABC):
     def bind(
         self, rows: Sequence[str], regions: Sequence[Region], there: Iterable[Cell] | None = None
     ) -> Self:
-        """Returns a copy that takes matrices with these rows and columns.
+        """Returns a copy that takes matrices with these D rows and R columns.
 
-        Args:
-            rows: D names.
-            regions: R regions.
-            there: The cells that have a network, if there must be no others than the fusion's.
+        If ``there`` names the cells that have a network, these must be the fusion's and no others.
 
         Raises:
             UsageError: The cells differ; the message names those that do.
@@ -199,9 +191,6 @@ class FusionHead(TrainedFusion):
     The network sees the scaled log-odds and which cells are valid, so that it may rely more on
     what is left where regions are missing, and on what cells say together. Its last layer begins
     as zero, so that the head begins as the logistic regression.
-
-    Raises:
-        UsageError: There is no cell, or another width.
     """
 
     rule = "learned head on scaled log-odds and their validity"

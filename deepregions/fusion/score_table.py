@@ -110,8 +110,6 @@ class Origin:
     """Where scores come from.
 
     Attributes:
-        database: The store's database.
-        store: The store's fingerprint.
         models: SHA-256 of the weights of each network, by ``DETECTOR_REGION.DATABASE``.
         settings: What else the scores depend on: gates, degradation, versions.
     """
@@ -127,7 +125,6 @@ class ScoreTable:
     """Scores of N faces by D detectors on R regions.
 
     Attributes:
-        origin: Where they come from.
         detectors: D names, rows of the matrix, as :attr:`deepregions.system.System.rows`.
         regions: R regions.
         key: (N,) names, unique within a database.
@@ -141,9 +138,6 @@ class ScoreTable:
         status: (N,) :class:`~deepregions.types.Status` as words; faces without a verdict stay.
         log_odds: (N, D, R) float64 fake log-odds; NaN where not valid.
         rows: Who the D rows are; found by their names, if left out.
-
-    Raises:
-        UsageError: Columns of different lengths, or a log-odds that is infinite.
     """
 
     origin: Origin

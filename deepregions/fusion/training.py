@@ -132,11 +132,7 @@ def _chosen_cells(table: ScoreTable, wanted: Iterable[Cell] | None) -> tuple[Cel
 
 
 def fuse_table(fusion: Fusion, table: ScoreTable) -> Floats:
-    """Returns (N,) fused log-odds of the faces of a table, NaN where there are none.
-
-    Raises:
-        UsageError: The table lacks a cell of the fusion.
-    """
+    """Returns (N,) fused log-odds of the faces of a table, NaN where there are none."""
     fusion = fusion.bind(table.detectors, table.regions)
     with torch.inference_mode():
         logits = torch.from_numpy(table.log_odds).float()

@@ -25,16 +25,12 @@ class Trials:
     """N faces or videos of a database with the verdicts of one system.
 
     Attributes:
-        name: The system.
         log_odds: (N,) float64, higher is more fake; NaN where there is no verdict.
         fake: (N,) whether it is a fake.
         method: (N,) how it was made; ``"original"`` if genuine.
         group: (N,) int64 from 0, equal for trials that share people, directly or through others.
         people: (N, P) int64 from 0, who is in each, -1 in places that are left; None if that is
             not known.
-
-    Raises:
-        UsageError: Columns of different lengths, or a log-odds is infinite.
     """
 
     name: str

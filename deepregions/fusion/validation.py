@@ -24,12 +24,9 @@ class CrossValidated:
     """How a kind of fusion does on faces or videos whose people it did not see.
 
     Attributes:
-        kind: The kind of fusion.
         trials: Those with a score, by fusions that did not see their fold.
         fold: (N,) their folds.
         by: What is never in two folds, as :attr:`deepregions.people.Folds.by`.
-        auc: Area under the ROC curve of these scores.
-        eer: Their equal error rate.
         cllr: Cost in bits of LLRs, each by a calibration that did not see its fold either.
     """
 
@@ -55,18 +52,9 @@ def cross_validate(
 ) -> CrossValidated:
     """Cross-validates a kind of fusion; the folds depend on the table and the cells alone.
 
-    Args:
-        kind: Kind of fusion.
-        table: The development part.
-        level: Whether faces are judged, or photos and videos.
-        pooling: How the scores of a video's faces become one.
-        folds: How many at most.
-        calibration: By which Cllr is measured, cross-validated too.
-        cells: As for :func:`~deepregions.fusion.training.train_fusion`, as all others.
-        options: Likewise.
-
-    Raises:
-        UsageError: As there, or too few videos.
+    There are at most ``folds``. Cllr is measured by the calibration, cross-validated too. Cells and
+    further options are those of :func:`~deepregions.fusion.training.train_fusion`, and so are
+    errors, but for too few videos.
     """
     mean = train_fusion("mean", table, cells=cells)  # refuses what no kind can be trained on
     table = table.select(np.argsort(table.video.astype(str), kind="stable"))

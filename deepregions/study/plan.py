@@ -79,7 +79,6 @@ class Step:
 
     Attributes:
         name: Such as ``fit/seed-0/ffpp/xception-eyes``.
-        command: The words after ``deepregions``.
         mark: The file that is there when the step is finished, in the folder that it writes.
         after: Names of the steps that must be finished before.
         logs: Where a training's checkpoints are, in ``version_N/checkpoints``.
@@ -114,9 +113,6 @@ class Plan:
         regions: Which regions.
         seeds: Everything is trained once for each.
         evaluate: Further options of ``deepregions evaluate``.
-
-    Raises:
-        UsageError: Nothing to do, a name twice or one that cannot name a file, an unknown region.
     """
 
     databases: list[DatabasePlan]
@@ -154,9 +150,6 @@ class Plan:
             path: A YAML file.
             base: What the paths in it are relative to; its folder by default.
             changes: Attributes that replace those of the file.
-
-        Raises:
-            UsageError: The file cannot be read, or is no plan.
         """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -55,7 +55,6 @@ class StudyRunner:
 
         Raises:
             StepError: A step failed; its log is named.
-            KeyboardInterrupt: The step was told to stop; a training keeps its last epoch.
         """
         while left := [
             step

@@ -141,21 +141,15 @@ def save_bundle(
     facts: BundleFacts | None = None,
     half: bool = False,
 ) -> None:
-    """Writes members as one bundle: the whole folder, or nothing.
+    """Writes members as one bundle: the whole folder, or nothing; an earlier bundle is replaced.
 
-    Args:
-        members: Networks and where they come from.
-        path: The folder; an earlier bundle there is replaced.
-        fusion: How their answers become one, for exactly these networks.
-        calibration: Calibrates the fused log-odds; without a fusion, their mean.
-        facts: What to say of the bundle as a whole.
-        half: Store the networks' weights in float16: half the size; they are float32 again when
-            they are loaded.
+    Fusion and calibration are for exactly these networks; without a fusion, the calibration is of
+    their mean. With ``half`` the networks' weights are stored in float16, at half the size; they
+    are float32 again when they are loaded.
 
     Raises:
         UsageError: The folder holds something that is no bundle, the fusion is for others, two
             networks are one, or a database's name is none.
-        OSError: It cannot be written.
     """
     rows, regions, cells = matrix_of(members)
     if fusion is not None:
@@ -210,7 +204,6 @@ def write_facts(path: Path, facts: BundleFacts) -> None:
 
     Raises:
         BundleError: It is not there, or does not load.
-        OSError: It cannot be written.
     """
     bundle, manifest = replace(load_bundle(path), facts=facts), read_manifest(path)
     old = {each.name for each in fields(BundleFacts)}

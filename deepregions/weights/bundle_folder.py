@@ -20,7 +20,6 @@ class BundleEntry(NamedTuple):
 
     Attributes:
         name: Its path from the folder that was searched.
-        path: Its folder.
         manifest: What its ``bundle.json`` says; empty if that cannot be read.
         problem: Why it cannot be read, or empty.
     """
@@ -50,9 +49,6 @@ def exported_file(bundles: Sequence[Path] | None) -> Path | None:
     Args:
         bundles: What is named; without, it is the file that comes with deepregions-lite, where
             PyTorch is not installed.
-
-    Raises:
-        UsageError: A file is named beside others.
     """
     if bundles is None:
         package = Path(deepregions.__file__).parent
@@ -70,9 +66,6 @@ def models_folders(folder: Path | None = None) -> list[Path]:
     Args:
         folder: The one that the user named. Without, it is ``$DEEPREGIONS_MODELS``, or else those
             of ``models`` and ``bundles`` that are there.
-
-    Raises:
-        UsageError: The folder that was named is not there.
     """
     named = folder or os.environ.get("DEEPREGIONS_MODELS")
     if not named:
@@ -91,11 +84,7 @@ def find_bundles(folders: Sequence[Path]) -> list[BundleEntry]:
 
 
 def find_bundle(name: str, folders: Sequence[Path]) -> BundleEntry:
-    """Returns the bundle of a path, of a name in one of the folders, or of a network in it.
-
-    Raises:
-        UsageError: There is none, or more than one; the hint names those that are there.
-    """
+    """Returns the bundle of a path, of a name in one of the folders, or of a network in it."""
     path = Path(name)
     if (path / "bundle.json").is_file():
         return _look(path, path.parent)

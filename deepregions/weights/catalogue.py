@@ -32,12 +32,8 @@ class Entry:
         kind: ``detector``, ``backbone``, ``landmarks``, or ``archive`` of several.
         url: Where it is fetched from; None where it takes a browser.
         page: Where its makers speak of it.
-        sha256: Its hexadecimal digest; None where it is not known.
         sha256_prefix: The first digits, if its name has them (PyTorch's custom).
-        size: Its bytes; None where they are not known.
         license: Its licence, and that of its data.
-        use: What to do with it.
-        read: Where these facts were read.
     """
 
     name: str
@@ -85,7 +81,6 @@ def asset(entry: Entry, sha256: str | None = None) -> Asset:
     """Makes an entry something to fetch.
 
     Raises:
-        UsageError: The digest is none, or is not that of the list.
         AssetError: It cannot be fetched. The hint says what to do.
     """
     if entry.url is None:

@@ -88,7 +88,6 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     """Uploads a bundle as one commit; networks that an earlier one had and it lacks are deleted.
 
     Raises:
-        UsageError: There is no bundle, or that is no repository's name.
         AssetError: The Hub refuses it or cannot be reached.
     """
     if not (folder / FILES[0]).is_file():

@@ -145,10 +145,8 @@ class OperatingPoint:
         name: What it is called, such as ``1 % false alarms``.
         threshold: Fused log-odds, uncalibrated; at or above it a score says fake.
         level: What it applies to: ``frame`` (single faces) or ``video`` scores.
-        found_on: The data, in words.
         false_positive_rate: The share of genuine ones at or above it there, if known.
         false_positive_interval: Its ends; None where people are too few or not known.
-        true_positive_rate: The share of fakes.
         people: How many genuine people these rest on; 0 if that is not known.
     """
 
@@ -175,14 +173,11 @@ class Degradation:
 
     Attributes:
         alteration: ``size``, ``jpeg``, ``blur``, or any words; empty for faces as they are.
-        auc: The AUC on faces altered so.
         level: Strength of the alteration, on the scale of ``deepregions evaluate --robustness``.
         measure: Width in pixels, JPEG quality or sharpness at or below which a face counts as
             altered so; for faces as they are, their median width.
         false_positive_rate: At the operating point of 1 % false alarms.
-        people: Number of people measured.
         worse: Whether, on the same faces, AUC fell or false alarms rose by more than chance.
-        found_on: The data, in words.
     """
 
     alteration: Annotated[str, Span(0, 200)]
@@ -201,11 +196,8 @@ class BundleFacts:
 
     Attributes:
         trained_on_kind: What its networks learned from; the least realistic, if they differ.
-        operating_points: Thresholds that were found for it.
-        recipe: How to train it again: configuration, as JSON values.
         people: Fingerprints of those it was trained on, so that an evaluation can tell whether
             it knows them.
-        limits: What it cannot do, in words.
         degradation: How it errs on altered faces, after those as they are.
         answers: Fused log-odds of the faces of `deepregions models verify --faces`, by name.
     """
@@ -289,12 +281,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_entries(manifest: Mapping[str, Any]) -> None:
-    """Checks what a manifest says of its networks and their fusion.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: Something is missing, or not as it should
-            be.
-    """
+    """Checks what a manifest says of its networks and their fusion."""
     members, fusion = manifest["members"], manifest.get("fusion")
     if not isinstance(members, list) or not members:
         raise ValueError("it names no network")

@@ -32,11 +32,7 @@ class Choice:
     def named(
         cls, *, detector: str | None = None, region: str | None = None, database: str | None = None
     ) -> Self:
-        """Makes a choice of names in any usual spelling.
-
-        Raises:
-            UsageError: There is no such detector or region, or a name is none.
-        """
+        """Makes a choice of names in any usual spelling."""
         return cls(
             None if detector is None else detector_of(detector),
             None if region is None else region_of(region),
@@ -58,11 +54,7 @@ class Choice:
 
 
 def detector_of(name: str) -> str:
-    """Returns a detector's name, such as ``dsp-fwa`` for ``DSPFWA``, or timm's name of a network.
-
-    Raises:
-        UsageError: There is none; the hint names ours.
-    """
+    """Returns a detector's name, such as ``dsp-fwa`` for ``DSPFWA``, or timm's of a network."""
     kinds = known_detectors().values()
     known = [kind.name for kind in kinds if hasattr(kind, "name")]
     for each in known:
@@ -102,11 +94,6 @@ def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dic
     Returns:
         What is wanted of each bundle that holds any of it, by the name of its folder, or its path
         where two have one name.
-
-    Raises:
-        UsageError: There are none, or none that is wanted.
-        BundleError: A bundle cannot be loaded.
-        AssetError: A bundle on the Hugging Face Hub cannot be had.
     """
     found: dict[str, Bundle] = {}
     for path, bundle in _chosen(choice, bundles):

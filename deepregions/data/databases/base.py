@@ -28,12 +28,10 @@ class DatabaseInfo:
     """What is published about a database.
 
     Attributes:
-        url: Where to ask for it; empty for one's own.
         layout: What its root must hold.
         published: How many videos, by group (:meth:`Adapter.group_of`).
         optional: The groups of ``published`` that may be missing altogether.
         tolerance: The share of a group by which counts of others and ours may differ.
-        source: Where these numbers are from.
     """
 
     title: str
@@ -69,9 +67,6 @@ class Adapter(ABC):
 
     By default it is divided as the class's ``scheme`` says. ``left_out`` has how many files are
     there but not used, by reason, once :meth:`clips` was asked.
-
-    Raises:
-        UsageError: ``root`` is not that database; the message says what was expected.
     """
 
     name: str
@@ -95,11 +90,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def listing(self) -> Listing:
-        """Lists what is there, in an order that never changes, without opening a video.
-
-        Raises:
-            UsageError: The database's own lists cannot be read.
-        """
+        """Lists what is there, in an order that never changes, without opening a video."""
 
     def clips(self) -> list[Clip]:
         """Returns the clips that have a split, in an order that does not change from run to run."""

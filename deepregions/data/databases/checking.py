@@ -51,17 +51,12 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a database's folder holds.
+    """What a database's folder holds; some of it is as in a :class:`Listing`.
 
     Attributes:
-        groups: What is there against what is published.
         splits: What comes of dividing it by ``scheme``.
-        left_out: How many files are there but not used, by reason.
-        absent: Files that the database's own lists name and that are not there.
-        disputed: A line for each file whose label its folder contradicts.
         duplicates: Files with the same contents, as far as their sizes, heads and tails tell.
         empty: Files of no bytes, and links to nothing.
-        partial: Whether some of it is missing.
     """
 
     database: str

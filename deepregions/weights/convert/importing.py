@@ -97,7 +97,6 @@ class Importer:
             A member of a bundle, in eval mode on the CPU; of ImageNet weights a backbone.
 
         Raises:
-            UsageError: There is no such file, or an option does not suit it.
             UnreadableError: It is broken, would run code, or lacks an array.
             UnsupportedError: It is none of the known ones, or it could be several.
             AssetError: It needs VGG-19, which cannot be fetched.
@@ -187,11 +186,7 @@ class Importer:
 
 
 def find_checkpoints(sources: Sequence[Path]) -> Iterator[Path]:
-    """Yields the files of sources: files as they are, of folders all that look like checkpoints.
-
-    Raises:
-        UsageError: There is no such file, or a folder holds no checkpoint.
-    """
+    """Yields the files of sources: files as they are, of folders all that look like checkpoints."""
     for source in sources:
         if source.is_file():
             yield source
@@ -215,10 +210,6 @@ def save_imported(imported: Imported, folder: Path) -> Path:
     """Writes a bundle, or a backbone's file, and returns its path.
 
     An earlier one of its name in the folder is replaced.
-
-    Raises:
-        UsageError: There is something else of its name.
-        OSError: It cannot be written.
     """
     path = target_of(imported, folder)
     if isinstance(imported, TrainedNetwork):

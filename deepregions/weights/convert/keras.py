@@ -111,9 +111,6 @@ class KerasXception:
     """An Xception in a file of Keras, converted or only looked at.
 
     Attributes:
-        source: The file's name.
-        format: Which format, and the version of Keras.
-        arrays: The arrays of Xception and of the head.
         size: Height and width of the input; None where the file does not say.
         classes: Units of the head: 2, 1, 1000 (ImageNet), or 0 without a head.
         activation: The head's activation: ``softmax``, ``sigmoid`` or ``linear``.
@@ -125,7 +122,6 @@ class KerasXception:
             model without a fake class that of its backbone, as ``backbone_file`` takes it. Empty
             if the file was only looked at.
         fake_index: Which of the model's classes is fake; None for a backbone.
-        sha256: The digest of the file.
     """
 
     source: str
@@ -198,8 +194,6 @@ def convert_keras(
         size: Height and width of the crops, for a file that does not say; 200 by default.
 
     Raises:
-        UsageError: There is no such file, the class is neither 0 nor 1 or the model has no such
-            classes, or the file says another size.
         UnreadableError: It holds no Xception, or is broken; the message says what or which layer.
     """
     if fake_index not in (None, 0, 1):

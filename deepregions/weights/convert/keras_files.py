@@ -52,7 +52,6 @@ class KerasFile(NamedTuple):
     """An open file.
 
     Attributes:
-        format: What it is, in words.
         config: The model's configuration, parsed; None where the file has none.
         layers: All layers of the model that have arrays. One of which the file has no name is
             called by its place, such as ``layers/functional/layers/conv2d_2``.
@@ -68,7 +67,6 @@ def open_keras(path: Path) -> Iterator[KerasFile]:
     """Opens a Keras model or its weights.
 
     Raises:
-        UsageError: There is no such file.
         UnreadableError: It is no Keras file, is broken, or reaches outside itself. The message
             does not name the file.
     """

@@ -20,9 +20,6 @@ class Project:
     """A program that publishes checkpoints.
 
     Attributes:
-        title: What people call it.
-        licence: The licence of its code and weights, if it states one.
-        citation: What to cite.
         fake_index: Which class is fake in its networks of two classes.
         database: What its networks were trained on; empty where file names say it.
     """
@@ -39,10 +36,7 @@ class Profile:
     """How a program calls a network.
 
     Attributes:
-        detector: The class here that computes the network.
         settings: Arguments with which the class computes the same.
-        layout: How the face is cut.
-        resample: How the crop is resized.
         remarks: Where the program differs from this package.
     """
 
@@ -196,11 +190,7 @@ def region_of(name: str) -> Region:
 
 
 def database_of(name: str) -> str:
-    """Returns a database's name here; an unknown one is returned as it is.
-
-    Raises:
-        UsageError: It cannot be part of a file name.
-    """
+    """Returns a database's name here; an unknown one is returned as it is."""
     known = DATABASES.get(plain_label(name))
     if known is None and not _LABEL.fullmatch(name):
         raise UsageError(

@@ -74,7 +74,6 @@ def recognise(path: Path, project: str | None = None) -> Checkpoint:
     """Tells what a checkpoint is, first from its content, then from its name.
 
     Raises:
-        UsageError: There is no such file, or no such project.
         UnreadableError: The file is broken, or would run code.
         UnsupportedError: It is none of the known ones, or it could be several.
     """
@@ -92,7 +91,6 @@ def identify(path: Path, content: Checkpoint, project: str | None = None) -> Che
     """Tells which program a checkpoint is from, and what it was trained on.
 
     Raises:
-        UsageError: There is no such project.
         UnsupportedError: It is none of the known ones, or it could be several.
     """
     check_project(project)

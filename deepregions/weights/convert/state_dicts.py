@@ -73,9 +73,6 @@ def capsule_state_dict(
         vgg: That of a VGG-19 in torchvision's or timm's names, which most originals do not save.
         fake_index: Which of the original's two classes is fake. Of more than two the first must be
             genuine and all others fake, which is written as 1.
-
-    Raises:
-        UnreadableError: An array is missing, or the classes are others.
     """
     arrays, trunk = Arrays(upstream, "a Capsule checkpoint"), Arrays(vgg, "a VGG-19 checkpoint")
     state = {
@@ -117,9 +114,6 @@ def dsp_fwa_state_dict(
         fake_index: Which of the original's classes is fake.
         bgr: The original takes blue, green and red in this order, so that the first layer's input
             channels are turned round for RGB.
-
-    Raises:
-        UnreadableError: An array is missing.
     """
     arrays = Arrays(upstream, "a DSP-FWA checkpoint")
     state = {
@@ -153,11 +147,7 @@ def xception_arrays(upstream: Mapping[str, Tensor], prefix: str) -> dict[str, Te
 def xception_state_dict(
     upstream: Mapping[str, Tensor], *, fake_index: int = 1
 ) -> dict[str, Tensor]:
-    """Returns the state dict of :class:`~deepregions.detectors.Xception`.
-
-    Raises:
-        UnreadableError: An array is missing, or there are not two classes.
-    """
+    """Returns the state dict of :class:`~deepregions.detectors.Xception`."""
     arrays = Arrays(upstream, "an Xception checkpoint")
     backbone = {f"backbone.{key}": value for key, value in xception_backbone(upstream).items()}
     heads = [f"classifier.{kind}" for kind in ("weight", "bias")]
@@ -165,11 +155,7 @@ def xception_state_dict(
 
 
 def xception_backbone(upstream: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns an Xception without its last layer, as ``backbone_file`` of Xception takes it.
-
-    Raises:
-        UnreadableError: An array is missing.
-    """
+    """Returns an Xception without its last layer, as ``backbone_file`` of Xception takes it."""
     arrays = Arrays(upstream, "an Xception checkpoint")
     with torch.device("meta"):
         wanted = timm.create_model("legacy_xception", num_classes=0).state_dict()
