@@ -1,8 +1,11 @@
-"""Who belongs together: people connected through fakes of two, and parts that share nobody."""
+"""Who belongs together: people connected through fakes of two, and parts that share nobody.
+
+And fingerprints of people, by which a bundle tells whom its networks learned from without names.
+"""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
@@ -273,3 +276,27 @@ def _dealt(group: Numbers, fake: npt.NDArray[np.bool_], count: int) -> Numbers |
         fold[each] = int(growth.argmin())
         filled[fold[each]] += size[each]
     return fold[group] if bool((filled < total).all()) else None
+
+
+def fingerprint(database: str, person: str) -> str:
+    """Returns 16 hexadecimal digits for a person as a database calls them."""
+    name = f"{database}\0{person}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(name).hexdigest()[:16]
+
+
+def fingerprints(database: str, identities: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Returns the fingerprints, sorted, of everybody in some photographs or videos."""
+    people = {person for names in identities for person in names if person}
+    return tuple(sorted(fingerprint(database, person) for person in people))
+
+
+def known_people(
+    known: Collection[str], database: str, identities: Iterable[Iterable[str]]
+) -> tuple[int, int]:
+    """Counts whom a network learned from among the people of a database's part.
+
+    Returns:
+        How many of them are known, and how many people there are.
+    """
+    there = fingerprints(database, identities)
+    return len(set(known).intersection(there)), len(there)

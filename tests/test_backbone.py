@@ -16,8 +16,8 @@ from deepregions.deploy.export import export
 from deepregions.deploy.runtimes import open_file
 from deepregions.detectors import Backbone
 from deepregions.detectors.cells import cells_of
-from deepregions.detectors.precision import keep_depthwise_float32, suited_precision
 from deepregions.detectors.pretrained import in_order, packaged
+from deepregions.detectors.training import keep_depthwise_float32, suited_precision
 from deepregions.errors import BundleError, UnreadableError, UsageError
 from deepregions.pipeline.explain.gradcam import grad_cam
 from deepregions.system import System

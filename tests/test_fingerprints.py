@@ -1,6 +1,6 @@
 """Who a network was trained on."""
 
-from deepregions.weights.fingerprints import fingerprint, fingerprints, known_people
+from deepregions.people import fingerprint, fingerprints, known_people
 
 PART = [("anna",), ("anna", "ben"), ("",), ("cem",)]
 

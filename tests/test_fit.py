@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore
+from deepregions.people import fingerprints
 from deepregions.weights.bundle import load_bundle
-from deepregions.weights.fingerprints import fingerprints
 
 SMALL = {
     "Xception": ["--model", "Xception", "--model.size", "64"],

@@ -13,10 +13,10 @@ from deepregions.evaluation.protocols import Scored
 from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations, notes_on_people
 from deepregions.forge.online import ForgeConfig
 from deepregions.fusion.score_table import Origin, make_table
+from deepregions.people import fingerprints
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights.bundle import Bundle
-from deepregions.weights.fingerprints import fingerprints
 from deepregions.weights.manifest import BundleFacts
 
 

@@ -29,15 +29,14 @@ from deepregions.data.datamodule import RegionDataModule
 from deepregions.data.store import FaceStore
 from deepregions.detectors import RegionDetector
 from deepregions.detectors.finetuning import HeadFirst
-from deepregions.detectors.precision import suited_precision
-from deepregions.detectors.training import DetectorTraining
+from deepregions.detectors.training import DetectorTraining, suited_precision
 from deepregions.errors import DeepregionsError, UsageError
 from deepregions.files import atomic_file
 from deepregions.forge.forger import METHODS
+from deepregions.people import fingerprints
 from deepregions.system import TrainedNetwork
 from deepregions.types import FAKE, ORIGINAL, Region
 from deepregions.weights.bundle import save_bundle
-from deepregions.weights.fingerprints import fingerprints
 from deepregions.weights.manifest import BundleFacts, Kind
 
 

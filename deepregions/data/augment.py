@@ -17,10 +17,10 @@ from torch.nn import functional
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import full_extent
 from deepregions.faces.regions import mirror
-from deepregions.pixels.chunks import chunks
 from deepregions.pixels.colour import LUMA, recolour, saturation
 from deepregions.pixels.face_rng import FaceRng, noise
 from deepregions.pixels.jpeg import compress
+from deepregions.pixels.tensors import chunks
 from deepregions.pixels.warping import inverse, moved, warp
 
 _BLOCK = 16  # pixels: JPEG's largest

@@ -18,11 +18,11 @@ from deepregions.fusion.rules import Fusion, MaxFusion, MeanFusion
 from deepregions.fusion.score_table import ScoredSystem, ScoreTable
 from deepregions.fusion.training import Kind, fuse_table
 from deepregions.fusion.validation import train_calibrated
+from deepregions.people import known_people
 from deepregions.roc import Floats
 from deepregions.system import TrainedNetwork
 from deepregions.types import Cell, Region
 from deepregions.weights.bundle import Bundle
-from deepregions.weights.fingerprints import known_people
 
 UNTRAINED = {"mean": MeanFusion, "max": MaxFusion}
 OF_PARTS = ("mean", "logistic")  # the others are for all networks together

@@ -18,8 +18,8 @@ from deepregions.forge.fwa import FWA
 from deepregions.forge.masks import CONFINED
 from deepregions.forge.self_blend import SelfBlend
 from deepregions.forge.swap import Swap, choose_donors
-from deepregions.pixels.chunks import chunks, put
 from deepregions.pixels.face_rng import FaceRng
+from deepregions.pixels.tensors import chunks, put
 from deepregions.types import REGIONS
 
 METHODS = ("fwa", "self_blend", "swap")

@@ -1,4 +1,4 @@
-"""Between pictures as arrays, (H, W, 3), and as what networks take: tensors, (3, H, W)."""
+"""Pictures as tensors, (3, H, W), and as arrays, (H, W, 3); batches of them, and their chunks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepregions.pixels.pictures import padded
+
+_ON_A_CPU = 4  # pictures that fit its caches; a few megabytes in work
 
 
 def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -32,3 +34,16 @@ def stack(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """
     batch, extent = padded([image.permute(1, 2, 0).numpy() for image in images])
     return torch.from_numpy(batch), torch.from_numpy(extent)
+
+
+def chunks(first: int, end: int, device: torch.device) -> list[slice]:
+    """Splits rows into chunks to process at a time; on a GPU there is one chunk."""
+    step = _ON_A_CPU if device.type == "cpu" else max(end - first, 1)
+    return [slice(start, min(end, start + step)) for start in range(first, end, step)]
+
+
+def put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
+    """Copies pictures (N, ...) into some rows (N,) of a batch (B, ...), eight bytes at a time."""
+    if part.dtype == torch.uint8 and part.shape[-1] % 8 == 0 and part.is_contiguous():
+        whole, part = whole.view(torch.int64), part.view(torch.int64)
+    whole.index_copy_(0, rows, part)
