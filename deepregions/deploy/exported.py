@@ -75,8 +75,6 @@ class ExportedSystem:
         rows: D names of detectors, as :class:`~deepregions.system.System` has them.
         cells: The place (row, column) of each network.
         cuts: For each kind of crop, which regions are cut so.
-        rule: The fusion's rule in words.
-        calibration: What the fused log-odds say; None if that is not known.
 
     Raises:
         UnreadableError: The file is not there, or not one of ours.

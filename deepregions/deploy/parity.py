@@ -96,13 +96,7 @@ def _largest(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
 
 
 def conditions() -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields batches of faces with landmarks: several sizes, and bad ones among them.
-
-    Yields:
-        Image (B, 3, H, W) uint8 and landmarks (B, 68, 2) float32 pixels: the portrait by itself;
-        a batch of it, mirrored, darker and noisy; one of a face cut by the border, one too small
-        to judge and one whose landmarks are not numbers; and the portrait in a large picture.
-    """
+    """Yields images (B, 3, H, W) uint8 with landmarks: of several sizes, and bad ones."""
     image, points = portrait()
     yield image[None], points[None]
     noise = torch.randint(-40, 41, image.shape, generator=torch.Generator().manual_seed(0))

@@ -1,13 +1,9 @@
 """Smaller files: weights stored in 16 bits, or networks that compute in 8-bit integers.
 
-8 bits are by onnxruntime's static quantisation.
-
-Only what carries feature maps becomes integer: convolutions over height and width, and what lies
-between two of them, but for the first layers of each network: what is rounded there is wrong in
-all that follows, and leaving them about halves the change of scores. Masks, crops, classifiers,
-the capsules' routing, fusion and calibration stay float32 too. Weights are signed with a scale for
-each channel; maps are unsigned, which x86's VNNI instructions multiply fastest, with scales from
-the ranges seen on faces.
+Of onnxruntime's static quantisation only convolutions over height and width are made integer, and
+what lies between two of them, but for the first layers of each network: leaving these about halves
+the change of scores. Weights are signed with a scale for each channel; maps are unsigned, which
+x86's VNNI instructions multiply fastest.
 """
 
 import math

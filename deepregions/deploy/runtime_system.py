@@ -51,8 +51,7 @@ class RuntimeSystem(System):
 def as_output(answers: Arrays, present: Tensor) -> SystemOutput:
     """Returns a runtime's answers as a system's, on the device of ``present``, (B, R) bool.
 
-    What is not a finite number is no answer. Nor is what was fused into none, though the networks'
-    log-odds are: then none of them is valid.
+    As :meth:`~deepregions.deploy.exported.ExportedSystem.run` does it, only finite ones are valid.
     """
     logits, valid, fused = (torch.from_numpy(answers[key]) for key in ("logits", "valid", "fused"))
     broken = ~fused.isfinite()

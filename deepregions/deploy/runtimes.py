@@ -59,13 +59,12 @@ class Runtime(ABC):
     ) -> Arrays:
         """Answers: ``logits`` and ``valid`` (B, D, R), ``fused`` (B,), and ``llr`` (B,) if there.
 
-        Args:
-            inputs: What the graph takes, by name.
-            wanted: Which answers; all by default.
+        Without ``wanted`` it gives all answers. Where memory does not suffice, PyTorch says so by
+        exceptions of its own, and any by a MemoryError
+        (:func:`~deepregions.devices.out_of_memory`).
 
         Raises:
-            OutOfMemoryError: They are too many at once; PyTorch says so by exceptions of its own,
-                and any by a MemoryError, see :func:`~deepregions.devices.out_of_memory`.
+            OutOfMemoryError: Memory does not suffice.
         """
         if {*inputs} != {*self.inputs}:
             raise UsageError(f"the graph takes {', '.join(self.inputs)}, not {', '.join(inputs)}")

@@ -22,17 +22,11 @@ Mode = Literal["legacy", "adaptive"]
 
 
 def pyramid_windows(side: int, bins: int, mode: Mode) -> list[tuple[int, int]]:
-    """Returns where a pyramid level's windows start and end along one side of a map.
+    """Returns where a pyramid level's windows start and end, half-open, on a side of a map.
 
-    Args:
-        side: Pixels of the side.
-        bins: How many windows the level should have.
-        mode: ``legacy`` as the original, ceil(side/bins) wide and floor(side/bins) apart, which
-            can give more windows, or none, or leave the last pixels out; ``adaptive`` as
-            ``torch.nn.AdaptiveMaxPool2d``, always ``bins`` windows that cover the side.
-
-    Returns:
-        Half-open intervals.
+    ``legacy`` windows, the original's, are ceil(side/bins) wide and floor(side/bins) apart, which
+    can give more of them, or none, or leave the last pixels out; ``adaptive`` ones are those of
+    ``torch.nn.AdaptiveMaxPool2d``.
     """
     if mode == "adaptive":
         return [(i * side // bins, -(-(i + 1) * side // bins)) for i in range(bins)]

@@ -24,13 +24,9 @@ def load_backbone(
 ) -> None:
     """Loads ImageNet weights into a backbone; arrays that it lacks, as a classifier's, are left.
 
-    Args:
-        module: The backbone.
-        name: timm's name of the weights, with their tag, such as ``vgg19.tv_in1k``.
-        file: A safetensors or torch file of these weights, with timm's or torchvision's names of
-            arrays, or of a bundle; ``None`` fetches them as timm does.
-        prefix: What timm's names have before those of the module.
-        own: What a bundle's names have.
+    ``name`` is timm's, with a tag, such as ``vgg19.tv_in1k``, whose weights are fetched as timm
+    does where there is no ``file``. That has timm's or torchvision's names of arrays, which begin
+    with ``prefix``, or is of a bundle, where they begin with ``own``.
 
     Raises:
         UnreadableError: The file is broken, or arrays are missing in it or of another shape.

@@ -1,8 +1,4 @@
-"""What happens to pictures on their way to a lab, by real codecs: the axes of robustness.
-
-Each alteration is one kind at one level and treats genuine and fake faces alike. Landmarks are
-kept, so that what is measured is the networks, not the search for faces.
-"""
+"""What happens to pictures on their way to a lab, by real codecs: the axes of robustness."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence

@@ -29,8 +29,6 @@ class Estimate:
 
     Attributes:
         value: None where it is undefined, and ``reason`` says why.
-        low: Lower end of the interval, up to ``high``; None where there is none.
-        n: Trials that it is over, of which the share ``coverage`` has a verdict.
         dropped: Bootstrap samples in which it was undefined.
         withheld: Why there is no interval, where there are too few people for one.
     """

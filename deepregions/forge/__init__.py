@@ -1,8 +1,4 @@
-"""Forged faces made from genuine ones: in batches, on the device, driven by landmarks.
-
-A method (one module each) gives what is blended into what, and where; :class:`Forger` runs methods
-over batches and gives pairs that differ in the forgery only.
-"""
+"""Forged faces made from genuine ones: in batches, on the device, driven by landmarks."""
 
 from deepregions.forge.forger import METHODS as METHODS
 from deepregions.forge.forger import ForgedBatch as ForgedBatch

@@ -1,9 +1,8 @@
 """Calibration: from a video's log-odds to a likelihood ratio, and to words.
 
-A likelihood ratio (LR) says how many times likelier a score is if the video is manipulated than
-if it is genuine, among videos like those of the development part. It does not depend on how many
-fakes there are: whoever uses it brings the prior odds. LLR is its natural logarithm here; what is
-printed is log10, as forensic reports have it.
+A likelihood ratio (LR) says how many times likelier a score is if the video is manipulated than if
+it is genuine, among videos like those of the development part. LLR is its natural logarithm here;
+what is printed is log10, as forensic reports have it.
 """
 
 from __future__ import annotations
@@ -42,14 +41,7 @@ SCALE: tuple[tuple[float, str], ...] = (
 
 @dataclass(frozen=True)
 class LikelihoodRatio:
-    """What a score is worth.
-
-    Attributes:
-        ln: The natural logarithm of the likelihood ratio, within the bounds; above 0 it speaks
-            for manipulated.
-        lower: The least that the development data supports.
-        upper: The most.
-    """
+    """What a score is worth: a natural logarithm, within the bounds that the data supports."""
 
     ln: float
     lower: float
@@ -132,7 +124,6 @@ class Development:
     """What a calibration was found on.
 
     Attributes:
-        store: Its fingerprint.
         methods: How the fakes were made, with how many videos of each.
         landmarks: The landmark backend, name and version; None if the scores do not say.
         cross_validation: What was never parted in the cross-validation behind scores and bounds
@@ -162,15 +153,8 @@ class Calibration:
     Attributes:
         kind: ``logistic``: ``slope * log_odds + offset``. ``isotonic``: straight lines between
             ``log_odds`` and ``llr``, constant beyond.
-        parameters: Those, as JSON values.
         lower: The least LLR that the data supports, at or below 0.
         upper: The most, at or above 0.
-        quantity: Which scores it is for.
-        development: What it was found on.
-
-    Raises:
-        ValueError: No such kind, parameters that make no rising function, or bounds on the wrong
-            side.
     """
 
     kind: Kind
@@ -306,19 +290,12 @@ def cross_calibrated(kind: Kind, log_odds: Floats, fake: Bools, fold: Numbers) -
 
 
 def support_bounds(llrs: Floats, fake: Bools) -> tuple[float, float]:
-    """Returns the least and the greatest LLR that a set of LLRs supports.
+    """Returns the least and the greatest LLR that a set of natural LLRs (V,) supports, both finite.
 
     The empirical lower and upper bounds (ELUB) of P. Vergeer et al., Science & Justice 56 (2016)
     482-491: with one more fake at -infinity and one more genuine video at +infinity, both as
-    misleading as can be, deciding by the LLRs must cost no more than deciding without them, at
-    any threshold between 0 and the bound. So n genuine videos never support an LR above n + 1.
-
-    Args:
-        llrs: (V,) natural LLRs, infinite ones allowed.
-        fake: (V,).
-
-    Returns:
-        Finite natural LLRs, at or below 0, and at or above 0.
+    misleading as can be, deciding by the LLRs must cost no more than deciding without them, at any
+    threshold between 0 and the bound. So n genuine videos never support an LR above n + 1.
     """
     return -_upper_bound(-llrs, ~fake), _upper_bound(llrs, fake)
 

@@ -67,14 +67,9 @@ class Fusion(nn.Module, ABC):
         return bound
 
     def forward(self, logits: Tensor, valid: Tensor) -> Tensor:
-        """Fuses.
+        """Returns fake log-odds (B,) float32; NaN where none of the fusion's cells is valid.
 
-        Args:
-            logits: (B, D, R) fake log-odds; cells that are not valid may hold anything.
-            valid: (B, D, R) bool.
-
-        Returns:
-            (B,) float32 fake log-odds; NaN where none of the fusion's cells is valid.
+        Of cells (B, D, R) that are not valid, logits may hold anything.
         """
         logits, valid = logits.flatten(1), valid.flatten(1)
         if self.cells:
@@ -144,8 +139,6 @@ class WeightedFusion(TrainedFusion):
 
     Attributes:
         weight: (N,) above 0, together 1.
-        scale: At or above 0.
-        offset: What is added.
     """
 
     rule = "weighted mean of scaled log-odds"

@@ -126,14 +126,12 @@ class ScoreTable:
 
     Attributes:
         detectors: D names, rows of the matrix, as :attr:`deepregions.system.System.rows`.
-        regions: R regions.
         key: (N,) names, unique within a database.
         video: (N,) the photo or video of each.
         track: (N,) int64, which person of the video.
         identities: (N,) tuples of names: who is in it.
         label: (N,) int64, 1 is fake.
         method: (N,) how it was made; ``"original"`` if genuine.
-        compression: (N,) the database's word for it.
         split: (N,) ``"train"``, ``"val"`` (development) or ``"test"`` (evaluation).
         status: (N,) :class:`~deepregions.types.Status` as words; faces without a verdict stay.
         log_odds: (N, D, R) float64 fake log-odds; NaN where not valid.

@@ -45,12 +45,10 @@ class TrainingScores:
     """What a fusion learns from: n faces with N cells.
 
     Attributes:
-        cells: N names.
         logits: (n, N), 0 where not valid.
         valid: (n, N).
         fake: (n,).
         weight: (n,) together 1, each class half, and in it each video the same.
-        videos: How many videos there are.
         fold: (n,) parts that share no people; None where there is too little to part.
     """
 
@@ -93,10 +91,6 @@ def train_fusion(
             ``l2 / (2 * videos) * |w|^2`` beside the mean loss, which for one face a video is
             scikit-learn's ``C = 1 / l2``.
         seed: Random seed of the learned head.
-
-    Raises:
-        UsageError: There are no such cells, no faces, one class only, faces of the training part,
-            or a cell without any answer.
     """
     if kind not in KINDS:
         raise UsageError(f"there is no fusion {kind!r}", f"one of {', '.join(KINDS)}")

@@ -104,14 +104,9 @@ def trials_of(
 ) -> Trials:
     """Returns a trial for each face, or for each photo or video in the order in which they come.
 
-    A video is a fake if any of its faces is, and its method is that of the first of these.
-
-    Args:
-        table: The faces. One whose status is not ``ok`` has no verdict, whatever its log-odds.
-        log_odds: (N,) what the system says; NaN where nothing.
-        level: What is a trial.
-        pooling: How the log-odds of a video's faces become one.
-        groups: Those of the table, if they are known already.
+    A video is a fake if any of its faces is, and its method is that of the first of these. A face
+    whose status is not ``ok`` has no verdict, whatever its log-odds (N,). ``groups`` are those of
+    the table, if they are known already.
     """
     if log_odds.shape != (len(table),):
         raise UsageError(f"{log_odds.shape} log-odds of {len(table)} faces", "one of each face")

@@ -46,9 +46,7 @@ def default_bundle() -> Path | None:
 def exported_file(bundles: Sequence[Path] | None) -> Path | None:
     """Returns the exported file that is to score, or None where it is networks of PyTorch.
 
-    Args:
-        bundles: What is named; without, it is the file that comes with deepregions-lite, where
-            PyTorch is not installed.
+    Where nothing is named it is the file of deepregions-lite, which comes without PyTorch.
     """
     if bundles is None:
         package = Path(deepregions.__file__).parent
@@ -61,11 +59,9 @@ def exported_file(bundles: Sequence[Path] | None) -> Path | None:
 
 
 def models_folders(folder: Path | None = None) -> list[Path]:
-    """Returns the folders to look for bundles in.
+    """Returns the folders to look for bundles in: the one named, or ``$DEEPREGIONS_MODELS``.
 
-    Args:
-        folder: The one that the user named. Without, it is ``$DEEPREGIONS_MODELS``, or else those
-            of ``models`` and ``bundles`` that are there.
+    Without either, those of ``models`` and ``bundles`` that are there.
     """
     named = folder or os.environ.get("DEEPREGIONS_MODELS")
     if not named:

@@ -1,7 +1,6 @@
-"""Model cards: what a bundle says of itself to people, ``README.md`` beside ``bundle.json``.
+"""Model cards, ``README.md`` beside ``bundle.json``: what networks and a bundle's facts say.
 
-Everything in a card comes from the members and the bundle's facts. What they do not know, the card
-says is not known. Names and remarks may come from strangers' files: they are written as plain text.
+Names and remarks may come from strangers' files: they are written as plain text.
 """
 
 from __future__ import annotations

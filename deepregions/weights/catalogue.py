@@ -1,8 +1,6 @@
-"""The catalogue of what others have trained and offer: where, its digest, licence and citation.
+"""The catalogue of what others have trained and offer: ``checkpoints/registry.json``.
 
-The list is ``checkpoints/registry.json`` of the repository, which an installed package carries
-with it. It holds facts, no weights. Nobody here could fetch the files, so for most of them the
-SHA-256 is not known, or only its first digits.
+It holds facts, no weights; of most files the SHA-256 is not known, or only its first digits.
 """
 
 from __future__ import annotations

@@ -1,15 +1,8 @@
 """Bundles on the Hugging Face Hub: ``hf://owner/name``, or ``hf://owner/name@revision``.
 
-Everything goes through :mod:`huggingface_hub`, by its own rules for tokens, caches and proxies. It
-is slow to import, and most bundles are here.
-Only a bundle's own files are asked for, and nothing in them is executed. As with any bundle, the
-digests in its manifest tell whether the files belong together, not who made them: name a commit
-as the revision where that matters.
-
-Environment:
-    HF_TOKEN, HF_HOME, HF_HUB_OFFLINE: as huggingface_hub reads them.
-    HF_ENDPOINT: another server than huggingface.co.
-    DEEPREGIONS_OFFLINE: only what is in huggingface_hub's cache.
+Everything goes through :mod:`huggingface_hub`, by its own rules for tokens, caches and proxies.
+Only a bundle's own files are asked for, and nothing in them is executed. Digests tell whether the
+files belong together, not who made them: name a commit where that matters.
 """
 
 from __future__ import annotations

@@ -142,9 +142,7 @@ class OperatingPoint:
     """A threshold, and how often it errs.
 
     Attributes:
-        name: What it is called, such as ``1 % false alarms``.
         threshold: Fused log-odds, uncalibrated; at or above it a score says fake.
-        level: What it applies to: ``frame`` (single faces) or ``video`` scores.
         false_positive_rate: The share of genuine ones at or above it there, if known.
         false_positive_interval: Its ends; None where people are too few or not known.
         people: How many genuine people these rest on; 0 if that is not known.

@@ -84,16 +84,8 @@ def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dic
     """Loads the networks that are wanted, and no others where a folder holds many bundles.
 
     A bundle's fusion and calibration are for all its networks together: of one that is not wanted
-    as a whole they are left out, which its notes say.
-
-    Args:
-        choice: What is wanted.
-        bundles: Bundles and folders of bundles to take them from; without, the default bundle or
-            the usual folders.
-
-    Returns:
-        What is wanted of each bundle that holds any of it, by the name of its folder, or its path
-        where two have one name.
+    as a whole they are left out, which its notes say. Without ``bundles`` it is the default bundle
+    or the usual folders. Keys are the names of folders, or paths where two have one name.
     """
     found: dict[str, Bundle] = {}
     for path, bundle in _chosen(choice, bundles):

@@ -123,10 +123,7 @@ def coverage_table(each: Evaluated) -> Table:
 
 
 def region_tables(each: Evaluated, measure: Measure) -> Iterator[Table]:
-    """Yields a measure by detector and region, for each database that networks learned from.
-
-    Twice: the best detector of each region is marked, then the best region of each detector.
-    """
+    """Yields a measure by detector and region, and turned, for each database learned from."""
     networks = [s for s in each.systems if not s.fused]
     for trained in dict.fromkeys(s.trained_on for s in networks):
         own = [s for s in networks if s.trained_on == trained]
@@ -145,10 +142,7 @@ def region_tables(each: Evaluated, measure: Measure) -> Iterator[Table]:
 
 
 def method_tables(each: Evaluated) -> Iterator[Table]:
-    """Yields AUC and EER of genuine faces with the fakes of one method, and the mean over methods.
-
-    And APCER of each method at the development threshold, with the worst.
-    """
+    """Yields AUC and EER by manipulation with their mean, and the APCER of each with the worst."""
     methods = list(enumerate(each.methods))
 
     def table(measure: Measure, parts: Sequence[Measure], last: str, note: str) -> Table:

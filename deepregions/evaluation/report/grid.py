@@ -1,7 +1,4 @@
-"""Right and wrong decisions of an evaluation, each with where the network looked.
-
-As the paper's figure of Grad-CAM heat-maps: rows real and fake, columns detectors.
-"""
+"""Right and wrong decisions of an evaluation, each with where the network looked (Grad-CAM)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

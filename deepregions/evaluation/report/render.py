@@ -29,10 +29,7 @@ _PIXELS = 96  # of an inch
 
 @dataclass(frozen=True)
 class PageImage:
-    """A figure as the page has it: a picture in a data URI, which can neither run nor fetch.
-
-    The width is in CSS pixels; the title is empty if the picture itself says it.
-    """
+    """A figure as the page has it, in a data URI; the title is empty if the picture says it."""
 
     uri: str
     width: int

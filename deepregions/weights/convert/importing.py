@@ -207,10 +207,7 @@ def target_of(imported: Imported, folder: Path) -> Path:
 
 
 def save_imported(imported: Imported, folder: Path) -> Path:
-    """Writes a bundle, or a backbone's file, and returns its path.
-
-    An earlier one of its name in the folder is replaced.
-    """
+    """Writes a bundle, or a backbone's file, over an earlier one, and returns its path."""
     path = target_of(imported, folder)
     if isinstance(imported, TrainedNetwork):
         save_bundle([imported], path)

@@ -1,9 +1,8 @@
 """Xceptions trained in Keras, converted to ours without Keras or TensorFlow.
 
 Arrays belong to layers by name (``block4_sepconv1``); the few layers that Keras numbers itself,
-beside the blocks, belong by their shapes, which are all different. A configuration, where the
-file has one, gives epsilon, size and head, and must have Xception's layers and settings. Every
-array must have its place and none may be left over.
+beside the blocks, by their shapes. A configuration, where there is one, gives epsilon, size and
+head. Every array must have its place and none may be left over.
 """
 
 from __future__ import annotations
@@ -183,15 +182,11 @@ def inspect_keras(path: Path) -> KerasXception:
 def convert_keras(
     path: Path, *, fake_index: int | None = None, size: int | None = None
 ) -> KerasXception:
-    """Converts an Xception that was trained in Keras.
+    """Converts an Xception that was trained in Keras: a whole model or its weights alone.
 
-    Args:
-        path: HDF5 of Keras 2, tf.keras or Keras 3, a whole model or weights only, or a
-            ``.keras`` archive.
-        fake_index: Which class of the model is fake. By default 0, as in the paper's program,
-            whose folders ``fake`` and ``real`` sort so. A single sigmoid is class 1's
-            probability.
-        size: Height and width of the crops, for a file that does not say; 200 by default.
+    Fake is class 0 by default, as in the paper's program, whose folders ``fake`` and ``real`` sort
+    so; a single sigmoid is class 1's probability. ``size`` is of the crops, in pixels, for a file
+    that does not say.
 
     Raises:
         UnreadableError: It holds no Xception, or is broken; the message says what or which layer.

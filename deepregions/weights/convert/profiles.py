@@ -1,7 +1,6 @@
 """How other programs call their networks: size, filter, colours, crop, class order.
 
-Checkpoints hold none of this, yet scores depend on it. Values are from the programs' own code;
-remarks say where this package differs.
+Checkpoints hold none of this, yet scores depend on it. Values are from the programs' own code.
 """
 
 from __future__ import annotations

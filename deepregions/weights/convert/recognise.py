@@ -1,7 +1,6 @@
 """Recognises the program that a checkpoint is from, and what it was trained on.
 
-The content says which network it is, and often from which program; the name says the rest. What
-neither says must be given: a wrong class order or input size would score nonsense without failing.
+What neither content nor name says must be given: a wrong class order would score nonsense.
 """
 
 from __future__ import annotations
@@ -52,13 +51,10 @@ class Checkpoint:
 
     Attributes:
         format: ``torch``, ``safetensors`` or ``keras``.
-        detector: The name of the network here: ``capsule``, ``dsp-fwa`` or ``xception``.
         arrays: Its arrays; none for Keras, whose files are read elsewhere.
         classes: How many classes it tells apart; 0 if that is not known yet (Keras).
         project: The program it is from, a key of
             :data:`~deepregions.weights.convert.profiles.PROJECTS`; empty if nothing says it.
-        region: What it was trained on; None if nothing says it.
-        database: What it was trained on; None likewise.
     """
 
     format: str

@@ -1,13 +1,7 @@
-"""Networks of other PyTorch programs, renamed to ours.
-
-Where classes are folders in alphabetical order ``fake`` is 0, as in the paper's own program
-(BiDAlab/DeepFakes_FacialRegions); here it is 1. Arrays are renamed, put side by side and
-reordered, never changed.
+"""Networks of other PyTorch programs, renamed to ours; arrays are never changed.
 
 All Xceptions descend from Cadene's (pretrained-models.pytorch), whose names timm's
-``legacy_xception`` kept, except the last layer: ``fc`` in the file, ``last_linear`` in the
-program. They were trained with batch normalisation's epsilon at torch's 1e-5 and pooling padded
-at both ends.
+``legacy_xception`` kept, except the last layer: ``fc`` in the file, ``last_linear`` in the program.
 """
 
 from __future__ import annotations
@@ -68,11 +62,8 @@ def capsule_state_dict(
 ) -> dict[str, Tensor]:
     """Returns the state dict of :class:`~deepregions.detectors.Capsule`.
 
-    Args:
-        upstream: That of a Capsule of BiDA, Capsule-Forensics-v2 or DeepfakeBench.
-        vgg: That of a VGG-19 in torchvision's or timm's names, which most originals do not save.
-        fake_index: Which of the original's two classes is fake. Of more than two the first must be
-            genuine and all others fake, which is written as 1.
+    Most originals do not save their VGG-19, which has torchvision's or timm's names. Of more than
+    two classes the first must be genuine and all others fake, which is written as ``fake_index`` 1.
     """
     arrays, trunk = Arrays(upstream, "a Capsule checkpoint"), Arrays(vgg, "a VGG-19 checkpoint")
     state = {
@@ -106,14 +97,10 @@ def stored_vgg(upstream: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def dsp_fwa_state_dict(
     upstream: Mapping[str, Tensor], *, fake_index: int = 0, bgr: bool = False
 ) -> dict[str, Tensor]:
-    """Returns the state dict of :class:`~deepregions.detectors.DSPFWA`.
+    """Returns the state dict of :class:`~deepregions.detectors.DSPFWA` of the original's SPPNet.
 
-    Args:
-        upstream: That of the original's SPPNet on ResNet-50; its two unused classifiers are left
-            out.
-        fake_index: Which of the original's classes is fake.
-        bgr: The original takes blue, green and red in this order, so that the first layer's input
-            channels are turned round for RGB.
+    Its two unused classifiers are left out. If it takes blue, green and red in this order
+    (``bgr``), the first layer's input channels are turned round for RGB.
     """
     arrays = Arrays(upstream, "a DSP-FWA checkpoint")
     state = {

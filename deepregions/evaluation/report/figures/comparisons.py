@@ -36,10 +36,7 @@ def _turned(turned: bool) -> dict[str, Any]:
 
 
 def cross_matrix(table: Table, *, title: str) -> Figure:
-    """Draws a rate by training database (rows) and test database (columns), in per cent.
-
-    The best of the table are light; a frame is around cells whose row and column have one name.
-    """
+    """Draws a rate by training (rows) and test database (columns); own ones are framed."""
     values, low, high = _numbers(table)
     if not np.isfinite(values).any():
         return style.undefined(title, "no values")
@@ -137,10 +134,7 @@ def robustness(table: Table, *, title: str, axis_label: str) -> Figure:
 
 
 def bars(table: Table, *, title: str) -> Figure:
-    """Draws the AUC of systems (rows) in groups (columns) as bars with intervals, from chance on.
-
-    Where there is no value a dash is in its place.
-    """
+    """Draws the AUC of systems (rows) in groups (columns) as bars, from chance on."""
     numbers = _numbers(table).transpose(0, 2, 1)
     groups, systems = numbers.shape[1:]
     if not np.isfinite(numbers[0]).any():

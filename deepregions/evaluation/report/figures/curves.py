@@ -41,11 +41,7 @@ class _Line:
 
 
 def roc(systems: Sequence[Trials], *, title: str, unit: str = "faces") -> Figure:
-    """Draws the share of fakes found against the share of genuine ones called fake.
-
-    A line, named as the system, for each in which both classes have verdicts; the legend has the
-    area under it, and how many had no verdict. ``unit`` says what was judged, in the plural.
-    """
+    """Draws the share of fakes found against the share of genuine ones called fake."""
 
     def curve(counts: ScoreCounts) -> _Line:
         accused, missed = _operating_points(counts)
@@ -141,10 +137,7 @@ def _lost(trials: Trials, unit: str) -> list[str]:
 def histogram(
     trials: Trials, threshold: float | None = None, *, title: str, unit: str = "faces"
 ) -> Figure:
-    """Draws what share of each class, and of each manipulation, has which log-odds.
-
-    Where it ends, a bin holds all beyond. A line marks the threshold, if there is one.
-    """
+    """Draws what share of each class and manipulation has which log-odds, with the threshold."""
     own = trials.select(trials.judged)
     if not len(own):
         return style.undefined(title, trials.absent())
