@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.fusion.score_table import SCHEMA, Origin, ScoreTable, joined, judged, make_table
+from deepregions.fusion.score_table import SCHEMA, Origin, ScoreTable, judged, make_table
 from deepregions.types import Region
 
 REGIONS = (Region.ENTIRE, Region.EYES)
@@ -76,16 +76,11 @@ def test_any_tool_reads_one_row_per_face_detector_and_region(tmp_path):
             assert (row["valid"], row["log_odds"], row["score"]) == (False, None, None)
 
 
-def test_parts_and_joins():
+def test_parts():
     scores = table(9)
     parts = [scores.part(split) for split in ("train", "val", "test")]
     assert [len(part) for part in parts] == [3, 3, 3]
-    assert set(joined(parts).key) == set(scores.key)
     assert judged(scores.status).sum() == 8
-    with pytest.raises(UsageError, match="different networks"):
-        joined([scores, replace(scores, detectors=("a", "b"))])
-    with pytest.raises(UsageError, match="no scores"):
-        joined([])
 
 
 def test_what_cannot_be_is_refused(tmp_path):

@@ -37,11 +37,7 @@ LIMITS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.1, "bf16": 1e-4, "int8
 LIMITS_WITH_FACES = LIMITS | {"fp16": math.inf}
 """The same where faces of a store show what becomes of verdicts, which is what counts."""
 
-_GRAPHS: dict[Kind, type[Graph]] = {
-    "image": ImageGraph,
-    "crops": CropsGraph,
-    "faces": FacesGraph,
-}
+_GRAPHS: dict[Kind, type[Graph]] = {"image": ImageGraph, "crops": CropsGraph, "faces": FacesGraph}
 _TALKATIVE = ("torch.onnx", "torch.export", "torch.__trace", "onnxscript")
 _LARGEST = 2**31 - 2**24  # bytes of weights: protobuf's limit, with room for the graph
 

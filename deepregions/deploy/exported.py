@@ -22,15 +22,7 @@ from deepregions.faces.thresholds import Gates
 from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.types import CropSpec, Layout, Level, Region, Resample
-from deepregions.weights.manifest import (
-    BundleFacts,
-    LongName,
-    Name,
-    Span,
-    Text,
-    checked,
-    facts_of,
-)
+from deepregions.weights.manifest import BundleFacts, LongName, Name, Span, Text, checked, facts_of
 
 if TYPE_CHECKING:
     from deepregions.weights.bundle import Bundle

@@ -104,10 +104,7 @@ class EfficientNetLite(nn.Sequential):
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Says which arrays are one stage, as timm does."""
         blocks = r"^blocks\.(\d+)" if coarse else r"^blocks\.(\d+)\.(\d+)"
-        return {
-            "stem": r"^conv_stem|bn1",
-            "blocks": [(blocks, None), (r"conv_head|bn2", (99999,))],
-        }
+        return {"stem": r"^conv_stem|bn1", "blocks": [(blocks, None), (r"conv_head|bn2", (99999,))]}
 
     @torch.no_grad()
     def fold(self) -> None:

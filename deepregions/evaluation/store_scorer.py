@@ -14,22 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import deepregions
 from deepregions.data.store import FaceRecord, FaceStore, decode_image
 from deepregions.devices import choose_device
-from deepregions.errors import UnreadableError, UsageError
+from deepregions.errors import UsageError
 from deepregions.evaluation.alterations import Alteration
 from deepregions.faces.thresholds import Gates
-from deepregions.files import Names
-from deepregions.fusion.score_table import (
-    Origin,
-    ScoredSystem,
-    ScoreRow,
-    ScoreTable,
-    joined,
-    make_table,
-)
+from deepregions.files import Names, atomic_file
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreRow, ScoreTable, Strings
 from deepregions.people import Numbers
 from deepregions.pipeline.face_scorer import FaceScorer
 from deepregions.pipeline.results import GRAVEST, FacePatch, FaceResult
@@ -39,12 +34,9 @@ from deepregions.system import System, TrainedNetwork
 from deepregions.types import Status
 
 _CHUNK = 512  # faces a file: a run that is killed loses no more
-_OF_A_FACE = (
-    *("key", "video", "track", "identities"),
-    *("label", "method", "compression", "split"),
-)
 Progress = Callable[[int, int], None]
-Pair = tuple[FaceRecord, FacePatch]
+Scores = tuple[Strings, Floats]
+"""What a network said of n faces: statuses (n,), and log-odds (n,), NaN where it said nothing."""
 
 
 class StoreScorer:
@@ -81,11 +73,8 @@ class StoreScorer:
         """
         origin = self._origin(store, alteration)
         rows = np.flatnonzero(np.isin(store.splits.astype(str), list(splits)))
-        if not len(rows):
-            return make_table(
-                origin, self.system.rows, self.system.regions, [], score_rows(self.system)
-            )
-        done = 0
+        shape, done = (len(self.system.members), len(rows)), 0
+        status, log_odds = np.full(shape, "", np.object_), np.full(shape, np.nan)
 
         def tell(faces: int) -> None:
             nonlocal done
@@ -93,69 +82,55 @@ class StoreScorer:
             if self._progress is not None:
                 self._progress(done, len(rows))
 
-        chunks = []
         for shelf in np.unique(rows // _CHUNK):  # places in the store: whatever splits are asked
-            own = rows[rows // _CHUNK == shelf]
-            chunks.append(self._chunk(origin, own, _found(store, own, alteration), tell))
-        return joined(chunks)
+            here = rows // _CHUNK == shelf
+            faces = _found(store, rows[here], alteration)
+            scores = self._chunk(origin, rows[here], faces, tell)
+            for number, (statuses, values) in enumerate(scores):
+                status[number, here], log_odds[number, here] = statuses, values
+        overall = status[0].copy()
+        for name in (*reversed(GRAVEST), Status.OK):  # the last to be written prevails
+            overall[(status == str(name)).any(0)] = str(name)
+        known, nothing = _known_of(store, rows), np.empty((len(rows), 0, 0))
+        table = ScoreTable(origin, (), (), **known, status=overall, log_odds=nothing)
+        return _arranged(table, self.system, [*log_odds])
 
     def _chunk(
-        self, origin: Origin, rows: Numbers, faces: Iterator[Pair], tell: Callable[[int], None]
-    ) -> ScoreTable:
-        """Scores of some faces: those that are kept, and those that are missing."""
-        members = self.system.members
-        columns = [self._kept(member, origin, rows) for member in members]
-        missing = tuple(number for number, column in enumerate(columns) if column is None)
-        if missing:
-            scored = self._scored(missing, origin, faces, tell)
-            for number, column in zip(missing, scored, strict=True):
-                columns[number] = column
-                file = self._file(members[number], origin, rows)
-                if file is not None:
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    column.write(file)
-        else:
+        self,
+        origin: Origin,
+        rows: Numbers,
+        faces: Iterator[FacePatch],
+        tell: Callable[[int], None],
+    ) -> list[Scores]:
+        """Each network's scores of some faces: those that are kept, and those that are missing."""
+        files = [self._file(member, origin, rows) for member in self.system.members]
+        found = [None if file is None else _kept(file, len(rows)) for file in files]
+        missing = tuple(number for number, scores in enumerate(found) if scores is None)
+        if not missing:
             tell(len(rows))
-        found = [column for column in columns if column is not None]
-        status = found[0].status.copy()
-        statuses = np.stack([column.status for column in found])
-        for name in (*reversed(GRAVEST), Status.OK):  # the last to be written prevails
-            status[(statuses == str(name)).any(0)] = str(name)
-        table = replace(found[0], origin=origin, status=status)
-        return _arranged(table, self.system, [column.log_odds[:, 0, 0] for column in found])
+        for number, scores in zip(missing, self._scored(missing, faces, tell), strict=True):
+            found[number] = scores
+            if file := files[number]:
+                with atomic_file(file) as partial:
+                    pq.write_table(pa.table(dict(zip(_KEPT, scores, strict=True))), partial)
+        return [scores for scores in found if scores is not None]
 
     def _scored(
-        self,
-        which: tuple[int, ...],
-        origin: Origin,
-        faces: Iterator[Pair],
-        tell: Callable[[int], None],
-    ) -> list[ScoreTable]:
-        """One table (n, 1, 1) of each of some networks."""
-        members = [self.system.members[number] for number in which]
+        self, which: tuple[int, ...], faces: Iterator[FacePatch], tell: Callable[[int], None]
+    ) -> Iterator[Scores]:
+        """Yields what some of the networks say of faces, network by network."""
+        if not which:
+            return
         if which not in self._scorers:
+            members = [self.system.members[number] for number in which]
             self._scorers[which] = FaceScorer(System(members), self.gates, self.device)
-        scorer = self._scorers[which]
-        known: list[dict[str, Any]] = []
-        answers: list[list[tuple[Status, float]]] = []
+        scorer, answers = self._scorers[which], []
         while batch := list(islice(faces, self._batch_size)):
-            scores = scorer.score([patch for _, patch in batch])
-            answers += [_answers(scorer.system, score) for score in scores]
-            known += [{name: getattr(record, name) for name in _OF_A_FACE} for record, _ in batch]
+            answers += [_answers(scorer.system, score) for score in scorer.score(batch)]
             tell(len(batch))
-        return [
-            make_table(
-                _of(member, origin),
-                (member.detector.name,),
-                (member.region,),
-                [
-                    face | {"status": status, "log_odds": log_odds}
-                    for face, (status, log_odds) in zip(known, own, strict=True)
-                ],
-                [ScoreRow(member.detector.name, member.database)],
-            )
-            for member, own in zip(members, zip(*answers, strict=True), strict=True)
-        ]
+        for own in zip(*answers, strict=True):
+            statuses, log_odds = zip(*own, strict=True)
+            yield np.array([*map(str, statuses)], np.object_), np.array(log_odds, np.float64)
 
     def _origin(self, store: FaceStore, alteration: Alteration | None) -> Origin:
         models = {member.name: member.sha256 for member in self.system.members}
@@ -171,20 +146,23 @@ class StoreScorer:
         """Where scores of some faces by a network are kept; None if they are not."""
         if self.cache is None or not member.sha256:
             return None
-        key = json.dumps([asdict(_of(member, origin)), member.cut, rows.tolist()])
+        own = replace(origin, models={member.name: member.sha256})
+        key = json.dumps([asdict(own), member.cut, rows.tolist()])
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return self.cache / f"{Names().unused(member.name)}-{digest}.parquet"
 
-    def _kept(self, member: TrainedNetwork, origin: Origin, rows: Numbers) -> ScoreTable | None:
-        """Scores of an earlier run; None where there are none that can be read."""
-        file = self._file(member, origin, rows)
-        if file is None or not file.is_file():
-            return None
-        try:
-            table = ScoreTable.read(file)
-        except UnreadableError:
-            return None  # scored again
-        return table if len(table) == len(rows) and table.origin == _of(member, origin) else None
+
+_KEPT = ("status", "log_odds")
+
+
+def _kept(file: Path, count: int) -> Scores | None:
+    """Scores of an earlier run; None where there are none that can be read."""
+    try:
+        table = pq.read_table(file, columns=[*_KEPT])
+    except (OSError, pa.ArrowException):
+        return None  # scored again
+    status, log_odds = (column.to_numpy() for column in table.columns)
+    return (status, log_odds.astype(np.float64)) if table.num_rows == count else None
 
 
 def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTable:
@@ -234,11 +212,17 @@ def _arranged(table: ScoreTable, system: System, columns: Sequence[Floats]) -> S
     )
 
 
-def _of(member: TrainedNetwork, origin: Origin) -> Origin:
-    return replace(origin, models={member.name: member.sha256})
+def _known_of(store: FaceStore, rows: Numbers) -> dict[str, Any]:
+    """What is known of faces, as columns of a table of scores."""
+    texts = ("key", "video", "method", "compression", "split")
+    people = np.empty(len(rows), np.object_)
+    people[:] = [tuple(names) for names in store.column("identities")[rows]]
+    track = store.column("track")[rows].astype(np.int64)
+    known = {name: store.column(name)[rows] for name in texts}
+    return known | {"track": track, "identities": people, "label": store.labels[rows]}
 
 
-def _found(store: FaceStore, rows: Numbers, alteration: Alteration | None) -> Iterator[Pair]:
+def _found(store: FaceStore, rows: Numbers, alteration: Alteration | None) -> Iterator[FacePatch]:
     """Faces one by one; those of one video that follow each other are altered together."""
     records = (store[int(row)] for row in rows)
     for _, group in groupby(records, lambda record: (record.video, record.track)):
@@ -246,7 +230,7 @@ def _found(store: FaceStore, rows: Numbers, alteration: Alteration | None) -> It
         faces = [patch_of(record) for record in own]
         if alteration is not None:
             faces = alteration(faces, [record.key for record in own])
-        yield from zip(own, faces, strict=True)
+        yield from faces
 
 
 def patch_of(record: FaceRecord) -> FacePatch:

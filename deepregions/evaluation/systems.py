@@ -168,10 +168,7 @@ def _development(scored: Sequence[Scored], database: str) -> ScoreTable | str:
 
 
 def _calibrated(
-    kind: Kind,
-    development: ScoreTable | str,
-    cells: Sequence[Cell],
-    settings: Settings,
+    kind: Kind, development: ScoreTable | str, cells: Sequence[Cell], settings: Settings
 ) -> tuple[Fusion, Calibration] | str:
     """Returns a fusion with its calibration, or why there is none."""
     if isinstance(development, str):

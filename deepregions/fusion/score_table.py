@@ -287,21 +287,6 @@ def make_table(
     )
 
 
-def joined(tables: Sequence[ScoreTable]) -> ScoreTable:
-    """Returns the faces of several tables of the same networks as one."""
-    if not tables:
-        raise UsageError("there are no scores", _AGAIN)
-    first = tables[0]
-    for table in tables[1:]:
-        if (table.detectors, table.regions) != (first.detectors, first.regions):
-            raise UsageError("tables of scores by different networks do not go together", _AGAIN)
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name) for table in tables])
-        for name in (*_OF_A_FACE, "log_odds")
-    }
-    return replace(first, **columns)
-
-
 def judged(status: Strings) -> Bools:
     """(N,), which faces have a verdict."""
     return np.asarray(status == str(Status.OK), dtype=np.bool_)

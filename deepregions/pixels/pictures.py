@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def padded(
-    images: Sequence[NDArray[np.uint8]],
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def padded(images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Puts B images (h, w, 3) of any size together, padded with black right and below.
 
     Returns:

@@ -253,10 +253,7 @@ _OF_SYSTEMS = {
         curves.roc,
         "How many fakes are found for how many genuine ones accused, at every threshold.",
     ),
-    "det": (
-        curves.det,
-        "Both errors on normal-deviate axes; lower and further left is better.",
-    ),
+    "det": (curves.det, "Both errors on normal-deviate axes; lower and further left is better."),
 }
 _OF_RATIOS = {
     "tippett": (
