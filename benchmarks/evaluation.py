@@ -28,7 +28,7 @@ from deepregions.evaluation.report.comparisons import (
 from deepregions.evaluation.report.tables import to_csv, to_latex, to_markdown
 from deepregions.evaluation.robustness import altered_curve
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, Strings
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreRow, ScoreTable, Strings
 from deepregions.fusion.trials import trials_of
 from deepregions.roc import Floats
 from deepregions.types import REGIONS
@@ -128,9 +128,10 @@ def _table(faces: int, per_video: int, networks: int = len(DETECTORS)) -> ScoreT
         "split": words([("test", "val")[n % 2] for n in person]),
         "status": words(["ok"] * faces),
     }
-    return ScoreTable(
-        Origin("made", models=models), DETECTORS[:networks], REGIONS, **columns, log_odds=logits
-    )
+    detectors = DETECTORS[:networks]
+    rows = tuple(ScoreRow(detector, "made") for detector in detectors)
+    origin = Origin("made", models=models)
+    return ScoreTable(origin, detectors, REGIONS, **columns, log_odds=logits, rows=rows)
 
 
 def _fusions(table: ScoreTable) -> dict[ScoredSystem, Floats]:

@@ -1,10 +1,11 @@
 """Tables of scores whose structure is known, without any network."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.score_table import Origin, ScoreRow, ScoreTable
 from deepregions.fusion.trials import Trials
 from deepregions.types import Region
 
@@ -22,6 +23,45 @@ def make_trials(log_odds: Any, fake: Any, name: str = "a", method: Any = None) -
     kinds = np.where(labels, "swap", "original") if method is None else method
     odds, group = np.array(log_odds, np.float64), np.arange(len(labels))
     return Trials(name, odds, labels, np.array(kinds, dtype=object), group)
+
+
+def rows_of(names: Iterable[str], models: Mapping[str, str]) -> tuple[ScoreRow, ...]:
+    """Finds who rows are by their names, a detector's, or a detector's and a database's."""
+    parts = {model.partition(".")[::2] for model in models}
+    known = {ScoreRow(network.rpartition("_")[0], database) for network, database in parts}
+    whole = {f"{row.detector}.{row.database}": row for row in known}
+
+    def row(name: str) -> ScoreRow:
+        own = [row for row in known if row.detector == name]
+        if name in whole or len(own) != 1:
+            return whole.get(name, ScoreRow(*name.partition(".")[::2]))
+        return own[0]
+
+    return tuple(map(row, names))
+
+
+def make_table(
+    origin: Origin,
+    detectors: tuple[str, ...],
+    regions: tuple[Region, ...],
+    faces: Iterable[dict[str, Any]],
+) -> ScoreTable:
+    """Makes a table of faces, each with all columns by name, ``log_odds`` (D, R)."""
+    given = list(faces)
+    texts = ("key", "video", "identities", "method", "compression", "split", "status")
+    kinds = dict.fromkeys(texts, object) | {"track": np.int64, "label": np.int64}
+    columns = {name: np.empty(len(given), kind) for name, kind in kinds.items()}
+    for name, column in columns.items():
+        column[:] = [face[name] for face in given]
+    logits = np.array([face["log_odds"] for face in given], dtype=np.float64)
+    return ScoreTable(
+        origin,
+        detectors,
+        regions,
+        **columns,
+        log_odds=logits.reshape(len(given), len(detectors), len(regions)),
+        rows=rows_of(detectors, origin.models),
+    )
 
 
 def face(video: str, log_odds: Any = 0.0, **other: Any) -> dict[str, Any]:

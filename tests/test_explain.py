@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 from networks import Bright, dsp_fwa, landmarks, member, points, xception
 from PIL import Image
+from score_tables import make_table
 
 from deepregions.commands.cli import run
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
@@ -27,7 +28,7 @@ from deepregions.evaluation.report.grid import (
 )
 from deepregions.evaluation.store_faces import load_examples
 from deepregions.faces.cropping import RegionCropper
-from deepregions.fusion.score_table import Origin, make_table
+from deepregions.fusion.score_table import Origin
 from deepregions.pipeline.explain.compute import explain_faces, to_json
 from deepregions.pipeline.explain.gradcam import heats
 from deepregions.pipeline.report.explanation import (

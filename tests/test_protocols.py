@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from score_tables import face
+from score_tables import face, make_table
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from deepregions.errors import UndefinedMetricError, UsageError
@@ -26,7 +26,7 @@ from deepregions.evaluation.report.comparisons import (
 from deepregions.evaluation.report.tables import to_csv, to_markdown
 from deepregions.evaluation.robustness import UNALTERED, altered_curve
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable, make_table
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable
 from deepregions.roc import equal_error_rate, tally
 from deepregions.types import Region
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import calibration, member, xception
-from score_tables import noisy_faces
+from score_tables import noisy_faces, rows_of
 
 from deepregions.evaluation import running
 from deepregions.evaluation.protocols import Settings
@@ -140,7 +140,7 @@ def test_fusing_a_table_leaves_the_fusion_as_it_was(table):
     wide = replace(
         table,
         detectors=("capsule", "xception"),
-        rows=(),
+        rows=rows_of(("capsule", "xception"), table.origin.models),
         log_odds=np.concatenate([np.full_like(table.log_odds, np.nan), table.log_odds], 1),
     )
     fusion = MeanFusion([("xception", Region.ENTIRE)])

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from score_tables import make_table, rows_of
 
 from deepregions.errors import UnreadableError, UsageError
-from deepregions.fusion.score_table import SCHEMA, Origin, ScoreTable, judged, make_table
+from deepregions.fusion.score_table import SCHEMA, Origin, ScoreTable, judged
 from deepregions.types import Region
 
 REGIONS = (Region.ENTIRE, Region.EYES)
@@ -106,6 +107,18 @@ def test_a_file_of_another_version_is_refused(tmp_path):
         ScoreTable.read(tmp_path / "t")
 
 
+def test_a_file_that_does_not_say_who_its_rows_are_is_refused(tmp_path):
+    """As those of earlier programs."""
+    table().write(tmp_path / "s.parquet")
+    old = pq.read_table(tmp_path / "s.parquet")
+    about = json.loads(old.schema.metadata[SCHEMA.encode()])
+    del about["rows"]
+    changed = old.replace_schema_metadata({SCHEMA: json.dumps(about)})
+    pq.write_table(changed, tmp_path / "t.parquet")
+    with pytest.raises(UnreadableError, match=r"rows.*score the store again"):
+        ScoreTable.read(tmp_path / "t.parquet")
+
+
 def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases():
     scores = table()
     models = {"xception_entire.toy": "1", "xception_eyes.dfdc": "2", "capsule_eyes.x.y": "3"}
@@ -113,14 +126,13 @@ def test_cells_are_those_of_networks_also_where_a_detector_has_several_databases
         scores,
         origin=replace(scores.origin, models=models),
         detectors=("xception.toy", "capsule"),
-        rows=(),
+        rows=rows_of(("xception.toy", "capsule"), models),
         log_odds=np.full_like(scores.log_odds, np.nan),
     )
     assert silent.cells == ((0, 0), (1, 1))
-    assert replace(silent, detectors=("xception.dfdc", "capsule.x.y"), rows=()).cells == (
-        (0, 1),
-        (1, 1),
-    )
+    names = ("xception.dfdc", "capsule.x.y")
+    other = replace(silent, detectors=names, rows=rows_of(names, models))
+    assert other.cells == ((0, 1), (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -143,26 +155,3 @@ def test_what_is_out_of_range_is_refused(column, value, tmp_path):
     pq.write_table(bad, tmp_path / "t.parquet")
     with pytest.raises(UnreadableError, match=f"column {column}|status|log-odds of"):
         ScoreTable.read(tmp_path / "t.parquet")
-
-
-def test_a_file_of_earlier_programs_says_who_its_rows_are(tmp_path):
-    """They had no list of rows: names and the origin's models tell."""
-    models = {"xception_entire.toy": "1", "xception_eyes.a.b": "2", "capsule_eyes.toy": "3"}
-    names = ("xception.toy", "xception.a.b", "capsule")
-    made = replace(
-        table(4),
-        origin=Origin("toy", models=models),
-        detectors=names,
-        rows=(),
-        log_odds=np.zeros((4, 3, 2)),
-    )
-    made.write(tmp_path / "t.parquet")
-    good = pq.read_table(tmp_path / "t.parquet")
-    about = json.loads(good.schema.metadata[SCHEMA.encode()])
-    del about["rows"]
-    pq.write_table(
-        good.replace_schema_metadata({SCHEMA: json.dumps(about)}), tmp_path / "old.parquet"
-    )
-    for file in ("t.parquet", "old.parquet"):
-        rows = ScoreTable.read(tmp_path / file).rows
-        assert rows == (("xception", "toy"), ("xception", "a.b"), ("capsule", "toy"))

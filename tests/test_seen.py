@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from data_helpers import INFO, record
 from networks import Tint, member
-from score_tables import face
+from score_tables import face, make_table
 
 from deepregions.data.store import create_store
 from deepregions.evaluation.protocols import Scored
 from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations, notes_on_people
 from deepregions.forge.online import ForgeConfig
-from deepregions.fusion.score_table import Origin, make_table
+from deepregions.fusion.score_table import Origin
 from deepregions.people import fingerprints
 from deepregions.system import TrainedNetwork
 from deepregions.types import Region

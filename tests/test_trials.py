@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from score_tables import face, make_trials
+from score_tables import face, make_table, make_trials
 
 from deepregions.errors import UndefinedMetricError, UsageError
 from deepregions.evaluation.measures import Sample
 from deepregions.fusion.pooling import Pooling
-from deepregions.fusion.score_table import Origin, ScoreTable, make_table
+from deepregions.fusion.score_table import Origin, ScoreTable
 from deepregions.fusion.trials import (
     development_threshold,
     groups_of,

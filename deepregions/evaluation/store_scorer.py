@@ -92,7 +92,7 @@ class StoreScorer:
         for name in (*reversed(GRAVEST), Status.OK):  # the last to be written prevails
             overall[(status == str(name)).any(0)] = str(name)
         known, nothing = _known_of(store, rows), np.empty((len(rows), 0, 0))
-        table = ScoreTable(origin, (), (), **known, status=overall, log_odds=nothing)
+        table = ScoreTable(origin, (), (), **known, status=overall, log_odds=nothing, rows=())
         return _arranged(table, self.system, [*log_odds])
 
     def _chunk(

@@ -8,7 +8,7 @@ never look at a pixel.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -135,7 +135,7 @@ class ScoreTable:
         split: (N,) ``"train"``, ``"val"`` (development) or ``"test"`` (evaluation).
         status: (N,) :class:`~deepregions.types.Status` as words; faces without a verdict stay.
         log_odds: (N, D, R) float64 fake log-odds; NaN where not valid.
-        rows: Who the D rows are; found by their names, if left out.
+        rows: Who the D rows are.
     """
 
     origin: Origin
@@ -151,12 +151,10 @@ class ScoreTable:
     split: Strings
     status: Strings
     log_odds: Floats
-    rows: tuple[ScoreRow, ...] = ()
+    rows: tuple[ScoreRow, ...]
 
     def __post_init__(self) -> None:
-        rows = self.rows or tuple(_row(name, self.origin.models) for name in self.detectors)
-        object.__setattr__(self, "rows", rows)
-        if len(rows) != len(self.detectors):
+        if len(self.rows) != len(self.detectors):
             raise UsageError("a table of scores does not say who each of its rows is", _AGAIN)
         shape = (len(self.key), len(self.detectors), len(self.regions))
         lengths = {len(getattr(self, name)) for name in _OF_A_FACE}
@@ -260,47 +258,16 @@ class ScoreTable:
                 regions,
                 **{name: _array(name, first.column(name).to_pylist()) for name in _OF_A_FACE},
                 log_odds=logits.reshape(-1, len(detectors), len(regions)),
-                rows=tuple(ScoreRow(str(d), str(b)) for d, b in about.get("rows", ())),
+                rows=tuple(ScoreRow(str(d), str(b)) for d, b in about["rows"]),
             )
         except _BROKEN as error:
             reason = " ".join(str(error).split())[:200]
             raise UnreadableError(f"{path} is not a table of scores: {reason}", _AGAIN) from error
 
 
-def make_table(
-    origin: Origin,
-    detectors: Sequence[str],
-    regions: Sequence[Region],
-    faces: Iterable[dict[str, Any]],
-    rows: Sequence[ScoreRow] = (),
-) -> ScoreTable:
-    """Makes a table of faces, each with all columns by name, ``log_odds`` (D, R)."""
-    given = list(faces)
-    logits = np.array([face["log_odds"] for face in given], dtype=np.float64)
-    return ScoreTable(
-        origin,
-        tuple(detectors),
-        tuple(regions),
-        **{name: _array(name, [face[name] for face in given]) for name in _OF_A_FACE},
-        log_odds=logits.reshape(len(given), len(detectors), len(regions)),
-        rows=tuple(rows),
-    )
-
-
 def judged(status: Strings) -> Bools:
     """(N,), which faces have a verdict."""
     return np.asarray(status == str(Status.OK), dtype=np.bool_)
-
-
-def _row(name: str, models: Mapping[str, str]) -> ScoreRow:
-    """Finds who a row is by its name, a detector's, or a detector's and a database's."""
-    parts = {model.partition(".")[::2] for model in models}
-    known = {ScoreRow(network.rpartition("_")[0], database) for network, database in parts}
-    whole = {f"{row.detector}.{row.database}": row for row in known}
-    own = [row for row in known if row.detector == name]
-    if name in whole or len(own) != 1:
-        return whole.get(name, ScoreRow(*name.partition(".")[::2]))
-    return own[0]
 
 
 def _about(path: Path) -> dict[str, Any]:
