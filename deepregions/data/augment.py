@@ -283,12 +283,9 @@ def _flip(
 
 
 def inside(image: Tensor, end: Tensor, start: Tensor | None = None) -> Tensor:
-    """Where pictures are and not their padding, (B, 1, H, W) bool.
+    """Where pictures are and not their padding, (B, 1, H, W) bool; ``end`` (B, 2) is their size.
 
-    Args:
-        image: (B, C, H, W).
-        end: (B, 2) the width and height of each picture; or where a rectangle ends,
-        start: and begins: (B, 2), by default in the corner.
+    Or where a rectangle is that ends there, and begins at ``start`` (B, 2).
     """
     start = torch.zeros_like(end) if start is None else start
     across, down = (

@@ -15,7 +15,6 @@ class Clip:
 
     Attributes:
         path: The file; of a clip that is kept as images, their folder.
-        key: Its name, unique within the database.
         method: How it was made, such as ``"Deepfakes"``; ``"original"`` if genuine.
         compression: The database's word for it, such as ``"c23"``; may be empty.
         identities: Who is in it, at least one: of a fake, the target and then the source.

@@ -103,7 +103,6 @@ class Description:
     Attributes:
         people: Who is in it, those with most faces first; ``more_people`` are not listed.
         measures: Empty unless there are faces of both classes.
-        warnings: What to know before training on it, a line each.
     """
 
     name: str

@@ -31,8 +31,6 @@ class ClipReport:
 
     Attributes:
         dropped: How many frames and faces were not kept, by reason.
-        failure: Why nothing was kept; empty if something was.
-        people: How many people were seen: tracks of faces.
         masked: Whether a mask said who was manipulated.
         others: How many of the faces are of people who were not, kept as genuine.
     """

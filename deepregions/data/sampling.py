@@ -16,11 +16,10 @@ from deepregions.types import BONA_FIDE, FAKE
 class BalancedSampler(DistributedSampler[int]):
     """Draws as many genuine as fake faces, the same on every rank but for the share that it takes.
 
-    If there is only one class, it draws from that one. An epoch goes through each class in random
-    order, again from the start when it is used up. A genuine and a fake face follow each other, so
-    batches of even size are balanced too; ranks take turns by such pairs, so no draw is made on two
-    of them. An epoch has ``draws`` faces over all ranks, by default as many as there are; what does
-    not divide into a face of each class per rank is left out.
+    An epoch goes through each class in random order, again from the start when it is used up. A
+    genuine and a fake face follow each other, so batches of even size are balanced too; ranks take
+    turns by such pairs. An epoch has ``draws`` faces over all ranks, by default as many as there
+    are; what does not divide into a face of each class per rank is left out.
     """
 
     def __init__(

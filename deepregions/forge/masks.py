@@ -1,11 +1,8 @@
 """Blending masks: hulls and regions of landmarks, deformed and softened.
 
-Masks are made on a grid of :data:`GRID` cells a side over the face, and then enlarged to the
-picture. Widths of blurs are those of the literature, as shares of a face.
-
-Convention:
-    A mask is (B, 1, H, W) float32 in [0, 1]: how much of the forgery shows. What is drawn at
-    random (:class:`Shape`) is on the host, the rest on the device of the landmarks.
+Made on a grid of :data:`GRID` cells a side over the face, and then enlarged to the picture: (B, 1,
+H, W) float32 in [0, 1], how much of the forgery shows. What is drawn at random (:class:`Shape`) is
+on the host, the rest on the device of the landmarks.
 """
 
 from __future__ import annotations

@@ -109,8 +109,6 @@ class Plan:
     Attributes:
         databases: Trained on and evaluated on.
         detectors: Trained on each region of each database.
-        out: The folder for everything.
-        regions: Which regions.
         seeds: Everything is trained once for each.
         evaluate: Further options of ``deepregions evaluate``.
     """

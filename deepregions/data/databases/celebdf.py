@@ -27,11 +27,7 @@ def celebdf_people(stem: str) -> tuple[str, ...]:
 
 
 class CelebDF(Adapter):
-    """Celeb-DF version 2 (Li et al. 2020).
-
-    In ``YouTube-real`` each video shows another person (README of its first version), not named.
-    Its official test list has videos of 56 of its 59 people, so by default people are divided.
-    """
+    """Celeb-DF version 2 (Li et al. 2020); each video of ``YouTube-real`` shows another person."""
 
     name = "celebdf"
     needs = (_REAL, _FAKE)
@@ -117,11 +113,7 @@ class CelebDFv1(CelebDF):
 
 
 class CelebDFPlusPlus(CelebDF):
-    """Celeb-DF++ (Li et al. 2025): the genuine videos of version 2, and 22 manipulations.
-
-    How files of the new methods are named is not published: whoever is ``id<number>`` in a name is
-    taken to be in it, and a fake whose name says nobody is left out and counted.
-    """
+    """Celeb-DF++ (Li et al. 2025): the genuine videos of version 2, and 22 manipulations."""
 
     name = "celebdf-pp"
     facts = replace(

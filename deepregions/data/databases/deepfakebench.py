@@ -34,12 +34,9 @@ class DeepfakeBench(Adapter):
 
     Its form is ``{database: {label: {split: {[compression:] {video: {"label": label, "frames":
     [path, ...]}}}}}}``. What ends with "real" is genuine, such as ``FF-real`` or ``UADFV_Real``.
-    Frames are cropped faces in files of their own; they are found in the folder ``images``, or in
-    the JSON file's folder, in its ``images``, or in folders above, with or without the first parts
-    of their paths.
-
-    DeepfakeBench puts videos into several splits (test videos into its training split, everything
-    of UADFV and DeepFakeDetection into all). Here a video is in one: test before val before train.
+    Frames are found in the folder ``images``, or in the JSON file's folder, or in folders above,
+    with or without the first parts of their paths. A video is in one split: test before val before
+    train.
     """
 
     name = "deepfakebench"
@@ -130,9 +127,8 @@ class DeepfakeBench(Adapter):
 class DF40(DeepfakeBench):
     """DF40 (Yan et al. 2024): fakes of 40 methods as frames, listed by files of DeepfakeBench's.
 
-    Some files call genuine and fake by another method's name (``roop_Real`` in ``simswap_ff``), so
-    a fake's method here is its file's name; genuine videos of FaceForensics++ and Celeb-DF, which
-    many files list, are taken once. The fakes of methods made from neither have no known people.
+    As some files call genuine and fake by another method's name, a fake's method is its file's
+    name.
     """
 
     name = "df40"

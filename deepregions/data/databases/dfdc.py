@@ -34,11 +34,8 @@ class Dfdc(Adapter):
     """The Deepfake Detection Challenge's database (Dolhansky et al. 2020).
 
     A part's ``metadata.json`` maps file names to ``{"label": "FAKE" or "REAL", "original": name}``;
-    the lines of ``labels.csv`` are ``filename,label``, 1 is fake.
-
-    Who is in a video is not published. A fake and its original have one identity, the original's
-    name; videos of the test and validation parts are one each. Training parts are kept whole if
-    there are ten or more, as one part has several originals of some people.
+    the lines of ``labels.csv`` are ``filename,label``, 1 is fake. A fake and its original have one
+    identity, as who is in a video is not published.
     """
 
     name = "dfdc"

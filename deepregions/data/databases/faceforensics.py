@@ -26,8 +26,7 @@ class FaceForensics(Adapter):
     """FaceForensics++ (Roessler et al. 2019) as published, with its official splits.
 
     These are lists of pairs: [a, b] stands for the originals a and b and the fakes a_b (target,
-    source) and b_a. DeepFakeDetection's files (other people, no official split) are a database of
-    their own. Masks say who was manipulated where several people are in view.
+    source) and b_a. DeepFakeDetection's files are a database of their own.
     """
 
     name = "ffpp"

@@ -17,16 +17,11 @@ from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 class Folder(Adapter):
     """Photos and videos in ``real/`` and ``fake/``, at any depth; all genuine without ``fake/``.
 
-    Where ``train/``, ``val/`` (or ``valid/``, ``validation/``, ``dev/``) and ``test/`` lie above
-    them, these are the official split, and nobody may be in two. Otherwise people are split at
-    about 70, 10 and 20 %. Files in other folders are left out, and their folder is named.
-
-    By default the first part of a file's name, up to an underscore, hyphen, space or dot, is a
-    person; in the name of a fake the second part is its second person, if both parts are numbers of
-    equal length: ``004_982.mp4`` shares ``004`` and ``982`` with others. Where names say something
-    else, as in ``img_0001.jpg``, ``identity`` is a regular expression, searched in the path below
-    ``real/`` or ``fake/`` without the suffix: its groups are the people, or the whole match if it
-    has none. The first folder below ``fake/``, if any, is the manipulation's name.
+    Folders ``train/``, ``val/`` and ``test/`` above them are the official split. By default the
+    first part of a file's name is a person, and in the name of a fake the second part another, if
+    both are numbers of equal length. Else ``identity`` is a regular expression, searched in the
+    path below ``real/`` or ``fake/`` without the suffix: its groups are the people, or the whole
+    match if it has none. The first folder below ``fake/``, if any, is the manipulation's name.
     """
 
     name = "folder"

@@ -30,11 +30,7 @@ _FOLDERS = {"real": BONA_FIDE, "fake": FAKE}
 
 
 class Manifest(Adapter):
-    """A CSV file with a header and a line for each photo or video (docs/databases.md).
-
-    Only ``path`` and ``label`` are needed; other columns are ignored, and so is the case of names.
-    Spreadsheets' ways are read too: semicolons or tabs between columns, UTF-16, byte order marks.
-    """
+    """A CSV file with a header and a line for each photo or video (docs/databases.md)."""
 
     name = "csv"
     facts = DatabaseInfo(

@@ -10,11 +10,7 @@ from deepregions.types import BONA_FIDE, FAKE, ORIGINAL
 
 
 class Uadfv(Adapter):
-    """UADFV (Yang et al. 2019).
-
-    A number is taken for a person, as who is in which video is not published. The source, the same
-    actor in all fakes (Tolosana et al. 2020), is not counted: no split would be possible.
-    """
+    """UADFV (Yang et al. 2019); a number is a person, the one source of all fakes nobody."""
 
     name = "uadfv"
     needs = ("real", "fake")
