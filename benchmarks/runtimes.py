@@ -345,7 +345,7 @@ def _by_torch(system: System, job: Job) -> Callable[[], object]:
 
     @torch.inference_mode()
     def run() -> list[Tensor]:
-        return [answer.cpu() for answer in graph(crops, present)]  # waits for the device
+        return [answer.cpu() for answer in graph(*crops, present)]  # waits for the device
 
     return run
 

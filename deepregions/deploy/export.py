@@ -168,7 +168,10 @@ def _program(graph: Graph) -> torch.onnx.ONNXProgram:
     inputs, sides = graph.examples()
     try:
         with torch.no_grad(), _quiet():
-            traced = torch.export.export(graph, inputs, dynamic_shapes=sides)
+            several = graph.kind == "crops"  # which are one argument, of any number
+            traced = torch.export.export(
+                graph, inputs, dynamic_shapes=(sides,) if several else sides
+            )
             program = torch.onnx.export(
                 traced,
                 dynamo=True,

@@ -1,7 +1,7 @@
 """What of a system becomes an ONNX graph: from face pixels, or from ready crops, to the answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, fields
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +26,7 @@ Kind = Literal["image", "crops", "faces"]
 """What a graph takes."""
 
 _EXAMPLES = 2  # faces to trace with: a batch of one would be traced as always one
-_EXAMPLE_SIDE = (150, 160)
+_EXAMPLE_SIDES = (150, 160)
 
 
 class CalibrationModule(nn.Module):
@@ -78,9 +78,30 @@ class Graph(nn.Module, ABC):
         shapes: dict[str, Shape] = {"logits": cells, "valid": cells, "fused": ("batch",)}
         return shapes if self.calibration is None else shapes | {"llr": ("batch",)}
 
-    @abstractmethod
-    def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
-        """Returns inputs to trace with, and which of their sides may be of any length."""
+    def examples(self) -> tuple[tuple[Tensor, ...], tuple[dict[int, object], ...]]:
+        """Returns inputs to trace with, and which of their sides may be of any length.
+
+        Images are black, crops grey.
+        """
+        line = torch.linspace(0.2, 0.8, NUM_LANDMARKS)
+        points = torch.stack((line, line.flip(0)), dim=-1) * min(_EXAMPLE_SIDES)
+        head_pose(points[None])  # what it keeps is made here, not as part of the trace
+        known = {
+            "image": torch.zeros(_EXAMPLES, 3, *_EXAMPLE_SIDES, dtype=torch.uint8),
+            "landmarks": points.repeat(_EXAMPLES, 1, 1),
+            "extent": torch.tensor([_EXAMPLE_SIDES[::-1]] * _EXAMPLES),
+            "scale": torch.ones(_EXAMPLES),
+            "confidence": torch.full((_EXAMPLES,), 0.5),
+            "gates": torch.tensor(astuple(Gates())),
+            "present": torch.ones(_EXAMPLES, len(self.system.regions), dtype=torch.bool),
+        }
+        inputs, sides = [], []
+        for name, (batch, *shape) in self.inputs.items():
+            crops = name not in known
+            inputs.append(torch.full([_EXAMPLES, *map(int, shape)], 0.5) if crops else known[name])
+            free = [place for place, side in enumerate((batch, *shape)) if isinstance(side, str)]
+            sides.append(dict.fromkeys(free, torch.export.Dim.DYNAMIC))
+        return tuple(inputs), tuple(sides)
 
     @abstractmethod
     def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
@@ -126,11 +147,6 @@ class ImageGraph(Graph):
         """Scores faces as of :meth:`Graph.feeds`, pictures of one size, none of them padded."""
         return self.answers(self.system(image, landmarks))
 
-    def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
-        """Returns black images; batch, height and width may be anything."""
-        dynamic = torch.export.Dim.DYNAMIC
-        return _blank_faces(), ({0: dynamic, 2: dynamic, 3: dynamic}, {0: dynamic})
-
 
 class CropsGraph(Graph):
     """From ready crops, (B, R, 3, S, S).
@@ -151,11 +167,6 @@ class CropsGraph(Graph):
         }
         return shapes | {"present": ("batch", len(self.system.regions))}
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
-        """See :meth:`Graph.run`."""
-        *crops, present = (torch.from_numpy(inputs[name]) for name in self.inputs)
-        return self.forward(crops, present)
-
     def feeds(self, image: Tensor, landmarks: Tensor, extent: Tensor) -> Iterator[Arrays]:
         """See :meth:`Graph.feeds`; crops are made here."""
         with torch.inference_mode():
@@ -163,22 +174,12 @@ class CropsGraph(Graph):
         pairs = zip(self.inputs, (*crops, present), strict=True)
         yield {name: values.numpy() for name, values in pairs}
 
-    def forward(self, crops: Sequence[Tensor], present: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Scores crops, for each cut (B, R of the cut, 3, S, S) float32 in [0, 1].
 
-        The regions to be judged are not called ``valid``: that is an output, and names are unique.
+        The last input is ``present``, (B, R) bool: which regions are to be judged.
         """
-        return self.answers(self.system.score(crops, present))
-
-    def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
-        """Returns grey crops; the batch may be anything."""
-        dynamic = torch.export.Dim.DYNAMIC
-        crops = [
-            torch.full((_EXAMPLES, len(regions), 3, cut.size, cut.size), 0.5)
-            for cut, regions in self.system.cuts.items()
-        ]
-        present = torch.ones(_EXAMPLES, len(self.system.regions), dtype=torch.bool)
-        return (crops, present), ([{0: dynamic} for _ in crops], {0: dynamic})
+        return self.answers(self.system.score(inputs[:-1], inputs[-1]))
 
 
 class FacesGraph(Graph):
@@ -241,30 +242,6 @@ class FacesGraph(Graph):
             *(getattr(judged, one.name) for one in fields(judged)),
             *(own.permute(0, 1, 3, 4, 2) for own in seen),
         )
-
-    def examples(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
-        """Returns black images; batch, height and width may be anything."""
-        dynamic = torch.export.Dim.DYNAMIC
-        image, points, batch = *_blank_faces(), {0: dynamic}
-        numbers = torch.ones(_EXAMPLES)
-        inputs = (
-            image,
-            points,
-            full_extent(image).clone(),
-            numbers,
-            numbers / 2,
-            torch.tensor(astuple(Gates())),
-        )
-        head_pose(points)  # what it keeps is made here, not as part of the trace
-        return inputs, ({0: dynamic, 2: dynamic, 3: dynamic}, batch, batch, batch, batch, None)
-
-
-def _blank_faces() -> tuple[Tensor, Tensor]:
-    """Black images and landmarks on them."""
-    side = torch.linspace(0.2, 0.8, NUM_LANDMARKS)
-    points = torch.stack((side, side.flip(0)), dim=-1) * min(_EXAMPLE_SIDE)
-    image = torch.zeros(_EXAMPLES, 3, *_EXAMPLE_SIDE, dtype=torch.uint8)
-    return image, points.expand(_EXAMPLES, -1, -1).clone()
 
 
 class HalfNetwork(nn.Module):
