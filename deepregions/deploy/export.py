@@ -38,7 +38,6 @@ LIMITS_WITH_FACES = LIMITS | {"fp16": math.inf}
 """The same where faces of a store show what becomes of verdicts, which is what counts."""
 
 _GRAPHS: dict[Kind, type[Graph]] = {"image": ImageGraph, "crops": CropsGraph, "faces": FacesGraph}
-_TALKATIVE = ("torch.onnx", "torch.export", "torch.__trace", "onnxscript")
 _LARGEST = 2**31 - 2**24  # bytes of weights: protobuf's limit, with room for the graph
 
 
@@ -233,14 +232,11 @@ def _clean(program: torch.onnx.ONNXProgram, graph: Graph) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Exporters talk about every step, and warn of what is checked afterwards."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    levels = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)
+        logging.disable(before)

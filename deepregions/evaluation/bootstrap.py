@@ -170,10 +170,7 @@ def draw(group: Numbers, rounds: int, seed: int) -> Iterator[Floats]:
     Groups are put in the order in which they come first, so that their numbers do not matter.
     """
     _, first, place = np.unique(group, return_index=True, return_inverse=True)
-    count = len(first)
-    rank = np.empty(count, dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(count)
-    place = rank[place]
+    count, place = len(first), np.argsort(np.argsort(first))[place]
     rng = np.random.default_rng(seed)
     for _ in range(rounds):
         drawn = rng.integers(0, max(1, count), count)

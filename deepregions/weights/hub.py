@@ -128,27 +128,24 @@ def _explained(name: HubName) -> Iterator[None]:
         (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__),
     )
     login = "log in with `hf auth login`, or set HF_TOKEN"
+    away = "DEEPREGIONS_OFFLINE is set" if offline() else "the Hub cannot be reached"
+    known = {  # what is wrong and what to do; the first is a kind of the second
+        GatedRepoError: (" is only for those whom its owner lets in", login),
+        RepositoryNotFoundError: (
+            " is not on the Hub, or it is private",
+            f"check the name; for a private one {login}",
+        ),
+        RevisionNotFoundError: (": there is no such revision", "a branch, tag or commit"),
+        LocalEntryNotFoundError: (
+            f" is not in the cache, and {away}",
+            "try again with a network, or copy the bundle's folder and give its path",
+        ),
+    }
     try:
         yield
-    except GatedRepoError as error:
-        raise AssetError(f"{name} is only for those whom its owner lets in", login) from error
-    except RepositoryNotFoundError as error:
-        raise AssetError(
-            f"{name} is not on the Hub, or it is private",
-            f"check the name; for a private one {login}",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise AssetError(f"{name}: there is no such revision", "a branch, tag or commit") from error
-    except LocalEntryNotFoundError as error:
-        why = "DEEPREGIONS_OFFLINE is set" if offline() else "the Hub cannot be reached"
-        raise AssetError(
-            f"{name} is not in the cache, and {why}",
-            "try again with a network, or copy the bundle's folder and give its path",
-        ) from error
     except errors as error:
-        answer = getattr(error, "response", None)
-        refused = getattr(answer, "status_code", None) in (401, 403)
+        refused = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise AssetError(
-            f"{name}: {type(error).__name__}: {reason}", login if refused else "try again later"
-        ) from error
+        other = f": {type(error).__name__}: {reason}", login if refused else "try again later"
+        what, hint = next((said for kind, said in known.items() if isinstance(error, kind)), other)
+        raise AssetError(f"{name}{what}", hint) from error
