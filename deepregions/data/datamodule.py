@@ -277,7 +277,6 @@ class RegionDataModule(LightningDataModule):
         return replace(pairs, image=image, landmarks=landmarks)
 
     def _cut(self, batch: FaceBatch, methods: tuple[str, ...] = ()) -> RegionBatch:
-        """Cuts faces into regions."""
         cropper = self._cropper.to(batch.image.device)
         crops, valid = cropper(batch.image, batch.landmarks, batch.extent)
         labels = batch.region_label

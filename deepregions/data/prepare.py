@@ -250,7 +250,6 @@ def _write(
 def _results(
     job: _Job, workers: int, finder: LandmarkDetector, clips: Sequence[Clip]
 ) -> Generator[Result]:
-    """Yields the result of each clip, in their order."""
     if workers <= 1:
         with MediaReader() as reader:
             yield from job.extract_all(clips, finder, reader)

@@ -203,7 +203,6 @@ class Backbone(RegionDetector):
             ) from error
 
     def _freeze(self, trained: Trained, stages: int) -> None:
-        """Settles what training leaves as it is."""
         if trained == "all" and not stages:
             self._frozen: set[str] = set()
             return

@@ -64,7 +64,6 @@ class FacesOfStore:
                 self.progress(first + len(records), len(rows))
 
     def _rows(self, part: str, most: int) -> npt.NDArray[np.int64]:
-        """Rows of a part in the store's order."""
         rows = np.flatnonzero(self.store.splits == part)
         drawn = np.random.default_rng(self.seed).permutation(rows)[:most]
         return np.sort(drawn)

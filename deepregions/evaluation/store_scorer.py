@@ -213,7 +213,6 @@ def _arranged(table: ScoreTable, system: System, columns: Sequence[Floats]) -> S
 
 
 def _known_of(store: FaceStore, rows: Numbers) -> dict[str, Any]:
-    """What is known of faces, as columns of a table of scores."""
     texts = ("key", "video", "method", "compression", "split")
     people = np.empty(len(rows), np.object_)
     people[:] = [tuple(names) for names in store.column("identities")[rows]]

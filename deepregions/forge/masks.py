@@ -217,7 +217,6 @@ def _table() -> Tensor:
 
 
 def _deform(mask: Tensor, shape: Shape) -> Tensor:
-    """Moves the mask's pixels by smooth random fields."""
     shift = _field(shape.coarse, mask.device) + _field(shape.fine, mask.device)
     step = torch.arange(GRID, device=mask.device, dtype=mask.dtype)
     x, y = shift[:, 0] + step, shift[:, 1] + step[:, None]

@@ -157,7 +157,6 @@ def _rows(batch: FaceBatch, rows: Tensor) -> FaceBatch:
 
 
 def _joined(batches: Sequence[FaceBatch]) -> FaceBatch:
-    """Batches one after the other."""
 
     def join(values: list[Any]) -> Any:
         return torch.cat(values) if isinstance(values[0], Tensor) else tuple(chain(*values))

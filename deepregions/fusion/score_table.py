@@ -271,7 +271,6 @@ def judged(status: Strings) -> Bools:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """Returns what a file says of itself."""
     if not path.is_file():
         raise UnreadableError(f"{path} is not there", _AGAIN)
     metadata = pq.read_schema(path).metadata or {}

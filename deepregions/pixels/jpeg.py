@@ -90,7 +90,6 @@ def _blocks(plane: Tensor, steps: Tensor) -> Tensor:
 
 
 def _turns(like: Tensor, first: float, second: float) -> Tensor:
-    """Two values in turns, one for each column."""
     column = torch.arange(like.shape[-1], device=like.device)
     return first + (column % 2) * (second - first)
 

@@ -427,6 +427,5 @@ class _Hollow(TorchFunctionMode):
 
 
 def _line(error: Exception) -> str:
-    """Returns what an error says, as a line that is not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]}..."

@@ -287,7 +287,6 @@ def _shown(each: Evaluated) -> list[ScoredSystem]:
 
 
 def _region_table(each: Evaluated) -> Table:
-    """AUC of each detector on each region."""
     networks: dict[str, dict[str, ScoredSystem]] = {}
     for s in (s for region in REGIONS for s in each.systems if s.region is region):
         elsewhere = "" if s.trained_on in ("", each.database) else f" ({s.trained_on})"

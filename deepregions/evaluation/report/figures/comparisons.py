@@ -31,7 +31,6 @@ def _numbers(table: Table) -> Floats:
 
 
 def _turned(turned: bool) -> dict[str, Any]:
-    """Returns how names stand below an axis."""
     return {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if turned else {}
 
 

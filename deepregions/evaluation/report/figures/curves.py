@@ -129,7 +129,6 @@ def _counts(trials: Trials) -> ScoreCounts:
 
 
 def _lost(trials: Trials, unit: str) -> list[str]:
-    """Says how many have no verdict, if any."""
     missing = int((~trials.judged).sum())
     return [f"no verdict on {missing:,} of {len(trials):,} {unit}"] if missing else []
 
