@@ -9,7 +9,6 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +62,17 @@ def registry_file() -> Path:
 
 def entries() -> tuple[Entry, ...]:
     """Returns all entries, in the list's order."""
-    return _read(registry_file())
+    path = registry_file()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA or content["version"] != VERSION:
+            raise ValueError(f"it is {content['schema']} {content['version']}")
+        return tuple(checked(values, Entry, "an entry") for values in content["entries"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssetError(
+            f"{path} is not the registry: {type(error).__name__}: {error}",
+            "install deepregions again",
+        ) from error
 
 
 def entry(name: str) -> Entry:
@@ -95,17 +104,3 @@ def asset(entry: Entry, sha256: str | None = None) -> Asset:
             f"the SHA-256 of {entry.name} is not {digest[:12]}...", f"it begins with {known[:12]}"
         )
     return Asset(entry.file, entry.url, digest, entry.license, entry.project, entry.size)
-
-
-@cache
-def _read(path: Path) -> tuple[Entry, ...]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA or content["version"] != VERSION:
-            raise ValueError(f"it is {content['schema']} {content['version']}")
-        return tuple(checked(values, Entry, "an entry") for values in content["entries"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AssetError(
-            f"{path} is not the registry: {type(error).__name__}: {error}",
-            "install deepregions again",
-        ) from error
