@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -61,23 +62,21 @@ class Scene:
 PlanT = TypeVar("PlanT", bound=Rows)
 
 
-class Method(Protocol[PlanT]):
+class Method(ABC, Generic[PlanT]):
     """Forges faces: plans for the whole batch without pixels, then blends a few at a time."""
 
-    @property
-    def name(self) -> str:
-        """Its name in tables."""
-
-    @property
-    def needs_donors(self) -> bool:
-        """Whether it needs other people's faces."""
+    name: ClassVar[str]
+    needs_donors: ClassVar[bool] = False  # other people's faces
 
     def kinds(self, draws: FaceRng) -> Tensor:
         """Draws a variant of the method for each face, (B,) int64; equal variants run together."""
+        return torch.zeros(len(draws), dtype=torch.int64)
 
+    @abstractmethod
     def plan(self, scene: Scene, draws: FaceRng) -> PlanT:
         """Draws all random numbers, and computes what needs no pixels; has ``masks``."""
 
+    @abstractmethod
     def blend(self, pixels: Tensor, donors: Tensor | None, plan: PlanT) -> Blend:
         """Forges; pixels and donors' pictures are (B, 3, H, W) float32 RGB in [0, 255]."""
 

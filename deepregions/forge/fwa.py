@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.forge.alignment import INNER, mean_face
-from deepregions.forge.faces import FACE_SHARE, Blend, Rows, Scene, runs
+from deepregions.forge.faces import FACE_SHARE, Blend, Method, Rows, Scene, runs
 from deepregions.forge.masks import MaskRecipe, Masks, draw_shape, make_masks
 from deepregions.pixels.face_rng import FaceRng
 from deepregions.pixels.warping import inverse, similarity, warp
@@ -43,7 +43,7 @@ class FWAPlan(Rows):
     back: Tensor
 
 
-class FWA:
+class FWA(Method[FWAPlan]):
     """Removes detail from faces by warping them to a lower resolution and back.
 
     The loss is relative to ``detail``, the side in pixels at which faces will be judged; by default
@@ -51,7 +51,6 @@ class FWA:
     """
 
     name = "fwa"
-    needs_donors = False
 
     def __init__(self, detail: int | None = None) -> None:
         self._detail = detail

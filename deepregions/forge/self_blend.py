@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.faces.regions import canvas
-from deepregions.forge.faces import FACE_SHARE, Blend, Rows, Scene, runs
+from deepregions.forge.faces import FACE_SHARE, Blend, Method, Rows, Scene, runs
 from deepregions.forge.masks import MaskRecipe, Masks, draw_shape, make_masks
 from deepregions.pixels.face_rng import FaceRng
 from deepregions.pixels.warping import warp
@@ -57,7 +57,7 @@ class SelfBlendPlan(Rows):
     target_changes: Tensor
 
 
-class SelfBlend:
+class SelfBlend(Method[SelfBlendPlan]):
     """Blends faces with altered copies of themselves.
 
     Lost and added sharpness are relative to ``detail``, the side in pixels at which faces will be
@@ -66,7 +66,6 @@ class SelfBlend:
     """
 
     name = "self_blend"
-    needs_donors = False
 
     def __init__(self, detail: int | None = None, target_p: float = 0.5) -> None:
         self._detail = detail

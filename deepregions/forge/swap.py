@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepregions.forge.alignment import INNER, mean_face
-from deepregions.forge.faces import Blend, Rows, Scene
+from deepregions.forge.faces import Blend, Method, Rows, Scene
 from deepregions.forge.masks import MaskRecipe, Masks, draw_shape, make_masks
 from deepregions.pixels.colour import recolour, transfer
 from deepregions.pixels.face_rng import FaceRng
@@ -45,15 +45,11 @@ class SwapPlan(Rows):
     flow: Tensor
 
 
-class Swap:
+class Swap(Method[SwapPlan]):
     """Blends in other people's faces; with nobody else in the batch, nothing changes."""
 
     name = "swap"
     needs_donors = True
-
-    def kinds(self, draws: FaceRng) -> Tensor:
-        """There is one kind of swap."""
-        return torch.zeros(len(draws), dtype=torch.int64)
 
     def plan(self, scene: Scene, draws: FaceRng) -> SwapPlan:
         """Finds the warp; see :class:`deepregions.forge.faces.Method`."""
