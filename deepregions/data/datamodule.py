@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -19,6 +18,7 @@ from deepregions.data.store import FaceStore, decode_image
 from deepregions.errors import UsageError
 from deepregions.faces.cropping import RegionCropper
 from deepregions.forge.online import ForgeConfig, OnlineForger
+from deepregions.people import Numbers
 from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.pixels.tensors import stack
 from deepregions.types import (
@@ -41,12 +41,7 @@ class StoredFaces(Dataset[dict[str, Any]]):
     ``persons`` has numbers of who is in all rows; by default those of videos.
     """
 
-    def __init__(
-        self,
-        store: FaceStore,
-        rows: npt.NDArray[np.int64],
-        persons: npt.NDArray[np.int64] | None = None,
-    ) -> None:
+    def __init__(self, store: FaceStore, rows: Numbers, persons: Numbers | None = None) -> None:
         self.store = store
         self.rows = rows
         self._videos = store.videos[rows]
@@ -314,7 +309,7 @@ class RegionDataModule(LightningDataModule):
         rows = np.random.default_rng(self._seed).permutation(rows)
         return StoredFaces(self.store, rows, self.store.persons)
 
-    def _rows(self, split: str) -> npt.NDArray[np.int64]:
+    def _rows(self, split: str) -> Numbers:
         wanted = self.store.splits == split
         if self._forges_all:
             wanted &= self.store.labels == BONA_FIDE

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import Dataset, DistributedSampler
 
+from deepregions.people import Numbers
 from deepregions.types import BONA_FIDE, FAKE
 
 
@@ -25,7 +25,7 @@ class BalancedSampler(DistributedSampler[int]):
     def __init__(
         self,
         dataset: Dataset[Any],
-        labels: npt.NDArray[np.int64],
+        labels: Numbers,
         num_replicas: int = 1,
         rank: int = 0,
         *,
@@ -60,8 +60,8 @@ class PairSampler(DistributedSampler[int]):
     def __init__(
         self,
         dataset: Dataset[Any],
-        labels: npt.NDArray[np.int64],
-        persons: npt.NDArray[np.int64],
+        labels: Numbers,
+        persons: Numbers,
         num_replicas: int = 1,
         rank: int = 0,
         *,
@@ -95,9 +95,7 @@ class PairSampler(DistributedSampler[int]):
         return iter(pairs[self.rank :: self.num_replicas].ravel().tolist())
 
 
-def _drawn(
-    rows: npt.NDArray[np.int64], count: int, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _drawn(rows: Numbers, count: int, generator: np.random.Generator) -> Numbers:
     """Draws rows in random order, again from the start when they are used up."""
     rounds = -(-count // len(rows))
     return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]

@@ -1,17 +1,16 @@
 """What of a system becomes an ONNX graph: from face pixels, or from ready crops, to the answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import astuple, fields
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from deepregions.deploy.onnx_metadata import crop_inputs, face_answers
-from deepregions.deploy.runtimes import Arrays
+from deepregions.deploy.runtimes import Arrays, Given
 from deepregions.faces.cropping import full_extent
 from deepregions.faces.gates import judge
 from deepregions.faces.pose import head_pose
@@ -113,7 +112,7 @@ class Graph(nn.Module, ABC):
             extent: (B, 2) int64, width and height of each picture without its padding.
         """
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[Tensor, ...]:
+    def run(self, inputs: Given) -> tuple[Tensor, ...]:
         """Returns the outputs, in order, for inputs by name."""
         outputs: tuple[Tensor, ...] = self(*(torch.from_numpy(inputs[n]) for n in self.inputs))
         return outputs

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from deepregions.deploy.graph import Graph
 
 Arrays = dict[str, npt.NDArray[Any]]
+Given = Mapping[str, npt.NDArray[Any]]
 Name = Literal["torch", "onnxruntime", "openvino"]
 NAMES: tuple[Name, ...] = get_args(Name)
 Precision = Literal["fp32", "bf16"]
@@ -54,9 +55,7 @@ class Runtime(ABC):
     inputs: list[str]
     outputs: list[str]
 
-    def run(
-        self, inputs: Mapping[str, npt.NDArray[Any]], wanted: Sequence[str] | None = None
-    ) -> Arrays:
+    def run(self, inputs: Given, wanted: Sequence[str] | None = None) -> Arrays:
         """Answers: ``logits`` and ``valid`` (B, D, R), ``fused`` (B,), and ``llr`` (B,) if there.
 
         Without ``wanted`` it gives all answers. Where memory does not suffice, PyTorch says so by
@@ -72,9 +71,7 @@ class Runtime(ABC):
         return dict(zip(names, self._run(inputs, names), strict=True))
 
     @abstractmethod
-    def _run(
-        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
-    ) -> list[npt.NDArray[Any]]:
+    def _run(self, inputs: Given, names: Sequence[str]) -> list[npt.NDArray[Any]]:
         """Returns the outputs of these names."""
 
 
@@ -88,9 +85,7 @@ class TorchRuntime(Runtime):
         self.version = metadata.version("torch")
         self.inputs, self.outputs = [*graph.inputs], [*graph.outputs]
 
-    def _run(
-        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
-    ) -> list[npt.NDArray[Any]]:
+    def _run(self, inputs: Given, names: Sequence[str]) -> list[npt.NDArray[Any]]:
         import torch  # noqa: PLC0415 - the other runtimes do without
 
         with torch.inference_mode():
@@ -118,9 +113,7 @@ class OnnxRuntime(Runtime):
         self.inputs = [each.name for each in self._session.get_inputs()]
         self.outputs = [each.name for each in self._session.get_outputs()]
 
-    def _run(
-        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
-    ) -> list[npt.NDArray[Any]]:
+    def _run(self, inputs: Given, names: Sequence[str]) -> list[npt.NDArray[Any]]:
         try:
             return list(self._session.run([*names], dict(inputs)))
         except _onnxruntime_errors() as error:
@@ -149,9 +142,7 @@ class OpenVino(Runtime):
         self.inputs = [port.any_name for port in self._model.inputs]
         self.outputs = [port.any_name for port in self._model.outputs]
 
-    def _run(
-        self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]
-    ) -> list[npt.NDArray[Any]]:
+    def _run(self, inputs: Given, names: Sequence[str]) -> list[npt.NDArray[Any]]:
         try:
             # Not infer(): where memory is full, that gives the answers of the batch before, and no
             # exception (2026.4.1; tests/test_memory.py).
