@@ -54,13 +54,6 @@ class RegionDetector(nn.Module, ABC):
     training through the :meth:`scores` that it is made of. It is no LightningModule, as importing
     Lightning takes longer than scoring a photograph; :class:`DetectorTraining` makes it one.
 
-    Args:
-        size: Height and width of the crops.
-        normalisation: What the network expects of colours.
-        optimizer: Makes the optimizer of the parameters that it is given.
-        lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
-        settings: The subclass's own arguments that shape the network.
-
     Attributes:
         name: What tables, bundles and file names call the detector.
         mean: (1, 3, 1, 1) buffer, subtracted from colours R, G, B in [0, 1].

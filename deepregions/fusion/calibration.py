@@ -80,12 +80,9 @@ class LikelihoodRatio:
 class Quantity:
     """The scores that a calibration was found for, and says nothing beyond.
 
-    Attributes:
-        level: Whether a score is a face's (``"frame"``) or a photo's or video's.
-        faces: The rule over the faces of a track, in words; empty at the level of frames.
-        tracks: The rule over the tracks of a file, in words; empty at the level of frames.
-        fusion: The rule over networks, in words; empty if it is not known.
-        networks: SHA-256 of their weights, sorted; none if they are not known.
+    The rules over the faces of a track and the tracks of a file are in words, and empty at the
+    level of frames. The rule over networks, and the SHA-256 of their weights, sorted, are empty if
+    they are not known.
     """
 
     level: Level

@@ -142,12 +142,9 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path, base: Path | None = None, **changes: Any) -> Plan:
-        """Reads a plan.
+        """Reads a plan from a YAML file; paths in it are relative to ``base``, or its folder.
 
-        Args:
-            path: A YAML file.
-            base: What the paths in it are relative to; its folder by default.
-            changes: Attributes that replace those of the file.
+        ``changes`` are attributes that replace those of the file.
         """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))

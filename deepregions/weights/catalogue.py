@@ -28,7 +28,6 @@ class Entry:
     Attributes:
         kind: ``detector``, ``backbone``, ``landmarks``, or ``archive`` of several.
         url: Where it is fetched from; None where it takes a browser.
-        page: Where its makers speak of it.
         sha256_prefix: The first digits, if its name has them (PyTorch's custom).
         license: Its licence, and that of its data.
     """

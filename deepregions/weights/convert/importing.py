@@ -57,17 +57,12 @@ Imported = TrainedNetwork | StartingWeights
 
 
 class Importer:
-    """Imports checkpoints, one at a time.
+    """Imports checkpoints, one at a time, with what these do not say themselves.
 
-    Args:
-        vgg: A VGG-19 file (torchvision's or timm's) for Capsule checkpoints, most of which come
-            without; None takes timm's ``vgg19.tv_in1k``.
-        fake_index: Which of the two classes is fake; None for the program's own order.
-        region: The region trained on; None reads it from the file's name.
-        database: The database trained on; None reads it from the file's name.
-        project: Where the files are from, a key of
-            :data:`~deepregions.weights.convert.profiles.PROJECTS`, for
-            files whose content and name do not say it.
+    ``vgg`` is a VGG-19 file (torchvision's or timm's) for Capsule checkpoints, most of which come
+    without; by default it is timm's ``vgg19.tv_in1k``. Which class is fake is by default the
+    program's own order; region and database are read from the file's name. ``project`` is a key of
+    :data:`~deepregions.weights.convert.profiles.PROJECTS`.
     """
 
     def __init__(
