@@ -215,7 +215,8 @@ class Backbone(RegionDetector):
             raise UsageError(f"frozen_stages must be from 0 to {len(order)}, not {stages}")
         names = {name for group in order[:stages] for name in groups[group]}
         for path, module in self.backbone.named_modules():
-            if trained == "head" or (trained == "norms" and not _normalises(module)):
+            normalises = "norm" in type(module).__name__.lower()  # what all have in common
+            if trained == "head" or (trained == "norms" and not normalises):
                 own = module.named_parameters(prefix=path, recurse=False)
                 names |= {name for name, _ in own}
         self._frozen = {f"backbone.{name}" for name in names}
@@ -274,8 +275,3 @@ def _create(backbone: str, size: int, weights: dict[str, Tensor] | None = None) 
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{backbone} does not take crops of {size} pixels: {reason}") from error
     return module
-
-
-def _normalises(module: nn.Module) -> bool:
-    """Whether a module is a normalisation layer: they have the one name in common."""
-    return "norm" in type(module).__name__.lower()

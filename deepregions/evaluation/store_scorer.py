@@ -189,24 +189,17 @@ def scores_of(table: ScoreTable, members: Sequence[TrainedNetwork]) -> ScoreTabl
     return _arranged(replace(table, origin=origin), System(members), columns)
 
 
-def score_rows(system: System) -> tuple[ScoreRow, ...]:
-    """Returns who the rows of a system's matrix are."""
-    rows = {
-        row: ScoreRow(member.detector.name, member.database)
-        for member, (row, _) in zip(system.members, system.cells, strict=True)
-    }
-    return tuple(rows[row] for row in sorted(rows))
-
-
 def _arranged(table: ScoreTable, system: System, columns: Sequence[Floats]) -> ScoreTable:
     """The faces of a table with a system's matrix, of whose networks each has a column (N,)."""
     logits = np.full((len(table), len(system.rows), len(system.regions)), np.nan)
-    for (row, column), values in zip(system.cells, columns, strict=True):
+    rows = {}
+    for member, (row, column), values in zip(system.members, system.cells, columns, strict=True):
+        rows[row] = ScoreRow(member.detector.name, member.database)
         logits[:, row, column] = values
     return replace(
         table,
         detectors=system.rows,
-        rows=score_rows(system),
+        rows=tuple(rows[row] for row in sorted(rows)),
         regions=system.regions,
         log_odds=logits,
     )

@@ -41,7 +41,9 @@ def transfer(source: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     """
     weight = mask[..., ::_STRIDE, ::_STRIDE].flatten(2)
     weight = weight / weight.sum(-1, keepdim=True).clamp(min=1e-6)
-    forth, back = (_matrix(rows, source) for rows in (TO_YCC, FROM_YCC))
+    forth, back = (
+        torch.tensor(rows).to(source.device, non_blocking=True) for rows in (TO_YCC, FROM_YCC)
+    )
     mean, spread = _moments(source, weight, forth)
     wanted, wanted_spread = _moments(target, weight, forth)
     gain = (wanted_spread / spread).clamp(1 / _GAIN, _GAIN)
@@ -55,7 +57,3 @@ def _moments(pixels: Tensor, weight: Tensor, forth: Tensor) -> tuple[Tensor, Ten
     mean = (some * weight).sum(-1)
     variance = ((some - mean[..., None]).square() * weight).sum(-1)
     return mean, (variance + _NOISE**2).sqrt()
-
-
-def _matrix(rows: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
-    return torch.tensor(rows).to(like.device, non_blocking=True)
