@@ -1,9 +1,7 @@
 """Other people's model files: one cache folder, each file checked by SHA-256 before use.
 
-Environment:
-    DEEPREGIONS_CACHE: The cache folder; may be read-only and filled by hand.
-    DEEPREGIONS_OFFLINE: Anything but empty or ``0`` forbids downloads.
-    Proxies as :mod:`urllib.request` reads them (``https_proxy``, ``no_proxy``).
+``DEEPREGIONS_CACHE`` names the folder, which may be read-only and filled by hand;
+``DEEPREGIONS_OFFLINE``, unless empty or ``0``, forbids downloads.
 """
 
 import hashlib
@@ -36,7 +34,6 @@ class Asset:
 
     Attributes:
         name: Its name in the cache folder.
-        url: Where to download it (http or https).
         sha256: The hexadecimal digest that it must have, or as many of its first digits as are
             known.
         license: Its licence and what limits its use.

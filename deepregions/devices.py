@@ -43,10 +43,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def share_cores(workers: int) -> None:
-    """Readies this process to compute beside others: with its share of the cores.
-
-    ``OMP_NUM_THREADS`` decides where it is set.
-    """
+    """Readies this process to compute beside others: its share of the cores, or OMP_NUM_THREADS."""
     keep_freed()
     share = max(1, _cores() // workers)
     cv2.setNumThreads(share)  # what finds faces; it does not ask OMP_NUM_THREADS

@@ -1,8 +1,7 @@
 """Files and folders that appear whole or not at all; output folders with one writer; digests.
 
-A writer holds a lock on the hidden partial file or folder that it fills (``.NAME.xxxxxxxx.part``),
-so what a killed run has left is told from what another process is writing, and is cleared away by
-the next run that writes there.
+A writer holds a lock on the hidden partial file or folder that it fills (``.NAME.xxxxxxxx.part``):
+so what a killed run has left is told from what is being written, and cleared away by the next.
 """
 
 import ctypes
@@ -36,9 +35,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Over a symbolic link, the file that it leads to is replaced. What is no regular file, such as
     ``/dev/null``, is yielded itself.
-
-    Raises:
-        OSError: The folder cannot be made or written, or the disk is full; it names the path.
     """
     if path.exists() and not path.is_file():
         yield path
@@ -58,9 +54,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     aside first, and the next writer brings it back if this one was killed in between. Over a
     symbolic link, the folder that it leads to is replaced. A mount point cannot be replaced: what
     is in it is put aside, the new files are moved in, and hidden files stay.
-
-    Raises:
-        OSError: The parent cannot be made or written, or the disk is full; it names the path.
     """
     path = Path(os.path.realpath(path))
     in_place = _stays(path)
@@ -81,9 +74,6 @@ def scratch_folder() -> Iterator[Path]:
     """Yields an empty folder for temporary files of this process alone, and removes it.
 
     What a killed process has left in one is cleared away by the next that has it.
-
-    Raises:
-        UsageError: The folder for such folders is another user's.
     """
     home = Path(tempfile.gettempdir()) / f"deepregions-{getattr(os, 'getuid', int)()}"
     home.mkdir(mode=0o700, exist_ok=True)
@@ -107,18 +97,13 @@ def named_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_folder(path: Path | None, command: str) -> Iterator[None]:
-    """Makes this process the only one that writes to an output folder.
+    """Makes this process the only one that writes to an output folder; with None nothing is locked.
 
     What a killed run has left half written in the folder, or one level below, is cleared away. The
     lock is a hidden file beside the folder (inside, where that is a mount point).
 
-    Args:
-        path: The folder, which need not be there yet; with None nothing is locked.
-        command: What a second writer is told is at work here, such as ``detect``.
-
     Raises:
-        UsageError: Another process has it; the message says which.
-        OSError: The lock cannot be written.
+        UsageError: Another process has it; the message says which, and its ``command``.
     """
     if path is None:
         yield

@@ -19,10 +19,8 @@ class VerificationMetrics(Metric):
     """AUC, EER and accuracy over an epoch, at frame and at video level.
 
     Correct when several processes share an epoch: every process then sees all scores, and a face
-    that a sampler handed out twice, to fill the last batch, counts once.
-
-    Attributes:
-        methods: Names of how fakes were made, for figures of each; none by default.
+    that a sampler handed out twice, to fill the last batch, counts once. ``methods`` are names of
+    how fakes were made, for figures of each.
     """
 
     higher_is_better = None

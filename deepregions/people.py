@@ -56,14 +56,10 @@ def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def group_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Numbers:
-    """Numbers groups that share no person, directly or through others.
+    """Numbers groups that share no person, directly or through others: (V,), from 0.
 
-    Args:
-        videos: The number of a video, from 0; repeated where people are told per face.
-        people: Who is in it. A video of nobody known is a group by itself.
-
-    Returns:
-        (V,) the group of each video, from 0 in the order of the videos.
+    Videos have numbers from 0, repeated where people are told per face; one of nobody known is a
+    group by itself.
     """
     pairs = dict.fromkeys(zip(videos, map(tuple, people), strict=True))
     root = connected(
@@ -102,19 +98,16 @@ def identity_splits(
 ) -> list[str]:
     """Splits clips at about the given fractions so that no identity is in two splits.
 
-    Connected identities stay together. Components of genuine clips, of fakes, and of both are
-    dealt out apart, so that each split has its share of each class; largest first, each to the
-    split that is furthest below its share, those of one size in the order of a seeded hash of
-    their first identity. The result depends on the set of clips only, never on their order. While
-    there are components enough, no split is left empty; too few fill the splits in their order.
+    Connected identities stay together. Components of genuine clips, of fakes, and of both are dealt
+    out apart, so that each split has its share of each class; largest first, each to the split that
+    is furthest below its share, those of one size by a seeded hash of their first identity. The
+    result does not depend on the order of the clips. While there are components enough, no split is
+    left empty; too few fill the splits in their order.
 
     Args:
         clips: The identities (at least one) and the label of each clip.
         fractions: The share of each split; the order is the order in which few components fill.
         seed: Another seed gives another split.
-
-    Returns:
-        The split of each clip.
     """
     component = connected(identities for identities, _ in clips)
     roots = [component[identities[0]] for identities, _ in clips]
@@ -241,8 +234,7 @@ def deal_folds(
         count: How many folds at most.
 
     Raises:
-        UsageError: There are fewer than two videos of a class, or fewer than two folds are asked
-            for.
+        UsageError: There are fewer than two videos of a class, or fewer than two folds wanted.
     """
     genuine, fakes = int((~fake).sum()), int(fake.sum())
     if count < 2:

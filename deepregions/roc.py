@@ -1,7 +1,5 @@
 """Scores in their order, and what follows from the order alone: ROC, AUC, EER, accuracy.
 
-The one implementation that training (:mod:`deepregions.metrics`) and evaluation share.
-
 Convention: a score is higher for fakes; a trial is called fake where its score is at or above a
 threshold; errors are APCER (a fake called genuine) and BPCER (a genuine one called fake).
 """
@@ -21,12 +19,9 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ScoreCounts:
-    """How much there is of each class at each distinct score, K of them.
+    """How much there is of each class at each distinct score, K of them, highest first.
 
-    Attributes:
-        values: (K,) scores, highest first.
-        fake: (K,) number, or weight, of fakes.
-        genuine: (K,) the same of genuine ones; at least one of the two is above zero.
+    ``fake`` and ``genuine`` (K,) are numbers, or weights; at least one of the two is above zero.
     """
 
     values: Floats
@@ -69,12 +64,7 @@ class ScoreCounts:
 
 
 class Ranking:
-    """Scores put in order once, and counted under as many weights as one likes.
-
-    Args:
-        scores: (N,) numbers, none NaN.
-        fake: (N,) whether each is a fake.
-    """
+    """Scores (N,), none NaN, put in order once, and counted under as many weights as one likes."""
 
     def __init__(self, scores: Floats, fake: Bools) -> None:
         self._order = np.argsort(-scores, kind="stable")
@@ -86,11 +76,7 @@ class Ranking:
         self.values = falling[self._start]
 
     def tally(self, weights: Floats | None = None) -> ScoreCounts:
-        """Counts.
-
-        Args:
-            weights: (N,) not negative; None counts each once. What has none is not there.
-        """
+        """Counts by weights (N,), 0 or more; None counts each once. What has none is not there."""
         total = np.ones(len(self._order)) if weights is None else weights[self._order]
         fake = total * self._is_fake
         if len(self._start) < len(total):  # some are equal
@@ -120,12 +106,8 @@ def area_under_curve(counts: ScoreCounts) -> float:
 def equal_error_rate(counts: ScoreCounts) -> tuple[float, float]:
     """Returns the rate at which APCER and BPCER are equal, and a threshold for it.
 
-    The ROC curve is taken as the straight lines between its operating points, so the rate is
-    where that curve meets the diagonal on which both errors are equal.
-
-    Returns:
-        The rate in [0, 1] and the threshold: that score at which the two errors differ least.
-        Both are NaN where a class is absent.
+    The ROC curve is taken as the straight lines between its operating points. The threshold is that
+    score at which the two errors differ least. Both are NaN where a class is absent.
     """
     if not counts.two_classes:
         return NAN, NAN

@@ -100,10 +100,7 @@ def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Returns the arrays of a safetensors file or of any torch checkpoint, by name, on the CPU.
-
-    Errors are those of :func:`read_checkpoint` and :func:`state_dict_of`.
-    """
+    """Returns the arrays of a safetensors file or of any torch checkpoint, by name, on the CPU."""
     with naming(path):
         return state_dict_of(read_checkpoint(path))
 

@@ -62,11 +62,7 @@ class SystemOutput(NamedTuple):
 
 
 class System(nn.Module):
-    """All members side by side.
-
-    Args:
-        members: The networks.
-        fusion: How their answers become one, trained for exactly these; their mean, if left out.
+    """All members side by side; without a fusion, their answers become their mean.
 
     Attributes:
         rows: D names: the detector, with the database where a detector was trained on several.
@@ -134,14 +130,14 @@ class System(nn.Module):
         Args:
             image: (B, 3, H, W) uint8 RGB.
             landmarks: (B, 68, 2) float32 pixels of ``image``.
-            extent: (B, 2) width and height of each picture without its padding; all of ``image``
-                by default.
+            extent: (B, 2) width and height of each picture without its padding; all by default.
             allowed: (B, 5) bool, in the order of :data:`~deepregions.types.REGIONS`: which regions
                 may be judged (quality gates say so); all by default.
 
         Returns:
-            For each of :attr:`cuts`, crops (B, R of the cut, 3, S, S) float32 in [0, 1]; and
-            which of :attr:`regions` are there to be judged, (B, R) bool.
+            For each of :attr:`cuts`, crops (B, R of the cut, 3, S, S) float32 in [0, 1]; and which
+                of
+            :attr:`regions` are there to be judged, (B, R) bool.
         """
         made = [cropper(image, landmarks, extent) for cropper in self.croppers]
         there = {r: each for (_, r), each in self.by_cut([valid for _, valid in made]).items()}

@@ -95,12 +95,11 @@ class FaceBatch(_Batch):
         extent: (B, 2) int64 width and height of each picture without its padding.
         label: (B,) int64, 1 is fake.
         video: (B,) int64, equal for faces of one photo or video.
-        index: (B,) int64, the face's row in its store: unique, so that a sampler that pads an
-            epoch (as distributed ones do) cannot make a face count twice.
+        index: (B,) int64, the face's row in its store: a face must not count twice in an epoch.
         key: B names, unique within a database.
         person: (B,) int64, equal for faces of one person, if that is known.
-        region_label: (B, 5) int64 in the order of ``REGIONS``, 1 where a region is fake; None:
-            all are what the face is.
+        region_label: (B, 5) int64 in the order of ``REGIONS``, 1 where a region is fake; None: all
+            are what the face is.
         method: B names of how each was made, ``ORIGINAL`` for genuine ones; or none.
     """
 
@@ -118,15 +117,11 @@ class FaceBatch(_Batch):
 
 @dataclass
 class RegionBatch(_Batch):
-    """What detectors see.
+    """What detectors see; fields that are not named here are those of :class:`FaceBatch`.
 
     Attributes:
         crops: (B, R, 3, S, S) float32 in [0, 1], black outside the region.
         valid: (B, R) bool, whether the region is there to be judged.
-        label: (B,) int64, 1 is fake.
-        video: (B,) int64, as in :class:`FaceBatch`.
-        index: (B,) int64, as in :class:`FaceBatch`.
-        key: B names.
         region_label: (B, R) int64, 1 where the region is fake; None: all are what the face is.
         method: (B,) int64, which of ``methods`` made it, or None.
         methods: Their names, the first is ``ORIGINAL``. Figures are told for each of them apart.

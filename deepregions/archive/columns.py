@@ -78,13 +78,7 @@ def _type(described: Mapping[str, Any], named: Mapping[str, Any]) -> pa.DataType
 
 
 def as_line(number: int, told: Mapping[str, Any], seconds: float) -> bytes:
-    """Returns a file's result as a line of JSON, of its columns only.
-
-    Args:
-        number: The file's id.
-        told: Its result, as ``detect --json`` has it.
-        seconds: What it took.
-    """
+    """Returns a file's result, as ``detect --json`` has it, as a line of JSON of its columns."""
     kept = {name: value for name, value in told.items() if name not in (*OF_THE_RUN, "input")}
     row = {"id": number, **kept, "seconds": round(seconds, 3)}
     text = json.dumps(row, allow_nan=False, ensure_ascii=False)

@@ -32,10 +32,7 @@ class KnownContents:
         self._mine = secrets.token_bytes(8)
 
     def key(self, path: Path) -> str:
-        """Returns what tells a file's content, and its kind where that says nothing.
-
-        Nothing where it cannot be read.
-        """
+        """Returns what tells a file's content, and its kind; nothing where it cannot be read."""
         with suppress(OSError, ValueError):
             if path.is_file():
                 return f"{sha256(path)}{known_ending(path.name)}"

@@ -27,18 +27,10 @@ _BEAT = 5.0  # seconds between two reports of how far it is
 
 
 class Driver:
-    """Scores one shard of a manifest into a folder of results.
+    """Scores one shard of a manifest, counted from 1, into a folder of results.
 
-    Args:
-        manifest: What is scored.
-        folder: Where results go.
-        pool: What scores.
-        shard: Which shard, from 1.
-        shards: How many there are.
-        part_size: How many files a part has; by default 256, in large archives up to 4096. The
-            folder's first run decides.
-        reuse_copies: Whether files that may be copies of others are marked as such.
-        show: Is told how many files of the shard are finished, and how many it has.
+    The folder's first run decides how many files a part has; by default 256, in large archives up
+    to 4096. ``show`` is told how many files of the shard are finished, and how many it has.
 
     Attributes:
         done: How many files have a result that this run made.

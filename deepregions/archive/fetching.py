@@ -1,7 +1,7 @@
 """The process that fetches files from elsewhere: it alone talks to servers.
 
-It is started as the processes that decode are, and limits itself as they do; those neither see the
-network nor what a server says. It ends with the process that asks, and then removes its copies.
+It limits itself as the processes that decode do, which see neither the network nor what a server
+says, and ends with the process that asks, when it removes its copies.
 """
 
 from __future__ import annotations

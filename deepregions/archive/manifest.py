@@ -76,13 +76,9 @@ def list_files(
     Folders are walked in the order of names, without hidden files and without following links to
     folders. A ``.csv`` or ``.parquet`` file is a list with a column ``path`` and perhaps ``id``, a
     ``.txt`` file one with a path a line (or between NUL bytes); relative paths are those of the
-    current folder. Any other file is itself. Ids rise: those of a list are kept, others follow.
-
-    Args:
-        roots: Folders, lists and files; texts are the addresses of folders and files elsewhere.
-        media_only: Leave out files of folders that are no photographs or videos by name or content
-            (elsewhere by name).
-        warn: Is told of folders that cannot be read.
+    current folder. Any other file is itself, and a text the address of a folder or file elsewhere.
+    Ids rise: those of a list are kept, others follow. With ``media_only``, what is no photograph or
+    video by name or content (elsewhere by name) is left out of folders.
 
     Raises:
         UsageError: A root is not there, a list lacks a column, or ids do not rise.
@@ -155,11 +151,7 @@ def _names(folder: str, warn: Callable[[str], None]) -> list[str]:
 
 
 def _is_listed(entry: os.DirEntry[str]) -> bool:
-    """Returns whether an entry is a folder or file.
-
-    A link that leads nowhere, in a circle or where one may not look is a file: reading it will say
-    what is wrong.
-    """
+    """Returns whether an entry is a folder or file; so is a link that cannot be followed."""
     try:
         link = entry.is_symlink() and not entry.is_dir()
         return link or entry.is_dir(follow_symlinks=False) or entry.is_file()
@@ -214,11 +206,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def write_manifest(files: Iterable[Listed], path: Path) -> tuple[int, int]:
-    """Writes a manifest, which appears whole.
-
-    Returns:
-        How many files it has, and their bytes.
-    """
+    """Writes a manifest, which appears whole; returns how many files it has, and their bytes."""
     count = size = 0
     waiting: list[Listed] = []
     with atomic_file(path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as out:

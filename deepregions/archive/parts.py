@@ -69,8 +69,6 @@ class ArchiveResults:
     def begin(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """Says what the results are made with, if nobody has; returns what they are made with.
 
-        Of several processes at once, one does.
-
         Raises:
             UsageError: They are made with something else.
         """

@@ -47,12 +47,7 @@ class _NetworkActor:
 
 
 class RemoteNetworks:
-    """Stands for a scorer of faces in the process that finds them.
-
-    Args:
-        actors: Those that score.
-        facts: What results are made with.
-    """
+    """Stands for a scorer of faces in the process that finds them; asks actors that score."""
 
     def __init__(self, actors: Sequence[Any], facts: Mapping[str, Any]) -> None:
         self._actors, self.facts = tuple(actors), dict(facts)
@@ -99,11 +94,7 @@ class RemoteNetworks:
 
 
 class RayNetworks:
-    """Starts the actors that run networks.
-
-    Args:
-        make: What makes scorers.
-    """
+    """Starts the actors that run networks."""
 
     def __init__(self, make: ScorerFactory) -> None:
         self._make = make

@@ -83,11 +83,7 @@ def _check_reachable(address: str) -> None:
 
 
 def connect(ray: Any, address: str) -> None:
-    """Connects to the cluster at an address; empty is the one that runs here, or else a new one.
-
-    Raises:
-        UsageError: There is no such cluster.
-    """
+    """Connects to the cluster at an address; empty is the one that runs here, or else a new one."""
     _check_reachable(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
@@ -107,19 +103,9 @@ class RayPool:
     """Actors of a Ray cluster; each has a core, or its share of the GPUs where there are any.
 
     Where ``networks`` can run in actors beside the GPUs, all of these have cores, and ask them.
-
-    Args:
-        make: Makes what scores.
-        address: The cluster's; empty is the one that is running here, or else one for this run.
-        workers: How many actors; None is one for each GPU, or else for each core.
-        longest: Seconds that a file may take; then its actor is ended.
-        gpus: Whether the cluster's GPUs are used.
-        networks: Starts actors that run networks only; None where each of these runs its own.
-        settle: Makes what makes the other actors' scorers, of what the first one's are made with;
-            without, all start at once.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
+    There are ``workers`` actors, or one for each GPU, or else for each core; one ends whose file
+    takes more than ``longest`` seconds. ``settle`` makes what makes the other actors' scorers, of
+    what the first one's are made with; without, all start at once.
     """
 
     def __init__(

@@ -183,11 +183,8 @@ class LocalCopy(NamedTuple):
 class Fetcher:
     """Fetches files from elsewhere, one at a time, by a process that may hang or die.
 
-    Copies are in a folder of their own under names of our making. They go when they are dropped,
-    or else when this process ends, however that is.
-
-    Args:
-        limits: What fetching one file may take: seconds in all, and without progress.
+    Copies are in a folder of their own under names of our making. They go when they are dropped, or
+    else when this process ends, however that is.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:

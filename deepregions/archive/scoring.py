@@ -34,7 +34,6 @@ class ScorerFactory:
 
     Attributes:
         make_analyser: Loads the networks, given the name of what runs them.
-        runtime: That name.
         workers: How many processes share the machine's cores.
         pages: Whether files at or above the chosen threshold get a page.
         contents: Where results of what may have copies are kept, so that they are scored once.

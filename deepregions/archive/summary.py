@@ -41,18 +41,13 @@ class ArchiveSummary:
     """What results say as a whole.
 
     Attributes:
-        statuses: How many files have each status.
         reasons: How many files could not be judged, by status and reason.
         seconds: What scoring took, of all workers together.
-        size: Bytes of the files.
-        scores: How many scores are between each two of ``SCORES``.
-        ratios: The same of likelihood ratios and ``RATIOS``; all 0 where there are none.
+        scores: How many are between each two of ``SCORES``; so ``ratios`` of ``RATIOS``.
         above: How many files are at or above the chosen threshold.
         folders: How many files a folder has, and how many of them have a score.
-        strongest: The rows of the strongest evidence, the strongest first.
         copies: Contents of several files: how many they are, and some of their paths.
         repeated: How many files have the content of another one.
-        limits: What the networks' makers say of their limits.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
@@ -75,11 +70,7 @@ class ArchiveSummary:
 
 
 def results_of(path: Path) -> list[Path]:
-    """Returns the Parquet files of a folder of results, or the one that was merged from it.
-
-    Raises:
-        UsageError: There are no results.
-    """
+    """Returns the Parquet files of a folder of results, or the one that was merged from it."""
     if path.is_file():
         return [path]
     folder = ArchiveResults(path)
@@ -234,12 +225,8 @@ def _find_copies(
 class ArchiveProgress:
     """How far an archive is.
 
-    Attributes:
-        files: How many the manifest has; None where no run has said so yet.
-        finished: How many have a result in a part.
-        begun: How many have one in a journal.
-        runs: How many runs are at work.
-        rate: Files that these finish in a second, together.
+    ``finished`` files have a result in a part, ``begun`` ones in a journal; ``files`` is None where
+    no run has said how many there are, ``rate`` is what ``runs`` finish in a second.
     """
 
     files: int | None
@@ -277,11 +264,7 @@ def look_up(folder: ArchiveResults, finished: int) -> ArchiveProgress:
 
 
 def merge(files: Sequence[Path], out: Path) -> int:
-    """Writes results, part by part, as one Parquet file in the order of ids; returns its rows.
-
-    Raises:
-        UsageError: There are none.
-    """
+    """Writes results, part by part, as one Parquet file in the order of ids; returns its rows."""
     if not files:
         raise UsageError("no part is finished yet", "deepregions archive score goes on with them")
     with _opened(files[0], schema().names) as first:

@@ -108,14 +108,10 @@ class _Worker:
 
 
 class WorkerPool:
-    """Processes on this machine.
+    """Processes on this machine; one ends whose file takes more than ``longest`` seconds.
 
-    Args:
-        make: Makes what scores.
-        workers: How many processes.
-        longest: Seconds that a file may take; then its worker is ended.
-        settle: Makes what makes the other workers' scorers, of what the first one's are made
-            with; without, all start at once.
+    ``settle`` makes what makes the other workers' scorers, of what the first one's are made with;
+    without, all start at once.
     """
 
     def __init__(

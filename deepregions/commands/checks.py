@@ -73,11 +73,8 @@ def print_table(
 ) -> None:
     """Prints a table on standard output.
 
-    Args:
-        heads: The columns' names.
-        rows: Their cells, plain or styled; a row without cells is a line across the table.
-        right: The columns that are aligned to the right.
-        title: A line above the table.
+    Cells are plain or styled, those of columns in ``right`` aligned so; a row without cells is a
+    line across the table.
     """
     from rich import box
     from rich.table import Table

@@ -1,8 +1,7 @@
 """``deepregions COMMAND``: finds the command, parses its options, turns errors into one line.
 
-A command is a function whose parameters are its options. Only the module of the command that runs
-is imported, so a module of a command imports at its top what its parser needs, and the rest in
-its functions.
+Only the module of the command that runs is imported, so that imports at its top what its parser
+needs, and the rest in its functions.
 """
 
 import difflib
@@ -164,11 +163,7 @@ def run_program(command: Callable[..., int], argv: Sequence[str]) -> int:
 
 
 def dispatch(argv: Sequence[str]) -> int:
-    """Runs one command line like :func:`run`, but lets errors through.
-
-    Raises:
-        DeepregionsError: An error that its user can act on.
-    """
+    """Runs one command line like :func:`run`, but lets errors through."""
     if list(argv[:1]) == ["--version"]:
         from deepregions import __version__
 

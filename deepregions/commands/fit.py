@@ -13,15 +13,7 @@ from deepregions.commands.options import check_stores
 
 
 def fit(argv: Sequence[str]) -> int:
-    """Runs a training.
-
-    Args:
-        argv: LightningCLI's options for fit. Those of a fusion are handed to ``deepregions
-            fuse``, since fit once trained fusions too.
-
-    Raises:
-        DeepregionsError: A store, a file or an option is not as it should be.
-    """
+    """Runs a training, by LightningCLI's options for fit; those of a fusion go to ``fuse``."""
     if names_fusion(argv):
         sys.stderr.write("deepregions: fusions are now trained by deepregions fuse\n")
         return dispatch(["fuse", *argv])

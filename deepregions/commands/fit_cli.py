@@ -1,8 +1,4 @@
-"""The LightningCLI behind ``deepregions fit``, which takes seconds to import.
-
-One YAML per database and one per detector, composed on the command line, and any option of the
-trainer, the detector or the datamodule on top.
-"""
+"""The LightningCLI behind ``deepregions fit``, which takes seconds to import."""
 
 import io
 import json
@@ -218,10 +214,7 @@ class FitCLI(LightningCLI):
 
 
 def _portable(value: Any) -> Any:
-    """A configuration or a word of a command line with files by their names alone.
-
-    Folders are this machine's.
-    """
+    """A configuration or a word of a command line with files by their names alone."""
     if isinstance(value, dict):
         return {key: _portable(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -243,11 +236,7 @@ def _plain(message: str) -> str:
 
 
 def run_fit(argv: Sequence[str]) -> None:
-    """Runs a training.
-
-    Raises:
-        DeepregionsError: A store, a file or an option is not as it should be.
-    """
+    """Runs a training."""
     # Lightning's recommendations of other products stay out of the output.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()

@@ -269,10 +269,7 @@ def fetch_model(
 
 
 def _local(name: str) -> str:
-    """Returns the path of a bundle on the Hub, downloaded, or of the one that comes along.
-
-    Returns other names as they are.
-    """
+    """Returns the path of a bundle that comes along, or, downloaded, of one on the Hub."""
     from deepregions.weights.bundle_folder import default_bundle, models_folders
     from deepregions.weights.hub import download, hub_name
 

@@ -49,12 +49,7 @@ class NetworkOptions(OptionGroup):
                 raise BundleError(f"{path}: no such bundle", "--bundle names a bundle's folder")
 
     def load(self) -> Bundle:
-        """Loads the chosen networks as one bundle.
-
-        Raises:
-            UsageError: There are none, a name is unknown, or they were exported.
-            BundleError: A bundle cannot be loaded.
-        """
+        """Loads the chosen networks as one bundle, or raises what is wrong with the choice."""
         loaded = self.load_any()
         if isinstance(loaded, Path):
             raise UsageError(
@@ -77,11 +72,7 @@ class NetworkOptions(OptionGroup):
         return choose_bundles(self._choice(), self.bundle)
 
     def canvas(self, segmented: bool) -> Region | None:
-        """Returns the region that the inputs show, or None where they show whole pictures.
-
-        Raises:
-            UsageError: The inputs are canvases of a region that was not named.
-        """
+        """Returns the region that the inputs show, or None where they show whole pictures."""
         if not segmented:
             return None
         from deepregions.weights.convert.profiles import region_of
@@ -111,11 +102,7 @@ class SamplingOptions(OptionGroup):
     adaptive: bool = False
 
     def sampling(self) -> Sampling:
-        """Returns which frames are looked at.
-
-        Raises:
-            UsageError: A number makes no sense, or two ways are named.
-        """
+        """Returns which frames are looked at."""
         from deepregions.commands.checks import exclude, positive
         from deepregions.media import Sampling
 
@@ -153,14 +140,7 @@ class ScoringOptions(OptionGroup):
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def analyser(self, members: Bundle | Path, *, canvases: bool = False, **how: Any) -> Analyser:
-        """Loads what it takes to score.
-
-        Args:
-            members: The networks, or an exported file.
-            canvases: Inputs are region canvases, on which no face is searched.
-            how: Further arguments of :func:`~deepregions.pipeline.build.build_analyser`, which
-                says what is raised.
-        """
+        """Loads what it takes to score; with ``canvases``, inputs are region canvases."""
         from deepregions.pipeline.build import build_analyser
 
         chosen = asdict(self) | ({"landmarks": None} if canvases else {})
@@ -182,11 +162,7 @@ def check_stores(*paths: Path | None) -> None:
 
 
 def checked_path(text: str) -> Path:
-    """Returns a path of the command line.
-
-    Raises:
-        UsageError: It is standard input, a web address, or a pattern that matches nothing.
-    """
+    """Returns a path; standard input, web addresses, patterns that match nothing are refused."""
     if text == "-":
         raise UsageError(
             "-: standard input and output are not supported", "give the path of a file or folder"

@@ -1,9 +1,9 @@
 """From a face image and its landmarks to the five region crops that detectors see.
 
 As the original does it (README of the paper's repository; measured in its published images): a
-region is not cut out, the rest of the face's canvas is blacked out, and the canvas is stretched
-to a square with Pillow's antialiased bilinear filter. Plain torch for whole batches: no loop over
-faces, and nothing waits for the device.
+region is not cut out, the rest of the face's canvas is blacked out, and the canvas is stretched to
+a square with Pillow's antialiased bilinear filter. There is no loop over faces, and nothing waits
+for the device.
 
 Images are RGB uint8, (B, 3, H, W); landmarks (B, 68, 2) float32 xy pixels of the image, the centre
 of its top left pixel at (0, 0). Crops are float32 in [0, 1], black outside the region and outside
@@ -87,24 +87,19 @@ class RegionCropper(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Crops every region of every face, each face as if it was alone in its batch.
 
-        Landmarks may be anything: where they are not finite or not a face, the region is not valid
-        and its crop finite.
-
-        Args:
-            image: (B, 3, H, W) uint8 RGB, one face each; pictures of other sizes are padded right
-                and below.
-            landmarks: (B, 68, 2) float32 pixels of ``image``.
-            extent: (B, 2) width and height of each picture without its padding; all of ``image``
-                by default.
+        Pictures of other sizes are padded right and below; ``extent`` (B, 2) is width and height of
+        each without that, all of ``image`` by default. Where landmarks are not finite or not a
+        face, the region is not valid and its crop finite.
 
         Returns:
             Crops (B, R, 3, size, size) float32 in [0, 1], black outside the region unless the
-            layout is ``"context"``; and valid (B, R) bool: landmarks are finite, at least
-            ``MIN_AREA`` pixels of the region and ``MIN_INSIDE`` of it lie inside the image. An
-            area is what the region covers on the canvas, in pixels of the image.
+                layout
+            is ``"context"``; and valid (B, R) bool: landmarks are finite, at least ``MIN_AREA``
+                pixels
+            of the region and ``MIN_INSIDE`` of it lie inside the image.
 
         Raises:
-            ValueError: Shapes or types are not these.
+            ValueError: Shapes or types are not those of images and landmarks.
         """
         check_faces(image, landmarks)
         batch, _, height, width = image.shape
@@ -199,15 +194,14 @@ class RegionCropper(nn.Module):
 
 
 def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
-    """The region images of one face at native size, as the original publishes them.
+    """The region images of one face (3, H, W) at native size, as the original publishes them.
 
-    For each region (3, h, w) uint8: the face's canvas (:func:`canvas`), black outside the region
-    and outside the image, (3, H, W) uint8 RGB.
+    For each region (3, h, w) uint8: the face's :func:`canvas`, black outside the region and outside
+    the image.
 
     Raises:
         UsageError: The landmarks are not finite, or less than ``MIN_SEEN`` of the canvas lies in
             the image.
-        ValueError: Shapes or types are not these.
     """
     check_faces(image[None], landmarks[None])
     points, finite = tame(landmarks[None])
@@ -292,9 +286,7 @@ def canvas_masks(
 ) -> tuple[Tensor, Tensor]:
     """Where regions lie on a grid of points over faces' canvases (B, 4), as if stretched to it.
 
-    Masks of ``REGIONS``, and of what is inside the image, (B, grid, R, grid) uint8, transposed. The
-    outlines are finite, in pixels of the image; ``extent`` is (B, 2) each picture's width and
-    height.
+    Masks of ``REGIONS``, and of what is inside the image, (B, grid, R, grid) uint8, transposed.
     """
     origin, side = whole[:, None, :2].float(), (whole[:, None, 2:] - whole[:, None, :2]).float()
     scaled = Outlines(*((part - origin + 0.5) * (grid / side) - 0.5 for part in outline))

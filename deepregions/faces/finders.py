@@ -78,14 +78,10 @@ class FaceFinder(Protocol):
 class YuNetFinder:
     """YuNet (Wu et al., 2023): faces from 12 pixels on are noticed, and small ones looked at again.
 
-    It looks at a copy reduced to ``side`` pixels, and at one in which a face of ``least`` pixels
-    has ``NOTICED``, in tiles. A face that is small there, or doubtful, counts if it is found again
-    on a cut-out of its own, which also says where its points are. Doubtful faces, and pictures
-    without any, are turned by quarters.
-
-    Args:
-        model: YuNet's file.
-        least: Width in the image's pixels of the smallest face that is wanted.
+    It looks at a copy reduced to ``side`` pixels, and at one in which a face of ``least`` pixels,
+    the smallest that is wanted, has ``NOTICED``, in tiles. A face that is small there, or doubtful,
+    counts if it is found again on a cut-out of its own, which also says where its points are.
+    Doubtful faces, and pictures without any, are turned by quarters.
     """
 
     # On the shared clips, faces score 0.91 and more at 640 pixels, what is no face at most 0.66.

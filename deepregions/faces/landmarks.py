@@ -1,7 +1,4 @@
-"""Faces and their 68 landmarks: what a backend must do, and landmarks from files.
-
-A backend is a class in a module of its own in :mod:`deepregions.faces.backends`.
-"""
+"""Faces and their 68 landmarks: what a backend must do, and landmarks from files."""
 
 from __future__ import annotations
 
@@ -68,9 +65,7 @@ class LandmarkDetector(Protocol):
     def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
         """Returns each frame's faces, largest first; a frame that fails has none.
 
-        Args:
-            frames: T frames of one size.
-            places: Where each comes from; backends that look at the pixels alone need none.
+        The frames are of one size; only backends that read landmarks from files need their places.
         """
 
 

@@ -33,14 +33,9 @@ def crop_face(
 ) -> tuple[Pixels, Points, float] | None:
     """Cuts a face out with its surroundings, upright, and makes it smaller where it is large.
 
-    One that lies on its side or stands on its head is turned by quarters.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        face: Its box and landmarks in pixels of ``image``.
-        margin: What surrounds box and landmarks on each side, as a share of their width or height;
-            less where the picture ends.
-        max_size: The longest side in pixels.
+    One that lies on its side or stands on its head is turned by quarters. ``margin`` is what
+    surrounds box and landmarks on each side, as a share of their width or height; ``max_size`` the
+    longest side in pixels.
 
     Returns:
         The crop (h, w, 3) uint8, the landmarks (68, 2) in its pixels, which may be off it, and its

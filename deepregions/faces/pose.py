@@ -39,14 +39,14 @@ _MEAN_SHAPE = """
 
 
 class Pose(NamedTuple):
-    """How B heads lie in their images, each (B,) float32.
+    """How B heads lie in their images, each (B,) float32; angles in degrees.
 
     Attributes:
-        yaw: Degrees, positive where the nose points to the image's right.
-        pitch: Degrees, positive where the nose points up.
-        roll: Degrees, clockwise on the screen.
+        yaw: Positive where the nose points to the image's right.
+        pitch: Positive where the nose points up.
+        roll: Clockwise on the screen.
         width: The face's width (jaw, from ear to ear) in pixels, as it would be seen from the
-            front; unlike the landmarks' box it does not depend on where the head looks.
+            front, wherever the head looks.
         misfit: Root mean square distance of the landmarks from the turned mean face, in widths.
     """
 

@@ -33,14 +33,11 @@ def measure(
     extent: Tensor | None = None,
     confidence: Tensor | None = None,
 ) -> Quality[Tensor]:
-    """Measures a batch of faces.
+    """Measures faces: images (B, 3, H, W) uint8 RGB, landmarks (B, 68, 2) in their pixels.
 
-    Args:
-        image: (B, 3, H, W) uint8 RGB, one face each.
-        landmarks: (B, 68, 2) float32 pixels of ``image``.
-        scale: (B,) pixels of ``image`` per pixel of the frame, where patches were made smaller.
-        extent: (B, 2) width and height of each image without its padding, right and below.
-        confidence: (B,) of the landmarks, NaN where unknown.
+    ``scale`` (B,) is pixels of the image per pixel of the frame, where patches were made smaller;
+    ``extent`` (B, 2) each image's width and height without its padding, right and below;
+    ``confidence`` (B,) the landmarks', NaN where unknown.
     """
     check_faces(image, landmarks)
     points, finite = tame(landmarks)

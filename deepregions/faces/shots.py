@@ -53,12 +53,9 @@ class ShotDetector:
         return self.changes(self.look(image))
 
     def look(self, image: NDArray[np.uint8]) -> FrameSignature | None:
-        """Returns what is kept of a frame; None of one without detail.
+        """Returns what is kept of a frame (H, W, 3) uint8 RGB; None of one without detail.
 
-        For frames that come out of order: they are looked at as they come, and compared in order.
-
-        Args:
-            image: (H, W, 3) uint8 RGB, of any size.
+        Frames that come out of order are looked at as they come, and compared in order.
         """
         pixels = _reduced(image)
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)

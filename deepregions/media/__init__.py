@@ -40,9 +40,9 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     """Lists the photographs and videos that paths stand for.
 
     A file that is named is taken whatever it is. A folder stands for the files in it and in its
-    subfolders whose content or ending is that of a photograph or video, sorted; hidden ones are
-    left out, others counted in a warning, and a folder that links lead back to is entered once. A
-    folder that may not be listed stands for itself: reading it gives the error.
+    subfolders whose content or ending is that of a photograph or video, sorted, without hidden
+    ones; others are counted in a warning. A folder that may not be listed stands for itself:
+    reading it gives the error.
 
     Raises:
         UsageError: A path that is not there, or a folder without photographs or videos.

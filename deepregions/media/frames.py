@@ -55,10 +55,10 @@ class Limits:
     """How much reading one file may take.
 
     Attributes:
-        seconds: Working time per file; waiting for whoever takes the frames does not count.
+        seconds: Working time; waiting for whoever takes the frames does not count.
         silence: Seconds of work without any progress, after which a decoder counts as hung.
-        memory: Bytes that reading may take beyond what the process has when it starts. A
-            photograph of 100 MP takes up to 1.9 GB, a video of 8K in 10 bits 1.3 GB on two threads.
+        memory: Bytes beyond what the process has when it starts. A photograph of 100 MP takes up to
+            1.9 GB, a video of 8K in 10 bits 1.3 GB on two threads.
         pixels: Pixels of a frame or photograph: 300 MB of RGB.
     """
 

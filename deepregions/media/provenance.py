@@ -1,7 +1,7 @@
 """What a file says of where it comes from: shown beside a score, and never part of it.
 
-Everything in it is a stranger's text, by way of a process that a file may have taken over. So it is
-made by :func:`received` only where it is to be shown.
+All of it is a stranger's text, from a process that a file may have taken over: :func:`received`
+makes it fit to be shown.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ class Credentials:
             verify, nothing is said of the signer. ``"broken"``: they do not verify. ``"unread"``.
         problems: C2PA's codes of what does not verify, or why they were not read.
         issuer: The organisation in the signer's certificate; ``common_name`` is the signer's name.
-        time: When they were signed, if a time stamp says so.
         generator: The program that made the claim.
-        actions: What is declared to have been done, with the programs that did it.
         source_types: Digital source types of the IPTC that are declared of the file.
         ingredient_source_types: The same of what it was made from.
     """
@@ -49,18 +47,12 @@ class Provenance:
     """What a photograph or video says of where it comes from; what it does not say is empty.
 
     Attributes:
-        camera: Its make and model.
-        taken: When it was taken or made, as the file writes it.
         software: Programs that it names as its own, of EXIF, XMP, PNG text or the container.
-        located: Whether it holds a GPS position.
         orientation: How EXIF says that it is turned, 1 to 8; 0 if it does not.
-        container: A video's.
-        encoder: What a video says that it was encoded with.
         generator: Parameters that an image generator left in PNG text.
         source_types: Digital source types of the IPTC that XMP declares.
         signs: Signs of editing or encoding anew that are certain, a sentence each.
         remote: Where it says that its content credentials are; nothing is fetched from there.
-        credentials: Those that are part of it; None if there are none.
     """
 
     camera: str = ""

@@ -157,15 +157,10 @@ class OpenMedia:
 class MediaReader:
     """Reads files in processes of their own, the next while the caller works on the current.
 
-    A decoder that hangs, dies, or wants too much costs one :class:`UnreadableError`; the next
-    file is read by a fresh process. Not for several threads at once. A context manager: it ends
-    its processes, which otherwise end with this one.
-
-    Args:
-        limits: What reading one file may take.
-        ahead: How many files are opened before their turn, each by a process of its own which
-            decodes 32 MB of frames, or at least one, before they are asked for.
-        waiting: Makes what is entered for as long as a frame is waited for, to time that.
+    A decoder that hangs, dies, or wants too much costs one :class:`UnreadableError`; the next file
+    is read by a fresh process. Not for several threads at once. ``ahead`` files are opened before
+    their turn, and 32 MB of their frames decoded, at least one; ``waiting`` makes what is entered
+    for as long as a frame is waited for, to time that.
     """
 
     def __init__(

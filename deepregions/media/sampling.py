@@ -27,9 +27,9 @@ class Sampling:
     """How frames are chosen.
 
     Attributes:
-        how: ``"count"``: evenly in time, the same number of any video. ``"rate"``: one every so
-            often, so that nothing short is missed. ``"adaptive"``: half of ``count`` evenly, the
-            others where the scores of neighbours disagree.
+        how: ``"count"``: evenly in time. ``"rate"``: one every so often, so that nothing short is
+            missed. ``"adaptive"``: half of ``count`` evenly, the others where the scores of
+            neighbours disagree.
         count: Frames of a video. 32 is DeepfakeBench's ``frame_num``, so scores compare.
         rate: Frames per second.
         most: Frames of a video at most, by rate; a longer video gets this many, evenly.

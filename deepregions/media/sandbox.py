@@ -48,12 +48,8 @@ class Child:
     """Starts a process that decodes, or does other work for this one.
 
     It imposes the limits on itself. It is in a process group of its own, so Ctrl-C does not reach
-    it; it ends when it is closed, or when this process does.
-
-    Args:
-        limits: What its work on one file may take.
-        module: Its ``main`` is what the process runs.
-        what: What errors call it.
+    it; it ends when it is closed, or when this process does. It runs the ``main`` of ``module``;
+    errors call it ``what``.
     """
 
     def __init__(self, limits: Limits, module: str = _DECODER, what: str = "decoder") -> None:
@@ -174,10 +170,7 @@ def _not_started(reason: str) -> DeepregionsError:
 
 
 def isolated(module: str, *arguments: str) -> list[str]:
-    """Returns the command of a process that runs a module's ``main``.
-
-    That finds its arguments in ``sys.argv[2:]``, and exits with what it returns.
-    """
+    """Returns the command of a process that runs a module's ``main`` with ``sys.argv[2:]``."""
     paths = [*(path for path in sys.path if path), str(Path(__file__).parents[2])]
     absolute = json.dumps([str(Path(path).absolute()) for path in paths])
     start = _START.replace(_DECODER, module)
@@ -190,10 +183,7 @@ def ending(code: int) -> str:
 
 
 def end_with_parent() -> None:
-    """Ends this process, started by ``multiprocessing``, when the one that started it ends.
-
-    To be called before whatever the work needs is imported, as that takes seconds.
-    """
+    """Ends this process, started by ``multiprocessing``, when the one that started it ends."""
 
     def watch() -> None:
         parent = parent_process()

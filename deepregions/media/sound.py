@@ -44,11 +44,7 @@ def add_sound(source: Path, silent: Path) -> str:
 
 
 def main() -> int:
-    """Copies packets in the order of their times, from a video with sound and a silent one.
-
-    Returns:
-        0; 3 if there is no sound, 4 if MP4 cannot hold it.
-    """
+    """Copies packets in the order of their times, from a video with sound and a silent one."""
     source, silent, out = sys.argv[2:]
     with suppress(ImportError):  # Windows
         import resource  # noqa: PLC0415

@@ -1,9 +1,8 @@
 """Frames of a video by number, each decoded once, with few of them held.
 
-The packets are listed first, undecoded (a fraction of a millisecond each): that gives the true
-display times, whatever the header claims, and the keyframes. The frames wanted are chosen from
-these times; then the decoder goes through the file once, jumping from keyframe to keyframe where
-nothing between them is wanted. Jumping or not, the same frames come out.
+The packets are listed first, undecoded: that gives the true display times, whatever the header
+claims, and the keyframes. Then the decoder goes through the file once, jumping from keyframe to
+keyframe where nothing between them is wanted. Jumping or not, the same frames come out.
 """
 
 from __future__ import annotations

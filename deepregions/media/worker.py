@@ -64,13 +64,9 @@ def main() -> None:
 
 
 def begin(at_end: Callable[[], None] = lambda: None) -> tuple[Limits, Requests, int]:
-    """Sets up a process that ``sandbox.py`` has started.
+    """Sets up a process that ``sandbox.py`` started; returns limits, requests, where answers go.
 
-    Args:
-        at_end: Is called before the process ends with the one that asks.
-
-    Returns:
-        The limits, the requests as they come, and the descriptor for answers.
+    ``at_end`` is called before the process ends with the one that asks.
     """
     limits = Limits(**json.loads(sys.argv[-1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
@@ -175,11 +171,7 @@ class _Worker:
             numbers = request["numbers"]
 
     def _after_origin(self) -> Message:
-        """Says what is asked of where the file comes from; returns the next other request.
-
-        These are two requests: whoever asks has the first answer when the native library, which
-        may die, reads credentials.
-        """
+        """Says what is asked of where the file comes from; returns the next other request."""
         while (request := self._requests.get())["kind"] in ("origin", "credentials"):
             self._work()
             with opened(self._path) as file:

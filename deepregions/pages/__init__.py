@@ -15,11 +15,9 @@ from deepregions.errors import printable
 
 
 def environment(package: str) -> Environment:
-    """Returns what renders a package's templates: what comes from data is escaped, and visible.
+    """Returns what renders a package's ``templates``: what is from data is escaped, and visible.
 
-    Args:
-        package: Whose folder ``templates`` it is. There ``base.css`` and ``common.html.j2`` are
-            this package's.
+    ``base.css`` and ``common.html.j2`` are this package's.
     """
     made = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(__name__)]),

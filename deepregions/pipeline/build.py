@@ -42,10 +42,7 @@ def load_networks(
     region: str | None = None,
     database: str | None = None,
 ) -> Bundle | Path:
-    """Loads the networks that are wanted, as :func:`~deepregions.weights.selection.choose_members`.
-
-    Returns:
-        The networks; or an exported file, which is opened by what runs it.
+    """Loads the networks that are wanted; returns them, or an exported file for what runs it.
 
     Raises:
         UsageError: There are none, a name is unknown, some of an exported file are wanted, or

@@ -44,8 +44,7 @@ class FacePatch:
         image: (h, w, 3) uint8, the face's surroundings, or the canvas.
         landmarks: (68, 2) in pixels of ``image``; None for a canvas.
         scale: Pixels of ``image`` per pixel of the frame.
-        crops: What networks saw of it, (S, S, 3) uint8, by region and by the rows of the networks
-            that were given it.
+        crops: What networks saw of it, (S, S, 3) uint8, by region and by the networks' rows.
     """
 
     image: NDArray[np.uint8]

@@ -1,8 +1,7 @@
 """A folder of results that grows input by input: what is finished is kept, whatever comes after.
 
-``results.jsonl`` has a line for each input, the last thing that is written of it: an input that has
-a line is whole. A run that was stopped goes on with the others; what it had begun of them is
-dropped. ``results.csv`` has the same for spreadsheets, ``index.html`` lists the pages.
+``results.jsonl`` has a line for each input, written last: an input that has a line is whole. A run
+that was stopped goes on with the others; what it had begun of them is dropped.
 """
 
 from __future__ import annotations
@@ -94,11 +93,7 @@ class ResultsFolder:
         return self._names.unused(Path(path).stem)
 
     def add(self, result: Result, line: Mapping[str, Any], page: str) -> None:
-        """Writes an input's result, and its line as JSON; from then on it is finished.
-
-        Raises:
-            OSError: It cannot be written, such as on a full disk.
-        """
+        """Writes an input's result, and its line as JSON; from then on it is finished."""
         with named_errors(self.path / TABLE):
             self._table.add(line)
         _append(self.path / _ROWS, index_row(result, page))

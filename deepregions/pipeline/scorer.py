@@ -58,11 +58,7 @@ class Answers(NamedTuple):
 class PatchScorer(ABC):
     """Scores faces that pass the gates, and says why others have no score.
 
-    Attributes:
-        rows: D names of detectors.
-        regions: R regions.
-        cells: The place (row, column) of each network.
-        gates: What a face must keep to be judged.
+    There are D rows of detectors and R regions; ``cells`` are the places (row, column) of networks.
     """
 
     rows: Sequence[str]

@@ -51,12 +51,7 @@ class AsciiResponse(JSONResponse):
 
 
 class Service:
-    """What the routes share.
-
-    Args:
-        settings: The service's settings.
-        fail: Called if no worker can be started.
-    """
+    """What the routes share; ``fail`` is called if no worker can be started."""
 
     def __init__(self, settings: ServiceSettings, fail: Callable[[DeepregionsError], None]) -> None:
         self.settings = settings
@@ -82,11 +77,7 @@ class Service:
             self.store.close()
 
     async def submit(self, request: Request, *, most: int, again: bool, urgent: bool) -> list[Job]:
-        """Makes jobs of the files of a request.
-
-        Raises:
-            ProblemError: They cannot be had, or not now.
-        """
+        """Makes jobs of the files of a request, or raises why they cannot be had, or not now."""
         settings, owner = self.settings, request.state.owner
         if not self.supervisor.networks:
             raise ProblemError(503, "the networks are being loaded", "", {"Retry-After": "2"})
@@ -125,11 +116,7 @@ class Service:
         return await run_in_threadpool(store)
 
     async def job(self, id: str, owner: str) -> Job:
-        """Returns a job.
-
-        Raises:
-            ProblemError: It is not there, or somebody else's.
-        """
+        """Returns a job, or raises that it is not there, or somebody else's."""
         found = self.store.job(id, owner)  # as in submit
         if found is None:
             raise ProblemError(404, "there is no such job", "it may have been deleted, or too old")
@@ -221,12 +208,7 @@ class Service:
 def create_app(
     settings: ServiceSettings, fail: Callable[[DeepregionsError], None] = lambda _: None
 ) -> FastAPI:
-    """Makes the application.
-
-    Args:
-        settings: The service's settings.
-        fail: Called, from another thread, if no worker can be started.
-    """
+    """Makes the application; another thread calls ``fail`` if no worker can be started."""
     service = Service(settings, fail)
     app = FastAPI(
         title="deepregions",

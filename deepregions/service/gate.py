@@ -40,13 +40,7 @@ _HEADERS = {
 
 
 class Gate:
-    """Lets requests through, or says why not.
-
-    Args:
-        app: The application behind it.
-        settings: The service's settings.
-        count: Called with each request's method, route, status and seconds.
-    """
+    """Lets requests through, or says why not; ``count`` is told of each."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings, count: Count) -> None:
         self._app = app

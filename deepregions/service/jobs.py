@@ -194,11 +194,7 @@ class QueueFullError(Exception):
 
 
 class JobStore:
-    """The jobs of a service.
-
-    Args:
-        path: The file, which need not be there yet.
-    """
+    """The jobs of a service, in a file that need not be there yet."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -295,10 +291,8 @@ class JobStore:
     def release(self, worker: str, reason: Mapping[str, Any] | None = None) -> list[str]:
         """Takes back what a worker that is gone was at, for another one to do; returns the works.
 
-        Args:
-            worker: It must not work on.
-            reason: The problem of a work that has ended its last worker too; None if this
-                worker's end was not the work's fault. Of several works none is to blame.
+        ``reason`` is the problem of a work that has ended its last worker too; None if this
+        worker's end was not the work's fault. Of several works none is to blame.
         """
         with self._writing() as connection:
             mine = _WORKS.c.state == "running", _WORKS.c.worker == worker

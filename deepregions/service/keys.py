@@ -30,11 +30,7 @@ class KeyEntry:
 
 
 def read_keys(path: Path) -> list[KeyEntry]:
-    """Returns the keys of a file; none if it is not there.
-
-    Raises:
-        DeepregionsError: It cannot be read as what it should be.
-    """
+    """Returns the keys of a file; none if it is not there."""
     try:
         return [KeyEntry(**each) for each in json.loads(path.read_text("utf-8"))]
     except FileNotFoundError:

@@ -19,12 +19,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 
 
 class Metrics:
-    """Counts requests and times stages; asks the jobs and the workers when it is asked.
-
-    Args:
-        store: The service's jobs.
-        supervisor: Its workers.
-    """
+    """Counts requests and times stages; asks the jobs and the workers when it is asked."""
 
     def __init__(self, store: JobStore, supervisor: Supervisor) -> None:
         self._registry = CollectorRegistry()

@@ -10,14 +10,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemError(Exception):
-    """A request that cannot be answered as its sender wants.
-
-    Args:
-        status: The HTTP status.
-        detail: What is wrong, in a sentence.
-        hint: What to do about it.
-        headers: Further headers of the answer.
-    """
+    """A request that cannot be answered as its sender wants."""
 
     def __init__(
         self, status: int, detail: str, hint: str = "", headers: Mapping[str, str] | None = None

@@ -19,11 +19,7 @@ _TOGETHER = 8  # faces: more are hardly faster, take more memory, and keep their
 
 
 class FileScorer:
-    """Networks that score files; made once in each worker.
-
-    Raises:
-        DeepregionsError: They cannot be loaded.
-    """
+    """Networks that score files; made once in each worker."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         # The web process has no use for torch.

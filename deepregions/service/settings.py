@@ -34,24 +34,16 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """What a service is told.
+    """What a service is told; options of ``deepregions serve`` have their names.
 
     Attributes:
-        data: The folder of its jobs, files, reports and keys.
-        host: The address to listen at.
-        port: The port; 0 is any that is free.
-        bundle: Bundles to score with; None is what ``detect`` uses.
-        workers: How many processes score.
-        runtime: What runs the networks.
         keep: Seconds that an uploaded file is kept once its job is done.
         max_size: The largest file that is taken, in bytes.
-        queue: The largest number of jobs that wait or run.
-        rate: How many uploads a key may send in a minute; 0 sets no limit.
+        rate: Uploads of a key in a minute; 0 sets no limit.
         wait: Seconds that ``/v1/detect`` waits for its answer.
         longest: Seconds that a job may take; then its worker is ended.
-        ray: A Ray cluster's address, for replicas there in place of processes here; empty is the
-            cluster that runs here, or else one of its own; None is processes.
-        make_scorer: Makes what scores, in the worker; a function of a module.
+        ray: A Ray cluster's address; empty is the one that runs here, or else one of its own; None
+            is processes here.
     """
 
     data: Path

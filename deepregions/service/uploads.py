@@ -36,16 +36,9 @@ async def receive(
 ) -> list[Upload]:
     """Writes the files of a form to a folder; if any is refused, none is left there.
 
-    Args:
-        stream: The form, piece by piece.
-        headers: The request's headers.
-        folder: Where the files go.
-        max_size: The largest size of a file, in bytes.
-        most: The largest number of files.
-
     Raises:
-        ProblemError: There is no file, or there are too many; one is too large; the request is no
-            form, or stops.
+        ProblemError: There is no file, or there are more than ``most``; one has more than
+            ``max_size`` bytes; the request is no form, or stops.
     """
     kind, options = parse_options_header(headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")

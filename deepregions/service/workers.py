@@ -78,13 +78,7 @@ class _Slot:
 
 
 class Supervisor:
-    """Keeps workers going in a thread of its own.
-
-    Args:
-        settings: The service's settings.
-        store: The service's jobs.
-        notify: Is told what changes, in the thread.
-        fail: Is called once if no worker can be started, with the reason, in the thread.
+    """Keeps workers going in a thread of its own, in which it calls ``notify`` and ``fail``.
 
     Attributes:
         facts: What results are made with; None until a worker is ready.
@@ -299,11 +293,7 @@ class Supervisor:
 
 
 def block_signals() -> None:
-    """Keeps signals from this thread and what it starts.
-
-    Ctrl-C and a service manager's SIGTERM reach all processes; the service tells its own when to
-    stop.
-    """
+    """Keeps Ctrl-C and SIGTERM, which reach all processes, from this thread and what it starts."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
@@ -338,10 +328,7 @@ def _make_page(settings: ServiceSettings, wanted: PageWanted, scorer: Scorer) ->
 
 
 def _context(settings: ServiceSettings) -> Any:
-    """Returns what starts processes: where it can, forks of one that has imported everything.
-
-    They start in a fifth of the time, and share most of their memory.
-    """
+    """Returns what starts processes: where it can, forks of one that has imported everything."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -51,9 +51,6 @@ class DlibLandmarks:
 
     It sees faces upright, as it was trained, and small faces enlarged, as it gives whole pixels.
     Confidence is by :func:`agreement` with the finder's five points, where it has them.
-
-    Raises:
-        AssetError: dlib's model is missing or altered.
     """
 
     sides = (256, 512)  # pixels of a face's side, the least and the most that dlib sees

@@ -66,9 +66,6 @@ class FanLandmarks:
     """FAN's 68 two-dimensional landmarks: a :class:`~deepregions.faces.landmarks.LandmarkDetector`.
 
     Confidence is by :func:`peak_heights`; faces are found by the package's ``sfd`` or ``yunet``.
-
-    Raises:
-        AssetError: Weights are missing and cannot be fetched, or are not what they should be.
     """
 
     side = 640  # pixels of the longer side in which faces are looked for

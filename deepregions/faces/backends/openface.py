@@ -1,14 +1,12 @@
 """Landmarks that OpenFace 2 has written (Baltrušaitis et al., FG 2018): its CSV files.
 
-It writes two layouts
-(lib/local/Utilities/src/RecorderCSV.cpp), both with one row a face:
+There are two layouts (its RecorderCSV.cpp), both with one row a face:
 
-* a photograph's (FaceLandmarkImg): ``face, confidence, ..., x_0 ... x_67, y_0 ... y_67, ...``;
-* a video's (FeatureExtraction, FaceLandmarkVidMulti): ``frame, face_id, timestamp, confidence,
-  success, ..., x_0 ...``, frames from 1, in order of display.
+* a photograph's (FaceLandmarkImg): ``face, confidence, ..., x_0 ... x_67, y_0 ... y_67, ...``; * a
+video's (FeatureExtraction, FaceLandmarkVidMulti): ``frame, face_id, timestamp, confidence, success,
+..., x_0 ...``, frames from 1, in order of display.
 
-Its 68 points are iBUG's, its pixels have their centres at whole numbers, as ours have, and a tenth
-of a pixel is the last digit that it writes.
+Its 68 points are iBUG's, and its pixels have their centres at whole numbers, as ours have.
 """
 
 from __future__ import annotations
@@ -39,13 +37,10 @@ _HINT = "OpenFace 2 writes such files: FaceLandmarkImg and FeatureExtraction, wi
 
 @dataclass(frozen=True, eq=False)
 class OpenFaceTable:
-    """The faces of a photograph or a video.
+    """The faces of a photograph or a video, N of them.
 
-    Attributes:
-        video: Whether the file has a video's layout.
-        frame: (N,) the number of each face's frame, from 0, ascending; 0 in a photograph.
-        landmarks: (N, 68, 2) float32 pixels.
-        confidence: (N,) float32 in [0, 1], OpenFace's own.
+    Frames are numbered from 0, ascending; landmarks (N, 68, 2) are in pixels, OpenFace's own
+    confidence is in [0, 1].
     """
 
     path: Path
@@ -141,9 +136,6 @@ class OpenFaceLandmarks:
     """OpenFace's landmarks of inputs that OpenFace has seen, as a :class:`LandmarkDetector`.
 
     The file of ``clips/anna.mp4`` is ``anna.csv`` in the folder, or the one file that is given.
-
-    Raises:
-        UsageError: There is no such folder or file.
     """
 
     name = "openface"

@@ -1,11 +1,10 @@
 """Where networks look: Grad-CAM of each detector on each region, on the crop and on the face.
 
-Grad-CAM (Selvaraju et al. 2017), computed by Captum: the channels of the last map that still shows
-where things are (:attr:`RegionDetector.attention`), each weighted by the mean gradient of the fake
-log-odds, summed, and what is negative cut off. What is left speaks for fake: exact shares of the
-log-odds, but for a constant, of a network that averages its last map before a linear layer
-(Xception), else a first-order estimate. Between the centres of a map's few cells heat is
-interpolated; beyond the outer ones it stays what it is there.
+Grad-CAM (Selvaraju et al. 2017), computed by Captum on the last map that still shows where things
+are (:attr:`RegionDetector.attention`). What is left where negative values are cut off speaks for
+fake: exact shares of the log-odds, but for a constant, of a network that averages its last map
+before a linear layer (Xception), else a first-order estimate. Between the centres of a map's few
+cells heat is interpolated; beyond the outer ones it stays what it is there.
 """
 
 from __future__ import annotations
@@ -141,9 +140,6 @@ def heats(
 
     Of regions that are not there to be judged, too. ``image`` (B, 3, H, W) uint8 RGB is on the
     system's device, ``extent`` (B, 2) width and height of each picture without its padding.
-
-    Raises:
-        UsageError: A detector does not name its map.
     """
     extent = full_extent(image) if extent is None else extent
     crops = system.by_cut(system.crops(image, landmarks, extent)[0])

@@ -1,10 +1,9 @@
 """What each network's answer adds to a face's fused score: exact Shapley values.
 
-The players are the cells (detector, region) that have an answer. What a coalition of them is worth
-is the fused log-odds with all other cells missing; the empty one is worth 0. A cell's value is what
-it adds when the cells come one after the other, in the mean over all orders (Shapley 1953; Lundberg
-and Lee, NeurIPS 2017). So the values add up to the fused log-odds; a constant that a fusion adds is
-shared among all cells.
+The players are the cells (detector, region) that have an answer; a coalition of them is worth the
+fused log-odds with all other cells missing, the empty one 0 (Shapley 1953; Lundberg and Lee,
+NeurIPS 2017). So the values add up to the fused log-odds; a constant that a fusion adds is shared
+among all cells.
 """
 
 from __future__ import annotations

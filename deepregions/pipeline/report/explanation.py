@@ -46,8 +46,8 @@ _ON_PAGE = 256  # pixels of a heat-map's longer side
 def write_explanation(result: Result, faces: Sequence[FaceExplanation], folder: Path) -> None:
     """Writes all that is to be seen and read of one input; the folder is replaced as a whole.
 
-    In it: :data:`PAGE`, :data:`FACTS`, and of each track with a score ``track-N.png``, where the
-    networks looked, and ``track-N-shares.png``, what they add.
+    Of each track with a score it has ``track-N.png``, where the networks looked, and
+    ``track-N-shares.png``, what they add.
     """
     with atomic_folder(folder) as partial:
         parts = page_parts(faces)

@@ -20,8 +20,8 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 class ScoreCurve:
     """A score over time; paths in a box of 100 x 100, 1 above and 0 below.
 
-    The line is broken where a frame that was looked at has no score; in ``dots`` round caps make
-    lines of no length dots. ``missing`` is where a face has no score, in percent from the left.
+    The line is broken where a frame that was looked at has no score. ``missing`` is where a face
+    has none, in percent from the left.
     """
 
     line: str

@@ -57,12 +57,11 @@ def annotate_video(path: Path, result: Result, out: Path) -> None:
     Each frame is shown, at its own time. A full box is near a frame that was looked at, and has the
     score of that frame's face; a dashed one was not judged. In between, where a track goes on,
     corners move from one box to the next. Below the picture stands what the result says, and the
-    time. Sound is copied where MP4 can hold it. Memory does not grow with the video's length.
+    time. Sound is copied where MP4 can hold it.
 
     Raises:
         UsageError: The input is no video.
-        UnreadableError: It cannot be read any more.
-        UnsupportedError: Likewise.
+        UnreadableError, UnsupportedError: It cannot be read any more.
     """
     if result.kind != "video":
         raise UsageError(f"{path} is no video", "only videos can be annotated")
