@@ -135,7 +135,6 @@ def fetch(
 
 
 def _download(answer: HTTPResponse, path: Path, limit: int, progress: Progress | None) -> str:
-    """Writes an answer's body to a file and returns its SHA-256."""
     length = answer.headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
     if urlsplit(answer.url).scheme not in _SCHEMES:

@@ -69,7 +69,6 @@ def threads() -> int:
 
 
 def _cores() -> int:
-    """Returns how many cores this process may use."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     return own or os.cpu_count() or 1
 

@@ -197,7 +197,6 @@ def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int]:
 
 
 def _hold(lock: Path, path: Path) -> int:
-    """Opens and locks the lock of a folder."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         if try_lock(descriptor) is False:
@@ -234,7 +233,6 @@ def _same(path: Path, descriptor: int) -> bool:
 
 
 def _holder(lock: Path) -> str:
-    """Returns who has written a lock, as far as it says."""
     try:
         about = json.loads(lock.read_text("utf-8"))
         return "{command} (process {pid} on {host})".format_map(about)

@@ -191,7 +191,6 @@ def _load(file: Path | IO[bytes], names: Iterable[str]) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Says in one line why torch does not read a file."""
     text = str(error)
     if name := re.search(r"GLOBAL (\S+)", text):
         return f"the pickle asks for {name[1][:200]!r}, which is refused"

@@ -131,7 +131,6 @@ class Driver:
                 yield file._replace(twin=self._shared is not None and file in self._shared)
 
     def _feed(self, files: Iterator[Listed | None]) -> None:
-        """Gives the pool as many files as it takes."""
         while self._pool.room() > 0:
             file = self._next(files)
             if file is None:

@@ -65,12 +65,10 @@ class _Fetching:
         self._limits, self._answers, self._lock = limits, answers, Lock()
 
     def answer(self, message: Message) -> None:
-        """Writes an answer, which is short."""
         with self._lock:
             os.write(self._answers, encode(message))
 
     def serve(self, address: str, target: Path) -> Message:
-        """Returns what came of a file."""
         ended = Event()
         Thread(target=self._watch, args=(target, ended), daemon=True).start()
         try:

@@ -44,7 +44,6 @@ class _FileActor:
         return self._scorer.run, ray.get_runtime_context().get_node_id()
 
     def score(self, files: Sequence[Listed]) -> Iterator[ScoredFile]:
-        """Yields what came of files, as soon as it is there."""
         yield from self._scorer(iter(files))
 
 
@@ -61,7 +60,6 @@ class _Handle:
 
     @property
     def awaited(self) -> Any:
-        """What it will say next."""
         return self.loading if self.loading is not None else self.tasks[0][0]
 
     @property
@@ -206,7 +204,6 @@ class RayPool:
         return max(1, self._workers or int(self._gpu_count() or there))
 
     def _gpu_count(self) -> float:
-        """How many GPUs are there for actors that score."""
         return float(self._ray.cluster_resources().get("GPU", 0)) if self._gpus else 0.0
 
     def _keep_up(self, count: int) -> None:

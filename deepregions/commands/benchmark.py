@@ -130,7 +130,6 @@ _SHOWN = {
 
 
 def _print(figures: Mapping[str, float], price: float | None, json: bool) -> None:
-    """Prints what was measured, with what it costs."""
     if json:
         told = {name: round(value, 3) for name, value in figures.items()}
         checks.print_json(told | ({} if price is None else {"price_per_hour": price}))

@@ -217,7 +217,6 @@ def _terminate(*_: object) -> None:
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    """Turns errors into one line and an exit code."""
     earlier = None
     with suppress(ValueError):  # not the main thread: whoever has it decides
         earlier = signal.signal(signal.SIGTERM, _terminate)
@@ -296,7 +295,6 @@ def _unknown(name: str, known: Mapping[str, str], program: str) -> UsageError:
 
 
 def _overview(group: str) -> str:
-    """The help of the program, or of a command with subcommands."""
     program = f"deepregions {group}".strip()
     summaries = _summaries(group)
     width = max(map(len, summaries))

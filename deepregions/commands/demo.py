@@ -90,7 +90,6 @@ def demo(*, out: Path = Path("demo-output"), train: Path | None = None, seed: in
 
 
 def _trained(store: Path, out: Path) -> list[str]:
-    """Trains toy networks and returns their bundles."""
     bundles = []
     for name, region in _NETWORKS:
         title = f"{name.lower()}_{region}"
@@ -104,7 +103,6 @@ def _trained(store: Path, out: Path) -> list[str]:
 
 
 def _run(*argv: str) -> None:
-    """Runs a command as if it had been typed, after printing it."""
     sys.stdout.write(f"\n$ deepregions {shlex.join(argv)}\n")
     sys.stdout.flush()
     dispatch(argv)

@@ -145,7 +145,6 @@ def evaluate(
 def _facts(
     members: Sequence[TrainedNetwork], stores: Sequence[FaceStore], settings: Settings
 ) -> dict[str, Any]:
-    """What an evaluation was made with."""
     return {
         "command": ["deepregions", *sys.argv[1:]],
         "models": {member.name: member.sha256 for member in members},

@@ -71,7 +71,6 @@ def import_(
 def _import_one(
     path: Path, importer: Importer, out: Path, written: dict[Path, Path]
 ) -> dict[str, Any]:
-    """Imports a file and returns what became of it, as JSON values."""
     from deepregions.system import TrainedNetwork
     from deepregions.weights.convert.importing import save_imported, target_of
 

@@ -146,7 +146,6 @@ def verify_models(
 def _score_faces(
     path: Path, faces: Sequence[Path], *, record: bool, quiet: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yields what each network of a bundle answers on faces, and what is wrong with it."""
     from dataclasses import replace
 
     from deepregions.data.store import FaceStore
@@ -296,7 +295,6 @@ def _downloading(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _bundle_facts(found: BundleEntry) -> dict[str, Any]:
-    """What a bundle says of itself, as JSON values."""
     return {
         "bundle": found.name,
         "path": str(found.path),

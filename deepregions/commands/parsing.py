@@ -19,8 +19,6 @@ _REQUIRED = inspect.Parameter.empty
 
 
 class _Option(NamedTuple):
-    """A parameter of a function, or a field of a dataclass."""
-
     name: str
     kind: Any
     default: Any
@@ -117,7 +115,6 @@ def _reworded(message: str) -> tuple[str, str]:
 
 
 def _value(option: _Option, values: Mapping[str, Any]) -> Any:
-    """Makes a parameter's value of what was parsed."""
     if option.is_group:
         inner = values[option.name] if option.prefix else values
         return option.kind(**{each.name: _value(each, inner) for each in _options(option.kind)})

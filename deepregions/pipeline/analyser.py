@@ -8,9 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +41,7 @@ _REFUSED = (UnreadableError, UnsupportedError)
 _Media = OpenMedia | OpenImage
 
 
+@dataclass(eq=False)
 class Analyser:
     """Scores inputs one after the other; memory does not grow with their number or length.
 
@@ -52,33 +52,24 @@ class Analyser:
     on, its path, how many frames were looked at and, where it is known, how many there will be.
     """
 
-    def __init__(
-        self,
-        scorer: PatchScorer,
-        find: LandmarkDetector | None,
-        *,
-        sampling: Sampling,
-        rules: Pooling,
-        batch_size: int = 16,
-        pictures: bool | Literal["videos"] = True,
-        warnings: Sequence[str] = (),
-        degradation: Sequence[Degradation] = (),
-        calibration: Calibration | None = None,
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.scorer = scorer
-        self.find = find
-        self.sampling = sampling
-        self.batch_size = batch_size
-        self.pictures = pictures
-        self.warnings = tuple(warnings)
-        self.degradation = tuple(degradation)
-        self.calibration = calibration
-        self.rules = rules
-        self.summarise = partial(summarise_input, rules=rules, calibration=calibration)
-        self.facts = dict(facts or {})
-        self.progress: Callable[[Path, int, int | None], None] = lambda *_: None
-        self._groups = 0  # of photographs so far
+    scorer: PatchScorer
+    find: LandmarkDetector | None
+    _: KW_ONLY
+    sampling: Sampling
+    rules: Pooling
+    batch_size: int = 16
+    pictures: bool | Literal["videos"] = True
+    warnings: tuple[str, ...] = ()
+    degradation: Sequence[Degradation] = ()
+    calibration: Calibration | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[Path, int, int | None], None] = lambda *_: None
+    _groups: int = field(default=0, init=False)  # of photographs so far
+
+    def summarise(self, path: str, kind: str, frames: int, **facts: Any) -> Result:
+        """Makes the result of an input whose frames could be read."""
+        rules, calibration = self.rules, self.calibration
+        return summarise_input(path, kind, frames, rules=rules, calibration=calibration, **facts)
 
     def analyse(
         self, paths: Iterable[Path], reader: MediaReader, *, together: bool = True, first: int = 1
@@ -173,11 +164,10 @@ class Analyser:
                 patch = self.scorer.with_crops(FacePatch(frame.image, None), region)
             face = replace(face, box=(0.0, 0.0, float(width), float(height)), patch=patch)
             path, about = str(media.path), _media(media)
-            result = self.summarise(path, "regions", 1, (face,), media=about)
+            result = self.summarise(path, "regions", 1, faces=(face,), media=about)
             yield self._dated(replace(result, warnings=self.warnings))
 
     def _dated(self, result: Result) -> Result:
-        """Adds what the result was made with, and when."""
         date = datetime.now(UTC).isoformat(timespec="seconds")
         return replace(result, facts={**self.facts, "date": date})
 
@@ -203,8 +193,6 @@ class _Scoring:
 
 
 class _Run:
-    """One photograph or video on its way."""
-
     def __init__(self, analyser: Analyser, media: _Media, scoring: _Scoring) -> None:
         if analyser.find is None:
             raise ValueError("this analyser was made without a landmark detector")
@@ -228,7 +216,6 @@ class _Run:
 
     @property
     def held(self) -> int:
-        """Bytes of the photograph."""
         return 0 if self.only is None else self.only.image.nbytes
 
     def wait(self, seconds: float) -> bool:
@@ -249,7 +236,6 @@ class _Run:
             self.provenance = self.media.provenance()
 
     def result(self) -> Result:
-        """Waits for the scores."""
         if self.refused is not None:
             return self.refused
         self._collect()
@@ -262,7 +248,7 @@ class _Run:
             str(self.media.path),
             info.kind if info else "video",
             len(self.walk.frames),
-            faces,
+            faces=faces,
             media=_media(self.media),
             provenance=self.provenance,
             sampling=sampling,
@@ -328,7 +314,6 @@ class _Run:
             self.scores.setdefault(number, []).append(answer.result()[place])
 
     def _faces(self) -> list[FaceResult]:
-        """Puts the scores in their places."""
         faces = []
         for frame, tracks in zip(self.walk.frames, self.walk.tracks(), strict=True):
             scores = self.scores.get(frame.number, [])

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepregions.deploy.exported import ExportedSystem
-from deepregions.errors import UsageError
 from deepregions.faces.judgement import Judgement, Quality
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.results import FacePatch
@@ -46,21 +45,6 @@ class ExportedScorer(PatchScorer):
             self._seen(whole) if pictures else None,
         )
 
-    def answer_canvas(
-        self,
-        image: NDArray[np.uint8],  # noqa: ARG002 - as the class has it
-        region: Region,
-    ) -> Answers:
-        """Refuses: region canvases have no landmarks.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(
-            f"an exported file does not score canvases of {region}",
-            "give the folder of the bundle that it was made of",
-        )
-
     def with_crops(
         self,
         face: FacePatch,
@@ -69,9 +53,6 @@ class ExportedScorer(PatchScorer):
         """See :meth:`PatchScorer.with_crops`."""
         seen = self.answer([face], pictures=True).seen
         return face if seen is None else with_seen([face], seen)[0]
-
-    def free(self) -> None:
-        """See :meth:`PatchScorer.free`; the runtime keeps what it needs."""
 
     def _seen(self, answers: dict[str, NDArray[Any]]) -> Seen:
         seen = {}

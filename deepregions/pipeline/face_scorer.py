@@ -75,7 +75,6 @@ class FaceScorer(PatchScorer):
         return as_tensor(image)[None].to(self.device)
 
     def _seen(self, crops: Sequence[Tensor], regions: Sequence[Region]) -> Seen:
-        """Returns what the networks of these regions are given."""
         by_cut = self.system.by_cut(crops)
         seen = {}
         for each in regions:
@@ -106,7 +105,6 @@ def system_of(scorer: PatchScorer) -> System:
 
 
 def _array(values: Tensor) -> NDArray[Any]:
-    """Reads a tensor back from the device."""
     found: NDArray[Any] = values.cpu().numpy()
     return found
 
@@ -117,6 +115,5 @@ def _on_host(
     judged: HostJudgement | None = None,
     seen: Seen | None = None,
 ) -> Answers:
-    """Reads the answers back from the device, once for the batch."""
     logits, valid, present, fused = (each.cpu().numpy() for each in output)
     return Answers(logits, valid, present, fused, quality, judged, seen)

@@ -120,7 +120,6 @@ class ResultsFolder:
             write_index(rows, self.index, table=TABLE)
 
     def _check(self, facts: Mapping[str, Any], sampling: Mapping[str, Any]) -> None:
-        """Refuses results that were made otherwise."""
         wanted = json.loads(json.dumps({key: facts.get(key) for key in SETTINGS}))
         for line in _lines(self.path / RESULTS):
             differing = [key for key in SETTINGS if line.get(key) != wanted[key]]
@@ -153,7 +152,6 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the objects of a file of lines."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as stream:

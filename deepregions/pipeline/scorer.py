@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepregions.devices import out_of_memory
-from deepregions.errors import OutOfMemoryError
+from deepregions.errors import OutOfMemoryError, UsageError
 from deepregions.faces.judgement import (
     STATUSES,
     HostJudgement,
@@ -73,9 +73,10 @@ class PatchScorer(ABC):
     def answer(self, faces: Sequence[FacePatch], *, pictures: bool) -> Answers:
         """Runs the networks on faces that have landmarks."""
 
-    @abstractmethod
-    def answer_canvas(self, image: NDArray[np.uint8], region: Region) -> Answers:
+    def answer_canvas(self, image: NDArray[np.uint8], region: Region) -> Answers:  # noqa: ARG002
         """Runs the networks of a region on an image (H, W, 3) that already is its canvas."""
+        said = f"an exported file does not score canvases of {region}"
+        raise UsageError(said, "give the folder of the bundle that it was made of")
 
     @abstractmethod
     def with_crops(self, face: FacePatch, region: Region = Region.ENTIRE) -> FacePatch:
@@ -130,8 +131,7 @@ class PatchScorer(ABC):
             self.free()
         return scores
 
-    @abstractmethod
-    def free(self) -> None:
+    def free(self) -> None:  # noqa: B027 - a runtime may keep what it needs
         """Gives memory back that was kept for later; called where it did not suffice."""
 
     def _scored(self, faces: Sequence[FacePatch], pictures: bool) -> list[FaceResult]:
@@ -174,7 +174,6 @@ class PatchScorer(ABC):
         return found
 
     def _cells(self) -> dict[tuple[str, Region], tuple[int, int]]:
-        """Returns the cells of the networks there are, with their places in the matrix."""
         return {
             (self.rows[row], self.regions[column]): (row, column)
             for row, column in sorted(self.cells)

@@ -111,7 +111,6 @@ class RaySupervisor(Supervisor):
                 raise DeepregionsError(said, "ray status shows what is running")
 
     async def _give(self) -> None:
-        """Gives works to replicas until it is told to stop."""
         self._loop = asyncio.get_running_loop()
         swept = 0.0
         while not self._stopping.is_set():
@@ -210,11 +209,7 @@ def _silent(path: Path, done: int, total: int | None) -> None:
 
 
 def _replica(batch: Callable[..., Any]) -> type:
-    """Returns what runs in a replica."""
-
     class Replica:
-        """Scores files by the same function as a worker."""
-
         def __init__(self, settings: ServiceSettings) -> None:
             self._folder = TemporaryDirectory(prefix="deepregions")
             self._uploads = Path(self._folder.name) / "uploads"

@@ -78,8 +78,6 @@ def remove(folder: Path, file: str) -> None:
 
 
 class _Form:
-    """Takes in what the parser finds."""
-
     def __init__(self, folder: Path, max_size: int, most: int) -> None:
         self.uploads: list[Upload] = []
         self.whole = False
@@ -92,7 +90,6 @@ class _Form:
         self._digest = hashlib.sha256()
 
     def callbacks(self) -> dict[str, Any]:
-        """Returns what the parser calls."""
         return {
             "on_part_begin": self._headers.clear,
             "on_header_field": lambda data, start, end: self._add(0, data[start:end]),
@@ -105,7 +102,6 @@ class _Form:
         }
 
     def drop(self) -> None:
-        """Removes what was written."""
         if self._file is not None:
             self._file.close()
             remove(self._folder, self._name)

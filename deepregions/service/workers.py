@@ -61,8 +61,6 @@ class PageWanted(NamedTuple):
 
 
 class _Slot:
-    """A place for a worker."""
-
     def __init__(self) -> None:
         self.name = ""
         self.process: BaseProcess | None = None

@@ -100,7 +100,6 @@ def draw_heat(result: Result, explanation: FaceExplanation) -> Image.Image:
 def _draw_words(
     draw: ImageDraw.ImageDraw, result: Result, explanation: FaceExplanation, size: tuple[int, int]
 ) -> None:
-    """What is said above and below the heat."""
     face, foot = explanation.face, size[1] - _FOOT + 8
     draw.text((_GAP, 8), fitting(draw, result.conclusion, size[0] - 2 * _GAP), INK, font(16))
     when = f" at {face.time:.1f} s" if result.kind == "video" else ""

@@ -6,7 +6,6 @@ import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +21,8 @@ from deepregions.fusion.pooling import probability
 from deepregions.pipeline import words
 from deepregions.pipeline.origin_words import origin_facts
 from deepregions.pipeline.report.drawing import data_uri, small_uri, to_picture, track_colours
-from deepregions.pipeline.report.timeline import ScoreCurve, Timeline
-from deepregions.types import REGIONS, Cell, Region
+from deepregions.pipeline.report.timeline import Timeline
+from deepregions.types import REGIONS, Region
 
 if TYPE_CHECKING:
     from deepregions.pipeline.explain.compute import CellExplanation
@@ -40,54 +39,6 @@ _SIDES = {"min": "at least", "max": "at most"}
 
 HeatMaps = Sequence[tuple["CellExplanation", Image.Image]]
 """Where networks looked on one face, each with its picture."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What networks saw of a region: the crop, their scores, and where they looked on it."""
-
-    region: Region
-    crop: Markup
-    scores: Mapping[str, float | None]
-    heats: Sequence[tuple[CellExplanation, Markup]]
-
-
-@dataclass(frozen=True)
-class TrackView:
-    """What the page shows of a track.
-
-    Attributes:
-        curve: Its fused score over time; ``curves`` are its networks'.
-        top: Its highest face, at ``top_place`` on the curve; ``portrait`` is its picture.
-        looks: What networks saw of its highest face.
-        measures: Quality of its faces: name, the highest face's, least, median and most.
-        shares: What its score is made of.
-    """
-
-    track: Person
-    curve: ScoreCurve
-    curves: Mapping[Cell, ScoreCurve]
-    top: FaceResult | None
-    top_place: tuple[float, float]
-    portrait: Markup | None
-    looks: Sequence[Look]
-    measures: Sequence[tuple[str, float | None, float, float, float]]
-    shares: Markup | None
-
-    @property
-    def heated(self) -> bool:
-        """Whether it has heat."""
-        return any(look.heats for look in self.looks)
-
-    @property
-    def detectors(self) -> list[str]:
-        """The columns of its table."""
-        return list(dict.fromkeys(detector for detector, _ in self.track.cells))
-
-    @property
-    def regions(self) -> list[Region]:
-        """The rows of its table."""
-        return list(dict.fromkeys(region for _, region in self.track.cells))
 
 
 def write_page(result: Result, path: Path, **parts: Any) -> None:
@@ -137,9 +88,9 @@ def render_page(
             timeline=timeline,
             timed=result.kind == "video" and len({face.time for face in result.faces}) > 1,
             tracks=tracks,
-            details=[view for view in tracks if view.track.track in detailed],
+            details=[view for view in tracks if view["track"].track in detailed],
             source=result.source,
-            face=next((view.portrait for view in tracks if view.track is source), None),
+            face=next((view["portrait"] for view in tracks if view["track"] is source), None),
             **_frames(result, None if source is None else result.shown.get(source.track)),
             faces=result.faces[:_LISTED],
             limits=facts.get("limits", ""),
@@ -176,8 +127,8 @@ def _track_view(
     tile: int,
     heatmaps: HeatMaps,
     shares: Image.Image | None,
-) -> TrackView:
-    """Puts together what is said of a track; without a tile's side there are no pictures."""
+) -> dict[str, Any]:
+    """Puts together what is shown of a track; without a tile's side there are no pictures."""
     own = (face for face in result.faces if face.track == track.track)
     faces = sorted(own, key=lambda face: face.time)
     top = result.shown.get(track.track)
@@ -185,35 +136,40 @@ def _track_view(
     if top is not None and top.patch is not None:
         x, y = timeline.place(top, top.log_odds)
         portrait = small_uri(to_picture(top.patch.image), _PORTRAIT, 80)
-    return TrackView(
-        track=track,
-        curve=timeline.curve(faces, [face.log_odds for face in faces]),
-        curves={
+    looks = _looks(top, tile, heatmaps) if tile and top is not None else []
+    return {
+        "track": track,
+        "curve": timeline.curve(faces, [face.log_odds for face in faces]),
+        "curves": {
             cell: timeline.curve(faces, [face.cells.get(cell) for face in faces])
             for cell in track.cells
         },
-        top=top,
-        top_place=(round(x, 2), round(y, 2)),
-        portrait=portrait,
-        looks=_looks(top, tile, heatmaps) if tile and top is not None else [],
-        measures=_measures(faces, top),
-        shares=None if shares is None else data_uri(shares, 92),
-    )
+        "top": top,
+        "top_place": (round(x, 2), round(y, 2)),
+        "portrait": portrait,
+        "looks": looks,
+        "heated": any(look["heats"] for look in looks),
+        "detectors": list(dict.fromkeys(detector for detector, _ in track.cells)),
+        "regions": list(dict.fromkeys(region for _, region in track.cells)),
+        "measures": _measures(faces, top),
+        "shares": None if shares is None else data_uri(shares, 92),
+    }
 
 
-def _looks(top: FaceResult, tile: int, heatmaps: HeatMaps) -> list[Look]:
+def _looks(top: FaceResult, tile: int, heatmaps: HeatMaps) -> list[dict[str, Any]]:
+    """What networks saw of a face's regions, with their scores, and where they looked on it."""
     crops = {} if top.patch is None else top.patch.crops
     return [
-        Look(
-            region,
-            data_uri(to_picture(crop, min(tile, crop.shape[0]))),  # the browser makes it larger
-            {row: top.cells[row, region] for row in rows if (row, region) in top.cells},
-            [
+        {
+            "region": region,
+            "crop": data_uri(to_picture(crop, min(tile, crop.shape[0]))),  # browsers enlarge it
+            "scores": {row: top.cells[row, region] for row in rows if (row, region) in top.cells},
+            "heats": [
                 (cell, data_uri(picture))
                 for cell, picture in heatmaps
                 if cell.region == region and cell.detector in rows
             ],
-        )
+        }
         for (region, rows), crop in crops.items()
     ]
 
@@ -221,6 +177,7 @@ def _looks(top: FaceResult, tile: int, heatmaps: HeatMaps) -> list[Look]:
 def _measures(
     faces: Sequence[FaceResult], top: FaceResult | None
 ) -> list[tuple[str, float | None, float, float, float]]:
+    """Quality of a track's faces: name, the highest face's, least, median and most."""
     measures = []
     for name in dict.fromkeys(name for face in faces for name in face.quality):
         known = [value for face in faces if (value := face.quality.get(name)) is not None]
