@@ -1,7 +1,5 @@
 """Has glibc keep the memory that is freed, for what is computed next, or return it."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

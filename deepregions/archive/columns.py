@@ -1,7 +1,5 @@
 """The columns of results, derived from the JSON Schema of ``detect``: one definition for both."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Results by content, so that copies of a file are scored once."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets

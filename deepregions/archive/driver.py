@@ -1,7 +1,5 @@
 """The driver: gives the files of a manifest to workers, and keeps what comes of them."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -4,8 +4,6 @@ It limits itself as the processes that decode do, which see neither the network 
 says, and ends with the process that asks, when it removes its copies.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

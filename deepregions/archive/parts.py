@@ -5,8 +5,6 @@ first and last id and a digest of its ids and paths. While it is worked on it is
 of JSON lines: whoever goes on with it finds in it what is finished, and what became of the rest.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -4,8 +4,6 @@ Not Ray Data: its checkpoints hold all ids in memory, its actors restart for eve
 kills them, and what it gives up it drops.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

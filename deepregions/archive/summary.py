@@ -1,7 +1,5 @@
 """A summary of an archive's results: read in one pass, or two, and never held as a whole."""
 
-from __future__ import annotations
-
 import heapq
 import json
 import os

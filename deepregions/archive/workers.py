@@ -1,7 +1,5 @@
 """The processes that score an archive's files on one machine, and what became of those they had."""
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 import time

@@ -3,8 +3,6 @@
 A histogram of colours; two are compared by their Euclidean distance (docs/faces.md).
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -10,8 +10,6 @@ of its top left pixel at (0, 0). Crops are float32 in [0, 1], black outside the 
 the image: a canvas that reaches out of the image is not moved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import get_args
 

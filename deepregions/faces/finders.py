@@ -4,8 +4,6 @@ HOG looks at a reduced copy first and at a larger one only where that shows no f
 faces that are wanted, in pictures of any size; memory is bounded by tiles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Gates: which regions of a face may be judged, by what was measured of it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Faces and their 68 landmarks: what a backend must do, and landmarks from files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Patches: the part of a picture around a face, small enough to keep and to batch."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

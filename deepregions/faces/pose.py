@@ -8,8 +8,6 @@ The head's axes are x to the image's right, y down, z away from the camera; a he
 the camera is at 0, 0, 0. Rotations are about the head's own axes, yaw first.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import NamedTuple
 

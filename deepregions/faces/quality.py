@@ -5,8 +5,6 @@ All is measured on the pixels that detectors see: the face's canvas, stretched t
 a mean spatial frequency, whatever contrast and brightness; noise adds to it.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ centre that lies on an edge is inside if the outline's interior is to its right 
 uint8, 0 or 1, and transposed, (B, W, P, H): the cropper resizes along x first.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -22,8 +22,6 @@ nose, |27-30|; ``iod`` the distance of the outer eye corners, |36-45|. Outlines 
 face; the canvas is upright, as the original's.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

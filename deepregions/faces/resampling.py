@@ -5,8 +5,6 @@ pixels along one axis, [start, start + length); it may reach out of the image, w
 black. An output of ``size`` samples covers it exactly.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

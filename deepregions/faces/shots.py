@@ -6,8 +6,6 @@ count too. A frame without any detail shows no shot; the next one is compared wi
 some. The weights come from a logistic regression (docs/faces.md).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Thresholds that a face must keep to be judged: numbers only, to import at no cost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 MIN_INSIDE = 0.75

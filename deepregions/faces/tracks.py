@@ -9,8 +9,6 @@ In each frame, faces go to tracks so that the sum of scores is the largest possi
 method; Kuhn 1955). A pair whose score is not above 0 is none: the face begins a track.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

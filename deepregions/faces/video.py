@@ -1,7 +1,5 @@
 """The walk over a photograph or a video: its faces, frame by frame, and then who is who."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Opening photographs and videos: what is there, and its frames."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

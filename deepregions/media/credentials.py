@@ -4,8 +4,6 @@ Nothing is fetched: its settings forbid remote manifests, OCSP and every host, a
 the kernel gives this process no further file or socket.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,6 @@ No module of this package imports torch: the processes that decode (see ``worker
 start often, and torch takes seconds and half a gigabyte.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Reading photographs and animations: header first, upright, 8 bits a channel, RGB."""
 
-from __future__ import annotations
-
 import struct
 import warnings
 import zlib

@@ -1,7 +1,5 @@
 """What a file is: its content decides; its name does where the content says nothing."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

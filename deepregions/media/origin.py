@@ -1,7 +1,5 @@
 """What a file says of where it comes from, read from its own tags, without decoding its pixels."""
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections import Counter

@@ -4,8 +4,6 @@ All of it is a stranger's text, from a process that a file may have taken over: 
 makes it fit to be shown.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar

@@ -3,8 +3,6 @@
 A frame's number is its place in display order, from 0. Times are in any unit, all in the same.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

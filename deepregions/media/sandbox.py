@@ -1,7 +1,5 @@
 """The sandbox: a process that decodes, as the process that asks sees it."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

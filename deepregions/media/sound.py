@@ -1,7 +1,5 @@
 """Sound of one video into a silent copy of it, in a process of its own, not encoded again."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A file, opened as what its content says it is: the one way to its frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -3,8 +3,6 @@
 No pickle: what a decoder was made to send by a hostile file must not run anything.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

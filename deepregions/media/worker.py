@@ -5,8 +5,6 @@ decoder hangs, and refuses it memory beyond its limit and files to write. It end
 does, so it does not outlive the process that asks.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """What all pages share: one look, light, dark and printed, and everything from data escaped."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import shlex

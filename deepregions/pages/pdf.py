@@ -1,7 +1,5 @@
 """Pages as PDF, printed by an installed browser."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

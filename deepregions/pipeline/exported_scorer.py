@@ -1,7 +1,5 @@
 """Faces to scores by an exported file: the same as by PyTorch, without it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any

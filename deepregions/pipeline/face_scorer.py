@@ -1,7 +1,5 @@
 """Faces to scores by PyTorch: quality gates, networks and fusion over batches of face patches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a file says of its origin, in words. They are declarations: no score knows of them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

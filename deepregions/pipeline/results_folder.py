@@ -4,8 +4,6 @@
 that was stopped goes on with the others; what it had begun of them is dropped.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scoring batches of faces, whatever runs the networks: memory that does not suffice, and words."""
 
-from __future__ import annotations
-
 import logging
 import math
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """Segmentation: a face's five region images as files, which the original made with OpenFace 2."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A strip of thumbnails over an input, kept small however long a video is."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a reader of a score should know of how it came about."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import Counter

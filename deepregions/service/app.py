@@ -1,7 +1,5 @@
 """The service over HTTP: uploads become jobs, and their results answers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shutil

@@ -1,7 +1,5 @@
 """What every request goes through: who may ask, how often, and what every answer carries."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

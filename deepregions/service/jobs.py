@@ -5,8 +5,6 @@ A *job* is one upload; its id is all that a stranger needs to read it, so it can
 Several processes use the file at once; every change is one statement or one transaction.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import sys

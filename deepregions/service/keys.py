@@ -1,7 +1,5 @@
 """Keys of a service: who has one may use it. Only their digests are kept, in a file."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

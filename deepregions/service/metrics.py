@@ -1,7 +1,5 @@
 """What the service counts, for Prometheus."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator

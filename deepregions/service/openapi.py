@@ -1,7 +1,5 @@
 """What OpenAPI says of requests and answers, beyond what FastAPI sees in the functions."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

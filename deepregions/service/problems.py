@@ -1,7 +1,5 @@
 """What the service answers where it cannot do what it is asked: RFC 9457 problem details."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any

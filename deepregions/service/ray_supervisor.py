@@ -1,7 +1,5 @@
 """Workers on many machines: replicas of a Ray Serve deployment. The jobs stay where they are."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Uploads, files that strangers send: written as they come, under our own names, and measured."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import secrets

@@ -1,7 +1,5 @@
 """The processes that score, and who watches them: what one leaves undone another does."""
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Landmark backends: one module each, and :func:`landmark_detector`, which makes one by name."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The package's own networks, finders and cropping; but frames go in batches, coor
 fractions, and the weights of FAN and S3FD are verified.
 """
 
-from __future__ import annotations
-
 import logging
 import pickle
 from collections.abc import Iterator, Sequence

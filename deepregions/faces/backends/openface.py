@@ -9,8 +9,6 @@ video's (FeatureExtraction, FaceLandmarkVidMulti): ``frame, face_id, timestamp, 
 Its 68 points are iBUG's, and its pixels have their centres at whole numbers, as ours have.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence

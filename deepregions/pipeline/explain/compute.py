@@ -1,7 +1,5 @@
 """Computes why a face has its score: where each network looked, and what each of them adds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass

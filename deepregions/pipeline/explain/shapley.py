@@ -6,8 +6,6 @@ NeurIPS 2017). So the values add up to the fused log-odds; a constant that a fus
 among all cells.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What all pictures are drawn with: colours, letters, and pixels as pictures."""
 
-from __future__ import annotations
-
 import io
 from functools import cache
 

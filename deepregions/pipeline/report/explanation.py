@@ -1,7 +1,5 @@
 """The pictures of an explanation: where networks looked, and what the fused score is made of."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping, Sequence

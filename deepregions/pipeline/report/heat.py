@@ -1,7 +1,5 @@
 """Heat over pictures: grey below, colours where there is heat."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from matplotlib import colormaps

@@ -1,7 +1,5 @@
 """The list of several inputs, with a link to each one's page."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Results as a table for spreadsheets: one row for each track, written as results come."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO

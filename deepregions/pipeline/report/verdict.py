@@ -1,7 +1,5 @@
 """The picture of a verdict: a face's regions as the networks saw them, and their scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

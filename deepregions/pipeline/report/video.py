@@ -1,7 +1,5 @@
 """A whole video with the faces that were judged, their tracks and scores drawn into it."""
 
-from __future__ import annotations
-
 import logging
 import statistics
 import sys

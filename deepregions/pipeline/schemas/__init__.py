@@ -1,7 +1,5 @@
 """JSON Schemas of what this package prints, as files."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 
