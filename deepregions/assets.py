@@ -63,11 +63,7 @@ def offline() -> bool:
 
 
 def verify(path: Path, asset: Asset) -> Path:
-    """Returns the path of a file that has the asset's digest.
-
-    Raises:
-        AssetError: The file has another digest, or cannot be read.
-    """
+    """Returns the path of a file that has the asset's digest."""
     try:
         digest = sha256(path)
     except OSError as error:
@@ -81,11 +77,7 @@ def verify(path: Path, asset: Asset) -> Path:
 
 
 def find(asset: Asset, *, folder: Path | None = None) -> Path | None:
-    """Looks for an asset in the cache (or another folder), without using the network.
-
-    Raises:
-        AssetError: The file is there but is not the asset, or cannot be read.
-    """
+    """Looks for an asset in the cache (or another folder), without using the network."""
     path = (folder or cache_dir()) / asset.name
     return verify(path, asset) if path.is_file() else None
 

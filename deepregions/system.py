@@ -135,9 +135,8 @@ class System(nn.Module):
                 may be judged (quality gates say so); all by default.
 
         Returns:
-            For each of :attr:`cuts`, crops (B, R of the cut, 3, S, S) float32 in [0, 1]; and which
-                of
-            :attr:`regions` are there to be judged, (B, R) bool.
+            For each of :attr:`cuts`, crops (B, R of the cut, 3, S, S) float32 in [0, 1]; and
+            which of :attr:`regions` are there to be judged, (B, R) bool.
         """
         made = [cropper(image, landmarks, extent) for cropper in self.croppers]
         there = {r: each for (_, r), each in self.by_cut([valid for _, valid in made]).items()}
@@ -188,11 +187,7 @@ class System(nn.Module):
 def matrix_of(
     members: Sequence[TrainedNetwork],
 ) -> tuple[tuple[str, ...], tuple[Region, ...], list[Cell]]:
-    """Returns the rows and columns of the matrix of scores, and each network's cell, by name.
-
-    Raises:
-        UsageError: Two networks have one cell.
-    """
+    """Returns the rows and columns of the matrix of scores, and each network's cell, by name."""
     trained: dict[str, dict[str, None]] = {}
     for member in members:
         trained.setdefault(member.detector.name, {})[member.database] = None

@@ -16,13 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from deepregions.archive.remote import (
-    TELLTALE,
-    RemoteFile,
-    is_remote,
-    list_remote,
-    refuse_secrets,
-)
+from deepregions.archive.remote import TELLTALE, RemoteFile, is_remote, list_remote, refuse_secrets
 from deepregions.errors import UnreadableError, UsageError, printable
 from deepregions.files import atomic_file
 from deepregions.media.kinds import is_wanted, known_ending

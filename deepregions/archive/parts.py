@@ -65,11 +65,7 @@ class ArchiveResults:
         self.parts = path / "parts"
 
     def begin(self, run: Mapping[str, Any]) -> dict[str, Any]:
-        """Says what the results are made with, if nobody has; returns what they are made with.
-
-        Raises:
-            UsageError: They are made with something else.
-        """
+        """Says what the results are made with, if nobody has; returns what they are made with."""
         self.parts.mkdir(parents=True, exist_ok=True)
         target = self.path / RUN
         if not target.exists():
@@ -91,11 +87,7 @@ class ArchiveResults:
         return there
 
     def run(self) -> dict[str, Any]:
-        """Returns what the results are made with.
-
-        Raises:
-            UsageError: There are no results.
-        """
+        """Returns what the results are made with."""
         try:
             told = json.loads((self.path / RUN).read_text("ascii"))
             int(told["settings"]["part_size"])

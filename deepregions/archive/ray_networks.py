@@ -65,12 +65,7 @@ class RemoteNetworks:
         return seen
 
     def _asked(self, method: str, *given: Any, **how: Any) -> Any:
-        """Asks one actor after the other until one answers; each that ends is started again.
-
-        Raises:
-            UnreachableError: None of them begins.
-            RuntimeError: They end of these faces.
-        """
+        """Asks one actor after the other until one answers; each that ends is started again."""
         ray: Any = require("ray", "ray")
         deaths, since = 0, time.monotonic()
         for actor in cycle(random.sample(self._actors, len(self._actors))):
@@ -100,11 +95,7 @@ class RayNetworks:
         self._make = make
 
     def start(self, ray: Any, gpus: int) -> ScorerFactory | None:
-        """Returns what makes scorers that ask the actors; None where finding faces needs GPUs too.
-
-        Raises:
-            DeepregionsError: The networks cannot be loaded.
-        """
+        """Returns what makes scorers that ask actors; None where finding faces needs GPUs too."""
         made = ray.remote(_NetworkActor).options(num_cpus=0, num_gpus=1, max_restarts=-1)
         actors = [made.remote(self._make)]
         try:

@@ -127,12 +127,7 @@ class RayPool:
         self._failures = 0
 
     def start(self) -> Mapping[str, Any]:
-        """Connects, and waits for the first actor.
-
-        Raises:
-            UsageError: There is no such cluster.
-            DeepregionsError: Actors cannot be started.
-        """
+        """Connects, and waits for the first actor."""
         connect(self._ray, self._address)
         if (gpus := self._gpu_count()) >= 1 and self._networks is not None:
             apart = self._networks.start(self._ray, int(gpus))
@@ -168,11 +163,7 @@ class RayPool:
             self._waiting = []
 
     def wait(self) -> list[FileOutcome]:
-        """Waits until something has become of files, or for a moment.
-
-        Raises:
-            DeepregionsError: Actors cannot be started.
-        """
+        """Waits until something has become of files, or for a moment."""
         outcomes: list[FileOutcome] = []
         by_awaited = {each.awaited: each for each in self._handles if each.loading or each.tasks}
         if not by_awaited:

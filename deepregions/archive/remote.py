@@ -103,10 +103,6 @@ def list_remote(root: str, warn: Callable[[str], None]) -> Iterator[RemoteFile]:
     """Yields the files below an address, or the one there; one folder's names are held at a time.
 
     Hidden files are left out, and links to folders are not followed.
-
-    Raises:
-        UsageError: There is nothing, or :func:`open_filesystem` raises it.
-        UnreachableError: The server does not answer.
     """
     system, path = open_filesystem(root)
     if not root.endswith("/"):

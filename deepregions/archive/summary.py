@@ -111,12 +111,7 @@ def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Recor
 
 @contextmanager
 def _opened(path: Path, columns: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
-    """Opens results.
-
-    Raises:
-        UsageError: It lacks columns of results, or they are of another kind.
-        UnreadableError: It is no whole Parquet file.
-    """
+    """Opens results."""
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             there, wanted = file.schema_arrow, schema()

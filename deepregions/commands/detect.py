@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
-from deepregions.commands.options import (
-    NetworkOptions,
-    SamplingOptions,
-    ScoringOptions,
-)
+from deepregions.commands.options import NetworkOptions, SamplingOptions, ScoringOptions
 from deepregions.errors import UsageError
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling

@@ -95,12 +95,7 @@ class FitCLI(LightningCLI):
             sys.stderr.write("deepregions: this CPU only emulates bfloat16: training in float32\n")
 
     def instantiate_classes(self) -> None:
-        """Makes trainer, detector and datamodule.
-
-        Raises:
-            DeepregionsError: One of them refuses its arguments, or has no weights to start from.
-            UsageError: The trainer does.
-        """
+        """Makes trainer, detector and datamodule."""
         try:
             super().instantiate_classes()
             self.model = DetectorTraining(self.model)

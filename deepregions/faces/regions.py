@@ -2,18 +2,9 @@
 
 The geometry was measured on region images that the authors of the paper publish, and fitted there
 to round constants. Mean IoU with their masks: entire 0.97, eyes 0.86, nose 0.90, mouth 0.92, rest
-0.88. :func:`outlines` gives four closed outlines; eyes, nose, mouth and rest share no pixel and
-together are the entire face:
-
-=======  =======================================================================
-nose     inside the nose outline
-mouth    inside the mouth outline, not nose
-eyes     inside the eyes outline (which reaches across the nose), not nose or mouth
-rest     inside the face outline, not one of these
-entire   all of these: the face outline, and what of eyes, nose or mouth sticks out of it
-=======  =======================================================================
-
-All of it lies on the face's :func:`canvas`, and ends there.
+0.88. :func:`outlines` gives four closed outlines; nose comes before mouth, mouth before eyes, eyes
+before rest, which is the face's: they share no pixel, and together are the entire face. All of it
+lies on the face's :func:`canvas`, and ends there.
 
 Landmarks are (B, 68, 2) float32, (x, y) in pixels, the centre of the top left pixel at (0, 0), and
 finite. A box is (x0, y0, x1, y1) int64, whole pixels, the upper ends exclusive, at least 1 pixel

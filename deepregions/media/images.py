@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from deepregions.errors import UnreadableError, UnsupportedError
-from deepregions.media.frames import (
-    DEFAULT_LIMITS,
-    Frame,
-    Limits,
-    MediaInfo,
-    Progress,
-)
+from deepregions.media.frames import DEFAULT_LIMITS, Frame, Limits, MediaInfo, Progress
 from deepregions.media.kinds import HEAD, HEIC_BRANDS, is_drawing, is_sound, opened
 from deepregions.media.sampling import FrameChoice, Sampling, choose
 

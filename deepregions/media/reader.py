@@ -196,9 +196,6 @@ class MediaReader:
         """Yields files in their order, each until the next is asked for.
 
         A file that cannot be read raises only when its frames are asked for.
-
-        Raises:
-            DeepregionsError: The processes cannot be started.
         """
         waiting = iter(paths)
         opened: deque[OpenMedia] = deque()

@@ -101,11 +101,7 @@ class VideoSource:
         return choose(self._times, self._end, self._second, sampling)
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
-        """Yields the frames of these numbers, in order of time, each once.
-
-        Raises:
-            UnreadableError: Not one of them can be decoded.
-        """
+        """Yields the frames of these numbers, in order of time, each once."""
         wanted = sorted({number for number in numbers if 0 <= number < len(self._times)})
         found = 0
         orientation: _Orientation | None = None  # the stream's, which its frames repeat

@@ -116,9 +116,6 @@ class Detector:
         """Scores inputs as they come, one at a time: however many there are, memory stays flat.
 
         A file that is not there is a result with the status ``unreadable``.
-
-        Raises:
-            UsageError: An input is neither path nor picture; inputs are looked at one ahead.
         """
         checked = (_checked(one, missing=True) for one in inputs)
         with closing(self._judged(checked, together=False)) as results:

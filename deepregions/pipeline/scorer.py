@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 
 from deepregions.devices import out_of_memory
 from deepregions.errors import OutOfMemoryError, UsageError
-from deepregions.faces.judgement import (
-    STATUSES,
-    HostJudgement,
-    HostQuality,
-    figures,
-    refusals,
-)
+from deepregions.faces.judgement import STATUSES, HostJudgement, HostQuality, figures, refusals
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.results import FacePatch, FaceResult, Scores
 from deepregions.pixels.pictures import padded

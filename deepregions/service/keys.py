@@ -40,11 +40,7 @@ def read_keys(path: Path) -> list[KeyEntry]:
 
 
 def add_key(path: Path, name: str) -> str:
-    """Makes a key and returns it: it is not kept, and cannot be shown again.
-
-    Raises:
-        UsageError: There is one of this name, or it is no name.
-    """
+    """Makes a key and returns it: it is not kept, and cannot be shown again."""
     if not name.strip() or name != printable(name) or len(name) > _LONGEST_NAME:
         hint = f"give it 1 to {_LONGEST_NAME} characters that can be shown"
         raise UsageError(f"no name for a key: {name!r:.120}", hint)
@@ -57,11 +53,7 @@ def add_key(path: Path, name: str) -> str:
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Removes a key by its name or id; a running service refuses it from then on.
-
-    Raises:
-        UsageError: There is none.
-    """
+    """Removes a key by its name or id; a running service refuses it from then on."""
     keys = read_keys(path)
     kept = [key for key in keys if name not in (key.name, key.id)]
     if len(kept) == len(keys):

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from deepregions.service.workers import Supervisor
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
-class Metrics:
+class Metrics(Collector):
     """Counts requests and times stages; asks the jobs and the workers when it is asked."""
 
     def __init__(self, store: JobStore, supervisor: Supervisor) -> None:
+        self._store, self._supervisor = store, supervisor
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "deepregions_requests",
@@ -34,7 +35,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._registry.register(_State(lambda: _state(store, supervisor)))
+        self._registry.register(self)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts a request."""
@@ -49,36 +50,26 @@ class Metrics:
         """Returns everything in Prometheus's format."""
         return generate_latest(self._registry)
 
-
-class _State(Collector):
-    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
-        self._collect = collect
-
     def collect(self) -> Iterator[Metric]:
-        return self._collect()
-
-    def describe(self) -> list[Metric]:
-        return []
-
-
-def _state(store: JobStore, supervisor: Supervisor) -> Iterator[Metric]:
-    jobs = GaugeMetricFamily("deepregions_jobs", "Jobs by state.", labels=["state"])
-    for state, count in store.counts().items():
-        jobs.add_metric([state], count)
-    yield jobs
-    left = store.left()
-    yield GaugeMetricFamily("deepregions_queue_length", "Jobs that wait or run.", value=left)
-    used = GaugeMetricFamily(
-        "deepregions_memory_bytes",
-        "Memory of the web process and of all that score; what several share counts once (PSS).",
-        labels=["process"],
-    )
-    web, *others = _family(os.getpid())
-    used.add_metric(["web"], _memory(web))
-    used.add_metric(["workers"], sum(map(_memory, others)))
-    yield used
-    ended = "Workers that ended without being told to."
-    yield CounterMetricFamily("deepregions_worker_deaths", ended, value=supervisor.kills)
+        """Yields what is asked of the jobs and the workers."""
+        jobs = GaugeMetricFamily("deepregions_jobs", "Jobs by state.", labels=["state"])
+        for state, count in self._store.counts().items():
+            jobs.add_metric([state], count)
+        yield jobs
+        left = self._store.left()
+        yield GaugeMetricFamily("deepregions_queue_length", "Jobs that wait or run.", value=left)
+        used = GaugeMetricFamily(
+            "deepregions_memory_bytes",
+            "Memory of the web process and of all that score; "
+            "what several share counts once (PSS).",
+            labels=["process"],
+        )
+        web, *others = _family(os.getpid())
+        used.add_metric(["web"], _memory(web))
+        used.add_metric(["workers"], sum(map(_memory, others)))
+        yield used
+        ended = "Workers that ended without being told to."
+        yield CounterMetricFamily("deepregions_worker_deaths", ended, value=self._supervisor.kills)
 
 
 def _family(pid: int) -> list[int]:

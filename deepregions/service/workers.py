@@ -68,10 +68,6 @@ class _Slot:
         self.failures = 0
         self.not_before = 0.0
 
-    @property
-    def pid(self) -> int | None:
-        return None if self.process is None else self.process.pid
-
 
 class Supervisor:
     """Keeps workers going in a thread of its own, in which it calls ``notify`` and ``fail``.
@@ -152,7 +148,7 @@ class Supervisor:
 
     def pids(self) -> list[int]:
         """Returns the processes of the workers."""
-        return [slot.pid for slot in self._slots if slot.pid is not None]
+        return [slot.process.pid for slot in self._slots if slot.process and slot.process.pid]
 
     def sweep(self) -> None:
         """Deletes what is too old."""

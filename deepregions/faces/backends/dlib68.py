@@ -32,11 +32,7 @@ MODEL = assets.Asset(
 
 
 def dlib_landmarks(*, fetch_yunet: bool = True, min_size: float = 40.0) -> DlibLandmarks:
-    """Makes the detector with YuNet, or with HOG where YuNet is not asked for, or not to be had.
-
-    Raises:
-        AssetError: dlib's model is missing, or a cached file is not what it should be.
-    """
+    """Makes the detector with YuNet, or with HOG where YuNet is not asked for, or not to be had."""
     model = assets.find(YUNET) if fetch_yunet else None
     if fetch_yunet and model is None:
         try:

@@ -2,9 +2,9 @@
 
 There are two layouts (its RecorderCSV.cpp), both with one row a face:
 
-* a photograph's (FaceLandmarkImg): ``face, confidence, ..., x_0 ... x_67, y_0 ... y_67, ...``; * a
-video's (FeatureExtraction, FaceLandmarkVidMulti): ``frame, face_id, timestamp, confidence, success,
-..., x_0 ...``, frames from 1, in order of display.
+* a photograph's (FaceLandmarkImg): ``face, confidence, ..., x_0 ... x_67, y_0 ... y_67, ...``;
+* a video's (FeatureExtraction, FaceLandmarkVidMulti): ``frame, face_id, timestamp, confidence,
+  success, ..., x_0 ...``, frames from 1, in order of display.
 
 Its 68 points are iBUG's, and its pixels have their centres at whole numbers, as ours have.
 """

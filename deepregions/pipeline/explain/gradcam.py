@@ -108,9 +108,6 @@ def grad_cam(
     Returns:
         (N, h, w) float32, 0 or more, in the unit of log-odds over the map's number of cells. 0
         everywhere if the network's answer is not finite.
-
-    Raises:
-        UsageError: The detector does not name a map, or the crops are of another size.
     """
     gradients = LayerGradCam(detector, detector.attention.layer)
     found = []
