@@ -25,6 +25,7 @@ from deepregions.faces.backends.dlib68 import DlibLandmarks
 from deepregions.faces.finders import FaceDetection, FaceFinder, Image
 from deepregions.faces.landmarks import Face, Frames, LandmarkDetector, Place
 from deepregions.media import MediaReader, Sampling
+from deepregions.media.sandbox import Child
 from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.build import build_analyser
 from deepregions.pipeline.face_scorer import system_of
@@ -151,7 +152,8 @@ def time_file(analyser: Analyser, path: Path) -> FileTimes:
     cut = mock.patch.object(FacePatch, "cut", clock.timed("crop", FacePatch.cut))
     # The networks work when they are told to, not beside the search for faces.
     at_once = mock.patch("deepregions.pipeline.analyser.ThreadPoolExecutor", _AtOnce)
-    with cut, at_once, MediaReader(waiting=lambda: clock.stage(_WAITING)) as reader:
+    waiting = mock.patch.object(Child, "receive", clock.timed(_WAITING, Child.receive))
+    with cut, at_once, waiting, MediaReader() as reader:
         start = time.perf_counter()
         with clock.stage("other"):
             (result,) = analyser.analyse([path], reader)

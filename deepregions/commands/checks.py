@@ -12,6 +12,7 @@ from deepregions.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.text import Text
 
 _WIDE = 240  # characters of a table in a file or pipe
@@ -94,24 +95,25 @@ def print_table(
     output().print(table)
 
 
-def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
-    """Yields items, with a progress bar on standard error if that is a terminal."""
+def progress_bar(*columns: Any) -> Progress:
+    """Returns a progress bar on standard error; it is shown if that is a terminal."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
     console = Console(stderr=True)
-    hidden = not console.is_terminal
-    return track(items, what, total, console=console, transient=True, disable=hidden)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def progress(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """Yields items, with a progress bar on standard error if that is a terminal."""
+    with progress_bar() as bar:
+        yield from bar.track(items, total, description=what)
 
 
 @contextmanager
 def counted(what: str, unit: str = "faces") -> Iterator[Callable[..., None]]:
     """Yields what shows progress on standard error: what is done, all, and faces if others."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(what, total=None)
 
         def show(done: int, total: int, faces: int | None = None) -> None:

@@ -78,7 +78,7 @@ COMMANDS = {
         "models:measure_robustness", "Measure errors on small, compressed and blurred faces."
     ),
     "models fetch": Command("models:fetch_model", "Download a bundle or a file of weights."),
-    "bundle push": Command("bundle:push_bundle", "Upload a bundle to the Hugging Face Hub."),
+    "bundle push": Command("models:push_bundle", "Upload a bundle to the Hugging Face Hub."),
     "evaluate": Command(
         "evaluate:evaluate",
         "Measure networks and their fusions on face stores.",

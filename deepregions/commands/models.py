@@ -6,11 +6,12 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
+from deepregions.commands.options import check_there
 from deepregions.errors import BundleError, UsageError, printable
 from deepregions.people import too_few
 
@@ -146,8 +147,6 @@ def verify_models(
 def _score_faces(
     path: Path, faces: Sequence[Path], *, record: bool, quiet: bool
 ) -> Iterator[dict[str, Any]]:
-    from dataclasses import replace
-
     from deepregions.data.store import FaceStore
     from deepregions.evaluation import known_faces
     from deepregions.media import find_media
@@ -202,8 +201,6 @@ def measure_robustness(
         batch_size: Number of faces scored at once.
         seed: Random seed of the draw and the bootstrap.
     """
-    from dataclasses import replace
-
     from deepregions.data.store import FaceStore
     from deepregions.evaluation.degradation import measure_degradation
     from deepregions.weights.bundle import load_bundle, write_facts
@@ -267,6 +264,28 @@ def fetch_model(
         sys.stderr.write(f"deepregions: {name} came unchecked: its SHA-256 was not known here\n")
 
 
+def push_bundle(folder: Path, repository: str, *, private: bool = False) -> None:
+    """Uploads a bundle to the Hugging Face Hub.
+
+    The bundle is loaded first, so that nothing broken is published; then bundle.json, the weights
+    and the model card (README.md) become one commit. Read the card first: others will. The token
+    is that of huggingface_hub: `hf auth login`, or HF_TOKEN. Others can then use the bundle as
+    hf://OWNER/NAME.
+
+    Args:
+        folder: The bundle's folder.
+        repository: OWNER/NAME; created if it does not exist.
+        private: Make a new repository private.
+    """
+    check_there(folder)
+
+    from deepregions.weights.bundle import load_bundle
+    from deepregions.weights.hub import push
+
+    load_bundle(folder)
+    sys.stdout.write(f"{push(folder, repository, private=private)}\n")
+
+
 def _local(name: str) -> str:
     """Returns the path of a bundle that comes along, or, downloaded, of one on the Hub."""
     from deepregions.weights.bundle_folder import default_bundle, models_folders
@@ -283,13 +302,10 @@ def _local(name: str) -> str:
 @contextmanager
 def _downloading(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """Yields what shows a download on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+    with checks.progress_bar(*columns) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from deepregions.pipeline.analyser import Analyser
     from deepregions.types import Region
     from deepregions.weights.bundle import Bundle
-    from deepregions.weights.selection import Choice
 
 _DEPTH = 3  # folders between a folder of bundles and a bundle, at most
 
@@ -67,9 +66,10 @@ class NetworkOptions(OptionGroup):
 
     def load_each(self) -> dict[str, Bundle]:
         """Loads the chosen networks bundle by bundle; raises what :meth:`load` raises."""
-        from deepregions.weights.selection import choose_bundles
+        from deepregions.weights.selection import Choice, choose_bundles
 
-        return choose_bundles(self._choice(), self.bundle)
+        named = {"detector": self.detector, "region": self.region, "database": self.trained_on}
+        return choose_bundles(Choice.named(**named), self.bundle)
 
     def canvas(self, segmented: bool) -> Region | None:
         """Returns the region that the inputs show, or None where they show whole pictures."""
@@ -80,11 +80,6 @@ class NetworkOptions(OptionGroup):
         if self.region is None:
             raise UsageError("--segmented needs to know the region", "such as --region eyes")
         return region_of(self.region)
-
-    def _choice(self) -> Choice:
-        from deepregions.weights.selection import Choice
-
-        return Choice.named(detector=self.detector, region=self.region, database=self.trained_on)
 
 
 @dataclass(frozen=True)

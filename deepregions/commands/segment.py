@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,6 @@ def segment(
     check_there(landmarks)
     if landmarks is not None and len(files) != 1:
         raise UsageError(f"--landmarks is for one image, not {len(files)}")
-    from deepregions.pipeline.segmentation import write_regions
-
     find = _finder(landmarks, backend, device)
     written = 0
     names = Names()
@@ -69,7 +68,7 @@ def segment(
                 faces = find(image, media.path)
                 for number, points in enumerate(faces):
                     target = folder / f"face-{number}"
-                    write_regions(image, points, target, size)
+                    _write_regions(image, points, target, size)
                     checks.print_lines(str(target))
             except DeepregionsError as error:
                 checks.warn(str(error))
@@ -92,3 +91,33 @@ def _finder(
         return lambda *_: known
     detector = landmark_detector(backend, device)
     return lambda image, path: [face.landmarks for face in detector([image], [Place(path)])[0]]
+
+
+def _write_regions(
+    image: NDArray[np.uint8], landmarks: NDArray[np.float32], folder: Path, size: int | None
+) -> None:
+    """Writes a face's regions and landmarks; the folder is replaced as a whole."""
+    import torch
+    from PIL import Image
+
+    from deepregions.faces.cropping import RegionCropper
+    from deepregions.faces.cropping import segment as segment_face
+    from deepregions.faces.patches import upright
+    from deepregions.files import atomic_folder
+    from deepregions.pixels.tensors import as_array, as_tensor
+    from deepregions.types import REGIONS
+
+    picture, points = upright(image, landmarks)
+    pixels, turned = as_tensor(picture), torch.from_numpy(points)
+    if size is None:
+        canvases = segment_face(pixels, turned)
+    else:
+        crops, _ = RegionCropper(size)(pixels[None], turned[None])
+        canvases = dict(zip(REGIONS, (crops[0] * 255).round().to(torch.uint8), strict=True))
+    with atomic_folder(folder) as partial:
+        for region, canvas in canvases.items():
+            Image.fromarray(as_array(canvas)).save(partial / f"{region}.png")
+        units = "pixels of the picture, x right, y down"
+        given = landmarks.tolist()  # not rounded: the same landmarks cut the same regions
+        text = json.dumps({"order": "iBUG-68", "units": units, "points": given})
+        (partial / "landmarks.json").write_text(text + "\n", encoding="utf-8")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -19,8 +18,6 @@ from deepregions.media.sandbox import Child, Died
 from deepregions.media.wire import Message
 
 logger = logging.getLogger(__name__)
-
-Waiting = Callable[[], AbstractContextManager[object]]
 
 _BATCH_BYTES = 256 << 20  # pixels in a batch at most: ten frames of 4K, or one of 85 MP
 _FILES = 500  # that one process reads: what decoders leak does not add up further
@@ -99,8 +96,7 @@ class OpenMedia:
             return None
         try:
             self._child.send({"kind": kind})
-            with self._reader.waiting():
-                message, _ = self._child.receive()
+            message, _ = self._child.receive()
             if message["kind"] == kind:
                 return dict(message["said"])
         except (Died, KeyError, TypeError, ValueError) as error:
@@ -124,8 +120,7 @@ class OpenMedia:
     def _frames(self) -> Iterator[Frame]:
         while self._state == "running":
             try:
-                with self._reader.waiting():
-                    message, pixels = self._child.receive()
+                message, pixels = self._child.receive()
                 if pixels is None:
                     self._understand(message)
                     continue
@@ -159,15 +154,11 @@ class MediaReader:
 
     A decoder that hangs, dies, or wants too much costs one :class:`UnreadableError`; the next file
     is read by a fresh process. Not for several threads at once. ``ahead`` files are opened before
-    their turn, and 32 MB of their frames decoded, at least one; ``waiting`` makes what is entered
-    for as long as a frame is waited for, to time that.
+    their turn, and 32 MB of their frames decoded, at least one.
     """
 
-    def __init__(
-        self, limits: Limits = DEFAULT_LIMITS, *, ahead: int = 1, waiting: Waiting = nullcontext
-    ) -> None:
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, ahead: int = 1) -> None:
         self._limits = limits
-        self.waiting = waiting
         self._ahead = ahead
         self._children: set[Child] = set()
         self._idle: list[Child] = []
