@@ -15,8 +15,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 from deepregions.errors import DeepregionsError, MissingExtraError, UsageError, printable
 from deepregions.memory import keep_freed
@@ -25,93 +23,67 @@ INTERRUPTED = 130
 TERMINATED = 143
 BROKEN_PIPE = 141
 
-_OLD_NETWORKS = {"--database": "--trained-on", "--models": "--bundle"}
-_OLD_POOLING = {
+# The module in this package and its function; what it does, for the list of commands.
+COMMANDS = {
+    "detect": ("detect:detect", "Score photographs and videos."),
+    "explain": ("explain:explain", "Show why photographs and videos have their scores."),
+    "segment": ("segment:segment", "Cut the five region images of each face."),
+    "databases list": ("databases:list_databases", "List the supported databases."),
+    "databases check": ("databases:check_database", "Check a database before preparing it."),
+    "databases describe": ("databases:describe_store", "Describe a face store on a page."),
+    "prepare": ("prepare:prepare", "Turn a database into a face store."),
+    "forge": ("forge:forge", "Make forged faces from photographs or from a face store."),
+    "fit": ("fit:fit", "Train a detector on one region."),
+    "fuse": ("fuse:fuse", "Train a fusion of networks and calibrate it."),
+    "import": ("import_:import_", "Import other people's checkpoints as bundles."),
+    "models list": ("models:list_models", "List bundles here and what others offer."),
+    "models show": ("models:show_model", "Show what a bundle is."),
+    "models verify": ("models:verify_models", "Check bundles' digests and load them."),
+    "models robustness": (
+        "models:measure_robustness",
+        "Measure errors on small, compressed and blurred faces.",
+    ),
+    "models fetch": ("models:fetch_model", "Download a bundle or a file of weights."),
+    "bundle push": ("models:push_bundle", "Upload a bundle to the Hugging Face Hub."),
+    "evaluate": ("evaluate:evaluate", "Measure networks and their fusions on face stores."),
+    "reproduce": ("reproduce:reproduce", "Run a whole study from one plan."),
+    "export": ("export:export", "Export networks and their fusion as one ONNX file."),
+    "archive manifest": ("archive:make_manifest", "List the files of an archive."),
+    "archive score": ("archive:score_manifest", "Score the files of a manifest."),
+    "archive status": ("archive:show_status", "Show how far it is, and what failed."),
+    "archive merge": ("archive:merge_results", "Write the results as one Parquet file."),
+    "archive report": ("archive:write_report", "Write a page of what the results say."),
+    "serve": ("serve:serve", "Score over HTTP: a REST service and a web page."),
+    "serve keys add": ("serve:add_key", "Make a key for the service."),
+    "serve keys list": ("serve:list_keys", "List the service's keys."),
+    "serve keys revoke": ("serve:revoke_key", "Make a key worthless."),
+    "benchmark": ("benchmark:benchmark", "Measure how fast this machine scores."),
+    "doctor": ("doctor:doctor", "Show what works on this machine."),
+    "schema": ("schema:schema", "Print the JSON Schema of a command's output."),
+    "demo": ("demo:demo", "Score a portrait, a forged copy and a clip of both."),
+}
+_NETWORKS = {"--database": "--trained-on", "--models": "--bundle", "--ddbb": "--trained-on"}
+_POOLING = {
     "--rules.track": "--pool.frames",
     "--rules.share": "--pool.share",
     "--rules.input": "--pool.tracks",
 }
-_SILENT = {"--ddbb"}  # as the paper's program calls it
-
-
-class Command(NamedTuple):
-    """A command.
-
-    Attributes:
-        entry: The module in this package and its function, as ``module:function``.
-        summary: What it does, for the list of commands.
-        renamed: Earlier spellings of its options and what they are called now: nothing if the
-            value now stands alone; two with a slash between if the value was split so.
-    """
-
-    entry: str
-    summary: str
-    renamed: Mapping[str, str] = MappingProxyType({})
-
-
-COMMANDS = {
-    "detect": Command(
-        "detect:detect",
-        "Score photographs and videos.",
-        {**_OLD_NETWORKS, **_OLD_POOLING, "--video": "--annotate", "--ddbb": "--trained-on"},
-    ),
-    "explain": Command(
-        "explain:explain",
-        "Show why photographs and videos have their scores.",
-        {**_OLD_NETWORKS, "--ddbb": "--trained-on"},
-    ),
-    "segment": Command("segment:segment", "Cut the five region images of each face."),
-    "databases list": Command("databases:list_databases", "List the supported databases."),
-    "databases check": Command("databases:check_database", "Check a database before preparing it."),
-    "databases describe": Command("databases:describe_store", "Describe a face store on a page."),
-    "prepare": Command(
-        "prepare:prepare", "Turn a database into a face store.", {"--ddbb": "--database"}
-    ),
-    "forge": Command("forge:forge", "Make forged faces from photographs or from a face store."),
-    "fit": Command("fit:fit", "Train a detector on one region."),
-    "fuse": Command("fuse:fuse", "Train a fusion of networks and calibrate it."),
-    "import": Command("import_:import_", "Import other people's checkpoints as bundles."),
-    "models list": Command("models:list_models", "List bundles here and what others offer."),
-    "models show": Command("models:show_model", "Show what a bundle is."),
-    "models verify": Command("models:verify_models", "Check bundles' digests and load them."),
-    "models robustness": Command(
-        "models:measure_robustness", "Measure errors on small, compressed and blurred faces."
-    ),
-    "models fetch": Command("models:fetch_model", "Download a bundle or a file of weights."),
-    "bundle push": Command("models:push_bundle", "Upload a bundle to the Hugging Face Hub."),
-    "evaluate": Command(
-        "evaluate:evaluate",
-        "Measure networks and their fusions on face stores.",
-        {
-            **_OLD_NETWORKS,
-            **_OLD_POOLING,
-            "--ddbb": "--trained-on",
-            "--rounds": "--bootstrap-samples",
-            "--confidence": "--ci",
-        },
-    ),
-    "reproduce": Command(
-        "reproduce:reproduce", "Run a whole study from one plan.", {"--config": "", "-c": ""}
-    ),
-    "export": Command(
-        "export:export",
-        "Export networks and their fusion as one ONNX file.",
-        {"--only": "--detector/--region"},
-    ),
-    "archive manifest": Command("archive:make_manifest", "List the files of an archive."),
-    "archive score": Command("archive:score_manifest", "Score the files of a manifest."),
-    "archive status": Command("archive:show_status", "Show how far it is, and what failed."),
-    "archive merge": Command("archive:merge_results", "Write the results as one Parquet file."),
-    "archive report": Command("archive:write_report", "Write a page of what the results say."),
-    "serve": Command("serve:serve", "Score over HTTP: a REST service and a web page."),
-    "serve keys add": Command("serve:add_key", "Make a key for the service."),
-    "serve keys list": Command("serve:list_keys", "List the service's keys."),
-    "serve keys revoke": Command("serve:revoke_key", "Make a key worthless."),
-    "benchmark": Command("benchmark:benchmark", "Measure how fast this machine scores."),
-    "doctor": Command("doctor:doctor", "Show what works on this machine."),
-    "schema": Command("schema:schema", "Print the JSON Schema of a command's output."),
-    "demo": Command("demo:demo", "Score a portrait, a forged copy and a clip of both."),
+# Earlier spellings of options and what they are called now: nothing if the value now stands alone;
+# two with a slash between if the value was split so.
+_RENAMED = {
+    "detect": {**_NETWORKS, **_POOLING, "--video": "--annotate"},
+    "explain": _NETWORKS,
+    "prepare": {"--ddbb": "--database"},
+    "evaluate": {
+        **_NETWORKS,
+        **_POOLING,
+        "--rounds": "--bootstrap-samples",
+        "--confidence": "--ci",
+    },
+    "reproduce": {"--config": "", "-c": ""},
+    "export": {"--only": "--detector/--region"},
 }
+_SILENT = {"--ddbb"}  # as the paper's program calls it
 _GROUPS = {
     "databases": "List and check databases; describe a face store.",
     "models": "List, show, verify and fetch networks.",
@@ -181,9 +153,8 @@ def dispatch(argv: Sequence[str]) -> int:
             raise _unknown(words[0], known, f"deepregions {group}".strip())
         name = f"{group} {words.pop(0)}".strip()
         group = name
-    command = COMMANDS[name]
-    words = _modern(words, command.renamed)
-    module, _, attribute = command.entry.partition(":")
+    words = _modern(words, _RENAMED.get(name, {}))
+    module, _, attribute = COMMANDS[name][0].partition(":")
     function: Callable[..., int] = getattr(
         importlib.import_module(f"deepregions.commands.{module}"), attribute
     )
@@ -281,11 +252,9 @@ def _summaries(group: str) -> dict[str, str]:
     """What each command does; of a group its subcommands, else the commands and the groups."""
     if group:
         begin = f"{group} "
-        return {
-            k.removeprefix(begin): v.summary for k, v in COMMANDS.items() if k.startswith(begin)
-        }
+        return {k.removeprefix(begin): v[1] for k, v in COMMANDS.items() if k.startswith(begin)}
     names = dict.fromkeys(name.partition(" ")[0] for name in COMMANDS)
-    return {name: _GROUPS.get(name) or COMMANDS[name].summary for name in names}
+    return {name: _GROUPS.get(name) or COMMANDS[name][1] for name in names}
 
 
 def _unknown(name: str, known: Mapping[str, str], program: str) -> UsageError:
