@@ -228,9 +228,9 @@ def create_app(
 
 
 def _add_uploads(app: FastAPI, service: Service) -> None:
-    form = openapi.form(several=False)
+    form = openapi.form(openapi.ONE_FILE)
 
-    @app.post("/v1/detect", openapi_extra=form, responses=openapi.detect())
+    @app.post("/v1/detect", openapi_extra=form, responses=openapi.DETECT)
     async def detect(request: Request, again: _Again = False) -> Response:
         """Scores one photograph, and answers with what came of it."""
         (job,) = await service.submit(request, most=1, again=again, urgent=True)
@@ -243,9 +243,9 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
             return _problem(request, told["error"], headers)
         return AsciiResponse(told, 202, headers)
 
-    form = openapi.form(several=True)
+    form = openapi.form(openapi.FILES)
 
-    @app.post("/v1/jobs", status_code=202, openapi_extra=form, responses=openapi.jobs(202))
+    @app.post("/v1/jobs", status_code=202, openapi_extra=form, responses=openapi.NEW_JOBS)
     async def add_jobs(request: Request, again: _Again = False) -> Response:
         """Makes a job of each file, and answers at once."""
         jobs = await service.submit(request, most=FILES, again=again, urgent=False)
@@ -253,7 +253,7 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/jobs", responses=openapi.jobs(200))
+    @app.get("/v1/jobs", responses=openapi.JOBS)
     def get_jobs(
         request: Request,
         ids: Annotated[str, Query(description="Ids with commas between, 100 at most.")],
@@ -265,19 +265,19 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         found = service.store.jobs(wanted, request.state.owner)
         return AsciiResponse({"jobs": [job.to_dict() for job in found]})
 
-    @app.get("/v1/jobs/{id}", responses=openapi.job())
+    @app.get("/v1/jobs/{id}", responses=openapi.JOB)
     async def get_job(request: Request, id: str) -> Response:
         """Returns a job: its state, progress and result."""
         return AsciiResponse((await service.job(id, request.state.owner)).to_dict())
 
-    @app.delete("/v1/jobs/{id}", status_code=204, responses=openapi.missing())
+    @app.delete("/v1/jobs/{id}", status_code=204, responses=openapi.MISSING)
     async def delete_job(request: Request, id: str) -> Response:
         """Deletes a job, with its file and result."""
         job = await service.job(id, request.state.owner)
         await run_in_threadpool(service.delete, job, request.state.owner)
         return Response(status_code=204)
 
-    @app.get("/v1/jobs/{id}/events", responses=openapi.events())
+    @app.get("/v1/jobs/{id}/events", responses=openapi.EVENTS)
     async def get_events(request: Request, id: str) -> Response:
         """Sends a job after each change, until it has ended (server-sent events)."""
         job = await service.job(id, request.state.owner)
@@ -294,7 +294,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
         return StreamingResponse(lines(), media_type="text/event-stream")
 
-    @app.get("/v1/jobs/{id}/report", response_class=HTMLResponse, responses=openapi.report())
+    @app.get("/v1/jobs/{id}/report", response_class=HTMLResponse, responses=openapi.REPORT)
     async def get_report(request: Request, id: str) -> Response:
         """Returns the page of a job that is done: one file that opens offline."""
         job = await service.job(id, request.state.owner)
@@ -304,26 +304,26 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", responses=openapi.refused())
+    @app.get("/v1/models", responses=openapi.REFUSED)
     def get_models() -> dict[str, Any]:
         """Returns what results are made with: networks, fusion, versions."""
         if service.supervisor.facts is None:
             raise ProblemError(503, "the networks are being loaded", "", {"Retry-After": "2"})
         return service.supervisor.facts
 
-    @app.get("/healthz", responses=openapi.refused())
+    @app.get("/healthz", responses=openapi.REFUSED)
     def get_health() -> dict[str, str]:
         """Says that the service runs."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses=openapi.refused())
+    @app.get("/readyz", responses=openapi.REFUSED)
     def get_readiness() -> dict[str, str]:
         """Says whether the service can score."""
         if not service.supervisor.ready:
             raise ProblemError(503, "no worker is ready", "", {"Retry-After": "2"})
         return {"status": "ok"}
 
-    @app.get("/metrics", response_class=Response, responses=openapi.refused())
+    @app.get("/metrics", response_class=Response, responses=openapi.REFUSED)
     def get_metrics() -> Response:
         """Returns counts and times in Prometheus's format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -53,55 +53,34 @@ _JOBS = {
     "properties": {"jobs": {"type": "array", "items": {"$ref": "#/components/schemas/Job"}}},
 }
 
+ONE_FILE = {"type": "string", "format": "binary"}
+FILES = {"type": "array", "minItems": 1, "items": ONE_FILE}
 
-def form(*, several: bool) -> dict[str, Any]:
-    """Describes a form with a file, or with several."""
-    file: dict[str, Any] = {"type": "string", "format": "binary"}
-    if several:
-        file = {"type": "array", "minItems": 1, "items": file}
+# Answers by route, or of several.
+DETECT: Answers = {
+    200: {"description": "What came of it.", "content": _content("Detection")},
+    202: {"description": "It takes longer: ask for the job.", "content": _content("Job")},
+    500: PROBLEM,
+    **_REFUSED,
+    **_SECURED,
+}
+_SEVERAL = {"description": "The jobs.", "content": _content("Jobs")}
+NEW_JOBS: Answers = {202: _SEVERAL, **_REFUSED, **_SECURED}
+JOBS: Answers = {200: _SEVERAL, 422: PROBLEM, **_SECURED}
+MISSING: Answers = {404: PROBLEM, **_SECURED}
+JOB: Answers = {200: {"description": "The job.", "content": _content("Job")}, **MISSING}
+_STREAM = {"text/event-stream": {"schema": _TEXT}}
+EVENTS: Answers = {200: {"description": "Events named job.", "content": _STREAM}, **MISSING}
+REFUSED: Answers = {503: PROBLEM, **_SECURED}
+REPORT: Answers = {**MISSING, **REFUSED}
+
+
+def form(file: dict[str, Any]) -> dict[str, Any]:
+    """Describes a form by what its field ``file`` is."""
     schema = {"type": "object", "required": ["file"], "properties": {"file": file}}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     }
-
-
-def detect() -> Answers:
-    """Describes the answers of ``/v1/detect``."""
-    later = {"description": "It takes longer: ask for the job.", "content": _content("Job")}
-    done = {"description": "What came of it.", "content": _content("Detection")}
-    return {200: done, 202: later, 500: PROBLEM, **_REFUSED, **_SECURED}
-
-
-def jobs(status: int) -> Answers:
-    """Describes answers with jobs."""
-    found = {"description": "The jobs.", "content": _content("Jobs")}
-    return {status: found, **(_REFUSED if status == 202 else {422: PROBLEM}), **_SECURED}
-
-
-def job() -> Answers:
-    """Describes an answer with a job."""
-    return {200: {"description": "The job.", "content": _content("Job")}, **missing()}
-
-
-def events() -> Answers:
-    """Describes a stream of events."""
-    stream = {"text/event-stream": {"schema": _TEXT}}
-    return {200: {"description": "Events named job.", "content": stream}, **missing()}
-
-
-def missing() -> Answers:
-    """Describes the answer where there is no such job."""
-    return {404: PROBLEM, **_SECURED}
-
-
-def report() -> Answers:
-    """Describes the answers where there is no page, or not yet."""
-    return {404: PROBLEM, 503: PROBLEM, **_SECURED}
-
-
-def refused() -> Answers:
-    """Describes why there may be no answer."""
-    return {503: PROBLEM, **_SECURED}
 
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,10 @@ class FileScorer:
         self.facts: Mapping[str, Any] = self._analyser.facts
 
     def __call__(self, paths: Iterable[Path], progress: Progress) -> Iterator[Scored]:
-        """Yields each file's result and page, if it has one yet, both with its bare name."""
+        """Yields each file's result and page, if it has one yet, both with its bare name.
+
+        It may take further paths before it yields, but does not wait for all.
+        """
         self._analyser.progress = progress
         answers = self._analyser.analyse(paths, self._reader, first=_TOGETHER)
         with closing(answers) as results:  # type: ignore[type-var]

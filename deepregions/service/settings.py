@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from deepregions.service.scoring import FileScorer
 
@@ -15,21 +15,6 @@ Progress = Callable[[Path, int, int | None], None]
 
 Scored = tuple[dict[str, Any], str]
 """A file's result, as ``detect --json`` has it, and its page, empty if that is made later."""
-
-
-class Scorer(Protocol):
-    """Scores files in a worker. ``facts`` says what its results are made with."""
-
-    facts: Mapping[str, Any]
-
-    def __call__(self, paths: Iterable[Path], progress: Progress) -> Iterator[Scored]:
-        """Yields what came of each file, in their order.
-
-        It may take further paths before it yields, but not wait for all.
-        """
-
-    def page(self, path: Path) -> str:
-        """Returns the page of a file that was scored without one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +44,7 @@ class ServiceSettings:
     wait: float = 60.0
     longest: float = 1800.0
     ray: str | None = None
-    make_scorer: Callable[[ServiceSettings], Scorer] = FileScorer
+    make_scorer: Callable[[ServiceSettings], FileScorer] = FileScorer
 
     @property
     def loopback(self) -> bool:

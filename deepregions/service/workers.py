@@ -26,7 +26,7 @@ from deepregions.memory import return_freed
 from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
 from deepregions.service.problems import problem
 from deepregions.service.scoring import IMPORTED, FileScorer
-from deepregions.service.settings import Scored, Scorer, ServiceSettings
+from deepregions.service.settings import Scored, ServiceSettings
 from deepregions.service.uploads import remove
 
 logger = logging.getLogger("deepregions.service")
@@ -310,7 +310,7 @@ def _write_page(settings: ServiceSettings, work: str, page: str) -> None:
         partial.write_text(page, encoding="utf-8")
 
 
-def _make_page(settings: ServiceSettings, wanted: PageWanted, scorer: Scorer) -> None:
+def _make_page(settings: ServiceSettings, wanted: PageWanted, scorer: FileScorer) -> None:
     """Makes a page unless another worker has, or its file is no longer there."""
     file, name = settings.uploads / wanted.file, f"{wanted.work}.html"
     if file.exists() and not (settings.reports / name).exists():
@@ -376,7 +376,7 @@ class _Shift:
         self._first: Work | None = None
         self._closed = False
 
-    def do(self, first: Work, scorer: Scorer) -> None:
+    def do(self, first: Work, scorer: FileScorer) -> None:
         self._first = first
         for answer in scorer(self, self._progress):
             path = next(iter(self._begun))
