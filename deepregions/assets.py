@@ -30,23 +30,14 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Asset:
-    """A file that this package uses but does not ship.
+    """A file that this package uses but does not ship."""
 
-    Attributes:
-        name: Its name in the cache folder.
-        sha256: The hexadecimal digest that it must have, or as many of its first digits as are
-            known.
-        license: Its licence and what limits its use.
-        source: The project and version that it comes from.
-        size: Its size in bytes, if known; without it, a download stops at :data:`MAX_BYTES`.
-    """
-
-    name: str
+    name: str  # in the cache folder
     url: str
-    sha256: str
-    license: str
-    source: str
-    size: int | None = None
+    sha256: str  # hexadecimal, or as many of its first digits as are known
+    license: str  # and what limits its use
+    source: str  # the project and version that it comes from
+    size: int | None = None  # bytes; without it, a download stops at MAX_BYTES
 
 
 def cache_dir() -> Path:

@@ -17,25 +17,15 @@ from deepregions.types import REGIONS, Cell, CropSpec, Layout, Region, Resample
 
 @dataclass
 class TrainedNetwork:
-    """A detector trained for a region.
+    """A detector trained for a region."""
 
-    Attributes:
-        detector: The network, in eval mode.
-        region: Which region it judges.
-        database: The database it was trained on.
-        layout: How the region was cut, as :class:`RegionCropper` takes it.
-        training: Facts about the training, JSON values only (store, splits, figures).
-        sha256: Digest of its weights file; empty before it is saved.
-        resample: How crops are resized, as :class:`RegionCropper` takes it.
-    """
-
-    detector: RegionDetector
+    detector: RegionDetector  # in eval mode
     region: Region
-    database: str
-    layout: Layout
-    training: dict[str, Any]
-    sha256: str = ""
-    resample: Resample = "bilinear"
+    database: str  # that it was trained on
+    layout: Layout  # as RegionCropper takes it
+    training: dict[str, Any]  # facts, JSON values only (store, splits, figures)
+    sha256: str = ""  # of its weights file; empty before it is saved
+    resample: Resample = "bilinear"  # as RegionCropper takes it
 
     @property
     def cut(self) -> CropSpec:

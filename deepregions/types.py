@@ -87,52 +87,30 @@ class _Batch:
 
 @dataclass
 class FaceBatch(_Batch):
-    """Faces as they come from a store or a frame, before any cropping.
+    """Faces as they come from a store or a frame, before any cropping."""
 
-    Attributes:
-        image: (B, 3, H, W) uint8 RGB; smaller pictures are padded with black right and below.
-        landmarks: (B, 68, 2) float32 pixels of ``image``.
-        extent: (B, 2) int64 width and height of each picture without its padding.
-        label: (B,) int64, 1 is fake.
-        video: (B,) int64, equal for faces of one photo or video.
-        index: (B,) int64, the face's row in its store: a face must not count twice in an epoch.
-        key: B names, unique within a database.
-        person: (B,) int64, equal for faces of one person, if that is known.
-        region_label: (B, 5) int64 in the order of ``REGIONS``, 1 where a region is fake; None: all
-            are what the face is.
-        method: B names of how each was made, ``ORIGINAL`` for genuine ones; or none.
-    """
-
-    image: Tensor
-    landmarks: Tensor
-    extent: Tensor
-    label: Tensor
-    video: Tensor
-    index: Tensor
-    key: tuple[str, ...]
-    person: Tensor | None = None
-    region_label: Tensor | None = None
-    method: tuple[str, ...] = ()
+    image: Tensor  # (B, 3, H, W) uint8 RGB, padded with black right and below
+    landmarks: Tensor  # (B, 68, 2) float32 pixels of the image
+    extent: Tensor  # (B, 2) int64 width and height without the padding
+    label: Tensor  # (B,) int64, 1 is fake
+    video: Tensor  # (B,) int64, equal for faces of one photo or video
+    index: Tensor  # (B,) int64, the row in its store: a face must not count twice in an epoch
+    key: tuple[str, ...]  # B names, unique within a database
+    person: Tensor | None = None  # (B,) int64, equal for faces of one person, if that is known
+    region_label: Tensor | None = None  # (B, 5) int64 of REGIONS; None: all are what the face is
+    method: tuple[str, ...] = ()  # B names of how each was made, ORIGINAL for genuine ones
 
 
 @dataclass
 class RegionBatch(_Batch):
-    """What detectors see; fields that are not named here are those of :class:`FaceBatch`.
+    """What detectors see; what is not explained here is as in :class:`FaceBatch`."""
 
-    Attributes:
-        crops: (B, R, 3, S, S) float32 in [0, 1], black outside the region.
-        valid: (B, R) bool, whether the region is there to be judged.
-        region_label: (B, R) int64, 1 where the region is fake; None: all are what the face is.
-        method: (B,) int64, which of ``methods`` made it, or None.
-        methods: Their names, the first is ``ORIGINAL``. Figures are told for each of them apart.
-    """
-
-    crops: Tensor
-    valid: Tensor
+    crops: Tensor  # (B, R, 3, S, S) float32 in [0, 1], black outside the region
+    valid: Tensor  # (B, R) bool, whether the region is there to be judged
     label: Tensor
     video: Tensor
     index: Tensor
     key: tuple[str, ...]
-    region_label: Tensor | None = None
-    method: Tensor | None = None
-    methods: tuple[str, ...] = ()
+    region_label: Tensor | None = None  # (B, R) int64; None: all are what the face is
+    method: Tensor | None = None  # (B,) int64, which of the methods made it
+    methods: tuple[str, ...] = ()  # their names, the first is ORIGINAL; figures are told for each

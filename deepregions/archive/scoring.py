@@ -30,22 +30,14 @@ _NOTHING = Path(os.devnull)  # stands for a file that need not be looked at
 
 @dataclass(frozen=True)
 class ScorerFactory:
-    """Makes what scores, in the process that scores: a copy of this is sent there.
+    """Makes what scores, in the process that scores: a copy of this is sent there."""
 
-    Attributes:
-        make_analyser: Loads the networks, given the name of what runs them.
-        workers: How many processes share the machine's cores.
-        pages: Whether files at or above the chosen threshold get a page.
-        contents: Where results of what may have copies are kept, so that they are scored once.
-        networks: What runs the networks elsewhere; None where this process does.
-    """
-
-    make_analyser: Callable[..., Analyser]
+    make_analyser: Callable[..., Analyser]  # given the name of what runs the networks
     runtime: str = "torch"
-    workers: int = 1
-    pages: bool = False
-    contents: Path | None = None
-    networks: RemoteNetworks | None = None
+    workers: int = 1  # that share the machine's cores
+    pages: bool = False  # of files at or above the chosen threshold
+    contents: Path | None = None  # results of what may have copies, to score it once
+    networks: RemoteNetworks | None = None  # elsewhere; None where this process runs them
 
     def analyser(self) -> Analyser:
         """Loads the networks."""

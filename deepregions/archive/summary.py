@@ -36,29 +36,19 @@ _UNJUDGED = ("unreadable", "unsupported", "error")
 
 @dataclass
 class ArchiveSummary:
-    """What results say as a whole.
-
-    Attributes:
-        reasons: How many files could not be judged, by status and reason.
-        seconds: What scoring took, of all workers together.
-        scores: How many are between each two of ``SCORES``; so ``ratios`` of ``RATIOS``.
-        above: How many files are at or above the chosen threshold.
-        folders: How many files a folder has, and how many of them have a score.
-        copies: Contents of several files: how many they are, and some of their paths.
-        repeated: How many files have the content of another one.
-    """
+    """What results say as a whole: counts of files, but where something else is named."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
-    seconds: float = 0.0
-    size: int = 0
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # status, why not judged
+    seconds: float = 0.0  # of all workers together
+    size: int = 0  # bytes
     scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(20, np.int64))
     ratios: NDArray[np.int64] = field(default_factory=lambda: np.zeros(20, np.int64))
-    above: int = 0
-    folders: dict[str, tuple[int, int]] = field(default_factory=dict)
+    above: int = 0  # at or above the chosen threshold
+    folders: dict[str, tuple[int, int]] = field(default_factory=dict)  # files, those with a score
     strongest: list[dict[str, Any]] = field(default_factory=list)
-    copies: list[tuple[int, list[str]]] = field(default_factory=list)
-    repeated: int = 0
+    copies: list[tuple[int, list[str]]] = field(default_factory=list)  # how many, some paths
+    repeated: int = 0  # with the content of another one
     limits: str = ""
 
     @property

@@ -43,24 +43,13 @@ _LEAST_SIDE = 16
 
 @dataclass(frozen=True)
 class FaceDetection:
-    """A face without landmarks.
+    """A face without landmarks, in pixels of the image."""
 
-    Attributes:
-        box: (4,) x0, y0, x1, y1: the finder's own box, in the image's pixels.
-        square: (3,) centre x, centre y and side of the box on which dlib's landmarks were
-            trained: that of its HOG detector.
-        roll: By how much the line between the eyes is turned, in radians, clockwise on screen;
-            0 where the finder does not know.
-        score: The finder's confidence, on its own scale.
-        points: (5, 2) eyes, tip of the nose, corners of the mouth, in pixels, left before right in
-            the image; None where the finder gives none.
-    """
-
-    box: NDArray[np.float64]
-    square: NDArray[np.float64]
-    roll: float
-    score: float
-    points: NDArray[np.float64] | None = None
+    box: NDArray[np.float64]  # (4,) x0, y0, x1, y1: the finder's own
+    square: NDArray[np.float64]  # (3,) centre x, y and side of the box of dlib's HOG
+    roll: float  # radians by which the eyes' line is turned, clockwise on screen; 0 if unknown
+    score: float  # on the finder's own scale
+    points: NDArray[np.float64] | None = None  # (5, 2) eyes, nose, mouth, left before right
 
 
 class FaceFinder(Protocol):

@@ -54,30 +54,21 @@ def most_yaw(region: Region, gates: Gates) -> float:
 class Quality(Generic[Array]):
     """What was measured of B faces; every field is an array of one kind.
 
-    Attributes:
-        size: (B,) the face's width in pixels of the frame it was found in, as seen from the front.
-        yaw: (B,) degrees, as pitch and roll; see :class:`~deepregions.faces.pose.Pose`.
-        misfit: (B,) how far the landmarks are from a face's, in widths of it.
-        confidence: (B,) the landmarks' confidence in [0, 1]; NaN where the backend gives none.
-        finite: (B,) bool, whether the landmarks are numbers.
-        inside: (B, 5) share of each region inside the image, in the order of ``REGIONS``.
-        light: (B, 5) mean grey value of each region, in [0, 1].
-        dark: (B, 5) share of each region that is (nearly) black; bright, that is (nearly) white.
-        sharpness: (B, 5) of each region; see :mod:`deepregions.faces.quality`.
+    Of regions, in the order of ``REGIONS``, it is (B, 5).
     """
 
-    size: Array
-    yaw: Array
+    size: Array  # (B,) the face's width in pixels of its frame, as seen from the front
+    yaw: Array  # (B,) degrees; see pose.Pose
     pitch: Array
     roll: Array
-    misfit: Array
-    confidence: Array
-    finite: Array
-    inside: Array
-    light: Array
-    dark: Array
-    bright: Array
-    sharpness: Array
+    misfit: Array  # (B,) how far landmarks are from a face's, in widths of it
+    confidence: Array  # (B,) the landmarks', in [0, 1]; NaN where the backend gives none
+    finite: Array  # (B,) bool, whether the landmarks are numbers
+    inside: Array  # share inside the image
+    light: Array  # mean grey value, in [0, 1]
+    dark: Array  # share that is (nearly) black
+    bright: Array  # share that is (nearly) white
+    sharpness: Array  # see quality.py
 
     def map(self, change: Callable[[Array], _Other]) -> Quality[_Other]:
         """Returns it with each field changed, as to read it back from the device."""
@@ -86,18 +77,11 @@ class Quality(Generic[Array]):
 
 @dataclass(frozen=True)
 class Judgement(Generic[Array]):
-    """What may be judged of B faces; every field is an array of one kind.
+    """What may be judged of B faces; every field is an array of one kind."""
 
-    Attributes:
-        regions: (B, 5) bool, in the order of ``REGIONS``; the cropper must agree.
-        status: (B,) int64, an index into ``STATUSES``: ``OK`` if any region may be judged, else
-            ``TOO_SMALL`` if that is so, else ``LOW_QUALITY``.
-        failed: (B, 5, C) bool: which of ``CHECKS`` each region failed.
-    """
-
-    regions: Array
-    status: Array
-    failed: Array
+    regions: Array  # (B, 5) bool, in the order of REGIONS; the cropper must agree
+    status: Array  # (B,) int64, of STATUSES: OK if any region may be judged
+    failed: Array  # (B, 5, C) bool: which of CHECKS each region failed
 
     def map(self, change: Callable[[Array], _Other]) -> Judgement[_Other]:
         """Returns it with each field changed, as to read it back from the device."""

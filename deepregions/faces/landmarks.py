@@ -17,19 +17,12 @@ _MAX_JSON = 16 << 20  # bytes; a face takes about 2 KB
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face in a frame.
+    """A face in a frame, in its pixels; it may reach out of the frame."""
 
-    Attributes:
-        box: (4,) float32 x0, y0, x1, y1 in the frame's pixels; it may reach out of the frame.
-        landmarks: (68, 2) float32 in the frame's pixels, iBUG order; they may lie outside too.
-        score: The finder's confidence, higher is surer, on that finder's own scale.
-        confidence: How sure the landmarks are, in [0, 1]; None where the backend cannot say.
-    """
-
-    box: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
-    score: float
-    confidence: float | None = None
+    box: NDArray[np.float32]  # (4,) x0, y0, x1, y1
+    landmarks: NDArray[np.float32]  # (68, 2) in iBUG order
+    score: float  # the finder's, higher is surer, on its own scale
+    confidence: float | None = None  # of the landmarks, in [0, 1]; None where no backend says
 
 
 Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]

@@ -37,22 +37,13 @@ _MEAN_SHAPE = """
 
 
 class Pose(NamedTuple):
-    """How B heads lie in their images, each (B,) float32; angles in degrees.
+    """How B heads lie in their images, each (B,) float32; angles in degrees."""
 
-    Attributes:
-        yaw: Positive where the nose points to the image's right.
-        pitch: Positive where the nose points up.
-        roll: Clockwise on the screen.
-        width: The face's width (jaw, from ear to ear) in pixels, as it would be seen from the
-            front, wherever the head looks.
-        misfit: Root mean square distance of the landmarks from the turned mean face, in widths.
-    """
-
-    yaw: Tensor
-    pitch: Tensor
-    roll: Tensor
-    width: Tensor
-    misfit: Tensor
+    yaw: Tensor  # positive where the nose points to the image's right
+    pitch: Tensor  # positive where the nose points up
+    roll: Tensor  # clockwise on the screen
+    width: Tensor  # of the jaw, from ear to ear, in pixels, as it would be seen from the front
+    misfit: Tensor  # root mean square distance from the turned mean face, in widths
 
 
 def mean_shape(device: torch.device | str = "cpu") -> Tensor:

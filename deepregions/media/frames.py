@@ -50,20 +50,12 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much reading one file may take.
+    """How much reading one file may take."""
 
-    Attributes:
-        seconds: Working time; waiting for whoever takes the frames does not count.
-        silence: Seconds of work without any progress, after which a decoder counts as hung.
-        memory: Bytes beyond what the process has when it starts. A photograph of 100 MP takes up to
-            1.9 GB, a video of 8K in 10 bits 1.3 GB on two threads.
-        pixels: Pixels of a frame or photograph: 300 MB of RGB.
-    """
-
-    seconds: float = 600.0
-    silence: float = 60.0
-    memory: int = 3 << 30
-    pixels: int = 100_000_000
+    seconds: float = 600.0  # of work; waiting for whoever takes the frames does not count
+    silence: float = 60.0  # seconds without progress, after which a decoder counts as hung
+    memory: int = 3 << 30  # bytes beyond the start's; 100 MP take up to 1.9 GB, 8K video 1.3 GB
+    pixels: int = 100_000_000  # of a frame or photograph: 300 MB of RGB
 
 
 DEFAULT_LIMITS = Limits()

@@ -19,51 +19,36 @@ _Record = TypeVar("_Record", "Credentials", "Provenance")
 class Credentials:
     """Content credentials: a C2PA manifest that is part of the file.
 
-    Attributes:
-        state: ``"trusted"``: they verify, and the signer is on a trust list. ``"valid"``: they
-            verify, nothing is said of the signer. ``"broken"``: they do not verify. ``"unread"``.
-        problems: C2PA's codes of what does not verify, or why they were not read.
-        issuer: The organisation in the signer's certificate; ``common_name`` is the signer's name.
-        generator: The program that made the claim.
-        source_types: Digital source types of the IPTC that are declared of the file.
-        ingredient_source_types: The same of what it was made from.
+    ``trusted`` ones verify, and the signer is on a trust list; of the signer of ``valid`` ones
+    nothing is said; ``broken`` ones do not verify.
     """
 
-    state: str = "unread"
-    problems: tuple[str, ...] = ()
-    issuer: str = ""
+    state: str = "unread"  # one of CREDENTIALS_STATES
+    problems: tuple[str, ...] = ()  # C2PA's codes, or why they were not read
+    issuer: str = ""  # the organisation in the signer's certificate
     common_name: str = ""
     time: str = ""
-    generator: str = ""
+    generator: str = ""  # the program that made the claim
     actions: tuple[str, ...] = ()
-    source_types: tuple[str, ...] = ()
-    ingredient_source_types: tuple[str, ...] = ()
+    source_types: tuple[str, ...] = ()  # of the IPTC, declared of the file
+    ingredient_source_types: tuple[str, ...] = ()  # of what it was made from
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a photograph or video says of where it comes from; what it does not say is empty.
-
-    Attributes:
-        software: Programs that it names as its own, of EXIF, XMP, PNG text or the container.
-        orientation: How EXIF says that it is turned, 1 to 8; 0 if it does not.
-        generator: Parameters that an image generator left in PNG text.
-        source_types: Digital source types of the IPTC that XMP declares.
-        signs: Signs of editing or encoding anew that are certain, a sentence each.
-        remote: Where it says that its content credentials are; nothing is fetched from there.
-    """
+    """What a photograph or video says of where it comes from; what it does not say is empty."""
 
     camera: str = ""
     taken: str = ""
-    software: tuple[str, ...] = ()
+    software: tuple[str, ...] = ()  # of EXIF, XMP, PNG text or the container
     located: bool = False
-    orientation: int = 0
+    orientation: int = 0  # of EXIF, 1 to 8
     container: str = ""
     encoder: str = ""
-    generator: str = ""
-    source_types: tuple[str, ...] = ()
-    signs: tuple[str, ...] = ()
-    remote: str = ""
+    generator: str = ""  # parameters of an image generator, of PNG text
+    source_types: tuple[str, ...] = ()  # of the IPTC, declared by XMP
+    signs: tuple[str, ...] = ()  # of editing or encoding anew, that are certain
+    remote: str = ""  # where its content credentials are; nothing is fetched
     credentials: Credentials | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,19 +24,14 @@ Times = NDArray[np.int64] | NDArray[np.float64]
 class Sampling:
     """How frames are chosen.
 
-    Attributes:
-        how: ``"count"``: evenly in time. ``"rate"``: one every so often, so that nothing short is
-            missed. ``"adaptive"``: half of ``count`` evenly, the others where the scores of
-            neighbours disagree.
-        count: Frames of a video. 32 is DeepfakeBench's ``frame_num``, so scores compare.
-        rate: Frames per second.
-        most: Frames of a video at most, by rate; a longer video gets this many, evenly.
+    ``count``: evenly in time. ``rate``: one every so often, so that nothing short is missed.
+    ``adaptive``: half of the count evenly, the others where the scores of neighbours disagree.
     """
 
     how: Literal["count", "rate", "adaptive"] = "count"
-    count: int = 32
-    rate: float = 2.0
-    most: int = 1024
+    count: int = 32  # of a video; as DeepfakeBench's frame_num, so scores compare
+    rate: float = 2.0  # frames per second
+    most: int = 1024  # of a video, by rate; a longer one gets this many, evenly
 
     def __post_init__(self) -> None:
         if self.how not in _WAYS:

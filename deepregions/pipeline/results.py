@@ -38,18 +38,11 @@ Scores = Mapping[Cell, float | None]
 
 @dataclass(frozen=True, eq=False)
 class FacePatch:
-    """A face cut out of its frame, or a region canvas.
+    """A face cut out of its frame, or a region canvas."""
 
-    Attributes:
-        image: (h, w, 3) uint8, the face's surroundings, or the canvas.
-        landmarks: (68, 2) in pixels of ``image``; None for a canvas.
-        scale: Pixels of ``image`` per pixel of the frame.
-        crops: What networks saw of it, (S, S, 3) uint8, by region and by the networks' rows.
-    """
-
-    image: NDArray[np.uint8]
-    landmarks: NDArray[np.float32] | None
-    scale: float = 1.0
+    image: NDArray[np.uint8]  # (h, w, 3), the face's surroundings, or the canvas
+    landmarks: NDArray[np.float32] | None  # (68, 2) in pixels of the image; None for a canvas
+    scale: float = 1.0  # pixels of the image per pixel of the frame
     confidence: float | None = None
     crops: Mapping[tuple[Region, tuple[str, ...]], NDArray[np.uint8]] = field(default_factory=dict)
 

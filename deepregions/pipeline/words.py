@@ -30,22 +30,14 @@ _LISTED = 4  # methods of a calibration
 
 @dataclass(frozen=True)
 class Answer:
-    """What a result says: the same texts wherever it is shown, in this order; some may be empty.
+    """What a result says: the same texts wherever it is shown, in this order; some may be empty."""
 
-    Attributes:
-        conclusion: What follows from it, or why nothing does.
-        ratio: The likelihood ratio, and the bounds that the calibration supports.
-        threshold: On which side of the chosen threshold it is; ``error_rates`` how often that errs.
-        judged: Who was found, whose score it is, and how much of the file was judged.
-        holds_for: What material this was measured on.
-    """
-
-    conclusion: str
-    ratio: str = ""
-    threshold: str = ""
-    error_rates: str = ""
-    judged: str = ""
-    holds_for: str = ""
+    conclusion: str  # what follows from it, or why nothing does
+    ratio: str = ""  # the likelihood ratio, and the bounds that the calibration supports
+    threshold: str = ""  # on which side of the chosen threshold it is
+    error_rates: str = ""  # how often that threshold errs
+    judged: str = ""  # who was found, whose score it is, and how much of the file was judged
+    holds_for: str = ""  # what material this was measured on
     score: str = ""
 
     @property

@@ -20,23 +20,14 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class CellExplanation:
-    """One network on one face.
+    """One network on one face; None stands for what it has no answer for."""
 
-    Attributes:
-        heat: Where it looked, of this face only, on the CPU; of no meaning without an answer.
-        log_odds: Its fake log-odds; None where it gave no answer.
-        share: What it adds to the fused log-odds; None where it gave no answer.
-        inside: The share of its heat that lies inside the region; None where there is no heat.
-        area: The region's share of the crop: that of heat which does not know of it.
-        empty: There is an answer but nothing in the map speaks for this side.
-    """
-
-    heat: Heat
+    heat: Heat  # of this face only, on the CPU; of no meaning without an answer
     log_odds: float | None
-    share: float | None
-    inside: float | None
-    area: float
-    empty: bool
+    share: float | None  # what it adds to the fused log-odds
+    inside: float | None  # share of the heat in the region; None where there is none
+    area: float  # the region's share of the crop
+    empty: bool  # nothing in the map speaks for this side
 
     @property
     def detector(self) -> str:

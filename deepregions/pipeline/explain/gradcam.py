@@ -31,24 +31,16 @@ Towards = Literal["fake", "genuine"]
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """Where one network looks on B faces.
-
-    Attributes:
-        crops: (B, 3, S, S) float32 in [0, 1], what it saw.
-        maps: (B, h, w) float32, 0 or more. All 0: the map says nothing for this side.
-        first: The pixel of the crop that the first cell is centred on; ``step`` to the next.
-        box: (B, 4) int64, what of the picture was stretched to the crop.
-        mask: (B, S, S) bool, where on the crop the region is.
-    """
+    """Where one network looks on B faces."""
 
     row: str
     region: Region
-    crops: Tensor
-    maps: Tensor
-    first: float
-    step: float
-    box: Tensor
-    mask: Tensor
+    crops: Tensor  # (B, 3, S, S) float32 in [0, 1], what it saw
+    maps: Tensor  # (B, h, w) float32, 0 or more; all 0: it says nothing for this side
+    first: float  # pixel of the crop that the first cell is centred on
+    step: float  # pixels to the next cell
+    box: Tensor  # (B, 4) int64, what of the picture was stretched to the crop
+    mask: Tensor  # (B, S, S) bool, where on the crop the region is
 
     @property
     def empty(self) -> Tensor:
