@@ -17,8 +17,7 @@ from deepregions.errors import UsageError
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-FEW = 20
-"""Of fewer people no interval is shown."""
+FEW = 20  # of fewer people no interval is shown
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -216,11 +215,10 @@ def _hash(seed: int, name: str) -> str:
 class Folds(NamedTuple):
     """Videos dealt into folds that are tested in turn."""
 
-    number: Numbers
-    """(V,) the fold of each video."""
+    number: Numbers  # (V,) the fold of each video
+    # What stays together: "people" (everybody who is connected through fakes), "target" (the first
+    # person of each video) where all people are connected, or "video".
     by: str
-    """What stays together: ``"people"`` (everybody who is connected through fakes), ``"target"``
-    (the first person of each video) where all people are connected, or ``"video"``."""
 
 
 def deal_folds(

@@ -20,8 +20,7 @@ if TYPE_CHECKING:  # whoever needs the words alone need not wait for torch
 BONA_FIDE = 0
 FAKE = 1
 
-ORIGINAL = "original"
-"""What genuine faces have for the method by which they were made."""
+ORIGINAL = "original"  # what genuine faces have for the method by which they were made
 
 NUM_LANDMARKS = 68
 
@@ -42,8 +41,7 @@ Layout = Literal["masked", "tight", "context"]
 Resample = Literal["bilinear", "nearest"]
 Level = Literal["frame", "video"]
 
-Cell = tuple[str, Region]
-"""The row of a detector, as a system or table names it, and a region."""
+Cell = tuple[str, Region]  # the row of a detector, as a system or table names it, and a region
 
 
 class CropSpec(NamedTuple):

@@ -26,10 +26,8 @@ from deepregions.errors import UsageError
 from deepregions.files import atomic_file, named_errors, try_lock
 
 RUN = "run.json"
-KILLS = 2
-"""Workers that a file may end before it is given up."""
-RUNS = 5
-"""Runs that may end, without having time to say so, during a file before it is given up."""
+KILLS = 2  # workers that a file may end before it is given up
+RUNS = 5  # runs that may end, without having time to say so, during a file before it is given up
 
 _ROWS = 256  # of a part's row group, and of what is held of it when it is written
 _NAME = re.compile(r"(\d{12,})-(\d{12,})-([0-9a-f]{8})")

@@ -24,8 +24,7 @@ from deepregions.media.sandbox import Child, Died
 TELLTALE = r"^(?:[A-Za-z][A-Za-z0-9+.-]+://[^/]*:[^/]*@|[Hh][Tt][Tt][Pp][Ss]?://[^?]*\?)"
 """Addresses that may hold a password or a signature, which would stand in manifests and results."""
 
-NOT_THERE = "it is not there"
-"""Why there is no copy of a file that its server does not have."""
+NOT_THERE = "it is not there"  # why there is no copy of a file that its server does not have
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _OURS = {"s3", "s3a", "gs", "gcs", "hf", "http", "https"}  # that the extra brings

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from deepregions.faces.thresholds import MIN_INSIDE, Gates
 from deepregions.types import REGIONS, Region, Status
 
-Array = TypeVar("Array")
-"""A tensor on the faces' device, or a NumPy array."""
+Array = TypeVar("Array")  # a tensor on the faces' device, or a NumPy array
 _Other = TypeVar("_Other")
 
 MAX_MISFIT = 0.1

@@ -14,11 +14,9 @@ from deepregions.faces.pose import head_pose
 from deepregions.faces.regions import canvas, outlines
 from deepregions.faces.resampling import box_taps, resample
 
-SIDE = 128
-"""Pixels per side of the square on which light and sharpness are measured."""
+SIDE = 128  # pixels per side of the square on which light and sharpness are measured
 
-DARK, BRIGHT = 8.0, 247.0
-"""Grey values, of 255, up to and from which a pixel counts as clipped."""
+DARK, BRIGHT = 8.0, 247.0  # grey values, of 255, up to and from which a pixel counts as clipped
 
 _FLOOR = 1.0  # grey values: slopes of this size come of rounding to 8 bits, and are no detail
 

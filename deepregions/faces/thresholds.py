@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-MIN_INSIDE = 0.75
-"""Share of a region that must lie inside the image to be valid."""
+MIN_INSIDE = 0.75  # share of a region that must lie inside the image to be valid
 
 
 @dataclass(frozen=True)

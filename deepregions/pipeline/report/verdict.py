@@ -22,8 +22,7 @@ _TILE, _GAP, _LINE, _LABELS = 200, 12, 26, 130
 _LEAST = 480  # pixels of a picture's width: what is said needs room
 _LARGE, _SMALL = 20, 14
 
-Model = Mapping[str, str]
-"""A network that was used: its ``name``, ``detector``, ``region`` and ``database``."""
+Model = Mapping[str, str]  # a network that was used: its name, detector, region and database
 
 
 def draw_verdict(result: Result, face: FaceResult, models: Sequence[Model]) -> Image.Image:
