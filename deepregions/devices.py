@@ -24,11 +24,7 @@ _FULL = re.compile(
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the device of a name; "auto" is the GPU where there is one.
-
-    Raises:
-        UsageError: There is no such device here.
-    """
+    """Returns the device of a name, if it is here; "auto" is the GPU where there is one."""
     import torch  # noqa: PLC0415 - a system that was exported runs without
 
     if name == "auto":

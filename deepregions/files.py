@@ -71,10 +71,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yields an empty folder for temporary files of this process alone, and removes it.
-
-    What a killed process has left in one is cleared away by the next that has it.
-    """
+    """Yields a temporary folder of this process, and removes it, or else the next process does."""
     home = Path(tempfile.gettempdir()) / f"deepregions-{getattr(os, 'getuid', int)()}"
     home.mkdir(mode=0o700, exist_ok=True)
     about = home.lstat()
@@ -211,10 +208,7 @@ def _hold(lock: Path, path: Path) -> int:
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Locks an open file; returns False if another process has, None where there are no locks.
-
-    The lock ends with the process, or when the file is closed.
-    """
+    """Locks an open file; returns False if another process has, None where there are no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -47,14 +47,10 @@ class VerificationMetrics(Metric):
         index: Tensor,
         method: Tensor | None = None,
     ) -> None:
-        """Takes the scores of a batch; nothing is read back from the device.
+        """Takes the scores of a batch, each (N,); nothing is read back from the device.
 
-        Args:
-            logits: (N,) fake log-odds.
-            label: (N,) 1 is fake.
-            video: (N,) equal for the faces of one video.
-            index: (N,) equal for one and the same face; faces with a negative one do not count.
-            method: (N,) how it was made, an index of ``methods``.
+        Faces of equal ``index`` count once, those of a negative one not at all; ``method`` is an
+        index of ``methods``.
         """
         self.method.append(torch.zeros_like(index) if method is None else method.detach().long())
         self.logits.append(logits.detach().float())

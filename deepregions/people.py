@@ -33,12 +33,7 @@ def too_few(count: int, unit: str = "people") -> str:
 
 
 def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Finds the connected components of people who share clips.
-
-    Returns:
-        The component of each identity, named by its alphabetically first member; it does not
-        depend on the order of the groups.
-    """
+    """Finds the component of each who shares clips, named by its alphabetically first member."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -57,8 +52,7 @@ def connected(groups: Iterable[Sequence[str]]) -> dict[str, str]:
 def group_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Numbers:
     """Numbers groups that share no person, directly or through others: (V,), from 0.
 
-    Videos have numbers from 0, repeated where people are told per face; one of nobody known is a
-    group by itself.
+    ``videos`` may be repeated, as where people are told per face.
     """
     pairs = dict.fromkeys(zip(videos, map(tuple, people), strict=True))
     root = connected(
@@ -71,12 +65,7 @@ def group_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Num
 
 
 def person_numbers(videos: Iterable[int], people: Iterable[Sequence[str]]) -> Numbers:
-    """Numbers people, given as for :func:`group_numbers`.
-
-    Returns:
-        (V, P) who is in each video, from 0; -1 in places that are left. A video of nobody known
-        shows somebody of its own.
-    """
+    """Numbers people, given as for :func:`group_numbers`: (V, P) from 0, -1 in unused places."""
     pairs = sorted(set(zip(videos, people, strict=True)))
     of_video: list[dict[str, None]] = [{} for _ in range(pairs[-1][0] + 1 if pairs else 0)]
     for number, names in pairs:
@@ -95,18 +84,13 @@ def identity_splits(
     fractions: Mapping[str, float] = FRACTIONS,
     seed: int = 0,
 ) -> list[str]:
-    """Splits clips at about the given fractions so that no identity is in two splits.
+    """Splits clips, identities and label of each, at about the given fractions, sharing nobody.
 
     Connected identities stay together. Components of genuine clips, of fakes, and of both are dealt
     out apart, so that each split has its share of each class; largest first, each to the split that
     is furthest below its share, those of one size by a seeded hash of their first identity. The
     result does not depend on the order of the clips. While there are components enough, no split is
     left empty; too few fill the splits in their order.
-
-    Args:
-        clips: The identities (at least one) and the label of each clip.
-        fractions: The share of each split; the order is the order in which few components fill.
-        seed: Another seed gives another split.
     """
     component = connected(identities for identities, _ in clips)
     roots = [component[identities[0]] for identities, _ in clips]
@@ -131,12 +115,8 @@ def people_splits(
 ) -> dict[str, str]:
     """Divides people so that few clips have people on two sides: none where that is possible.
 
-    Like :func:`identity_splits`, but where nearly all people are connected through fakes, as in
-    Celeb-DF, they are parted: first so that each side has its share, then by swapping two people
-    as long as that loses fewer clips.
-
-    Returns:
-        The split of each person. Clips whose people are in different ones belong to neither.
+    Where nearly all people are connected through fakes, as in Celeb-DF, they are parted: first so
+    that each side has its share, then by swapping two people as long as that loses fewer clips.
     """
     groups = [tuple(dict.fromkeys(identities)) for identities, _ in clips]
     component = connected(groups)
@@ -226,10 +206,7 @@ def deal_folds(
 ) -> Folds:
     """Deals videos into folds with about the same share of each class, people kept together.
 
-    Args:
-        fake: (V,) which videos are fake.
-        identities: (V,) tuples of who is in each; of a fake the target, then the source.
-        count: How many folds at most.
+    ``fake`` is (V,) bool, ``identities`` (V,) tuples of who is in each, of a fake the target first.
 
     Raises:
         UsageError: There are fewer than two videos of a class, or fewer than two folds wanted.

@@ -19,10 +19,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ScoreCounts:
-    """How much there is of each class at each distinct score, K of them, highest first.
-
-    ``fake`` and ``genuine`` (K,) are numbers, or weights; at least one of the two is above zero.
-    """
+    """Numbers or weights of fakes and genuine ones at each of K distinct scores, highest first."""
 
     values: Floats
     fake: Floats
@@ -92,10 +89,7 @@ def tally(scores: Floats, fake: Bools, weights: Floats | None = None) -> ScoreCo
 
 
 def area_under_curve(counts: ScoreCounts) -> float:
-    """Returns how often a fake scores above a genuine one, ties counted half.
-
-    As in Hanley and McNeil 1982 and scikit-learn. NaN where a class is absent.
-    """
+    """Returns how often a fake scores above a genuine one, ties half; NaN if a class is absent."""
     if not counts.two_classes:
         return NAN
     below = counts.negatives - counts.false_positives
@@ -134,19 +128,15 @@ def accuracy(counts: ScoreCounts, threshold: float) -> float:
 
 
 def cllr(counts: ScoreCounts) -> float:
-    """Returns the cost of scores taken as natural-log likelihood ratios, in bits.
+    """Returns the cost of scores as natural-log likelihood ratios, in bits; 1 of what says nothing.
 
-    0 is perfect, 1 is what a system costs that says nothing (Brümmer and du Preez 2006, equation
-    for C_llr). NaN where a class is absent; infinite where a score is, for the wrong class.
+    Brümmer and du Preez 2006. NaN where a class is absent; infinite where a score is wrongly so.
     """
     return empirical_cross_entropy(counts, 0.0) if counts.two_classes else NAN
 
 
 def empirical_cross_entropy(counts: ScoreCounts, prior: float) -> float:
-    """Returns the cost in bits of such ratios at natural log prior odds of a fake; at 0, Cllr.
-
-    Ramos and Gonzalez-Rodriguez 2013.
-    """
+    """Returns that cost at natural log prior odds (Ramos and Gonzalez-Rodriguez 2013)."""
     fake, genuine = counts.fake > 0, counts.genuine > 0  # what is absent costs nothing
     of_fake = counts.fake[fake] @ np.logaddexp(0, -counts.values[fake] - prior)
     of_genuine = counts.genuine[genuine] @ np.logaddexp(0, counts.values[genuine] + prior)

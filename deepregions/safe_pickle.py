@@ -74,12 +74,7 @@ class StandIn:
 
 
 def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
-    """Tells which program reads a file of weights, by how it begins.
-
-    Raises:
-        UsageError: There is no such file.
-        UnreadableError: It cannot be opened, or is what is often saved in a file's stead.
-    """
+    """Tells which program reads a file of weights, by how it begins."""
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     try:
@@ -133,11 +128,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def state_dict_of(tree: Any) -> dict[str, Tensor]:
-    """Returns the arrays of a checkpoint: a state dict, one with other facts, or a network.
-
-    Raises:
-        UnreadableError: It holds no arrays by name.
-    """
+    """Returns the arrays by name of a checkpoint: a state dict, one with other facts, a network."""
     arrays: dict[str, Tensor] = {}
     if isinstance(tree, StandIn):
         arrays = dict(_flattened(tree))
@@ -207,10 +198,7 @@ def _class_of(kind: str, cls: type, *_: object) -> type:
 
 
 def _pickle_of_zip(path: Path) -> bytes:
-    """Returns the pickle in an archive, whose parts must be stored, and fit into the file.
-
-    Torch itself would unpack a compressed one, however much comes out.
-    """
+    """Returns the pickle in an archive; compressed parts, which torch would unpack, are refused."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}

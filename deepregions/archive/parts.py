@@ -143,11 +143,7 @@ class ArchiveResults:
 
 
 def unfinished(files: pa.Table, finished: list[IdRange]) -> pa.Table:
-    """Returns those rows of a manifest that no part has, by their ids.
-
-    Raises:
-        UsageError: A part has other files by the same ids.
-    """
+    """Returns the rows of a manifest that no part has; parts of other files are refused."""
     first, last = files["id"][0].as_py(), files["id"][-1].as_py()
     at = max(0, bisect_left(finished, (first,)) - 1)  # the part before may reach into it
     left, start, ids = [], 0, None

@@ -99,10 +99,7 @@ def _seconds(value: Any) -> int | None:
 
 
 def list_remote(root: str, warn: Callable[[str], None]) -> Iterator[RemoteFile]:
-    """Yields the files below an address, or the one there; one folder's names are held at a time.
-
-    Hidden files are left out, and links to folders are not followed.
-    """
+    """Yields the files below an address, or the one there, folder by folder; no hidden ones."""
     system, path = open_filesystem(root)
     if not root.endswith("/"):
         info = _asked(system.info, root, path)
@@ -178,8 +175,7 @@ class LocalCopy(NamedTuple):
 class Fetcher:
     """Fetches files from elsewhere, one at a time, by a process that may hang or die.
 
-    Copies are in a folder of their own under names of our making. They go when they are dropped, or
-    else when this process ends, however that is.
+    Copies go when they are dropped, or else when this process ends, however that is.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:

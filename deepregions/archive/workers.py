@@ -28,11 +28,7 @@ class ScoredFile(NamedTuple):
 
 
 class FileOutcome(NamedTuple):
-    """What became of a file that was given to a pool.
-
-    It is scored; or a worker has ended while it worked on it, which says why; or, where neither is
-    there, it was not begun and comes back.
-    """
+    """What became of a file: it is scored, or killed its worker, or else was not begun."""
 
     file: Listed
     scored: ScoredFile | None = None

@@ -72,11 +72,7 @@ def print_table(
     right: Collection[str] = (),
     title: str = "",
 ) -> None:
-    """Prints a table on standard output.
-
-    Cells are plain or styled, those of columns in ``right`` aligned so; a row without cells is a
-    line across the table.
-    """
+    """Prints a table; a row without cells is a line across it."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

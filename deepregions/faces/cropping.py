@@ -121,10 +121,7 @@ class RegionCropper(nn.Module):
         return crops, _pick(valid, self.regions)
 
     def boxes(self, landmarks: Tensor) -> Tensor:
-        """What of an image is stretched to each crop: (B, R, 4) int64, upper ends exclusive.
-
-        The boxes may reach out of the image.
-        """
+        """What of, or off, an image is stretched to each crop: (B, R, 4), upper ends exclusive."""
         points, _ = tame(landmarks)
         return self._boxes(points, canvas(points)).expand(-1, len(self.regions), -1)
 

@@ -122,10 +122,7 @@ def figures(quality: HostQuality) -> list[dict[str, float | None]]:
 def refusals(
     quality: HostQuality, judged: HostJudgement, gates: Gates
 ) -> list[tuple[Refusal, ...]]:
-    """Says in words which regions of each face are not judged, and why.
-
-    If the landmarks are not a face's, that is the only reason given.
-    """
+    """Says in words which regions are not judged, and why; of no face's landmarks, that alone."""
     failed = judged.failed.transpose(0, 2, 1).tolist()  # (B, C, 5)
     values = {one.name: getattr(quality, one.name).tolist() for one in fields(quality)}
     found: list[tuple[Refusal, ...]] = []

@@ -54,10 +54,7 @@ def mean_shape(device: torch.device | str = "cpu") -> Tensor:
 
 
 def head_pose(landmarks: Tensor) -> Pose:
-    """Fits the mean face to landmarks (B, 68, 2), finite.
-
-    Where all points are one, angles are 0 and the width is 0.
-    """
+    """Fits the mean face to landmarks (B, 68, 2), finite; where all are one point, all is 0."""
     shape, inverse = _fitting(landmarks.device)
     points = landmarks.float() - landmarks.float().mean(dim=1, keepdim=True)
     affine = points.transpose(1, 2) @ inverse  # (B, 2, 3)

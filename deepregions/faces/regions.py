@@ -58,20 +58,14 @@ class Outlines(NamedTuple):
 
 
 def mirror(landmarks: Tensor, width: int | Tensor) -> Tensor:
-    """Landmarks (..., 68, 2) of an image flipped left to right, left and right ones exchanged.
-
-    The width is in pixels, of all or (B, 1) of each.
-    """
+    """Landmarks (..., 68, 2) of a mirrored image, whose width is in pixels, or (B, 1) of each."""
     points = landmarks.unbind(dim=-2)  # indexing with a list would wait for a copy to the device
     swapped = torch.stack([points[index] for index in MIRROR], dim=-2)
     return torch.stack((width - 1 - swapped[..., 0], swapped[..., 1]), dim=-1)
 
 
 def outlines(landmarks: Tensor) -> Outlines:
-    """Outlines of face, eyes, nose and mouth, of 21, 14, 7 and 12 points.
-
-    They may overlap, reach out of the image, and, where landmarks are wrong, cross themselves.
-    """
+    """Outlines of face, eyes, nose and mouth, of 21, 14, 7 and 12 points; they may overlap."""
     right, down, u, iod = _frame(landmarks)
     upright = torch.stack(((landmarks * right).sum(-1), (landmarks * down).sum(-1)), dim=-1)
     parts = (_face(upright, u, iod), _eyes(upright, u, iod), _nose(upright), _mouth(upright, iod))

@@ -56,10 +56,7 @@ def nearest_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: T
 
 
 def resample(table: Tensor, taps_x: Taps, taps_y: Taps) -> Tensor:
-    """Resizes (N, W, C, H) float32, contiguous, along both axes, by the taps of each.
-
-    The result is (N, C, S, S), contiguous; x comes first before because whole rows are summed.
-    """
+    """Resizes (N, W, C, H) float32, contiguous, to (N, C, S, S), by the taps of each axis."""
     channels, height = table.shape[2:]
     narrow = _weighted_rows(table.flatten(2), *taps_x)  # (N, S, C * H)
     narrow = narrow.transpose(1, 2).contiguous()

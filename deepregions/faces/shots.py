@@ -51,10 +51,7 @@ class ShotDetector:
         return self.changes(self.look(image))
 
     def look(self, image: NDArray[np.uint8]) -> FrameSignature | None:
-        """Returns what is kept of a frame (H, W, 3) uint8 RGB; None of one without detail.
-
-        Frames that come out of order are looked at as they come, and compared in order.
-        """
+        """Returns what is kept of a frame (H, W, 3) uint8 RGB; None of one without detail."""
         pixels = _reduced(image)
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         mean, deviation = (float(one[0, 0]) for one in cv2.meanStdDev(grey))

@@ -136,10 +136,7 @@ def _assigned(tracks: list[_Track], faces: list[_Seen], time: float) -> dict[int
 
 
 def pair(scores: _Vector) -> dict[int, int]:
-    """Returns a column for each row of (R, C) scores, each once, so that their sum is greatest.
-
-    A score that is not above 0 (or NaN) pairs nothing.
-    """
+    """Returns a column for each row of (R, C) scores, each once, for the greatest sum above 0."""
     scores = np.where(scores > 0, scores, 0.0)
     by_row = {row: int(column) for row, column in enumerate(scores.argmax(1))}
     by_column = {column: int(row) for column, row in enumerate(scores.argmax(0))}

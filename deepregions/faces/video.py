@@ -62,10 +62,7 @@ class VideoWalk:
                 yield frame, kept
 
     def tracks(self) -> list[list[int]]:
-        """Returns the track of each face of each frame of :attr:`frames`; call it once, at the end.
-
-        Tracks are numbered in order of first appearance.
-        """
+        """Returns the track of each face of each frame, numbered as they appear; call it once."""
         update, changes = Tracker().update, self._shots.changes
         return [
             update(one.faces, one.time, cut=changes(one.signature), descriptors=one.descriptors)

@@ -27,10 +27,7 @@ _STATES = {"Trusted": "trusted", "Valid": "valid"}
 
 
 def read_credentials(file: BinaryIO, progress: Progress) -> Credentials:
-    """Reads and verifies the credentials of a file that has some.
-
-    ``progress`` is called before every part that is read.
-    """
+    """Reads and verifies a file's credentials, and tells ``progress`` of each part that is read."""
     try:
         import c2pa  # noqa: PLC0415 - it is not always there
     except (ImportError, OSError, RuntimeError):  # not there, or its library does not load

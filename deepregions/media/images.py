@@ -61,10 +61,7 @@ def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> NDArra
 
 
 class ImageSource:
-    """A photograph, read and refused as :func:`read_image` does; of the limits, pixels count.
-
-    The file may be one that Pillow has opened.
-    """
+    """A photograph, which Pillow may have opened, read and refused as :func:`read_image` does."""
 
     def __init__(self, path: Path, file: BinaryIO | Image.Image, limits: Limits) -> None:
         with opened_image(path, file, limits) as image:

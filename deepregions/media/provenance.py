@@ -71,10 +71,7 @@ def from_json(said: Mapping[str, Any] | None) -> Provenance | None:
 
 
 def received(kind: type[_Record], said: Mapping[str, Any], **known: Any) -> _Record:
-    """Makes a record of what the process that decodes sent, whatever that is.
-
-    Texts become short lines without control characters; ``known`` are further attributes.
-    """
+    """Makes a record of whatever the process that decodes sent; texts become short, clean lines."""
     values: dict[str, Any] = {}
     for each in fields(kind):
         value, default = said.get(each.name, each.default), each.default

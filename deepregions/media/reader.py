@@ -62,10 +62,9 @@ class OpenMedia:
             yield batch
 
     def read(self, numbers: Sequence[int], at_once: int = 8) -> Iterator[list[Frame]]:
-        """Yields more frames, as :meth:`batches` does; that one must have come to its end.
+        """Yields more frames, in order of time, when :meth:`batches` has come to its end.
 
-        They come in order of time, each once. A frame that was lost to damage comes as the one on
-        show before it, under its own number.
+        A frame that was lost to damage comes as the one before it, under its own number.
         """
         if self._state != "waiting":
             raise RuntimeError(f"{self.path} is not waiting for requests but {self._state}")
@@ -77,11 +76,7 @@ class OpenMedia:
         return self.batches(at_once)
 
     def provenance(self) -> Provenance | None:
-        """Returns what the file says of where it comes from, when its frames have come.
-
-        None where the process that reads dies of it; of reading content credentials it may die
-        with what else was found said.
-        """
+        """Returns what the file says of where it comes from; None where the reader dies of it."""
         said = self._asked("origin")
         if said is None:
             return None

@@ -45,10 +45,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """The numbers of the frames chosen from a video that has so many, in order.
-
-    ``limited`` says whether ``most`` made them fewer than the rate asks for.
-    """
+    """The frames chosen of so many; ``limited`` to fewer than the rate asks for."""
 
     numbers: tuple[int, ...]
     frames: int
@@ -82,10 +79,7 @@ def choose(times: Times, end: float, second: float, sampling: Sampling) -> Frame
 
 
 def by_count(times: Times, end: float, count: int) -> tuple[int, ...]:
-    """Returns the frames on show in the middle of ``count`` equal intervals, each once.
-
-    Where there are no more than ``count`` frames, that is all of them.
-    """
+    """Returns the frames on show in the middle of ``count`` equal intervals, each once, or all."""
     if len(times) <= count:
         return tuple(range(len(times)))
     moments = float(times[0]) + (np.arange(count) + 0.5) * (end - float(times[0])) / count

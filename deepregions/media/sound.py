@@ -20,10 +20,7 @@ _SECONDS, _MEMORY = 600, 3 << 30
 
 
 def add_sound(source: Path, silent: Path) -> str:
-    """Gives an MP4 file another's sound; returns why it has none although the source has.
-
-    The source may be hostile: its reader is a process with limits on time and memory.
-    """
+    """Gives an MP4 file another's sound, in a process with limits; returns why there is none."""
     out = silent.with_name(f"{silent.name}.sound")
     command = isolated(__name__, *(str(path.absolute()) for path in (source, silent, out)))
     try:

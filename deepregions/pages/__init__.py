@@ -13,10 +13,7 @@ from deepregions.errors import printable
 
 
 def environment(package: str) -> Environment:
-    """Returns what renders a package's ``templates``: what is from data is escaped, and visible.
-
-    ``base.css`` and ``common.html.j2`` are this package's.
-    """
+    """Returns what renders a package's ``templates``: what is from data is escaped, and visible."""
     made = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(__name__)]),
         autoescape=True,

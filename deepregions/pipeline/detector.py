@@ -113,10 +113,7 @@ class Detector:
             return list(self._judged(checked, together=True))
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Result]:
-        """Scores inputs as they come, one at a time: however many there are, memory stays flat.
-
-        A file that is not there is a result with the status ``unreadable``.
-        """
+        """Scores inputs as they come, one at a time: however many there are, memory stays flat."""
         checked = (_checked(one, missing=True) for one in inputs)
         with closing(self._judged(checked, together=False)) as results:
             while True:

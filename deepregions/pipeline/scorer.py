@@ -48,10 +48,7 @@ class Answers(NamedTuple):
 
 
 class PatchScorer(ABC):
-    """Scores faces that pass the gates, and says why others have no score.
-
-    There are D rows of detectors and R regions; ``cells`` are the places (row, column) of networks.
-    """
+    """Scores faces that pass the gates by networks at ``cells``, and says why others have none."""
 
     rows: Sequence[str]
     regions: Sequence[Region]

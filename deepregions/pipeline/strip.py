@@ -14,11 +14,7 @@ STRIP = 24  # frames of a strip at most
 
 
 class Strip:
-    """Collects thumbnails as frames come, of an unknown number of frames.
-
-    When there are twice as many as wanted, every other one is dropped, and from then on only
-    every other frame is taken: so they stay even, and few.
-    """
+    """Collects thumbnails of an unknown number of frames: of twice too many, half are dropped."""
 
     def __init__(self) -> None:
         self._every = 1

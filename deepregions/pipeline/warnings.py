@@ -32,10 +32,7 @@ _WORDS = {
 
 
 def warnings_of(result: Result, degradation: Sequence[Degradation] = ()) -> Iterator[str]:
-    """Yields short sentences without a full stop, the gravest first.
-
-    ``degradation`` is what was measured of the networks on altered faces.
-    """
+    """Yields short sentences without a full stop, the gravest first."""
     lost = sum(face.status is Status.ERROR for face in result.faces)
     if lost and result.status is not Status.ERROR:
         yield f"the networks' answers on {lost} of {len(result.faces)} faces are not finite numbers"

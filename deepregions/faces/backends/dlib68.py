@@ -43,9 +43,8 @@ def dlib_landmarks(*, fetch_yunet: bool = True, min_size: float = 40.0) -> DlibL
 
 
 class DlibLandmarks:
-    """Landmarks by dlib's shape predictor, as a :class:`LandmarkDetector` does them.
+    """Landmarks by dlib's shape predictor, which sees faces upright, and small ones enlarged.
 
-    It sees faces upright, as it was trained, and small faces enlarged, as it gives whole pixels.
     Confidence is by :func:`agreement` with the finder's five points, where it has them.
     """
 

@@ -61,10 +61,7 @@ class _Crop(NamedTuple):
 
 
 class FanLandmarks:
-    """FAN's 68 two-dimensional landmarks: a :class:`~deepregions.faces.landmarks.LandmarkDetector`.
-
-    Confidence is by :func:`peak_heights`; faces are found by the package's ``sfd`` or ``yunet``.
-    """
+    """FAN's 68 landmarks, as sure as :func:`peak_heights`, of faces that the package has found."""
 
     side = 640  # pixels of the longer side in which faces are looked for
     frames_at_once = 8
@@ -169,10 +166,7 @@ def peak_heights(heat: Tensor) -> Tensor:
 
 
 def peaks(heat: Tensor) -> Tensor:
-    """Returns where maps (N, L, S, S) are hottest: (N, L, 2) x, y as fractions of their side.
-
-    A quarter of a cell towards the hotter neighbour.
-    """
+    """Returns where maps (N, L, S, S) are hottest: (N, L, 2) x, y as fractions of their side."""
     size, flat = heat.shape[-1], heat.flatten(2)
     index = flat.argmax(dim=2)
     x, y = index % size, index // size

@@ -35,11 +35,7 @@ _HINT = "OpenFace 2 writes such files: FaceLandmarkImg and FeatureExtraction, wi
 
 @dataclass(frozen=True, eq=False)
 class OpenFaceTable:
-    """The faces of a photograph or a video, N of them.
-
-    Frames are numbered from 0, ascending; landmarks (N, 68, 2) are in pixels, OpenFace's own
-    confidence is in [0, 1].
-    """
+    """The N faces of a photograph or a video, with OpenFace's own confidence, in [0, 1]."""
 
     path: Path
     video: bool
@@ -48,10 +44,7 @@ class OpenFaceTable:
     confidence: NDArray[np.float32]
 
     def faces(self, number: int) -> list[Face]:
-        """Returns a frame's faces, largest first, with OpenFace's confidence as their score, too.
-
-        The box is the face's canvas: its landmarks and forehead, which is what finders draw.
-        """
+        """Returns a frame's faces, largest first; their boxes are their canvases."""
         first, last = np.searchsorted(self.frame, [number, number + 1])
         points = self.landmarks[first:last]
         # From the first pixel's edge to the last one's.

@@ -28,19 +28,13 @@ Floats = npt.NDArray[np.float64]
 def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> tuple[Floats, float]:
     """Takes the fused score of a face apart.
 
-    Args:
-        fusion: From logits (B, D, R) and valid (B, D, R) to fused log-odds (B,); it is asked in
-            evaluation mode, 2^n times for n cells, in batches.
-        logits: (D, R) fake log-odds, on the fusion's device; what is not valid may be anything.
-        valid: (D, R) bool.
+    ``fusion`` makes log-odds (B,) of logits and valid (B, D, R); it is asked 2^n times for n cells,
+    in batches. ``logits`` (D, R) are on its device, and anything where not ``valid`` (D, R).
 
     Returns:
         (D, R) float64, what each cell adds, NaN where it is not valid; and the fused log-odds,
-        their sum but for rounding. All NaN where the fusion has no answer, as without any cell.
-
-    Raises:
-        UsageError: More than :data:`MOST` cells are valid.
-        BundleError: The fusion's answer to a set of valid cells is infinite.
+            their
+        sum but for rounding. All NaN where the fusion has no answer, as without any cell.
     """
     players = valid.flatten().nonzero()[:, 0]
     count = len(players)

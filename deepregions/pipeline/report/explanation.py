@@ -68,11 +68,7 @@ def page_parts(faces: Sequence[FaceExplanation]) -> dict[str, Any]:
 
 
 def draw_heat(result: Result, explanation: FaceExplanation) -> Image.Image:
-    """Draws where each network looked on a face, as the paper shows it (section 5, Grad-CAM).
-
-    A row per detector, a column per region; each crop in grey, its heat over it in colours from 0
-    to its own highest, and below it the score and the energy inside.
-    """
+    """Draws where each network looked on a face, as the paper shows it (section 5, Grad-CAM)."""
     columns = list(dict.fromkeys(cell.region for cell in explanation.cells))
     rows = list(dict.fromkeys(cell.detector for cell in explanation.cells))
     cells = {(cell.detector, cell.region): cell for cell in explanation.cells}
@@ -130,10 +126,7 @@ def _draw_cell(
 
 
 def draw_shares(explanation: FaceExplanation) -> Image.Image:
-    """Draws what each region and each detector adds to a face's fused log-odds.
-
-    Bars are violet towards fake; the points are the single networks.
-    """
+    """Draws what each region, detector and, as points, network adds to a face's fused log-odds."""
     cells = [cell for cell in explanation.cells if cell.share is not None]
     sums = {"By region": explanation.by_region, "By detector": explanation.by_detector}
     names = {

@@ -19,8 +19,7 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 def overlay(picture: Tensor, heat: Tensor) -> Tensor:
     """Lays heat (H, W) over a picture (3, H, W), uint8 or floating point in [0, 1].
 
-    The colours go from 0 to this heat's own highest value, so that pictures can be compared by
-    where heat is, not by how much. Where all of it is 0 the picture is only made grey.
+    The colours go from 0 to this heat's own highest value; without heat the picture is grey.
     """
     pixels = picture.cpu().float() / (1 if picture.is_floating_point() else 255)
     grey = (pixels * torch.tensor(_GREY)[:, None, None]).sum(0)
@@ -33,10 +32,7 @@ def overlay(picture: Tensor, heat: Tensor) -> Tensor:
 
 
 def tile(crop: Tensor, heat: Tensor, mask: Tensor, side: int) -> Tensor:
-    """Draws what a network saw: its crop with the heat over it and the region's outline.
-
-    (3, S, S) in [0, 1], (S, S) and (S, S) bool become (3, side, side) uint8 on the CPU.
-    """
+    """Draws a crop (3, S, S) with heat (S, S) and the outline of a mask: (3, side, side) uint8."""
     smooth = torch.cat([crop.cpu(), heat.cpu()[None]])[None]
     scaled = functional.interpolate(smooth, (side, side), mode="bilinear")[0]
     region = functional.interpolate(mask.cpu()[None, None].float(), (side, side), mode="bilinear")

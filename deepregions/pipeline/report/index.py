@@ -65,10 +65,7 @@ def _side(result: Result) -> str:
 
 
 def write_index(rows: Sequence[Mapping[str, Any]], path: Path, *, table: str = "") -> None:
-    """Writes the list of inputs, rows by :func:`index_row`, as one HTML file.
-
-    ``table`` is the name of the same list as a file for spreadsheets, beside it.
-    """
+    """Writes the list of inputs, rows by :func:`index_row`, as HTML; ``table`` names its CSV."""
     counts = Counter(row["side"] for row in rows)
     notes = dict.fromkeys(
         row["answer"][key] for key in ("holds_for", "error_rates") for row in rows

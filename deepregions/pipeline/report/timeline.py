@@ -18,11 +18,7 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 @dataclass(frozen=True)
 class ScoreCurve:
-    """A score over time; paths in a box of 100 x 100, 1 above and 0 below.
-
-    The line is broken where a frame that was looked at has no score. ``missing`` is where a face
-    has none, in percent from the left.
-    """
+    """A score over time, in a box of 100 x 100; ``missing`` is where there is none, in percent."""
 
     line: str
     dots: str

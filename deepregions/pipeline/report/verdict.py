@@ -26,10 +26,7 @@ Model = Mapping[str, str]  # a network that was used: its name, detector, region
 
 
 def draw_verdict(result: Result, face: FaceResult, models: Sequence[Model]) -> Image.Image:
-    """Draws what a result says, above the highest-scoring face's regions as networks saw them.
-
-    Under each region are its scores, by detector.
-    """
+    """Draws what a result says, above a face's regions as networks saw them, with their scores."""
     crops = face.patch.crops if face.patch is not None else {}
     rows = list(dict.fromkeys(detector for detector, _ in face.cells))
     width = max(_LEAST, _LABELS + len(crops) * (_TILE + _GAP) + _GAP)
