@@ -66,56 +66,35 @@ class _Scored:
 
 @dataclass(frozen=True)
 class FaceResult(_Scored):
-    """One face in one frame.
+    """One face in one frame."""
 
-    Attributes:
-        frame: The frame's number in order of display, from 0.
-        time: Its time in seconds; 0 in a photograph.
-        box: x0, y0, x1, y1 in pixels of the frame.
-        log_odds: Fused; None unless the status is OK.
-        cells: Log-odds of every network.
-        reasons: Why the face, or a region of it, was not judged: a few words each.
-        quality: What was measured of it, by name; None where it is not known.
-        patch: Its pixels, of the highest face of each person only.
-    """
-
-    frame: int
-    time: float
+    frame: int  # its number in order of display, from 0
+    time: float  # seconds; 0 in a photograph
     track: int
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the frame
     status: Status
-    log_odds: float | None
-    cells: Scores
-    reasons: tuple[str, ...] = ()
-    quality: Mapping[str, float | None] = field(default_factory=dict)
-    patch: FacePatch | None = field(default=None, compare=False, repr=False)
+    log_odds: float | None  # fused; None unless the status is OK
+    cells: Scores  # of every network
+    reasons: tuple[str, ...] = ()  # why it, or a region of it, was not judged
+    quality: Mapping[str, float | None] = field(default_factory=dict)  # as measured; None: unknown
+    patch: FacePatch | None = field(default=None, compare=False, repr=False)  # of highest faces
 
 
 @dataclass(frozen=True)
 class Person(_Scored):
-    """One person through an input: a track, a face that is followed from frame to frame.
+    """One person through an input: a track, a face that is followed from frame to frame."""
 
-    Attributes:
-        track: The person's number, from 0.
-        start: Time of the first face, in seconds; ``end`` is the last one's.
-        faces: How many faces were found, ``scored`` of them with a score: then the status is OK.
-        log_odds: Over the scored faces, by ``rule``.
-        evidence: What the log-odds are worth; None without a score or a calibration.
-        cells: Log-odds of every network.
-        reasons: Why faces or regions were not judged, the most frequent first.
-    """
-
-    track: int
-    start: float
-    end: float
-    faces: int
-    scored: int
+    track: int  # from 0
+    start: float  # time of the first face, in seconds
+    end: float  # of the last one
+    faces: int  # found
+    scored: int  # of these
     status: Status
-    log_odds: float | None
-    evidence: LikelihoodRatio | None
+    log_odds: float | None  # over the scored faces, by the rule
+    evidence: LikelihoodRatio | None  # None without a score or a calibration
     rule: str
-    cells: Scores
-    reasons: tuple[str, ...] = ()
+    cells: Scores  # of every network
+    reasons: tuple[str, ...] = ()  # why faces or regions were not judged, the most frequent first
 
     @property
     def regions(self) -> dict[Region, dict[str, float | None]]:
@@ -139,41 +118,24 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Result(_Scored):
-    """What came of one photograph or video.
+    """What came of one photograph or video (docs/python.md)."""
 
-    Attributes:
-        input: Its path; for a picture in memory its file's, if known.
-        kind: "image", "video" or "regions" (an image that already is a region's canvas).
-        reason: Why there is no score, in one line; empty where there is one.
-        log_odds: Over its people, by ``rule``; None unless the status is OK.
-        evidence: What the log-odds are worth; None without a score or a calibration.
-        frames: How many frames were looked at.
-        media: What the file is: width, height, duration and so on; empty if it was not opened.
-        provenance: What the file says of where it comes from, which no score depends on; None if
-            it was not opened as a photograph or video.
-        sampling: Which frames were chosen, and how.
-        warnings: What to know of how the score came about, the gravest first.
-        faces: By time, then by size.
-        strip: Frames evenly over those that were looked at, in order of time.
-        facts: What it was made with, as JSON has it: networks, landmarks, versions.
-    """
-
-    input: str
-    kind: str
+    input: str  # its path; for a picture in memory its file's, if known
+    kind: str  # "image", "video" or "regions" (an image that is a region's canvas)
     status: Status
-    reason: str = ""
-    log_odds: float | None = None
-    evidence: LikelihoodRatio | None = None
+    reason: str = ""  # why there is no score, in one line
+    log_odds: float | None = None  # over its people, by the rule; None unless the status is OK
+    evidence: LikelihoodRatio | None = None  # None without a score or a calibration
     rule: str = ""
-    frames: int = 0
-    media: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Provenance | None = None
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    frames: int = 0  # looked at
+    media: Mapping[str, Any] = field(default_factory=dict)  # width, height, ...; empty: not opened
+    provenance: Provenance | None = None  # no score depends on it; None: not opened
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # which frames, and how
+    warnings: tuple[str, ...] = ()  # of how the score came about, the gravest first
     people: tuple[Person, ...] = ()
-    faces: tuple[FaceResult, ...] = field(default=(), repr=False)
-    strip: tuple[Thumbnail, ...] = field(default=(), repr=False)
-    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    faces: tuple[FaceResult, ...] = field(default=(), repr=False)  # by time, then by size
+    strip: tuple[Thumbnail, ...] = field(default=(), repr=False)  # evenly over the frames
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what made it
 
     @property
     def answer(self) -> Answer:

@@ -140,26 +140,21 @@ def heats(
 
 
 def heats_segmented(
-    system: System,
-    canvas: Tensor,
-    region: Region,
-    *,
-    towards: Towards = "fake",
-    batch_size: int = 16,
+    system: System, canvas: Tensor, region: Region, *, towards: Towards = "fake"
 ) -> tuple[Heat, ...]:
     """As :func:`heats`, of images that already are a region's canvas: by its networks only."""
     height, width = canvas.shape[-2:]
     box = torch.tensor([0, 0, width, height], device=canvas.device).expand(len(canvas), -1)
     crops = system.by_cut(system.segmented_crops(canvas, region)[0])
     seen = {place: (x, box, x.amax(1) > 0) for place, x in crops.items() if place[1] is region}
-    return _heats(system, seen, towards, batch_size)
+    return _heats(system, seen, towards)
 
 
 def _heats(
     system: System,
     seen: Mapping[tuple[CropSpec, Region], tuple[Tensor, Tensor, Tensor]],
     towards: Towards,
-    batch_size: int,
+    batch_size: int = 16,
 ) -> tuple[Heat, ...]:
     """Where networks look, of which crops, boxes and masks are given."""
     found = []
