@@ -53,11 +53,9 @@ class ScoreCounts:
     def called_fake(self, threshold: float) -> tuple[float, float]:
         """Returns how many fakes and how many genuine ones are at or above a threshold."""
         place = int(np.searchsorted(-self.values, -threshold, side="right")) - 1
-        return (
-            (0.0, 0.0)
-            if place < 0
-            else (float(self.true_positives[place]), float(self.false_positives[place]))
-        )
+        if place < 0:
+            return 0.0, 0.0
+        return float(self.true_positives[place]), float(self.false_positives[place])
 
 
 class Ranking:

@@ -166,14 +166,7 @@ def unfinished(files: pa.Table, finished: list[IdRange]) -> pa.Table:
 
 
 class OpenPart:
-    """A part that is worked on; only one process at a time has it.
-
-    Attributes:
-        waiting: Its files that are not finished.
-
-    Raises:
-        BlockingIOError: Another process has it.
-    """
+    """A part that is worked on; BlockingIOError says that another process has it."""
 
     def __init__(self, folder: ArchiveResults, files: pa.Table) -> None:
         self.span = IdRange.of(files)

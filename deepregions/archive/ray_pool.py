@@ -24,6 +24,7 @@ from deepregions.errors import (
     require,
 )
 
+_NO_FILES = (MissingExtraError, UnreachableError)  # errors that no file is to blame for
 _BATCH = 8  # files of one task: an actor opens the next of them while it scores one
 _TASKS = 2  # that an actor has: it begins the next at once
 _STARTS = 3  # of actors that did not come up in a row, after which there is no use in another
@@ -222,11 +223,7 @@ class RayPool:
                 handle.since = time.monotonic()
                 yield FileOutcome(files.popleft(), scored)
         except errors.RayTaskError as error:
-            own = (
-                (MissingExtraError, UnreachableError)
-                if handle.loading is None
-                else DeepregionsError
-            )
+            own = DeepregionsError if handle.loading is not None else _NO_FILES
             if isinstance(error.cause, own):  # no file's fault
                 raise error.cause from error
             yield from self._lost(handle, f"{type(error.cause).__name__}: {error.cause}")

@@ -271,24 +271,21 @@ def write_report(summary: ArchiveSummary, folder: Path, out: Path) -> None:
     from deepregions.pipeline.report.index import link  # noqa: PLC0415 - torch
     from deepregions.pipeline.words import MEANING  # noqa: PLC0415 - torch
 
+    template = environment("deepregions.archive").get_template("archive.html.j2")
     pages = {
         row["id"]: link(os.path.relpath(page, out.resolve().parent))
         for row in summary.strongest
         if (page := folder.resolve() / "pages" / f"{row['id']}.html").exists()
     }
-    text = (
-        environment("deepregions.archive")
-        .get_template("archive.html.j2")
-        .render(
-            summary=summary,
-            meaning={str(status): text for status, text in MEANING.items()},
-            reasons=summary.reasons.most_common(_REASONS),
-            histograms=[
-                ("Scores", "from 0, looks genuine, to 1, looks fake", SCORES, summary.scores),
-                ("Likelihood ratios", "log10; positive speaks for a fake", RATIOS, summary.ratios),
-            ],
-            pages=pages,
-        )
+    text = template.render(
+        summary=summary,
+        meaning={str(status): text for status, text in MEANING.items()},
+        reasons=summary.reasons.most_common(_REASONS),
+        histograms=[
+            ("Scores", "from 0, looks genuine, to 1, looks fake", SCORES, summary.scores),
+            ("Likelihood ratios", "log10; positive speaks for a fake", RATIOS, summary.ratios),
+        ],
+        pages=pages,
     )
     with atomic_file(out) as partial:
         partial.write_text(text, encoding="utf-8")

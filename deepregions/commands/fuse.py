@@ -107,13 +107,9 @@ def fuse(
 def train_bundle(
     table: ScoreTable, members: Sequence[TrainedNetwork], options: FusionOptions
 ) -> tuple[Bundle, list[CrossValidated]]:
-    """Trains and calibrates a fusion of the networks that options choose.
+    """Trains and calibrates a fusion of the networks that options choose, on the development part.
 
     Returns how this fusion and some others do in cross-validation, too.
-
-    Raises:
-        UsageError: No network is wanted, the scores are of others, or they have no development part
-            that can be learned from.
     """
     from deepregions.evaluation.store_scorer import scores_of
     from deepregions.fusion.validation import cross_validate, train_calibrated

@@ -22,10 +22,7 @@ def part_masks(shape: Outlines, width: int, height: int, left: int = 0, top: int
     """Masks of the parts of faces on a window of an image, whose corner is at ``left``, ``top``.
 
     Crossings of outlines with pixel columns are scattered and summed down the columns; the four
-    winding numbers travel as fields of one integer. Outlines may reach out of the image.
-
-    Returns:
-        (B, width, 4, height) uint8, transposed, in the order of ``PARTS``; no pixel is in two.
+    winding numbers travel as fields of one integer. (B, width, 4, height) uint8, of ``PARTS``.
     """
     winding = _winding(shape, width, height, left, top)
     # Arithmetic on bytes: comparisons and booleans take several times as long on a CPU.

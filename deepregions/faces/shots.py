@@ -2,8 +2,7 @@
 
 Two frames of one shot show the same things, moved: many corners of one are found in the other, all
 moved alike (ORB features; a similarity by RANSAC). As plain pictures have few corners, the colours
-count too. A frame without any detail shows no shot; the next one is compared with the last that had
-some. The weights come from a logistic regression (docs/faces.md).
+count too. The weights come from a logistic regression (docs/faces.md).
 """
 
 import math

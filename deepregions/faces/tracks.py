@@ -1,12 +1,9 @@
 """Who is who through a video: faces of successive frames linked by place, shape and looks.
 
 Each live track and each face of the next frame get a score, the logarithm of how much likelier the
-pair is one person than two. It is a sum of what is known: how far the box has moved, in its own
-sides, from where it was or would be; by what factor it has grown; the landmarks' shape, centred and
-scaled; how alike two faces look (:mod:`deepregions.faces.appearance`).
-
-In each frame, faces go to tracks so that the sum of scores is the largest possible (Hungarian
-method; Kuhn 1955). A pair whose score is not above 0 is none: the face begins a track.
+pair is one person than two: a sum of what place, size, the landmarks' shape and looks say. Faces go
+to tracks so that the sum of scores is the largest possible (Hungarian method; Kuhn 1955); a face
+without a score above 0 begins a track.
 """
 
 import math

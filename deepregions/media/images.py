@@ -48,9 +48,8 @@ _UPRIGHT = {
 def read_image(path: Path, *, max_pixels: int = DEFAULT_LIMITS.pixels) -> NDArray[np.uint8]:
     """Reads a photograph, or the first frame of an animation: (H, W, 3) uint8 RGB.
 
-    EXIF orientation is applied, transparency is dropped, 16 bits a channel are scaled to 8, CMYK
-    and palettes become RGB, colours of another profile than sRGB become sRGB. Nothing is decoded
-    before its size is known to be allowed.
+    It is upright, without transparency, of 8 bits a channel, in sRGB. Nothing is decoded before its
+    size is known to be allowed.
 
     Raises:
         UnreadableError: Not there, empty, no image, damaged, or too large.

@@ -4,6 +4,7 @@ All of it is a stranger's text, from a process that a file may have taken over: 
 makes it fit to be shown.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
@@ -53,12 +54,8 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON has it."""
-        return asdict(
-            self,
-            dict_factory=lambda items: {
-                name: list(value) if isinstance(value, tuple) else value for name, value in items
-            },
-        )
+        told: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return told
 
 
 def from_json(said: Mapping[str, Any] | None) -> Provenance | None:

@@ -50,16 +50,10 @@ _NO_RATE = 25.0  # frames a second, where neither packets nor header say
 class VideoSource:
     """A video's first stream of frames.
 
-    Damaged parts are passed over; a frame that was lost there is replaced by the one on show
-    before it, under that one's own number. Rotation and mirroring of the display matrix are
-    applied, pixels are made square, high dynamic range is mapped to the standard one.
-
-    Only the given file is read: references in it to other files or addresses are refused. Its path
-    is for errors; of the limits, pixels count; ``progress`` is called after every packet.
-
-    Raises:
-        UnreadableError: No video, or one without frames.
-        UnsupportedError: No video stream, no decoder for it, frames too large.
+    Damaged parts are passed over; a frame that was lost there is replaced by the one on show before
+    it, under that one's own number. Rotation and mirroring of the display matrix are applied,
+    pixels are made square, high dynamic range is mapped to the standard one. References in the file
+    to other files or addresses are refused.
     """
 
     def __init__(

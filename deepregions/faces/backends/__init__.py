@@ -18,15 +18,11 @@ def landmark_detector(
 ) -> LandmarkDetector:
     """Makes one of the backends; faces narrower than ``min_size`` pixels may be passed over.
 
-    * ``dlib``: dlib's 68 points on the CPU, faces by YuNet; faces by dlib's HOG where YuNet's
-      file is not in the cache and cannot be fetched (a warning says so).
-    * ``dlib-hog``: the same with HOG. Nothing is ever fetched.
-    * ``face_alignment``: FAN, faces by S3FD, or by another finder of the face-alignment package:
-      ``face_alignment:yunet``. It alone heeds the device.
-    * ``openface:FOLDER``: what OpenFace has written of each input, ``FOLDER/NAME.csv``; or one such
-      file, for one input.
-    * ``auto``: face_alignment where there is a GPU and its weights are cached or can be fetched,
-      else dlib.
+    ``dlib`` finds faces by YuNet, or, with a warning, by dlib's HOG where YuNet's file cannot be
+    had; ``dlib-hog`` never fetches anything. ``face_alignment``, which alone heeds the device,
+    finds them by S3FD, or by ``face_alignment:yunet``. ``openface:FOLDER`` is what OpenFace has
+    written of each input, ``FOLDER/NAME.csv``, or one such file. ``auto`` is face_alignment where
+    there is a GPU and its weights can be had, else dlib.
 
     Raises:
         UsageError: No such backend, face finder, device or folder.

@@ -149,12 +149,7 @@ class OpenFaceLandmarks:
         return f"openface csv, {len(files)} files, {digest.hexdigest()[:16]}"
 
     def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
-        """Returns each frame's faces, by the frames' places alone.
-
-        Raises:
-            UnreadableError: An input has no file, or not one of its kind, or its file is another
-                input's too.
-        """
+        """Returns each frame's faces, by their places alone; each input needs its own file."""
         if len(places) != len(frames):
             raise ValueError(f"{len(places)} places for {len(frames)} frames")
         found = []

@@ -70,15 +70,12 @@ def write_index(rows: Sequence[Mapping[str, Any]], path: Path, *, table: str = "
     notes = dict.fromkeys(
         row["answer"][key] for key in ("holds_for", "error_rates") for row in rows
     )
-    stream = (
-        environment()
-        .get_template("index.html.j2")
-        .stream(
-            rows=[_shown(row) for row in rows],
-            groups=[(side, name, counts[side]) for side, name in _GROUPS.items() if counts[side]],
-            notes=[each for each in notes if each],
-            table=table,
-        )
+    template = environment().get_template("index.html.j2")
+    stream = template.stream(
+        rows=[_shown(row) for row in rows],
+        groups=[(side, name, counts[side]) for side, name in _GROUPS.items() if counts[side]],
+        notes=[each for each in notes if each],
+        table=table,
     )
     stream.enable_buffering(100)
     with atomic_file(path) as partial:

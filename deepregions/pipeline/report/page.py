@@ -76,31 +76,28 @@ def render_page(
         for track in result.people
     ]
     source = result.top_person
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            result=result,
-            facts=facts,
-            answer=result.answer,
-            above=result.above_threshold,
-            name=Path(result.input).name or result.input,
-            timeline=timeline,
-            timed=result.kind == "video" and len({face.time for face in result.faces}) > 1,
-            tracks=tracks,
-            details=[view for view in tracks if view["track"].track in detailed],
-            source=result.source,
-            face=next((view["portrait"] for view in tracks if view["track"] is source), None),
-            **_frames(result, None if source is None else result.shown.get(source.track)),
-            faces=result.faces[:_LISTED],
-            limits=facts.get("limits", ""),
-            command=pages.command_line(facts.get("command")),
-            gates=facts.get("gates") or {},
-            networks=_networks(facts.get("models", ())),
-            trained_on=_trained_on(facts.get("models", ())),
-            towards=towards,
-            conclude=partial(words.conclude, facts=facts),
-        )
+    template = environment().get_template("page.html.j2")
+    return template.render(
+        result=result,
+        facts=facts,
+        answer=result.answer,
+        above=result.above_threshold,
+        name=Path(result.input).name or result.input,
+        timeline=timeline,
+        timed=result.kind == "video" and len({face.time for face in result.faces}) > 1,
+        tracks=tracks,
+        details=[view for view in tracks if view["track"].track in detailed],
+        source=result.source,
+        face=next((view["portrait"] for view in tracks if view["track"] is source), None),
+        **_frames(result, None if source is None else result.shown.get(source.track)),
+        faces=result.faces[:_LISTED],
+        limits=facts.get("limits", ""),
+        command=pages.command_line(facts.get("command")),
+        gates=facts.get("gates") or {},
+        networks=_networks(facts.get("models", ())),
+        trained_on=_trained_on(facts.get("models", ())),
+        towards=towards,
+        conclude=partial(words.conclude, facts=facts),
     )
 
 

@@ -46,11 +46,8 @@ class CsvTable:
 
     Columns are those of :data:`COLUMNS` and one for each network, ``detector/region``, with its
     score. ``judged``, ``holds_for``, ``error_rates``, ``input_...`` and ``origin`` are the input's,
-    the others the track's; an input without a track has one row with its own. Numbers are those of
-    the JSON. A text that a spreadsheet would take for a formula begins with an apostrophe, as does
-    one that began with an apostrophe. All texts are quoted.
-
-    The stream is UTF-8, opened with ``newline=""``; models are as the JSON names them.
+    the others the track's; an input without a track has one row with its own. The stream is UTF-8,
+    opened with ``newline=""``.
     """
 
     def __init__(self, stream: TextIO, models: Sequence[Mapping[str, Any]]) -> None:
