@@ -92,7 +92,6 @@ class VerificationMetrics(Metric):
 
 
 def _rates(logits: Tensor, label: Tensor) -> tuple[float, float, float]:
-    """Returns AUC, EER and the accuracy at even odds; NaN if a score is."""
     scores = logits.double().numpy()
     if np.isnan(scores).any():
         return NAN, NAN, NAN

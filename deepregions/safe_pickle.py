@@ -151,7 +151,6 @@ def state_dict_of(tree: Any) -> dict[str, Tensor]:
 
 
 def _flattened(network: StandIn) -> Iterator[tuple[str, Tensor]]:
-    """Yields what the state dict of a pickled network would hold."""
     waiting = [("", network)]
     for _ in range(MAX_MODULES):
         prefix, module = waiting.pop()

@@ -131,7 +131,6 @@ def _walk(folder: str, warn: Callable[[str], None]) -> Iterator[str]:
 
 
 def _names(folder: str, warn: Callable[[str], None]) -> list[str]:
-    """Returns the names in a folder in their order, those of folders with a slash at the end."""
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -182,7 +181,6 @@ def _table_list(path: Path) -> Iterator[tuple[int | None, str]]:
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yields a table's columns ``path`` and, if there is one, ``id``."""
     try:
         if path.suffix.lower() == ".parquet":
             file = _open(path)
@@ -334,7 +332,6 @@ def digest(rows: pa.Table) -> str:
 
 
 def _complete(batch: pa.RecordBatch, path: Path) -> pa.Table:
-    """Adds the columns that a manifest of somebody else lacks."""
     table = pa.Table.from_batches([batch])
     for place, field in enumerate(SCHEMA):
         if field.name not in table.schema.names:

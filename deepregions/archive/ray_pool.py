@@ -37,7 +37,6 @@ class _FileActor:
     """What Ray runs in a process of its own."""
 
     def load(self, make: MakeScorer) -> tuple[Mapping[str, Any], str]:
-        """Loads the networks; returns what results are made with, and the node."""
         ray: Any = require("ray", "ray")
         self._scorer = make()
         return self._scorer.run, ray.get_runtime_context().get_node_id()

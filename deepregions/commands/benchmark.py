@@ -97,7 +97,6 @@ def _start_to_answer(photograph: Path, networks: NetworkOptions, scoring: Scorin
 
 
 def _rate(analyser: Analyser, path: Path, seconds: float, warm: int) -> float:
-    """Inputs scored per second, those after the first ones."""
     from deepregions.media import MediaReader
 
     begun = 0.0

@@ -28,10 +28,10 @@ def positive(**options: int) -> None:
 
 
 def exclude(hint: str, **options: bool) -> None:
-    """Checks that not all of some options are given."""
-    if all(options.values()):
-        names = " and ".join(f"--{name}" for name in options)
-        raise UsageError(f"{names} do not go together", hint)
+    """Checks that at most one of some options is given."""
+    given = [f"--{name.replace('_', '-')}" for name, on in options.items() if on]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} do not go together", hint)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

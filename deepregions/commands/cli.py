@@ -218,7 +218,6 @@ def _guarded(work: Callable[[], int]) -> int:
 
 
 def _missing(error: ModuleNotFoundError) -> Exception:
-    """Says which package is not installed, as where deepregions-lite is."""
     package = (error.name or "").partition(".")[0]
     if package in {"", "deepregions"}:
         return error

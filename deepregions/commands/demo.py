@@ -110,7 +110,6 @@ def _run(*argv: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Lightning's remarks about devices and settings to itself."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -56,9 +56,8 @@ def export(
     from deepregions.evaluation.store_faces import FacesOfStore
 
     checks.positive(store_faces=store_faces)
-    given = {"with_crop": with_crop, "crops_in": crops_in, "standalone": standalone}
-    if len(several := [f"--{name.replace('_', '-')}" for name, on in given.items() if on]) > 1:
-        raise UsageError(f"{' and '.join(several)} do not go together", "give one of them")
+    wanted = {"with_crop": with_crop, "crops_in": crops_in, "standalone": standalone}
+    checks.exclude("give one of them", **wanted)
     if out.is_dir():
         raise UsageError(f"{out} is a folder", "--out names a file, such as model.onnx")
     with checks.counted("checking") as show:

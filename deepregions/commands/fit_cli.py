@@ -223,7 +223,6 @@ def _portable(value: Any) -> Any:
 
 
 def _plain(message: str) -> str:
-    """Makes one short line of jsonargparse's account of all that it tried."""
     line = " ".join(message.split()).partition(" Given value type")[0]
     line = re.sub(r"- Expected a path but \S+ either not accessible or invalid ", "", line)
     line = line.removesuffix(" - Expected a <class 'NoneType'>")

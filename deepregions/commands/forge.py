@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepregions.commands import checks
-from deepregions.commands.options import check_stores
+from deepregions.commands.options import check_stores, photographs
 from deepregions.errors import DeepregionsError, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def forge(
         )
 
     check_stores(store)
-    files = _photographs(photos) if photos else []
+    files = photographs(photos, "forge") if photos else []
 
     from deepregions.devices import choose_device
 
@@ -102,15 +102,6 @@ def forge(
         checks.print_lines(str(folder))
         written += 1
     return 0 if written else NOTHING_FOUND
-
-
-def _photographs(photos: Sequence[Path]) -> list[Path]:
-    from deepregions.media import find_media, is_video
-
-    files = [path for path in find_media(photos) if not is_video(path)]
-    if not files:
-        raise UsageError("there are no images among the inputs", "forge takes photographs")
-    return files
 
 
 def _portraits(files: Sequence[Path], landmarks: str, device: str) -> list[Portrait]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -154,6 +155,16 @@ def check_stores(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not _exists(path):
             raise StoreError(f"there is no store at {path}", "make one with: deepregions prepare")
+
+
+def photographs(inputs: Sequence[Path], command: str) -> list[Path]:
+    """Returns the photographs that inputs stand for; a command needs some."""
+    from deepregions.media import find_media, is_video
+
+    files = [path for path in find_media(inputs) if not is_video(path)]
+    if not files:
+        raise UsageError("there are no images among the inputs", f"{command} takes photographs")
+    return files
 
 
 def checked_path(text: str) -> Path:

@@ -146,7 +146,6 @@ def _parser(
 
 
 def _usage(options: Sequence[_Option]) -> str:
-    """Inputs come first, then the options that are required."""
     words = ["%(prog)s"]
     for option in options:
         required = option.default is _REQUIRED

@@ -89,7 +89,6 @@ def prepare(
 
 
 def _print(report: Report) -> None:
-    """Prints what was kept and what was not; what failed goes to standard error."""
     from deepregions.data.store import SPLITS
 
     rows = []

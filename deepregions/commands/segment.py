@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepregions.commands import checks
-from deepregions.commands.options import check_there
+from deepregions.commands.options import check_there, photographs
 from deepregions.errors import DeepregionsError, UsageError
 
 if TYPE_CHECKING:
@@ -46,13 +46,11 @@ def segment(
         device: auto, cpu, cuda or cuda:N; for the landmark backend.
     """
     from deepregions.files import Names
-    from deepregions.media import MediaReader, Sampling, find_media, is_video
+    from deepregions.media import MediaReader, Sampling
 
     if size is not None:
         checks.positive(size=size)
-    files = [path for path in find_media(images) if not is_video(path)]
-    if not files:
-        raise UsageError("there are no images among the inputs", "segment takes photographs")
+    files = photographs(images, "segment")
     check_there(landmarks)
     if landmarks is not None and len(files) != 1:
         raise UsageError(f"--landmarks is for one image, not {len(files)}")

@@ -178,7 +178,6 @@ def say(result: Result) -> None:
 
 
 def _print_track(track: Person) -> None:
-    """Prints the region x detector table of the person that gives the input its score."""
     detectors = list(dict.fromkeys(detector for detector, _ in track.cells))
     regions = list(dict.fromkeys(region for _, region in track.cells))
     scores = {place: score(log_odds) for place, log_odds in track.cells.items()}

@@ -5,9 +5,8 @@ region is not cut out, the rest of the face's canvas is blacked out, and the can
 a square with Pillow's antialiased bilinear filter. There is no loop over faces, and nothing waits
 for the device.
 
-Images are RGB uint8, (B, 3, H, W); landmarks (B, 68, 2) float32 xy pixels of the image, the centre
-of its top left pixel at (0, 0). Crops are float32 in [0, 1], black outside the region and outside
-the image: a canvas that reaches out of the image is not moved.
+Images are uint8 (B, 3, H, W), landmarks (B, 68, 2) float32. Crops are float32 in [0, 1], black
+outside the region and the image: a canvas that reaches out of the image is not moved.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,9 @@
 """Which way a head is turned: a weak-perspective fit of 68 landmarks to a mean face.
 
 The 2 x 3 matrix that takes the mean face nearest to the landmarks (least squares) is linear in
-them; the nearest scaled rotation to it (its polar factor) is the pose. Both are closed forms.
-Angles are as good as the landmarks (docs/faces.md).
-
-The head's axes are x to the image's right, y down, z away from the camera; a head that looks into
-the camera is at 0, 0, 0. Rotations are about the head's own axes, yaw first.
+them; the nearest scaled rotation to it (its polar factor) is the pose. The head's axes are x to the
+image's right, y down, z away from the camera; a head that looks into the camera is at 0, 0, 0.
+Rotations are about the head's own axes, yaw first.
 """
 
 from functools import cache

@@ -6,11 +6,10 @@ to round constants. Mean IoU with their masks: entire 0.97, eyes 0.86, nose 0.90
 before rest, which is the face's: they share no pixel, and together are the entire face. All of it
 lies on the face's :func:`canvas`, and ends there.
 
-Landmarks are (B, 68, 2) float32, (x, y) in pixels, the centre of the top left pixel at (0, 0), and
-finite. A box is (x0, y0, x1, y1) int64, whole pixels, the upper ends exclusive, at least 1 pixel
-wide and high; it may reach out of the image. Lengths come from the face: ``u`` is the bridge of the
-nose, |27-30|; ``iod`` the distance of the outer eye corners, |36-45|. Outlines turn with a rolled
-face; the canvas is upright, as the original's.
+Landmarks are (B, 68, 2) float32, finite. A box is (x0, y0, x1, y1) int64, the upper ends exclusive,
+at least 1 pixel wide and high; it may reach out of the image. Lengths come from the face: ``u`` is
+the bridge of the nose, |27-30|; ``iod`` the distance of the outer eye corners, |36-45|. Outlines
+turn with a rolled face; the canvas is upright, as the original's.
 """
 
 import math

@@ -54,8 +54,6 @@ class FacePatch:
 
 
 class _Scored:
-    """What has log-odds, or None."""
-
     log_odds: float | None
 
     @property

@@ -198,5 +198,4 @@ def _result(
     reasons: tuple[str, ...],
     quality: Mapping[str, float | None],
 ) -> FaceResult:
-    """A face whose place in the input its caller knows."""
     return FaceResult(0, 0.0, 0, (0.0, 0.0, 0.0, 0.0), status, log_odds, cells, reasons, quality)

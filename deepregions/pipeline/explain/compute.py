@@ -92,7 +92,6 @@ def explain_faces(
 def _heats(
     faces: Sequence[FaceResult], system: System, towards: Towards, batch_size: int
 ) -> Sequence[Heat]:
-    """Where the networks looked on faces, or on the one region canvas of an input."""
     device = next(system.parameters()).device
     patches = [face.patch for face in faces if face.patch is not None]
     image, extent = (each.to(device) for each in stack([as_tensor(p.image) for p in patches]))

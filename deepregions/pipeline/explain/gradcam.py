@@ -156,7 +156,6 @@ def _heats(
     towards: Towards,
     batch_size: int = 16,
 ) -> tuple[Heat, ...]:
-    """Where networks look, of which crops, boxes and masks are given."""
     found = []
     for member, (row, _) in zip(system.members, system.cells, strict=True):
         if (member.cut, member.region) in seen:

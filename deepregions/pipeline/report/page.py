@@ -217,7 +217,6 @@ def _told(faces: Sequence[FaceResult]) -> list[FaceResult]:
 
 
 def _frame_text(frame: Thumbnail, faces: Sequence[FaceResult]) -> str:
-    """What a frame's picture shows, in words."""
     said = [
         f"{words.who(face.track)} not judged, {words.MEANING[face.status]}"
         if face.log_odds is None
@@ -229,7 +228,6 @@ def _frame_text(frame: Thumbnail, faces: Sequence[FaceResult]) -> str:
 
 
 def _networks(models: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names the detectors, each with its regions and what it was trained on."""
     regions: dict[tuple[str, str], list[str]] = {}
     for model in models:
         detector, database = str(model.get("detector", "")), str(model.get("database", ""))
@@ -241,7 +239,6 @@ def _networks(models: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _trained_on(models: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str]]]:
-    """The landmark backends that networks were trained with, and which networks."""
     found: dict[str, tuple[Any, list[str]]] = {}
     for model in models:
         if model.get("landmarks"):

@@ -55,7 +55,6 @@ def draw_verdict(result: Result, face: FaceResult, models: Sequence[Model]) -> I
 def _draw_head(
     result: Result, face: FaceResult, models: Sequence[Model], width: int
 ) -> Image.Image:
-    """Draws what a result says, the file's name and the networks', as high as that needs."""
     when = f", shown at {face.time:.1f} s" if result.kind == "video" else ""
     names = [model["name"] for model in models]
     title = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
