@@ -9,10 +9,9 @@ _OPTIONS = {-1: 256 << 20, -4: 0, -8: 1}
 
 
 def keep_freed() -> None:
-    """Keeps this process's freed memory for its next arrays; does nothing where glibc is not.
+    """Keeps this process's freed memory for its next arrays, where malloc is glibc's.
 
-    A network's maps are large: malloc would map each anew and unmap it, which takes a fifth of the
-    time of a training step, and a sixth of a photograph's. Threads share one heap for that too.
+    To map a network's large maps anew each time takes a sixth of a photograph's time.
     """
     library = _glibc()
     if library is not None:

@@ -54,13 +54,8 @@ class SystemOutput(NamedTuple):
 class System(nn.Module):
     """All members side by side; without a fusion, their answers become their mean.
 
-    Attributes:
-        rows: D names: the detector, with the database where a detector was trained on several.
-        regions: R regions, in the paper's order.
-
-    Raises:
-        UsageError: No member, or two for the same detector, region and database; or the fusion is
-            for others.
+    ``rows`` are D names, the detector, with the database where a detector was trained on several;
+    ``regions`` are R of them. Two members for one cell, or a fusion for others, are refused.
     """
 
     def __init__(self, members: Sequence[TrainedNetwork], fusion: Fusion | None = None) -> None:

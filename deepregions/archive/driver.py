@@ -29,11 +29,6 @@ class Driver:
 
     The folder's first run decides how many files a part has; by default 256, in large archives up
     to 4096. ``show`` is told how many files of the shard are finished, and how many it has.
-
-    Attributes:
-        done: How many files have a result that this run made.
-        skipped: How many had one before.
-        busy: How many another run, of other shards, is working on.
     """
 
     def __init__(
@@ -48,6 +43,7 @@ class Driver:
         reuse_copies: bool = False,
         show: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
+        # Files whose results this run made, that had one before, and that another run has.
         self.done = self.skipped = self.busy = 0
         self._manifest, self._folder, self._pool = manifest, folder, pool
         self._shard, self._shards, self._show = shard, shards, show
@@ -63,14 +59,7 @@ class Driver:
         self._started, self._told = time.time(), 0.0
 
     def score(self) -> None:
-        """Scores what has no result yet.
-
-        Raises:
-            UsageError: The results are those of other files, networks or settings, or another
-                process works on the shard.
-            DeepregionsError: No worker can be started.
-            OSError: Results cannot be written, such as on a full disk.
-        """
+        """Scores what has no result yet; refuses results of other files, networks or settings."""
         shard = self._folder.shard(self._shard, self._shards)
         with lock_folder(shard, "archive score"), ExitStack() as at_end:
             at_end.callback(self._close_parts)

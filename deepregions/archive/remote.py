@@ -193,12 +193,7 @@ class Fetcher:
         self._at_end.close()
 
     def fetch(self, address: str) -> LocalCopy:
-        """Fetches a file; that it cannot be had is told, not raised.
-
-        Raises:
-            MissingExtraError: What it takes is not installed.
-            UnreachableError: It is the last of many in a row that could not be had.
-        """
+        """Fetches a file; that it cannot be had is told, not raised."""
         self._count += 1
         target = self._folder / f"{self._name}-{self._count}{known_ending(address)}"
         said = self._ask({"kind": "fetch", "address": address, "target": str(target)})

@@ -147,17 +147,14 @@ class AnalyserScorer:
 
 
 class _Opened(NamedTuple):
-    """A file, and where it can be read; ``why`` says why there is no copy of one elsewhere.
-
-    ``content`` tells its content where that matters, ``copy`` whether another file has the same.
-    """
+    """A file, and where it can be read; ``why`` says why there is no copy of one elsewhere."""
 
     file: Listed
     path: Path
     changed: str
     why: str = ""
-    content: str = ""
-    copy: bool = False
+    content: str = ""  # what tells it, where that matters
+    copy: bool = False  # whether another file has the same
 
     @property
     def changed_warnings(self) -> tuple[str, ...]:

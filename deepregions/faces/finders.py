@@ -247,8 +247,7 @@ def _turned_back(face: FaceDetection, turns: int, image: Image) -> FaceDetection
 class HogFinder:
     """dlib's frontal face detector (histograms of oriented gradients, faces from 80 pixels on).
 
-    Images are enlarged up to fourfold where no face is found at their own size. Where none is sure
-    at any, those that are nearly so count: this finds near-profiles.
+    It looks at images enlarged up to fourfold, and takes faces that are nearly sure if none is.
     """
 
     name = "hog"

@@ -19,11 +19,9 @@ def box_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: Tenso
     """Which input samples make each output sample of boxes, and their weights, both (N, size, K).
 
     The filter is Pillow's for ``BILINEAR``: a triangle, as wide as the box is reduced, normalised
-    over the box. The number of taps is fixed by ``limit``, the image's samples along this axis, and
-    ``size`` alone, so it suits the largest box that matters: of a box longer than ``MAX_BOX *
-    extent``, which is mostly outside the picture, only every n-th sample is used. Weights of
-    samples outside the picture are 0. ``start``, ``length`` and ``extent``, the picture's without
-    padding, are (N,).
+    over the box. ``limit``, the image's samples along this axis, and ``size`` alone fix the number
+    of taps: of a box longer than ``MAX_BOX * extent``, mostly outside the picture, only every n-th
+    sample is used. ``start``, ``length`` and ``extent``, the picture's without padding, are (N,).
     """
     count = max(int(2 * MAX_BOX) * limit // size, 2) + 1
     own = (int(2 * MAX_BOX) * extent // size).clamp(min=2) + 1  # taps, were the picture alone

@@ -196,10 +196,7 @@ def _pixels(path: Path, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _jpeg_quality(tables: dict[int, Sequence[int]] | None) -> int | None:
-    """Returns the quality at which libjpeg scales its luma table to the sum of this one.
-
-    Below 20 it is too high, as no step is larger than 255.
-    """
+    """Returns the quality of libjpeg whose luma table has this one's sum; too high below 20."""
     if not tables or len(tables.get(0, ())) != 64:
         return None
     percent = 100 * sum(tables[0]) / _LUMA_SUM

@@ -46,10 +46,6 @@ class OpenMedia:
         """Yields the frames that sampling chose, in order, consecutive ones of one size together.
 
         At most ``at_once`` of them; fewer of frames larger than 4K.
-
-        Raises:
-            UnreadableError: The file is damaged, or reading it takes too much.
-            UnsupportedError: It is of a kind that is not read here.
         """
         batch: list[Frame] = []
         for frame in self._frames():

@@ -104,10 +104,9 @@ def refine(
 ) -> tuple[int, ...]:
     """Chooses more frames, at most ``budget``, between neighbours whose scores disagree most.
 
-    A frame is put midway between two; each half then counts with half of their difference, as if
-    scores ran straight from one to the other. Equal differences go by length. Where a frame has no
-    (finite) score, nothing is known to differ. The result is ascending, as ``numbers`` are; fewer
-    where no frames are left between.
+    A frame is put midway between two; each half then counts with half of their difference. Equal
+    differences go by length; where a score is missing, nothing is known to differ. The result is
+    ascending, as ``numbers`` are.
     """
     gaps: list[tuple[float, int, int, int]] = []  # most disagreement first, then longest
 

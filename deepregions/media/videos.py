@@ -344,10 +344,9 @@ def _frames(packet: Packet[VideoStream], damaged: set[int]) -> list[VideoFrame]:
 
 
 def _orientation(frame: VideoFrame) -> _Orientation:
-    """Returns how a frame's display matrix turns it.
+    """Returns how a frame's display matrix turns it (FFmpeg's libavutil/display.h).
 
-    The matrix (FFmpeg's libavutil/display.h) maps (x, y), y down, to (a x + c y, b x + d y). Not
-    for every frame: one whose side data was looked at is part of a reference cycle (PyAV 18).
+    Not for every frame: one whose side data was looked at is part of a reference cycle (PyAV 18).
     """
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:

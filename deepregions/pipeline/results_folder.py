@@ -44,9 +44,6 @@ class ResultsFolder:
     The mode ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
     begins it anew (other files in it are left alone). The caller holds the folder's lock.
     ``finished`` are the inputs that have a result, ``scored`` how many of them have a score.
-
-    Raises:
-        UsageError: The folder has results, or those of other networks or options.
     """
 
     def __init__(

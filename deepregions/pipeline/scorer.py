@@ -32,11 +32,7 @@ Seen = Mapping[tuple[Region, tuple[str, ...]], NDArray[np.uint8]]
 
 
 class Answers(NamedTuple):
-    """What networks said of B faces, on the host; see :class:`~deepregions.system.SystemOutput`.
-
-    What was measured and judged is None of region canvases, what networks saw where it was not
-    asked for.
-    """
+    """What networks said of B faces, on the host; see :class:`~deepregions.system.SystemOutput`."""
 
     logits: NDArray[np.float32]
     valid: NDArray[np.bool_]

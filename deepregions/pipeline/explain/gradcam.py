@@ -127,8 +127,8 @@ def heats(
 ) -> tuple[Heat, ...]:
     """Computes where each network of a system looks, in the order of :attr:`System.members`.
 
-    Of regions that are not there to be judged, too. ``image`` (B, 3, H, W) uint8 RGB is on the
-    system's device, ``extent`` (B, 2) width and height of each picture without its padding.
+    Of regions that are not there to be judged, too. ``extent`` (B, 2) is width and height of each
+    picture (B, 3, H, W) uint8 RGB without its padding.
     """
     extent = full_extent(image) if extent is None else extent
     crops = system.by_cut(system.crops(image, landmarks, extent)[0])

@@ -29,9 +29,7 @@ class ScoreCurve:
 class Timeline:
     """The time of an input from left to right, and which of its frames were looked at.
 
-    Numbers of frames are those that the sampling recorded; else all up to their count, if faces are
-    numbered by that; else those of which something is known. ``ticks`` are round times: places in
-    percent from the left, and what to write there.
+    ``ticks`` are round times: places in percent from the left, and what to write there.
     """
 
     def __init__(self, result: Result) -> None:

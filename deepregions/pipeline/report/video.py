@@ -52,10 +52,10 @@ Mark = tuple[FaceResult, bool]
 def annotate_video(path: Path, result: Result, out: Path) -> None:
     """Writes a video again, as MP4, with boxes, track numbers and scores; whole or not at all.
 
-    Each frame is shown, at its own time. A full box is near a frame that was looked at, and has the
-    score of that frame's face; a dashed one was not judged. In between, where a track goes on,
-    corners move from one box to the next. Below the picture stands what the result says, and the
-    time. Sound is copied where MP4 can hold it.
+    A full box is near a frame that was looked at, and has the score of that frame's face; a dashed
+    one was not judged. In between, where a track goes on, corners move from one box to the next.
+    Below the picture stands what the result says, and the time. Sound is copied where MP4 can hold
+    it.
 
     Raises:
         UsageError: The input is no video.
