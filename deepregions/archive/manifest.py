@@ -238,15 +238,7 @@ def as_files(rows: pa.Table) -> Iterator[Listed]:
 
 
 class FileManifest:
-    """A manifest that is read in pieces.
-
-    Attributes:
-        rows: How many files it lists.
-
-    Raises:
-        UsageError: It has no ids or paths, an id twice, or ids that do not rise.
-        UnreadableError: It is no Parquet file.
-    """
+    """A manifest that is read in pieces; its ids and paths must be there, and ids must rise."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():

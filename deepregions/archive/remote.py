@@ -50,10 +50,6 @@ def open_filesystem(address: str) -> tuple[Any, str]:
     """Returns the file system of an address, and the path there.
 
     Not by ``fsspec.url_to_fs``, for which ``::`` in a name opens another file system.
-
-    Raises:
-        MissingExtraError: fsspec, or what it needs for this protocol, is not installed.
-        UsageError: The address holds a secret, or is of no known protocol.
     """
     if re.match(TELLTALE, address):
         raise refuse_secrets("an address")

@@ -105,10 +105,7 @@ class Refusal(NamedTuple):
 
 
 def figures(quality: HostQuality) -> list[dict[str, float | None]]:
-    """Lists the measurements of each face by name.
-
-    Figures of regions are those of the entire face. What is unknown is None.
-    """
+    """Lists the measurements of each face (of regions, the entire one's) by name; or None."""
     names = [one.name for one in fields(quality) if one.name != "finite"]
     values = [getattr(quality, name) for name in names]
     columns = [value[:, 0] if value.ndim == 2 else value for value in values]

@@ -155,11 +155,7 @@ class Service:
         return await self.job(job.id, owner)
 
     async def report(self, job: Job) -> str:
-        """Returns the page of a job, which is made now where nobody has asked for it.
-
-        Raises:
-            ProblemError: There is none, or it is not made in time.
-        """
+        """Returns the page of a job, which is made now where nobody has asked for it."""
         path = self.settings.reports / f"{job.work}.html"
         with self._watched(job.work) as changed:
             for _ in range(_ASKED):

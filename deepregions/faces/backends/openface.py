@@ -58,9 +58,6 @@ def read_openface(path: Path) -> OpenFaceTable:
 
     Columns are found by name; those that are not needed are ignored, and rows may lack them.
     Rows in which OpenFace had no success are left out.
-
-    Raises:
-        UnreadableError: Not there, not such a file, or more than ``MAX_FACES`` faces.
     """
     rows: list[list[float]] = []
     try:
