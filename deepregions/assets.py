@@ -54,7 +54,11 @@ def offline() -> bool:
 
 
 def verify(path: Path, asset: Asset) -> Path:
-    """Returns the path of a file that has the asset's digest."""
+    """Returns the path of a file that has the asset's digest.
+
+    Raises:
+        AssetError: The file has another digest, or cannot be read.
+    """
     try:
         digest = sha256(path)
     except OSError as error:
@@ -68,7 +72,11 @@ def verify(path: Path, asset: Asset) -> Path:
 
 
 def find(asset: Asset, *, folder: Path | None = None) -> Path | None:
-    """Looks for an asset in the cache (or another folder), without using the network."""
+    """Looks for an asset in the cache (or another folder), without using the network.
+
+    Raises:
+        AssetError: The file is there but is not the asset, or cannot be read.
+    """
     path = (folder or cache_dir()) / asset.name
     return verify(path, asset) if path.is_file() else None
 

@@ -24,7 +24,11 @@ _FULL = re.compile(
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the device of a name, if it is here; "auto" is the GPU where there is one."""
+    """Returns the device of a name, if it is here; "auto" is the GPU where there is one.
+
+    Raises:
+        UsageError: There is no such device here.
+    """
     import torch  # noqa: PLC0415 - a system that was exported runs without
 
     if name == "auto":

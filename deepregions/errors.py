@@ -110,7 +110,11 @@ def printable(text: str) -> str:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports an optional module, or raises MissingExtraError with the command that installs it."""
+    """Imports an optional module, or raises MissingExtraError with the command that installs it.
+
+    Raises:
+        MissingExtraError: It is not installed; the hint is the command that installs it.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -35,6 +35,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Over a symbolic link, the file that it leads to is replaced. What is no regular file, such as
     ``/dev/null``, is yielded itself.
+
+    Raises:
+        OSError: The folder cannot be made or written, or the disk is full; it names the path.
     """
     if path.exists() and not path.is_file():
         yield path
@@ -54,6 +57,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     aside first, and the next writer brings it back if this one was killed in between. Over a
     symbolic link, the folder that it leads to is replaced. A mount point cannot be replaced: what
     is in it is put aside, the new files are moved in, and hidden files stay.
+
+    Raises:
+        OSError: The parent cannot be made or written, or the disk is full; it names the path.
     """
     path = Path(os.path.realpath(path))
     in_place = _stays(path)
@@ -71,7 +77,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yields a temporary folder of this process, and removes it, or else the next process does."""
+    """Yields a temporary folder of this process, and removes it, or else the next process does.
+
+    Raises:
+        UsageError: The folder for such folders is another user's.
+    """
     home = Path(tempfile.gettempdir()) / f"deepregions-{getattr(os, 'getuid', int)()}"
     home.mkdir(mode=0o700, exist_ok=True)
     about = home.lstat()

@@ -74,7 +74,12 @@ class StandIn:
 
 
 def format_of(path: Path) -> Literal["keras", "safetensors", "torch"]:
-    """Tells which program reads a file of weights, by how it begins."""
+    """Tells which program reads a file of weights, by how it begins.
+
+    Raises:
+        UsageError: There is no such file.
+        UnreadableError: It cannot be opened, or is what is often saved in a file's stead.
+    """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     try:
@@ -128,7 +133,11 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def state_dict_of(tree: Any) -> dict[str, Tensor]:
-    """Returns the arrays by name of a checkpoint: a state dict, one with other facts, a network."""
+    """Returns the arrays by name of a checkpoint: a state dict, one with other facts, a network.
+
+    Raises:
+        UnreadableError: It holds no arrays by name.
+    """
     arrays: dict[str, Tensor] = {}
     if isinstance(tree, StandIn):
         arrays = dict(_flattened(tree))

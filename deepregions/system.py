@@ -56,6 +56,10 @@ class System(nn.Module):
 
     ``rows`` are D names, the detector, with the database where a detector was trained on several;
     ``regions`` are R of them. Two members for one cell, or a fusion for others, are refused.
+
+    Raises:
+        UsageError: No member, or two for the same detector, region and database; or the fusion is
+            for others.
     """
 
     def __init__(self, members: Sequence[TrainedNetwork], fusion: Fusion | None = None) -> None:
@@ -172,7 +176,11 @@ class System(nn.Module):
 def matrix_of(
     members: Sequence[TrainedNetwork],
 ) -> tuple[tuple[str, ...], tuple[Region, ...], list[Cell]]:
-    """Returns the rows and columns of the matrix of scores, and each network's cell, by name."""
+    """Returns the rows and columns of the matrix of scores, and each network's cell, by name.
+
+    Raises:
+        UsageError: Two networks have one cell.
+    """
     trained: dict[str, dict[str, None]] = {}
     for member in members:
         trained.setdefault(member.detector.name, {})[member.database] = None

@@ -59,7 +59,14 @@ class Driver:
         self._started, self._told = time.time(), 0.0
 
     def score(self) -> None:
-        """Scores what has no result yet; refuses results of other files, networks or settings."""
+        """Scores what has no result yet; refuses results of other files, networks or settings.
+
+        Raises:
+            UsageError: The results are those of other files, networks or settings, or another
+                process works on the shard.
+            DeepregionsError: No worker can be started.
+            OSError: Results cannot be written, such as on a full disk.
+        """
         shard = self._folder.shard(self._shard, self._shards)
         with lock_folder(shard, "archive score"), ExitStack() as at_end:
             at_end.callback(self._close_parts)

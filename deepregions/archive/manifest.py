@@ -238,7 +238,12 @@ def as_files(rows: pa.Table) -> Iterator[Listed]:
 
 
 class FileManifest:
-    """A manifest that is read in pieces; its ids and paths must be there, and ids must rise."""
+    """A manifest that is read in pieces; its ids and paths must be there, and ids must rise.
+
+    Raises:
+        UsageError: It has no ids or paths, an id twice, or ids that do not rise.
+        UnreadableError: It is no Parquet file.
+    """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():

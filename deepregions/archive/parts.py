@@ -63,7 +63,11 @@ class ArchiveResults:
         self.parts = path / "parts"
 
     def begin(self, run: Mapping[str, Any]) -> dict[str, Any]:
-        """Says what the results are made with, if nobody has; returns what they are made with."""
+        """Says what the results are made with, if nobody has; returns what they are made with.
+
+        Raises:
+            UsageError: They are made with something else.
+        """
         self.parts.mkdir(parents=True, exist_ok=True)
         target = self.path / RUN
         if not target.exists():
@@ -85,7 +89,11 @@ class ArchiveResults:
         return there
 
     def run(self) -> dict[str, Any]:
-        """Returns what the results are made with."""
+        """Returns what the results are made with.
+
+        Raises:
+            UsageError: There are no results.
+        """
         try:
             told = json.loads((self.path / RUN).read_text("ascii"))
             int(told["settings"]["part_size"])
@@ -143,7 +151,11 @@ class ArchiveResults:
 
 
 def unfinished(files: pa.Table, finished: list[IdRange]) -> pa.Table:
-    """Returns the rows of a manifest that no part has; parts of other files are refused."""
+    """Returns the rows of a manifest that no part has; parts of other files are refused.
+
+    Raises:
+        UsageError: A part has other files by the same ids.
+    """
     first, last = files["id"][0].as_py(), files["id"][-1].as_py()
     at = max(0, bisect_left(finished, (first,)) - 1)  # the part before may reach into it
     left, start, ids = [], 0, None
@@ -166,7 +178,11 @@ def unfinished(files: pa.Table, finished: list[IdRange]) -> pa.Table:
 
 
 class OpenPart:
-    """A part that is worked on; BlockingIOError says that another process has it."""
+    """A part that is worked on; BlockingIOError says that another process has it.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
 
     def __init__(self, folder: ArchiveResults, files: pa.Table) -> None:
         self.span = IdRange.of(files)

@@ -95,7 +95,11 @@ class RayNetworks:
         self._make = make
 
     def start(self, ray: Any, gpus: int) -> ScorerFactory | None:
-        """Returns what makes scorers that ask actors; None where finding faces needs GPUs too."""
+        """Returns what makes scorers that ask actors; None where finding faces needs GPUs too.
+
+        Raises:
+            DeepregionsError: The networks cannot be loaded.
+        """
         made = ray.remote(_NetworkActor).options(num_cpus=0, num_gpus=1, max_restarts=-1)
         actors = [made.remote(self._make)]
         try:

@@ -79,7 +79,11 @@ def _check_reachable(address: str) -> None:
 
 
 def connect(ray: Any, address: str) -> None:
-    """Connects to the cluster at an address; empty is the one that runs here, or else a new one."""
+    """Connects to the cluster at an address; empty is the one that runs here, or else a new one.
+
+    Raises:
+        UsageError: There is no such cluster.
+    """
     _check_reachable(address)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
@@ -102,6 +106,9 @@ class RayPool:
     There are ``workers`` actors, or one for each GPU, or else for each core; one ends whose file
     takes more than ``longest`` seconds. ``settle`` makes what makes the other actors' scorers, of
     what the first one's are made with; without, all start at once.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
     """
 
     def __init__(
@@ -127,7 +134,12 @@ class RayPool:
         self._failures = 0
 
     def start(self) -> Mapping[str, Any]:
-        """Connects, and waits for the first actor."""
+        """Connects, and waits for the first actor.
+
+        Raises:
+            UsageError: There is no such cluster.
+            DeepregionsError: Actors cannot be started.
+        """
         connect(self._ray, self._address)
         if (gpus := self._gpu_count()) >= 1 and self._networks is not None:
             apart = self._networks.start(self._ray, int(gpus))
@@ -163,7 +175,11 @@ class RayPool:
             self._waiting = []
 
     def wait(self) -> list[FileOutcome]:
-        """Waits until something has become of files, or for a moment."""
+        """Waits until something has become of files, or for a moment.
+
+        Raises:
+            DeepregionsError: Actors cannot be started.
+        """
         outcomes: list[FileOutcome] = []
         by_awaited = {each.awaited: each for each in self._handles if each.loading or each.tasks}
         if not by_awaited:

@@ -50,6 +50,10 @@ def open_filesystem(address: str) -> tuple[Any, str]:
     """Returns the file system of an address, and the path there.
 
     Not by ``fsspec.url_to_fs``, for which ``::`` in a name opens another file system.
+
+    Raises:
+        MissingExtraError: fsspec, or what it needs for this protocol, is not installed.
+        UsageError: The address holds a secret, or is of no known protocol.
     """
     if re.match(TELLTALE, address):
         raise refuse_secrets("an address")
@@ -95,7 +99,12 @@ def _seconds(value: Any) -> int | None:
 
 
 def list_remote(root: str, warn: Callable[[str], None]) -> Iterator[RemoteFile]:
-    """Yields the files below an address, or the one there, folder by folder; no hidden ones."""
+    """Yields the files below an address, or the one there, folder by folder; no hidden ones.
+
+    Raises:
+        UsageError: There is nothing, or :func:`open_filesystem` raises it.
+        UnreachableError: The server does not answer.
+    """
     system, path = open_filesystem(root)
     if not root.endswith("/"):
         info = _asked(system.info, root, path)
@@ -189,7 +198,12 @@ class Fetcher:
         self._at_end.close()
 
     def fetch(self, address: str) -> LocalCopy:
-        """Fetches a file; that it cannot be had is told, not raised."""
+        """Fetches a file; that it cannot be had is told, not raised.
+
+        Raises:
+            MissingExtraError: What it takes is not installed.
+            UnreachableError: It is the last of many in a row that could not be had.
+        """
         self._count += 1
         target = self._folder / f"{self._name}-{self._count}{known_ending(address)}"
         said = self._ask({"kind": "fetch", "address": address, "target": str(target)})

@@ -58,7 +58,11 @@ class ArchiveSummary:
 
 
 def results_of(path: Path) -> list[Path]:
-    """Returns the Parquet files of a folder of results, or the one that was merged from it."""
+    """Returns the Parquet files of a folder of results, or the one that was merged from it.
+
+    Raises:
+        UsageError: There are no results.
+    """
     if path.is_file():
         return [path]
     folder = ArchiveResults(path)
@@ -247,7 +251,11 @@ def look_up(folder: ArchiveResults, finished: int) -> ArchiveProgress:
 
 
 def merge(files: Sequence[Path], out: Path) -> int:
-    """Writes results, part by part, as one Parquet file in the order of ids; returns its rows."""
+    """Writes results, part by part, as one Parquet file in the order of ids; returns its rows.
+
+    Raises:
+        UsageError: There are none.
+    """
     if not files:
         raise UsageError("no part is finished yet", "deepregions archive score goes on with them")
     with _opened(files[0], schema().names) as first:

@@ -124,7 +124,11 @@ class WorkerPool:
         self._failures = 0
 
     def start(self) -> Mapping[str, Any]:
-        """Starts the processes; returns what results are made with."""
+        """Starts the processes; returns what results are made with.
+
+        Raises:
+            DeepregionsError: They cannot be started.
+        """
         while self._run is None:  # what it finds out, such as the fastest runtime, holds for all
             self._keep_up(self._count if self._settle is None else 1)
             self.wait()
@@ -149,7 +153,11 @@ class WorkerPool:
                 each.send(None)
 
     def wait(self) -> list[FileOutcome]:
-        """Waits until something has become of files, or for a few seconds."""
+        """Waits until something has become of files, or for a few seconds.
+
+        Raises:
+            DeepregionsError: No worker can be started.
+        """
         outcomes: list[FileOutcome] = []
         by_connection = {each.connection: each for each in self._workers}
         for connection in wait(list(by_connection), _TICK):

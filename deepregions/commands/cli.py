@@ -123,6 +123,11 @@ def run(argv: Sequence[str]) -> int:
         The exit code: 0 when the work was done, 2 for wrong usage, 1 for any other error that
         its user can act on (a few have their own, such as 4 for a measure that is undefined),
         130 after Ctrl-C, 141 where nobody reads the output, 143 after SIGTERM.
+
+    Raises:
+        UsageError: Stores that do not go together, one without a part that is needed, or no such
+            alteration.
+        UndefinedMetricError: A class is absent.
     """
     return _guarded(lambda: dispatch(argv))
 
@@ -135,7 +140,11 @@ def run_program(command: Callable[..., int], argv: Sequence[str]) -> int:
 
 
 def dispatch(argv: Sequence[str]) -> int:
-    """Runs one command line like :func:`run`, but lets errors through."""
+    """Runs one command line like :func:`run`, but lets errors through.
+
+    Raises:
+        DeepregionsError: An error that its user can act on.
+    """
     if list(argv[:1]) == ["--version"]:
         from deepregions import __version__
 

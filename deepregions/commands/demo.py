@@ -134,7 +134,11 @@ def _inputs(out: Path, seed: int) -> tuple[str, str, str]:
 
 
 def portrait() -> Image.Image:
-    """Returns a portrait of Eileen Collins (NASA, public domain), 512 x 512 pixels."""
+    """Returns a portrait of Eileen Collins (NASA, public domain), 512 x 512 pixels.
+
+    Raises:
+        MissingExtraError: It is not there.
+    """
     from PIL import Image
 
     return Image.fromarray(require("skimage.data", "demo").astronaut())

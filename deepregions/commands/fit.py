@@ -13,7 +13,11 @@ from deepregions.commands.options import check_stores
 
 
 def fit(argv: Sequence[str]) -> int:
-    """Runs a training, by LightningCLI's options for fit; those of a fusion go to ``fuse``."""
+    """Runs a training, by LightningCLI's options for fit; those of a fusion go to ``fuse``.
+
+    Raises:
+        DeepregionsError: A store, a file or an option is not as it should be.
+    """
     if names_fusion(argv):
         sys.stderr.write("deepregions: fusions are now trained by deepregions fuse\n")
         return dispatch(["fuse", *argv])

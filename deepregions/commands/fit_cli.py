@@ -95,7 +95,12 @@ class FitCLI(LightningCLI):
             sys.stderr.write("deepregions: this CPU only emulates bfloat16: training in float32\n")
 
     def instantiate_classes(self) -> None:
-        """Makes trainer, detector and datamodule."""
+        """Makes trainer, detector and datamodule.
+
+        Raises:
+            DeepregionsError: One of them refuses its arguments, or has no weights to start from.
+            UsageError: The trainer does.
+        """
         try:
             super().instantiate_classes()
             self.model = DetectorTraining(self.model)
@@ -230,7 +235,11 @@ def _plain(message: str) -> str:
 
 
 def run_fit(argv: Sequence[str]) -> None:
-    """Runs a training."""
+    """Runs a training.
+
+    Raises:
+        DeepregionsError: A store, a file or an option is not as it should be.
+    """
     # Lightning's recommendations of other products stay out of the output.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()

@@ -110,6 +110,10 @@ def train_bundle(
     """Trains and calibrates a fusion of the networks that options choose, on the development part.
 
     Returns how this fusion and some others do in cross-validation, too.
+
+    Raises:
+        UsageError: No network is wanted, the scores are of others, or they have no development
+            part that can be learned from.
     """
     from deepregions.evaluation.store_scorer import scores_of
     from deepregions.fusion.validation import cross_validate, train_calibrated
@@ -136,7 +140,11 @@ def train_bundle(
 def chosen_members(
     members: Sequence[TrainedNetwork], options: FusionOptions
 ) -> list[TrainedNetwork]:
-    """Returns the networks that options choose, or raises that there are none of that name."""
+    """Returns the networks that options choose, or raises that there are none of that name.
+
+    Raises:
+        UsageError: There is no such detector or region among them, or no network.
+    """
     detectors = [{m.detector.name, f"{m.detector.name}.{m.database}"} for m in members]
     for what, wanted, known in (
         ("detector", options.detectors, {name for names in detectors for name in names}),

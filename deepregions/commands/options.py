@@ -49,7 +49,12 @@ class NetworkOptions(OptionGroup):
                 raise BundleError(f"{path}: no such bundle", "--bundle names a bundle's folder")
 
     def load(self) -> Bundle:
-        """Loads the chosen networks as one bundle, or raises what is wrong with the choice."""
+        """Loads the chosen networks as one bundle, or raises what is wrong with the choice.
+
+        Raises:
+            UsageError: There are none, a name is unknown, or they were exported.
+            BundleError: A bundle cannot be loaded.
+        """
         loaded = self.load_any()
         if isinstance(loaded, Path):
             raise UsageError(
@@ -73,7 +78,11 @@ class NetworkOptions(OptionGroup):
         return choose_bundles(Choice.named(**named), self.bundle)
 
     def canvas(self, segmented: bool) -> Region | None:
-        """Returns the region that the inputs show, or None where they show whole pictures."""
+        """Returns the region that the inputs show, or None where they show whole pictures.
+
+        Raises:
+            UsageError: The inputs are canvases of a region that was not named.
+        """
         if not segmented:
             return None
         from deepregions.weights.convert.profiles import region_of
@@ -98,7 +107,11 @@ class SamplingOptions(OptionGroup):
     adaptive: bool = False
 
     def sampling(self) -> Sampling:
-        """Returns which frames are looked at."""
+        """Returns which frames are looked at.
+
+        Raises:
+            UsageError: A number makes no sense, or two ways are named.
+        """
         from deepregions.commands.checks import exclude, positive
         from deepregions.media import Sampling
 
@@ -168,7 +181,11 @@ def photographs(inputs: Sequence[Path], command: str) -> list[Path]:
 
 
 def checked_path(text: str) -> Path:
-    """Returns a path; standard input, web addresses, patterns that match nothing are refused."""
+    """Returns a path; standard input, web addresses, patterns that match nothing are refused.
+
+    Raises:
+        UsageError: It is standard input, a web address, or a pattern that matches nothing.
+    """
     if text == "-":
         raise UsageError(
             "-: standard input and output are not supported", "give the path of a file or folder"

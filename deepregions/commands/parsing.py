@@ -50,6 +50,10 @@ def run_function(
     more, ``list | bool`` none or more; a bool that is False by default is a flag; the fields of a
     dataclass are options of their own (``--gates.min-size``), without the prefix if it is an
     ``OptionGroup``; help comes from the docstrings.
+
+    Raises:
+        UsageError: An option or its value makes no sense.
+        DeepregionsError: What the function raises.
     """
     options = _options(command)
     words = [_dashed(word) for word in argv]

@@ -67,7 +67,11 @@ class DatabaseOptions(OptionGroup):
         return Splitting(self.split, self.folds, self.fold, self.seed)
 
     def open(self, source: Source, name: str | None = None) -> Adapter:
-        """Opens a database, or raises that it is not there, or does not have an option."""
+        """Opens a database, or raises that it is not there, or does not have an option.
+
+        Raises:
+            UsageError: No root, or it is not that database; an option it does not have.
+        """
         from deepregions.data import databases
 
         where, how = existing(source, self.root), self.splitting()
@@ -87,7 +91,11 @@ class DatabaseOptions(OptionGroup):
 
 
 def existing(source: str, root: Path | None) -> Path:
-    """Returns where a database is, or raises that it is not said, or there is nothing."""
+    """Returns where a database is, or raises that it is not said, or there is nothing.
+
+    Raises:
+        UsageError: It is not said, or there is nothing.
+    """
     if root is None:
         raise UsageError(f"{source} needs --root", "the folder that holds it")
     if root.is_dir() or (source in _FILES and root.is_file()):

@@ -43,6 +43,9 @@ class VerdictPrinter:
         mode: How the folder is opened.
         explain: Finds what a page shows of why a result is as it is.
         scored: How many inputs have a score, including those of an earlier run that is resumed.
+
+    Raises:
+        UsageError: The folder has results, or those of other networks or options.
     """
 
     facts: Mapping[str, Any]

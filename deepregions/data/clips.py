@@ -47,7 +47,11 @@ def _as_text(name: str) -> str:
 
 
 def assert_identity_disjoint(clips: Iterable[Clip]) -> None:
-    """Checks that nobody is in two splits."""
+    """Checks that nobody is in two splits.
+
+    Raises:
+        UsageError: Somebody is; it names who, and a file of each split.
+    """
     seen: dict[str, Clip] = {}
     for clip in clips:
         for name in clip.identities:

@@ -112,6 +112,9 @@ class RegionDataModule(LightningDataModule):
 
     ``region``, ``size`` and ``layout`` are attributes too, and ``forging``, which is None where no
     fakes are made.
+
+    Raises:
+        UsageError: A misspelt region or layout, or a number that makes no sense.
     """
 
     def __init__(
@@ -165,7 +168,11 @@ class RegionDataModule(LightningDataModule):
         return FaceStore(*self._paths)
 
     def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str) -> None:
-        """Checks that the store has what the stage needs."""
+        """Checks that the store has what the stage needs.
+
+        Raises:
+            UsageError: A split has no faces, or the training split has one class only.
+        """
         needed = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
         for split in needed:
             self._rows(split)

@@ -59,6 +59,9 @@ def divide(
 
     Returns:
         The clips that have a place, in their order, and how many have none, by reason.
+
+    Raises:
+        UsageError: There is no official split.
     """
     if splitting.scheme == "official":
         return _official(clips, splitting.seed, carve=carve)

@@ -127,6 +127,9 @@ class StoreInfo:
         others: In a manipulated video whose mask says who was manipulated, whether the others are
             ``"dropped"`` or kept as ``"genuine"``.
         max_size: Faces with margin were made smaller if a side was longer, in pixels.
+
+    Raises:
+        StoreError: A value is of another type, or out of range.
     """
 
     database: str
@@ -348,7 +351,11 @@ class FaceStore:
             raise StoreError(f"{where}: a face is out of range: {error}", _AGAIN) from error
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """Returns one column over all faces: numbers as they are stored, strings as objects."""
+        """Returns one column over all faces: numbers as they are stored, strings as objects.
+
+        Raises:
+            StoreError: A shard is broken, or a label or split is none.
+        """
         shards = range(len(self._shards))
         chunks = [chunk for shard in shards for chunk in self._table(shard).column(name).chunks]
         column = pa.chunked_array(chunks, _SCHEMA.field(name).type)

@@ -86,7 +86,11 @@ class Drift:
 
 
 def measure(reference: Graph, runtime: Runtime, source: Source) -> Drift:
-    """Scores the evaluation part of a source twice."""
+    """Scores the evaluation part of a source twice.
+
+    Raises:
+        UndefinedMetricError: There are not both classes, so there is no AUC.
+    """
     exact = TorchRuntime(reference)
     (expected, got), fake = _fused((exact, runtime), reference, source, "test")
     (known,), truth = _fused((exact,), reference, source, "val")

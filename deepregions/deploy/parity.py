@@ -56,7 +56,12 @@ class Parity:
 
 
 def compare(graph: Graph, path: Path) -> Parity:
-    """Compares a file, run by onnxruntime, with the graph that it was made of."""
+    """Compares a file, run by onnxruntime, with the graph that it was made of.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed, or what has the faces.
+        UnsupportedError: onnxruntime cannot load the file.
+    """
     original, exported = TorchRuntime(graph), OnnxRuntime(path)
     pairs = [
         [original.run(inputs), exported.run(inputs)]
@@ -96,7 +101,12 @@ def _largest(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
 
 
 def conditions() -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields images (B, 3, H, W) uint8 with landmarks: of several sizes, and bad ones."""
+    """Yields images (B, 3, H, W) uint8 with landmarks: of several sizes, and bad ones.
+
+    Raises:
+        MissingExtraError: scikit-image, whose portrait it is, is not installed.
+        AssetError: dlib's landmarks are not to be had.
+    """
     image, points = portrait()
     yield image[None], points[None]
     noise = torch.randint(-40, 41, image.shape, generator=torch.Generator().manual_seed(0))
@@ -120,7 +130,12 @@ def conditions() -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def portrait() -> tuple[Tensor, Tensor]:
-    """Returns a photograph (3, H, W) uint8, and its face's landmarks (68, 2), by dlib."""
+    """Returns a photograph (3, H, W) uint8, and its face's landmarks (68, 2), by dlib.
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+        ExportError: No face is found, which must not be.
+    """
     pixels = np.ascontiguousarray(require("skimage.data", "onnxruntime").astronaut()[_PORTRAIT])
     image = as_tensor(pixels).contiguous()
     found = landmark_detector("dlib-hog")([pixels])[0]

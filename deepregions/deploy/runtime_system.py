@@ -83,7 +83,13 @@ def exported(system: System, takes: Kind = "crops", folder: Path | None = None) 
 def run_by(
     name: Name, system: System, folder: Path | None = None, *, precision: Precision = "fp32"
 ) -> Runtime:
-    """Opens a runtime for the graph of crops of a system on the CPU."""
+    """Opens a runtime for the graph of crops of a system on the CPU.
+
+    Raises:
+        UsageError: There is no such runtime, or it does not compute in that precision.
+        UnsupportedError: This CPU has no bfloat16.
+        MissingExtraError: It is not installed.
+    """
     if name not in NAMES:
         raise UsageError(f"there is no runtime {name!r}", f"one of {', '.join(NAMES)}, or auto")
     check_precision(name, precision)

@@ -41,6 +41,9 @@ def import_runtime(module: str) -> ModuleType:
     By itself, importing onnxruntime (1.32) writes a device id to the user's cache and looks up a
     telemetry host; importing openvino looks up an analytics host and writes a client id. Nothing
     else in this project imports them.
+
+    Raises:
+        MissingExtraError: It is not installed.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     cast(dict[str, object], sys.modules).setdefault("openvino_telemetry", None)
@@ -94,7 +97,12 @@ class TorchRuntime(Runtime):
 
 
 class OnnxRuntime(Runtime):
-    """onnxruntime, on the CPU."""
+    """onnxruntime, on the CPU.
+
+    Raises:
+        MissingExtraError: It is not installed.
+        UnsupportedError: It does not know the file's operators.
+    """
 
     name = "onnxruntime"
 
@@ -121,7 +129,12 @@ class OnnxRuntime(Runtime):
 
 
 class OpenVino(Runtime):
-    """OpenVINO, on the CPU, in float32 also where the CPU has bfloat16, unless asked for that."""
+    """OpenVINO, on the CPU, in float32 also where the CPU has bfloat16, unless asked for that.
+
+    Raises:
+        MissingExtraError: It is not installed.
+        UnsupportedError: It does not know the file's operators, or the CPU has no bfloat16.
+    """
 
     name = "openvino"
 
@@ -182,7 +195,13 @@ def has_bf16() -> bool:
 
 
 def check_precision(name: str, precision: Precision) -> None:
-    """Checks that a runtime can compute in a precision here."""
+    """Checks that a runtime can compute in a precision here.
+
+    Raises:
+        UsageError: It does not, whatever the CPU.
+        UnsupportedError: This CPU has no bfloat16.
+        MissingExtraError: OpenVINO is not installed.
+    """
     if precision == "fp32":
         return
     if name != "openvino":

@@ -90,6 +90,12 @@ class Backbone(RegionDetector):
 
     Attributes:
         name: timm's name of the network, without a tag.
+
+    Raises:
+        UsageError: timm has no such network or it does not take the size, an option makes no
+            sense, or the file is not there.
+        UnreadableError: The file does not hold the weights of this network.
+        AssetError: The pretrained weights cannot be fetched.
     """
 
     minimum_size = 32

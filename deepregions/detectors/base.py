@@ -58,6 +58,9 @@ class RegionDetector(nn.Module, ABC):
         name: What tables, bundles and file names call the detector.
         mean: (1, 3, 1, 1) buffer, subtracted from colours R, G, B in [0, 1].
         std: (1, 3, 1, 1) buffer, by which they are then divided.
+
+    Raises:
+        UsageError: The size is below :attr:`minimum_size`, or no such normalisation.
     """
 
     name: str
@@ -100,7 +103,11 @@ class RegionDetector(nn.Module, ABC):
 
     @property
     def attention(self) -> Attention:
-        """The map that Grad-CAM looks at: the last one that still shows where things are."""
+        """The map that Grad-CAM looks at: the last one that still shows where things are.
+
+        Raises:
+            UsageError: The detector does not name one.
+        """
         raise UsageError(
             f"{type(self).__name__} does not say which of its maps shows where it looks",
             "give it the property attention",
@@ -129,7 +136,11 @@ class RegionDetector(nn.Module, ABC):
         return list(self.parameters())
 
     def scores(self, x: Tensor) -> Tensor:
-        """Returns the class scores (N, ..., 2) float32 of RGB crops (N, 3, S, S) in [0, 1]."""
+        """Returns the class scores (N, ..., 2) float32 of RGB crops (N, 3, S, S) in [0, 1].
+
+        Raises:
+            UsageError: The crops are of another size than the detector was made for.
+        """
         if tuple(x.shape[-2:]) != (self.size, self.size):
             raise UsageError(
                 f"crops of {x.shape[-1]}x{x.shape[-2]} pixels for a detector of {self.size}",

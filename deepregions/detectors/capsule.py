@@ -131,6 +131,11 @@ class Capsule(RegionDetector):
         backbone_file: Take it from this file (safetensors or torch), or a bundle's, instead.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
+
+    Raises:
+        UsageError: The size or the number of classes is too small, or the file is not there.
+        UnreadableError: The file does not hold the weights of this network.
+        AssetError: The pretrained weights cannot be fetched.
     """
 
     name = "capsule"

@@ -18,6 +18,9 @@ def cells_of(network: nn.Module, grid: nn.Module, size: int) -> tuple[float, flo
     shortcut beside it, which makes the same change, is passed over. Where a network makes maps
     smaller by other means, as Swin merges patches, cells are halved or quartered from their
     corner.
+
+    Raises:
+        UsageError: The network's last map is one cell.
     """
     layers: list[tuple[nn.Module, int, int]] = []  # with the sides of their maps, in and out
 

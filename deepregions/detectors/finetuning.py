@@ -24,6 +24,9 @@ class HeadFirst(Callback):
         epochs: How many epochs the head is trained alone.
         lr: Learning rate of the whole from then on; by default it stays what it is. Schedulers
             that compute it from its initial value override it.
+
+    Raises:
+        UsageError: The number of epochs or the rate is negative.
     """
 
     def __init__(self, epochs: int = 3, lr: float | None = None) -> None:

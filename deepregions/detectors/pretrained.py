@@ -67,7 +67,13 @@ def fill_backbone(
 
 
 def imagenet_weights(name: str, source: str | None) -> dict[str, Tensor]:
-    """Returns the weights of a network by timm's names of arrays."""
+    """Returns the weights of a network by timm's names of arrays.
+
+    Raises:
+        UsageError: It is neither a file nor an installed package.
+        UnreadableError: What it holds are not the weights of this network.
+        AssetError: The weights cannot be fetched.
+    """
     if source is None:
         return fetch(name)
     if Path(source).exists() or "/" in source or Path(source).suffix in _SUFFIXES:
@@ -76,7 +82,12 @@ def imagenet_weights(name: str, source: str | None) -> dict[str, Tensor]:
 
 
 def packaged(package: str) -> Path:
-    """Returns the one file of weights in an installed package, which is not imported."""
+    """Returns the one file of weights in an installed package, which is not imported.
+
+    Raises:
+        UsageError: It is not installed.
+        UnreadableError: It brings no such file, or several.
+    """
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError as error:
@@ -94,7 +105,11 @@ def packaged(package: str) -> Path:
 
 
 def in_order(state: dict[str, Tensor], name: str, source: str) -> dict[str, Tensor]:
-    """Gives arrays that come in timm's order timm's names; every shape must be the same."""
+    """Gives arrays that come in timm's order timm's names; every shape must be the same.
+
+    Raises:
+        UnreadableError: They are not as many, or one has another shape.
+    """
     theirs = [(key, value) for key, value in state.items() if not key.endswith(_COUNTER)]
     model = timm.create_model(name).state_dict()
     wanted = [(key, value.shape) for key, value in model.items() if not key.endswith(_COUNTER)]
@@ -109,7 +124,12 @@ def in_order(state: dict[str, Tensor], name: str, source: str) -> dict[str, Tens
 
 
 def fetch(name: str) -> dict[str, Tensor]:
-    """Returns timm's weights of that name, from its cache or the network."""
+    """Returns timm's weights of that name, from its cache or the network.
+
+    Raises:
+        AssetError: Offline, no answer, wrong or too many bytes, or a cache that cannot be
+            written. The hint says where to put the file by hand.
+    """
     repository = timm.models.get_pretrained_cfg_value(name, "hf_hub_id")
     url = timm.models.get_pretrained_cfg_value(name, "url")
     file = f"{repository}/{WEIGHTS}" if repository else str(url)

@@ -54,6 +54,11 @@ class Xception(RegionDetector):
             of a bundle, instead.
         optimizer: Makes the optimizer of the parameters that it is given.
         lr_scheduler: Makes the scheduler of the optimizer; stepped once an epoch.
+
+    Raises:
+        UsageError: The size is too small, no such padding, or the file is not there.
+        UnreadableError: The file does not hold the weights of this network.
+        AssetError: The pretrained weights cannot be fetched.
     """
 
     name = "xception"

@@ -37,7 +37,11 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Alteration:
-    """One kind of alteration at one level."""
+    """One kind of alteration at one level.
+
+    Raises:
+        UsageError: There is no such kind, or the level is out of its range.
+    """
 
     kind: str
     level: float

@@ -117,6 +117,9 @@ def bootstrap(
 
     All are on the same trials: only ``log_odds`` and ``name`` differ. ``thresholds`` has each
     system's operating threshold, NaN where there is none; with 0 rounds there are no intervals.
+
+    Raises:
+        UsageError: No system, or systems on other trials, or a count or share that makes no sense.
     """
     if not trials:
         raise UsageError("there is no system to measure")

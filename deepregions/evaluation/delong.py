@@ -48,7 +48,11 @@ def auc_covariance(scores: Floats, fake: Bools) -> tuple[Floats, Floats]:
 
 
 def delong(first: Trials, second: Trials) -> DeLong:
-    """Compares two systems over the trials that both have a verdict on."""
+    """Compares two systems over the trials that both have a verdict on.
+
+    Raises:
+        UsageError: They are not on the same trials.
+    """
     if len(first) != len(second) or bool((first.fake != second.fake).any()):
         raise UsageError(f"{first.name} and {second.name} are not on the same trials")
     both = first.judged & second.judged

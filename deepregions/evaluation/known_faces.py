@@ -41,7 +41,11 @@ Answers = Sequence[tuple[str, FaceResult]]
 
 
 def known_answers(bundle: Bundle) -> Answers:
-    """Scores the portrait of Eileen Collins (NASA, public domain) as it is, forged, compressed."""
+    """Scores the portrait of Eileen Collins (NASA, public domain) as it is, forged, compressed.
+
+    Raises:
+        MissingExtraError: scikit-image, which has the portrait, is not installed.
+    """
     portrait = Image.fromarray(np.asarray(require("skimage.data", "demo").astronaut()))
     with TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{name}.png" for name in ("portrait", *_FORGED)}

@@ -150,7 +150,11 @@ def _grids(
 
 
 def read_attributes(path: Path) -> dict[str, dict[str, set[str]]]:
-    """Reads attributes of people: by attribute, by its value, who has it."""
+    """Reads attributes of people: by attribute, by its value, who has it.
+
+    Raises:
+        UsageError: It cannot be read, or has no column ``identity``.
+    """
     people: dict[str, dict[str, set[str]]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

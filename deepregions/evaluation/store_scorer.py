@@ -40,7 +40,11 @@ Scores = tuple[Strings, Floats]
 
 
 class StoreScorer:
-    """Scores stores with some networks; the folder ``cache``, if any, keeps the scores."""
+    """Scores stores with some networks; the folder ``cache``, if any, keeps the scores.
+
+    Raises:
+        UsageError: No network, or two alike, or no such device.
+    """
 
     def __init__(
         self,

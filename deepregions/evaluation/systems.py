@@ -48,7 +48,11 @@ class FusedSystem:
     bundle: Bundle | None = None
 
     def log_odds(self, table: ScoreTable) -> Floats:
-        """Returns (N,) its log-odds of faces that its networks scored, NaN where it has none."""
+        """Returns (N,) its log-odds of faces that its networks scored, NaN where it has none.
+
+        Raises:
+            UsageError: The scores are of other networks.
+        """
         own = table if self.bundle is None else scores_of(table, self.bundle.members)
         return fuse_table(self.fusion, own)
 

@@ -46,6 +46,9 @@ class RegionCropper(nn.Module):
             ``"context"``: the entire face with what surrounds it, nothing blacked out; for
             detectors that other people trained.
         resample: ``"bilinear"``, antialiased, or ``"nearest"``.
+
+    Raises:
+        UsageError: An unknown region or layout, no region, or a size below 1.
     """
 
     def __init__(
@@ -89,6 +92,9 @@ class RegionCropper(nn.Module):
             Crops (B, R, 3, size, size) float32 in [0, 1], black outside the region unless the
             layout is ``"context"``; and valid (B, R) bool: landmarks are finite, at least
             ``MIN_AREA`` pixels of the region and ``MIN_INSIDE`` of it lie inside the image.
+
+        Raises:
+            ValueError: Shapes or types are not these.
         """
         check_faces(image, landmarks)
         batch, _, height, width = image.shape

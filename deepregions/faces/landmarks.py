@@ -64,6 +64,9 @@ def read_landmarks(path: Path) -> NDArray[np.float32]:
     """Reads landmarks (F, 68, 2) from JSON: ``{"points": [[x, y], ...]}``, or a list of such.
 
     ``"order"``, if given, must be ``"iBUG-68"``; other fields are ignored.
+
+    Raises:
+        UnreadableError: Not there, no JSON, or not 68 finite points a face.
     """
     try:
         with path.open("rb") as stream:

@@ -47,6 +47,9 @@ class VideoWalk:
         """Yields each of some frames of one size that is new, with its faces.
 
         Shots and looks do not matter for a photograph, which is ``still``.
+
+        Raises:
+            UnreadableError: The backend has landmarks in files, and not of this one.
         """
         found = self._find([frame.image for frame in frames], places)
         for frame, faces in zip(frames, found, strict=True):

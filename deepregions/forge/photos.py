@@ -72,7 +72,11 @@ def find_portrait(path: Path, detector: LandmarkDetector) -> Portrait | None:
 
 
 def pair_donors(portraits: Sequence[Portrait], seed: int) -> list[Portrait]:
-    """Chooses a donor for each photograph: one whose face has a similar pose."""
+    """Chooses a donor for each photograph: one whose face has a similar pose.
+
+    Raises:
+        UsageError: There are not two.
+    """
     if len(portraits) < 2:
         raise UsageError(
             "a swap takes the faces of two photographs or more",

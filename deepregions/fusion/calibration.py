@@ -152,6 +152,10 @@ class Calibration:
             ``log_odds`` and ``llr``, constant beyond.
         lower: The least LLR that the data supports, at or below 0.
         upper: The most, at or above 0.
+
+    Raises:
+        ValueError: No such kind, parameters that make no rising function, or bounds on the wrong
+            side.
     """
 
     kind: Kind
@@ -256,6 +260,9 @@ def calibrate(
     are those of :func:`support_bounds`, of :func:`cross_calibrated` LLRs. Log-odds (V,) must come
     from fusions that did not see the video either; without any one fold (V,) both classes must
     remain.
+
+    Raises:
+        UsageError: A score is not finite, or a class is absent.
     """
     if kind not in KINDS:
         raise UsageError(f"there is no calibration {kind!r}", f"one of {', '.join(KINDS)}")

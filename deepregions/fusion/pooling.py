@@ -39,6 +39,9 @@ class Pooling:
         share: The share of frames that top takes, above 0 and at most 1.
         tracks: How the scores of several people become the file's: highest (one manipulated person
             makes a manipulated file), main (the person seen in most frames) or mean.
+
+    Raises:
+        UsageError: There is no such rule, or the share is out of range.
     """
 
     frames: FrameRule = "mean"

@@ -22,6 +22,9 @@ class Fusion(nn.Module, ABC):
 
     Attributes:
         sha256: Digest of its file; empty before it is saved.
+
+    Raises:
+        UsageError: A cell is named twice.
     """
 
     rule: ClassVar[str]
@@ -184,6 +187,9 @@ class FusionHead(TrainedFusion):
     The network sees the scaled log-odds and which cells are valid, so that it may rely more on
     what is left where regions are missing, and on what cells say together. Its last layer begins
     as zero, so that the head begins as the logistic regression.
+
+    Raises:
+        UsageError: There is no cell, or another width.
     """
 
     rule = "learned head on scaled log-odds and their validity"

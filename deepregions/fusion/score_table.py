@@ -136,6 +136,9 @@ class ScoreTable:
         status: (N,) :class:`~deepregions.types.Status` as words; faces without a verdict stay.
         log_odds: (N, D, R) float64 fake log-odds; NaN where not valid.
         rows: Who the D rows are.
+
+    Raises:
+        UsageError: Columns of different lengths, or a log-odds that is infinite.
     """
 
     origin: Origin

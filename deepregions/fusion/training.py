@@ -91,6 +91,10 @@ def train_fusion(
             ``l2 / (2 * videos) * |w|^2`` beside the mean loss, which for one face a video is
             scikit-learn's ``C = 1 / l2``.
         seed: Random seed of the learned head.
+
+    Raises:
+        UsageError: There are no such cells, no faces, one class only, faces of the training part,
+            or a cell without any answer.
     """
     if kind not in KINDS:
         raise UsageError(f"there is no fusion {kind!r}", f"one of {', '.join(KINDS)}")
@@ -126,7 +130,11 @@ def _chosen_cells(table: ScoreTable, wanted: Iterable[Cell] | None) -> tuple[Cel
 
 
 def fuse_table(fusion: Fusion, table: ScoreTable) -> Floats:
-    """Returns (N,) fused log-odds of the faces of a table, NaN where there are none."""
+    """Returns (N,) fused log-odds of the faces of a table, NaN where there are none.
+
+    Raises:
+        UsageError: The table lacks a cell of the fusion.
+    """
     fusion = fusion.bind(table.detectors, table.regions)
     with torch.inference_mode():
         logits = torch.from_numpy(table.log_odds).float()

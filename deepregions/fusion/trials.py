@@ -31,6 +31,9 @@ class Trials:
         group: (N,) int64 from 0, equal for trials that share people, directly or through others.
         people: (N, P) int64 from 0, who is in each, -1 in places that are left; None if that is
             not known.
+
+    Raises:
+        UsageError: Columns of different lengths, or a log-odds is infinite.
     """
 
     name: str

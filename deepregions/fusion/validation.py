@@ -55,6 +55,9 @@ def cross_validate(
     There are at most ``folds``. Cllr is measured by the calibration, cross-validated too. Cells and
     further options are those of :func:`~deepregions.fusion.training.train_fusion`, and so are
     errors, but for too few videos.
+
+    Raises:
+        UsageError: As there, or too few videos.
     """
     mean = train_fusion("mean", table, cells=cells)  # refuses what no kind can be trained on
     table = table.select(np.argsort(table.video.astype(str), kind="stable"))

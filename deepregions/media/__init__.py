@@ -41,6 +41,9 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     subfolders whose content or ending is that of a photograph or video, sorted, without hidden
     ones; others are counted in a warning. A folder that may not be listed stands for itself:
     reading it gives the error.
+
+    Raises:
+        UsageError: A path that is not there, or a folder without photographs or videos.
     """
     found: list[Path] = []
     for path in paths:

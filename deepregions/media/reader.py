@@ -46,6 +46,10 @@ class OpenMedia:
         """Yields the frames that sampling chose, in order, consecutive ones of one size together.
 
         At most ``at_once`` of them; fewer of frames larger than 4K.
+
+        Raises:
+            UnreadableError: The file is damaged, or reading it takes too much.
+            UnsupportedError: It is of a kind that is not read here.
         """
         batch: list[Frame] = []
         for frame in self._frames():
@@ -178,6 +182,9 @@ class MediaReader:
         """Yields files in their order, each until the next is asked for.
 
         A file that cannot be read raises only when its frames are asked for.
+
+        Raises:
+            DeepregionsError: The processes cannot be started.
         """
         waiting = iter(paths)
         opened: deque[OpenMedia] = deque()

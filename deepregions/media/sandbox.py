@@ -89,7 +89,12 @@ class Child:
             raise Died(self._cause()) from error
 
     def receive(self) -> tuple[Message, NDArray[np.uint8] | None]:
-        """Returns its next answer, and a frame's pixels."""
+        """Returns its next answer, and a frame's pixels.
+
+        Raises:
+            Died: It is gone, or silent for too long.
+            DeepregionsError: It could not be started.
+        """
         try:
             while True:
                 message = receive(self._bytes)

@@ -16,7 +16,12 @@ Source = AnimationSource | ImageSource | VideoSource
 def open_source(
     path: Path, limits: Limits = DEFAULT_LIMITS, progress: Progress = lambda: None
 ) -> Iterator[Source]:
-    """Opens a photograph or video; ``progress`` is called after every step of reading."""
+    """Opens a photograph or video; ``progress`` is called after every step of reading.
+
+    Raises:
+        UnreadableError: Not there, empty, damaged, or not what it seems.
+        UnsupportedError: No regular file, or a kind that is not read here.
+    """
     with opened(path) as file:
         head = file.read(HEAD)
         if kind_of(head, path) == "video":

@@ -54,6 +54,10 @@ class VideoSource:
     it, under that one's own number. Rotation and mirroring of the display matrix are applied,
     pixels are made square, high dynamic range is mapped to the standard one. References in the file
     to other files or addresses are refused.
+
+    Raises:
+        UnreadableError: No video, or one without frames.
+        UnsupportedError: No video stream, no decoder for it, frames too large.
     """
 
     def __init__(
@@ -95,7 +99,11 @@ class VideoSource:
         return choose(self._times, self._end, self._second, sampling)
 
     def frames(self, numbers: Sequence[int]) -> Iterator[Frame]:
-        """Yields the frames of these numbers, in order of time, each once."""
+        """Yields the frames of these numbers, in order of time, each once.
+
+        Raises:
+            UnreadableError: Not one of them can be decoded.
+        """
         wanted = sorted({number for number in numbers if 0 <= number < len(self._times)})
         found = 0
         orientation: _Orientation | None = None  # the stream's, which its frames repeat

@@ -19,7 +19,12 @@ def encode(message: Message) -> bytes:
 
 
 def receive(read: Callable[[int], bytes]) -> Message:
-    """Reads a message; ``read`` returns exactly so many bytes, or raises."""
+    """Reads a message; ``read`` returns exactly so many bytes, or raises.
+
+    Raises:
+        ProblemError: There is no file, or there are too many; one is too large; the request is no
+            form, or stops.
+    """
     length = int.from_bytes(read(4), "little")
     if length > _LONGEST:
         raise ValueError(f"a message of {length} bytes")

@@ -37,7 +37,11 @@ def find_browser() -> str:
 
 
 def print_page(browser: str, page: Path, pdf: Path) -> None:
-    """Prints a page to a PDF file, which appears whole or not at all."""
+    """Prints a page to a PDF file, which appears whole or not at all.
+
+    Raises:
+        UnsupportedError: The browser did not print it.
+    """
     sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as profile, atomic_file(pdf) as partial:
         command = [browser, *_QUIET.split(), *sandbox, f"--user-data-dir={profile}"]

@@ -42,7 +42,13 @@ def load_networks(
     region: str | None = None,
     database: str | None = None,
 ) -> Bundle | Path:
-    """Loads the networks that are wanted; returns them, or an exported file for what runs it."""
+    """Loads the networks that are wanted; returns them, or an exported file for what runs it.
+
+    Raises:
+        UsageError: There are none, a name is unknown, some of an exported file are wanted, or
+            PyTorch is not installed and the networks need it.
+        BundleError: A bundle cannot be loaded.
+    """
     wanted = {"detector": detector, "region": region, "database": database}
     if file := exported_file(bundles):
         if any(wanted.values()):

@@ -113,7 +113,11 @@ class Detector:
             return list(self._judged(checked, together=True))
 
     def each(self, inputs: Iterable[Input]) -> Iterator[Result]:
-        """Scores inputs as they come, one at a time: however many there are, memory stays flat."""
+        """Scores inputs as they come, one at a time: however many there are, memory stays flat.
+
+        Raises:
+            UsageError: An input is neither path nor picture; inputs are looked at one ahead.
+        """
         checked = (_checked(one, missing=True) for one in inputs)
         with closing(self._judged(checked, together=False)) as results:
             while True:

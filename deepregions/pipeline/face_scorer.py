@@ -89,7 +89,11 @@ class FaceScorer(PatchScorer):
 
 
 def system_of(scorer: PatchScorer) -> System:
-    """Returns the networks of a scorer as modules, to look into them."""
+    """Returns the networks of a scorer as modules, to look into them.
+
+    Raises:
+        UsageError: They were exported.
+    """
     if not isinstance(scorer, FaceScorer):
         raise UsageError(
             "an exported file does not show where its networks look",

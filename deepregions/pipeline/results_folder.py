@@ -44,6 +44,9 @@ class ResultsFolder:
     The mode ``new`` refuses a folder that has results, ``resume`` goes on with it, ``overwrite``
     begins it anew (other files in it are left alone). The caller holds the folder's lock.
     ``finished`` are the inputs that have a result, ``scored`` how many of them have a score.
+
+    Raises:
+        UsageError: The folder has results, or those of other networks or options.
     """
 
     def __init__(
@@ -88,7 +91,11 @@ class ResultsFolder:
         return self._names.unused(Path(path).stem)
 
     def add(self, result: Result, line: Mapping[str, Any], page: str) -> None:
-        """Writes an input's result, and its line as JSON; from then on it is finished."""
+        """Writes an input's result, and its line as JSON; from then on it is finished.
+
+        Raises:
+            OSError: It cannot be written, such as on a full disk.
+        """
         with named_errors(self.path / TABLE):
             self._table.add(line)
         _append(self.path / _ROWS, index_row(result, page))

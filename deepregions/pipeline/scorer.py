@@ -74,6 +74,9 @@ class PatchScorer(ABC):
 
         A face is None where its landmarks are of no use. Results lack their place in the input;
         with ``pictures``, those with a score have their pixels, and what the networks saw of them.
+
+        Raises:
+            OutOfMemoryError: It does not suffice for one face.
         """
         scores = iter(self._fitting([face for face in faces if face is not None], pictures))
         unknown = dict.fromkeys(self._cells())

@@ -75,7 +75,11 @@ class Service:
             self.store.close()
 
     async def submit(self, request: Request, *, most: int, again: bool, urgent: bool) -> list[Job]:
-        """Makes jobs of the files of a request, or raises why they cannot be had, or not now."""
+        """Makes jobs of the files of a request, or raises why they cannot be had, or not now.
+
+        Raises:
+            ProblemError: They cannot be had, or not now.
+        """
         settings, owner = self.settings, request.state.owner
         if not self.supervisor.networks:
             raise ProblemError(503, "the networks are being loaded", "", {"Retry-After": "2"})
@@ -114,7 +118,11 @@ class Service:
         return await run_in_threadpool(store)
 
     async def job(self, id: str, owner: str) -> Job:
-        """Returns a job, or raises that it is not there, or somebody else's."""
+        """Returns a job, or raises that it is not there, or somebody else's.
+
+        Raises:
+            ProblemError: It is not there, or somebody else's.
+        """
         found = self.store.job(id, owner)  # as in submit
         if found is None:
             raise ProblemError(404, "there is no such job", "it may have been deleted, or too old")

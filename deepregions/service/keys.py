@@ -28,7 +28,11 @@ class KeyEntry:
 
 
 def read_keys(path: Path) -> list[KeyEntry]:
-    """Returns the keys of a file; none if it is not there."""
+    """Returns the keys of a file; none if it is not there.
+
+    Raises:
+        DeepregionsError: It cannot be read as what it should be.
+    """
     try:
         return [KeyEntry(**each) for each in json.loads(path.read_text("utf-8"))]
     except FileNotFoundError:
@@ -40,7 +44,11 @@ def read_keys(path: Path) -> list[KeyEntry]:
 
 
 def add_key(path: Path, name: str) -> str:
-    """Makes a key and returns it: it is not kept, and cannot be shown again."""
+    """Makes a key and returns it: it is not kept, and cannot be shown again.
+
+    Raises:
+        UsageError: There is one of this name, or it is no name.
+    """
     if not name.strip() or name != printable(name) or len(name) > _LONGEST_NAME:
         hint = f"give it 1 to {_LONGEST_NAME} characters that can be shown"
         raise UsageError(f"no name for a key: {name!r:.120}", hint)
@@ -53,7 +61,11 @@ def add_key(path: Path, name: str) -> str:
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Removes a key by its name or id; a running service refuses it from then on."""
+    """Removes a key by its name or id; a running service refuses it from then on.
+
+    Raises:
+        UsageError: There is none.
+    """
     keys = read_keys(path)
     kept = [key for key in keys if name not in (key.name, key.id)]
     if len(kept) == len(keys):

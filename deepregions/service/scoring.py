@@ -19,7 +19,11 @@ _TOGETHER = 8  # faces: more are hardly faster, take more memory, and keep their
 
 
 class FileScorer:
-    """Networks that score files; made once in each worker."""
+    """Networks that score files; made once in each worker.
+
+    Raises:
+        DeepregionsError: They cannot be loaded.
+    """
 
     def __init__(self, settings: ServiceSettings) -> None:
         # The web process has no use for torch.

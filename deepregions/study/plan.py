@@ -111,6 +111,9 @@ class Plan:
         detectors: Trained on each region of each database.
         seeds: Everything is trained once for each.
         evaluate: Further options of ``deepregions evaluate``.
+
+    Raises:
+        UsageError: Nothing to do, a name twice or one that cannot name a file, an unknown region.
     """
 
     databases: list[DatabasePlan]
@@ -145,6 +148,9 @@ class Plan:
         """Reads a plan from a YAML file; paths in it are relative to ``base``, or its folder.
 
         ``changes`` are attributes that replace those of the file.
+
+        Raises:
+            UsageError: The file cannot be read, or is no plan.
         """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -47,6 +47,9 @@ def exported_file(bundles: Sequence[Path] | None) -> Path | None:
     """Returns the exported file that is to score, or None where it is networks of PyTorch.
 
     Where nothing is named it is the file of deepregions-lite, which comes without PyTorch.
+
+    Raises:
+        UsageError: A file is named beside others.
     """
     if bundles is None:
         package = Path(deepregions.__file__).parent
@@ -62,6 +65,9 @@ def models_folders(folder: Path | None = None) -> list[Path]:
     """Returns the folders to look for bundles in: the one named, or ``$DEEPREGIONS_MODELS``.
 
     Without either, those of ``models`` and ``bundles`` that are there.
+
+    Raises:
+        UsageError: The folder that was named is not there.
     """
     named = folder or os.environ.get("DEEPREGIONS_MODELS")
     if not named:
@@ -80,7 +86,11 @@ def find_bundles(folders: Sequence[Path]) -> list[BundleEntry]:
 
 
 def find_bundle(name: str, folders: Sequence[Path]) -> BundleEntry:
-    """Returns the bundle of a path, of a name in one of the folders, or of a network in it."""
+    """Returns the bundle of a path, of a name in one of the folders, or of a network in it.
+
+    Raises:
+        UsageError: There is none, or more than one; the hint names those that are there.
+    """
     path = Path(name)
     if (path / "bundle.json").is_file():
         return _look(path, path.parent)

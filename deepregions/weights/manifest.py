@@ -279,7 +279,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_entries(manifest: Mapping[str, Any]) -> None:
-    """Checks what a manifest says of its networks and their fusion."""
+    """Checks what a manifest says of its networks and their fusion.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: Something is missing, or not as it should
+            be.
+    """
     members, fusion = manifest["members"], manifest.get("fusion")
     if not isinstance(members, list) or not members:
         raise ValueError("it names no network")

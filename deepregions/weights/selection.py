@@ -32,7 +32,11 @@ class Choice:
     def named(
         cls, *, detector: str | None = None, region: str | None = None, database: str | None = None
     ) -> Self:
-        """Makes a choice of names in any usual spelling."""
+        """Makes a choice of names in any usual spelling.
+
+        Raises:
+            UsageError: There is no such detector or region, or a name is none.
+        """
         return cls(
             None if detector is None else detector_of(detector),
             None if region is None else region_of(region),
@@ -54,7 +58,11 @@ class Choice:
 
 
 def detector_of(name: str) -> str:
-    """Returns a detector's name, such as ``dsp-fwa`` for ``DSPFWA``, or timm's of a network."""
+    """Returns a detector's name, such as ``dsp-fwa`` for ``DSPFWA``, or timm's of a network.
+
+    Raises:
+        UsageError: There is none; the hint names ours.
+    """
     kinds = known_detectors().values()
     known = [kind.name for kind in kinds if hasattr(kind, "name")]
     for each in known:
@@ -86,6 +94,11 @@ def choose_bundles(choice: Choice, bundles: Sequence[Path] | None = None) -> dic
     A bundle's fusion and calibration are for all its networks together: of one that is not wanted
     as a whole they are left out, which its notes say. Without ``bundles`` it is the default bundle
     or the usual folders. Keys are the names of folders, or paths where two have one name.
+
+    Raises:
+        UsageError: There are none, or none that is wanted.
+        BundleError: A bundle cannot be loaded.
+        AssetError: A bundle on the Hugging Face Hub cannot be had.
     """
     found: dict[str, Bundle] = {}
     for path, bundle in _chosen(choice, bundles):

@@ -67,6 +67,9 @@ class Adapter(ABC):
 
     By default it is divided as the class's ``scheme`` says. ``left_out`` has how many files are
     there but not used, by reason, once :meth:`clips` was asked.
+
+    Raises:
+        UsageError: ``root`` is not that database; the message says what was expected.
     """
 
     name: str
@@ -90,7 +93,11 @@ class Adapter(ABC):
 
     @abstractmethod
     def listing(self) -> Listing:
-        """Lists what is there, in an order that never changes, without opening a video."""
+        """Lists what is there, in an order that never changes, without opening a video.
+
+        Raises:
+            UsageError: The database's own lists cannot be read.
+        """
 
     def clips(self) -> list[Clip]:
         """Returns the clips that have a split, in an order that does not change from run to run."""

@@ -60,7 +60,12 @@ class Folder(Adapter):
                 )
 
     def listing(self) -> Listing:
-        """Lists the files by path: real before fake, train before val before test."""
+        """Lists the files by path: real before fake, train before val before test.
+
+        Raises:
+            UsageError: A folder is empty, a name does not fit ``identity``, or somebody is in two
+                of the given splits.
+        """
         tops = [top for top in self._classes() if top.is_dir()]
         found = Listing([self._clip(path, top) for top in tops for path in find_media([top])])
         if self.splitting.scheme == "official":

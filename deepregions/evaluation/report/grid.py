@@ -56,6 +56,9 @@ def pick_examples(table: ScoreTable, region: Region, thresholds: Mapping[str, fl
 
     At most four for each detector: real right, real wrong, fake right, fake wrong. Most confident
     is farthest from the detector's threshold; of equals the first in the table.
+
+    Raises:
+        UsageError: The table has no such region, or a threshold is no number.
     """
     if region not in table.regions:
         known = ", ".join(map(str, table.regions))
@@ -91,6 +94,9 @@ def decision_grid(examples: Sequence[Example], detectors: Sequence[str] | None =
 
     Frames are blue where the decision is right and orange where it is wrong; words say the same
     with the score. A place without an example says that there was no such decision.
+
+    Raises:
+        UsageError: No examples, or two for one place.
     """
     if not examples:
         raise UsageError("there are no decisions to show", "score some faces first")

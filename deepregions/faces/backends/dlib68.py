@@ -32,7 +32,11 @@ MODEL = assets.Asset(
 
 
 def dlib_landmarks(*, fetch_yunet: bool = True, min_size: float = 40.0) -> DlibLandmarks:
-    """Makes the detector with YuNet, or with HOG where YuNet is not asked for, or not to be had."""
+    """Makes the detector with YuNet, or with HOG where YuNet is not asked for, or not to be had.
+
+    Raises:
+        AssetError: dlib's model is missing, or a cached file is not what it should be.
+    """
     model = assets.find(YUNET) if fetch_yunet else None
     if fetch_yunet and model is None:
         try:
@@ -46,6 +50,9 @@ class DlibLandmarks:
     """Landmarks by dlib's shape predictor, which sees faces upright, and small ones enlarged.
 
     Confidence is by :func:`agreement` with the finder's five points, where it has them.
+
+    Raises:
+        AssetError: dlib's model is missing or altered.
     """
 
     sides = (256, 512)  # pixels of a face's side, the least and the most that dlib sees

@@ -61,7 +61,11 @@ class _Crop(NamedTuple):
 
 
 class FanLandmarks:
-    """FAN's 68 landmarks, as sure as :func:`peak_heights`, of faces that the package has found."""
+    """FAN's 68 landmarks, as sure as :func:`peak_heights`, of faces that the package has found.
+
+    Raises:
+        AssetError: Weights are missing and cannot be fetched, or are not what they should be.
+    """
 
     side = 640  # pixels of the longer side in which faces are looked for
     frames_at_once = 8

@@ -58,6 +58,9 @@ def read_openface(path: Path) -> OpenFaceTable:
 
     Columns are found by name; those that are not needed are ignored, and rows may lack them.
     Rows in which OpenFace had no success are left out.
+
+    Raises:
+        UnreadableError: Not there, not such a file, or more than ``MAX_FACES`` faces.
     """
     rows: list[list[float]] = []
     try:
@@ -124,6 +127,9 @@ class OpenFaceLandmarks:
     """OpenFace's landmarks of inputs that OpenFace has seen, as a :class:`LandmarkDetector`.
 
     The file of ``clips/anna.mp4`` is ``anna.csv`` in the folder, or the one file that is given.
+
+    Raises:
+        UsageError: There is no such folder or file.
     """
 
     name = "openface"
@@ -146,7 +152,12 @@ class OpenFaceLandmarks:
         return f"openface csv, {len(files)} files, {digest.hexdigest()[:16]}"
 
     def __call__(self, frames: Frames, places: Sequence[Place] = ()) -> list[list[Face]]:
-        """Returns each frame's faces, by their places alone; each input needs its own file."""
+        """Returns each frame's faces, by their places alone; each input needs its own file.
+
+        Raises:
+            UnreadableError: An input has no file, or not one of its kind, or its file is another
+                input's too.
+        """
         if len(places) != len(frames):
             raise ValueError(f"{len(places)} places for {len(frames)} frames")
         found = []

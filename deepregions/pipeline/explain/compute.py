@@ -67,6 +67,10 @@ def explain_faces(
     """Yields the explanation of each track's highest face, in their order.
 
     The result has these faces' pixels; ``towards`` is what heat speaks for.
+
+    Raises:
+        UsageError: There are too many networks, or one does not name its map.
+        BundleError: The fusion cannot do without some of the regions.
     """
     faces = list(result.shown.values())
     for first in range(0, len(faces), batch_size):

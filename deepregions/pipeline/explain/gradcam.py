@@ -100,6 +100,9 @@ def grad_cam(
     Returns:
         (N, h, w) float32, 0 or more, in the unit of log-odds over the map's number of cells. 0
         everywhere if the network's answer is not finite.
+
+    Raises:
+        UsageError: The detector does not name a map, or the crops are of another size.
     """
     gradients = LayerGradCam(detector, detector.attention.layer)
     found = []
@@ -129,6 +132,9 @@ def heats(
 
     Of regions that are not there to be judged, too. ``extent`` (B, 2) is width and height of each
     picture (B, 3, H, W) uint8 RGB without its padding.
+
+    Raises:
+        UsageError: A detector does not name its map.
     """
     extent = full_extent(image) if extent is None else extent
     crops = system.by_cut(system.crops(image, landmarks, extent)[0])

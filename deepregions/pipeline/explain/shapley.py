@@ -35,6 +35,10 @@ def shapley(fusion: nn.Module, logits: Tensor, valid: Tensor) -> tuple[Floats, f
         (D, R) float64, what each cell adds, NaN where it is not valid; and the fused log-odds,
             their
         sum but for rounding. All NaN where the fusion has no answer, as without any cell.
+
+    Raises:
+        UsageError: More than :data:`MOST` cells are valid.
+        BundleError: The fusion's answer to a set of valid cells is infinite.
     """
     players = valid.flatten().nonzero()[:, 0]
     count = len(players)

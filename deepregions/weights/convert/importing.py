@@ -181,7 +181,11 @@ class Importer:
 
 
 def find_checkpoints(sources: Sequence[Path]) -> Iterator[Path]:
-    """Yields the files of sources: files as they are, of folders all that look like checkpoints."""
+    """Yields the files of sources: files as they are, of folders all that look like checkpoints.
+
+    Raises:
+        UsageError: There is no such file, or a folder holds no checkpoint.
+    """
     for source in sources:
         if source.is_file():
             yield source
@@ -202,7 +206,12 @@ def target_of(imported: Imported, folder: Path) -> Path:
 
 
 def save_imported(imported: Imported, folder: Path) -> Path:
-    """Writes a bundle, or a backbone's file, over an earlier one, and returns its path."""
+    """Writes a bundle, or a backbone's file, over an earlier one, and returns its path.
+
+    Raises:
+        UsageError: There is something else of its name.
+        OSError: It cannot be written.
+    """
     path = target_of(imported, folder)
     if isinstance(imported, TrainedNetwork):
         save_bundle([imported], path)

@@ -189,7 +189,11 @@ def region_of(name: str) -> Region:
 
 
 def database_of(name: str) -> str:
-    """Returns a database's name here; an unknown one is returned as it is."""
+    """Returns a database's name here; an unknown one is returned as it is.
+
+    Raises:
+        UsageError: It cannot be part of a file name.
+    """
     known = DATABASES.get(plain_label(name))
     if known is None and not _LABEL.fullmatch(name):
         raise UsageError(

@@ -64,6 +64,9 @@ def capsule_state_dict(
 
     Most originals do not save their VGG-19, which has torchvision's or timm's names. Of more than
     two classes the first must be genuine and all others fake, which is written as ``fake_index`` 1.
+
+    Raises:
+        UnreadableError: An array is missing, or the classes are others.
     """
     arrays, trunk = Arrays(upstream, "a Capsule checkpoint"), Arrays(vgg, "a VGG-19 checkpoint")
     state = {
@@ -101,6 +104,9 @@ def dsp_fwa_state_dict(
 
     Its two unused classifiers are left out. If it takes blue, green and red in this order
     (``bgr``), the first layer's input channels are turned round for RGB.
+
+    Raises:
+        UnreadableError: An array is missing.
     """
     arrays = Arrays(upstream, "a DSP-FWA checkpoint")
     state = {
@@ -134,7 +140,11 @@ def xception_arrays(upstream: Mapping[str, Tensor], prefix: str) -> dict[str, Te
 def xception_state_dict(
     upstream: Mapping[str, Tensor], *, fake_index: int = 1
 ) -> dict[str, Tensor]:
-    """Returns the state dict of :class:`~deepregions.detectors.Xception`."""
+    """Returns the state dict of :class:`~deepregions.detectors.Xception`.
+
+    Raises:
+        UnreadableError: An array is missing, or there are not two classes.
+    """
     arrays = Arrays(upstream, "an Xception checkpoint")
     backbone = {f"backbone.{key}": value for key, value in xception_backbone(upstream).items()}
     heads = [f"classifier.{kind}" for kind in ("weight", "bias")]
@@ -142,7 +152,11 @@ def xception_state_dict(
 
 
 def xception_backbone(upstream: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns an Xception without its last layer, as ``backbone_file`` of Xception takes it."""
+    """Returns an Xception without its last layer, as ``backbone_file`` of Xception takes it.
+
+    Raises:
+        UnreadableError: An array is missing.
+    """
     arrays = Arrays(upstream, "an Xception checkpoint")
     with torch.device("meta"):
         wanted = timm.create_model("legacy_xception", num_classes=0).state_dict()
