@@ -123,11 +123,6 @@ def run(argv: Sequence[str]) -> int:
         The exit code: 0 when the work was done, 2 for wrong usage, 1 for any other error that
         its user can act on (a few have their own, such as 4 for a measure that is undefined),
         130 after Ctrl-C, 141 where nobody reads the output, 143 after SIGTERM.
-
-    Raises:
-        UsageError: Stores that do not go together, one without a part that is needed, or no such
-            alteration.
-        UndefinedMetricError: A class is absent.
     """
     return _guarded(lambda: dispatch(argv))
 

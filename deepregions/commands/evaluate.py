@@ -80,10 +80,6 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N.
         batch_size: Number of faces scored at once.
         json: Print the content of results.json instead of tables.
-
-    Raises:
-        UsageError: No database, two of one name, or one without an evaluation part.
-        UndefinedMetricError: A class is absent in an evaluation part, or nothing has a verdict.
     """
     check_stores(*store)
     check_there(attributes)

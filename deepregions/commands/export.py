@@ -45,16 +45,6 @@ def export(
         crops_in: Take crops (black outside their region) instead.
         standalone: Take faces as detect cuts them out, and also measure how well each can be
             judged; calibration, thresholds and limits are in the file.
-
-    Raises:
-        UsageError: The precision needs faces, or takes crops only.
-        ExportError: The file would exceed 2 GB, PyTorch cannot export a network, a network gives
-            no number, the file's answers are further from PyTorch's than :data:`LIMITS`, or
-            verdicts drift.
-        UnsupportedError: This CPU has no bfloat16.
-        UndefinedMetricError: The faces that have a score are of one class.
-        MissingExtraError: What exports, or what runs the file for the check, is not installed.
-        OSError: The file cannot be written.
     """
     check_stores(store)
 

@@ -54,12 +54,6 @@ def prepare(
             dfd, with their masks), drop the others, or keep them as genuine.
         max_size: Scale a stored face down if its longer side is longer than this, in pixels.
         name: The database's name in bundles, for folder, csv and deepfakebench.
-
-    Raises:
-        UsageError: An option makes no sense, the database's splits share a person, or another
-            process is writing to ``out``.
-        StoreError: ``out`` holds something else, cannot be written, or no clip gave a face.
-        AssetError: The landmark backend's model files are not to be had.
     """
     existing(database, options.root)
 

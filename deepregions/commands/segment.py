@@ -44,11 +44,6 @@ def segment(
         backend: Landmark backend: auto, dlib, dlib-hog, face_alignment, or openface:FOLDER for
             CSV files of OpenFace 2.
         device: auto, cpu, cuda or cuda:N; for the landmark backend.
-
-    Raises:
-        UsageError: The landmarks are not finite, or less than ``MIN_SEEN`` of the canvas lies in
-            the image.
-        ValueError: Shapes or types are not these.
     """
     from deepregions.files import Names
     from deepregions.media import MediaReader, Sampling

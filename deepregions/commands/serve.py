@@ -130,9 +130,6 @@ def add_key(name: str, *, data: Path | None = None) -> None:
     Args:
         name: What the key is called, such as that of the program that will use it.
         data: The service's folder, as for `deepregions serve`.
-
-    Raises:
-        UsageError: There is one of this name, or it is no name.
     """
     from deepregions.service.keys import add_key
 
@@ -158,9 +155,6 @@ def revoke_key(name: str, *, data: Path | None = None) -> None:
     Args:
         name: The key's name or id.
         data: The service's folder, as for `deepregions serve`.
-
-    Raises:
-        UsageError: There is none.
     """
     from deepregions.service.keys import revoke_key
 

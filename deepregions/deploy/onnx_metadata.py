@@ -116,12 +116,7 @@ def face_answers(system: System | ExportedSystem) -> dict[str, tuple[int, ...]]:
 
 
 def write_facts(path: Path, content: dict[str, Any]) -> None:
-    """Replaces what a file says about itself.
-
-    Raises:
-        BundleError: It is not there, or does not load.
-        OSError: It cannot be written.
-    """
+    """Replaces what a file says about itself."""
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {KEY: json.dumps(content, allow_nan=False)})
     onnx.save(model, path)

@@ -124,12 +124,7 @@ def in_order(state: dict[str, Tensor], name: str, source: str) -> dict[str, Tens
 
 
 def fetch(name: str) -> dict[str, Tensor]:
-    """Returns timm's weights of that name, from its cache or the network.
-
-    Raises:
-        AssetError: Offline, no answer, wrong or too many bytes, or a cache that cannot be
-            written. The hint says where to put the file by hand.
-    """
+    """Returns timm's weights of that name, from its cache or the network."""
     repository = timm.models.get_pretrained_cfg_value(name, "hf_hub_id")
     url = timm.models.get_pretrained_cfg_value(name, "url")
     file = f"{repository}/{WEIGHTS}" if repository else str(url)

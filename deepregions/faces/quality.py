@@ -34,9 +34,6 @@ def measure(
     ``scale`` (B,) is pixels of the image per pixel of the frame, where patches were made smaller;
     ``extent`` (B, 2) each image's width and height without its padding, right and below;
     ``confidence`` (B,) the landmarks', NaN where unknown.
-
-    Raises:
-        UndefinedMetricError: There are not both classes, so there is no AUC.
     """
     check_faces(image, landmarks)
     points, finite = tame(landmarks)

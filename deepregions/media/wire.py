@@ -19,12 +19,7 @@ def encode(message: Message) -> bytes:
 
 
 def receive(read: Callable[[int], bytes]) -> Message:
-    """Reads a message; ``read`` returns exactly so many bytes, or raises.
-
-    Raises:
-        ProblemError: There is no file, or there are too many; one is too large; the request is no
-            form, or stops.
-    """
+    """Reads a message; ``read`` returns exactly so many bytes, or raises."""
     length = int.from_bytes(read(4), "little")
     if length > _LONGEST:
         raise ValueError(f"a message of {length} bytes")
