@@ -45,6 +45,8 @@ def segment(
             CSV files of OpenFace 2.
         device: auto, cpu, cuda or cuda:N; for the landmark backend.
     """
+    import torch  # noqa: F401 - where it is missing, that is said before faces are looked for
+
     from deepregions.files import Names
     from deepregions.media import MediaReader, Sampling
 
