@@ -118,8 +118,10 @@ def test_averaged_weights_leave_a_bundle_with_the_figures_of_its_own_epoch(store
     ]
     Path("averaged.yaml").write_text(json.dumps({"trainer": {"callbacks": callbacks}}))
     averaged = ["--config", "averaged.yaml", "--model.optimizer.lr", "0.01"]
+    averaged += ["--trainer.default_root_dir", "logs"]
     assert run(["fit", *QUICK, *averaged, *options(store, epochs=3)]) == 0
-    log = here / "runs" / "fit" / "version_0"
+    assert not (here / "runs").exists()
+    log = here / "logs" / "fit" / "version_0"
     (member,) = load_bundle(log / "bundle")
     first, *_, last = [row for row in rows(log) if row["val/loss"]]
     assert member.training["epoch"] == 0

@@ -35,6 +35,8 @@ from deepregions.types import FAKE, ORIGINAL, Region
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.manifest import BundleFacts, Kind
 
+_RUNS = "runs"  # below the current folder, unless --trainer.default_root_dir says where
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, on a full disk too, which Lightning's do not."""
@@ -89,6 +91,10 @@ class FitCLI(LightningCLI):
             raise UsageError(message, hint) from error
         self._words = [*args] if isinstance(args, list) else []
         trainer = self.config.fit.trainer
+        if trainer.default_root_dir is not None and isinstance(trainer.logger, list):
+            for logger in trainer.logger:
+                if logger.init_args.get("save_dir") == _RUNS:
+                    logger.init_args.save_dir = str(trainer.default_root_dir)
         suited = suited_precision(str(trainer.precision), str(trainer.accelerator))
         if suited != str(trainer.precision):
             trainer.precision = suited
@@ -271,7 +277,7 @@ def _trainer_defaults() -> dict[str, Any]:
         "logger": [
             {
                 "class_path": f"pytorch_lightning.loggers.{kind}",
-                "init_args": {"save_dir": "runs", "name": name},
+                "init_args": {"save_dir": _RUNS, "name": name},
             }
             for kind, name in loggers
         ],
