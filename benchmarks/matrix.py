@@ -10,7 +10,8 @@ import onnx
 import torch
 
 from deepregions.deploy.export import OPSET
-from deepregions.deploy.runtimes import import_runtime, installed
+from deepregions.deploy.runtimes import installed
+from deepregions.devices import import_runtime
 
 _CPU = torch.device("cpu")
 _MATRIX = 4096  # columns; smaller ones do not keep all units busy

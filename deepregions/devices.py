@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from importlib import util
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 import cv2
 
-from deepregions.errors import OutOfMemoryError, UsageError
+from deepregions.errors import OutOfMemoryError, UsageError, require
 from deepregions.memory import keep_freed
 
 if TYPE_CHECKING:
@@ -78,3 +80,18 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, OutOfMemoryError)):
         return True
     return isinstance(error, Exception) and _FULL.search(str(error)) is not None
+
+
+def import_runtime(module: str) -> ModuleType:
+    """Imports onnxruntime or OpenVINO without their reports to their makers.
+
+    By itself, importing onnxruntime (1.32) writes a device id to the user's cache and looks up a
+    telemetry host; importing openvino looks up an analytics host and writes a client id. Nothing
+    else in this project imports them.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    cast(dict[str, object], sys.modules).setdefault("openvino_telemetry", None)
+    return require(module, module.partition(".")[0])

@@ -18,8 +18,9 @@ from packaging.requirements import Requirement
 from PIL import features
 
 from deepregions import __version__, assets
-from deepregions.deploy.runtimes import NAMES, import_runtime
+from deepregions.deploy.runtimes import NAMES
 from deepregions.detectors.pretrained import WEIGHTS
+from deepregions.devices import import_runtime
 from deepregions.errors import DeepregionsError
 from deepregions.weights.bundle_folder import default_bundle, find_bundles, models_folders
 

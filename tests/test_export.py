@@ -23,8 +23,9 @@ from deepregions.deploy.export import export
 from deepregions.deploy.graph import CalibrationModule
 from deepregions.deploy.onnx_metadata import KEY, digest, read_facts
 from deepregions.deploy.parity import Parity, parity
-from deepregions.deploy.runtimes import import_runtime, installed, open_file
+from deepregions.deploy.runtimes import installed, open_file
 from deepregions.detectors import Capsule
+from deepregions.devices import import_runtime
 from deepregions.errors import ExportError, UnreadableError, UnsupportedError
 from deepregions.faces.cropping import RegionCropper
 from deepregions.fusion.calibration import Calibration, Development, Quantity

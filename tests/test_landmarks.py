@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import dlib
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from deepregions.errors import AssetError, UnreadableError, UsageError
 from deepregions.faces.backends import fan, landmark_detector
 from deepregions.faces.backends.dlib68 import DlibLandmarks, agreement
 from deepregions.faces.backends.fan import FanLandmarks, peaks
-from deepregions.faces.finders import FaceDetection, HogFinder
+from deepregions.faces.finders import FaceDetection, HogFinder, YuNetFinder
 from deepregions.faces.finders import Image as Pixels
 from deepregions.faces.landmarks import read_landmarks
 from deepregions.faces.patches import crop_face
@@ -231,6 +232,29 @@ def test_without_yunet_hog_and_a_warning(offline: Path, caplog: pytest.LogCaptur
     caplog.clear()
     assert landmark_detector("dlib-hog").version == backend.version
     assert not caplog.records
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), side=st.integers(40, 700), share=st.floats(0.3, 1))
+def test_yunet_finds_what_opencvs_detector_finds(
+    shared: Path, portrait: Path, seed: int, side: int, share: float
+) -> None:
+    """At any size: parts of a photograph, enlarged and reduced, mirrored or turned."""
+    rng, model = np.random.default_rng(seed), shared / "weights/yunet_n_640_640.onnx"
+    picture = np.asarray(Image.open(portrait).convert("RGB"))
+    height, width = (max(40, int(share * length)) for length in picture.shape[:2])
+    top, left = (
+        rng.integers(0, 1 + a - b) for a, b in zip(picture.shape[:2], (height, width), strict=True)
+    )
+    part = np.rot90(picture[top : top + height, left : left + width], rng.integers(4))
+    tile = np.asarray(Image.fromarray(part).resize((side, rng.integers(40, 700))))[..., ::-1]
+    finder = YuNetFinder(model)
+    theirs = cv2.FaceDetectorYN.create(
+        str(model), "", tile.shape[1::-1], finder.doubtful, finder.overlap
+    )
+    found = theirs.detect(np.ascontiguousarray(tile))[1]
+    found = np.empty((0, 15)) if found is None else found
+    np.testing.assert_allclose(finder.rows(tile), found, atol=2e-3)
 
 
 def test_with_yunet_names_and_versions(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

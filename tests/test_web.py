@@ -22,7 +22,7 @@ from PIL import Image
 
 from deepregions.deploy.export import export
 from deepregions.deploy.graph import CalibrationModule
-from deepregions.deploy.runtimes import import_runtime
+from deepregions.devices import import_runtime
 from deepregions.system import System
 from deepregions.types import Region
 

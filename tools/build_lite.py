@@ -25,6 +25,7 @@ NEEDED = (
     "jsonargparse",
     "numpy",
     "onnx",
+    "onnxruntime",
     "opencv-python",
     "pillow",
     "platformdirs",
@@ -101,11 +102,10 @@ def pyproject() -> str:
     project = whole["project"]
     dependencies = [text for text in project["dependencies"] if Requirement(text).name in NEEDED]
     extras = project["optional-dependencies"]
-    (runtime,) = (text for text in extras["onnxruntime"] if Requirement(text).name == "onnxruntime")
     return _PYPROJECT.format(
         requires=whole["build-system"]["requires"],
         facts="\n".join(f"{name} = {project[name]!r}" for name in _FACTS),
-        dependencies=[*dependencies, runtime],
+        dependencies=dependencies,
         extras="\n".join(f"{name} = {extras[name]!r}" for name in EXTRAS),
     )
 

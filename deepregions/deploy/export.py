@@ -22,7 +22,8 @@ from deepregions.deploy.graph import CropsGraph, FacesGraph, Graph, HalfNetwork,
 from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
 from deepregions.deploy.parity import Parity, compare
 from deepregions.deploy.quantise import quantise, store_halves
-from deepregions.deploy.runtimes import OnnxRuntime, OpenVino, check_precision, import_runtime
+from deepregions.deploy.runtimes import OnnxRuntime, OpenVino, check_precision
+from deepregions.devices import import_runtime
 from deepregions.errors import ExportError, UsageError, require
 from deepregions.files import atomic_file
 from deepregions.system import System

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from deepregions.deploy.runtimes import Arrays, import_runtime
+from deepregions.deploy.runtimes import Arrays
+from deepregions.devices import import_runtime
 from deepregions.errors import ExportError
 
 _PASSERS = {"Relu", "MaxPool", "AveragePool", "Add", "Concat", "Pad"}  # maps in, a map out

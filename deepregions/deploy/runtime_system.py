@@ -21,10 +21,10 @@ from deepregions.deploy.runtimes import (
     Runtime,
     TorchRuntime,
     check_precision,
-    import_runtime,
     installed,
     open_file,
 )
+from deepregions.devices import import_runtime
 from deepregions.errors import DeepregionsError, UsageError
 from deepregions.system import System, SystemOutput
 

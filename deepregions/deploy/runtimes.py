@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from deepregions.deploy.onnx_metadata import read_facts
-from deepregions.devices import out_of_memory, threads
+from deepregions.devices import import_runtime, out_of_memory, threads
 from deepregions.errors import (
     DeepregionsError,
     OutOfMemoryError,
     UnsupportedError,
     UsageError,
-    require,
 )
 
 if TYPE_CHECKING:
@@ -33,21 +29,6 @@ Given = Mapping[str, npt.NDArray[Any]]
 Name = Literal["torch", "onnxruntime", "openvino"]
 NAMES: tuple[Name, ...] = get_args(Name)
 Precision = Literal["fp32", "bf16"]
-
-
-def import_runtime(module: str) -> ModuleType:
-    """Imports onnxruntime or OpenVINO without their reports to their makers.
-
-    By itself, importing onnxruntime (1.32) writes a device id to the user's cache and looks up a
-    telemetry host; importing openvino looks up an analytics host and writes a client id. Nothing
-    else in this project imports them.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    cast(dict[str, object], sys.modules).setdefault("openvino_telemetry", None)
-    return require(module, module.partition(".")[0])
 
 
 class Runtime(ABC):

@@ -1,4 +1,4 @@
-"""Finders of faces for dlib's landmarks: YuNet through OpenCV, and dlib's own HOG detector.
+"""Finders of faces for dlib's landmarks: YuNet, and dlib's own HOG detector.
 
 HOG looks at a reduced copy first and at a larger one only where that shows no face. YuNet finds all
 faces that are wanted, in pictures of any size; memory is bounded by tiles.
@@ -7,19 +7,19 @@ faces that are wanted, in pictures of any size; memory is bounded by tiles.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import dlib
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from deepregions.assets import Asset
+from deepregions.devices import import_runtime, threads
 
 Image = NDArray[np.uint8]
 
-# Of the two exports of this network, the one that OpenCV 4.10 reads too (it cannot import the
-# dynamic one); OpenCV runs both at any size.
 YUNET = Asset(
     name="yunet_n_640_640.onnx",
     url="https://github.com/ShiqiYu/libfacedetection.train/raw/0047ac2/onnx/yunet_n_640_640.onnx",
@@ -39,6 +39,8 @@ _WORTH = 0.8  # of the least width: smaller faces are not looked at again
 _UPRIGHT, _SURER = 0.93, 0.02
 _TILE, _SHARED = 1280, 96
 _LEAST_SIDE = 16
+_STRIDES = (8, 16, 32)  # of YuNet's maps, in pixels
+_ANSWERS = [f"{what}_{stride}" for stride in _STRIDES for what in ("cls", "obj", "bbox", "kps")]
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,7 @@ class YuNetFinder:
     version = f"yunet {YUNET.sha256[:8]}, small faces again"
 
     def __init__(self, model: Path, least: float = 40.0) -> None:
-        # OpenCV 5 would tell stderr, at each load, of targets that nobody asked for.
-        quiet = getattr(cv2.utils, "logging", None)
-        level = quiet.setLogLevel(quiet.LOG_LEVEL_ERROR) if quiet else None
-        try:
-            self._network = cv2.FaceDetectorYN.create(
-                str(model), "", (320, 320), self.doubtful, self.overlap
-            )
-        finally:
-            if quiet:
-                quiet.setLogLevel(level)
+        self._session = _any_size(model)
         self._least = least
 
     def __call__(self, image: Image) -> list[FaceDetection]:
@@ -178,14 +171,53 @@ class YuNetFinder:
         for y in range(0, max(size[1] - _SHARED, 1), _TILE - _SHARED):
             for x in range(0, max(size[0] - _SHARED, 1), _TILE - _SHARED):
                 tile = np.ascontiguousarray(resized[y : y + _TILE, x : x + _TILE, ::-1])  # BGR
-                self._network.setInputSize(tile.shape[1::-1])
-                _, rows = self._network.detect(tile)
-                rows = np.empty((0, 15)) if rows is None else rows.astype(np.float64)
-                for row in rows[np.isfinite(rows).all(axis=1)]:
+                for row in self.rows(tile):
                     corners = np.stack([row[:2], row[:2] + row[2:4], *row[4:14].reshape(5, 2)])
                     corners = (corners + (x, y) + 0.5) / ratio - 0.5
                     found.append(_face(corners[:2].ravel(), corners[2:], float(row[14])))
         return found
+
+    def rows(self, tile: Image) -> NDArray[np.float64]:
+        """Returns the faces of (H, W, 3) uint8 BGR as OpenCV's detector for YuNet does.
+
+        (N, 15), the surest first: the box's corner and size, five points, the score.
+        """
+        height, width = (-(-side // _STRIDES[-1]) * _STRIDES[-1] for side in tile.shape[:2])
+        given = np.zeros((1, 3, height, width), np.float32)  # black at the right and below
+        given[0, :, : tile.shape[0], : tile.shape[1]] = tile.transpose(2, 0, 1)
+        answers = iter(self._session.run(_ANSWERS, {"input": given}))
+        found = []
+        for stride, *maps in zip(_STRIDES, answers, answers, answers, answers, strict=True):
+            score = np.sqrt(np.prod([np.clip(each[0, :, 0], 0, 1) for each in maps[:2]], axis=0))
+            kept = np.flatnonzero(score >= self.doubtful)
+            cell = np.stack([kept % (width // stride), kept // (width // stride)], axis=1)
+            box, points = maps[2][0, kept], maps[3][0, kept].reshape(-1, 5, 2)
+            middle, size = (cell + box[:, :2]) * stride, np.exp(box[:, 2:]) * stride
+            points = (cell[:, None] + points) * stride
+            parts = [middle - size / 2, size, points.reshape(-1, 10), score[kept, None]]
+            found.append(np.concatenate(parts, axis=1).astype(np.float64))
+        rows = np.concatenate(found)
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        whole = rows[:, :4].astype(np.int64).tolist()  # as OpenCV's own detector compares them
+        best = cv2.dnn.NMSBoxes(whole, rows[:, 14].tolist(), self.doubtful, self.overlap)
+        return rows[np.asarray(best, np.int64).reshape(-1)]
+
+
+def _any_size(model: Path) -> Any:
+    """Opens a network whose file is for one size of picture for all sizes."""
+    library = import_runtime("onnxruntime")
+    graph = onnx.load(model)
+    for value in (*graph.graph.input, *graph.graph.output):
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if dimension.dim_value >= _LEAST_SIDE:
+                dimension.dim_param = f"{value.name} {axis}"
+    options = library.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False  # it would keep what the largest picture took
+    options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
+    return library.InferenceSession(graph.SerializeToString(), options, providers=providers)
 
 
 def _resized(image: Image, scale: float) -> Image:
