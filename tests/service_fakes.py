@@ -89,8 +89,9 @@ class LatePages(FakeScorer):
     def page(self, path: Path) -> str:
         order, _, rest = path.read_bytes().partition(b":")
         with (path.parent.parent / "pages.log").open("a") as log:
+            log_is_new = log.tell() == 0
             log.write(f"{os.getpid()}\n")
-        if order == b"mortal":
+        if order == b"mortal" and log_is_new:
             os.kill(os.getpid(), signal.SIGKILL)
         if order == b"late":
             time.sleep(float(rest))

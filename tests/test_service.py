@@ -128,21 +128,32 @@ def test_a_page_is_made_when_somebody_asks_for_it(tmp_path: Path) -> None:
 
 def test_a_page_that_does_not_come_is_said_to_be_late(tmp_path: Path) -> None:
     with served(tmp_path, make_scorer=late, wait=0.5) as client:
-        for content in (b"late:2", b"mortal:"):
-            (job,) = send(client, content)
-            ended(client, job["id"])
-            answer = client.get(job["links"]["report"])
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        (job,) = send(client, b"photograph")  # by the worker that came after
+        (job,) = send(client, b"late:2")
         ended(client, job["id"])
-        assert wait_for(lambda: client.get(job["links"]["report"]).status_code == 200)
+        answer = client.get(job["links"]["report"])
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_a_page_whose_worker_is_killed_is_made_by_the_next(tmp_path: Path) -> None:
+    with served(tmp_path, make_scorer=late) as client:
+        (job,) = send(client, b"mortal:")
+        ended(client, job["id"])
+        assert client.get(job["links"]["report"]).text == "<!doctype html><title>0.jpg</title>"
+        assert len((tmp_path / "pages.log").read_text().split()) == 2
 
 
 def test_a_page_is_made_by_the_same_networks_only(tmp_path: Path) -> None:
     with served(tmp_path, make_scorer=late) as client:
         (job,) = send(client, b"photograph")
         ended(client, job["id"])
-        client.app.state.service.supervisor.networks = "others"
+        supervisor = client.app.state.service.supervisor
+        ours, supervisor.networks = supervisor.networks, ""
+        assert client.get(job["links"]["report"]).status_code == 503  # they are being loaded
+        supervisor.networks = "others"
+        assert "not asked for" in client.get(job["links"]["report"]).json()["detail"]
+        supervisor.networks = ours
+        for file in (tmp_path / "uploads").iterdir():
+            file.unlink()
         assert client.get(job["links"]["report"]).status_code == 404
 
 

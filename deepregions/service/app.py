@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import math
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -32,7 +34,8 @@ FILES = 100
 """Files of a request at most."""
 
 _BEAT = 15.0  # seconds between comments that keep a stream of events open
-_ASKED = 2  # times that workers are asked for a page
+_ANSWERS = 2  # of workers who were asked for a page, after which it counts as not to be made
+_AGAIN, _LATE = 0.5, 5.0  # seconds between looks for a page, and after which others are asked
 _PAGE = Path(__file__).parent / "page"
 _REPORT_POLICY = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
@@ -163,26 +166,42 @@ class Service:
         return await self.job(job.id, owner)
 
     async def report(self, job: Job) -> str:
-        """Returns the page of a job, which is made now where nobody has asked for it."""
-        path = self.settings.reports / f"{job.work}.html"
-        with self._watched(job.work) as changed:
-            for _ in range(_ASKED):
-                changed.clear()
-                with suppress(FileNotFoundError):
-                    return await run_in_threadpool(path.read_text, "utf-8")
-                if not self._can_be_made(job):
-                    break
-                if not self.supervisor.ask_page(PageWanted(job.work, job.file)):
-                    raise _busy()
-                try:
-                    await asyncio.wait_for(changed.wait(), self.settings.wait)
-                except TimeoutError as error:
-                    raise _busy() from error
-        raise ProblemError(404, "there is no report", "a job that is done has one")
+        """Returns the page of a job, which is made now where nobody has asked for it.
 
-    def _can_be_made(self, job: Job) -> bool:
+        Raises:
+            ProblemError: There is none, or it is not made in time.
+        """
+        path = self.settings.reports / f"{job.work}.html"
+        wanted, answers, asked = PageWanted(job.work, job.file), 0, (-math.inf, 0)
+        with self._watched(job.work) as changed, suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.wait):
+                while answers < _ANSWERS:
+                    changed.clear()
+                    with suppress(FileNotFoundError):
+                        return await run_in_threadpool(path.read_text, "utf-8")
+                    self._check_page(job)
+                    now, kills = time.monotonic(), self.supervisor.kills
+                    # Whoever was asked may have ended, or be at a long film.
+                    late = kills != asked[1] or now - asked[0] > _LATE
+                    if late and self.supervisor.ask_page(wanted):
+                        asked = now, kills
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(changed.wait(), _AGAIN)
+                        answers += 1
+            raise ProblemError(404, "there is no report", "the file may have been deleted")
+        raise _busy()
+
+    def _check_page(self, job: Job) -> None:
+        """Says why a page that is not there cannot be made, or not yet."""
+        if job.result is None:
+            raise ProblemError(404, "there is no report", "a job that is done has one")
+        if not self.supervisor.networks:
+            raise _busy()
         same = job.networks == self.supervisor.networks  # others would show another answer
-        return self.settings.pages_later and job.result is not None and same
+        there = (self.settings.uploads / job.file).exists()
+        if not (self.settings.pages_later and same and there):
+            said = "the report was not asked for as long as it could be made"
+            raise ProblemError(404, said, "its file and its networks are needed: send it again")
 
     @contextmanager
     def _watched(self, work: str) -> Iterator[asyncio.Event]:
