@@ -240,6 +240,16 @@ def test_without_a_development_part_nothing_is_trained(made, tmp_path):
         assert "llr" not in system["measures"]
 
 
+def test_a_store_without_an_evaluation_part_is_named(made, tmp_path, capsys):
+    store = FaceStore(made / "one")
+    create_store(tmp_path / "s", store.info, [face for face in store if face.split != "test"])
+    more = ["--fusions", "mean", "--region", "entire", "--store", str(tmp_path / "s")]
+    assert evaluate(made, tmp_path / "out", *more, str(made / "two"), stores="two") == 0
+    said = "one has no evaluation part: only its development part was used"
+    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert said in json.loads((tmp_path / "out" / "results.json").read_text())["notes"]
+
+
 def test_attributes_make_slices(made, tmp_path):
     store = FaceStore(made / "one")
     people = sorted({name for face in store for name in face.identities})

@@ -98,6 +98,11 @@ def run(
         frames=frames,
         slices=_slices(parts, evaluated, people),
         notes=[
+            *(
+                f"{name} has no evaluation part: only its development part was used"
+                for name in names
+                if name not in {each.database for each in evaluated}
+            ),
             *(note for one in fused for note in one.notes(stores)),
             *notes_on_manipulations(scorer.system.members, plain),
         ],
