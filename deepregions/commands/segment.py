@@ -45,8 +45,6 @@ def segment(
             CSV files of OpenFace 2.
         device: auto, cpu, cuda or cuda:N; for the landmark backend.
     """
-    import torch  # noqa: F401 - where it is missing, that is said before faces are looked for
-
     from deepregions.files import Names
     from deepregions.media import MediaReader, Sampling
 
@@ -56,6 +54,8 @@ def segment(
     check_there(landmarks)
     if landmarks is not None and len(files) != 1:
         raise UsageError(f"--landmarks is for one image, not {len(files)}")
+    import torch  # noqa: F401 - where it is missing, that is said before faces are looked for
+
     find = _finder(landmarks, backend, device)
     written = 0
     names = Names()
