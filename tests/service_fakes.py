@@ -91,7 +91,7 @@ class LatePages(FakeScorer):
         with (path.parent.parent / "pages.log").open("a") as log:
             log_is_new = log.tell() == 0
             log.write(f"{os.getpid()}\n")
-        if order == b"mortal" and log_is_new:
+        if order == b"deadly" or (order == b"mortal" and log_is_new):
             os.kill(os.getpid(), signal.SIGKILL)
         if order == b"late":
             time.sleep(float(rest))

@@ -142,6 +142,14 @@ def test_a_page_whose_worker_is_killed_is_made_by_the_next(tmp_path: Path) -> No
         assert len((tmp_path / "pages.log").read_text().split()) == 2
 
 
+def test_a_page_that_ends_its_workers_ends_few(tmp_path: Path) -> None:
+    with served(tmp_path, make_scorer=late) as client:
+        (job,) = send(client, b"deadly:")
+        ended(client, job["id"])
+        assert client.get(job["links"]["report"]).status_code == 503
+        assert client.app.state.service.supervisor.kills == KILLS + 1
+
+
 def test_a_page_is_made_by_the_same_networks_only(tmp_path: Path) -> None:
     with served(tmp_path, make_scorer=late) as client:
         (job,) = send(client, b"photograph")

@@ -23,7 +23,7 @@ from deepregions import __version__
 from deepregions.errors import DeepregionsError
 from deepregions.service import openapi
 from deepregions.service.gate import Gate
-from deepregions.service.jobs import Job, JobStore, QueueFullError
+from deepregions.service.jobs import KILLS, Job, JobStore, QueueFullError
 from deepregions.service.metrics import Metrics
 from deepregions.service.problems import MEDIA_TYPE, ProblemError, problem
 from deepregions.service.settings import ServiceSettings
@@ -173,6 +173,7 @@ class Service:
         """
         path = self.settings.reports / f"{job.work}.html"
         wanted, answers, asked = PageWanted(job.work, job.file), 0, (-math.inf, 0)
+        before = self.supervisor.kills
         with self._watched(job.work) as changed, suppress(TimeoutError):
             async with asyncio.timeout(self.settings.wait):
                 while answers < _ANSWERS:
@@ -181,6 +182,8 @@ class Service:
                         return await run_in_threadpool(path.read_text, "utf-8")
                     self._check_page(job)
                     now, kills = time.monotonic(), self.supervisor.kills
+                    if kills - before > KILLS:  # this page may be what ends them
+                        raise _busy()
                     # Whoever was asked may have ended, or be at a long film.
                     late = kills != asked[1] or now - asked[0] > _LATE
                     if late and self.supervisor.ask_page(wanted):

@@ -350,7 +350,10 @@ def run_worker(name: str, settings: ServiceSettings, tokens: Any, connection: Co
     connection.send(dict(scorer.facts))
     while True:
         if connection.poll():
-            told = connection.recv()
+            try:
+                told = connection.recv()
+            except EOFError:  # the service has ended
+                return
             if told == _STOP:
                 return
             _make_page(settings, told, scorer)
