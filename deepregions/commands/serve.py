@@ -78,6 +78,7 @@ def serve(
         raise UsageError(f"--port is {port}", f"it must be 0 to {_LAST_PORT}")
     if ray is not None and runtime == "auto":
         raise UsageError("--ray does not try which runtime is fastest", "--runtime torch")
+    kept = _number(keep, _UNITS, "--keep", "such as 30m, 12h, 7d or 0")
     named = NetworkOptions(bundle).bundle
     settings = ServiceSettings(
         data=_data(data),
@@ -86,7 +87,7 @@ def serve(
         bundle=None if named is None else tuple(path.absolute() for path in named),
         workers=workers,
         runtime=runtime,
-        keep=_number(keep, _UNITS, "--keep", "such as 30m, 12h, 7d or 0"),
+        keep=kept,
         max_size=largest,
         queue=queue,
         rate=rate,

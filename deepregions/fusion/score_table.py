@@ -264,7 +264,8 @@ class ScoreTable:
                 rows=tuple(ScoreRow(str(d), str(b)) for d, b in about["rows"]),
             )
         except _BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
+            said = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+            reason = " ".join(said.split())[:200]
             raise UnreadableError(f"{path} is not a table of scores: {reason}", _AGAIN) from error
 
 
