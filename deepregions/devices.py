@@ -50,10 +50,15 @@ def share_cores(workers: int) -> None:
     share = max(1, _cores() // workers)
     cv2.setNumThreads(share)  # what finds faces; it does not ask OMP_NUM_THREADS
     os.environ.setdefault("OMP_NUM_THREADS", str(share))
-    if has_torch():
-        import torch  # noqa: PLC0415
-
+    if torch := sys.modules.get("torch"):  # otherwise it reads the variable when it is imported
         torch.set_num_threads(threads())
+
+
+def may_have_gpu() -> bool:
+    """Returns whether PyTorch might find a GPU, without the seconds that asking it takes."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 
 
 def has_torch() -> bool:

@@ -79,9 +79,9 @@ def test_the_usual_folders_need_not_be_named(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DEEPREGIONS_MODELS", raising=False)
     one = next(path.parent for path in sorted(models.rglob("bundle.json")))
-    monkeypatch.setattr("deepregions.weights.selection.default_bundle", lambda: one)
+    monkeypatch.setattr("deepregions.weights.selection.implied_bundle", lambda: one)
     assert len(choose_members(Choice())) == 1  # the default bundle comes first
-    monkeypatch.setattr("deepregions.weights.selection.default_bundle", lambda: None)
+    monkeypatch.setattr("deepregions.weights.selection.implied_bundle", lambda: None)
     with pytest.raises(UsageError, match=r"no networks to score with.*--bundle DIR"):
         choose_members(Choice())
     monkeypatch.setenv("DEEPREGIONS_MODELS", str(models))

@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 from packaging.requirements import Requirement
 
 from deepregions.commands.cli import run_program
-from deepregions.commands.options import NetworkOptions
-from deepregions.errors import UsageError
+from deepregions.deploy.bundle_graph import read_graph
 from deepregions.files import atomic_file
 
 ROOT = Path(__file__).parents[1]
@@ -60,35 +59,30 @@ packages = ["deepregions"]
 """
 
 
-def build_lite(*, out: Path = Path("dist"), model: Path | None = None) -> int:
+def build_lite(*, out: Path = Path("dist"), bundle: Path | None = None) -> int:
     """Builds the wheel of deepregions-lite.
 
     It holds the same code as deepregions, asks for none of the packages that training takes, and
-    brings the networks that come with deepregions as one exported file. Only one of the two can be
-    installed in an environment. Prints the wheel's path.
+    brings a bundle with its graph. Only one of the two can be installed in an environment. Prints
+    the wheel's path.
 
     Args:
         out: The folder to write it to.
-        model: A file of `deepregions export --standalone`; without, the networks that come with
-            deepregions are exported, which takes minutes.
+        bundle: A bundle that has a graph (`deepregions export --into-bundle`); without, the one
+            that comes with deepregions.
     """
-    if model is not None and not model.is_file():
-        raise UsageError(f"{model}: no such file", "deepregions export --standalone writes one")
-    with TemporaryDirectory() as folder:
-        stage = Path(folder, "stage")
+    folder = bundle or ROOT / "checkpoints" / "default"
+    read_graph(folder)
+    with TemporaryDirectory() as made:
+        stage = Path(made, "stage")
         package = stage / "deepregions"
         shutil.copytree(ROOT / "deepregions", package, ignore=shutil.ignore_patterns("__pycache__"))
-        (package / "checkpoints").mkdir()
-        file = package / "checkpoints" / "default.onnx"
-        if model is None:
-            _export(file)
-        else:
-            shutil.copyfile(model, file)
+        shutil.copytree(folder, package / "checkpoints" / "default")
         shutil.copyfile(ROOT / "README.md", stage / "README.md")
         (stage / "pyproject.toml").write_text(pyproject(), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-        subprocess.run([*command, "--wheel-dir", folder, str(stage)], check=True)
-        (wheel,) = Path(folder).glob("*.whl")
+        subprocess.run([*command, "--wheel-dir", made, str(stage)], check=True)
+        (wheel,) = Path(made).glob("*.whl")
         out.mkdir(parents=True, exist_ok=True)
         with atomic_file(out / wheel.name) as partial:
             shutil.copyfile(wheel, partial)
@@ -108,14 +102,6 @@ def pyproject() -> str:
         dependencies=dependencies,
         extras="\n".join(f"{name} = {extras[name]!r}" for name in EXTRAS),
     )
-
-
-def _export(file: Path) -> None:
-    from deepregions.deploy.export import export  # noqa: PLC0415 - not where there is a file
-    from deepregions.deploy.exported import about_bundle  # noqa: PLC0415
-
-    bundle = NetworkOptions().load()
-    export(bundle.system(), file, takes="faces", about=about_bundle(bundle))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class ScorerFactory:
     """Makes what scores, in the process that scores: a copy of this is sent there."""
 
     make_analyser: Callable[..., Analyser]  # given the name of what runs the networks
-    runtime: str = "torch"
+    runtime: str | None = None
     workers: int = 1  # that share the machine's cores
     pages: bool = False  # of files at or above the chosen threshold
     contents: Path | None = None  # results of what may have copies, to score it once
@@ -52,7 +52,7 @@ class ScorerFactory:
             analyser = self.analyser()
         else:
             on_cpu = partial(self.make_analyser, cpu=True)
-            analyser = replace(self, runtime="torch", make_analyser=on_cpu).analyser()
+            analyser = replace(self, runtime=None, make_analyser=on_cpu).analyser()
             analyser.scorer = cast("PatchScorer", self.networks)
             analyser.facts = self.networks.facts
         return AnalyserScorer(analyser, pages=self.pages, contents=self.contents)

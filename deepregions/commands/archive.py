@@ -157,7 +157,7 @@ def _make_analyser(
     """Loads the networks, in the process that scores; with ``cpu``, leaves a GPU to others."""
     device = "cpu" if cpu else scoring.device
     scoring = replace(scoring, runtime=runtime, device=device)
-    return scoring.analyser(networks.load_any(), pictures=False, **how)
+    return scoring.analyser(networks.load_for(scoring), pictures=False, **how)
 
 
 def _shard(text: str) -> tuple[int, int]:

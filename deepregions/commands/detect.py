@@ -87,7 +87,7 @@ def detect(
     for name, given in (needing | {"explain": explain, "pdf": pdf}).items():
         if given and out is None:
             raise UsageError(f"--{name} needs a folder", "--out DIR")
-    if explain and scoring.runtime != "torch":
+    if explain and scoring.runtime not in (None, "torch"):
         said = f"--explain does not work with --runtime {scoring.runtime}"
         raise UsageError(said, "--runtime torch")
     if not 0 <= min_coverage <= 1:
@@ -111,7 +111,7 @@ def detect(
             members = networks.load()
             check_count(len(members))
         else:
-            members = networks.load_any()
+            members = networks.load_for(scoring)
         analyser = scoring.analyser(
             members,
             canvases=segmented,

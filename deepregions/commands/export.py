@@ -11,7 +11,7 @@ from deepregions.errors import UsageError
 
 def export(
     *,
-    out: Path,
+    out: Path | None = None,
     networks: NetworkOptions,
     precision: Literal["fp32", "fp16", "int8", "bf16"] = "fp32",
     store: Path | None = None,
@@ -20,6 +20,7 @@ def export(
     with_crop: bool = False,
     crops_in: bool = False,
     standalone: bool = False,
+    into_bundle: bool = False,
 ) -> None:
     """Writes networks and their fusion as one ONNX file, for machines without PyTorch.
 
@@ -32,7 +33,7 @@ def export(
     faces on the other side of the threshold.
 
     Args:
-        out: The file to write, such as model.onnx.
+        out: The file to write, such as model.onnx; not with --into-bundle.
         networks: Which networks are exported, as one system.
         precision: Number format. fp32: log-odds within 1e-4 of PyTorch's; fp16: half the size,
             within 0.1, or checked with --store; int8: a quarter of the size, needs --store; bf16:
@@ -45,8 +46,16 @@ def export(
         crops_in: Take crops (black outside their region) instead.
         standalone: Take faces as detect cuts them out, and also measure how well each can be
             judged; calibration, thresholds and limits are in the file.
+        into_bundle: Write what --standalone writes into the bundle itself, as graph.onnx, which
+            shares the bundle's weights: detect, serve and archive then score without PyTorch on
+            the CPU.
     """
     check_stores(store)
+    wanted = {"with_crop": with_crop, "crops_in": crops_in, "standalone": standalone}
+    checks.exclude("give one of them", **wanted, into_bundle=into_bundle)
+    checks.exclude("the graph has its place", out=out is not None, into_bundle=into_bundle)
+    checks.exclude("a graph computes in float32", store=store is not None, into_bundle=into_bundle)
+    folder = networks.folder() if into_bundle else None
 
     from deepregions.data.store import FaceStore
     from deepregions.deploy.export import LIMITS, LIMITS_WITH_FACES
@@ -54,10 +63,13 @@ def export(
     from deepregions.deploy.exported import about_bundle
     from deepregions.deploy.graph import CalibrationModule
     from deepregions.evaluation.store_faces import FacesOfStore
+    from deepregions.weights.manifest import GRAPH
 
     checks.positive(store_faces=store_faces)
-    wanted = {"with_crop": with_crop, "crops_in": crops_in, "standalone": standalone}
-    checks.exclude("give one of them", **wanted)
+    if folder is not None:
+        out, standalone = folder / GRAPH, True
+    if out is None:
+        raise UsageError("export needs a file to write", "--out model.onnx")
     if out.is_dir():
         raise UsageError(f"{out} is a folder", "--out names a file, such as model.onnx")
     with checks.counted("checking") as show:
@@ -75,6 +87,7 @@ def export(
             about=about_bundle(chosen) if standalone else None,
             source=source,
             allow_drift=allow_drift,
+            bundle=folder,
         )
     count = len(system.members)
     limit = (LIMITS if store is None else LIMITS_WITH_FACES)[precision]

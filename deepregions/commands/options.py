@@ -55,20 +55,41 @@ class NetworkOptions(OptionGroup):
             UsageError: There are none, a name is unknown, or they were exported.
             BundleError: A bundle cannot be loaded.
         """
-        loaded = self.load_any()
+        loaded = self._load(as_graph=False)
         if isinstance(loaded, Path):
             raise UsageError(
                 f"{loaded} was exported", "give the folder of the bundle that it was made of"
             )
         return loaded
 
-    def load_any(self) -> Bundle | Path:
-        """Loads the chosen networks, or returns the exported file that is to score."""
+    def load_for(self, scoring: ScoringOptions) -> Bundle | Path:
+        """Loads the chosen networks, or returns what was exported and is to score."""
+        from deepregions.deploy.bundle_graph import takes_graph
+
+        how = scoring.runtime, scoring.device, scoring.precision
+        return self._load(as_graph=takes_graph(*how))
+
+    def _load(self, *, as_graph: bool) -> Bundle | Path:
         from deepregions.pipeline.build import load_networks
 
-        return load_networks(
-            self.bundle, detector=self.detector, region=self.region, database=self.trained_on
-        )
+        named = {"detector": self.detector, "region": self.region, "database": self.trained_on}
+        return load_networks(self.bundle, **named, as_graph=as_graph)
+
+    def folder(self) -> Path:
+        """Returns the folder of the one bundle that is named, whole, or of the default one.
+
+        Raises:
+            UsageError: It is not one, or some of its networks are chosen.
+        """
+        from deepregions.weights.bundle_folder import implied_bundle
+
+        named = [implied_bundle()] if self.bundle is None else self.bundle
+        folder = named[0] if len(named) == 1 else None
+        if folder is None or not (folder / "bundle.json").is_file():
+            raise UsageError("this is for one bundle", "--bundle names its folder")
+        if self.detector or self.region or self.trained_on:
+            raise UsageError("this is for a bundle as a whole", "leave the choice of networks out")
+        return folder
 
     def load_each(self) -> dict[str, Bundle]:
         """Loads the chosen networks bundle by bundle; raises what :meth:`load` raises."""
@@ -135,7 +156,9 @@ class ScoringOptions(OptionGroup):
         device: auto, cpu, cuda or cuda:N.
         batch_size: Number of faces scored at once.
         runtime: What runs the networks: torch; onnxruntime or openvino, on the CPU (the first run
-            exports the networks, which takes minutes); auto picks the fastest.
+            exports the networks, which takes minutes, unless the bundle has a graph); auto picks
+            the fastest. By default onnxruntime for a bundle with a graph, such as the one that
+            comes with deepregions, where there is no GPU; otherwise torch.
         precision: Number format of the networks. bf16 is for openvino on CPUs that support it; it
             changes scores a little (`deepregions export --precision bf16 --store DIR` measures
             how much).
@@ -145,7 +168,7 @@ class ScoringOptions(OptionGroup):
     landmarks: str = "auto"
     device: str = "auto"
     batch_size: int = 16
-    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch"
+    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def analyser(self, members: Bundle | Path, *, canvases: bool = False, **how: Any) -> Analyser:

@@ -27,7 +27,7 @@ def serve(
     port: int = 8000,
     bundle: list[Path] | None = None,
     workers: int = 1,
-    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
+    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] | None = None,
     data: Path | None = None,
     keep: str = "1d",
     max_size: str = "200MB",
@@ -50,7 +50,8 @@ def serve(
             detect` uses.
         workers: Number of processes that score.
         runtime: What runs the networks: torch; onnxruntime or openvino, on the CPU (the first run
-            exports the networks, which takes minutes); auto picks the fastest.
+            exports the networks, which takes minutes, unless the bundle has a graph); auto picks
+            the fastest. By default as for `deepregions detect`.
         data: The folder for jobs, files and keys; by default one of your user account.
         keep: How long files and results are kept after scoring, such as 30m, 12h or 7d. With 0, a
             file is deleted at once, and its result after an hour.

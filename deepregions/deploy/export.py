@@ -17,6 +17,7 @@ from torch import nn
 from torch.onnx.errors import OnnxExporterError
 
 from deepregions import __version__
+from deepregions.deploy.bundle_graph import manifest_digest, share_weights
 from deepregions.deploy.drift import Drift, Source, measure
 from deepregions.deploy.graph import CropsGraph, FacesGraph, Graph, HalfNetwork, ImageGraph, Kind
 from deepregions.deploy.onnx_metadata import KEY, describe, write_facts
@@ -61,6 +62,7 @@ def export(
     about: Mapping[str, Any] | None = None,
     source: Source | None = None,
     allow_drift: bool = False,
+    bundle: Path | None = None,
 ) -> Exported:
     """Writes a system as one ONNX file, or nothing.
 
@@ -77,6 +79,7 @@ def export(
         source: Faces on which what the precision does to verdicts is measured; those of its
             development part show int8 its ranges.
         allow_drift: Write the file even if verdicts drift further than they may.
+        bundle: The bundle of the system, whose weights the file shares: it is its graph.
 
     Raises:
         ExportError: The file would exceed 2 GB, PyTorch cannot export a network, a network gives
@@ -96,11 +99,15 @@ def export(
         program = _program(graph)
         program.model.producer_name, program.model.producer_version = "deepregions", __version__
         facts = describe(graph, precision) | dict(about or {})
+        if bundle is not None:
+            facts["manifest"] = manifest_digest(bundle)
         program.model.metadata_props[KEY] = json.dumps(facts, allow_nan=False)
         program.save(partial, external_data=False)
         del program
         if takes == "faces" and precision == "fp32":
             store_halves(partial)
+        if bundle is not None:
+            share_weights(partial, bundle)
         if precision == "int8" and source is not None:
             faces = source.faces("val", CALIBRATION_FACES)
             quantise(partial, (inputs for each in faces for inputs in reference.feeds(*each[:3])))

@@ -1,6 +1,7 @@
 """An exported file that ``detect`` runs as it stands: networks, fusion, calibration, limits.
 
-``deepregions export --standalone`` writes it, and nothing here needs PyTorch. The file may come
+``deepregions export --standalone`` writes it, or ``--into-bundle`` as a bundle's graph, and nothing
+here needs PyTorch. The file may come
 from a stranger: what it says of itself is checked, and so are the shapes of its answers.
 """
 
@@ -14,15 +15,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepregions.deploy.bundle_graph import read_graph
 from deepregions.deploy.onnx_metadata import face_answers, read_facts
-from deepregions.deploy.runtimes import Arrays, Runtime, open_file
+from deepregions.deploy.runtimes import Arrays, Runtime, open_known
 from deepregions.deploy.runtimes import Name as RuntimeName
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.calibration import Calibration, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.types import CropSpec, Layout, Level, Region, Resample
-from deepregions.weights.manifest import BundleFacts, LongName, Name, Span, Text, checked, facts_of
+from deepregions.weights.manifest import (
+    GRAPH,
+    BundleFacts,
+    LongName,
+    Name,
+    Span,
+    Text,
+    checked,
+    facts_of,
+)
 
 if TYPE_CHECKING:
     from deepregions.weights.bundle import Bundle
@@ -61,7 +72,7 @@ def about_bundle(bundle: Bundle) -> dict[str, Any]:
 
 
 class ExportedSystem:
-    """A system as a file, and what it says of itself.
+    """A system as a file, or as a bundle's graph in its folder, and what it says of itself.
 
     Attributes:
         rows: D names of detectors, as :class:`~deepregions.system.System` has them.
@@ -71,12 +82,15 @@ class ExportedSystem:
     Raises:
         UnreadableError: The file is not there, or not one of ours.
         UnsupportedError: Its weights are in other files, or the runtime cannot run it.
+        BundleError: A graph's weights are not those of its bundle.
     """
 
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, runtime: RuntimeName = "onnxruntime") -> None:
-        about = read_facts(path)
+        graph = path.is_dir()
+        about = read_graph(path) if graph else read_facts(path)
+        path = path / GRAPH if graph else path
         if about["takes"] != "faces":
             raise UsageError(f"{path} takes {str(about['takes'])[:20]}, not faces", _AGAIN)
         try:
@@ -87,7 +101,7 @@ class ExportedSystem:
                 f"{path} does not say what it should of itself: {what}", _AGAIN
             ) from error
         self.path = path
-        self.runtime: Runtime = open_file(runtime, path)
+        self.runtime: Runtime = open_known(runtime, path)
         self._shapes = face_answers(self)
         if missing := self._shapes.keys() - {*self.runtime.outputs}:
             raise UnreadableError(f"{path} does not answer {', '.join(sorted(missing))}", _AGAIN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
-from onnx.external_data_helper import uses_external_data
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from deepregions import __version__
 from deepregions.errors import UnreadableError, UnsupportedError
@@ -122,10 +122,11 @@ def write_facts(path: Path, content: dict[str, Any]) -> None:
     onnx.save(model, path)
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path, weights: Collection[str] = ()) -> dict[str, Any]:
     """Reads what a file says about itself, as :func:`describe` makes it.
 
-    And ``opset``, the version of ONNX's operators that it needs.
+    And ``opset``, the version of ONNX's operators that it needs. Its weights may lie in the files
+    ``weights`` beside it.
 
     Raises:
         UnreadableError: It is not there, not ONNX, or not written by ``deepregions export``.
@@ -135,7 +136,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise UnreadableError(f"{path} cannot be read as ONNX: {error}", _AGAIN) from error
-    if any(map(uses_external_data, _tensors(model.graph))):
+    apart = filter(uses_external_data, _tensors(model.graph))
+    if not {ExternalDataInfo(tensor).location for tensor in apart}.issubset(weights):
         raise UnsupportedError(
             f"{path} keeps its weights in other files", "one self-contained file is wanted"
         )

@@ -92,6 +92,9 @@ class OnnxRuntime(Runtime):
         self.version = str(library.__version__)
         options = library.SessionOptions()
         options.intra_op_num_threads = threads()
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # others compute, too
         options.log_severity_level = 4  # errors are exceptions
         try:
             self._session = library.InferenceSession(
@@ -157,6 +160,11 @@ def open_file(name: Name, path: Path, precision: Precision = "fp32") -> Runtime:
         UnsupportedError: Its weights are in other files, or the runtime cannot run it.
     """
     read_facts(path)
+    return open_known(name, path, precision)
+
+
+def open_known(name: Name, path: Path, precision: Precision = "fp32") -> Runtime:
+    """Opens a file whose facts were read, as :func:`open_file` does."""
     if name == "onnxruntime":
         return OnnxRuntime(path)
     if name == "openvino":

@@ -102,25 +102,22 @@ class RegionCropper(nn.Module):
         points, finite = tame(landmarks)
         shape, whole = outlines(points), canvas(points)
         boxes = self._boxes(points, whole)
-        crops = image.new_empty(
-            (batch, len(self.regions), 3, self.size, self.size), dtype=torch.float32
-        )
         # In chunks of the batch, whose largest temporary is within a budget.
         starts, step = range(0, 1), batch
         if not torch.compiler.is_exporting():  # the batch size is not a number yet
             budget = _CHUNK_BYTES.get(image.device.type, _CHUNK_BYTES_ELSEWHERE)
             step = max(1, min(batch, budget // (4 * 3 * len(self._resized) * height * width)))
             starts = range(0, batch, step)
-        # Allocated once: on a CPU, fresh pages cost more than what is computed in them.
-        images = boxes.shape[1]
-        groups = len(self._resized) // images
-        table = image.new_empty((step * images, width, 3 * groups, height), dtype=torch.float32)
+        chunks = []  # none of an empty batch
         for start in starts:
             part = slice(start, start + step)
             lines = Outlines(*(line[part] for line in shape))
             taps = self._taps(boxes[part], extent[part], width, height)
-            rows = table[: images * lines.face.shape[0]]
-            self._crop(image[part], lines, taps, rows, crops[part])
+            chunks.append(self._crop(image[part], lines, taps))
+        empty = image.new_empty(
+            (0, len(self.regions), 3, self.size, self.size), dtype=torch.float32
+        )
+        crops = chunks[0] if len(chunks) == 1 else torch.cat([empty, *chunks])
         area, inside = _areas(shape, whole, extent)
         valid = (area >= MIN_AREA) & (inside >= MIN_INSIDE) & finite[:, None]
         return crops, _pick(valid, self.regions)
@@ -161,10 +158,8 @@ class RegionCropper(nn.Module):
         index, weight = taps(start[:, 1], length[:, 1], height, self.size, extent[:, 1])
         return across, (index, weight / 255)
 
-    def _crop(
-        self, image: Tensor, shape: Outlines, taps: tuple[Taps, Taps], table: Tensor, out: Tensor
-    ) -> None:
-        """Fills ``out``, (B, R, 3, S, S), through ``table``; all at once where one box has all."""
+    def _crop(self, image: Tensor, shape: Outlines, taps: tuple[Taps, Taps]) -> Tensor:
+        """Returns (B, R, 3, S, S); all regions are resized at once where one box has all."""
         batch, _, height, width = image.shape
         parts = part_masks(shape, width, height)
         masks = parts
@@ -172,17 +167,21 @@ class RegionCropper(nn.Module):
             masks = torch.ones_like(parts[:, :, :1])
         elif self._resized != PARTS:
             masks = torch.cat([_mask(parts, region) for region in self._resized], dim=2)
-        axis = 1 if self.layout == "tight" else 2
+        tight = self.layout == "tight"
+        axis = 1 if tight else 2
         picture = image.permute(0, 3, 1, 2).contiguous().unsqueeze(axis)
         masks = masks.unsqueeze(3).movedim(2, axis)
-        table.copy_((picture * masks).reshape(table.shape))
+        table = (picture * masks).flatten(0, 1) if tight else (picture * masks).flatten(2, 3)
+        table = table.to(torch.float32, memory_format=torch.contiguous_format)
         crops = resample_boxes(table, *taps)
-        crops = crops.view(batch, len(self._resized), *out.shape[2:])
-        for number, region in enumerate(self.regions):
-            resized = region in self._resized
-            own = crops[:, self._resized.index(region)] if resized else crops.sum(dim=1)
-            out[:, number] = own
-        out.clamp_(0, 1)
+        crops = crops.view(batch, len(self._resized), 3, self.size, self.size)
+        if self.regions != self._resized:
+            own = [
+                crops[:, self._resized.index(each)] if each in self._resized else crops.sum(dim=1)
+                for each in self.regions
+            ]
+            crops = torch.stack(own, dim=1)
+        return crops.clamp(0, 1)
 
 
 def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:

@@ -56,9 +56,15 @@ def nearest_taps(start: Tensor, length: Tensor, limit: int, size: int, extent: T
 def resample(table: Tensor, taps_x: Taps, taps_y: Taps) -> Tensor:
     """Resizes (N, W, C, H) float32, contiguous, to (N, C, S, S), by the taps of each axis."""
     channels, height = table.shape[2:]
+    index, weight = taps_y
+    if torch.compiler.is_exporting():  # ONNX has no weighted bags; matrix products are the same
+        items, size, _ = index.shape
+        narrow = _matrix(*taps_x, table.shape[1]) @ table.flatten(2)  # (N, S, C * H)
+        lines = narrow.view(items, size * channels, height)
+        short = lines @ _matrix(index, weight, height).mT
+        return short.view(items, size, channels, size).permute(0, 2, 3, 1)
     narrow = _weighted_rows(table.flatten(2), *taps_x)  # (N, S, C * H)
     narrow = narrow.transpose(1, 2).contiguous()
-    index, weight = taps_y
     channel = torch.arange(channels, device=index.device)[:, None, None]
     index = (index[:, None] + channel * height).flatten(1, 2)  # (N, C * S, K)
     weight = weight[:, None].expand(-1, channels, -1, -1).flatten(1, 2)
@@ -69,9 +75,6 @@ def resample(table: Tensor, taps_x: Taps, taps_y: Taps) -> Tensor:
 def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """(N, L, D), (N, S, K) twice -> (N, S, D): each output row a weighted sum of K rows."""
     items, rows, depth = table.shape
-    if torch.compiler.is_exporting():  # ONNX has no weighted bags; a matrix product is the same
-        matrix = weight.new_zeros(items, index.shape[1], rows).scatter_add(-1, index, weight)
-        return matrix @ table
     first = torch.arange(items, device=index.device)[:, None, None] * rows
     bags = functional.embedding_bag(
         (index + first).flatten(0, 1),
@@ -80,3 +83,8 @@ def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         per_sample_weights=weight.flatten(0, 1),
     )
     return bags.view(items, -1, depth)
+
+
+def _matrix(index: Tensor, weight: Tensor, samples: int) -> Tensor:
+    """Taps as matrices (N, S, samples), for inputs of so many samples."""
+    return weight.new_zeros(*weight.shape[:2], samples).scatter_add(-1, index, weight)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from deepregions import __version__
+from deepregions.deploy.bundle_graph import find_graph, is_current
 from deepregions.devices import choose_device, has_torch
 from deepregions.errors import UsageError
 from deepregions.faces.backends import landmark_detector
@@ -41,8 +42,11 @@ def load_networks(
     detector: str | None = None,
     region: str | None = None,
     database: str | None = None,
+    as_graph: bool = True,
 ) -> Bundle | Path:
-    """Loads the networks that are wanted; returns them, or an exported file for what runs it.
+    """Loads the networks that are wanted; returns them, or what was exported, for what runs it.
+
+    That is an exported file, or with ``as_graph`` the folder of a bundle that has a graph.
 
     Raises:
         UsageError: There are none, a name is unknown, some of an exported file are wanted, or
@@ -50,14 +54,20 @@ def load_networks(
         BundleError: A bundle cannot be loaded.
     """
     wanted = {"detector": detector, "region": region, "database": database}
-    if file := exported_file(bundles):
+    if file := exported_file(bundles or ()):
         if any(wanted.values()):
             raise UsageError(f"{file} is used as a whole", "choose when it is exported")
         return file
+    if as_graph and not any(wanted.values()) and (folder := find_graph(bundles)):
+        if is_current(folder):
+            return folder
+        said = "deepregions: the graph of %s is of another version of it, and is not used (%s)"
+        logger.warning(said, folder, "deepregions export --into-bundle writes it again")
     if not has_torch():
         raise UsageError(
             "networks that were not exported need PyTorch, which is not installed",
-            "name a file of deepregions export --standalone, or pip install deepregions",
+            "name a bundle with a graph, a file of deepregions export --standalone, or pip install "
+            "deepregions",
         )
     from deepregions.weights.selection import Choice, choose_members  # noqa: PLC0415 - torch
 
@@ -74,7 +84,7 @@ def build_analyser(
     gates: Gates | None = None,
     batch_size: int = 16,
     pictures: bool | Literal["videos"] = True,
-    runtime: Name | Literal["auto"] = "torch",
+    runtime: Name | Literal["auto"] | None = None,
     precision: Precision = "fp32",
     command: Sequence[str] = (),
     max_false_alarms: float | None = None,
@@ -83,9 +93,9 @@ def build_analyser(
 
     A bundle among the networks also brings a fusion and a calibration, as does an exported file.
     Landmarks are None where inputs are region canvases, on which no face is searched. The runtime
-    ``"auto"`` is the fastest of those that are installed, and ``"torch"`` is onnxruntime for an
-    exported file; ``bf16`` is for OpenVINO only. Results name the ``command``, and say on which
-    side they are of the bundle's threshold for ``max_false_alarms``, a share.
+    is PyTorch by default, or onnxruntime for what was exported; ``"auto"`` is the fastest of those
+    that are installed. ``bf16`` is for OpenVINO only. Results name the ``command``, and say on
+    which side they are of the bundle's threshold for ``max_false_alarms``, a share.
 
     Raises:
         UsageError: No network, or a device, backend, runtime or threshold that does not exist.
@@ -100,7 +110,7 @@ def build_analyser(
         used = _exported(networks, gates, runtime, precision)
         device = "cpu" if device == "auto" else device  # for landmarks
     else:
-        used = _modules(networks, gates, device, runtime, precision)
+        used = _modules(networks, gates, device, runtime or "torch", precision)
     find = None if landmarks is None else landmark_detector(landmarks, device, gates.min_size)
     bundle = used.bundle
     calibration, doubt = _calibration(bundle, used.scorer.regions, find, rules)
@@ -182,9 +192,9 @@ def _modules(
 
 
 def _exported(
-    file: Path, gates: Gates, runtime: Name | Literal["auto"], precision: Precision
+    file: Path, gates: Gates, runtime: Name | Literal["auto"] | None, precision: Precision
 ) -> _Used:
-    """An exported file, on the CPU."""
+    """An exported file, or a bundle's graph, on the CPU."""
     from deepregions.deploy.exported import ExportedSystem  # noqa: PLC0415 - onnx, an extra
     from deepregions.pipeline.exported_scorer import ExportedScorer  # noqa: PLC0415
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deepregions.deploy.bundle_graph import takes_graph
 from deepregions.errors import BundleError, UsageError
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling
@@ -35,7 +36,7 @@ def load(
     bundle: BundleName | Sequence[BundleName] | None = None,
     *,
     device: str = "auto",
-    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch",
+    runtime: Literal["torch", "onnxruntime", "openvino", "auto"] | None = None,
     landmarks: str = "auto",
     sampling: Sampling | None = None,
     rules: Pooling | None = None,
@@ -48,7 +49,8 @@ def load(
     Args:
         bundle: One or several; without, the networks that ``detect`` uses.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        runtime: What runs the networks; ``"auto"`` is the fastest that is installed.
+        runtime: What runs the networks; ``"auto"`` is the fastest that is installed. By default
+            onnxruntime for a bundle with a graph, where there is no GPU; otherwise PyTorch.
         landmarks: The landmark backend, by the name that ``detect --landmarks`` takes.
         sampling: Which frames of a video are looked at; 32, evenly spaced, by default.
         rules: How the scores of frames and people become one.
@@ -68,7 +70,7 @@ def load(
         if hub_name(path) is None and not path.exists():
             raise BundleError(f"{path}: no such bundle", "give a folder, or hf://owner/name")
     analyser = build_analyser(
-        load_networks(paths),
+        load_networks(paths, as_graph=takes_graph(runtime, device)),
         landmarks=landmarks,
         device=device,
         sampling=sampling,

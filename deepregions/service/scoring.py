@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from deepregions.pipeline.results import Result
     from deepregions.service.settings import Progress, Scored, ServiceSettings
 
-IMPORTED = ("torch", "deepregions.pipeline.build", "deepregions.weights.selection")
-"""What takes a scorer seconds to import, and all of them can share."""
-
 _TOGETHER = 8  # faces: more are hardly faster, take more memory, and keep their senders waiting
 
 
@@ -27,15 +24,17 @@ class FileScorer:
 
     def __init__(self, settings: ServiceSettings) -> None:
         # The web process has no use for torch.
+        from deepregions.deploy.bundle_graph import takes_graph  # noqa: PLC0415
         from deepregions.devices import share_cores  # noqa: PLC0415
         from deepregions.media import MediaReader  # noqa: PLC0415
         from deepregions.pipeline.build import build_analyser, load_networks  # noqa: PLC0415
 
         share_cores(settings.workers)
+        runtime = cast("Any", settings.runtime)
         self._analyser = build_analyser(
-            load_networks(settings.bundle),
+            load_networks(settings.bundle, as_graph=takes_graph(runtime, "auto")),
             landmarks="auto",
-            runtime=cast("Any", settings.runtime),
+            runtime=runtime,
             batch_size=_TOGETHER,
             pictures="videos" if settings.pages_later else True,
         )
@@ -64,6 +63,18 @@ class FileScorer:
         finally:
             self._analyser.pictures = pictures
         return _named(result).to_html()
+
+
+def imported(settings: ServiceSettings) -> tuple[str, ...]:
+    """Returns what takes a scorer seconds to import, and all of them can share."""
+    from deepregions.deploy.bundle_graph import find_graph, takes_graph  # noqa: PLC0415 - onnx
+    from deepregions.weights.bundle_folder import exported_file  # noqa: PLC0415
+
+    names = "deepregions.pipeline.build", "deepregions.pipeline.exported_scorer"
+    graph = takes_graph(settings.runtime, "auto") and find_graph(settings.bundle)
+    if graph or exported_file(settings.bundle or ()):
+        return names
+    return (*names, "torch", "deepregions.weights.selection")
 
 
 def _named(result: Result) -> Result:

@@ -36,7 +36,7 @@ class ServiceSettings:
     port: int = 8000
     bundle: tuple[Path, ...] | None = None
     workers: int = 1
-    runtime: str = "torch"
+    runtime: str | None = None
     keep: float = 86400.0
     max_size: int = 200_000_000
     queue: int = 1000

@@ -25,7 +25,7 @@ from deepregions.media.sandbox import end_with_parent, ending
 from deepregions.memory import return_freed
 from deepregions.service.jobs import KILLS, RESTARTS, JobStore, Work
 from deepregions.service.problems import problem
-from deepregions.service.scoring import IMPORTED, FileScorer
+from deepregions.service.scoring import FileScorer, imported
 from deepregions.service.settings import Scored, ServiceSettings
 from deepregions.service.uploads import remove
 
@@ -324,8 +324,8 @@ def _context(settings: ServiceSettings) -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    imported = IMPORTED if settings.make_scorer is FileScorer else ()
-    context.set_forkserver_preload([__name__, *imported])
+    names = imported(settings) if settings.make_scorer is FileScorer else ()
+    context.set_forkserver_preload([__name__, *names])
     return context
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import deepregions
-from deepregions.devices import has_torch
 from deepregions.errors import BundleError, UsageError
 
 _DEFAULT = ("models", "bundles")
@@ -43,18 +42,17 @@ def default_bundle() -> Path | None:
     return next((path for path in found if (path / "bundle.json").is_file()), None)
 
 
-def exported_file(bundles: Sequence[Path] | None) -> Path | None:
-    """Returns the exported file that is to score, or None where it is networks of PyTorch.
+def implied_bundle() -> Path | None:
+    """Returns the bundle that is used where none is named, or None where folders are searched."""
+    return None if "DEEPREGIONS_MODELS" in os.environ else default_bundle()
 
-    Where nothing is named it is the file of deepregions-lite, which comes without PyTorch.
+
+def exported_file(bundles: Sequence[Path]) -> Path | None:
+    """Returns the exported file that is to score, or None where it is bundles.
 
     Raises:
         UsageError: A file is named beside others.
     """
-    if bundles is None:
-        package = Path(deepregions.__file__).parent
-        default = (package / "checkpoints" / "default.onnx").resolve()
-        return default if default.is_file() and not has_torch() else None
     files = [path for path in bundles if path.suffix.lower() == ".onnx"]
     if files and len(bundles) > 1:
         raise UsageError(f"{files[0]} is used by itself", "name one file, or bundles' folders")

@@ -18,7 +18,7 @@ from deepregions import __version__
 from deepregions.assets import offline
 from deepregions.errors import AssetError, UsageError
 
-FILES = ("bundle.json", "README.md", "*.safetensors")
+FILES = ("bundle.json", "README.md", "graph.onnx", "*.safetensors")
 _FOLDERS = ["*/*"]  # a bundle has none
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
@@ -100,7 +100,7 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
             folder_path=folder,
             allow_patterns=list(FILES),
             ignore_patterns=list(_FOLDERS),
-            delete_patterns=["*.safetensors"],
+            delete_patterns=["graph.onnx", "*.safetensors"],
             commit_message="Upload a deepregions bundle",
         )
     return str(commit.commit_url)

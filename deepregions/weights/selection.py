@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from deepregions.errors import UsageError
 from deepregions.system import TrainedNetwork
 from deepregions.types import CropSpec, Region
 from deepregions.weights.bundle import Bundle, known_detectors, load_bundle
-from deepregions.weights.bundle_folder import default_bundle, find_bundles, models_folders
+from deepregions.weights.bundle_folder import find_bundles, implied_bundle, models_folders
 from deepregions.weights.convert.profiles import database_of, region_of
 from deepregions.weights.hub import hub_name
 from deepregions.weights.manifest import BundleFacts
@@ -163,10 +162,8 @@ def _opened(choice: Choice, bundles: Sequence[Path] | None) -> list[tuple[Path, 
 
 def _places(choice: Choice) -> list[Path]:
     """Returns where to look if no bundle is named: the default one, unless others are wanted."""
-    default = default_bundle()
-    if default is not None and choice == Choice() and "DEEPREGIONS_MODELS" not in os.environ:
-        return [default]
-    return models_folders()
+    default = implied_bundle()
+    return models_folders() if default is None or choice != Choice() else [default]
 
 
 def _members(choice: Choice, bundle: Bundle) -> list[TrainedNetwork]:
