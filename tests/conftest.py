@@ -27,6 +27,7 @@ SLOW = {
     "benchmark",
     "benchmark_command",
     "bundle",
+    "bundle_graph",
     "card",
     "cli",
     "default_bundle",

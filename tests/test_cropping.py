@@ -16,6 +16,7 @@ from torch.nn import functional
 from deepregions.errors import UsageError
 from deepregions.faces import cropping
 from deepregions.faces.cropping import RegionCropper, resize, segment
+from deepregions.faces.patches import without_margin
 from deepregions.faces.quality import measure
 from deepregions.faces.regions import canvas, context_box, region_boxes
 from deepregions.pixels.tensors import stack
@@ -338,3 +339,45 @@ def test_wrong_use_is_named(wrong: dict[str, Any], message: str) -> None:
     for image, face in ((torch.zeros(1, 3, 9, 9), FACE[None]), (picture(9, 9)[None], FACE)):
         with pytest.raises(ValueError, match="must be"):
             RegionCropper()(image, face)
+
+
+@given(
+    sides=st.tuples(st.integers(40, 260), st.integers(40, 260)),
+    width=st.floats(20, 300),
+    middle=st.tuples(st.floats(-60, 320), st.floats(-60, 320)),
+    aspect=st.floats(0.7, 1.7),
+    turn=st.floats(-3.2, 3.2),
+    layout=st.sampled_from(["masked", "tight", "context"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_margin_changes_neither_crops_nor_quality(
+    sides: tuple[int, int],
+    width: float,
+    middle: tuple[float, float],
+    aspect: float,
+    turn: float,
+    layout: Layout,
+) -> None:
+    image, lines = picture(*sides), points(width, *middle, aspect, turn)
+    pixels = image.permute(1, 2, 0).numpy()
+    own = without_margin(pixels, lines.numpy(), context=layout == "context")
+    assert 0 < own.size <= image.numel()
+    cut = torch.from_numpy(np.ascontiguousarray(own)).permute(2, 0, 1)[None]
+    regions = (Region.ENTIRE,) if layout == "context" else REGIONS
+    cropper = RegionCropper(48, regions, layout)
+    crops, valid = cropper(cut, lines[None])
+    expected, there = cropper(image[None], lines[None])
+    torch.testing.assert_close(crops, expected, atol=1e-6, rtol=0)
+    assert torch.equal(valid, there)
+    here, before = measure(cut, lines[None]), measure(image[None], lines[None])
+    for name in ("size", "inside", "light", "dark", "bright", "sharpness"):
+        close = {"atol": 1e-5, "rtol": 1e-5, "msg": name}
+        torch.testing.assert_close(getattr(here, name), getattr(before, name), **close)
+
+
+def test_landmarks_that_are_none_keep_the_patch() -> None:
+    image = picture(50, 60).permute(1, 2, 0).numpy()
+    for lines in (np.full((68, 2), np.nan, np.float32), np.full((68, 2), 1e12, np.float32)):
+        assert without_margin(image, lines).shape == image.shape
+    pixels = picture(400, 400).permute(1, 2, 0).numpy()
+    assert max(without_margin(pixels, points(120, 200, 200).numpy()).shape) < 320

@@ -235,9 +235,9 @@ def test_two_processes_train_as_one_and_count_each_face_once(store, here):
         ([*QUICK, "--data.store", "nowhere"], 1, "deepregions prepare"),
         ([*QUICK, "--data.region", "all"], 2, "one region at a time"),
         ([*QUICK, "--data.region", "ear"], 2, "entire, eyes, nose, mouth, rest"),
-        (["--model", "Backbone", "--model.frozen_stages", "1"], 2, "on random features"),
+        (["--model", "Backbone", "--model.frozen_stages", "1"], 2, "args.frozen_stages 0"),
         # The paper's recipe trains the head first, which needs pretrained features.
-        (["-c", "xception.yaml", "--model.init_args.pretrained", "false"], 2, "on random features"),
+        (["-c", "xception.yaml", "--model.init_args.pretrained", "false"], 2, "callbacks null"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing_behind(
@@ -246,6 +246,14 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing_behind(
     assert run(["fit", *options(store), *words]) == code
     assert message in capsys.readouterr().err
     assert not list(here.iterdir())
+
+
+def test_a_bundle_that_training_will_replace_is_named(store, here, capsys):
+    (here / "own").mkdir()
+    (here / "own" / "bundle.json").touch()
+    words = [*QUICK, "--bundle", "own", "--data.store", "nowhere"]
+    assert run(["fit", *options(store), *words]) == 1
+    assert "own: there is a bundle already" in capsys.readouterr().err
 
 
 class Dropping:

@@ -26,14 +26,14 @@ from deepregions.data.store import FaceStore
 from deepregions.detectors import RegionDetector
 from deepregions.detectors.finetuning import HeadFirst
 from deepregions.detectors.training import DetectorTraining, suited_precision
-from deepregions.errors import DeepregionsError, UsageError
+from deepregions.errors import DeepregionsError, UsageError, printable
 from deepregions.files import atomic_file
 from deepregions.forge.forger import METHODS
 from deepregions.people import fingerprints
 from deepregions.system import TrainedNetwork
 from deepregions.types import FAKE, ORIGINAL, Region
 from deepregions.weights.bundle import save_bundle
-from deepregions.weights.manifest import BundleFacts, Kind
+from deepregions.weights.manifest import MANIFEST, BundleFacts, Kind
 
 _RUNS = "runs"  # below the current folder, unless --trainer.default_root_dir says where
 
@@ -125,17 +125,27 @@ class FitCLI(LightningCLI):
         settings = self.config.fit.model.init_args
         begun = settings.get("pretrained", True) or settings.get("backbone_file")
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        freezes = {
-            "HeadFirst": any(isinstance(each, HeadFirst) and each.epochs for each in callbacks),
-            "frozen_stages": settings.get("frozen_stages"),
-            "trained": settings.get("trained", "all") != "all",
+        freezes = {  # and what leaves it out
+            "HeadFirst": (
+                any(isinstance(each, HeadFirst) and each.epochs for each in callbacks),
+                "--trainer.callbacks null",
+            ),
+            "frozen_stages": (
+                settings.get("frozen_stages"),
+                "--model.init_args.frozen_stages 0",
+            ),
+            "trained": (settings.get("trained", "all") != "all", "--model.init_args.trained all"),
         }
-        what = next((name for name, asked in freezes.items() if asked), "")
+        what = next((name for name, (asked, _) in freezes.items() if asked), "")
         if what and not begun and not self.config.fit.ckpt_path:
             raise UsageError(
                 f"{what} would train {type(self.model.detector).__name__} on random features",
-                f"--model.init_args.pretrained true or a backbone_file, or leave {what} out",
+                "--model.init_args.pretrained true or a backbone_file, or leave it out with "
+                f"{freezes[what][1]}",
             )
+        if self.config.fit.bundle and (Path(self.config.fit.bundle) / MANIFEST).is_file():
+            said = "there is a bundle already: it is replaced when this training ends"
+            sys.stderr.write(f"deepregions: {printable(str(self.config.fit.bundle))}: {said}\n")
         if isinstance(self.trainer.strategy.checkpoint_io, TorchCheckpointIO):
             self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self.datamodule.setup("fit")  # a store that will not do is refused before logs are begun

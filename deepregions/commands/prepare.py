@@ -93,7 +93,7 @@ def _print(report: Report) -> None:
 
     rows = []
     for group in sorted(report.groups, key=lambda group: (SPLITS.index(group.split), group.label)):
-        dropped = ", ".join(f"{number} {reason}" for reason, number in group.dropped.items())
+        dropped = ", ".join(f"{reason}: {number}" for reason, number in group.dropped.items())
         label = "fake" if group.label else "genuine"
         numbers = (group.clips, group.clips_kept, group.frames, group.faces)
         rows.append((group.split, label, *map(str, numbers), dropped or "-"))

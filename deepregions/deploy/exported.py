@@ -19,6 +19,7 @@ from deepregions.deploy.bundle_graph import read_graph
 from deepregions.deploy.onnx_metadata import face_answers, read_facts
 from deepregions.deploy.runtimes import Arrays, Runtime, open_known
 from deepregions.deploy.runtimes import Name as RuntimeName
+from deepregions.devices import threads
 from deepregions.errors import UnreadableError, UsageError
 from deepregions.faces.thresholds import Gates
 from deepregions.fusion.calibration import Calibration, Quantity
@@ -101,7 +102,8 @@ class ExportedSystem:
                 f"{path} does not say what it should of itself: {what}", _AGAIN
             ) from error
         self.path = path
-        self.runtime: Runtime = open_known(runtime, path)
+        # Each face by one thread: several that share an operation wait for each other.
+        self.runtime: Runtime = open_known(runtime, path, at_once=threads())
         self._shapes = face_answers(self)
         if missing := self._shapes.keys() - {*self.runtime.outputs}:
             raise UnreadableError(f"{path} does not answer {', '.join(sorted(missing))}", _AGAIN)

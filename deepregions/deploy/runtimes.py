@@ -35,6 +35,8 @@ class Runtime(ABC):
     """Runs a graph of :mod:`deepregions.deploy.graph`, on the CPU."""
 
     name: ClassVar[Name]
+    at_once: int = 1
+    """How many threads may run it at the same time."""
     version: str
     inputs: list[str]
     outputs: list[str]
@@ -87,11 +89,12 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at_once: int = 1) -> None:
         library = import_runtime("onnxruntime")
         self.version = str(library.__version__)
         options = library.SessionOptions()
-        options.intra_op_num_threads = threads()
+        self.at_once = at_once
+        options.intra_op_num_threads = max(1, threads() // at_once)
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"
         )  # others compute, too
@@ -163,10 +166,15 @@ def open_file(name: Name, path: Path, precision: Precision = "fp32") -> Runtime:
     return open_known(name, path, precision)
 
 
-def open_known(name: Name, path: Path, precision: Precision = "fp32") -> Runtime:
-    """Opens a file whose facts were read, as :func:`open_file` does."""
+def open_known(
+    name: Name, path: Path, precision: Precision = "fp32", *, at_once: int = 1
+) -> Runtime:
+    """Opens a file whose facts were read, as :func:`open_file` does.
+
+    It is then for so many threads at the same time, if it can be; they share the cores.
+    """
     if name == "onnxruntime":
-        return OnnxRuntime(path)
+        return OnnxRuntime(path, at_once)
     if name == "openvino":
         return OpenVino(path, precision)
     raise UsageError(f"{name} does not run ONNX files", "onnxruntime and openvino do")

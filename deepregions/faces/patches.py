@@ -14,6 +14,9 @@ Points = NDArray[np.float32]
 MARGIN = 0.5
 MAX_SIZE = 512
 _FARTHEST = 1e9  # pixels; NaN is no nearer
+# As in deepregions.faces.regions, which needs PyTorch.
+_CONTEXT = 1.3  # side of the context box, of the longer side of the landmarks'
+_FOREHEAD = 0.9  # top of the canvas above the brows, of the bridge of the nose
 
 
 def upright(image: Pixels, landmarks: Points) -> tuple[Pixels, Points]:
@@ -53,6 +56,30 @@ def crop_face(
     crop, landmarks = upright(crop, face.landmarks - np.array([left, top], np.float32))
     scale = min(1.0, max_size / max(crop.shape[:2]))
     return *smaller(crop, landmarks, scale), scale
+
+
+def without_margin(image: Pixels, landmarks: Points, *, context: bool = False) -> Pixels:
+    """Returns the part of a patch that networks look at, from its left upper corner.
+
+    It holds what lies on the patch of the face's canvas, with ``context`` also of its context box
+    (:mod:`deepregions.faces.regions`), and is as long as these where the patch is: crops and
+    quality are the same, and take less time. The corner stays, as landmarks on another would be
+    rounded in another way, and a pixel on the edge of a region fall out of it.
+    """
+    if not (np.abs(landmarks) < _FARTHEST).all():
+        return image
+    across = landmarks[42:48].mean(0) - landmarks[36:42].mean(0)
+    up = np.array([across[1], -across[0]]) / max(np.linalg.norm(across), 1e-6)
+    bridge = np.linalg.norm(landmarks[27] - landmarks[30])
+    points = np.concatenate([landmarks, landmarks[17:27] + _FOREHEAD * bridge * up])
+    if context:
+        low, high = landmarks.min(0), landmarks.max(0)
+        middle, square = (low + high) / 2, _CONTEXT / 2 * (high - low).max()
+        points = np.concatenate([points, [middle - square, middle + square]])
+    first, last = np.floor(points.min(0)) - 2, np.ceil(points.max(0)) + 3
+    sides = np.clip(last - np.minimum(first, 0), 1, image.shape[1::-1])
+    right, bottom = sides.astype(int).tolist()
+    return image[:bottom, :right]
 
 
 def smaller(image: Pixels, landmarks: Points, scale: float) -> tuple[Pixels, Points]:

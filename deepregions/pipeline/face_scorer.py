@@ -35,7 +35,7 @@ class FaceScorer(PatchScorer):
     @torch.inference_mode()
     def answer(self, faces: Sequence[FacePatch], *, pictures: bool) -> Answers:
         """See :meth:`PatchScorer.answer`."""
-        given = face_inputs(faces)
+        given = face_inputs(faces, self.system.cuts)
         image, landmarks, extent, scale, confidence = (
             torch.from_numpy(given[name]).to(self.device)
             for name in ("image", "landmarks", "extent", "scale", "confidence")

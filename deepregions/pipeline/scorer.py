@@ -3,7 +3,7 @@
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from deepregions.devices import out_of_memory
 from deepregions.errors import OutOfMemoryError, UsageError
 from deepregions.faces.judgement import STATUSES, HostJudgement, HostQuality, figures, refusals
+from deepregions.faces.patches import without_margin
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.results import FacePatch, FaceResult, Scores
 from deepregions.pixels.pictures import padded
-from deepregions.types import Region, Status
+from deepregions.types import CropSpec, Region, Status
 
 logger = logging.getLogger(__name__)
 
@@ -165,17 +166,19 @@ class PatchScorer(ABC):
         }
 
 
-def face_inputs(faces: Sequence[FacePatch]) -> dict[str, NDArray[Any]]:
-    """Returns B faces that have landmarks as what networks are given.
+def face_inputs(faces: Sequence[FacePatch], cuts: Iterable[CropSpec]) -> dict[str, NDArray[Any]]:
+    """Returns B faces that have landmarks as networks that cut so want them.
 
     ``image`` (B, 3, H, W) uint8, ``landmarks`` (B, 68, 2), ``extent`` (B, 2) width and height of
     each picture without its padding, ``scale`` (B,), and ``confidence`` (B,), NaN where unknown.
     """
-    image, extent = padded([face.image for face in faces])
+    context = any(cut.layout == "context" for cut in cuts)
+    marked = [(face.image, face.landmarks) for face in faces if face.landmarks is not None]
+    image, extent = padded([without_margin(*one, context=context) for one in marked])
     known = [math.nan if face.confidence is None else face.confidence for face in faces]
     return {
         "image": image,
-        "landmarks": np.stack([face.landmarks for face in faces if face.landmarks is not None]),
+        "landmarks": np.stack([landmarks for _, landmarks in marked]),
         "extent": extent,
         "scale": np.array([face.scale for face in faces], np.float32),
         "confidence": np.array(known, np.float32),
