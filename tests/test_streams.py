@@ -114,7 +114,10 @@ def test_help_and_wrong_paths_import_nothing_heavy(tmp_path, monkeypatch):
 
 def test_detect_imports_only_what_computes(portrait):
     """With the rest, half of the time to the first answer went into imports."""
-    line = f"detect {portrait} --json"
+    line = f"detect {portrait} --json --device cpu"
+    (modules,) = imported(line, fine=line).values()
+    assert not modules & NOT_SCORING
+    line += " --runtime torch"
     (modules,) = imported(line, fine=line).values()
     assert "torch" in modules
     assert not modules & (NOT_SCORING - {"torch"})

@@ -117,7 +117,9 @@ def score_manifest(
         pages == "evidence",
         out.absolute() / "contents",
     )
-    settle = None if scoring.runtime == "torch" else make.settled  # others may be made at first
+    # Others may be made at first, and by default nodes of a cluster may differ.
+    at_once = scoring.runtime == "torch" or (scoring.runtime is None and ray is None)
+    settle = None if at_once else make.settled
     scorers: ScorerPool = WorkerPool(make, workers or 1, settle=settle)
     if ray is not None:
         from deepregions.archive.ray_networks import RayNetworks

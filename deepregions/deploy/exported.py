@@ -1,8 +1,8 @@
 """An exported file that ``detect`` runs as it stands: networks, fusion, calibration, limits.
 
 ``deepregions export --standalone`` writes it, or ``--into-bundle`` as a bundle's graph, and nothing
-here needs PyTorch. The file may come
-from a stranger: what it says of itself is checked, and so are the shapes of its answers.
+here needs PyTorch. The file may come from a stranger: what it says of itself is checked, and so are
+the shapes of its answers.
 """
 
 from __future__ import annotations

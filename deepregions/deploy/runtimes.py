@@ -95,9 +95,8 @@ class OnnxRuntime(Runtime):
         options = library.SessionOptions()
         self.at_once = at_once
         options.intra_op_num_threads = max(1, threads() // at_once)
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # others compute, too
+        # Threads that spin while they wait take the time of those that compute.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # errors are exceptions
         try:
             self._session = library.InferenceSession(
