@@ -22,7 +22,8 @@ from deepregions.deploy.exported import ExportedSystem
 from deepregions.detectors import Backbone
 from deepregions.errors import BundleError, UnsupportedError
 from deepregions.faces.thresholds import Gates
-from deepregions.weights.bundle import load_bundle, save_bundle
+from deepregions.pipeline.build import load_networks
+from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
 from deepregions.weights.bundle_folder import default_bundle
 from deepregions.weights.manifest import GRAPH
 
@@ -96,6 +97,15 @@ def test_detect_does_without_pytorch_and_says_the_same(portrait: Path) -> None:
     assert graph["log_odds"] == pytest.approx(networks["log_odds"], abs=1e-4)
     assert graph["models"] == networks["models"]
     assert graph["answer"] == networks["answer"]
+
+
+@pytest.mark.parametrize("left", [0, 500_000])
+def test_a_damaged_graph_is_not_used(left: int, copied: Path, caplog: Any) -> None:
+    content = (copied / GRAPH).read_bytes()
+    (copied / GRAPH).write_bytes(content[:left])
+    assert not is_current(copied)
+    assert isinstance(load_networks([copied]), Bundle)
+    assert "damaged" in caplog.text
 
 
 def test_a_graph_of_another_version_is_not_used(copied: Path, portrait: Path) -> None:

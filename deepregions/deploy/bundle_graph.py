@@ -17,7 +17,7 @@ from onnx.external_data_helper import set_external_data
 
 from deepregions.deploy.onnx_metadata import read_facts
 from deepregions.devices import may_have_gpu
-from deepregions.errors import BundleError
+from deepregions.errors import BundleError, UnreadableError, UnsupportedError
 from deepregions.files import sha256
 from deepregions.weights.bundle_folder import implied_bundle
 from deepregions.weights.manifest import GRAPH, MANIFEST, read_manifest
@@ -41,8 +41,12 @@ def takes_graph(runtime: str | None, device: str, precision: str = "fp32") -> bo
 
 
 def is_current(folder: Path) -> bool:
-    """Returns whether a bundle's graph was made of the bundle as it is."""
-    return read_facts(folder / GRAPH, weights_of(folder)).get("manifest") == manifest_digest(folder)
+    """Returns whether a bundle's graph is whole, and was made of the bundle as it is."""
+    try:
+        about = read_facts(folder / GRAPH, weights_of(folder))
+    except (UnreadableError, UnsupportedError):
+        return False
+    return about.get("manifest") == manifest_digest(folder)
 
 
 def manifest_digest(folder: Path) -> str:

@@ -61,7 +61,7 @@ def load_networks(
     if as_graph and not any(wanted.values()) and (folder := find_graph(bundles)):
         if is_current(folder):
             return folder
-        said = "deepregions: the graph of %s is of another version of it, and is not used (%s)"
+        said = "deepregions: the graph of %s is damaged or of another version of it: not used (%s)"
         logger.warning(said, folder, "deepregions export --into-bundle writes it again")
     if not has_torch():
         raise UsageError(
