@@ -20,7 +20,7 @@ from deepregions.devices import may_have_gpu
 from deepregions.errors import BundleError, UnreadableError, UnsupportedError
 from deepregions.files import sha256
 from deepregions.weights.bundle_folder import implied_bundle
-from deepregions.weights.manifest import GRAPH, MANIFEST, read_manifest
+from deepregions.weights.manifest import GRAPH, MANIFEST, read_manifest, read_weights
 
 _LARGE = 1024  # bytes of an array that is worth a reference
 _AGAIN = "deepregions export --into-bundle writes it again"
@@ -70,14 +70,7 @@ def read_graph(folder: Path) -> dict[str, Any]:
     if about.get("manifest") != manifest_digest(folder):
         raise BundleError(f"{folder / GRAPH} is of another version of the bundle", _AGAIN)
     for entry in read_manifest(folder)["members"]:
-        file = folder / entry["file"]
-        if not file.is_file():
-            raise BundleError(f"{file} is missing", "copy the whole bundle folder")
-        if sha256(file) != entry["sha256"]:
-            raise BundleError(
-                f"{file} is not the file that the bundle was written with (SHA-256 differs)",
-                "copy the bundle again",
-            )
+        read_weights(folder, entry)
     return about
 
 

@@ -13,10 +13,12 @@ Points = NDArray[np.float32]
 
 MARGIN = 0.5
 MAX_SIZE = 512
+CONTEXT = 1.3
+"""Side of the context box, in units of the longer side of the landmarks'."""
+FOREHEAD = 0.9
+"""Top of the canvas above the brows, in units of the bridge of the nose: 0.84 to 1.04 in the
+published images of :mod:`deepregions.faces.regions`."""
 _FARTHEST = 1e9  # pixels; NaN is no nearer
-# As in deepregions.faces.regions, which needs PyTorch.
-_CONTEXT = 1.3  # side of the context box, of the longer side of the landmarks'
-_FOREHEAD = 0.9  # top of the canvas above the brows, of the bridge of the nose
 
 
 def upright(image: Pixels, landmarks: Points) -> tuple[Pixels, Points]:
@@ -71,10 +73,10 @@ def without_margin(image: Pixels, landmarks: Points, *, context: bool = False) -
     across = landmarks[42:48].mean(0) - landmarks[36:42].mean(0)
     up = np.array([across[1], -across[0]]) / max(np.linalg.norm(across), 1e-6)
     bridge = np.linalg.norm(landmarks[27] - landmarks[30])
-    points = np.concatenate([landmarks, landmarks[17:27] + _FOREHEAD * bridge * up])
+    points = np.concatenate([landmarks, landmarks[17:27] + FOREHEAD * bridge * up])
     if context:
         low, high = landmarks.min(0), landmarks.max(0)
-        middle, square = (low + high) / 2, _CONTEXT / 2 * (high - low).max()
+        middle, square = (low + high) / 2, CONTEXT / 2 * (high - low).max()
         points = np.concatenate([points, [middle - square, middle + square]])
     first, last = np.floor(points.min(0)) - 2, np.ceil(points.max(0)) + 3
     sides = np.clip(last - np.minimum(first, 0), 1, image.shape[1::-1])

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deepregions.faces.patches import CONTEXT, FOREHEAD
+
 # In units of u.
-FOREHEAD = 0.9  # top of the canvas above the brows; 0.84 to 1.04 in the published images
 FOREHEAD_SPARE = 0.3  # how much further the outline goes: the canvas cuts a rolled face flat
 BROW_LIFT = 0.38  # upper border of the eyes above the brows
 # In units of iod.
@@ -33,7 +34,6 @@ NOSE_NECK = 0.66  # narrowest place of the nose: from 27 towards the inner corne
 NOSE_WING = 2.1  # widest place: from 33 through 31 and 35
 NOSE_TIP = 0.5  # lower end: from 33 towards 51
 
-CONTEXT = 1.3  # side of the context box by the longer side of the landmarks'
 TIGHT_MARGIN = 0.05  # of the longer side: space around a region in its own box
 
 MIRROR: tuple[int, ...] = (

@@ -7,7 +7,6 @@ by SHA-256 before they are parsed, and a network's class must be one of
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +47,7 @@ from deepregions.weights.manifest import (
     facts_of,
     malformed,
     read_manifest,
+    read_weights,
 )
 
 _FUSION = "fusion.safetensors"
@@ -380,14 +380,7 @@ def _calibration(manifest: dict[str, Any]) -> Calibration | None:
 def _load(folder: Path, entry: Mapping[str, Any], kind: type[Module]) -> Module:
     """Builds a module and gives it the arrays of its file, which is read once."""
     file, name = folder / entry["file"], kind.__name__
-    if not file.is_file():
-        raise BundleError(f"{file} is missing", "copy the whole bundle folder")
-    content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise BundleError(
-            f"{file} is not the file that the bundle was written with (SHA-256 differs)",
-            "copy the bundle again",
-        )
+    content = read_weights(folder, entry)
     try:
         settings = check_settings(kind, entry["settings"])
         with _Hollow():

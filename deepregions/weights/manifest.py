@@ -6,6 +6,7 @@ a value may be is its type annotation, which :func:`checked` enforces.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -278,6 +279,24 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise malformed(path, error) from error
     return manifest
+
+
+def read_weights(folder: Path, entry: Mapping[str, Any]) -> bytes:
+    """Reads one of a bundle's files of weights, as an entry of its manifest names it.
+
+    Raises:
+        BundleError: It is not there, or not the file that the bundle was written with.
+    """
+    file = folder / str(entry["file"])
+    if not file.is_file():
+        raise BundleError(f"{file} is missing", "copy the whole bundle folder")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise BundleError(
+            f"{file} is not the file that the bundle was written with (SHA-256 differs)",
+            "copy the bundle again",
+        )
+    return content
 
 
 def check_entries(manifest: Mapping[str, Any]) -> None:
