@@ -21,6 +21,7 @@ from deepregions.deploy.bundle_graph import find_graph, is_current, takes_graph
 from deepregions.deploy.exported import ExportedSystem
 from deepregions.detectors import Backbone
 from deepregions.errors import BundleError, UnsupportedError
+from deepregions.evaluation import known_faces
 from deepregions.faces.thresholds import Gates
 from deepregions.pipeline.build import load_networks
 from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
@@ -117,6 +118,28 @@ def test_a_graph_of_another_version_is_not_used(copied: Path, portrait: Path) ->
     result, imported, said = detected(portrait, "--landmarks", "dlib-hog", "--bundle", copied)
     assert imported and result["runtime"] == "torch"
     assert "--into-bundle" in said
+
+
+def test_verify_tells_a_graph_that_is_not_the_bundle_s(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "verify", str(copied)]) == 0
+    assert f"{GRAPH}: ok" in capsys.readouterr().out
+
+    networks = known_faces.known_answers
+
+    def answers(bundle: Bundle | Path) -> known_faces.Answers:
+        found = networks(bundle)
+        return found[::-1] if isinstance(bundle, Bundle) else found[1:]
+
+    monkeypatch.setattr(known_faces, "known_answers", answers)
+    assert main(["models", "verify", str(copied), "--faces"]) == 1
+    said = capsys.readouterr().out
+    assert f"{GRAPH}: log-odds of portrait are +nan, not" in said
+    manifest = copied / "bundle.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    assert main(["models", "verify", str(copied)]) == 1
+    assert "another version of the bundle" in capsys.readouterr().out
 
 
 def test_altered_weights_are_refused(copied: Path) -> None:

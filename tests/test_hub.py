@@ -23,10 +23,13 @@ from huggingface_hub import ModelCard
 from networks import member
 
 from deepregions.commands.cli import run
+from deepregions.deploy.exported import ExportedSystem
 from deepregions.detectors import Capsule
 from deepregions.errors import AssetError, UsageError
 from deepregions.weights import hub
+from deepregions.pipeline.build import load_networks
 from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
+from deepregions.weights.bundle_folder import default_bundle
 from deepregions.weights.hub import HubName, hub_name
 
 TOKEN = "hf_a_token"
@@ -297,6 +300,18 @@ def test_models_shows_and_verifies_it(hosted: Hub, capsys: pytest.CaptureFixture
     assert "members[0].database: made" in capsys.readouterr().out
     assert run(["models", "verify", "hf://someone/capsule"]) == 0
     assert "capsule_entire.made.safetensors: ok" in capsys.readouterr().out
+
+
+def test_a_bundle_of_the_hub_is_scored_by_its_graph(stand_in: Hub) -> None:
+    default = default_bundle()
+    assert default is not None
+    files = {path.name: path.read_bytes() for path in default.iterdir()}
+    stand_in.repositories["someone/default"] = [files]
+    folder = load_networks([Path("hf://someone/default")])
+    assert isinstance(folder, Path)
+    assert ExportedSystem(folder).facts == load_bundle(default).facts
+    stand_in.down = True  # what is there is not asked for again
+    assert load_networks([Path("hf://someone/default")]) == folder
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
 from deepregions.commands.options import check_there
-from deepregions.errors import BundleError, UsageError, printable
+from deepregions.errors import BundleError, DeepregionsError, UsageError, printable
 from deepregions.people import too_few
 
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ def verify_models(
 ) -> int:
     """Checks that every network loads and matches its SHA-256; exits with 1 if one does not.
 
-    With --faces, each network also scores a few faces. It fails if its scores are all alike (near
-    0, near 1) or not numbers; a bundle fails if its fused log-odds of the faces that come along
-    are not those recorded in it.
+    A bundle's graph must be of the bundle as it is. With --faces, each network also scores a few
+    faces. It fails if its scores are all alike (near 0, near 1) or not numbers; a bundle fails if
+    its fused log-odds of the faces that come along are not those recorded in it, and its graph if
+    they are not those of the networks.
 
     Args:
         target: A bundle as for `deepregions models show`, or a folder of bundles; all bundles
@@ -133,7 +134,7 @@ def verify_models(
     results: list[dict[str, Any]] = []
     for each in checks.progress(found, "verifying"):
         files = {"bundle.json": each.problem} if each.problem else check_bundle(each.path)
-        for file, problem in files.items():
+        for file, problem in {**files, **_check_graph(each)}.items():
             results.append({"file": str(each.path / file), "ok": not problem, "problem": problem})
             if not json:
                 checks.print_lines(f"{each.path / file}: {problem or 'ok'}")
@@ -144,13 +145,29 @@ def verify_models(
     return 0 if all(result["ok"] for result in results) else 1
 
 
+def _check_graph(entry: BundleEntry) -> dict[str, str]:
+    """Returns what is wrong with a bundle's graph by its file, nothing where there is none."""
+    from deepregions.deploy.bundle_graph import read_graph
+    from deepregions.weights.manifest import GRAPH
+
+    if entry.problem or not (entry.path / GRAPH).is_file():
+        return {}
+    try:
+        read_graph(entry.path)
+    except DeepregionsError as error:
+        return {GRAPH: str(error)}
+    return {GRAPH: ""}
+
+
 def _score_faces(
     path: Path, faces: Sequence[Path], *, record: bool, quiet: bool
 ) -> Iterator[dict[str, Any]]:
     from deepregions.data.store import FaceStore
+    from deepregions.deploy.bundle_graph import is_current
     from deepregions.evaluation import known_faces
     from deepregions.media import find_media
     from deepregions.weights.bundle import load_bundle, write_facts
+    from deepregions.weights.manifest import GRAPH
 
     bundle = load_bundle(path)
     if not faces:
@@ -165,6 +182,10 @@ def _score_faces(
         problems["recorded answers"] = "; ".join(
             known_faces.deviations(answers, bundle.facts.answers)
         )
+    if not faces and not record and (path / GRAPH).is_file() and is_current(path):
+        networks = known_faces.fused_log_odds(answers)
+        by_graph = known_faces.known_answers(path)
+        problems[GRAPH] = "; ".join(known_faces.deviations(by_graph, networks))
     for name, problem in problems.items():
         scores = found.get(name, {})
         if not quiet:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deepregions.errors import BundleError, StoreError, UsageError
+from deepregions.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from deepregions.media import Sampling
@@ -46,7 +46,7 @@ class NetworkOptions(OptionGroup):
     def __post_init__(self) -> None:
         for path in self.bundle or ():
             if not str(path).startswith("hf:") and not path.exists():
-                raise BundleError(f"{path}: no such bundle", "--bundle names a bundle's folder")
+                raise UsageError(f"{path}: no such bundle", "--bundle names a bundle's folder")
 
     def load(self) -> Bundle:
         """Loads the chosen networks as one bundle, or raises what is wrong with the choice.

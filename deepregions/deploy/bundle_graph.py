@@ -20,6 +20,7 @@ from deepregions.devices import may_have_gpu
 from deepregions.errors import BundleError, UnreadableError, UnsupportedError
 from deepregions.files import sha256
 from deepregions.weights.bundle_folder import implied_bundle
+from deepregions.weights.hub import download, hub_name
 from deepregions.weights.manifest import GRAPH, MANIFEST, read_manifest, read_weights
 
 _LARGE = 1024  # bytes of an array that is worth a reference
@@ -27,8 +28,14 @@ _AGAIN = "deepregions export --into-bundle writes it again"
 
 
 def find_graph(bundles: Sequence[Path] | None) -> Path | None:
-    """Returns the folder of the one bundle that is to score, if there is a graph in it."""
+    """Returns the folder of the one bundle that is to score, if there is a graph in it.
+
+    Raises:
+        AssetError: The bundle cannot be had from the Hub.
+    """
     folder = implied_bundle() if bundles is None else bundles[0] if len(bundles) == 1 else None
+    if folder and (name := hub_name(folder)):
+        folder = download(name)
     return folder if folder and (folder / GRAPH).is_file() else None
 
 

@@ -40,8 +40,10 @@ Answers = Sequence[tuple[str, FaceResult]]
 """Faces by name, and what came of them."""
 
 
-def known_answers(bundle: Bundle) -> Answers:
+def known_answers(bundle: Bundle | Path) -> Answers:
     """Scores the portrait of Eileen Collins (NASA, public domain) as it is, forged, compressed.
+
+    A bundle's folder stands for its graph.
 
     Raises:
         MissingExtraError: scikit-image, which has the portrait, is not installed.
@@ -63,8 +65,8 @@ def known_answers(bundle: Bundle) -> Answers:
         return [(names[path], face) for path, face in found_faces]
 
 
-def photo_answers(bundle: Bundle, paths: Sequence[Path]) -> Answers:
-    """Scores the faces of photographs and videos, as ``detect`` does."""
+def photo_answers(bundle: Bundle | Path, paths: Sequence[Path]) -> Answers:
+    """Scores the faces of photographs and videos, as ``detect`` does; a folder by its graph."""
     analyser = build_analyser(bundle, landmarks=LANDMARKS, device="cpu", pictures=False)
     with MediaReader() as reader:
         results = list(analyser.analyse(paths, reader))
@@ -113,10 +115,10 @@ def doubt(scores: Mapping[str, float]) -> str:
     return ""
 
 
-def deviations(answers: Answers, recorded: Mapping[str, float]) -> Iterator[str]:
-    """Yields where fused log-odds are not those that the bundle recorded."""
+def deviations(answers: Answers, expected: Mapping[str, float]) -> Iterator[str]:
+    """Yields where fused log-odds are not those that were expected."""
     found = fused_log_odds(answers)
-    for name, expected in recorded.items():
+    for name, value in expected.items():
         here = found.get(name, math.nan)
-        if not abs(here - expected) <= TOLERANCE:
-            yield f"log-odds of {name} are {here:+.4f}, recorded are {expected:+.4f}"
+        if not abs(here - value) <= TOLERANCE:
+            yield f"log-odds of {name} are {here:+.4f}, not {value:+.4f}"

@@ -52,6 +52,7 @@ def load_networks(
         UsageError: There are none, a name is unknown, some of an exported file are wanted, or
             PyTorch is not installed and the networks need it.
         BundleError: A bundle cannot be loaded.
+        AssetError: A bundle cannot be had from the Hub.
     """
     wanted = {"detector": detector, "region": region, "database": database}
     if file := exported_file(bundles or ()):
