@@ -26,8 +26,8 @@ from deepregions.commands.cli import run
 from deepregions.deploy.exported import ExportedSystem
 from deepregions.detectors import Capsule
 from deepregions.errors import AssetError, UsageError
-from deepregions.weights import hub
 from deepregions.pipeline.build import load_networks
+from deepregions.weights import hub
 from deepregions.weights.bundle import Bundle, load_bundle, save_bundle
 from deepregions.weights.bundle_folder import default_bundle
 from deepregions.weights.hub import HubName, hub_name

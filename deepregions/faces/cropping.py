@@ -100,8 +100,9 @@ class RegionCropper(nn.Module):
         batch, _, height, width = image.shape
         extent = full_extent(image) if extent is None else extent
         points, finite = tame(landmarks)
+        points, origin = centred(points)
         shape, whole = outlines(points), canvas(points)
-        boxes = self._boxes(points, whole)
+        boxes = shifted(self._boxes(points, whole), origin)
         # In chunks of the batch, whose largest temporary is within a budget.
         starts, step = range(0, 1), batch
         if not torch.compiler.is_exporting():  # the batch size is not a number yet
@@ -113,28 +114,31 @@ class RegionCropper(nn.Module):
             part = slice(start, start + step)
             lines = Outlines(*(line[part] for line in shape))
             taps = self._taps(boxes[part], extent[part], width, height)
-            chunks.append(self._crop(image[part], lines, taps))
+            chunks.append(self._crop(image[part], lines, -origin[part], taps))
         empty = image.new_empty(
             (0, len(self.regions), 3, self.size, self.size), dtype=torch.float32
         )
         crops = chunks[0] if len(chunks) == 1 else torch.cat([empty, *chunks])
-        area, inside = _areas(shape, whole, extent)
+        area, inside = _areas(shape, whole, window(extent, origin))
         valid = (area >= MIN_AREA) & (inside >= MIN_INSIDE) & finite[:, None]
         return crops, _pick(valid, self.regions)
 
     def boxes(self, landmarks: Tensor) -> Tensor:
         """What of, or off, an image is stretched to each crop: (B, R, 4), upper ends exclusive."""
-        points, _ = tame(landmarks)
-        return self._boxes(points, canvas(points)).expand(-1, len(self.regions), -1)
+        points, origin = centred(tame(landmarks)[0])
+        boxes = self._boxes(points, canvas(points))
+        return shifted(boxes, origin).expand(-1, len(self.regions), -1)
 
     def masks(self, landmarks: Tensor, extent: Tensor) -> Tensor:
         """Where on its crop each region is, (B, R, S, S) bool, as far as it is inside the image."""
-        points, _ = tame(landmarks)
-        shape, whole, boxes = outlines(points), canvas(points), self.boxes(landmarks)
+        points, origin = centred(tame(landmarks)[0])
+        shape, whole = outlines(points), canvas(points)
+        boxes = shifted(self.boxes(landmarks), -origin)
+        inside = window(extent, origin)
         found = []
         for number, region in enumerate(self.regions):
             box = boxes[:, number]
-            _, seen = canvas_masks(shape, box, extent, self.size)
+            _, seen = canvas_masks(shape, box, inside, self.size)
             step = (torch.arange(self.size, device=box.device) + 0.5) / self.size
             point = box[:, None, :2] + step[:, None] * (box[:, None, 2:] - box[:, None, :2])
             on = ((point >= whole[:, None, :2]) & (point < whole[:, None, 2:])).movedim(-1, 0)
@@ -158,10 +162,12 @@ class RegionCropper(nn.Module):
         index, weight = taps(start[:, 1], length[:, 1], height, self.size, extent[:, 1])
         return across, (index, weight / 255)
 
-    def _crop(self, image: Tensor, shape: Outlines, taps: tuple[Taps, Taps]) -> Tensor:
+    def _crop(
+        self, image: Tensor, shape: Outlines, corner: Tensor, taps: tuple[Taps, Taps]
+    ) -> Tensor:
         """Returns (B, R, 3, S, S); all regions are resized at once where one box has all."""
         batch, _, height, width = image.shape
-        parts = part_masks(shape, width, height)
+        parts = part_masks(shape, width, height, corner)
         masks = parts
         if self.layout == "context":
             masks = torch.ones_like(parts[:, :, :1])
@@ -196,8 +202,9 @@ def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
     """
     check_faces(image[None], landmarks[None])
     points, finite = tame(landmarks[None])
+    points, origin = centred(points)
     height, width = image.shape[1:]
-    x0, y0, x1, y1 = (int(value) for value in canvas(points)[0])
+    x0, y0, x1, y1 = (int(value) for value in shifted(canvas(points), origin)[0])
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     seen = max(right - left, 0) * max(bottom - top, 0)
     if not finite or seen < MIN_SEEN * (x1 - x0) * (y1 - y0):
@@ -206,7 +213,8 @@ def segment(image: Tensor, landmarks: Tensor) -> dict[Region, Tensor]:
             f"of an image of {width} x {height}",
             "landmarks are 68 points in pixels of this image",
         )
-    masks = part_masks(outlines(points), right - left, bottom - top, left, top)
+    corner = torch.tensor([[left, top]]) - origin
+    masks = part_masks(outlines(points), right - left, bottom - top, corner)
     picture = image[:, top:bottom, left:right]
     edges = (left - x0, x1 - right, top - y0, y1 - bottom)
     cut = {region: picture * _mask(masks, region)[0, :, 0].T for region in REGIONS}
@@ -250,6 +258,26 @@ def tame(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     return tame, (tame == landmarks).flatten(1).all(dim=1)
 
 
+def centred(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Landmarks (B, 68, 2) less the pixel of the tip of each nose, and that pixel, (B, 2) int64.
+
+    How coordinates are rounded then does not depend on where on its picture a face lies.
+    """
+    origin = points[:, 30].floor()
+    return points - origin[:, None], origin.long()
+
+
+def shifted(boxes: Tensor, origin: Tensor) -> Tensor:
+    """Returns boxes, (B, 4) or (B, R, 4), moved by (B, 2)."""
+    by = torch.cat((origin, origin), dim=1)
+    return boxes + (by if boxes.ndim == 2 else by[:, None])
+
+
+def window(extent: Tensor, origin: Tensor) -> Tensor:
+    """Returns boxes (B, 4) of the pictures, seen from each face's origin."""
+    return torch.cat((-origin, extent - origin), dim=1)
+
+
 def _pick(values: Tensor, regions: Sequence[Region]) -> Tensor:
     """(B, 5, ...) of ``REGIONS`` -> (B, R, ...); indexing with a list would wait for the device."""
     return torch.stack([values[:, REGIONS.index(region)] for region in regions], dim=1)
@@ -263,21 +291,22 @@ def _mask(parts: Tensor, region: Region) -> Tensor:
     return parts[:, :, index : index + 1]
 
 
-def _areas(outline: Outlines, whole: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
+def _areas(outline: Outlines, whole: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """Area inside the image in pixels, and share of the area inside, both (B, R) of REGIONS."""
     # Counted on a grid, as the host does not know the canvas's size, nor all of it has pixels.
-    masks, seen = canvas_masks(outline, whole, extent, _GRID)
-    total, visible = masks.sum(dim=(1, 3)), seen.sum(dim=(1, 3))
+    masks, seen = canvas_masks(outline, whole, inside, _GRID)
+    total, visible = (part.float().sum(dim=(1, 3)) for part in (masks, seen))
     pixel = (whole[:, 2:] - whole[:, :2])[:, None].float().prod(dim=-1) / _GRID**2
     return visible * pixel, visible / total.clamp(min=1)
 
 
 def canvas_masks(
-    outline: Outlines, whole: Tensor, extent: Tensor, grid: int
+    outline: Outlines, whole: Tensor, window: Tensor, grid: int
 ) -> tuple[Tensor, Tensor]:
     """Where regions lie on a grid of points over faces' canvases (B, 4), as if stretched to it.
 
-    Masks of ``REGIONS``, and of what is inside the image, (B, grid, R, grid) uint8, transposed.
+    Masks of ``REGIONS``, and of what is inside the images, which are at ``window`` (B, 4), both
+    (B, grid, R, grid) uint8, transposed.
     """
     origin, side = whole[:, None, :2].float(), (whole[:, None, 2:] - whole[:, None, :2]).float()
     scaled = Outlines(*((part - origin + 0.5) * (grid / side) - 0.5 for part in outline))
@@ -285,5 +314,6 @@ def canvas_masks(
     masks = torch.cat([_mask(parts, region) for region in REGIONS], dim=2)
     step = torch.arange(grid, device=whole.device)[:, None] + 0.5
     point = origin + step * (side / grid) - 0.5  # (B, grid, 2)
-    inside = ((point >= -0.5) & (point < extent[:, None] - 0.5)).movedim(-1, 0)
+    low, high = (window[:, None].float() - 0.5).split_with_sizes([2, 2], dim=-1)
+    inside = ((point >= low) & (point < high)).movedim(-1, 0)
     return masks, masks * (inside[0][:, :, None] & inside[1][:, None, :])[:, :, None]

@@ -60,16 +60,17 @@ def crop_face(
     return *smaller(crop, landmarks, scale), scale
 
 
-def without_margin(image: Pixels, landmarks: Points, *, context: bool = False) -> Pixels:
-    """Returns the part of a patch that networks look at, from its left upper corner.
+def without_margin(
+    image: Pixels, landmarks: Points, *, context: bool = False
+) -> tuple[Pixels, Points]:
+    """Returns the part of a patch that networks look at, and the landmarks on it.
 
     It holds what lies on the patch of the face's canvas, with ``context`` also of its context box
     (:mod:`deepregions.faces.regions`), and is as long as these where the patch is: crops and
-    quality are the same, and take less time. The corner stays, as landmarks on another would be
-    rounded in another way, and a pixel on the edge of a region fall out of it.
+    quality are the same, and take less time.
     """
     if not (np.abs(landmarks) < _FARTHEST).all():
-        return image
+        return image, landmarks
     across = landmarks[42:48].mean(0) - landmarks[36:42].mean(0)
     up = np.array([across[1], -across[0]]) / max(np.linalg.norm(across), 1e-6)
     bridge = np.linalg.norm(landmarks[27] - landmarks[30])
@@ -79,9 +80,11 @@ def without_margin(image: Pixels, landmarks: Points, *, context: bool = False) -
         middle, square = (low + high) / 2, CONTEXT / 2 * (high - low).max()
         points = np.concatenate([points, [middle - square, middle + square]])
     first, last = np.floor(points.min(0)) - 2, np.ceil(points.max(0)) + 3
-    sides = np.clip(last - np.minimum(first, 0), 1, image.shape[1::-1])
-    right, bottom = sides.astype(int).tolist()
-    return image[:bottom, :right]
+    sides = np.array(image.shape[1::-1])
+    length = np.clip(last - first, 1, sides)
+    start = np.clip(first, 0, sides - length)
+    (left, top), (right, bottom) = start.astype(int).tolist(), (start + length).astype(int).tolist()
+    return image[top:bottom, left:right], landmarks - np.array([left, top], np.float32)
 
 
 def smaller(image: Pixels, landmarks: Points, scale: float) -> tuple[Pixels, Points]:

@@ -8,7 +8,15 @@ a mean spatial frequency, whatever contrast and brightness; noise adds to it.
 import torch
 from torch import Tensor
 
-from deepregions.faces.cropping import canvas_masks, check_faces, full_extent, tame
+from deepregions.faces.cropping import (
+    canvas_masks,
+    centred,
+    check_faces,
+    full_extent,
+    shifted,
+    tame,
+    window,
+)
 from deepregions.faces.judgement import Quality
 from deepregions.faces.pose import head_pose
 from deepregions.faces.regions import canvas, outlines
@@ -37,11 +45,13 @@ def measure(
     """
     check_faces(image, landmarks)
     points, finite = tame(landmarks)
+    points, origin = centred(points)
     pose = head_pose(points)
     whole, shape = canvas(points), outlines(points)
     extent = full_extent(image) if extent is None else extent
-    masks, seen = (part.permute(0, 2, 3, 1) for part in canvas_masks(shape, whole, extent, SIDE))
-    grey, known = _canvas_pixels(image, whole, extent)
+    grids = canvas_masks(shape, whole, window(extent, origin), SIDE)
+    masks, seen = (part.permute(0, 2, 3, 1).float() for part in grids)
+    grey, known = _canvas_pixels(image, shifted(whole, origin), extent)
     total, visible = (part.sum(dim=(2, 3)) for part in (masks, seen))
 
     def mean(values: Tensor) -> Tensor:

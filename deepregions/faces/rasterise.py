@@ -18,17 +18,26 @@ _BITS = 8  # of a winding number; an outline of 21 points winds at most 10 times
 _BIAS = 64  # keeps each field of the packed winding numbers positive
 
 
-def part_masks(shape: Outlines, width: int, height: int, left: int = 0, top: int = 0) -> Tensor:
-    """Masks of the parts of faces on a window of an image, whose corner is at ``left``, ``top``.
+def part_masks(
+    shape: Outlines, width: int, height: int, corner: Tensor | tuple[int, int] = (0, 0)
+) -> Tensor:
+    """Masks of the parts of faces on a window of an image.
 
     Crossings of outlines with pixel columns are scattered and summed down the columns; the four
-    winding numbers travel as fields of one integer. (B, width, 4, height) uint8, of ``PARTS``.
+    winding numbers travel as fields of one integer.
+
+    Args:
+        shape: The outlines.
+        width: Of the window in pixels.
+        height: Of the window in pixels.
+        corner: x and y of its left upper pixel in the outlines' coordinates, or (B, 2) of each.
+
+    Returns:
+        (B, width, 4, height) uint8, of ``PARTS``.
     """
+    left, top = corner.T[..., None, None] if isinstance(corner, Tensor) else corner
     winding = _winding(shape, width, height, left, top)
-    # Arithmetic on bytes: comparisons and booleans take several times as long on a CPU.
-    face, eyes, nose, mouth = (
-        ((winding >> (_BITS * field)).to(torch.uint8) ^ _BIAS).clamp(max=1) for field in range(4)
-    )
+    face, eyes, nose, mouth = (_nonzero(winding, field) for field in range(4))
     mouth = mouth & (nose ^ 1)
     features = mouth | nose
     eyes = eyes & (features ^ 1)
@@ -42,7 +51,18 @@ def whole_mask(parts: Tensor) -> Tensor:
     return eyes | nose | mouth | rest
 
 
-def _winding(shape: Outlines, width: int, height: int, left: int, top: int) -> Tensor:
+def _nonzero(winding: Tensor, field: int) -> Tensor:
+    """Where a field of packed winding numbers is not 0, as uint8, 0 or 1."""
+    shift = _BITS * field
+    if torch.compiler.is_exporting():  # ONNX has no shift of signed integers, and few bytes
+        return ((winding & (0xFF << shift)) != (_BIAS << shift)).to(torch.uint8)
+    # Arithmetic on bytes: comparisons and booleans take several times as long on a CPU.
+    return ((winding >> shift).to(torch.uint8) ^ _BIAS).clamp(max=1)
+
+
+def _winding(
+    shape: Outlines, width: int, height: int, left: int | Tensor, top: int | Tensor
+) -> Tensor:
     """Packed winding numbers, (B, width, height) int32, each field biased by ``_BIAS``."""
     start = torch.cat(shape, dim=1)[:, None]  # (B, 1, E, 2), the edges of all outlines
     end = torch.cat([outline.roll(-1, dims=1) for outline in shape], dim=1)[:, None]
@@ -54,7 +74,7 @@ def _winding(shape: Outlines, width: int, height: int, left: int, top: int) -> T
         dim=-1,
     )
     x0, y0, x1, y1 = start[..., 0], start[..., 1], end[..., 0], end[..., 1]
-    column = torch.arange(left, left + width, dtype=x0.dtype, device=x0.device)[:, None]
+    column = torch.arange(width, dtype=x0.dtype, device=x0.device)[:, None] + left
     step = (x0 <= column).int() - (x1 <= column).int()  # 0 where the edge does not cross
     slope = (y1 - y0) / torch.where(x0 == x1, 1.0, x1 - x0)
     row = torch.ceil(y0 + (column - x0) * slope) - top  # (B, W, E)

@@ -174,11 +174,12 @@ def face_inputs(faces: Sequence[FacePatch], cuts: Iterable[CropSpec]) -> dict[st
     """
     context = any(cut.layout == "context" for cut in cuts)
     marked = [(face.image, face.landmarks) for face in faces if face.landmarks is not None]
-    image, extent = padded([without_margin(*one, context=context) for one in marked])
+    cut, landmarks = zip(*(without_margin(*one, context=context) for one in marked), strict=True)
+    image, extent = padded(cut)
     known = [math.nan if face.confidence is None else face.confidence for face in faces]
     return {
         "image": image,
-        "landmarks": np.stack([landmarks for _, landmarks in marked]),
+        "landmarks": np.stack(landmarks),
         "extent": extent,
         "scale": np.array([face.scale for face in faces], np.float32),
         "confidence": np.array(known, np.float32),
