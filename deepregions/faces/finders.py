@@ -170,7 +170,7 @@ class YuNetFinder:
         found = []
         for y in range(0, max(size[1] - _SHARED, 1), _TILE - _SHARED):
             for x in range(0, max(size[0] - _SHARED, 1), _TILE - _SHARED):
-                tile = np.ascontiguousarray(resized[y : y + _TILE, x : x + _TILE, ::-1])  # BGR
+                tile = cv2.cvtColor(resized[y : y + _TILE, x : x + _TILE], cv2.COLOR_RGB2BGR)
                 for row in self.rows(tile):
                     corners = np.stack([row[:2], row[:2] + row[2:4], *row[4:14].reshape(5, 2)])
                     corners = (corners + (x, y) + 0.5) / ratio - 0.5
@@ -184,7 +184,8 @@ class YuNetFinder:
         """
         height, width = (-(-side // _STRIDES[-1]) * _STRIDES[-1] for side in tile.shape[:2])
         given = np.zeros((1, 3, height, width), np.float32)  # black at the right and below
-        given[0, :, : tile.shape[0], : tile.shape[1]] = tile.transpose(2, 0, 1)
+        for plane, own in zip(given[0], cv2.split(tile), strict=True):
+            plane[: tile.shape[0], : tile.shape[1]] = own
         answers = iter(self._session.run(_ANSWERS, {"input": given}))
         found = []
         for stride, *maps in zip(_STRIDES, answers, answers, answers, answers, strict=True):
