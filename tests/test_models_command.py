@@ -24,7 +24,13 @@ from deepregions.system import TrainedNetwork
 from deepregions.types import Region
 from deepregions.weights import catalogue as registry
 from deepregions.weights.bundle import save_bundle
-from deepregions.weights.bundle_folder import find_bundle, find_bundles, models_folders
+from deepregions.weights.bundle_folder import (
+    default_bundle,
+    find_bundle,
+    find_bundles,
+    models_folders,
+)
+from deepregions.weights.manifest import GRAPH
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -262,3 +268,48 @@ def test_verify_tells_networks_that_answer_all_the_same(bias, problem, tmp_path,
     names = ["verify", str(tmp_path / "one"), "--faces", str(tmp_path / "store")]
     assert problem in output(capsys, *names, code=1)
     output(capsys, *names[:2])  # its files are as they were written
+
+
+def test_robustness_is_measured_told_and_kept(tmp_path, capsys, caplog):
+    rng = np.random.default_rng(0)
+    faces = []
+    for number in range(8):
+        picture, landmarks = draw_face(rng, 160)
+        image = encode_image(torch.from_numpy(picture).permute(2, 0, 1))
+        who = {"identities": (f"p{number}",), "video": f"v{number}", "split": "test"}
+        faces.append(record(number, image=image, landmarks=landmarks, **who))
+    create_store(tmp_path / "store", INFO, faces)
+    path = tmp_path / "one"
+    save_bundle([member(Capsule(size=64).eval())], path)
+    (path / GRAPH).write_bytes(b"of the version before")
+    assert run(["models", "robustness", str(path), "--store", str(tmp_path / "store")]) == 0
+    printed = capsys.readouterr()
+    assert "as they are" in printed.out and f"bundle: {path}" in printed.out
+    assert "no interval" in printed.err and "--into-bundle" in caplog.text
+    curves = json.loads((path / "bundle.json").read_text())["degradation"]
+    assert {each["alteration"] for each in curves} > {"", "jpeg"}
+    told = [line.split() for line in printed.out.splitlines() if line.startswith("  jpeg")]
+    assert [f"{each['auc']:.3f}" for each in curves if each["alteration"] == "jpeg"] == [
+        row[2] for row in told
+    ]
+
+
+@pytest.mark.parametrize("where", ["bundle", "store"])
+def test_robustness_of_what_is_not_there(where, folder, capsys):
+    there = {"bundle": "mine/pair", "store": "."} | {where: "nowhere"}
+    assert run(["models", "robustness", there["bundle"], "--store", there["store"]]) != 0
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_recorded_answers_are_kept(tmp_path, capsys):
+    pytest.importorskip("skimage.data", reason="the portrait is in scikit-image's wheel")
+    path = tmp_path / "copied"
+    shutil.copytree(default_bundle(), path, ignore=shutil.ignore_patterns(GRAPH))
+    kept = (path / "bundle.json").read_text()
+    manifest = json.loads(kept)
+    manifest["answers"]["portrait"] += 1
+    (path / "bundle.json").write_text(json.dumps(manifest))
+    assert "log-odds of portrait" in output(capsys, "verify", str(path), "--faces", code=1)
+    output(capsys, "verify", str(path), "--faces", "--record")
+    recorded = json.loads((path / "bundle.json").read_text())["answers"]
+    assert recorded == pytest.approx(json.loads(kept)["answers"], abs=1e-3)

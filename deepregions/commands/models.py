@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepregions.commands import checks
-from deepregions.commands.options import check_there
+from deepregions.commands.options import check_stores, check_there
 from deepregions.errors import BundleError, DeepregionsError, UsageError, printable
 from deepregions.people import too_few
 
@@ -222,12 +222,15 @@ def measure_robustness(
         batch_size: Number of faces scored at once.
         seed: Random seed of the draw and the bootstrap.
     """
+    folder = Path(bundle)
+    check_there(folder)
+    check_stores(*store)
+    checks.positive(faces=faces, batch_size=batch_size)
+
     from deepregions.data.store import FaceStore
     from deepregions.evaluation.degradation import measure_degradation
     from deepregions.weights.bundle import load_bundle, write_facts
 
-    checks.positive(faces=faces, batch_size=batch_size)
-    folder = Path(bundle)
     loaded = load_bundle(folder)
     with checks.counted("scoring") as show:
         found = measure_degradation(

@@ -171,7 +171,7 @@ class YuNetFinder:
         for y in range(0, max(size[1] - _SHARED, 1), _TILE - _SHARED):
             for x in range(0, max(size[0] - _SHARED, 1), _TILE - _SHARED):
                 tile = cv2.cvtColor(resized[y : y + _TILE, x : x + _TILE], cv2.COLOR_RGB2BGR)
-                for row in self.rows(tile):
+                for row in self.rows(np.asarray(tile, np.uint8)):
                     corners = np.stack([row[:2], row[:2] + row[2:4], *row[4:14].reshape(5, 2)])
                     corners = (corners + (x, y) + 0.5) / ratio - 0.5
                     found.append(_face(corners[:2].ravel(), corners[2:], float(row[14])))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
@@ -36,6 +37,7 @@ from deepregions.system import System, TrainedNetwork, matrix_of
 from deepregions.types import Level, Region
 from deepregions.weights.hub import download, hub_name, push
 from deepregions.weights.manifest import (
+    GRAPH,
     MANIFEST,
     SCHEMA,
     VERSION,
@@ -49,6 +51,8 @@ from deepregions.weights.manifest import (
     read_manifest,
     read_weights,
 )
+
+logger = logging.getLogger(__name__)
 
 _FUSION = "fusion.safetensors"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
@@ -209,6 +213,9 @@ def write_facts(path: Path, facts: BundleFacts) -> None:
     old = {each.name for each in fields(BundleFacts)}
     kept = {key: value for key, value in manifest.items() if key not in old}
     _write_texts(path, kept | {"version": VERSION}, bundle)
+    if (path / GRAPH).is_file():
+        said = "deepregions: the graph of %s is of the version before, and not used until %s"
+        logger.warning(said, path, "deepregions export --into-bundle writes it again")
 
 
 def _write_texts(folder: Path, manifest: Mapping[str, Any], bundle: Bundle) -> None:
