@@ -453,4 +453,6 @@ def _show(measured: Benchmark) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_program(main, sys.argv[1:]))
+    import runtimes  # as what spawned processes can import
+
+    sys.exit(run_program(runtimes.main, sys.argv[1:]))

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -86,6 +89,15 @@ def test_a_measurement_is_a_process_of_its_own(bundle):
 
 def _dies(_: Job) -> None:
     os._exit(9)
+
+
+def test_the_script_s_own_processes_find_what_they_run(bundle):
+    script = Path(benchmark.__file__)
+    options = ["--runtime", "torch", "--batch-size", "1", "--seconds", "0.01", "--threads", "1"]
+    command = [sys.executable, str(script), "--bundle", bundle, *options, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["measurements"]) >= 6
 
 
 def test_a_process_that_ends_is_named(bundle, monkeypatch):

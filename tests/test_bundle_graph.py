@@ -140,6 +140,9 @@ def test_verify_tells_a_graph_that_is_not_the_bundle_s(
     manifest.write_text(manifest.read_text() + "\n")
     assert main(["models", "verify", str(copied)]) == 1
     assert "another version of the bundle" in capsys.readouterr().out
+    (copied / GRAPH).write_bytes(b"")
+    assert main(["models", "verify", str(copied)]) == 1
+    assert "export --into-bundle writes it again" in capsys.readouterr().out
 
 
 def test_altered_weights_are_refused(copied: Path) -> None:

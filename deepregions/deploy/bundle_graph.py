@@ -72,8 +72,13 @@ def read_graph(folder: Path) -> dict[str, Any]:
     Raises:
         BundleError: The graph was made of another version of the bundle, or its weights are not
             those that the bundle was written with.
+        UnreadableError: It is damaged.
+        UnsupportedError: It would read other files than the bundle's weights.
     """
-    about = read_facts(folder / GRAPH, weights_of(folder))
+    try:
+        about = read_facts(folder / GRAPH, weights_of(folder))
+    except UnreadableError as error:
+        raise UnreadableError(str(error.args[0]), _AGAIN) from error
     if about.get("manifest") != manifest_digest(folder):
         raise BundleError(f"{folder / GRAPH} is of another version of the bundle", _AGAIN)
     for entry in read_manifest(folder)["members"]:
