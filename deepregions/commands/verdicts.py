@@ -140,7 +140,7 @@ class VerdictPrinter:
             print_page(self.browser, folder.path / page, folder.path / f"{name}.pdf")
         if picture is not None:
             with atomic_file(folder.path / f"{name}.png") as partial:
-                picture.save(partial, format="PNG")
+                picture.save(partial, format="PNG", compress_level=1)  # a third of the time
         if self.annotate and result.kind == "video" and result.faces:
             try:
                 annotate_video(Path(result.input), result, folder.path / f"{name}.mp4")
