@@ -180,10 +180,11 @@ def _same_tags(name: str) -> Page:
     """Renders with a name in every place that data can reach; the tags must stay the same."""
 
     def page(word: str) -> Page:
+        key = f"x{word}"  # none that pages know, such as sha256
         made = video(people=1, frames=2, warnings=(word,))
         cells = {(word, region): value for (_, region), value in made.people[0].cells.items()}
         track = replace(made.people[0], cells=cells, reasons=(word,), rule=word)
-        faces = tuple(replace(face, reasons=(word,), quality={word: 1.0}) for face in made.faces)
+        faces = tuple(replace(face, reasons=(word,), quality={key: 1.0}) for face in made.faces)
         result = replace(
             made,
             input=f"folder/{word}".replace("/", "_"),
@@ -191,8 +192,8 @@ def _same_tags(name: str) -> Page:
             reason=word,
             people=(track,),
             faces=faces,
-            media={"notes": [word], word: word},
-            sampling={word: [word, {word: word}]},
+            media={"notes": [word], key: word},
+            sampling={key: [word, {key: word}]},
         )
         model = dict.fromkeys(("name", "detector", "region", "database", "sha256"), word)
         facts = {**FACTS, "models": [{**model, "landmarks": word}], "command": [word]}
