@@ -21,10 +21,15 @@ from deepregions.errors import BundleError, UnreadableError, UnsupportedError
 from deepregions.files import sha256
 from deepregions.weights.bundle_folder import implied_bundle
 from deepregions.weights.hub import download, hub_name
-from deepregions.weights.manifest import GRAPH, MANIFEST, read_manifest, read_weights
+from deepregions.weights.manifest import (
+    GRAPH,
+    GRAPH_HINT,
+    MANIFEST,
+    read_manifest,
+    read_weights,
+)
 
 _LARGE = 1024  # bytes of an array that is worth a reference
-_AGAIN = "deepregions export --into-bundle writes it again"
 
 
 def find_graph(bundles: Sequence[Path] | None) -> Path | None:
@@ -78,9 +83,9 @@ def read_graph(folder: Path) -> dict[str, Any]:
     try:
         about = read_facts(folder / GRAPH, weights_of(folder))
     except UnreadableError as error:
-        raise UnreadableError(str(error.args[0]), _AGAIN) from error
+        raise UnreadableError(str(error.args[0]), GRAPH_HINT) from error
     if about.get("manifest") != manifest_digest(folder):
-        raise BundleError(f"{folder / GRAPH} is of another version of the bundle", _AGAIN)
+        raise BundleError(f"{folder / GRAPH} is of another version of the bundle", GRAPH_HINT)
     for entry in read_manifest(folder)["members"]:
         read_weights(folder, entry)
     return about

@@ -23,7 +23,7 @@ from deepregions.pipeline.analyser import Analyser
 from deepregions.pipeline.scorer import PatchScorer
 from deepregions.types import Region
 from deepregions.weights.bundle_folder import exported_file
-from deepregions.weights.manifest import OperatingPoint, false_alarms
+from deepregions.weights.manifest import GRAPH_HINT, OperatingPoint, false_alarms
 
 if TYPE_CHECKING:
     from deepregions.deploy.exported import ExportedSystem
@@ -63,7 +63,7 @@ def load_networks(
         if is_current(folder):
             return folder
         said = "deepregions: the graph of %s is damaged or of another version of it: not used (%s)"
-        logger.warning(said, folder, "deepregions export --into-bundle writes it again")
+        logger.warning(said, folder, GRAPH_HINT)
     if not has_torch():
         raise UsageError(
             "networks that were not exported need PyTorch, which is not installed",

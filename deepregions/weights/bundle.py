@@ -38,6 +38,7 @@ from deepregions.types import Level, Region
 from deepregions.weights.hub import download, hub_name, push
 from deepregions.weights.manifest import (
     GRAPH,
+    GRAPH_HINT,
     MANIFEST,
     SCHEMA,
     VERSION,
@@ -215,7 +216,7 @@ def write_facts(path: Path, facts: BundleFacts) -> None:
     _write_texts(path, kept | {"version": VERSION}, bundle)
     if (path / GRAPH).is_file():
         said = "deepregions: the graph of %s is of the version before, and not used until %s"
-        logger.warning(said, path, "deepregions export --into-bundle writes it again")
+        logger.warning(said, path, GRAPH_HINT)
 
 
 def _write_texts(folder: Path, manifest: Mapping[str, Any], bundle: Bundle) -> None:

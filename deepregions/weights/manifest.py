@@ -22,6 +22,7 @@ from deepregions.types import Layout, Level, Region, Resample
 MANIFEST = "bundle.json"
 GRAPH = "graph.onnx"
 """Its system as ONNX, if it is there; see :mod:`deepregions.deploy.bundle_graph`."""
+GRAPH_HINT = "deepregions export --into-bundle writes it again"
 SCHEMA = "deepregions.bundle"
 VERSION = 4  # 2 added "resample", 3 "fusion" and "calibration", 4 the facts and "precision"
 
