@@ -125,7 +125,7 @@ def lock_folder(path: Path | None, command: str) -> Iterator[None]:
         os.write(descriptor, json.dumps(about).encode())
         for left in (*path.glob(".*.part"), *path.glob("*/.*.part")):
             if _PARTIAL.fullmatch(left.name):
-                _remove(left)
+                _discard(left)
         yield
     finally:
         if _same(lock, descriptor):
@@ -170,8 +170,12 @@ def _partial(path: Path, home: Path, *, folder: bool) -> Iterator[Path]:
             error.filename = str(error.filename).replace(str(partial), str(path))
         raise
     finally:
-        _remove(partial)
+        left = _same(partial, descriptor)
+        if left:
+            _remove(partial)
         os.close(descriptor)
+        if folder and not left:  # the old one has changed places with it
+            _discard(partial)
 
 
 def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int]:
@@ -201,6 +205,15 @@ def _claim(path: Path, home: Path, *, folder: bool) -> tuple[Path, int]:
             return partial, descriptor
         os.close(descriptor)
     raise AssertionError
+
+
+def _discard(partial: Path) -> None:
+    """Removes a partial file or folder, unless another writer has claimed it by now."""
+    with suppress(OSError):
+        descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW)
+        if try_lock(descriptor) is not False and _same(partial, descriptor):
+            _remove(partial)
+        os.close(descriptor)
 
 
 def _hold(lock: Path, path: Path) -> int:

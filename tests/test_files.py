@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,11 @@ def write(path: Path, content: str) -> None:
     with atomic_folder(path) as folder:
         (folder / "bundle.json").write_text(content)
         (folder / f"{content}.weights").write_text(content)
+
+
+def write_file(path: Path, content: str) -> None:
+    with atomic_file(path) as file:
+        file.write_text(content)
 
 
 def content(path: Path) -> str:
@@ -166,6 +172,21 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
         one.write_text("one")
         other.write_text("other")
     assert (path.read_text(), hidden(tmp_path)) == ("one", [])
+
+
+@pytest.mark.parametrize("write_one", [write_file, write])
+def test_a_writer_that_ends_takes_nothing_from_the_next(tmp_path, write_one):
+    """The next may have claimed the hidden name as soon as the first has put it in place."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: write_one(tmp_path / "x", str(number)), range(400)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert (tmp_path / "x").is_file() or content(tmp_path / "x")
+    with lock_folder(tmp_path, "detect"):  # old folders may wait here for the next writer
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_modes_follow_the_umask_which_no_other_thread_sees_changed(tmp_path):
