@@ -24,6 +24,7 @@ from deepregions.evaluation.running import read_attributes
 from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.rules import MaxFusion
+from deepregions.fusion.score_table import ScoreTable
 from deepregions.types import Region
 from deepregions.weights.bundle import load_bundle, save_bundle
 
@@ -296,9 +297,63 @@ def test_wrong_usage_is_one_line(made, tmp_path, more, message, capsys):
 
 def test_two_stores_of_one_database_or_none_are_refused(made, tmp_path, capsys):
     assert evaluate(made, tmp_path / "out", stores="one one") == 2
-    assert "two stores are of one" in capsys.readouterr().err
+    assert "two inputs are of one" in capsys.readouterr().err
     assert evaluate(made, tmp_path / "out", stores="nothing") != 0
     assert "no store at" in capsys.readouterr().err
+
+
+def from_scores(evaluated: Path, out: Path, *more: str, names: str = "one two") -> int:
+    files = [str(evaluated / "scores" / f"{name}.parquet") for name in names.split()]
+    words = ["evaluate", "--scores", *files, "--out", str(out), "--bootstrap-samples", "30"]
+    return run([*words, *more])
+
+
+def test_scores_alone_give_the_same_figures(made, evaluated, tmp_path):
+    assert from_scores(evaluated, tmp_path / "out", "--robustness", "frames") == 0
+    whole, again = (
+        json.loads((folder / "results.json").read_text())
+        for folder in (evaluated, tmp_path / "out")
+    )
+    for name in ("databases", "models", "stores", "landmarks", "gates", "rules"):
+        assert again[name] == whole[name]
+    assert again["robustness"]["one"]["frames"] == whole["robustness"]["one"]["frames"]
+    assert not (tmp_path / "out" / "scores").exists()
+    bundle = str(made / "bundle-two")  # of whose networks alone the figures then are
+    assert from_scores(evaluated, tmp_path / "two", "--bundle", bundle, "--robustness", "all") == 2
+    assert from_scores(evaluated, tmp_path / "two", "--bundle", bundle) == 0
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    assert [*two["databases"]["one"]] == [
+        name for name in whole["databases"]["one"] if "(two)" in name
+    ]
+
+
+def test_scores_that_do_not_fit_are_one_line(made, evaluated, tmp_path, capsys):
+    out = tmp_path / "out"
+    names = {"xception_eyes.two"}
+    table = ScoreTable.read(evaluated / "scores" / "two.parquet")
+    models = {name: of for name, of in table.origin.models.items() if name not in names}
+    odds = np.where(np.arange(len(table.regions)) < 1, table.log_odds, np.nan)
+    fewer = replace(table, origin=replace(table.origin, models=models), log_odds=odds)
+    fewer.write(tmp_path / "fewer.parquet")
+    for more, message in [
+        (["--store", str(made / "one")], "evaluate measures stores or scores"),
+        (["--robustness", "jpeg"], "altered faces must be scored (--store DIR"),
+        (["--scores", str(tmp_path / "none.parquet")], "none.parquet: no such file"),
+        (["--scores", *[str(evaluated / "scores" / "one.parquet")] * 2], "two inputs are of one"),
+        (
+            [
+                "--scores",
+                str(evaluated / "scores" / "one.parquet"),
+                str(tmp_path / "fewer.parquet"),
+            ],
+            "is of other networks than",
+        ),
+    ]:
+        assert from_scores(evaluated, out, *more) == 2, message
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert len(error.splitlines()) == 1
+    assert not out.exists()
 
 
 def test_attributes_are_read(tmp_path):

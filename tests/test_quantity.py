@@ -12,7 +12,7 @@ from score_tables import noisy_faces, rows_of
 from deepregions.evaluation import running
 from deepregions.evaluation.protocols import Settings
 from deepregions.evaluation.report.chapters import Outcome
-from deepregions.evaluation.running import run
+from deepregions.evaluation.running import Media, run
 from deepregions.evaluation.store_scorer import StoreScorer
 from deepregions.fusion.calibration import Quantity
 from deepregions.fusion.pooling import Pooling
@@ -64,7 +64,8 @@ def evaluated(table, network, monkeypatch):
             splits=table.split,
         )
         settings = Settings(level, rule, rounds=0)
-        return run(Given([network]), [store], settings, fusions=["mean"], **options)
+        media = Media(Given([network]), [store])
+        return run([table], settings, fusions=["mean"], media=media, **options)
 
     return evaluate
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,19 +19,21 @@ from deepregions.faces.thresholds import Gates
 from deepregions.fusion.pooling import Pooling
 
 if TYPE_CHECKING:
-    from deepregions.data.store import FaceStore
     from deepregions.evaluation.measures import Measure
     from deepregions.evaluation.protocols import Settings
     from deepregions.evaluation.report.chapters import Outcome
-    from deepregions.system import TrainedNetwork
+    from deepregions.evaluation.running import Media
+    from deepregions.fusion.score_table import Origin
+    from deepregions.weights.bundle import Bundle
 
 _LIBRARIES = ("torch", "numpy", "scipy", "pillow", "opencv-python", "av")
 
 
 def evaluate(
     *,
-    store: list[Path],
     out: Path,
+    store: list[Path] | None = None,
+    scores: list[Path] | None = None,
     networks: NetworkOptions,
     level: Literal["video", "frame"] = "video",
     columns: list[str] | None = None,
@@ -59,10 +61,15 @@ def evaluate(
     prints the page's path. OUT/summary.tex is a table for a paper: it fits a column and needs the
     packages booktabs, siunitx and tabularx. Exits with 4 if genuine or fake faces are missing.
 
+    With --scores, all of this is computed from scores that an evaluation has written, without
+    media and without networks; --bundle then adds the bundle's own fusion and calibration.
+
     Args:
+        out: The folder to write to.
         store: Face stores of different databases, as `deepregions prepare` and `deepregions
             forge` write them.
-        out: The folder to write to.
+        scores: Parquet files of scores instead of stores, as an evaluation writes them to
+            OUT/scores, one for each database.
         networks: Which networks are measured.
         level: Judge whole photographs and videos, or single faces (frame).
         columns: Measures of the summary, such as AUC EER accuracy bpcer cllr (AUC EER by default).
@@ -81,20 +88,17 @@ def evaluate(
         batch_size: Number of faces scored at once.
         json: Print the content of results.json instead of tables.
     """
-    check_stores(*store)
-    check_there(attributes)
+    if (store is None) == (scores is None):
+        raise UsageError("evaluate measures stores or scores", "--store DIR, or --scores FILE")
+    check_stores(*store or ())
+    check_there(attributes, *scores or ())
 
-    from deepregions.data.store import FaceStore
-    from deepregions.evaluation.alterations import LEVELS
     from deepregions.evaluation.protocols import Settings
     from deepregions.evaluation.report.render import write_outcome
-    from deepregions.evaluation.robustness import FRAMES
-    from deepregions.evaluation.running import run
-    from deepregions.evaluation.store_scorer import StoreScorer
+    from deepregions.evaluation.running import read_tables, run
     from deepregions.evaluation.systems import notes_on_people
     from deepregions.files import Names
     from deepregions.fusion.training import KINDS
-    from deepregions.weights.selection import distinct
 
     checks.positive(batch_size=batch_size)
     unknown = set(fusions or ()) - set(KINDS)
@@ -102,39 +106,35 @@ def evaluate(
         raise UsageError(f"no fusion {min(unknown)!r}", f"there are {', '.join(KINDS)}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", "name a folder")
-    wanted = robustness or []
+    altered = _robustness(robustness or [], from_scores=store is None)
     measures = [_measure(name) for name in columns or ("AUC", "EER")]
     settings = Settings(level, pool, bootstrap_samples, seed, ci)
-    stores = [FaceStore(path) for path in store]
-    bundles = networks.load_each()
-    members = distinct(member for each in bundles.values() for member in each)
+    bundles = {} if scores and not networks.named else networks.load_each()
     cautions = [note for each in bundles.values() for note in (*each.facts.cautions(), *each.notes)]
-    cautions += notes_on_people(bundles, stores)
-    for note in cautions:  # before hours of scoring
-        checks.warn(note)
     with checks.counted("scoring") as show:
-        scorer = StoreScorer(
-            members,
-            out / "scores",
-            gates=gates,
-            device=device,
-            batch_size=batch_size,
-            progress=show,
-        )
+        media = None
+        if store is not None:
+            how = {"gates": gates, "device": device, "batch_size": batch_size, "progress": show}
+            media = _media(store, bundles, out / "scores", **how)
+            cautions += notes_on_people(bundles, media.stores)
+        for note in cautions:  # before hours of scoring
+            checks.warn(note)
+        tables = read_tables(scores or [], bundles) if media is None else media.tables(settings)
         outcome = run(
-            scorer,
-            stores,
+            tables,
             settings,
             fusions=[kind for kind in KINDS if kind in (fusions or set(KINDS) - {"max"})],
-            robustness=[*LEVELS, FRAMES] if "all" in wanted else wanted,
+            robustness=altered,
             attributes=attributes,
             bundles=bundles,
+            media=media,
         )
-    names = Names()
-    for each in outcome.scored:
-        each.table.write(out / "scores" / f"{names.unused(each.database)}.parquet")
+    if media is not None:
+        names = Names()
+        for table in tables:
+            table.write(out / "scores" / f"{names.unused(table.origin.database)}.parquet")
     outcome = replace(outcome, columns=measures, cells=cells)
-    facts = _facts(members, stores, settings) | {"gates": asdict(gates)}
+    facts = _facts([table.origin for table in tables], settings)
     page = write_outcome(replace(outcome, notes=(*cautions, *outcome.notes)), out, facts)
     if json:
         sys.stdout.write((out / "results.json").read_text(encoding="utf-8"))
@@ -142,14 +142,47 @@ def evaluate(
         _print(outcome, page)
 
 
-def _facts(
-    members: Sequence[TrainedNetwork], stores: Sequence[FaceStore], settings: Settings
-) -> dict[str, Any]:
+def _media(
+    paths: Sequence[Path],
+    bundles: Mapping[str, Bundle],
+    cache: Path,
+    **how: Any,
+) -> Media:
+    from deepregions.data.store import FaceStore
+    from deepregions.evaluation.running import Media
+    from deepregions.evaluation.store_scorer import StoreScorer
+    from deepregions.weights.selection import distinct
+
+    members = distinct(member for each in bundles.values() for member in each)
+    return Media(StoreScorer(members, cache, **how), [FaceStore(path) for path in paths])
+
+
+def _robustness(kinds: Sequence[str], *, from_scores: bool) -> list[str]:
+    """Returns the kinds that are wanted: keys of ``LEVELS``, or ``frames``."""
+    from deepregions.evaluation.alterations import LEVELS
+    from deepregions.evaluation.robustness import FRAMES
+
+    known = [*LEVELS, FRAMES]
+    for kind in kinds:
+        if kind not in (*known, "all"):
+            raise UsageError(f"no robustness to {kind!r}", f"there are {', '.join(known)}")
+    wanted = known if "all" in kinds else [*kinds]
+    if from_scores and set(wanted) - {FRAMES}:
+        raise UsageError("altered faces must be scored", "--store DIR instead of --scores")
+    return wanted
+
+
+def _facts(origins: Sequence[Origin], settings: Settings) -> dict[str, Any]:
+    scored = origins[0].settings
     return {
         "command": ["deepregions", *sys.argv[1:]],
-        "models": {member.name: member.sha256 for member in members},
-        "stores": {each.info.database: each.fingerprint for each in stores},
-        "landmarks": {each.info.database: each.info.landmarks for each in stores},
+        "models": origins[0].models,
+        "stores": {each.database: each.store for each in origins},
+        "landmarks": {
+            each.database: each.settings["landmarks"].get("name")
+            for each in origins
+            if isinstance(each.settings.get("landmarks"), dict)
+        },
         "rules": {"faces": settings.rule.frame_rule, "tracks": settings.rule.track_rule},
         "seed": settings.seed,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -159,6 +192,7 @@ def _facts(
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in _LIBRARIES},
         },
+        "gates": scored.get("gates"),
     }
 
 

@@ -48,6 +48,11 @@ class NetworkOptions(OptionGroup):
             if not str(path).startswith("hf:") and not path.exists():
                 raise UsageError(f"{path}: no such bundle", "--bundle names a bundle's folder")
 
+    @property
+    def named(self) -> bool:
+        """Whether any networks are chosen; otherwise they are the default ones."""
+        return any((self.bundle, self.detector, self.region, self.trained_on))
+
     def load(self) -> Bundle:
         """Loads the chosen networks as one bundle, or raises what is wrong with the choice.
 

@@ -1,8 +1,9 @@
-"""From networks and stores to an outcome: scores, fusions, calibrations, figures."""
+"""From stores or tables of scores to an outcome: fusions, calibrations, figures."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from deepregions.evaluation.report.chapters import Outcome
 from deepregions.evaluation.report.grid import decision_grid, pick_examples
 from deepregions.evaluation.robustness import FRAMES, Curve, altered_curve, frame_curve
 from deepregions.evaluation.store_faces import load_examples
-from deepregions.evaluation.store_scorer import StoreScorer
+from deepregions.evaluation.store_scorer import StoreScorer, scores_of
 from deepregions.evaluation.systems import (
     FusedSystem,
     bundle_systems,
@@ -34,46 +35,90 @@ from deepregions.evaluation.systems import (
     notes_on_manipulations,
     with_fusions,
 )
+from deepregions.fusion.score_table import ScoreTable
 from deepregions.fusion.training import Kind
 from deepregions.types import FAKE, Region
 from deepregions.weights.bundle import Bundle
+from deepregions.weights.selection import distinct
+
+
+@dataclass(frozen=True)
+class Media:
+    """The faces that tables of scores are of, to be looked at again: altered, or in a figure."""
+
+    scorer: StoreScorer
+    stores: Sequence[FaceStore]
+
+    def tables(self, settings: Settings) -> list[ScoreTable]:
+        """Scores the development and evaluation parts of the stores.
+
+        Raises:
+            UndefinedMetricError: A class is absent.
+            UsageError: Two stores are of one database.
+        """
+        check_databases([store.info.database for store in self.stores])
+        for store in self.stores:  # before hours of scoring
+            fake = store.labels[store.splits == EVALUATION] == FAKE
+            if len(fake):
+                require_classes(store.info.database, fake, settings.level)
+        return [self.scorer.score(store, (DEVELOPMENT, EVALUATION)) for store in self.stores]
+
+    def store(self, database: str) -> FaceStore:
+        """Returns the store of a database."""
+        return next(store for store in self.stores if store.info.database == database)
+
+
+def check_databases(names: Sequence[str]) -> None:
+    """Raises a UsageError where two inputs are of one database."""
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"two inputs are of {max(names, key=names.count)}", "evaluate each database once"
+        )
+
+
+def read_tables(paths: Sequence[Path], bundles: Mapping[str, Bundle]) -> list[ScoreTable]:
+    """Reads tables of scores, only those of the networks of bundles if there are bundles.
+
+    Raises:
+        UnreadableError: A file is none.
+        UsageError: Two are of one database, of different networks, or not of the bundles'.
+    """
+    tables = [ScoreTable.read(path) for path in paths]
+    if members := distinct(member for bundle in bundles.values() for member in bundle):
+        tables = [scores_of(table, members) for table in tables]
+    check_databases([table.origin.database for table in tables])
+    for path, table in zip(paths, tables, strict=True):
+        if (table.systems, table.origin.models) != (tables[0].systems, tables[0].origin.models):
+            raise UsageError(
+                f"{path} is of other networks than {paths[0]}", "--bundle names those of both"
+            )
+    return tables
 
 
 def run(
-    scorer: StoreScorer,
-    stores: Sequence[FaceStore],
+    tables: Sequence[ScoreTable],
     settings: Settings,
     *,
     fusions: Sequence[Kind],
     robustness: Sequence[str] = (),
     attributes: Path | None = None,
     bundles: Mapping[str, Bundle] | None = None,
+    media: Media | None = None,
 ) -> Outcome:
-    """Scores stores of different databases and finds out everything that is asked for.
+    """Finds out everything that is asked for from the scores of different databases.
 
-    Robustness is against alterations, keys of ``LEVELS``, or ``frames``. The CSV file
-    ``attributes`` has a column ``identity``, and one for each attribute of people. Bundles by name,
-    whose networks are among the scorer's, are measured with their own fusions and calibrations.
+    Robustness is against alterations, keys of ``LEVELS``, or ``frames``; the first need ``media``.
+    The CSV file ``attributes`` has a column ``identity``, and one for each attribute of people.
+    Bundles by name, whose networks' scores these are, are measured with their own fusions and
+    calibrations.
 
     Raises:
         UndefinedMetricError: A class is absent.
     """
-    for kind in robustness:
-        if kind not in (*LEVELS, FRAMES):
-            known = ", ".join((*LEVELS, FRAMES))
-            raise UsageError(f"no robustness to {kind!r}", f"there are {known}")
     people = read_attributes(attributes) if attributes else {}
-    names = [store.info.database for store in stores]
-    if len(set(names)) < len(names):
-        raise UsageError(
-            f"two stores are of {max(names, key=names.count)}", "evaluate each database once"
-        )
-    for store in stores:  # before hours of scoring
-        fake = store.labels[store.splits == EVALUATION] == FAKE
-        if len(fake):
-            require_classes(store.info.database, fake, settings.level)
-    plain = [Scored(scorer.score(store, (DEVELOPMENT, EVALUATION))) for store in stores]
-    fused = [*fit_fusions(plain, fusions, settings), *bundle_systems(bundles or {}, settings)]
+    plain = [Scored(table) for table in tables]
+    own = bundles or {}
+    fused = [*fit_fusions(plain, fusions, settings), *bundle_systems(own, settings)]
     scored = [with_fusions(each, fused) for each in plain]
     calibrations = calibrations_of(plain, fused, settings)
     evaluated = [each.calibrated(calibrations) for each in evaluate(scored, settings)]
@@ -84,7 +129,6 @@ def run(
         else []
     )
     parts = {each.database: each.part(EVALUATION) for each in scored}
-    stored = dict(zip(names, stores, strict=True))
     return Outcome(
         scored=scored,
         settings=settings,
@@ -92,46 +136,51 @@ def run(
         curves=[
             curve
             for each in evaluated
-            for curve in _curves(scorer, stored, parts, each, fused=fused, kinds=robustness)
+            for curve in _curves(media, parts, each, fused=fused, kinds=robustness)
         ],
-        grids=_grids(scorer, stored, parts, frames or evaluated),
+        grids={} if media is None else _grids(media, parts, frames or evaluated),
         frames=frames,
         slices=_slices(parts, evaluated, people),
         notes=[
             *(
                 f"{name} has no evaluation part: only its development part was used"
-                for name in names
+                for name in parts
                 if name not in {each.database for each in evaluated}
             ),
-            *(note for one in fused for note in one.notes(stores)),
-            *notes_on_manipulations(scorer.system.members, plain),
+            *(note for one in fused for note in one.notes([each.table.origin for each in plain])),
+            *notes_on_manipulations(
+                distinct(member for bundle in own.values() for member in bundle), plain
+            ),
         ],
     )
 
 
 def _curves(
-    scorer: StoreScorer,
-    stores: Mapping[str, FaceStore],
+    media: Media | None,
     parts: Mapping[str, Scored],
     whole: Evaluated,
     *,
     fused: Sequence[FusedSystem],
     kinds: Sequence[str],
 ) -> Iterator[Curve]:
-    def score(alteration: Alteration) -> Scored:
-        table = scorer.score(stores[whole.database], (EVALUATION,), alteration)
-        return with_fusions(Scored(table), fused)
-
     for kind in kinds:
-        if kind != FRAMES:
+        if kind == FRAMES:
+            if curve := frame_curve(whole, parts[whole.database]):
+                yield curve
+        elif media is not None:
+            score = partial(_altered, media, whole.database, fused)
             yield altered_curve(whole, kind, LEVELS[kind], score)
-        elif curve := frame_curve(whole, parts[whole.database]):
-            yield curve
+
+
+def _altered(
+    media: Media, database: str, fused: Sequence[FusedSystem], alteration: Alteration
+) -> Scored:
+    table = media.scorer.score(media.store(database), (EVALUATION,), alteration)
+    return with_fusions(Scored(table), fused)
 
 
 def _grids(
-    scorer: StoreScorer,
-    stores: Mapping[str, FaceStore],
+    media: Media,
     parts: Mapping[str, Scored],
     faces: Sequence[Evaluated],
 ) -> dict[str, Figure]:
@@ -148,7 +197,7 @@ def _grids(
         }
         picks = pick_examples(table, Region.ENTIRE, thresholds) if thresholds else []
         if picks:
-            store = stores[each.database]
+            store, scorer = media.store(each.database), media.scorer
             examples = load_examples(picks, store, scorer.system, device=scorer.device)
             grids[each.database] = decision_grid(examples, list(thresholds))
     return grids

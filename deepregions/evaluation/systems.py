@@ -15,7 +15,7 @@ from deepregions.evaluation.protocols import DEVELOPMENT, EVALUATION, Scored, Se
 from deepregions.evaluation.store_scorer import scores_of
 from deepregions.fusion.calibration import Calibration
 from deepregions.fusion.rules import Fusion, MaxFusion, MeanFusion
-from deepregions.fusion.score_table import ScoredSystem, ScoreTable
+from deepregions.fusion.score_table import Origin, ScoredSystem, ScoreTable
 from deepregions.fusion.training import Kind, fuse_table
 from deepregions.fusion.validation import train_calibrated
 from deepregions.people import known_people
@@ -56,7 +56,7 @@ class FusedSystem:
         own = table if self.bundle is None else scores_of(table, self.bundle.members)
         return fuse_table(self.fusion, own)
 
-    def notes(self, stores: Sequence[FaceStore]) -> Iterator[str]:
+    def notes(self, origins: Sequence[Origin]) -> Iterator[str]:
         """Yields what a reader should know of where a bundle's fusion was found."""
         if self.bundle is None:
             return
@@ -68,7 +68,7 @@ class FusedSystem:
             )
             return
         about = stored.development
-        prints: Mapping[str, str] = {each.info.database: each.fingerprint for each in stores}
+        prints = {each.database: each.store for each in origins}
         where = f"{name} is as stored: found on the part {about.split} of "
         if about.store in prints.values():
             return
