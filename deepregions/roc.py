@@ -4,6 +4,8 @@ Convention: a score is higher for fakes; a trial is called fake where its score 
 threshold; errors are APCER (a fake called genuine) and BPCER (a genuine one called fake).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +26,28 @@ class ScoreCounts:
     values: Floats
     fake: Floats
     genuine: Floats
+    ranking: tuple[Ranking, npt.NDArray[np.int64]] | None = None
+    """Of which ranking they are, and where in it: what follows from scores alone is known there."""
+
+    @cached_property
+    def costs(self) -> tuple[Floats, Floats]:
+        """(K,) twice: what each score costs as a log-likelihood ratio of a fake, of a genuine one.
+
+        In nats, at even odds.
+        """
+        if self.ranking is None:
+            return np.logaddexp(0, -self.values), np.logaddexp(0, self.values)
+        ranking, places = self.ranking
+        of_fake, of_genuine = ranking.costs
+        return of_fake[places], of_genuine[places]
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """(K,), each score read as the log-odds of a fake."""
+        if self.ranking is None:
+            return np.asarray(np.exp(-self.costs[0]), dtype=np.float64)
+        ranking, places = self.ranking
+        return ranking.probabilities[places]
 
     @cached_property
     def true_positives(self) -> Floats:
@@ -70,6 +94,16 @@ class Ranking:
         self._is_fake = np.asarray(fake[self._order], dtype=np.float64)
         self.values = falling[self._start]
 
+    @cached_property
+    def costs(self) -> tuple[Floats, Floats]:
+        """Those of all distinct scores, see :attr:`ScoreCounts.costs`."""
+        return np.logaddexp(0, -self.values), np.logaddexp(0, self.values)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Those of all distinct scores, see :attr:`ScoreCounts.probabilities`."""
+        return np.asarray(np.exp(-self.costs[0]), dtype=np.float64)
+
     def tally(self, weights: Floats | None = None) -> ScoreCounts:
         """Counts by weights (N,), 0 or more; None counts each once. What has none is not there."""
         total = np.ones(len(self._order)) if weights is None else weights[self._order]
@@ -77,8 +111,8 @@ class Ranking:
         if len(self._start) < len(total):  # some are equal
             total, fake = (np.add.reduceat(x, self._start) for x in (total, fake))
         there = np.flatnonzero(total > 0)
-        fake = fake[there]
-        return ScoreCounts(self.values[there], fake, np.maximum(total[there] - fake, 0.0))
+        fake, rest = fake[there], np.maximum(total[there] - fake[there], 0.0)
+        return ScoreCounts(self.values[there], fake, rest, (self, there))
 
 
 def tally(scores: Floats, fake: Bools, weights: Floats | None = None) -> ScoreCounts:
@@ -135,9 +169,18 @@ def cllr(counts: ScoreCounts) -> float:
 
 def empirical_cross_entropy(counts: ScoreCounts, prior: float) -> float:
     """Returns that cost at natural log prior odds (Ramos and Gonzalez-Rodriguez 2013)."""
-    fake, genuine = counts.fake > 0, counts.genuine > 0  # what is absent costs nothing
-    of_fake = counts.fake[fake] @ np.logaddexp(0, -counts.values[fake] - prior)
-    of_genuine = counts.genuine[genuine] @ np.logaddexp(0, counts.values[genuine] + prior)
-    nats = of_fake / counts.positives / (1 + math.exp(-prior))
-    nats += of_genuine / counts.negatives / (1 + math.exp(prior))
-    return float(nats) / math.log(2)
+    if prior == 0:
+        costs = counts.costs
+    else:
+        costs = np.logaddexp(0, -counts.values - prior), np.logaddexp(0, counts.values + prior)
+    nats = _total(counts.fake, costs[0]) / counts.positives / (1 + math.exp(-prior))
+    nats += _total(counts.genuine, costs[1]) / counts.negatives / (1 + math.exp(prior))
+    return nats / math.log(2)
+
+
+def _total(weights: Floats, costs: Floats) -> float:
+    """Returns what all cost together; what is absent costs nothing, even where it would all."""
+    if not np.isfinite(costs).all():
+        there = weights > 0
+        weights, costs = weights[there], costs[there]
+    return float(weights @ costs)

@@ -140,6 +140,18 @@ def test_any_result_is_rows_that_can_be_read_again(result: Result) -> None:
         assert not row[0].startswith(("=", "+", "-", "@", "\t"))
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_terminal_is_shown_no_text_that_moves_it(terminal: bool) -> None:
+    """N4: names from strangers held escape sequences; a file or a pipe has them as they are."""
+    stream = io.StringIO(newline="")
+    stream.isatty = lambda: terminal  # type: ignore[method-assign]
+    name = "\x1b[2J\u202egnp.png"
+    result = Result(name, "image", Status.UNREADABLE, "no picture\x07")
+    CsvTable(stream, MODELS).add(replace(result, facts=FACTS).to_dict())
+    assert bool({"\x1b", "\u202e", "\x07"} & {*stream.getvalue()}) is not terminal
+    assert ("\\x1b[2J\\u202egnp.png" if terminal else name) in stream.getvalue()
+
+
 def test_rows_are_there_as_soon_as_their_input_is_done(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     with path.open("w", encoding="utf-8", newline="") as stream:

@@ -22,6 +22,7 @@ from PIL import Image
 from test_report import check_page
 
 from deepregions.commands.cli import run
+from deepregions.files import lock_folder
 from deepregions.pipeline.results_folder import ResultsFolder
 from deepregions.types import Region
 from deepregions.weights.bundle import save_bundle
@@ -200,6 +201,17 @@ def test_earlier_results_are_only_replaced_when_told(portrait, bundle, tmp_path,
     assert "gates differs" in capsys.readouterr().err
     assert run([*command, "--overwrite", "--gates.min_size", "50"]) == 0
     assert len(lines(tmp_path)) == 1
+
+
+def test_a_folder_has_one_detect_at_a_time(portrait, bundle, tmp_path, capsys):
+    """B18: two runs into one folder doubled every line."""
+    command = ["detect", str(portrait), "--bundle", bundle, "--out", str(tmp_path / "out")]
+    with lock_folder(tmp_path / "out", "detect"):
+        assert run([*command, *LANDMARKS]) == 2
+    assert "is being written by detect (process" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run([*command, *LANDMARKS]) == 0
+    assert len(lines(tmp_path / "out")) == 1
 
 
 def test_exit_codes_say_how_much_could_be_scored(portrait, bundle, blank, capsys):

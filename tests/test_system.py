@@ -55,6 +55,20 @@ def test_a_face_scores_the_same_beside_larger_pictures(layout):
         )
 
 
+def test_threads_change_no_score():
+    system, before = System([member(xception()), member(dsp_fwa(), Region.EYES)]), []
+    given, threads = (picture()[None].repeat(3, 1, 1, 1), landmarks(3)), torch.get_num_threads()
+    try:
+        for number in (1, 2, 5):
+            torch.set_num_threads(number)
+            with torch.inference_mode():
+                before.append(system(*given).fused)
+    finally:
+        torch.set_num_threads(threads)
+    for other in before[1:]:
+        torch.testing.assert_close(other, before[0], rtol=1e-5, atol=1e-5)
+
+
 def test_nothing_to_judge_and_no_number_give_no_score():
     broken, system = System([member(xception(bias=torch.nan))]), System([member(xception(1.0))])
     answers = broken(picture()[None], landmarks())

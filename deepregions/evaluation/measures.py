@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from deepregions.fusion.fitting import isotonic_pools
 from deepregions.fusion.trials import Trials
@@ -101,7 +100,7 @@ def calibration_error(counts: ScoreCounts, bins: int = BINS) -> float:
     mass = counts.fake + counts.genuine
     middle = (mass.cumsum() - mass / 2) / total
     place = np.minimum((bins * middle + _ROUNDING).astype(np.int64), bins - 1)
-    surplus = np.bincount(place, counts.fake - mass * expit(counts.values), bins)
+    surplus = np.bincount(place, counts.fake - mass * counts.probabilities, bins)
     return float(np.abs(surplus).sum()) / total
 
 
@@ -114,6 +113,8 @@ class Sample:
         method: (N,) which of M ``methods`` made each fake; of genuine ones it says nothing.
         threshold: The operating threshold, from development data; NaN if there is none.
         ranking: The scores in order, shared by all weightings.
+        parts: Of each method that was asked for, the places of its fakes and of what is genuine,
+            and these counted once; shared likewise.
     """
 
     log_odds: Floats
@@ -123,6 +124,7 @@ class Sample:
     threshold: float
     weights: Floats
     ranking: Ranking
+    parts: dict[int, tuple[npt.NDArray[np.int64], Sample]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trials: Trials, threshold: float = NAN) -> Self:
@@ -145,20 +147,29 @@ class Sample:
     def only(self, method: int) -> Sample:
         """Returns what is genuine and the fakes of one method."""
         if method not in self._apart:
-            own = self.weights * (~self.fake | (self.method == method))
-            self._apart[method] = replace(self, weights=own)
+            if method not in self.parts:
+                self.parts[method] = self._part(method)
+            places, part = self.parts[method]
+            self._apart[method] = replace(part, weights=self.weights[places])
         return self._apart[method]
+
+    def _part(self, method: int) -> tuple[npt.NDArray[np.int64], Sample]:
+        places = np.flatnonzero(~self.fake | (self.method == method))
+        odds, fake = self.log_odds[places], self.fake[places]
+        return places, replace(
+            self,
+            log_odds=odds,
+            fake=fake,
+            method=self.method[places],
+            ranking=Ranking(odds, fake),
+            parts={},
+        )
 
     @cached_property
     def apcers(self) -> Floats:
         """(M,), APCER of each method; NaN where it has no fakes or there is no threshold."""
-        if math.isnan(self.threshold):
-            return np.full(self.methods, NAN)
-        weights = self.weights * self.fake
-        of_all = np.bincount(self.method, weights, self.methods)
-        missed = np.bincount(self.method, weights * (self.log_odds < self.threshold), self.methods)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(missed / of_all, dtype=np.float64)
+        numbers = range(self.methods)
+        return np.array([apcer(self.only(number).tally, self.threshold) for number in numbers])
 
 
 def worst_apcer(sample: Sample) -> float:

@@ -29,7 +29,8 @@ _SHAPE_SAME, _SHAPE_OTHER = 0.05, 0.25  # root mean square distance of shapes of
 _LOOKS, _LOOKS_SLOPE = 0.31, 31.5
 _LOOKS_MOST, _LOOKS_LEAST = 7.0, -5.0  # light may change, and two people may look the same
 _LEAST = -4.0  # nats that place or size may bring
-_MAX_GAP, _MAX_SECONDS = 3, 1.0  # successive frames, and time, in which a face may be missing
+MAX_GAP, MAX_SECONDS = 3, 1.0
+"""Successive frames, and time, in which a face may be missing without an end of its track."""
 _LEARN = 0.3  # share of the newest face in a track's looks
 
 
@@ -79,7 +80,7 @@ class Tracker:
         nobody is carried over. ``descriptors`` are what
         :func:`~deepregions.faces.appearance.appearance` says of each face.
         """
-        kept = [t for t in self._live if t.missed <= _MAX_GAP or time - t.time <= _MAX_SECONDS]
+        kept = [t for t in self._live if t.missed <= MAX_GAP or time - t.time <= MAX_SECONDS]
         self._live = [] if cut else kept
         looks = descriptors or [None] * len(faces)
         seen = [_seen(face, own) for face, own in zip(faces, looks, strict=True)]

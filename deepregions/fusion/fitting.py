@@ -93,5 +93,5 @@ def isotonic_pools(counts: ScoreCounts) -> tuple[ScoreCounts, Numbers]:
     posterior = np.clip(np.round(found.x[starts], 12), 0, 1)  # in a pure pool exactly 0 or 1
     with np.errstate(divide="ignore"):
         llr = np.asarray(np.log(posterior) - np.log1p(-posterior), dtype=np.float64)
-    weights = (np.add.reduceat(each, starts) for each in (counts.fake, counts.genuine))
-    return ScoreCounts(llr, *weights), np.diff(found.blocks)
+    fakes, others = (np.add.reduceat(each, starts) for each in (counts.fake, counts.genuine))
+    return ScoreCounts(llr, fakes, others), np.diff(found.blocks)

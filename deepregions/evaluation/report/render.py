@@ -14,6 +14,7 @@ from deepregions.evaluation.report.figures import style
 from deepregions.evaluation.report.tables import (
     CellText,
     format_estimate,
+    percent,
     to_csv,
     to_latex,
     to_latex_comment,
@@ -114,7 +115,7 @@ def summary(outcome: Outcome) -> str:
             rival = format_estimate(each.estimate(best, EER))
             words += f"; the best single network, {best.name}, has EER {rival} (difference {gain})"
         if auc.coverage < 1:
-            words += f". {1 - auc.coverage:.1%} got no verdict"
+            words += f". {percent(auc.coverage)} % got a verdict"
         if auc.withheld:
             words += f". There are no intervals: {auc.withheld}"
         paragraphs.append(f"{words}.")

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from deepregions.errors import printable
 from deepregions.media.provenance import from_json
 from deepregions.pipeline.origin_words import origin_line
 from deepregions.pipeline.words import threshold
@@ -47,7 +48,7 @@ class CsvTable:
     Columns are those of :data:`COLUMNS` and one for each network, ``detector/region``, with its
     score. ``judged``, ``holds_for``, ``error_rates``, ``input_...`` and ``origin`` are the input's,
     the others the track's; an input without a track has one row with its own. The stream is UTF-8,
-    opened with ``newline=""``.
+    opened with ``newline=""``; on a terminal, no text of a stranger can move the cursor.
     """
 
     def __init__(self, stream: TextIO, models: Sequence[Mapping[str, Any]]) -> None:
@@ -81,7 +82,10 @@ class CsvTable:
         self._stream.flush()
 
     def _write(self, row: Sequence[str | float | None]) -> None:
-        self._writer.writerow([guarded(each) if isinstance(each, str) else each for each in row])
+        texts = (guarded(each) if isinstance(each, str) else each for each in row)
+        if self._stream.isatty():
+            texts = (printable(each) if isinstance(each, str) else each for each in texts)
+        self._writer.writerow(texts)
 
 
 def guarded(text: str) -> str:

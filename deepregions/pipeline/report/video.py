@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from PIL import Image, ImageDraw
 
 from deepregions.errors import UsageError
+from deepregions.faces.tracks import MAX_GAP, MAX_SECONDS
 from deepregions.files import atomic_file
 from deepregions.media import Frame, MediaReader, Sampling
 from deepregions.media.sound import add_sound
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 MAX_SIDE = 1280  # pixels
 
-# A track bridges so many frames, or seconds, without its face (faces/tracks.py).
-_GAP, _SECONDS = 3, 1.0
 # A box stays so long before and after a frame that was looked at, where nothing is known beyond.
 _HOLD = 0.15
 _SAME = 1e-6  # seconds
@@ -122,8 +121,8 @@ class Marks:
         return (near, True) if seen else None
 
     def _bridged(self, before: FaceResult, after: FaceResult) -> bool:
-        near = after.time - before.time <= _SECONDS
-        return near or self._timeline.between(before, after) <= _GAP
+        near = after.time - before.time <= MAX_SECONDS
+        return near or self._timeline.between(before, after) <= MAX_GAP
 
 
 class FrameLayout:
