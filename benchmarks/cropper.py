@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from deepregions.faces.cropping import RegionCropper
+from deepregions.memory import keep_freed
 from deepregions.types import REGIONS, Layout
 
 ROWS: tuple[tuple[int, int, Layout], ...] = (  # image, jaw width, layout
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    keep_freed()  # as commands do: to map large arrays anew takes longer than to fill them
     device = torch.device(options.device)
     torch.set_num_threads(options.threads)
 

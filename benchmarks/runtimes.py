@@ -168,6 +168,7 @@ def measure_all(
     seconds: float = 3.0,
     device: torch.device = _CPU,
     file: File | None = None,
+    tell: Callable[[Measurement], None] = lambda _: None,
 ) -> Benchmark:
     """Measures networks, one of each detector and all together.
 
@@ -179,6 +180,7 @@ def measure_all(
         seconds: How long to measure each; the medians count.
         device: On a GPU PyTorch is measured, in float32 and bfloat16; crops are there already.
         file: A file of all networks in another precision, to be measured too.
+        tell: Called with each measurement as it is made.
 
     Raises:
         UsageError: No networks, a runtime that does not run on the device, or none for the file.
@@ -205,6 +207,7 @@ def measure_all(
         )
         base = _run(replace(at_once, original=True))
         measured.append(_related(base, base, work[what], matrix["fp32"]))
+        tell(measured[-1])
         for name, precision in ways:
             made_file = None if name == "torch" else exported(system)
             for batch in dict.fromkeys((1, batch_size)):
@@ -212,10 +215,12 @@ def measure_all(
                     at_once, runtime=name, precision=precision, batch=batch, file=made_file
                 )
                 measured.append(_related(_run(job), base, work[what], matrix[precision]))
+                tell(measured[-1])
         if file is not None and len(chosen) == len(members):
             for job in _file_jobs(at_once, file, ways, batch_size):
                 made = _run(job)
                 measured.append(replace(made, ratio=made.rate / base.rate))
+                tell(measured[-1])
     return Benchmark(tuple(measured), matrix, work, threads, str(device))
 
 
@@ -391,7 +396,7 @@ def main(
     One network of each detector, and all of the bundles together: faces per second one by one and
     in batches, the time of a run, peak memory, and the share of the rate at which this machine
     multiplies matrices; beside them the way of the original, measured in the same run. Crops are
-    random, and cutting them is not counted.
+    random, and cutting them is not counted. Each figure is also told as soon as it is known.
 
     Args:
         bundle: Bundle folders, or hf://OWNER/NAME.
@@ -420,12 +425,19 @@ def main(
         seconds=seconds,
         device=choose_device(device),
         file=None if file is None else checked_file(file, chosen.system()),
+        tell=_tell,
     )
     if json:
         checks.print_json(measured.to_json())
     else:
         _show(measured)
     return 0
+
+
+def _tell(made: Measurement) -> None:
+    """Says on stderr what was measured: whoever stops it keeps that."""
+    said = f"{made.what}, {made.way}, batch {made.batch}: {made.rate:.2f} faces/s"
+    sys.stderr.write(f"{said}, {made.ratio:.2f} times the original\n")
 
 
 def _show(measured: Benchmark) -> None:

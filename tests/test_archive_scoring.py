@@ -178,7 +178,7 @@ def test_faces_found_by_cpu_actors_are_scored_by_gpu_actors(portrait: Path, tmp_
     """Whoever of them is killed: the rows are those of one process that does both."""
     fused(tmp_path / "bundle")
     (tmp_path / "in").mkdir()
-    for number in range(24):
+    for number in range(16):
         (tmp_path / "in" / f"{number:02}.png").write_bytes(portrait.read_bytes() + b"-" * number)
     write_video(tmp_path / "in" / "07.mp4", [np.asarray(Image.open(portrait))] * 3)
     red = np.asarray(Image.open(portrait)).copy()
@@ -186,7 +186,7 @@ def test_faces_found_by_cpu_actors_are_scored_by_gpu_actors(portrait: Path, tmp_
     Image.fromarray(red).save(tmp_path / "in" / "red.png")
     manifest = str(tmp_path / "m.parquet")
     assert run(["archive", "manifest", str(tmp_path / "in"), "--out", manifest]) == 0
-    moments = ["3:_NetworkActor", "8:_FileActor", "12:_NetworkActor", "16:_NetworkActor"]
+    moments = ["3:_NetworkActor", "6:_FileActor", "9:_NetworkActor"]
     done = by_ray(tmp_path, "archive_two_pools.py", tmp_path, *moments)
     assert done.returncode == 0, done.stderr
     killed = [line for line in done.stdout.splitlines() if line.startswith("_")]
@@ -196,7 +196,7 @@ def test_faces_found_by_cpu_actors_are_scored_by_gpu_actors(portrait: Path, tmp_
     assert run(scoring) == 0
     *whole, survived = rows(tmp_path / "whole")
     *found, deadly = rows(tmp_path / "out")
-    assert [row["status"] for row in (*whole, survived)] == ["ok"] * 26
+    assert [row["status"] for row in (*whole, survived)] == ["ok"] * 18
     assert found == whole
     assert deadly["status"] == "error" and len(survived["faces"]) == 1
     assert "the last one by RuntimeError: the networks' processes end" in deadly["message"]

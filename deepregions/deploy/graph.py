@@ -94,12 +94,17 @@ class Graph(nn.Module, ABC):
             "gates": torch.tensor(astuple(Gates())),
             "present": torch.ones(_EXAMPLES, len(self.system.regions), dtype=torch.bool),
         }
-        inputs, sides = [], []
-        for name, (batch, *shape) in self.inputs.items():
+        free = {name: torch.export.Dim(name) for name in ("batch", "height", "width")}
+        inputs: list[Tensor] = []
+        sides: list[dict[int, object]] = []
+        for name, shape in self.inputs.items():
             crops = name not in known
-            inputs.append(torch.full([_EXAMPLES, *map(int, shape)], 0.5) if crops else known[name])
-            free = [place for place, side in enumerate((batch, *shape)) if isinstance(side, str)]
-            sides.append(dict.fromkeys(free, torch.export.Dim.DYNAMIC))
+            inputs.append(
+                torch.full([_EXAMPLES, *map(int, shape[1:])], 0.5) if crops else known[name]
+            )
+            sides.append(
+                {place: free[str(side)] for place, side in enumerate(shape) if side in free}
+            )
         return tuple(inputs), tuple(sides)
 
     @abstractmethod
