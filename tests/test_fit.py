@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from safetensors.torch import save_file
 
 from deepregions.commands.cli import run
-from deepregions.data.store import FaceStore
+from deepregions.data.store import FaceStore, create_store
 from deepregions.people import fingerprints
 from deepregions.weights.bundle import load_bundle
 
@@ -53,6 +54,24 @@ def options(store: Path, *more: str, epochs: int = 1) -> list[str]:
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open() as stream:
         return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_bundle_knows_whose_fakes_it_learned_from(forged, store, here):
+    """Others call their manipulations swap, too."""
+    toy = FaceStore(store)
+    faces = [
+        replace(
+            face,
+            method=face.method if face.method == "original" else "swap",
+            video=face.video + ("~swap" if forged and face.method != "original" else ""),
+        )
+        for face in toy
+    ]
+    create_store(here / "theirs", replace(toy.info, database="theirs", landmarks="dlib"), faces)
+    assert run(["fit", *QUICK, *options(here / "theirs", "--bundle", "bundle")]) == 0
+    kind = load_bundle(here / "bundle").facts.trained_on_kind
+    assert kind == ("self-made" if forged else "real")
 
 
 def epoch_of(checkpoint: Path) -> int:

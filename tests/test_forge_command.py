@@ -14,6 +14,7 @@ from PIL import Image
 import deepregions
 from deepregions.commands.cli import run
 from deepregions.data.datamodule import RegionDataModule
+from deepregions.data.forged_store import made_here
 from deepregions.data.store import FaceStore, create_store, decode_image, encode_image
 from deepregions.forge import METHODS
 from deepregions.forge.photos import NOTE
@@ -184,6 +185,8 @@ def test_a_store_of_forgeries(toy, tmp_path, capsys):
             forged = decode_image(fake.image)
             assert forged.shape == picture.shape
             assert not torch.equal(forged, picture)
+    assert made_here(after).tolist() == (after.labels == 1).tolist()
+    assert not made_here(before).any()
     people = {
         split: {who for face in after if face.split == split for who in face.identities}
         for split in ("train", "val", "test")

@@ -57,7 +57,7 @@ def test_agrees_with_autograd_by_hand(detector: RegionDetector) -> None:
     crops = torch.rand(2, 3, SMALL, SMALL, generator=torch.Generator().manual_seed(0))
     expected = by_hand(detector, crops)
     found = grad_cam(detector, crops)
-    assert found.shape[1:] == ((14, 14) if isinstance(detector, Capsule) else (4, 4))
+    assert found.shape == expected.shape
     other = grad_cam(detector, crops, towards="genuine")
     scale = float(expected.abs().amax())
     assert scale > 0

@@ -22,16 +22,16 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from deepregions.commands.cli import Terminated
 from deepregions.data.datamodule import RegionDataModule
+from deepregions.data.forged_store import made_here
 from deepregions.data.store import FaceStore
 from deepregions.detectors import RegionDetector
 from deepregions.detectors.finetuning import HeadFirst
 from deepregions.detectors.training import DetectorTraining, suited_precision
 from deepregions.errors import DeepregionsError, UsageError, printable
 from deepregions.files import atomic_file
-from deepregions.forge.forger import METHODS
 from deepregions.people import fingerprints
 from deepregions.system import TrainedNetwork
-from deepregions.types import FAKE, ORIGINAL, Region
+from deepregions.types import FAKE, Region
 from deepregions.weights.bundle import save_bundle
 from deepregions.weights.manifest import MANIFEST, BundleFacts, Kind
 
@@ -211,14 +211,13 @@ class FitCLI(LightningCLI):
         named = self.config.fit.data.store
         stores = [FaceStore(path) for path in ([named] if isinstance(named, str) else named)]
         people: set[str] = set()
-        methods: set[str] = set()
+        real = False
         for store in stores:
             rows = store.splits == "train"
             identities = compress(store.column("identities"), rows)
             people.update(fingerprints(store.info.database, identities))
-            methods.update(compress(store.column("method"), rows & (store.labels == FAKE)))
-        made = {method.partition(":")[0] for method in methods} - {ORIGINAL}
-        kind: Kind = "real" if made - {*METHODS} else "self-made"
+            real |= bool((rows & (store.labels == FAKE) & ~made_here(store)).any())
+        kind: Kind = "real" if real else "self-made"
         if any(store.info.landmarks == "drawn" for store in stores):
             kind = "drawn"
         dumped = self._parser("fit").dump(self.config.fit, skip_none=True)

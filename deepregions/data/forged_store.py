@@ -23,6 +23,7 @@ from deepregions.forge.forger import ForgedBatch, Forger, draw_parts, make_metho
 from deepregions.forge.masks import CONFINED
 from deepregions.pixels.face_rng import FaceRng, seeds_of
 from deepregions.pixels.tensors import stack
+from deepregions.roc import Bools
 from deepregions.types import BONA_FIDE, FAKE
 
 Progress = Callable[[int, int, int], None]
@@ -105,6 +106,13 @@ def forge_store(
 
     create_store(out, source.info, records())  # still that database: figures on it are within it
     return report
+
+
+def made_here(store: FaceStore) -> Bools:
+    """(N,), which faces :func:`forge_store` has made, whatever others call their methods."""
+    named = zip(store.column("video"), store.column("method"), strict=True)
+    marked = [str(video).endswith(f"~{str(method).partition(':')[0]}") for video, method in named]
+    return np.asarray(np.array(marked) & (store.labels == FAKE), dtype=np.bool_)
 
 
 def _forged(

@@ -52,6 +52,8 @@ def landmark_detector(
             if backend != "auto":
                 raise
             logger.warning("landmarks by dlib, not by face_alignment: %s", error)
+    if backend not in ("auto", "dlib", "dlib-hog"):
+        raise NotImplementedError(f"{backend} is in BACKENDS, and is not made here")
     from deepregions.faces.backends.dlib68 import dlib_landmarks  # noqa: PLC0415
 
     return dlib_landmarks(fetch_yunet=backend != "dlib-hog", min_size=min_size)
