@@ -2,6 +2,8 @@
 
 import base64
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,7 +14,7 @@ from deepregions.errors import printable
 from deepregions.evaluation.bootstrap import Estimate
 from deepregions.evaluation.report.chapters import Chapter, Drawing
 from deepregions.evaluation.report.figures import comparisons, curves
-from deepregions.evaluation.report.render import render_page, write_drawing
+from deepregions.evaluation.report.render import render_page, summary, write_drawing
 from deepregions.evaluation.report.tables import Table, to_latex, to_markdown
 
 SHOWN = printable(HOSTILE)
@@ -52,6 +54,18 @@ def page(name: str, folder: Path) -> str:
         "hashes": {name: "3f" * 32},
     }
     return render_page(name, f"{name}\n\nSecond paragraph.", chapters, images, facts)
+
+
+def test_nearly_all_is_not_all():
+    """B12: a share of .9996 was shown as 0.0 % without a verdict."""
+    each: Any = SimpleNamespace(
+        database="made",
+        estimate=lambda *_: Estimate(0.5, 0.4, 0.6, 2500, 0.9996),
+        best_single=lambda: None,
+    )
+    system = SimpleNamespace(name="all")
+    outcome: Any = SimpleNamespace(evaluated=[each], headline=lambda _: system, notes=[])
+    assert summary(outcome).endswith(". 99.9 % got a verdict.")
 
 
 def test_page_has_all_tables_and_figures(tmp_path):

@@ -276,7 +276,7 @@ def judged(status: Strings) -> Bools:
 
 def _about(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UnreadableError(f"{path} is not there", _AGAIN)
+        raise UnreadableError(f"{path} is no file", _AGAIN)
     metadata = pq.read_schema(path).metadata or {}
     about = json.loads(metadata[SCHEMA.encode()])
     if not isinstance(about, dict) or about.get("version") != VERSION:
