@@ -7,7 +7,7 @@ threshold; errors are APCER (a fake called genuine) and BPCER (a genuine one cal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,8 +26,11 @@ class ScoreCounts:
     values: Floats
     fake: Floats
     genuine: Floats
-    ranking: tuple[Ranking, npt.NDArray[np.int64]] | None = None
-    """Of which ranking they are, and where in it: what follows from scores alone is known there."""
+    ranking: tuple[Ranking, npt.NDArray[np.int64]] | None = field(default=None, init=False)
+    """Of which ranking they are, and where in it: what follows from scores alone is known there.
+
+    With other values, by :func:`dataclasses.replace`, they are of none.
+    """
 
     @cached_property
     def costs(self) -> tuple[Floats, Floats]:
@@ -112,7 +115,9 @@ class Ranking:
             total, fake = (np.add.reduceat(x, self._start) for x in (total, fake))
         there = np.flatnonzero(total > 0)
         fake, rest = fake[there], np.maximum(total[there] - fake[there], 0.0)
-        return ScoreCounts(self.values[there], fake, rest, (self, there))
+        counts = ScoreCounts(self.values[there], fake, rest)
+        object.__setattr__(counts, "ranking", (self, there))
+        return counts
 
 
 def tally(scores: Floats, fake: Bools, weights: Floats | None = None) -> ScoreCounts:

@@ -242,3 +242,13 @@ def test_without_a_threshold_there_is_nan_and_no_error():
     trials = make_trials(np.array([0.0, 1.0]), np.array([False, True]))
     for measure in MEASURES:
         assert math.isnan(measure.of(Sample.of(trials))) == measure.at_threshold, measure.name
+
+
+def test_costs_are_those_of_the_values_that_counts_have():
+    """Costs are known to a ranking; counts with other values must not take them from there."""
+    counts = tally(np.array([0.3, -1.0, 2.0]), np.array([True, False, False]))
+    calibrated = np.array([0.5, -0.5, -2.0])
+    other, fresh = replace(counts, values=calibrated), tally(calibrated, counts.fake > 0)
+    assert cllr(other) == pytest.approx(cllr(fresh))
+    assert calibration_error(other) == pytest.approx(calibration_error(fresh))
+    assert cllr(other) != pytest.approx(cllr(counts))
