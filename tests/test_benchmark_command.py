@@ -25,6 +25,16 @@ def test_it_says_what_was_measured_and_what_follows(capsys, monkeypatch):
     assert 100 < told["peak_memory_mb"] < 10_000
 
 
+def test_it_runs_what_detect_runs(monkeypatch, capsys):
+    """The graph of the bundle, by onnxruntime, where there is no GPU."""
+    seen = []
+    monkeypatch.setattr(benchmark, "_start_to_answer", lambda *_: 3.0)
+    monkeypatch.setattr(benchmark, "_rate", lambda analyser, *_: seen.append(analyser) or 1.0)
+    assert run([*WORDS[:-2], "--device", "cpu"]) == 0
+    assert [analyser.facts["runtime"] for analyser in seen] == ["onnxruntime"] * 2
+    assert "photographs per second" in capsys.readouterr().out
+
+
 def test_ctrl_c_prints_what_there_is(capsys, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt

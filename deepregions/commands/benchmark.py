@@ -64,7 +64,8 @@ def benchmark(
         try:
             figures["start_to_answer_s"] = _start_to_answer(photograph, networks, scoring)
             sampling = Sampling("rate", rate=_RATE)
-            analyser = scoring.analyser(networks.load(), pictures=False, sampling=sampling)
+            loaded = networks.load_for(scoring)
+            analyser = scoring.analyser(loaded, pictures=False, sampling=sampling)
             rate = _rate(analyser, photograph, seconds, _WARM)
             figures["photographs_per_s"] = rate
             figures["hours_per_million_photographs"] = 1e6 / rate / 3600
