@@ -126,7 +126,7 @@ def test_paths_in_a_plan_are_relative_to_it(tmp_path):
 
 
 def test_shipped_plans_can_be_read():
-    for name in ("paper", "selfmade-study"):
+    for name in ("paper", "selfmade-study", "dfdc-study"):
         assert list(Plan.read(Path(__file__).parents[1] / "configs" / f"{name}.yaml").steps())
 
 

@@ -94,7 +94,7 @@ def test_what_cannot_be_is_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableError, match=name):
             ScoreTable.read(tmp_path / name)
-    with pytest.raises(UnreadableError, match="not there"):
+    with pytest.raises(UnreadableError, match="no file"):
         ScoreTable.read(tmp_path / "none")
 
 

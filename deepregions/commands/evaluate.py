@@ -153,8 +153,8 @@ def _media(
     from deepregions.evaluation.store_scorer import StoreScorer
     from deepregions.weights.selection import distinct
 
-    members = distinct(member for each in bundles.values() for member in each)
-    return Media(StoreScorer(members, cache, **how), [FaceStore(path) for path in paths])
+    scorer = StoreScorer(distinct(bundles.values()), cache, **how)
+    return Media(scorer, [FaceStore(path) for path in paths])
 
 
 def _robustness(kinds: Sequence[str], *, from_scores: bool) -> list[str]:

@@ -84,7 +84,7 @@ def read_tables(paths: Sequence[Path], bundles: Mapping[str, Bundle]) -> list[Sc
         UsageError: Two are of one database, of different networks, or not of the bundles'.
     """
     tables = [ScoreTable.read(path) for path in paths]
-    if members := distinct(member for bundle in bundles.values() for member in bundle):
+    if members := distinct(bundles.values()):
         tables = [scores_of(table, members) for table in tables]
     check_databases([table.origin.database for table in tables])
     for path, table in zip(paths, tables, strict=True):
@@ -148,9 +148,7 @@ def run(
                 if name not in {each.database for each in evaluated}
             ),
             *(note for one in fused for note in one.notes([each.table.origin for each in plain])),
-            *notes_on_manipulations(
-                distinct(member for bundle in own.values() for member in bundle), plain
-            ),
+            *notes_on_manipulations(distinct(own.values()), plain),
         ],
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,10 +126,10 @@ def _unfused(path: Path) -> str:
     )
 
 
-def distinct(members: Iterable[TrainedNetwork]) -> list[TrainedNetwork]:
-    """Returns networks once that several bundles hold: of one name, with the same weights."""
+def distinct(bundles: Iterable[Bundle]) -> list[TrainedNetwork]:
+    """Returns the networks of bundles; one that several hold, by name and weights, once."""
     found: dict[tuple[str, str, CropSpec], TrainedNetwork] = {}
-    for member in members:
+    for member in chain.from_iterable(bundles):
         found.setdefault((member.name, member.sha256, member.cut), member)
     return list(found.values())
 
