@@ -15,6 +15,7 @@ from PIL import Image
 
 import deepregions.detectors
 from deepregions.commands.cli import run
+from deepregions.deploy import runtimes
 from deepregions.deploy.onnx_metadata import digest, read_facts
 from deepregions.deploy.runtime_system import (
     RuntimeSystem,
@@ -152,6 +153,16 @@ def test_inputs_that_do_not_fit_are_refused(name, folder, file):
     if name != "torch":
         with pytest.raises(UsageError, match=f"{name} cannot run these inputs"):
             runtime.run(inputs | {"crops_0": inputs["crops_0"][..., :-3]})
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 5, 8])
+def test_parts_of_a_batch_side_by_side_answer_as_the_whole(batch, file, monkeypatch):
+    monkeypatch.setattr(runtimes, "threads", lambda: 3)  # so that OpenVINO makes several streams
+    inputs = random_crops(made(), batch)
+    got, expected = (open_file(name, file).run(inputs) for name in ("openvino", "onnxruntime"))
+    for name, values in expected.items():
+        assert got[name].shape == values.shape
+        np.testing.assert_allclose(got[name], values, atol=1e-4)
 
 
 def test_openvino_computes_in_bfloat16_only_when_asked(file):

@@ -149,7 +149,7 @@ class OpenVino(Runtime):
         return [self._model.create_infer_request() for _ in range(self._streams)]
 
     def _run(self, inputs: Given, names: Sequence[str]) -> list[npt.NDArray[Any]]:
-        count = max(len(inputs[name]) for name in self._batched)
+        count = max(1, *(len(inputs[name]) for name in self._batched))
         size = -(-count // self._streams)
         begun = []
         try:
