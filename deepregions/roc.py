@@ -26,10 +26,10 @@ class ScoreCounts:
     values: Floats
     fake: Floats
     genuine: Floats
-    ranking: tuple[Ranking, npt.NDArray[np.int64]] | None = field(default=None, init=False)
-    """Of which ranking they are, and where in it: what follows from scores alone is known there.
+    part_of: tuple[ScoreCounts, npt.NDArray[np.int64]] | None = field(default=None, init=False)
+    """Which counts have these scores and more, and where: what follows from scores is known there.
 
-    With other values, by :func:`dataclasses.replace`, they are of none.
+    With other values, by :func:`dataclasses.replace`, they are part of none.
     """
 
     @cached_property
@@ -38,19 +38,19 @@ class ScoreCounts:
 
         In nats, at even odds.
         """
-        if self.ranking is None:
+        if self.part_of is None:
             return np.logaddexp(0, -self.values), np.logaddexp(0, self.values)
-        ranking, places = self.ranking
-        of_fake, of_genuine = ranking.costs
+        whole, places = self.part_of
+        of_fake, of_genuine = whole.costs
         return of_fake[places], of_genuine[places]
 
     @cached_property
     def probabilities(self) -> Floats:
         """(K,), each score read as the log-odds of a fake."""
-        if self.ranking is None:
+        if self.part_of is None:
             return np.asarray(np.exp(-self.costs[0]), dtype=np.float64)
-        ranking, places = self.ranking
-        return ranking.probabilities[places]
+        whole, places = self.part_of
+        return whole.probabilities[places]
 
     @cached_property
     def true_positives(self) -> Floats:
@@ -96,16 +96,8 @@ class Ranking:
         self._start = np.flatnonzero(fresh)
         self._is_fake = np.asarray(fake[self._order], dtype=np.float64)
         self.values = falling[self._start]
-
-    @cached_property
-    def costs(self) -> tuple[Floats, Floats]:
-        """Those of all distinct scores, see :attr:`ScoreCounts.costs`."""
-        return np.logaddexp(0, -self.values), np.logaddexp(0, self.values)
-
-    @cached_property
-    def probabilities(self) -> Floats:
-        """Those of all distinct scores, see :attr:`ScoreCounts.probabilities`."""
-        return np.asarray(np.exp(-self.costs[0]), dtype=np.float64)
+        nothing = np.zeros(len(self.values))
+        self._whole = ScoreCounts(self.values, nothing, nothing)
 
     def tally(self, weights: Floats | None = None) -> ScoreCounts:
         """Counts by weights (N,), 0 or more; None counts each once. What has none is not there."""
@@ -116,7 +108,7 @@ class Ranking:
         there = np.flatnonzero(total > 0)
         fake, rest = fake[there], np.maximum(total[there] - fake[there], 0.0)
         counts = ScoreCounts(self.values[there], fake, rest)
-        object.__setattr__(counts, "ranking", (self, there))
+        object.__setattr__(counts, "part_of", (self._whole, there))
         return counts
 
 

@@ -25,8 +25,10 @@ from deepregions.fusion.calibration import Calibration, Development, Quantity
 from deepregions.fusion.pooling import Pooling
 from deepregions.fusion.rules import MaxFusion
 from deepregions.fusion.score_table import ScoreTable
+from deepregions.people import fingerprints
 from deepregions.types import Region
-from deepregions.weights.bundle import load_bundle, save_bundle
+from deepregions.weights.bundle import load_bundle, save_bundle, write_facts
+from deepregions.weights.manifest import BundleFacts
 
 LOOSE = ["--gates.min_size", "0", "--gates.min_sharpness", "0", "--device", "cpu"]
 
@@ -325,6 +327,16 @@ def test_scores_alone_give_the_same_figures(made, evaluated, tmp_path):
     assert [*two["databases"]["one"]] == [
         name for name in whole["databases"]["one"] if "(two)" in name
     ]
+
+
+def test_scores_of_people_who_were_trained_on_are_told(made, evaluated, tmp_path, capsys):
+    shutil.copytree(made / "bundle-one", tmp_path / "learned")
+    there = ScoreTable.read(evaluated / "scores" / "one.parquet").part("test").identities
+    facts = BundleFacts("real", people=fingerprints("one", there))
+    write_facts(tmp_path / "learned", facts)
+    bundle = ["--bundle", str(tmp_path / "learned")]
+    assert from_scores(evaluated, tmp_path / "out", *bundle, names="one") == 0
+    assert "its figures there are too good" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_scores_that_do_not_fit_are_one_line(made, evaluated, tmp_path, capsys):

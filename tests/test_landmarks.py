@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deepregions.errors import AssetError, UnreadableError, UsageError
+from deepregions.faces import backends
 from deepregions.faces.backends import fan, landmark_detector
 from deepregions.faces.backends.dlib68 import DlibLandmarks, agreement
 from deepregions.faces.backends.fan import FanLandmarks, peaks
@@ -278,6 +279,12 @@ def test_auto_on_a_gpu_without_weights_is_dlib(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert landmark_detector("auto").name == "dlib68+hog"
     assert "landmarks by dlib, not by face_alignment" in caplog.text
+
+
+def test_a_listed_name_that_nobody_makes_is_not_dlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "BACKENDS", (*backends.BACKENDS, "ghost"))
+    with pytest.raises(UsageError, match="no landmark backend 'ghost'"):
+        landmark_detector("ghost")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from data_helpers import INFO, record
@@ -10,6 +11,7 @@ from score_tables import face, make_table
 
 from deepregions.data.store import create_store
 from deepregions.evaluation.protocols import Scored
+from deepregions.evaluation.running import Media
 from deepregions.evaluation.systems import manipulations_of, notes_on_manipulations, notes_on_people
 from deepregions.forge.online import ForgeConfig
 from deepregions.fusion.score_table import Origin
@@ -68,14 +70,15 @@ def test_people_of_an_evaluation_part_that_a_bundle_learned_from_are_counted(tmp
     store = create_store(tmp_path / "s", INFO, faces)
     learned = fingerprints("test", [("p0", "p1"), ("p3",)])
     bundles = {"mine": Bundle((), facts=BundleFacts("real", people=learned)), "silent": Bundle(())}
-    (note,) = notes_on_people(bundles, [store])
+    people = Media(Mock(), [store]).people()
+    (note,) = notes_on_people(bundles, people)
     assert note.startswith("mine was trained on 2 of the 3 people in the evaluation part of test")
     elsewhere = BundleFacts("real", people=fingerprints("another", [("p1", "p3")]))
-    assert not list(notes_on_people({"mine": Bundle((), facts=elsewhere)}, [store]))
+    assert not list(notes_on_people({"mine": Bundle((), facts=elsewhere)}, people))
     # Trained on "made"; the store may be of the same people under another name.
     named = Bundle(
         (network(Region.ENTIRE),), facts=BundleFacts("real", people=fingerprints("made", [("p3",)]))
     )
-    (note,) = notes_on_people({"mine": named}, [store])
+    (note,) = notes_on_people({"mine": named}, people)
     assert "people of made with the names of 1 of the 3 people in the evaluation part" in note
     assert "if they are the same people" in note

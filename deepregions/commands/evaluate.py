@@ -93,7 +93,7 @@ def evaluate(
     check_stores(*store or ())
     check_there(attributes, *scores or ())
 
-    from deepregions.evaluation.protocols import Settings
+    from deepregions.evaluation.protocols import EVALUATION, Settings
     from deepregions.evaluation.report.render import write_outcome
     from deepregions.evaluation.running import read_tables, run
     from deepregions.evaluation.systems import notes_on_people
@@ -112,14 +112,19 @@ def evaluate(
     bundles = {} if scores and not networks.named else networks.load_each()
     cautions = [note for each in bundles.values() for note in (*each.facts.cautions(), *each.notes)]
     with checks.counted("scoring") as show:
-        media = None
         if store is not None:
             how = {"gates": gates, "device": device, "batch_size": batch_size, "progress": show}
             media = _media(store, bundles, out / "scores", **how)
-            cautions += notes_on_people(bundles, media.stores)
+            people, tables = media.people(), []
+        else:
+            media, tables = None, read_tables(scores or [], bundles)
+            parts = [table.part(EVALUATION) for table in tables]
+            people = {part.origin.database: [*part.identities] for part in parts}
+        cautions += notes_on_people(bundles, people)
         for note in cautions:  # before hours of scoring
             checks.warn(note)
-        tables = read_tables(scores or [], bundles) if media is None else media.tables(settings)
+        if media is not None:
+            tables = media.tables(settings)
         outcome = run(
             tables,
             settings,
@@ -173,7 +178,6 @@ def _robustness(kinds: Sequence[str], *, from_scores: bool) -> list[str]:
 
 
 def _facts(origins: Sequence[Origin], settings: Settings) -> dict[str, Any]:
-    scored = origins[0].settings
     return {
         "command": ["deepregions", *sys.argv[1:]],
         "models": origins[0].models,
@@ -192,7 +196,7 @@ def _facts(origins: Sequence[Origin], settings: Settings) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in _LIBRARIES},
         },
-        "gates": scored.get("gates"),
+        "gates": origins[0].settings.get("gates"),
     }
 
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,13 @@ class Media:
             if len(fake):
                 require_classes(store.info.database, fake, settings.level)
         return [self.scorer.score(store, (DEVELOPMENT, EVALUATION)) for store in self.stores]
+
+    def people(self) -> dict[str, list[Sequence[str]]]:
+        """Returns, by database, who is in each face of the evaluation parts."""
+        return {
+            store.info.database: [*compress(store.column("identities"), store.splits == EVALUATION)]
+            for store in self.stores
+        }
 
     def store(self, database: str) -> FaceStore:
         """Returns the store of a database."""

@@ -7,9 +7,7 @@ one database. A bundle's own fusion and calibration are measured as they are sto
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
 
-from deepregions.data.store import FaceStore
 from deepregions.errors import UsageError
 from deepregions.evaluation.protocols import DEVELOPMENT, EVALUATION, Scored, Settings
 from deepregions.evaluation.store_scorer import scores_of
@@ -221,14 +219,15 @@ def manipulations_of(member: TrainedNetwork) -> frozenset[str] | None:
     return frozenset(str(name) for names in lists if isinstance(names, list) for name in names)
 
 
-def notes_on_people(bundles: Mapping[str, Bundle], stores: Sequence[FaceStore]) -> Iterator[str]:
+def notes_on_people(
+    bundles: Mapping[str, Bundle], people: Mapping[str, Sequence[Sequence[str]]]
+) -> Iterator[str]:
     """Yields which evaluation parts show people that networks were trained on.
 
-    A store may call a database otherwise than the networks do: the same names of people are told.
+    ``people`` has, by database, who is in each face of its part. It may be called otherwise than
+    the networks call it: the same names of people are told.
     """
-    for store in stores:
-        database, rows = store.info.database, store.splits == EVALUATION
-        identities = list(compress(store.column("identities"), rows))
+    for database, identities in people.items():
         for name, bundle in bundles.items():
             where = f"of the {{}} people in the evaluation part of {database}"
             known, there = known_people(bundle.facts.people, database, identities)

@@ -29,8 +29,9 @@ def landmark_detector(
         AssetError: A model file is missing and cannot be fetched, or is not what it should be.
     """
     backend, _, finder = name.partition(":")
+    unknown = UsageError(f"no landmark backend {name!r}", f"there are {', '.join(BACKENDS)}")
     if backend not in BACKENDS or (finder and backend not in ("face_alignment", "openface")):
-        raise UsageError(f"no landmark backend {name!r}", f"there are {', '.join(BACKENDS)}")
+        raise unknown
     # Imported where they are needed: dlib takes a second, face_alignment several.
     if backend == "openface":
         from deepregions.faces.backends.openface import OpenFaceLandmarks  # noqa: PLC0415
@@ -53,7 +54,7 @@ def landmark_detector(
                 raise
             logger.warning("landmarks by dlib, not by face_alignment: %s", error)
     if backend not in ("auto", "dlib", "dlib-hog"):
-        raise NotImplementedError(f"{backend} is in BACKENDS, and is not made here")
+        raise unknown
     from deepregions.faces.backends.dlib68 import dlib_landmarks  # noqa: PLC0415
 
     return dlib_landmarks(fetch_yunet=backend != "dlib-hog", min_size=min_size)
